@@ -1,0 +1,90 @@
+# Kiln. `make help` lists the targets; README.md says the ones that matter.
+BUILD    ?= build
+# The processor to build for: `make ARCH=x86-64-v3` makes binaries that run elsewhere too.
+ARCH     ?= native
+SANITIZE ?=
+CXX      ?= g++
+CXXFLAGS ?= -O3 -g1
+THREADS  ?= $(shell nproc)
+
+KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
+              -Wall -Wextra -Werror -I. $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+LIBS       := -ldnnl -licuuc -lpthread
+TEST_LIBS  := -lgtest -lpcre2-8
+
+objects    = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
+PROGRAMS  := train_gpt2 kiln
+MAINS     := tools/train_gpt2.cpp tools/main.cpp
+REFERENCE := $(call objects,$(wildcard cpu_reference/*.cpp))
+TOKENIZER := $(call objects,$(wildcard tokenizer/*.cpp))
+TOOLS     := $(call objects,$(filter-out $(MAINS),$(wildcard tools/*.cpp)))
+LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
+TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_test.cpp))
+TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
+NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+
+.PHONY: help setup all programs tests quickstart test lint format bench clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+help:  ## this list
+	@grep -hE '^[a-z_0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## install the Debian packages of dev/packages.txt (says what it would install when it may not)
+	@dev/setup.sh
+
+all: programs  ## every program this machine can build
+	@dev/left_out.sh "$(NVCC)"
+
+programs: $(PROGRAMS)
+
+train_gpt2: $(BUILD)/bin/train_gpt2  ## the trainer, on the CPU in float32
+	@ln -sf $< $@
+kiln: $(BUILD)/bin/kiln  ## tokenize, prepare, generate, evaluate, inspect, plot
+	@ln -sf $< $@
+
+$(BUILD)/bin/train_gpt2: $(BUILD)/tools/train_gpt2.o $(LIBRARIES)
+$(BUILD)/bin/kiln: $(BUILD)/tools/main.o $(LIBRARIES)
+$(BUILD)/bin/%:
+	@mkdir -p $(@D)
+	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/libreference.a: $(REFERENCE)
+$(BUILD)/libtokenizer.a: $(TOKENIZER)
+$(BUILD)/libtools.a: $(TOOLS)
+$(BUILD)/lib%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
+	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS) $(LIBS_$*)
+
+tests: $(TESTS)
+
+quickstart:  ## Tang poems to a small model that writes one, in about five minutes
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -j$(THREADS) programs
+	@dev/quickstart.sh
+
+test:  ## build everything and run every test
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
+	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
+
+lint:  ## formatting, include rules, file lengths
+	@dev/lint.sh
+
+format:  ## let clang-format lay out every source
+	@git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+
+bench: programs  ## speed beside PyTorch on this CPU, interleaved
+	@dev/bench/run.sh
+
+clean:  ## remove everything that was built
+	rm -rf $(BUILD) train_gpt2 train_gpt2cu kiln kilncu
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,87 @@
+#pragma once
+// What a program needs of a model, whatever computes it. Crossed a few times a step, never inside one.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/communicator.h"
+#include "cpu_reference/model_config.h"
+
+namespace kiln {
+
+struct EngineOptions {
+    int B = 4, T = 64;     // shape of a micro-batch
+    bool training = true;  // false: weights only; forward_backward, gradients and moments are absent
+};
+
+// The arenas of a model, each laid out as param_table(config) says.
+enum class Arena : uint8_t { params, gradients, moment1, moment2 };
+
+struct Batch {
+    const int* tokens;          // (B, T)
+    const int* targets;         // (B, T); -1: ignored
+    uint64_t first_sample = 0;  // number of row 0 in the run's order of samples: row b drops out by (seed, first_sample
+                                // + b), so masks do not depend on how a batch is cut into micro-batches and ranks
+};
+
+struct LossSum {
+    double sum = 0;      // of the losses of the tokens counted, nats
+    int64_t tokens = 0;  // targets that were not -1
+};
+
+struct AdamWStep {
+    float lr, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0.1f;
+    float grad_scale = 1;  // every gradient is multiplied by it first (clipping)
+    int64_t t = 1;         // 1 at the first update; bias correction
+};
+
+struct MemoryItem {
+    std::string kind;  // "parameters", "gradients", "moments", "activations", ...
+    size_t bytes;
+};
+
+class Engine {
+public:
+    virtual ~Engine() = default;
+    virtual const ModelConfig& config() const = 0;
+    virtual std::string device_name() const = 0;
+    virtual double peak_flops() const = 0;           // of the device in the precision used, per second; 0: not known
+    virtual size_t memory_in_use_bytes() const = 0;  // now, by this process on this device
+
+    virtual void init_weights(uint64_t seed) = 0;  // also zeroes moments
+    virtual void read(Arena arena, size_t offset_elems, std::span<float> out) const = 0;
+    virtual void write(Arena arena, size_t offset_elems, std::span<const float> in) = 0;
+
+    // Training. gradients += grad_scale * d(sum of the losses of `batch`)/d(params); the loss itself is added to the
+    // sum that take_loss returns. Dropout is on, keyed by `seed` and Batch::first_sample.
+    virtual void zero_gradients() = 0;
+    virtual void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) = 0;
+    virtual LossSum take_loss() = 0;  // the sum since the last call; waits for the device
+    virtual void reduce_gradients(Communicator& communicator) = 0;
+    virtual double gradient_norm() = 0;  // L2 over all gradients; NaN or infinity if any of them is
+    virtual void update(const AdamWStep& step) = 0;
+
+    // Evaluation: no dropout. losses (B, T), 0 where ignored, may be null.
+    virtual LossSum evaluate(const Batch& batch, float* losses = nullptr) = 0;
+
+    // Generation over a KV cache with `slots` independent sequences of at most max_T tokens each. Throws Error when a
+    // sequence outgrows its slot. Frees an earlier cache; slots = 0 frees it only.
+    virtual void open_cache(int slots, int max_T) = 0;
+    virtual void clear_slot(int slot) = 0;
+    virtual int slot_length(int slot) const = 0;
+    // Appends `tokens` to the slot's sequence. logits (V): of the last one.
+    virtual void prefill(int slot, std::span<const int> tokens, float* logits) = 0;
+    // Appends tokens[i] to slot slots[i], all different. logits (n, V).
+    virtual void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) = 0;
+};
+
+// Each backend library defines these once; a program is linked against one of them. All memory of the training step is
+// allocated here. Throws Error if it cannot be had.
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options);
+
+// What make_engine will hold, by kind, including what the process needs besides (libraries, workspaces).
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options);
+
+}  // namespace kiln

@@ -1,0 +1,23 @@
+#!/bin/bash
+# Runs GoogleTest binaries one after another and closes with one line of totals. A binary that dies counts as one failure.
+set -u
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+for binary in "$@"; do
+    start=$(date +%s%N)
+    "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"} >"$log" 2>&1
+    status=$?
+    ms=$((($(date +%s%N) - start) / 1000000))
+    ok=$(sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
+    bad=$(sed -nE 's/^\[  FAILED  \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
+    skip=$(sed -nE 's/^\[  SKIPPED \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
+    ok=${ok:-0} bad=${bad:-0} skip=${skip:-0}
+    if [ $status -ne 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+    if [ $status -ne 0 ]; then cat "$log"; fi
+    printf '%-32s %4d passed %3d failed %3d skipped %7d ms\n' "$(basename "$binary")" "$ok" "$bad" "$skip" "$ms"
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+done
+command -v nvidia-smi >/dev/null || echo "skipped: no GPU (0 tests need one in this version)"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

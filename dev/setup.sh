@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs what dev/packages.txt names and this machine lacks. Without the right to, says what is missing and how to get it.
+set -eu
+cd "$(dirname "$0")/.."
+if ! command -v dpkg-query >/dev/null; then
+    echo "setup: this is not Debian or Ubuntu; install what dev/packages.txt names with your own package manager" >&2
+    exit 0
+fi
+missing=
+for package in $(sed 's/#.*//' dev/packages.txt); do
+    status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$status" = "install ok installed" ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ]; then
+    sudo=
+elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    sudo=sudo
+else
+    echo "setup: missing packages, and no right to install them here. Ask an administrator to run:" >&2
+    echo "    apt-get update && apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "setup: installing$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+$sudo apt-get install -y -qq --no-install-recommends $missing >&2
