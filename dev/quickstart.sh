@@ -1,0 +1,55 @@
+#!/bin/bash
+# From text to a talking model: Tang poems and Song lyrics of Debian's fortunes-zh -> tokenizer -> shards -> a small
+# Llama-shaped model -> a sampled poem. QUICKSTART_DIR: where to write. QUICKSTART_STEPS: how long to train.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${QUICKSTART_DIR:-runs/quickstart}
+steps=${QUICKSTART_STEPS:-600}
+fortunes=/usr/share/games/fortunes
+
+trainer=./train_gpt2
+if [ -x ./train_gpt2cu ] && nvidia-smi >/dev/null 2>&1; then trainer=./train_gpt2cu; fi
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+if [ -e "$out" ]; then
+    if [ ! -e "$out/.quickstart" ]; then
+        echo "quickstart: $out exists and is not an earlier quickstart; move it away or set QUICKSTART_DIR" >&2
+        exit 1
+    fi
+    rm -rf "$out"
+fi
+mkdir -p "$out"
+touch "$out/.quickstart"
+
+say "1. Text: 300 Tang poems and 100 Song lyrics"
+for book in tang300 song100; do
+    [ -r "$fortunes/$book" ] || { echo "quickstart: $fortunes/$book is missing; run 'make setup'" >&2; exit 1; }
+    sed -E 's/\x1b\[[0-9;]*m//g' "$fortunes/$book"  # the books carry terminal colours
+done >"$out/poems.txt"
+echo "$(grep -c '^%$' "$out/poems.txt") poems, $(wc -c <"$out/poems.txt") bytes -> $out/poems.txt"
+
+say "2. Tokenizer: byte-level BPE, trained on them"
+./kiln tokenizer train --input "$out/poems.txt" --vocab-size 4096 --output "$out/tokenizer"
+
+say "3. Shards"
+./kiln prepare --input "$out/poems.txt" --document-separator % --tokenizer "$out/tokenizer" --val-fraction 0.05 \
+    --output "$out/shards"
+
+say "4. Training ($trainer, $steps steps)"
+$trainer -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2 -o "$out/run" \
+    -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 300 -nk 1
+
+say "5. A poem that nobody wrote"
+./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
+
+checkpoint=$(ls -d "$out"/run/checkpoint-* | tail -n 1)
+say "The checkpoint: $checkpoint"
+cat <<END
+The loss curve: $out/run/loss.svg
+
+Try next:
+  ./kiln generate --model $out/run --interactive --temperature 0.8
+  ./kiln eval --model $out/run --data $out/shards
+  $trainer -i $out/shards -o $out/run --resume -x $((2 * steps))
+END
