@@ -29,15 +29,19 @@ private:
     int fd_ = -1;
 };
 
-// A whole file mapped read-only.
+// How a mapping is about to be read; the kernel reads ahead accordingly.
+enum class Access { normal, sequential, random };
+
+// A whole regular file mapped read-only.
 class MappedFile {
 public:
     MappedFile() = default;
-    explicit MappedFile(
-        const std::filesystem::path& path);  // throws if missing, a directory, unreadable; empty is allowed
+    // Throws if missing, not a regular file, or unreadable; an empty file is allowed.
+    explicit MappedFile(const std::filesystem::path& path, Access access = Access::normal);
     MappedFile(MappedFile&& other) noexcept;
     MappedFile& operator=(MappedFile&& other) noexcept;
     ~MappedFile();
+    void advise(Access access) const;  // a hint: it may change speed, never what is read
     std::span<const unsigned char> bytes() const { return {data_, size_}; }
     std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
@@ -46,10 +50,13 @@ private:
     size_t size_ = 0;
 };
 
+// The whole of a file, a pipe or a device.
 std::string read_file(const std::filesystem::path& path);
 
-// Writes beside `path`, fsyncs, renames over it, fsyncs the directory: a reader sees the old file or the new, whole.
+// Writes <path>.tmp-<process id>, fsyncs, renames it to `path`, fsyncs the directory: a reader sees the old file or the
+// new, whole. On failure the old file stays and the temporary one is removed; only a kill can leave it behind.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+void write_file_atomic(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
 void sync_directory(const std::filesystem::path& directory);
 uint64_t xxh3_64(const void* data, size_t bytes);

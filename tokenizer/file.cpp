@@ -1,0 +1,196 @@
+#include "tokenizer/file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// The header alone: no library to link, and the compiler sees the processor it builds for.
+// AVX2 at most: GCC 12 takes the AVX-512 intrinsics' undefined operands for uninitialised reads.
+#define XXH_INLINE_ALL
+#ifdef __AVX2__
+#define XXH_VECTOR XXH_AVX2
+#endif
+#include <xxhash.h>
+
+#include "cpu_reference/error.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Call it first after the failed system call: anything else may change errno.
+[[noreturn]] void throw_errno(const fs::path& path, const char* what) {
+    const int error = errno;
+    const char* hint = "";
+    if (error == ENOSPC || error == EDQUOT) hint = "; free some space, or write to another disk";
+    if (error == EACCES || error == EROFS) hint = "; check the permissions, or choose another path";
+    throw Error(concat(path.string(), ": ", what, ": ", std::strerror(error), hint));
+}
+
+// A file descriptor that closes itself.
+class Descriptor {
+public:
+    Descriptor(const fs::path& path, int flags, const char* what) {
+        do fd_ = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+        while (fd_ < 0 && errno == EINTR);
+        if (fd_ < 0) throw_errno(path, what);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor() { ::close(fd_); }
+    int get() const { return fd_; }
+    int release() { return std::exchange(fd_, -1); }
+
+private:
+    int fd_ = -1;
+};
+
+struct stat status_of(int fd, const fs::path& path) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) throw_errno(path, "cannot be examined");
+    KILN_CHECK(!S_ISDIR(status.st_mode), path.string(), ": is a directory where a file is expected");
+    return status;
+}
+
+// EINVAL: a pipe, a terminal, or a file system that has no fsync. There is nothing to make durable there.
+void sync_descriptor(int fd, const fs::path& path) {
+    int result;
+    do result = ::fsync(fd);
+    while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno(path, "cannot be written to disk");
+}
+
+}  // namespace
+
+OutputFile::OutputFile(const fs::path& path)
+    : path_(path), fd_(Descriptor(path, O_WRONLY | O_CREAT | O_TRUNC, "cannot be created").release()) {}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+
+OutputFile::~OutputFile() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+void OutputFile::write(const void* data, size_t bytes) {
+    const char* p = static_cast<const char*>(data);
+    while (bytes > 0) {
+        const ssize_t n = ::write(fd_, p, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw_errno(path_, "cannot be written");
+        p += n;
+        bytes -= size_t(n);
+    }
+}
+
+void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
+    const char* p = static_cast<const char*>(data);
+    while (bytes > 0) {
+        const ssize_t n = ::pwrite(fd_, p, bytes, off_t(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw_errno(path_, "cannot be written");
+        p += n;
+        offset += uint64_t(n);
+        bytes -= size_t(n);
+    }
+}
+
+void OutputFile::sync() {
+    sync_descriptor(fd_, path_);
+}
+
+void OutputFile::close() {
+    if (fd_ < 0) return;
+    // On Linux the descriptor is gone even after EINTR; a second close could hit another thread's file.
+    if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_errno(path_, "cannot be written");
+}
+
+MappedFile::MappedFile(const fs::path& path, Access access) {
+    const Descriptor file(path, O_RDONLY, "cannot be opened");
+    const struct stat status = status_of(file.get(), path);
+    KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so it cannot be mapped into memory");
+    if (status.st_size == 0) return;  // mmap refuses length 0
+    void* data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_SHARED, file.get(), 0);
+    if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
+    data_ = static_cast<const unsigned char*>(data);
+    size_ = size_t(status.st_size);
+    advise(access);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+MappedFile::~MappedFile() {
+    if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
+}
+
+void MappedFile::advise(Access access) const {
+    if (!data_) return;
+    const int advice = access == Access::sequential ? MADV_SEQUENTIAL
+                       : access == Access::random   ? MADV_RANDOM
+                                                    : MADV_NORMAL;
+    ::madvise(const_cast<unsigned char*>(data_), size_, advice);
+}
+
+std::string read_file(const fs::path& path) {
+    const Descriptor file(path, O_RDONLY, "cannot be opened");
+    const struct stat status = status_of(file.get(), path);
+    std::string content;
+    // One byte more than the size: the read that returns 0 then needs no second growth.
+    size_t room = S_ISREG(status.st_mode) ? size_t(status.st_size) + 1 : size_t(1) << 16, used = 0;
+    for (;;) {
+        content.resize(room);
+        const ssize_t n = ::read(file.get(), content.data() + used, room - used);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw_errno(path, "cannot be read");
+        used += size_t(n);
+        if (n == 0) break;
+        if (used == room) room *= 2;
+    }
+    content.resize(used);
+    return content;
+}
+
+void write_file_atomic(const fs::path& path, std::span<const std::string_view> pieces) {
+    const fs::path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
+    try {
+        OutputFile file(temporary);
+        for (const std::string_view piece : pieces) file.write(piece);
+        file.sync();
+        file.close();
+        if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(path, "cannot be replaced");
+    } catch (...) {
+        ::unlink(temporary.c_str());
+        throw;
+    }
+    sync_directory(path.parent_path());
+}
+
+void write_file_atomic(const fs::path& path, std::string_view content) {
+    write_file_atomic(path, {&content, 1});
+}
+
+void sync_directory(const fs::path& directory) {
+    const fs::path path = directory.empty() ? fs::path(".") : directory;
+    const Descriptor opened(path, O_RDONLY | O_DIRECTORY, "cannot be opened");
+    sync_descriptor(opened.get(), path);
+}
+
+uint64_t xxh3_64(const void* data, size_t bytes) {
+    return XXH3_64bits(data, bytes);
+}
+
+}  // namespace kiln
