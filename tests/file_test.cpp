@@ -32,6 +32,16 @@ TEST(OutputFile, write_and_write_at_compose_the_file) {
     EXPECT_EQ(read_file(dir / "a.bin"), "hello there!");
 }
 
+TEST(OutputFile, update_changes_part_of_an_existing_file) {
+    TempDirectory dir;
+    const auto path = dir.write("a", "12345");
+    OutputFile file = OutputFile::update(path);
+    file.write_at(1, "xy", 2);
+    file.close();
+    EXPECT_EQ(read_file(path), "1xy45");
+    EXPECT_NE(error_of([&] { OutputFile::update(dir / "none"); }).find("No such file"), std::string::npos);
+}
+
 TEST(OutputFile, short_writes_into_a_pipe_are_continued) {
     TempDirectory dir;
     const auto fifo = dir / "fifo";
@@ -56,7 +66,8 @@ TEST(OutputFile, full_disk_is_an_error_naming_the_file) {
 TEST(OutputFile, missing_directory_is_an_error) {
     TempDirectory dir;
     const std::string message = error_of([&] { OutputFile file(dir / "no/such/file"); });
-    EXPECT_NE(message.find("no/such/file: cannot be created: No such file or directory"), std::string::npos) << message;
+    EXPECT_NE(message.find("no/such/file: cannot be opened for writing: No such file or directory"), std::string::npos)
+        << message;
 }
 
 TEST(MappedFile, shows_the_bytes_and_moves) {

@@ -69,8 +69,14 @@ void sync_descriptor(int fd, const fs::path& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(const fs::path& path)
-    : path_(path), fd_(Descriptor(path, O_WRONLY | O_CREAT | O_TRUNC, "cannot be created").release()) {}
+OutputFile::OutputFile(const fs::path& path, int flags)
+    : path_(path), fd_(Descriptor(path, flags, "cannot be opened for writing").release()) {}
+
+OutputFile::OutputFile(const fs::path& path) : OutputFile(path, O_WRONLY | O_CREAT | O_TRUNC) {}
+
+OutputFile OutputFile::update(const fs::path& path) {
+    return OutputFile(path, O_WRONLY);
+}
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}

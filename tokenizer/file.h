@@ -13,7 +13,8 @@ namespace kiln {
 // An open file descriptor for writing. close() reports what the destructor would have to swallow.
 class OutputFile {
 public:
-    explicit OutputFile(const std::filesystem::path& path);  // creates or truncates
+    explicit OutputFile(const std::filesystem::path& path);       // creates or truncates
+    static OutputFile update(const std::filesystem::path& path);  // an existing file, for write_at
     OutputFile(OutputFile&& other) noexcept;
     OutputFile& operator=(OutputFile&&) = delete;
     ~OutputFile();
@@ -25,6 +26,7 @@ public:
     const std::filesystem::path& path() const { return path_; }
 
 private:
+    OutputFile(const std::filesystem::path& path, int flags);
     std::filesystem::path path_;
     int fd_ = -1;
 };

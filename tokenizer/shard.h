@@ -2,8 +2,10 @@
 // The shard file: llm.c's layout, read by it byte for byte. 256 int32 of header, then the tokens and nothing else.
 //   [0] magic  [1] version  [2] number of tokens                                         as in llm.c
 //   [3] "KILN" [4] vocabulary size [5] end-of-text id [6] documents [7..8] XXH3-64 of the payload
-//   [9] shard index [10] shards of the split [11..18] first 32 bytes of the tokenizer's SHA-256      ours; 0 elsewhere
+//   [9] shard index [10] shards of the split [11..18] the tokenizer.json's SHA-256
+//   [19..20] XXH3-64 of words 0..18                                                     ours; 0 elsewhere
 // Vocabulary up to 65,536: magic 20240520, version 1, uint16. Above: magic 20240801, version 7, uint32.
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -19,19 +21,28 @@ inline constexpr uint64_t kMaxShardTokens = uint64_t(1) << 30;
 struct ShardInfo {
     int token_bytes = 2;  // 2 or 4
     uint64_t num_tokens = 0;
-    bool ours = false;  // the header words below are set
-    int vocab_size = 0, end_of_text = -1, num_documents = 0, index = 0, count = 0;
+    bool ours = false;                     // the header words below are set
+    int vocab_size = 0, end_of_text = -1;  // -1: the tokenizer has no such token
+    int num_documents = 0;                 // that begin in this shard
+    int index = 0, count = 0;              // which of how many of its split; count 0: not known yet
     uint64_t payload_xxh3 = 0;
+    std::array<unsigned char, 32> tokenizer_sha256{};
+    uint64_t payload_bytes() const { return num_tokens * uint64_t(token_bytes); }
 };
 
-// A shard mapped for reading. The constructor checks header and file size, not the checksum.
+// 2 up to 65,536 ids, 4 above.
+int shard_token_bytes(int vocab_size);
+
+// A shard mapped for reading. The constructor checks the header and the file's size, not the payload's checksum.
 class Shard {
 public:
-    explicit Shard(const std::filesystem::path& path);  // throws Error: missing, truncated, foreign, wrong version
+    explicit Shard(const std::filesystem::path& path);  // throws Error: missing, cut, foreign, damaged header
     const ShardInfo& info() const { return info_; }
     const std::filesystem::path& path() const { return path_; }
-    void copy(uint64_t first, size_t n, int* out) const;  // tokens first .. first + n - 1, out (n)
-    void verify() const;                                  // throws if the payload does not match its checksum
+    // Tokens first .. first + n - 1 into out (n). Throws if they are not all in the shard. Safe from several threads.
+    void copy(uint64_t first, size_t n, int* out) const;
+    // Reads the whole payload; throws if it does not match its checksum. llm.c's shards have none: nothing to check.
+    void verify() const;
 
 private:
     std::filesystem::path path_;
@@ -39,7 +50,12 @@ private:
     ShardInfo info_;
 };
 
-// Writes one shard (atomically). Tokens must lie in [0, vocab_size).
-void write_shard(const std::filesystem::path& path, std::span<const int> tokens, ShardInfo info);
+// Writes one shard atomically. `info` gives vocab_size, end_of_text, num_documents, index, count and tokenizer_sha256;
+// the rest follows from the tokens, which must lie in [0, vocab_size). Returns the information as written.
+ShardInfo write_shard(const std::filesystem::path& path, std::span<const int> tokens, ShardInfo info);
+
+// Writes the count into a shard's header, once the last shard of the split is written. Throws if the file is no shard
+// of ours.
+void set_shard_count(const std::filesystem::path& path, int count);
 
 }  // namespace kiln

@@ -1,0 +1,191 @@
+#include "tokenizer/shard.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "cpu_reference/error.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kHeaderWords = kShardHeaderBytes / 4;
+constexpr int32_t kMagic16 = 20240520, kVersion16 = 1;
+constexpr int32_t kMagic32 = 20240801, kVersion32 = 7;
+constexpr int32_t kTag = 'K' | 'I' << 8 | 'L' << 16 | 'N' << 24;  // the bytes "KILN"
+constexpr int kWordsUnderChecksum = 19, kWordsUsed = 21;
+
+using Header = std::array<int32_t, kHeaderWords>;
+
+uint64_t read_u64(const Header& header, int word) {
+    uint64_t value;
+    std::memcpy(&value, &header[word], sizeof value);
+    return value;
+}
+
+uint64_t header_xxh3(const Header& header) {
+    return xxh3_64(header.data(), kWordsUnderChecksum * sizeof(int32_t));
+}
+
+bool all_zero(const Header& header, int from) {
+    return std::all_of(header.begin() + from, header.end(), [](int32_t word) { return word == 0; });
+}
+
+const char* format_name(int32_t magic) {
+    switch (magic) {
+        case 20240326:
+            return " (an llm.c model)";
+        case 20240327:
+            return " (llm.c debug state)";
+        case 20240328:
+            return " (an llm.c tokenizer)";
+        case 20240522:
+            return " (llm.c evaluation data)";
+        case 20240527:
+            return " (llm.c training state)";
+        default:
+            return "";
+    }
+}
+
+ShardInfo parse_header(const Header& header, const std::string& name) {
+    ShardInfo info;
+    KILN_CHECK(header[0] == kMagic16 || header[0] == kMagic32, name, ": not a shard: it begins with ", header[0],
+               format_name(header[0]), " where ", kMagic16, " or ", kMagic32,
+               " is expected; make shards with `kiln prepare`");
+    info.token_bytes = header[0] == kMagic16 ? 2 : 4;
+    const int32_t version = header[0] == kMagic16 ? kVersion16 : kVersion32;
+    KILN_CHECK(header[1] == version, name, ": shard version ", header[1], ", but only version ", version,
+               " can be read; make the shards again with `kiln prepare`");
+    KILN_CHECK(header[2] >= 0, name, ": the header claims ", header[2], " tokens: it is damaged");
+    info.num_tokens = uint64_t(header[2]);
+    info.ours = header[3] == kTag;
+    if (!info.ours) {
+        KILN_CHECK(all_zero(header, 3), name, ": the header's words 3 to 255 are neither empty, as in llm.c's shards, ",
+                   "nor tagged KILN: it is damaged or foreign; make the shards again with `kiln prepare`");
+        return info;
+    }
+    KILN_CHECK(header_xxh3(header) == read_u64(header, kWordsUnderChecksum) && all_zero(header, kWordsUsed), name,
+               ": the header does not match its checksum: it is damaged; make the shards again with `kiln prepare`");
+    info.vocab_size = header[4];
+    info.end_of_text = header[5];
+    info.num_documents = header[6];
+    info.payload_xxh3 = read_u64(header, 7);
+    info.index = header[9];
+    info.count = header[10];
+    std::memcpy(info.tokenizer_sha256.data(), &header[11], info.tokenizer_sha256.size());
+    KILN_CHECK(info.vocab_size > 0 && info.end_of_text >= -1 && info.end_of_text < info.vocab_size &&
+                   info.num_documents >= 0 && info.index >= 0 && info.count >= 0 &&
+                   (info.count == 0 || info.index < info.count),
+               name, ": the header makes no sense (vocabulary ", info.vocab_size, ", end of text ", info.end_of_text,
+               ", documents ", info.num_documents, ", shard ", info.index, " of ", info.count, ")");
+    return info;
+}
+
+Header make_header(const ShardInfo& info) {
+    Header header{};
+    header[0] = info.token_bytes == 2 ? kMagic16 : kMagic32;
+    header[1] = info.token_bytes == 2 ? kVersion16 : kVersion32;
+    header[2] = int32_t(info.num_tokens);
+    header[3] = kTag;
+    header[4] = info.vocab_size;
+    header[5] = info.end_of_text;
+    header[6] = info.num_documents;
+    std::memcpy(&header[7], &info.payload_xxh3, sizeof info.payload_xxh3);
+    header[9] = info.index;
+    header[10] = info.count;
+    std::memcpy(&header[11], info.tokenizer_sha256.data(), info.tokenizer_sha256.size());
+    const uint64_t checksum = header_xxh3(header);
+    std::memcpy(&header[kWordsUnderChecksum], &checksum, sizeof checksum);
+    return header;
+}
+
+}  // namespace
+
+int shard_token_bytes(int vocab_size) {
+    return vocab_size <= 65536 ? 2 : 4;
+}
+
+// Rows are drawn from anywhere; reading ahead would fetch a data set many times an epoch.
+Shard::Shard(const fs::path& path) : path_(path), file_(path, Access::random) {
+    const uint64_t size = file_.bytes().size();
+    const std::string name = path.string();
+    KILN_CHECK(size > 0, name, ": is empty; make the shards again with `kiln prepare`");
+    KILN_CHECK(size >= kShardHeaderBytes, name, ": not a shard: ", size, " bytes are fewer than its header of ",
+               kShardHeaderBytes);
+    Header header;
+    std::memcpy(header.data(), file_.bytes().data(), kShardHeaderBytes);
+    info_ = parse_header(header, name);
+    const uint64_t expected = kShardHeaderBytes + info_.payload_bytes();
+    KILN_CHECK(size == expected, name, ": ", size < expected ? "truncated" : "has bytes after its end", ": ",
+               info_.num_tokens, " tokens of ", info_.token_bytes, " bytes make ", expected, " bytes, the file has ",
+               size, "; copy it again, or make it again with `kiln prepare`");
+}
+
+void Shard::copy(uint64_t first, size_t n, int* out) const {
+    KILN_CHECK(first <= info_.num_tokens && n <= info_.num_tokens - first, path_.string(), ": tokens ", first, " to ",
+               first + n, " asked for, it has ", info_.num_tokens);
+    const unsigned char* payload = file_.bytes().data() + kShardHeaderBytes;  // aligned: mappings begin at a page
+    if (info_.token_bytes == 2) {
+        const auto* tokens = reinterpret_cast<const uint16_t*>(payload) + first;
+        std::copy(tokens, tokens + n, out);
+    } else {
+        // An id of 2^31 or more becomes negative, which no vocabulary holds.
+        std::memcpy(out, payload + first * sizeof(uint32_t), n * sizeof(uint32_t));
+    }
+}
+
+void Shard::verify() const {
+    if (!info_.ours) return;
+    file_.advise(Access::sequential);
+    const uint64_t found = xxh3_64(file_.bytes().data() + kShardHeaderBytes, info_.payload_bytes());
+    file_.advise(Access::random);
+    KILN_CHECK(found == info_.payload_xxh3, path_.string(),
+               ": the tokens do not match their checksum: the file is damaged; copy it again, or make it again with "
+               "`kiln prepare`");
+}
+
+ShardInfo write_shard(const fs::path& path, std::span<const int> tokens, ShardInfo info) {
+    const std::string name = path.string();
+    KILN_CHECK(tokens.size() <= kMaxShardTokens, name, ": ", tokens.size(), " tokens; a shard holds at most ",
+               kMaxShardTokens);
+    KILN_CHECK(info.vocab_size > 0 && info.end_of_text < info.vocab_size, name, ": end of text ", info.end_of_text,
+               " does not lie in a vocabulary of ", info.vocab_size);
+    const auto bad = std::find_if(tokens.begin(), tokens.end(),
+                                  [&](int token) { return unsigned(token) >= unsigned(info.vocab_size); });
+    KILN_CHECK(bad == tokens.end(), name, ": token ", *bad, " at ", bad - tokens.begin(),
+               " does not lie in a vocabulary of ", info.vocab_size);
+
+    info.ours = true;
+    info.num_tokens = tokens.size();
+    info.token_bytes = shard_token_bytes(info.vocab_size);
+    std::vector<uint16_t> narrow;
+    std::string_view payload(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
+    if (info.token_bytes == 2) {
+        narrow.assign(tokens.begin(), tokens.end());
+        payload = {reinterpret_cast<const char*>(narrow.data()), info.payload_bytes()};
+    }
+    info.payload_xxh3 = xxh3_64(payload.data(), payload.size());
+
+    const Header header = make_header(info);
+    const std::string_view pieces[] = {{reinterpret_cast<const char*>(header.data()), kShardHeaderBytes}, payload};
+    write_file_atomic(path, pieces);
+    return info;
+}
+
+void set_shard_count(const fs::path& path, int count) {
+    ShardInfo info = Shard(path).info();
+    KILN_CHECK(info.ours && info.index < count, path.string(), ": is no shard of ", count, " made by `kiln prepare`");
+    info.count = count;
+    const Header header = make_header(info);
+    OutputFile file = OutputFile::update(path);
+    file.write_at(0, header.data(), kShardHeaderBytes);
+    file.sync();
+    file.close();
+}
+
+}  // namespace kiln
