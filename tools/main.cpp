@@ -1,5 +1,4 @@
 // kiln: everything but training, as subcommands.
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <iostream>
@@ -10,6 +9,7 @@
 
 #include "cpu_reference/error.h"
 #include "tools/commands.h"
+#include "tools/options.h"
 
 namespace {
 
@@ -36,22 +36,6 @@ void print_help(std::ostream& out) {
            "Exit codes: 0 done, 1 failed, 2 wrong usage.\n";
 }
 
-// Levenshtein: the fewest insertions, deletions and replacements that turn `a` into `b`.
-size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<size_t> row(b.size() + 1);
-    for (size_t j = 0; j <= b.size(); j++) row[j] = j;
-    for (size_t i = 1; i <= a.size(); i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.size(); j++) {
-            const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-        }
-    }
-    return row[b.size()];
-}
-
 int run(const std::vector<std::string>& words) {
     if (words.empty()) {
         print_help(std::cerr);
@@ -63,16 +47,16 @@ int run(const std::vector<std::string>& words) {
     }
     const bool help = words[0] == "help";
     const std::string& name = words[help ? 1 : 0];
-    const Command* nearest = &kCommands[0];
+    std::vector<std::string> names;
     for (const Command& command : kCommands) {
         if (command.name == name) {
             return command.run(help ? std::vector<std::string>{"--help"}
                                     : std::vector<std::string>(words.begin() + 1, words.end()));
         }
-        if (edit_distance(name, command.name) < edit_distance(name, nearest->name)) nearest = &command;
+        names.emplace_back(command.name);
     }
-    throw kiln::UsageError(kiln::concat("there is no command '", name, "'; the nearest is '", nearest->name,
-                                        "'. `kiln --help` lists them all"));
+    throw kiln::UsageError(kiln::concat("there is no command '", name, "'; the nearest is '",
+                                        kiln::nearest(name, names), "'. `kiln --help` lists them all"));
 }
 
 }  // namespace
