@@ -1,5 +1,6 @@
 #include "tokenizer/file.h"
 
+#include <algorithm>
 #include <csignal>
 #include <thread>
 
@@ -139,6 +140,37 @@ TEST(WriteFileAtomic, target_that_is_a_directory_is_an_error) {
 
 TEST(Xxh3, agrees_with_the_published_test_vector) {
     EXPECT_EQ(xxh3_64("", 0), 0x2D06800538D394C2ull);  // XXH3_64bits of nothing, seed 0: xxHash's sanity check
+}
+
+TEST(Xxh3, parts_give_the_hash_of_the_whole) {
+    std::string data(10'000, '\0');
+    for (size_t i = 0; i < data.size(); i++) data[i] = char(i * i);
+    for (const size_t part : {1u, 7u, 240u, 1024u, 9999u}) {
+        Xxh3 hash;
+        for (size_t i = 0; i < data.size(); i += part) hash.update(&data[i], std::min(part, data.size() - i));
+        EXPECT_EQ(hash.digest(), xxh3_64(data.data(), data.size())) << part;
+    }
+}
+
+TEST(AtomicFile, without_commit_leaves_nothing) {
+    TempDirectory dir;
+    {
+        AtomicFile file(dir / "a");
+        file.file().write("x");
+        EXPECT_EQ(files_in(dir.path()), 1u);
+    }
+    EXPECT_EQ(files_in(dir.path()), 0u);
+}
+
+TEST(InputFile, reads_in_parts_to_the_end) {
+    TempDirectory dir;
+    InputFile file(dir.write("a", "12345"));
+    EXPECT_EQ(file.size(), 5u);
+    char buffer[3];
+    EXPECT_EQ(file.read(buffer, 3), 3u);
+    EXPECT_EQ(file.read(buffer, 3), 2u);
+    EXPECT_EQ(file.read(buffer, 3), 0u);
+    EXPECT_EQ(buffer[0], '4');
 }
 
 }  // namespace

@@ -143,10 +143,13 @@ TEST_F(ShardFile, size_that_does_not_match_the_count_is_an_error) {
     EXPECT_NE(error_opening(llmc).find("claims -1 tokens"), std::string::npos);
 }
 
-// Every bit of the header and of the payload: no flip passes both the constructor and verify().
+// Every bit of the header's words and of the payload, and some of the padding between: no flip passes both the
+// constructor and verify().
 TEST_F(ShardFile, any_flipped_bit_is_noticed) {
     const std::string bytes = good();
     for (size_t bit = 0; bit < bytes.size() * 8; bit++) {
+        const bool padding = bit >= 21 * 32 && bit < 1024 * 8;
+        if (padding && bit % 61 != 0) continue;
         std::string flipped = bytes;
         flipped[bit / 8] ^= char(1 << bit % 8);
         const auto path = dir.write("flipped.bin", flipped);

@@ -44,7 +44,9 @@ public:
     }
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
-    ~Descriptor() { ::close(fd_); }
+    ~Descriptor() {
+        if (fd_ >= 0) ::close(fd_);
+    }
     int get() const { return fd_; }
     int release() { return std::exchange(fd_, -1); }
 
@@ -151,18 +153,55 @@ void MappedFile::advise(Access access) const {
     ::madvise(const_cast<unsigned char*>(data_), size_, advice);
 }
 
-std::string read_file(const fs::path& path) {
-    const Descriptor file(path, O_RDONLY, "cannot be opened");
+AtomicFile::AtomicFile(const fs::path& path)
+    : path_(path), file_(path.string() + ".tmp-" + std::to_string(::getpid())) {}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
+
+AtomicFile::~AtomicFile() {
+    if (pending_) ::unlink(file_.path().c_str());
+}
+
+void AtomicFile::commit() {
+    file_.sync();
+    file_.close();
+    if (::rename(file_.path().c_str(), path_.c_str()) != 0) throw_errno(path_, "cannot be replaced");
+    pending_ = false;
+    sync_directory(path_.parent_path());
+}
+
+InputFile::InputFile(const fs::path& path) : path_(path) {
+    Descriptor file(path, O_RDONLY, "cannot be opened");
     const struct stat status = status_of(file.get(), path);
+    if (S_ISREG(status.st_mode)) size_ = uint64_t(status.st_size);
+    fd_ = file.release();
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+
+InputFile::~InputFile() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+size_t InputFile::read(void* data, size_t bytes) {
+    for (;;) {
+        const ssize_t n = ::read(fd_, data, bytes);
+        if (n >= 0) return size_t(n);
+        if (errno != EINTR) throw_errno(path_, "cannot be read");
+    }
+}
+
+std::string read_file(const fs::path& path) {
+    InputFile file(path);
     std::string content;
     // One byte more than the size: the read that returns 0 then needs no second growth.
-    size_t room = S_ISREG(status.st_mode) ? size_t(status.st_size) + 1 : size_t(1) << 16, used = 0;
+    size_t room = file.size() > 0 ? size_t(file.size()) + 1 : size_t(1) << 16, used = 0;
     for (;;) {
         content.resize(room);
-        const ssize_t n = ::read(file.get(), content.data() + used, room - used);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) throw_errno(path, "cannot be read");
-        used += size_t(n);
+        const size_t n = file.read(content.data() + used, room - used);
+        used += n;
         if (n == 0) break;
         if (used == room) room *= 2;
     }
@@ -170,23 +209,10 @@ std::string read_file(const fs::path& path) {
     return content;
 }
 
-void write_file_atomic(const fs::path& path, std::span<const std::string_view> pieces) {
-    const fs::path temporary = path.string() + ".tmp-" + std::to_string(::getpid());
-    try {
-        OutputFile file(temporary);
-        for (const std::string_view piece : pieces) file.write(piece);
-        file.sync();
-        file.close();
-        if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(path, "cannot be replaced");
-    } catch (...) {
-        ::unlink(temporary.c_str());
-        throw;
-    }
-    sync_directory(path.parent_path());
-}
-
 void write_file_atomic(const fs::path& path, std::string_view content) {
-    write_file_atomic(path, {&content, 1});
+    AtomicFile out(path);
+    out.file().write(content);
+    out.commit();
 }
 
 void sync_directory(const fs::path& directory) {
@@ -197,6 +223,24 @@ void sync_directory(const fs::path& directory) {
 
 uint64_t xxh3_64(const void* data, size_t bytes) {
     return XXH3_64bits(data, bytes);
+}
+
+struct Xxh3::State {
+    XXH3_state_t value;  // aligned to 64 bytes, which new respects
+};
+
+Xxh3::Xxh3() : state_(std::make_unique<State>()) {
+    XXH3_64bits_reset(&state_->value);
+}
+Xxh3::Xxh3(Xxh3&&) noexcept = default;
+Xxh3::~Xxh3() = default;
+
+void Xxh3::update(const void* data, size_t bytes) {
+    XXH3_64bits_update(&state_->value, data, bytes);
+}
+
+uint64_t Xxh3::digest() const {
+    return XXH3_64bits_digest(&state_->value);
 }
 
 }  // namespace kiln

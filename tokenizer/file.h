@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,41 @@ private:
     int fd_ = -1;
 };
 
+// A file being written under <path>.tmp-<process id>. commit() fsyncs it, renames it to `path` and fsyncs the
+// directory: a reader sees the old file or the new, whole. Without commit() the destructor removes it; only a kill
+// leaves it behind.
+class AtomicFile {
+public:
+    explicit AtomicFile(const std::filesystem::path& path);
+    AtomicFile(AtomicFile&& other) noexcept;
+    AtomicFile& operator=(AtomicFile&&) = delete;
+    ~AtomicFile();
+    OutputFile& file() { return file_; }
+    void commit();
+
+private:
+    std::filesystem::path path_;
+    OutputFile file_;
+    bool pending_ = true;
+};
+
+// An open file, pipe or device, read from front to back.
+class InputFile {
+public:
+    explicit InputFile(const std::filesystem::path& path);  // throws if missing, a directory or unreadable
+    InputFile(InputFile&& other) noexcept;
+    InputFile& operator=(InputFile&&) = delete;
+    ~InputFile();
+    size_t read(void* data, size_t bytes);   // at most `bytes`; 0 only at the end
+    uint64_t size() const { return size_; }  // 0: not known, as of a pipe
+    const std::filesystem::path& path() const { return path_; }
+
+private:
+    std::filesystem::path path_;
+    int fd_ = -1;
+    uint64_t size_ = 0;
+};
+
 // How a mapping is about to be read; the kernel reads ahead accordingly.
 enum class Access { normal, sequential, random };
 
@@ -55,12 +91,25 @@ private:
 // The whole of a file, a pipe or a device.
 std::string read_file(const std::filesystem::path& path);
 
-// Writes <path>.tmp-<process id>, fsyncs, renames it to `path`, fsyncs the directory: a reader sees the old file or the
-// new, whole. On failure the old file stays and the temporary one is removed; only a kill can leave it behind.
+// The whole content by an AtomicFile.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
-void write_file_atomic(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
 void sync_directory(const std::filesystem::path& directory);
+
 uint64_t xxh3_64(const void* data, size_t bytes);
+
+// The same hash of data that comes in parts.
+class Xxh3 {
+public:
+    Xxh3();
+    Xxh3(Xxh3&&) noexcept;
+    ~Xxh3();
+    void update(const void* data, size_t bytes);
+    uint64_t digest() const;
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
 
 }  // namespace kiln

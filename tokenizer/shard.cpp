@@ -149,32 +149,50 @@ void Shard::verify() const {
                "`kiln prepare`");
 }
 
-ShardInfo write_shard(const fs::path& path, std::span<const int> tokens, ShardInfo info) {
-    const std::string name = path.string();
-    KILN_CHECK(tokens.size() <= kMaxShardTokens, name, ": ", tokens.size(), " tokens; a shard holds at most ",
-               kMaxShardTokens);
-    KILN_CHECK(info.vocab_size > 0 && info.end_of_text < info.vocab_size, name, ": end of text ", info.end_of_text,
-               " does not lie in a vocabulary of ", info.vocab_size);
-    const auto bad = std::find_if(tokens.begin(), tokens.end(),
-                                  [&](int token) { return unsigned(token) >= unsigned(info.vocab_size); });
-    KILN_CHECK(bad == tokens.end(), name, ": token ", *bad, " at ", bad - tokens.begin(),
-               " does not lie in a vocabulary of ", info.vocab_size);
+ShardWriter::ShardWriter(const fs::path& path, int vocab_size) : path_(path), vocab_size_(vocab_size), out_(path) {
+    KILN_CHECK(vocab_size > 0, path.string(), ": a vocabulary of ", vocab_size, " holds no tokens");
+    const Header empty{};  // its place; finish() knows what it says
+    out_.file().write(empty.data(), kShardHeaderBytes);
+}
 
-    info.ours = true;
-    info.num_tokens = tokens.size();
-    info.token_bytes = shard_token_bytes(info.vocab_size);
-    std::vector<uint16_t> narrow;
-    std::string_view payload(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
-    if (info.token_bytes == 2) {
-        narrow.assign(tokens.begin(), tokens.end());
-        payload = {reinterpret_cast<const char*>(narrow.data()), info.payload_bytes()};
+void ShardWriter::append(std::span<const int> tokens) {
+    KILN_CHECK(tokens.size() <= kMaxShardTokens - num_tokens_, path_.string(), ": more than ", kMaxShardTokens,
+               " tokens, the most a shard holds");
+    const auto bad =
+        std::find_if(tokens.begin(), tokens.end(), [&](int token) { return unsigned(token) >= unsigned(vocab_size_); });
+    KILN_CHECK(bad == tokens.end(), path_.string(), ": token ", *bad, " at ",
+               num_tokens_ + uint64_t(bad - tokens.begin()), " does not lie in a vocabulary of ", vocab_size_);
+    const auto put = [&](const void* data, size_t bytes) {
+        hash_.update(data, bytes);
+        out_.file().write(data, bytes);
+    };
+    if (shard_token_bytes(vocab_size_) == 2) {
+        const std::vector<uint16_t> narrow(tokens.begin(), tokens.end());
+        put(narrow.data(), narrow.size() * sizeof(uint16_t));
+    } else {
+        put(tokens.data(), tokens.size_bytes());
     }
-    info.payload_xxh3 = xxh3_64(payload.data(), payload.size());
+    num_tokens_ += tokens.size();
+}
 
+ShardInfo ShardWriter::finish(ShardInfo info) {
+    KILN_CHECK(info.end_of_text >= -1 && info.end_of_text < vocab_size_, path_.string(), ": end of text ",
+               info.end_of_text, " does not lie in a vocabulary of ", vocab_size_);
+    info.ours = true;
+    info.vocab_size = vocab_size_;
+    info.token_bytes = shard_token_bytes(vocab_size_);
+    info.num_tokens = num_tokens_;
+    info.payload_xxh3 = hash_.digest();
     const Header header = make_header(info);
-    const std::string_view pieces[] = {{reinterpret_cast<const char*>(header.data()), kShardHeaderBytes}, payload};
-    write_file_atomic(path, pieces);
+    out_.file().write_at(0, header.data(), kShardHeaderBytes);
+    out_.commit();
     return info;
+}
+
+ShardInfo write_shard(const fs::path& path, std::span<const int> tokens, const ShardInfo& info) {
+    ShardWriter writer(path, info.vocab_size);
+    writer.append(tokens);
+    return writer.finish(info);
 }
 
 void set_shard_count(const fs::path& path, int count) {

@@ -50,9 +50,27 @@ private:
     ShardInfo info_;
 };
 
-// Writes one shard atomically. `info` gives vocab_size, end_of_text, num_documents, index, count and tokenizer_sha256;
-// the rest follows from the tokens, which must lie in [0, vocab_size). Returns the information as written.
-ShardInfo write_shard(const std::filesystem::path& path, std::span<const int> tokens, ShardInfo info);
+// Writes one shard as its tokens come, atomically: the file has its name only once finish() returns.
+class ShardWriter {
+public:
+    ShardWriter(const std::filesystem::path& path, int vocab_size);
+    ShardWriter(ShardWriter&&) noexcept = default;
+    void append(std::span<const int> tokens);  // throws on a token outside [0, vocab_size), or one too many
+    uint64_t num_tokens() const { return num_tokens_; }
+    // `info` gives end_of_text, num_documents, index, count and tokenizer_sha256; the rest follows from the tokens.
+    // Returns the information as written.
+    ShardInfo finish(ShardInfo info);
+
+private:
+    std::filesystem::path path_;
+    int vocab_size_;
+    AtomicFile out_;
+    Xxh3 hash_;
+    uint64_t num_tokens_ = 0;
+};
+
+// A whole shard at once; `info` gives vocab_size too.
+ShardInfo write_shard(const std::filesystem::path& path, std::span<const int> tokens, const ShardInfo& info);
 
 // Writes the count into a shard's header, once the last shard of the split is written. Throws if the file is no shard
 // of ours.
