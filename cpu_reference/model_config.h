@@ -43,7 +43,10 @@ void validate(const ModelConfig& config);
 // A preset's name ("gpt2", "llama-tiny", ...), a descriptor "FAMILY:key=value,..." or llm.c's "d12", "gpt2:d12".
 // FAMILY is a family or a preset; keys: layers dim heads kv_heads head_size ffn multiple_of vocab ctx norm mlp position
 // qkv_bias bias qk_norm tied eps theta rope_factor rope_low rope_high rope_original dropout dropout_embedding
-// dropout_residual dropout_attention init_std. Throws UsageError naming the key, the text and the range.
+// dropout_residual dropout_attention init_std. What is not given follows what is: head_size keeps the base's value and
+// heads = dim / head_size; with heads given, head_size = dim / heads (Qwen3 keeps 128); kv_heads keeps the base's
+// ratio where it divides; ffn = 4 dim, or for SwiGLU 4 dim * 2/3 rounded up to multiple_of (32). Throws UsageError
+// naming the key, the text and the range.
 ModelConfig parse_model(std::string_view descriptor);
 
 // The descriptor of `config`, such that parse_model(describe(c)) == c.

@@ -35,6 +35,14 @@ KILN_HOST_DEVICE inline Philox4 philox4x32(uint64_t key, uint32_t c0, uint32_t c
     return {{c0, c1, c2, c3}};
 }
 
+// The four words that decide dropout at columns 4 * column4 .. + 3 of one row of one sample. Sixteen bits of head (or
+// site), eleven of layer and eighteen of column4 are what validate() allows; the sample's number has 48.
+KILN_HOST_DEVICE inline Philox4 dropout_words(uint64_t seed, RngStream stream, uint64_t sample, uint32_t layer,
+                                              uint32_t head, uint32_t row, uint32_t column4) {
+    return philox4x32(seed, row, uint32_t(sample), (uint32_t(sample >> 32) & 0xffffu) | (head << 16),
+                      uint32_t(stream) | (layer << 3) | (column4 << 14));
+}
+
 // Uniform in [0, 1), 24 bits: every value is a float.
 KILN_HOST_DEVICE inline float uniform01(uint32_t bits) {
     return float(bits >> 8) * 0x1p-24f;

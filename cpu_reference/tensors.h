@@ -90,4 +90,120 @@ Params<T> bind_params(const ModelConfig& config, T* base) {
     return p;
 }
 
+// What one micro-batch needs besides parameters. B and T are the micro-batch's; with `training` every layer keeps its
+// own tensors for the backward pass, without it all layers share one set.
+struct ActivationShape {
+    int B, T;
+    bool training;
+    int threads;  // of the OpenMP pool: attention's scratch is per thread
+};
+
+template <class T>
+struct BlockActivations {
+    T *ln1, *ln1_mean, *ln1_rstd;  // (B, T, C), (B, T), (B, T)
+    T* qkv;                        // (B, T, QKV): as attention reads it, after QK-norm and RoPE
+    T *qk_raw, *qk_rstd;           // (B, T, NH + NKV, HS), (B, T, NH + NKV): q and k before QK-norm
+    T* lse;                        // (B, NH, T): log of the sum of exponentials of each row of attention
+    T* attn;                       // (B, T, NH*HS)
+    T* mid;                        // (B, T, C): the residual stream after attention
+    T *ln2, *ln2_mean, *ln2_rstd;  // (B, T, C), (B, T), (B, T)
+    T *fc, *act;                   // (B, T, FC), (B, T, F)
+    T* out;                        // (B, T, C): the residual stream after the MLP
+};
+
+template <class T>
+struct Activations {
+    T* embedded;  // (B, T, C)
+    std::vector<BlockActivations<T>> block;
+    T *lnf, *lnf_mean, *lnf_rstd;  // (B, T, C), (B, T), (B, T)
+    T* losses;                     // (B, T)
+    T* logits;                     // (head_rows, logits_stride), turned into their gradient in place
+    T* branch;                     // (B, T, C): what a block adds to the residual stream; gradients of norms' outputs
+    T* scratch;                    // (threads, attention_scratch_elems)
+    T *d_residual, *d_qkv, *d_attn, *d_fc, *d_act;  // gradients, one set for all layers, shaped as what they belong to
+};
+
+// The head works on this many rows at a time, so that logits stay small beside a big batch: 1024 rows of a product as
+// wide as the vocabulary hide a second trip over the head's gradient.
+constexpr int kHeadRows = 1024;
+inline int head_rows(int B, int T) {
+    return int(size_t(B) * T < size_t(kHeadRows) ? size_t(B) * T : size_t(kHeadRows));
+}
+// Rows of logits begin on a cache line.
+inline int logits_stride(const ModelConfig& c) {
+    return (c.V + 15) / 16 * 16;
+}
+
+// Attention takes this many queries at a time against all their keys: O(T) scratch, not O(T^2).
+constexpr int kQueryBlock = 64;
+inline int score_stride(int T) {
+    return (T + 15) / 16 * 16;
+}
+inline size_t attention_scratch_elems(int T) {
+    return 2 * size_t(kQueryBlock) * score_stride(T);  // probabilities | their gradient
+}
+
+// Calls visit(field, field_name, layer, elems) for each activation that exists.
+template <class T, class Visit>
+void for_each_activation(const ModelConfig& c, const ActivationShape& s, Activations<T>& a, Visit visit) {
+    const size_t N = size_t(s.B) * s.T, C = c.C, HS = c.HS, A = size_t(c.NH) * HS, QK = size_t(c.NH) + c.NKV;
+    const bool layernorm = c.norm == Norm::layernorm;
+    const auto norm = [&](T*& y, T*& mean, T*& rstd, const char* name, int layer) {
+        visit(y, name, layer, N * C);
+        if (layernorm) visit(mean, name, layer, N);
+        visit(rstd, name, layer, N);
+    };
+    a.block.assign(c.L, {});
+    visit(a.embedded, "embedded", -1, N * C);
+    for (int l = 0; l < c.L; l++) {
+        BlockActivations<T>& b = a.block[l];
+        if (l > 0 && !s.training) {
+            b = a.block[0];
+            continue;
+        }
+        norm(b.ln1, b.ln1_mean, b.ln1_rstd, "ln1", l);
+        visit(b.qkv, "qkv", l, N * c.QKV());
+        if (c.qk_norm) visit(b.qk_raw, "qk_raw", l, N * QK * HS);
+        if (c.qk_norm) visit(b.qk_rstd, "qk_rstd", l, N * QK);
+        visit(b.lse, "lse", l, N * c.NH);
+        visit(b.attn, "attn", l, N * A);
+        visit(b.mid, "mid", l, N * C);
+        norm(b.ln2, b.ln2_mean, b.ln2_rstd, "ln2", l);
+        visit(b.fc, "fc", l, N * c.FC());
+        visit(b.act, "act", l, N * c.F);
+        visit(b.out, "out", l, N * C);
+    }
+    norm(a.lnf, a.lnf_mean, a.lnf_rstd, "lnf", -1);
+    visit(a.losses, "losses", -1, N);
+    visit(a.logits, "logits", -1, size_t(head_rows(s.B, s.T)) * logits_stride(c));
+    visit(a.branch, "branch", -1, N * C);
+    visit(a.scratch, "scratch", -1, s.threads * attention_scratch_elems(s.T));
+    if (s.training) {
+        visit(a.d_residual, "d_residual", -1, N * C);
+        visit(a.d_qkv, "d_qkv", -1, N * c.QKV());
+        visit(a.d_attn, "d_attn", -1, N * A);
+        visit(a.d_fc, "d_fc", -1, N * c.FC());
+        visit(a.d_act, "d_act", -1, N * c.F);
+    }
+}
+
+struct ActivationSpec {
+    std::string name;  // "block.3.qkv"
+    size_t elems;
+    size_t offset;  // elements from the start of the arena, a multiple of 16
+};
+
+std::vector<ActivationSpec> activation_table(const ModelConfig& config, const ActivationShape& shape);
+size_t activation_elems(const ModelConfig& config, const ActivationShape& shape);  // of the whole arena
+
+template <class T>
+Activations<T> bind_activations(const ModelConfig& config, const ActivationShape& shape, T* base) {
+    Activations<T> a{};
+    for_each_activation(config, shape, a, [&](T*& field, const char*, int, size_t elems) {
+        field = base;
+        base += (elems + 15) / 16 * 16;
+    });
+    return a;
+}
+
 }  // namespace kiln

@@ -1,0 +1,421 @@
+// Engine in float32 on the host: arenas bound by the tables, OpenMP, oneDNN.
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <mutex>
+#include <utility>
+
+#include "cpu_reference/decoder.h"
+#include "cpu_reference/engine.h"
+#include "cpu_reference/error.h"
+#include "cpu_reference/gemm.h"
+#include "cpu_reference/memory.h"
+#include "cpu_reference/ops.h"
+#include "cpu_reference/tensors.h"
+
+namespace kiln {
+namespace {
+
+constexpr int kPrefillRows = 256;  // a prompt is read this many tokens at a time
+
+class CpuEngine final : public Engine {
+public:
+    CpuEngine(const ModelConfig& config, const EngineOptions& options);
+
+    const ModelConfig& config() const override { return config_; }
+    std::string device_name() const override;
+    double peak_flops() const override;
+    size_t memory_in_use_bytes() const override { return resident_bytes(); }
+
+    void init_weights(uint64_t seed) override;
+    void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
+    void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
+
+    void zero_gradients() override { gradients_clear_ = true; }
+    void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
+    LossSum take_loss() override;
+    void reduce_gradients(Communicator& communicator) override;
+    double gradient_norm() override;
+    void update(const AdamWStep& step) override;
+    LossSum evaluate(const Batch& batch, float* losses) override;
+
+    void open_cache(int slots, int max_T) override;
+    void clear_slot(int slot) override;
+    int slot_length(int slot) const override;
+    void prefill(int slot, std::span<const int> tokens, float* logits) override;
+    void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override;
+
+private:
+    const MappedArray& arena(Arena which) const;
+    void require_training(const char* what) const;
+    void fill_gradients_if_clear();
+    void check_batch(const Batch& batch) const;
+    void check_tokens(std::span<const int> tokens) const;
+    void check_slot(int slot) const;
+    LossSum sum_losses(const Batch& batch) const;
+    void run_cached(std::span<const int> tokens);
+
+    ModelConfig config_;
+    EngineOptions options_;
+    std::vector<TensorSpec> table_;
+    MappedArray params_, gradients_, moment1_, moment2_, activations_;
+    Params<float> param_, gradient_;
+    Activations<float> acts_;
+    std::vector<float> rope_table_;
+    // Gradients are zero without having been written: the first backward pass sets what later ones add to.
+    bool gradients_clear_ = true;
+    LossSum loss_;
+
+    MappedArray cache_data_, cache_activations_, cache_scratch_;
+    KvCache cache_;
+    Activations<float> cache_acts_;
+    int cache_rows_ = 0;
+    std::vector<int> slot_length_;
+    std::vector<CacheRow> rows_;
+
+    mutable std::once_flag peak_measured_;
+    mutable double peak_flops_ = 0;
+};
+
+CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options)
+    : config_(config), options_(options), table_(param_table(config)) {
+    const size_t n = size_t(count_parameters(config));
+    const ActivationShape shape{options.B, options.T, options.training, omp_get_max_threads()};
+    params_ = MappedArray(n, "parameters");
+    param_ = bind_params(config_, params_.data());
+    if (options.training) {
+        gradients_ = MappedArray(n, "gradients");
+        moment1_ = MappedArray(n, "moments");
+        moment2_ = MappedArray(n, "moments");
+        gradient_ = bind_params(config_, gradients_.data());
+    }
+    activations_ = MappedArray(activation_elems(config_, shape), "activations");
+    acts_ = bind_activations(config_, shape, activations_.data());
+    rope_table_ = rope_table(config_, options.T);
+}
+
+std::string CpuEngine::device_name() const {
+    std::ifstream file("/proc/cpuinfo");
+    std::string name = "CPU";
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("model name")) {
+            name = line.substr(line.find(':') + 2);
+            break;
+        }
+    }
+    return concat(name, ", ", omp_get_max_threads(), " threads");
+}
+
+double CpuEngine::peak_flops() const {
+    std::call_once(peak_measured_, [&] {
+        // A product large enough to be compute-bound, small enough for a moment.
+        constexpr int kSize = 1024;
+        std::vector<float> x(kSize * kSize, 1.0f), y(kSize * kSize, 1.0f), z(kSize * kSize);
+        double best_s = 1e9;
+        for (int repeat = 0; repeat < 8; repeat++) {
+            const auto start = std::chrono::steady_clock::now();
+            sgemm('N', 'N', kSize, kSize, kSize, 1.0f, x.data(), kSize, y.data(), kSize, 0.0f, z.data(), kSize);
+            const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+            best_s = std::min(best_s, elapsed.count());
+        }
+        peak_flops_ = 2.0 * kSize * kSize * kSize / best_s;
+    });
+    return peak_flops_;
+}
+
+void CpuEngine::init_weights(uint64_t seed) {
+    for (size_t index = 0; index < table_.size(); index++) {
+        const TensorSpec& spec = table_[index];
+        float* w = params_.data() + spec.offset;
+        const size_t n = spec.elems();
+        if (spec.init == Init::ones || spec.init == Init::zeros) {
+            std::fill(w, w + n, spec.init == Init::ones ? 1.0f : 0.0f);
+            continue;
+        }
+        const float std =
+            spec.init == Init::normal ? config_.init_std : config_.init_std / std::sqrt(2.0f * float(config_.L));
+#pragma omp parallel for
+        for (size_t i = 0; i < n; i += 4) {
+            const Philox4 words =
+                philox4x32(seed, uint32_t(i / 4), uint32_t(i / 4 >> 32), uint32_t(index), uint32_t(RngStream::init));
+            float x[4];
+            normal2(words.v[0], words.v[1], &x[0], &x[1]);
+            normal2(words.v[2], words.v[3], &x[2], &x[3]);
+            for (size_t j = 0; j < 4 && i + j < n; j++) w[i + j] = std * x[j];
+        }
+    }
+    moment1_.discard();
+    moment2_.discard();
+}
+
+const MappedArray& CpuEngine::arena(Arena which) const {
+    switch (which) {
+        case Arena::params:
+            return params_;
+        case Arena::gradients:
+            return gradients_;
+        case Arena::moment1:
+            return moment1_;
+        default:
+            return moment2_;
+    }
+}
+
+void check_span(const MappedArray& arena, size_t offset, size_t n) {
+    KILN_CHECK(offset <= arena.size() && n <= arena.size() - offset, "engine: elements [", offset, ", ", offset + n,
+               ") lie outside an arena of ", arena.size(),
+               arena.size() == 0 ? " (an engine made without training has weights only)" : "");
+}
+
+void CpuEngine::read(Arena which, size_t offset, std::span<float> out) const {
+    check_span(arena(which), offset, out.size());
+    if (which == Arena::gradients && gradients_clear_) {
+        std::fill(out.begin(), out.end(), 0.0f);
+    } else {
+        std::copy_n(arena(which).data() + offset, out.size(), out.begin());
+    }
+}
+
+void CpuEngine::write(Arena which, size_t offset, std::span<const float> in) {
+    check_span(arena(which), offset, in.size());
+    if (which == Arena::gradients) fill_gradients_if_clear();
+    std::copy_n(in.begin(), in.size(), arena(which).data() + offset);
+}
+
+void CpuEngine::require_training(const char* what) const {
+    KILN_CHECK(options_.training, "engine: ", what, " needs an engine made with EngineOptions::training");
+}
+
+void CpuEngine::fill_gradients_if_clear() {
+    if (!gradients_clear_) return;
+    std::fill(gradients_.data(), gradients_.data() + gradients_.size(), 0.0f);
+    gradients_clear_ = false;
+}
+
+void CpuEngine::check_tokens(std::span<const int> tokens) const {
+    for (size_t i = 0; i < tokens.size(); i++) {
+        KILN_CHECK(tokens[i] >= 0 && tokens[i] < config_.V, "engine: token ", tokens[i], " at position ", i,
+                   " is outside the model's vocabulary of ", config_.V, "; was the text encoded by another tokenizer?");
+    }
+}
+
+void CpuEngine::check_batch(const Batch& batch) const {
+    const size_t n = size_t(options_.B) * options_.T;
+    check_tokens({batch.tokens, n});
+    for (size_t i = 0; i < n; i++) {
+        KILN_CHECK(batch.targets[i] >= -1 && batch.targets[i] < config_.V, "engine: target ", batch.targets[i],
+                   " at position ", i, " is outside the model's vocabulary of ", config_.V);
+    }
+}
+
+LossSum CpuEngine::sum_losses(const Batch& batch) const {
+    LossSum total;
+    for (int n = 0; n < options_.B * options_.T; n++) {
+        if (batch.targets[n] < 0) continue;
+        total.sum += acts_.losses[n];
+        total.tokens++;
+    }
+    return total;
+}
+
+void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
+    require_training("forward_backward");
+    check_batch(batch);
+    const FlushDenormals guard;
+    const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T,
+                                 true,    seed,   batch.first_sample};
+    const int N = options_.B * options_.T;
+    const bool accumulate = !gradients_clear_;
+    if (!accumulate) {  // the only gradients that are added to from the start
+        const size_t C = config_.C;
+        if (gradient_.wpe) std::fill_n(gradient_.wpe, config_.max_T * C, 0.0f);
+        if (!config_.tied_embeddings) std::fill_n(gradient_.wte, config_.V * C, 0.0f);
+    }
+    decoder_forward(context, acts_, batch.tokens);
+    for (int first = 0; first < N; first += kHeadRows) {
+        const int rows = std::min(kHeadRows, N - first);
+        head_forward(context, acts_, batch.targets, grad_scale, first, rows);
+        head_backward(context, acts_, gradient_, first, rows, accumulate || first > 0);
+    }
+    decoder_backward(context, acts_, gradient_, batch.tokens, accumulate);
+    gradients_clear_ = false;
+    const LossSum sum = sum_losses(batch);
+    loss_.sum += sum.sum;
+    loss_.tokens += sum.tokens;
+}
+
+LossSum CpuEngine::take_loss() {
+    return std::exchange(loss_, {});
+}
+
+void CpuEngine::reduce_gradients(Communicator& communicator) {
+    require_training("reduce_gradients");
+    if (communicator.size() == 1) return;
+    fill_gradients_if_clear();
+    communicator.all_reduce(gradients_.data(), gradients_.size());
+}
+
+double CpuEngine::gradient_norm() {
+    require_training("gradient_norm");
+    return gradients_clear_ ? 0.0 : std::sqrt(sum_of_squares(gradients_.data(), gradients_.size()));
+}
+
+void CpuEngine::update(const AdamWStep& step) {
+    require_training("update");
+    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
+    fill_gradients_if_clear();
+    const FlushDenormals guard;
+    AdamWCoefficients k{step.lr, step.beta1, step.beta2, step.eps, 0, step.grad_scale, 0, 0};
+    k.correction1 = float(1 - std::pow(double(step.beta1), double(step.t)));
+    k.correction2 = float(1 - std::pow(double(step.beta2), double(step.t)));
+    for (const TensorSpec& spec : table_) {
+        k.weight_decay = spec.decays() ? step.weight_decay : 0.0f;
+        adamw(params_.data() + spec.offset, moment1_.data() + spec.offset, moment2_.data() + spec.offset,
+              gradients_.data() + spec.offset, k, spec.elems());
+    }
+}
+
+LossSum CpuEngine::evaluate(const Batch& batch, float* losses) {
+    check_batch(batch);
+    const FlushDenormals guard;
+    const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T};
+    const int N = options_.B * options_.T;
+    decoder_forward(context, acts_, batch.tokens);
+    for (int first = 0; first < N; first += kHeadRows) {
+        head_forward(context, acts_, batch.targets, 0.0f, first, std::min(kHeadRows, N - first));
+    }
+    if (losses) std::copy_n(acts_.losses, N, losses);
+    return sum_losses(batch);
+}
+
+void check_memory(size_t needed, const std::string& what, const std::string& advice) {
+    const size_t available = available_memory_bytes();
+    KILN_CHECK(available == 0 || needed <= available, what, " needs ", format_bytes(needed), " of memory, but ",
+               format_bytes(available), " are available; ", advice);
+}
+
+void CpuEngine::open_cache(int slots, int max_T) {
+    cache_ = {};
+    slot_length_.clear();
+    for (MappedArray* array : {&cache_data_, &cache_activations_, &cache_scratch_}) *array = MappedArray();
+    if (slots == 0) return;
+    KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
+    KILN_CHECK(max_T <= config_.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ",
+               config_.max_T);
+    const int threads = omp_get_max_threads();
+    cache_rows_ = std::max(slots, std::min(kPrefillRows, max_T));
+    const size_t elems = kv_cache_elems(config_, slots, max_T);
+    check_memory(elems * sizeof(float), concat("a KV cache of ", slots, " sequences of ", max_T, " tokens"),
+                 "lower the number of sequences or their length");
+    cache_data_ = MappedArray(elems, "the KV cache");
+    const ActivationShape shape{1, cache_rows_, false, threads};
+    cache_activations_ = MappedArray(activation_elems(config_, shape), "activations of generation");
+    cache_acts_ = bind_activations(config_, shape, cache_activations_.data());
+    cache_scratch_ = MappedArray(threads * attention_scratch_elems(max_T), "attention over the KV cache");
+    cache_ = {cache_data_.data(), slots, max_T};
+    slot_length_.assign(slots, 0);
+    rows_.reserve(cache_rows_);
+    if (int(rope_table_.size()) < max_T * config_.HS) rope_table_ = rope_table(config_, max_T);
+}
+
+void CpuEngine::check_slot(int slot) const {
+    KILN_CHECK(slot >= 0 && slot < cache_.slots, "KV cache: slot ", slot, " of ", cache_.slots);
+}
+
+void CpuEngine::clear_slot(int slot) {
+    check_slot(slot);
+    slot_length_[slot] = 0;
+}
+
+int CpuEngine::slot_length(int slot) const {
+    check_slot(slot);
+    return slot_length_[slot];
+}
+
+// `tokens` go where rows_ says; leaves the final norm's output in cache_acts_.
+void CpuEngine::run_cached(std::span<const int> tokens) {
+    const FlushDenormals guard;
+    const DecoderContext context{config_, param_, rope_table_.data(), 1, int(tokens.size())};
+    decoder_cached(context, cache_acts_, cache_, tokens.data(), rows_.data(), cache_scratch_.data());
+    for (const CacheRow& row : rows_) slot_length_[row.slot] = row.position + 1;
+}
+
+void CpuEngine::prefill(int slot, std::span<const int> tokens, float* logits) {
+    check_slot(slot);
+    check_tokens(tokens);
+    KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
+    KILN_CHECK(tokens.size() <= size_t(cache_.max_T - slot_length_[slot]), "KV cache: slot ", slot, " holds ",
+               slot_length_[slot], " of ", cache_.max_T, " tokens; ", tokens.size(), " more do not fit");
+    size_t rows = 0;
+    for (size_t first = 0; first < tokens.size(); first += rows) {
+        rows = std::min(tokens.size() - first, size_t(cache_rows_));
+        rows_.clear();
+        for (size_t i = 0; i < rows; i++) rows_.push_back({slot, slot_length_[slot] + int(i)});
+        run_cached(tokens.subspan(first, rows));
+    }
+    linear_forward(logits, cache_acts_.lnf + (rows - 1) * config_.C, param_.lm_head, nullptr, 1, config_.C, config_.V);
+}
+
+void CpuEngine::decode(std::span<const int> slots, std::span<const int> tokens, float* logits) {
+    KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
+               slots.size(), " slots");
+    check_tokens(tokens);
+    rows_.clear();
+    for (const int slot : slots) {
+        check_slot(slot);
+        KILN_CHECK(slot_length_[slot] < cache_.max_T, "KV cache: slot ", slot, " is full at ", cache_.max_T,
+                   " tokens; clear it or open a longer cache");
+        const bool twice = std::ranges::any_of(rows_, [&](const CacheRow& row) { return row.slot == slot; });
+        KILN_CHECK(!twice, "KV cache: slot ", slot, " is given twice in one decode");
+        rows_.push_back({slot, slot_length_[slot]});
+    }
+    run_cached(tokens);
+    linear_forward(logits, cache_acts_.lnf, param_.lm_head, nullptr, int(slots.size()), config_.C, config_.V);
+}
+
+}  // namespace
+
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
+    validate(config);
+    const size_t weights = size_t(count_parameters(config)) * sizeof(float);
+    const ActivationShape shape{options.B, options.T, options.training, omp_get_max_threads()};
+    size_t logits = 0, activations = 0;
+    for (const ActivationSpec& spec : activation_table(config, shape)) {
+        (spec.name == "logits" ? logits : activations) += spec.elems * sizeof(float);
+    }
+    if (config.position == Position::rope) activations += size_t(options.T) * config.HS * sizeof(float);
+    std::vector<MemoryItem> plan = {{"parameters", weights}};
+    if (options.training) {
+        plan.push_back({"gradients", weights});
+        plan.push_back({"moments", 2 * weights});
+    }
+    plan.push_back({"activations", activations});
+    plan.push_back({"logits", logits});
+    plan.push_back({"process and libraries", size_t(60) << 20});
+    return plan;
+}
+
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options) {
+    validate(config);
+    if (options.B < 1 || options.T < 1 || options.T > config.max_T || int64_t(options.B) * options.T > 1 << 28) {
+        throw UsageError(concat("micro-batch of ", options.B, " sequences of ", options.T,
+                                " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
+                                config.max_T, ", and both together at most 2^28 tokens"));
+    }
+    size_t needed = 0;
+    std::string parts;
+    for (const MemoryItem& item : plan_memory(config, options)) {
+        needed += item.bytes;
+        parts += concat(parts.empty() ? "" : ", ", item.kind, " ", format_bytes(item.bytes));
+    }
+    check_memory(needed,
+                 concat("a model of ", count_parameters(config) / 1000000, " M parameters at batch ", options.B,
+                        ", sequence ", options.T, options.training ? " in training" : "", " (", parts, ")"),
+                 "lower the batch size or the sequence length, or take a smaller model");
+    return std::make_unique<CpuEngine>(config, options);
+}
+
+}  // namespace kiln

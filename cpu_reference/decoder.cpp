@@ -1,0 +1,207 @@
+#include "cpu_reference/decoder.h"
+
+#include <algorithm>
+
+#include "cpu_reference/ops.h"
+
+namespace kiln {
+namespace {
+
+// The three uses of dropout; p = 0 unless training.
+Dropout embedding_dropout(const DecoderContext& x) {
+    const float p = x.training ? x.config.dropout_embedding : 0.0f;
+    return {p, x.seed, x.first_sample, RngStream::dropout_embedding, 0, 0};
+}
+Dropout attention_dropout(const DecoderContext& x, int layer) {
+    const float p = x.training ? x.config.dropout_attention : 0.0f;
+    return {p, x.seed, x.first_sample, RngStream::dropout_attention, uint32_t(layer), 0};
+}
+Dropout residual_dropout(const DecoderContext& x, int layer, uint32_t site) {
+    const float p = x.training ? x.config.dropout_residual : 0.0f;
+    return {p, x.seed, x.first_sample, RngStream::dropout_residual, uint32_t(layer), site};
+}
+
+void norm_forward(const ModelConfig& c, float* y, float* mean, float* rstd, const float* x, const float* w,
+                  const float* b, int N) {
+    if (c.norm == Norm::layernorm) {
+        layernorm_forward(y, mean, rstd, x, w, b, c.norm_eps, N, c.C);
+    } else {
+        rmsnorm_forward(y, rstd, x, w, c.norm_eps, N, c.C);
+    }
+}
+
+void norm_backward(const ModelConfig& c, float* dx, float* dw, float* db, const float* dy, const float* x,
+                   const float* mean, const float* rstd, const float* w, int N, bool accumulate) {
+    if (c.norm == Norm::layernorm) {
+        layernorm_backward(dx, dw, db, dy, x, mean, rstd, w, N, c.C, accumulate);
+    } else {
+        rmsnorm_backward(dx, dw, dy, x, rstd, w, N, c.C, accumulate);
+    }
+}
+
+// ln1 -> qkv, normed and biased but not turned.
+void qkv_forward(const ModelConfig& c, const BlockActivations<float>& a, const BlockParams<float>& p, int N) {
+    linear_forward(a.qkv, a.ln1, p.qkv_w, p.qkv_b, N, c.C, c.QKV());
+    if (c.qk_norm) {
+        qk_norm_forward(a.qkv, a.qk_raw, a.qk_rstd, p.q_norm, p.k_norm, c.norm_eps, N, c.NH, c.NKV, c.HS);
+    }
+}
+
+// mid -> act: the MLP up to its second matrix.
+void mlp_forward(const ModelConfig& c, const BlockActivations<float>& a, const BlockParams<float>& p, int N) {
+    norm_forward(c, a.ln2, a.ln2_mean, a.ln2_rstd, a.mid, p.ln2_w, p.ln2_b, N);
+    linear_forward(a.fc, a.ln2, p.fc_w, p.fc_b, N, c.C, c.FC());
+    if (c.mlp == Mlp::gelu) {
+        gelu_forward(a.act, a.fc, N, c.F);
+    } else {
+        swiglu_forward(a.act, a.fc, N, c.F);
+    }
+}
+
+}  // namespace
+
+void decoder_forward(const DecoderContext& context, Activations<float>& acts, const int* tokens) {
+    const ModelConfig& c = context.config;
+    const int B = context.B, T = context.T, N = B * T, C = c.C, A = c.NH * c.HS;
+    const Params<float>& params = context.params;
+
+    embedding_forward(acts.embedded, tokens, params.wte, params.wpe, 0, B, T, C);
+    dropout(acts.embedded, acts.embedded, embedding_dropout(context), B, T, C);
+    const float* x = acts.embedded;  // the residual stream
+    for (int l = 0; l < c.L; l++) {
+        const BlockParams<float>& p = params.block[l];
+        const BlockActivations<float>& a = acts.block[l];
+        norm_forward(c, a.ln1, a.ln1_mean, a.ln1_rstd, x, p.ln1_w, p.ln1_b, N);
+        qkv_forward(c, a, p, N);
+        if (c.position == Position::rope) rope(a.qkv, context.rope_table, 0, B, T, c.NH, c.NKV, c.HS, false);
+        attention_forward(a.attn, a.lse, acts.scratch, a.qkv, attention_dropout(context, l), B, T, c.NH, c.NKV, c.HS);
+        linear_forward(acts.branch, a.attn, p.attn_out_w, p.attn_out_b, N, A, C);
+        residual_forward(a.mid, x, acts.branch, residual_dropout(context, l, 0), B, T, C);
+        mlp_forward(c, a, p, N);
+        linear_forward(acts.branch, a.act, p.proj_w, p.proj_b, N, c.F, C);
+        residual_forward(a.out, a.mid, acts.branch, residual_dropout(context, l, 1), B, T, C);
+        x = a.out;
+    }
+    norm_forward(c, acts.lnf, acts.lnf_mean, acts.lnf_rstd, x, params.lnf_w, params.lnf_b, N);
+}
+
+void head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
+                  int first, int rows) {
+    const ModelConfig& c = context.config;
+    const int stride = logits_stride(c);
+    linear_forward(acts.logits, acts.lnf + size_t(first) * c.C, context.params.lm_head, nullptr, rows, c.C, c.V,
+                   stride);
+    cross_entropy(acts.losses + first, acts.logits, targets + first, gradient_scale, rows, c.V, stride);
+}
+
+void head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
+                   int rows, bool accumulate) {
+    const ModelConfig& c = context.config;
+    const size_t row = size_t(first) * c.C;
+    linear_backward(acts.branch + row, grads.lm_head, nullptr, acts.logits, acts.lnf + row, context.params.lm_head,
+                    rows, c.C, c.V, accumulate, logits_stride(c));
+}
+
+void decoder_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads,
+                      const int* tokens, bool accumulate) {
+    const ModelConfig& c = context.config;
+    const int B = context.B, T = context.T, N = B * T, C = c.C, A = c.NH * c.HS;
+    const Params<float>& params = context.params;
+    float* dx = acts.d_residual;
+
+    std::fill(dx, dx + size_t(N) * C, 0.0f);
+    norm_backward(c, dx, grads.lnf_w, grads.lnf_b, acts.branch, acts.block[c.L - 1].out, acts.lnf_mean, acts.lnf_rstd,
+                  params.lnf_w, N, accumulate);
+    for (int l = c.L - 1; l >= 0; l--) {
+        const BlockParams<float>&p = params.block[l], &g = grads.block[l];
+        const BlockActivations<float>& a = acts.block[l];
+        const float* x = l > 0 ? acts.block[l - 1].out : acts.embedded;
+
+        dropout(acts.branch, dx, residual_dropout(context, l, 1), B, T, C);
+        linear_backward(acts.d_act, g.proj_w, g.proj_b, acts.branch, a.act, p.proj_w, N, c.F, C, accumulate);
+        if (c.mlp == Mlp::gelu) {
+            gelu_backward(acts.d_fc, acts.d_act, a.fc, N, c.F);
+        } else {
+            swiglu_backward(acts.d_fc, acts.d_act, a.fc, N, c.F);
+        }
+        linear_backward(acts.branch, g.fc_w, g.fc_b, acts.d_fc, a.ln2, p.fc_w, N, C, c.FC(), accumulate);
+        norm_backward(c, dx, g.ln2_w, g.ln2_b, acts.branch, a.mid, a.ln2_mean, a.ln2_rstd, p.ln2_w, N, accumulate);
+
+        dropout(acts.branch, dx, residual_dropout(context, l, 0), B, T, C);
+        linear_backward(acts.d_attn, g.attn_out_w, g.attn_out_b, acts.branch, a.attn, p.attn_out_w, N, A, C,
+                        accumulate);
+        attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, attention_dropout(context, l),
+                           B, T, c.NH, c.NKV, c.HS);
+        if (c.position == Position::rope) rope(acts.d_qkv, context.rope_table, 0, B, T, c.NH, c.NKV, c.HS, true);
+        if (c.qk_norm) {
+            qk_norm_backward(acts.d_qkv, g.q_norm, g.k_norm, a.qk_raw, a.qk_rstd, p.q_norm, p.k_norm, N, c.NH, c.NKV,
+                             c.HS, accumulate);
+        }
+        linear_backward(acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, N, C, c.QKV(), accumulate);
+        norm_backward(c, dx, g.ln1_w, g.ln1_b, acts.branch, x, a.ln1_mean, a.ln1_rstd, p.ln1_w, N, accumulate);
+    }
+    dropout(dx, dx, embedding_dropout(context), B, T, C);
+    embedding_backward(grads.wte, grads.wpe, dx, tokens, B, T, C);
+}
+
+namespace {
+
+// Rows of qkv, one a token -> the cache of layer l.
+void append_to_cache(const ModelConfig& c, float* layer, const KvCache& cache, const float* qkv, const CacheRow* rows,
+                     int N) {
+    const size_t per_slot = size_t(2) * c.NKV * cache.max_T * c.HS;
+    for (int n = 0; n < N; n++) {
+        float* slot = layer + rows[n].slot * per_slot;
+        const float* row = qkv + size_t(n) * c.QKV() + size_t(c.NH) * c.HS;
+        for (int head = 0; head < 2 * c.NKV; head++) {  // keys, then values
+            std::copy(row + size_t(head) * c.HS, row + size_t(head + 1) * c.HS,
+                      slot + (size_t(head) * cache.max_T + rows[n].position) * c.HS);
+        }
+    }
+}
+
+}  // namespace
+
+void decoder_cached(const DecoderContext& context, Activations<float>& acts, const KvCache& cache, const int* tokens,
+                    const CacheRow* rows, float* attention_scratch) {
+    const ModelConfig& c = context.config;
+    const int N = context.T, C = c.C, A = c.NH * c.HS;
+    const Params<float>& params = context.params;
+    const Dropout none{};
+    const size_t per_slot = kv_cache_elems(c, 1, cache.max_T) / c.L;
+
+    for (int n = 0; n < N; n++) {
+        embedding_forward(acts.embedded + size_t(n) * C, tokens + n, params.wte, params.wpe, rows[n].position, 1, 1, C);
+    }
+    const float* x = acts.embedded;
+    for (int l = 0; l < c.L; l++) {
+        const BlockParams<float>& p = params.block[l];
+        const BlockActivations<float>& a = acts.block[l];
+        float* layer = cache.data + l * cache.slots * per_slot;
+        norm_forward(c, a.ln1, a.ln1_mean, a.ln1_rstd, x, p.ln1_w, p.ln1_b, N);
+        qkv_forward(c, a, p, N);
+        if (c.position == Position::rope) {
+            for (int n = 0; n < N; n++) {
+                rope(a.qkv + size_t(n) * c.QKV(), context.rope_table, rows[n].position, 1, 1, c.NH, c.NKV, c.HS, false);
+            }
+        }
+        append_to_cache(c, layer, cache, a.qkv, rows, N);
+        for (int first = 0; first < N;) {  // one sequence at a time
+            int end = first + 1;
+            while (end < N && rows[end].slot == rows[first].slot) end++;
+            const float* k = layer + rows[first].slot * per_slot;
+            attention_cached(a.attn + size_t(first) * A, attention_scratch, a.qkv + size_t(first) * c.QKV(), c.QKV(), k,
+                             k + per_slot / 2, end - first, rows[end - 1].position + 1, cache.max_T, c.NH, c.NKV, c.HS);
+            first = end;
+        }
+        linear_forward(acts.branch, a.attn, p.attn_out_w, p.attn_out_b, N, A, C);
+        residual_forward(a.mid, x, acts.branch, none, 1, N, C);
+        mlp_forward(c, a, p, N);
+        linear_forward(acts.branch, a.act, p.proj_w, p.proj_b, N, c.F, C);
+        residual_forward(a.out, a.mid, acts.branch, none, 1, N, C);
+        x = a.out;
+    }
+    norm_forward(c, acts.lnf, acts.lnf_mean, acts.lnf_rstd, x, params.lnf_w, params.lnf_b, N);
+}
+
+}  // namespace kiln

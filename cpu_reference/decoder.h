@@ -1,0 +1,54 @@
+#pragma once
+// The model: a straight line of operations forward, the same line backward, and one step over a KV cache.
+#include "cpu_reference/model_config.h"
+#include "cpu_reference/tensors.h"
+
+namespace kiln {
+
+// What a pass over the model reads besides its input.
+struct DecoderContext {
+    const ModelConfig& config;
+    const Params<float>& params;
+    const float* rope_table;  // null without RoPE
+    int B, T;
+    // Dropout is on when `training`.
+    bool training = false;
+    uint64_t seed = 0, first_sample = 0;
+};
+
+// tokens (B, T) -> acts, up to acts.lnf: everything but the head.
+void decoder_forward(const DecoderContext& context, Activations<float>& acts, const int* tokens);
+
+// logits (rows, logits_stride) of rows first, first + 1, ... of acts.lnf, in acts.logits; acts.losses of these rows.
+// gradient_scale != 0: logits become their gradient.
+void head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
+                  int first, int rows);
+// acts.logits, a gradient now -> lm_head of grads (= or +=) and rows of acts.branch (=), the gradient of acts.lnf.
+void head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
+                   int rows, bool accumulate);
+
+// acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` every gradient is set, wpe aside and wte where
+// it is not the head: these two are added to, so they must hold zeroes.
+void decoder_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads,
+                      const int* tokens, bool accumulate);
+
+// Keys and values of every layer for `slots` sequences: (L, slots, 2, NKV, max_T, HS), keys before values.
+struct KvCache {
+    float* data = nullptr;
+    int slots = 0, max_T = 0;
+};
+inline size_t kv_cache_elems(const ModelConfig& c, int slots, int max_T) {
+    return size_t(c.L) * slots * 2 * c.NKV * max_T * c.HS;
+}
+
+// What an input row of a cached step belongs to: row r is token number `position` of sequence `slot`.
+struct CacheRow {
+    int slot, position;
+};
+
+// Appends tokens to cached sequences and leaves acts.lnf of each. The rows of one sequence are consecutive, in order;
+// context.B is 1 and context.T the number of rows. acts are bound without `training` for at least as many.
+void decoder_cached(const DecoderContext& context, Activations<float>& acts, const KvCache& cache, const int* tokens,
+                    const CacheRow* rows, float* attention_scratch);
+
+}  // namespace kiln
