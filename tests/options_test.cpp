@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 
 #include "cpu_reference/error.h"
+#include "tests/temp_directory.h"
 
 namespace kiln {
 namespace {
@@ -50,23 +49,19 @@ std::string usage_error(const std::function<void()>& run) {
     return "no error";
 }
 
-std::string error_of(const std::vector<std::string>& args) {
+std::string usage_error_of(const std::vector<std::string>& args) {
     Program program;
     return usage_error([&] { program.set.parse(args); });
 }
 
 class TemporaryFile {
 public:
-    explicit TemporaryFile(const std::string& content) {
-        std::string pattern = (std::filesystem::temp_directory_path() / "kiln-options-XXXXXX").string();
-        directory_ = mkdtemp(pattern.data());
-        std::ofstream(path()) << content;
-    }
-    ~TemporaryFile() { std::filesystem::remove_all(directory_); }
-    std::string path() const { return (directory_ / "c.toml").string(); }
+    explicit TemporaryFile(const std::string& content) : path_(directory_.write("c.toml", content)) {}
+    const std::string& path() const { return path_; }
 
 private:
-    std::filesystem::path directory_;
+    TempDirectory directory_;
+    std::string path_;
 };
 
 TEST(Options, defaults_stay_when_nothing_is_given) {
@@ -144,38 +139,41 @@ TEST(Options, numbers_keep_every_bit) {
 }
 
 TEST(OptionErrors, an_unknown_option_names_the_nearest) {
-    EXPECT_EQ(error_of({"--batchsize", "3"}), "unknown option --batchsize; did you mean --batch-size? See prog --help");
-    EXPECT_EQ(error_of({"--modle=x"}), "unknown option --modle; did you mean --model? See prog --help");
-    EXPECT_NE(error_of({"-bb", "3"}).find("unknown option -bb; did you mean -b?"), std::string::npos);
-    EXPECT_EQ(error_of({"stray"}), "unexpected argument \"stray\"; see prog --help");
+    EXPECT_EQ(usage_error_of({"--batchsize", "3"}),
+              "unknown option --batchsize; did you mean --batch-size? See prog --help");
+    EXPECT_EQ(usage_error_of({"--modle=x"}), "unknown option --modle; did you mean --model? See prog --help");
+    EXPECT_NE(usage_error_of({"-bb", "3"}).find("unknown option -bb; did you mean -b?"), std::string::npos);
+    EXPECT_EQ(usage_error_of({"stray"}), "unexpected argument \"stray\"; see prog --help");
 }
 
 TEST(OptionErrors, a_bad_number_names_option_text_and_range) {
-    EXPECT_EQ(error_of({"-b", "four"}), "--batch-size (-b): \"four\" is not a whole number; it must lie in [1, 1024]");
-    EXPECT_EQ(error_of({"-b", "4.5"}), "--batch-size (-b): \"4.5\" is not a whole number; it must lie in [1, 1024]");
-    EXPECT_EQ(error_of({"-b", ""}), "--batch-size (-b): \"\" is not a whole number; it must lie in [1, 1024]");
-    EXPECT_EQ(error_of({"-b", "0"}), "--batch-size (-b): 0 is out of range; it must lie in [1, 1024]");
-    EXPECT_EQ(error_of({"-b", "99999999999999999999"}),
+    EXPECT_EQ(usage_error_of({"-b", "four"}),
+              "--batch-size (-b): \"four\" is not a whole number; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", "4.5"}),
+              "--batch-size (-b): \"4.5\" is not a whole number; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", ""}), "--batch-size (-b): \"\" is not a whole number; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", "0"}), "--batch-size (-b): 0 is out of range; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", "99999999999999999999"}),
               "--batch-size (-b): 99999999999999999999 is out of range; it must lie in [1, 1024]");
-    EXPECT_EQ(error_of({"-l", "nan"}), "--learning-rate (-l): nan is out of range; it must lie in [0, 0.1]");
-    EXPECT_EQ(error_of({"--seed", "-1"}).find("--seed: \"-1\" is not a whole number"), 0u);
+    EXPECT_EQ(usage_error_of({"-l", "nan"}), "--learning-rate (-l): nan is out of range; it must lie in [0, 0.1]");
+    EXPECT_EQ(usage_error_of({"--seed", "-1"}).find("--seed: \"-1\" is not a whole number"), 0u);
 }
 
 TEST(OptionErrors, a_missing_value_is_not_taken_from_the_next_option) {
-    EXPECT_EQ(error_of({"-b", "--resume"}), "--batch-size (-b) needs a value: rows of a batch");
-    EXPECT_EQ(error_of({"--model"}), "--model (-e) needs a value: descriptor");
+    EXPECT_EQ(usage_error_of({"-b", "--resume"}), "--batch-size (-b) needs a value: rows of a batch");
+    EXPECT_EQ(usage_error_of({"--model"}), "--model (-e) needs a value: descriptor");
 }
 
 TEST(OptionErrors, a_wrong_choice_lists_them) {
-    EXPECT_EQ(error_of({"-k", "cosin"}),
+    EXPECT_EQ(usage_error_of({"-k", "cosin"}),
               "--schedule (-k): \"cosin\" is not one of constant, cosine, wsd; did you mean cosine?");
-    EXPECT_EQ(error_of({"--resume=maybe"}), "--resume (-y): \"maybe\" is neither true (1) nor false (0)");
+    EXPECT_EQ(usage_error_of({"--resume=maybe"}), "--resume (-y): \"maybe\" is neither true (1) nor false (0)");
 }
 
 TEST(OptionErrors, an_unavailable_feature_is_refused_unless_switched_off) {
-    EXPECT_EQ(error_of({"-z", "0"}), "no error");
+    EXPECT_EQ(usage_error_of({"-z", "0"}), "no error");
     EXPECT_EQ(
-        error_of({"-z", "1"}),
+        usage_error_of({"-z", "1"}),
         "--zero-stage (-z) 1: sharding of the optimizer is not available in prog yet; leave the option out or set "
         "it to 0");
 }
@@ -204,16 +202,16 @@ TEST(OptionSources, command_line_beats_environment_beats_file) {
 
 TEST(OptionSources, file_errors_name_file_line_and_nearest_key) {
     const TemporaryFile unknown("# comment\nbatch-size = 2\nbatch-sise = 3\n");
-    EXPECT_EQ(error_of({"--config", unknown.path()}),
+    EXPECT_EQ(usage_error_of({"--config", unknown.path()}),
               unknown.path() + ":3: batch-sise is not an option of prog; did you mean batch-size?");
     const TemporaryFile range("\nbatch-size = 0\n");
-    EXPECT_EQ(error_of({"--config", range.path()}),
+    EXPECT_EQ(usage_error_of({"--config", range.path()}),
               range.path() + ":2: batch-size: 0 is out of range; it must lie in [1, 1024]");
     const TemporaryFile syntax("batch-size = \n");
-    EXPECT_EQ(error_of({"--config", syntax.path()}).find(syntax.path() + ":1: "), 0u);
-    EXPECT_EQ(error_of({"--config", "/nowhere/c.toml"}).find("--config: cannot read /nowhere/c.toml"), 0u);
+    EXPECT_EQ(usage_error_of({"--config", syntax.path()}).find(syntax.path() + ":1: "), 0u);
+    EXPECT_EQ(usage_error_of({"--config", "/nowhere/c.toml"}).find("--config: cannot read /nowhere/c.toml"), 0u);
     const TemporaryFile list("batch-size = [1, 2]\n");
-    EXPECT_EQ(error_of({"--config", list.path()}), list.path() + ":1: batch-size: takes one value, not a list");
+    EXPECT_EQ(usage_error_of({"--config", list.path()}), list.path() + ":1: batch-size: takes one value, not a list");
 }
 
 TEST(OptionSources, printed_toml_reads_back_as_the_same_values) {

@@ -67,6 +67,8 @@ public:
     std::string help_text() const;
     // Every value as TOML; as --config of the same program it gives the same values.
     std::string to_toml() const;
+    // Every value as TOML writes it, by name.
+    std::map<std::string, std::string> values() const;
 
 private:
     struct Option {

@@ -105,6 +105,15 @@ std::string OptionSet::to_toml() const {
     return out;
 }
 
+std::map<std::string, std::string> OptionSet::values() const {
+    std::map<std::string, std::string> all;
+    for (const Option& option : options_) {
+        if (!option.available || !stands_in_files(option.spec.name)) continue;
+        all[option.spec.name] = option.toml_value();
+    }
+    return all;
+}
+
 void OptionSet::read_config(const std::string& path) {
     toml::table table;
     try {

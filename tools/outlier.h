@@ -1,0 +1,43 @@
+#pragma once
+// The z-score of a value among its last 128, as llm.c uses it to skip updates.
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <vector>
+
+namespace kiln {
+
+class OutlierWindow {
+public:
+    static constexpr size_t kSize = 128;
+
+    OutlierWindow() = default;
+    // Continues from what values() gave.
+    explicit OutlierWindow(std::vector<double> values) : values_(std::move(values)) {
+        if (values_.size() > kSize) values_.erase(values_.begin(), values_.end() - kSize);
+    }
+
+    // Takes `value` in and returns its z-score among the window it then belongs to: NaN until the window is full, 0 if
+    // all are equal. A value that is not finite is not taken in, for one NaN would blind the window for 128 steps; its
+    // z-score is NaN.
+    double add(double value) {
+        constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+        if (!std::isfinite(value)) return kUnknown;
+        const bool was_full = values_.size() == kSize;
+        if (was_full) values_.erase(values_.begin());
+        values_.push_back(value);
+        if (!was_full) return kUnknown;
+        // Summed anew each time, smallest cost beside a step: running sums drift, and would have to be saved to resume.
+        double mean = 0, variance = 0;
+        for (const double v : values_) mean += v / double(kSize);
+        for (const double v : values_) variance += (v - mean) * (v - mean) / double(kSize);
+        return variance > 0 ? (value - mean) / std::sqrt(variance) : 0;
+    }
+
+    const std::vector<double>& values() const { return values_; }  // oldest first
+
+private:
+    std::vector<double> values_;
+};
+
+}  // namespace kiln
