@@ -1,0 +1,215 @@
+#include "tokenizer/bpe.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <queue>
+
+#include "cpu_reference/error.h"
+#include "tokenizer/hash.h"
+
+namespace kiln {
+namespace {
+
+// Up to this length a scan of all pairs beats the heap's bookkeeping.
+constexpr size_t kShortPiece = 64;
+// Longer pieces are too rare to pay for their place in the cache.
+constexpr size_t kMaxCachedBytes = 64;
+constexpr size_t kFirstCacheSlots = size_t(1) << 8;  // small, so that encoding one word costs little
+constexpr size_t kMaxCacheSlots = size_t(1) << 18;   // about 12 MB with keys and ids
+
+}  // namespace
+
+BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_text, const std::string& name) {
+    const auto& tokens = vocabulary.tokens;
+    std::unordered_map<std::string_view, int> ids;
+    ids.reserve(tokens.size());
+    byte_ids_.fill(-1);
+    for (size_t id = 0; id < tokens.size(); ++id) {
+        if (!is_text[id]) continue;
+        const bool inserted = ids.emplace(tokens[id], static_cast<int>(id)).second;
+        KILN_CHECK(inserted, name, ": ids ", ids[tokens[id]], " and ", id, " stand for the same bytes");
+        if (tokens[id].size() == 1) byte_ids_[static_cast<unsigned char>(tokens[id][0])] = static_cast<int>(id);
+    }
+
+    slots_.resize(std::bit_ceil(std::max<size_t>(16, 2 * vocabulary.merges.size() + 1)));
+    const size_t mask = slots_.size() - 1;
+    std::string merged;
+    for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+        const auto [left, right] = vocabulary.merges[rank];
+        merged = tokens[left];
+        merged += tokens[right];
+        const auto result = ids.find(merged);
+        KILN_CHECK(result != ids.end(), name, ": merge ", rank, " joins tokens ", left, " and ", right,
+                   " to one that is not in the vocabulary");
+        const uint64_t key = pair_key(left, right);
+        size_t slot = pair_slot(key, mask);
+        while (slots_[slot].merge.rank != kNone && slots_[slot].key != key) slot = (slot + 1) & mask;
+        KILN_CHECK(slots_[slot].merge.rank == kNone, name, ": merge ", rank, " of tokens ", left, " and ", right,
+                   " is there already as merge ", slots_[slot].merge.rank);
+        slots_[slot] = {key, {static_cast<uint32_t>(rank), result->second}};
+    }
+    if (vocabulary.ignore_merges) whole_ = std::move(ids);
+}
+
+BpeModel::Merge BpeModel::find_merge(int left, int right) const {
+    const uint64_t key = pair_key(left, right);
+    const size_t mask = slots_.size() - 1;
+    for (size_t slot = pair_slot(key, mask);; slot = (slot + 1) & mask) {
+        const Slot& candidate = slots_[slot];
+        if (candidate.merge.rank == kNone || candidate.key == key) return candidate.merge;
+    }
+}
+
+int BpeModel::byte_id(unsigned char byte) const {
+    const int id = byte_ids_[byte];
+    KILN_CHECK(id >= 0, "the vocabulary has no token for byte ", int(byte),
+               ", which the text holds; train the tokenizer on an alphabet of all 256 bytes");
+    return id;
+}
+
+std::optional<int> BpeModel::whole_piece(std::string_view piece) const {
+    const auto found = whole_.find(piece);
+    if (found == whole_.end()) return std::nullopt;
+    return found->second;
+}
+
+BpeEncoder::BpeEncoder(const BpeModel& model) : model_(model), cache_(kFirstCacheSlots) {}
+
+void BpeEncoder::encode(std::string_view piece, std::vector<int>& ids) {
+    if (piece.size() == 1) {
+        ids.push_back(model_.byte_id(piece[0]));
+        return;
+    }
+    if (piece.size() > kMaxCachedBytes) {
+        encode_uncached(piece, ids);
+        return;
+    }
+    const uint64_t hash = hash_bytes(piece) | 1;  // 0 marks an empty slot
+    const size_t mask = cache_.size() - 1;
+    size_t slot = hash >> 20 & mask;
+    for (; cache_[slot].hash != 0; slot = (slot + 1) & mask) {
+        const CacheEntry& entry = cache_[slot];
+        if (entry.hash == hash && entry.bytes == piece.size() &&
+            std::memcmp(cache_bytes_.data() + entry.bytes_at, piece.data(), piece.size()) == 0) {
+            const int* found = cache_ids_.data() + entry.ids_at;
+            ids.insert(ids.end(), found, found + entry.ids);
+            return;
+        }
+    }
+    const size_t before = ids.size();
+    encode_uncached(piece, ids);
+    remember(slot, hash, piece, ids.data() + before, ids.size() - before);
+}
+
+void BpeEncoder::remember(size_t slot, uint64_t hash, std::string_view piece, const int* ids, size_t n) {
+    if (2 * (cached_ + 1) > cache_.size()) {
+        if (cache_.size() >= kMaxCacheSlots) {
+            std::fill(cache_.begin(), cache_.end(), CacheEntry{});
+            cached_ = 0;
+            cache_bytes_.clear();
+            cache_ids_.clear();
+        } else {
+            std::vector<CacheEntry> larger(cache_.size() * 2);
+            for (const CacheEntry& entry : cache_) {
+                if (entry.hash == 0) continue;
+                size_t to = entry.hash >> 20 & (larger.size() - 1);
+                while (larger[to].hash != 0) to = (to + 1) & (larger.size() - 1);
+                larger[to] = entry;
+            }
+            cache_.swap(larger);
+        }
+        const size_t mask = cache_.size() - 1;
+        slot = hash >> 20 & mask;
+        while (cache_[slot].hash != 0) slot = (slot + 1) & mask;
+    }
+    cache_[slot] = {hash, static_cast<uint32_t>(cache_bytes_.size()), static_cast<uint32_t>(piece.size()),
+                    static_cast<uint32_t>(cache_ids_.size()), static_cast<uint32_t>(n)};
+    cache_bytes_.append(piece);
+    cache_ids_.insert(cache_ids_.end(), ids, ids + n);
+    ++cached_;
+}
+
+void BpeEncoder::encode_uncached(std::string_view piece, std::vector<int>& ids) {
+    if (const auto whole = model_.whole_piece(piece)) {
+        ids.push_back(*whole);
+    } else if (piece.size() <= kShortPiece) {
+        merge_short(piece, ids);
+    } else {
+        merge_long(piece, ids);
+    }
+}
+
+// Merges the leftmost pair of lowest rank until none merges; O(n^2), n <= kShortPiece.
+void BpeEncoder::merge_short(std::string_view piece, std::vector<int>& ids) {
+    size_t n = piece.size();
+    symbols_.resize(n);
+    merges_.resize(n);
+    for (size_t i = 0; i < n; ++i) symbols_[i] = model_.byte_id(piece[i]);
+    for (size_t i = 0; i + 1 < n; ++i) merges_[i] = model_.find_merge(symbols_[i], symbols_[i + 1]);
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; ++i) {
+            if (merges_[i].rank < merges_[best].rank) best = i;
+        }
+        if (merges_[best].rank == BpeModel::kNone) break;
+        symbols_[best] = merges_[best].id;
+        std::copy(symbols_.begin() + best + 2, symbols_.begin() + n, symbols_.begin() + best + 1);
+        std::copy(merges_.begin() + best + 1, merges_.begin() + (n - 1), merges_.begin() + best);
+        --n;
+        if (best + 1 < n) merges_[best] = model_.find_merge(symbols_[best], symbols_[best + 1]);
+        if (best > 0) merges_[best - 1] = model_.find_merge(symbols_[best - 1], symbols_[best]);
+    }
+    ids.insert(ids.end(), symbols_.begin(), symbols_.begin() + n);
+}
+
+// The same result in O(n log n): a linked list of symbols, and a heap of pairs whose outdated entries are skipped.
+void BpeEncoder::merge_long(std::string_view piece, std::vector<int>& ids) {
+    KILN_CHECK(piece.size() < (size_t(1) << 31), "a piece of ", piece.size(), " bytes without a break is too long");
+    struct Symbol {
+        int id;  // -1: merged into its left neighbour
+        int previous, next;
+    };
+    struct Candidate {
+        uint32_t rank;
+        int position;
+        bool operator<(const Candidate& other) const {  // std::priority_queue puts the largest first
+            return rank != other.rank ? rank > other.rank : position > other.position;
+        }
+    };
+    const int n = static_cast<int>(piece.size());
+    std::vector<Symbol> symbols(n);
+    for (int i = 0; i < n; ++i) symbols[i] = {model_.byte_id(piece[i]), i - 1, i + 1 < n ? i + 1 : -1};
+
+    const auto merge_at = [&](int i) {
+        if (i < 0 || symbols[i].next < 0) return BpeModel::Merge{};
+        return model_.find_merge(symbols[i].id, symbols[symbols[i].next].id);
+    };
+    std::vector<Candidate> first;
+    for (int i = 0; i < n; ++i) {
+        const uint32_t rank = merge_at(i).rank;
+        if (rank != BpeModel::kNone) first.push_back({rank, i});
+    }
+    std::priority_queue<Candidate> candidates(std::less<Candidate>(), std::move(first));
+    while (!candidates.empty()) {
+        const auto [rank, position] = candidates.top();
+        candidates.pop();
+        if (symbols[position].id < 0) continue;
+        // A rank names one pair of ids, so the entry is current if and only if the rank still is.
+        const BpeModel::Merge merge = merge_at(position);
+        if (merge.rank != rank) continue;
+        Symbol& left = symbols[position];
+        Symbol& right = symbols[left.next];
+        left.id = merge.id;
+        left.next = right.next;
+        if (right.next >= 0) symbols[right.next].previous = position;
+        right.id = -1;
+        for (const int changed : {left.previous, position}) {
+            const uint32_t changed_rank = merge_at(changed).rank;
+            if (changed_rank != BpeModel::kNone) candidates.push({changed_rank, changed});
+        }
+    }
+    for (int i = 0; i >= 0; i = symbols[i].next) ids.push_back(symbols[i].id);
+}
+
+}  // namespace kiln

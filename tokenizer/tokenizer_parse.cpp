@@ -1,0 +1,345 @@
+// Reads tokenizer.json, and vocab.json with merges.txt. The input may be anything: every assumption is checked, and no
+// number of the file decides how much memory is taken.
+#include <algorithm>
+#include <unordered_map>
+
+#include "cpu_reference/error.h"
+#include "tokenizer/byte_level.h"
+#include "tokenizer/tokenizer_parts.h"
+
+namespace kiln {
+namespace {
+
+// std::map objects: those of ordered_json look for a duplicate key from the front, which is quadratic.
+using Json = nlohmann::json;
+
+constexpr int kMaxDepth = 64;  // tokenizer.json needs 8
+
+// Messages quote the file; they must stay readable when it is hostile.
+std::string excerpt(std::string_view text) {
+    constexpr size_t kMost = 60;
+    std::string quoted(text.substr(0, kMost));
+    std::replace_if(
+        quoted.begin(), quoted.end(), [](unsigned char c) { return c < 0x20; }, ' ');
+    return text.size() > kMost ? quoted + "..." : quoted;
+}
+std::string describe(const Json& json) {
+    // Only scalars are printed: a dump of a large value would cost more than the message is worth.
+    if (json.is_string()) return concat("\"", excerpt(json.get_ref<const std::string&>()), "\"");
+    if (json.is_primitive()) return json.dump();
+    return json.is_array() ? concat("an array of ", json.size()) : concat("an object of ", json.size());
+}
+
+Json parse_json(std::string_view text, const std::string& name) {
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (in_string) {
+            if (c == '\\') ++i;
+            if (c == '"') in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            KILN_CHECK(++depth <= kMaxDepth, name, ": byte ", i, ": nested deeper than ", kMaxDepth,
+                       " levels; this is no tokenizer");
+        } else if (c == ']' || c == '}') {
+            --depth;
+        }
+    }
+    try {
+        return Json::parse(text);
+    } catch (const Json::parse_error& error) {
+        throw Error(concat(name, ": byte ", error.byte, " of ", text.size(),
+                           ": not JSON, or cut short; fetch or save the file again"));
+    } catch (const Json::exception& error) {
+        throw Error(concat(name, ": not JSON: ", excerpt(error.what())));
+    }
+}
+
+// One JSON object whose members are read with their types checked; `where` names it in messages.
+class Reader {
+public:
+    Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+        KILN_CHECK(json.is_object(), where_, ": must be an object, is ", describe(json));
+    }
+    const std::string& where() const { return where_; }
+    const Json& member(const char* key) const {  // null if absent
+        static const Json kNull;
+        const auto found = json_.find(key);
+        return found == json_.end() ? kNull : *found;
+    }
+    std::string string(const char* key) const {
+        const Json& value = member(key);
+        KILN_CHECK(value.is_string(), where_, ": \"", key, "\" must be a string, is ", describe(value));
+        return value.get<std::string>();
+    }
+    bool boolean(const char* key, bool absent) const {
+        const Json& value = member(key);
+        if (value.is_null()) return absent;
+        KILN_CHECK(value.is_boolean(), where_, ": \"", key, "\" must be true or false, is ", describe(value));
+        return value.get<bool>();
+    }
+    // Something Kiln does not do: the member may only be absent or say "off".
+    void refuse(const char* key) const {
+        const Json& value = member(key);
+        const bool off = value.is_null() || value == Json(false) || value == Json("") ||
+                         (value.is_number() && value.get<double>() == 0);
+        KILN_CHECK(off, where_, ": \"", key, "\" is ", describe(value), ", which Kiln does not support");
+    }
+
+private:
+    const Json& json_;
+    std::string where_;
+};
+
+// Keeps what a saved copy repeats; "type" first, as Hugging Face writes it, the rest in alphabetical order.
+nlohmann::ordered_json keep(const Json& json) {
+    if (!json.is_object()) return json;
+    nlohmann::ordered_json kept = nlohmann::ordered_json::object();
+    if (json.contains("type")) kept["type"] = json["type"];
+    for (const auto& [key, value] : json.items()) kept[key] = keep(value);
+    return kept;
+}
+
+// A token's id, checked for type and sign only.
+int64_t read_id(const Json& json, const std::string& where) {
+    KILN_CHECK(json.is_number_integer(), where, ": its id must be a whole number, is ", describe(json));
+    const bool fits = json.is_number_unsigned() ? json.get<uint64_t>() <= INT32_MAX : false;
+    KILN_CHECK(fits, where, ": its id ", describe(json), " is not in 0 to ", INT32_MAX);
+    return json.get<int64_t>();
+}
+
+NormalizerKind read_normalizer(const Json& json, const std::string& name) {
+    if (json.is_null()) return NormalizerKind::kNone;
+    const Reader reader(json, name + ": normalizer");
+    const std::string type = reader.string("type");
+    if (type == "NFC") return NormalizerKind::kNfc;
+    if (type == "NFKC") return NormalizerKind::kNfkc;
+    if (type == "Sequence") {
+        const Json& parts = reader.member("normalizers");
+        KILN_CHECK(parts.is_array() && parts.size() <= 1, reader.where(),
+                   ": a sequence of several normalizers is not supported; supported are none, NFC and NFKC");
+        return parts.empty() ? NormalizerKind::kNone : read_normalizer(parts[0], name);
+    }
+    throw Error(
+        concat(reader.where(), ": type \"", excerpt(type), "\" is not supported; supported are none, NFC, NFKC"));
+}
+
+void read_pre_tokenizer(const Json& json, const std::string& name, TokenizerParts& parts) {
+    static const char* const kSupported = "; supported is ByteLevel with its regular expression (GPT-2's splitter)";
+    KILN_CHECK(!json.is_null(), name, ": pre_tokenizer: none is not supported", kSupported);
+    const Reader reader(json, name + ": pre_tokenizer");
+    const std::string type = reader.string("type");
+    KILN_CHECK(type == "ByteLevel", reader.where(), ": type \"", excerpt(type), "\" is not supported", kSupported);
+    KILN_CHECK(reader.boolean("use_regex", true), reader.where(), ": use_regex false is not supported", kSupported);
+    parts.splitter = SplitterKind::kGpt2;
+    parts.add_prefix_space = reader.boolean("add_prefix_space", true);  // Hugging Face's default
+}
+
+void read_decoder(const Json& json, const std::string& name) {
+    if (json.is_null()) return;
+    const Reader reader(json, name + ": decoder");
+    const std::string type = reader.string("type");
+    KILN_CHECK(type == "ByteLevel", reader.where(), ": type \"", excerpt(type),
+               "\" is not supported; supported is ByteLevel");
+}
+
+struct NamedToken {
+    std::string spelling;
+    bool in_vocabulary;
+};
+
+// Ids to tokens. Throws unless the ids are 0, 1, ..., one a token.
+class TokenTable {
+public:
+    explicit TokenTable(std::string name) : name_(std::move(name)) {}
+
+    void add(const std::string& spelling, int64_t id, bool in_vocabulary) {
+        const auto [there, inserted] = tokens_.try_emplace(id, NamedToken{spelling, in_vocabulary});
+        KILN_CHECK(inserted, name_, ": tokens \"", excerpt(there->second.spelling), "\" and \"", excerpt(spelling),
+                   "\" have the same id ", id);
+    }
+    // An added token may stand in the vocabulary too, then with the same id.
+    bool add_added(const std::string& content, int64_t id) {
+        const auto there = tokens_.find(id);
+        if (there == tokens_.end()) {
+            add(content, id, false);
+            return false;
+        }
+        KILN_CHECK(there->second.in_vocabulary && there->second.spelling == content, name_, ": added token \"",
+                   excerpt(content), "\" has the id ", id, " of token \"", excerpt(there->second.spelling), "\"");
+        return true;
+    }
+    size_t size() const { return tokens_.size(); }
+    // In the order of their ids; the table is empty afterwards.
+    std::vector<NamedToken> take() {
+        KILN_CHECK(!tokens_.empty(), name_, ": the vocabulary is empty");
+        std::vector<NamedToken> in_order(tokens_.size());
+        for (auto& [id, token] : tokens_) {
+            KILN_CHECK(id < static_cast<int64_t>(in_order.size()), name_, ": token \"", excerpt(token.spelling),
+                       "\" has id ", id, ", but there are only ", in_order.size(), " tokens; ids must have no gaps");
+            in_order[id] = std::move(token);
+        }
+        tokens_.clear();
+        return in_order;
+    }
+
+private:
+    std::string name_;
+    std::unordered_map<int64_t, NamedToken> tokens_;  // by id: hostile ids take no more room than others
+};
+
+// Spellings to bytes, and merges by name to merges by id.
+class VocabularyBuilder {
+public:
+    VocabularyBuilder(std::vector<NamedToken> tokens, TokenizerParts& parts, std::string name)
+        : tokens_(std::move(tokens)), parts_(parts), name_(std::move(name)) {
+        const ByteLevel byte_level;
+        std::vector<const AddedToken*> added(tokens_.size());
+        for (const AddedToken& token : parts.added) added[token.id] = &token;
+        for (size_t id = 0; id < tokens_.size(); ++id) {
+            const std::string& spelling = tokens_[id].spelling;
+            auto bytes = byte_level.unspell(spelling);
+            // An added token is its text; so is, as in Hugging Face's decoder, a token that spells no bytes.
+            bool is_text = tokens_[id].in_vocabulary && bytes.has_value();
+            if (added[id]) is_text = is_text && !added[id]->special && *bytes == spelling;
+            parts.is_text.push_back(is_text);
+            parts.vocabulary.tokens.push_back(is_text ? std::move(*bytes) : spelling);
+            if (tokens_[id].in_vocabulary) ids_.emplace(spelling, static_cast<int>(id));
+        }
+    }
+    VocabularyBuilder(const VocabularyBuilder&) = delete;
+
+    void add_merge(std::string_view left, std::string_view right, const std::string& where) {
+        parts_.vocabulary.merges.emplace_back(id_of(left, where), id_of(right, where));
+    }
+
+private:
+    int id_of(std::string_view spelling, const std::string& where) const {
+        const auto found = ids_.find(spelling);
+        KILN_CHECK(found != ids_.end(), name_, ": ", where, " names the token \"", excerpt(spelling),
+                   "\", which is not in the vocabulary");
+        return found->second;
+    }
+
+    std::vector<NamedToken> tokens_;
+    TokenizerParts& parts_;
+    std::string name_;
+    std::unordered_map<std::string_view, int> ids_;  // views of tokens_
+};
+
+void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) {
+    KILN_CHECK(vocab.is_object(), where, ": must be an object of tokens and ids, is ", describe(vocab));
+    for (const auto& [token, id] : vocab.items()) {
+        KILN_CHECK(!token.empty(), where, ": a token is empty");
+        table.add(token, read_id(id, concat(where, ": token \"", excerpt(token), "\"")), true);
+    }
+}
+
+void read_added_tokens(const Json& json, const std::string& name, TokenTable& table, TokenizerParts& parts) {
+    if (json.is_null()) return;
+    KILN_CHECK(json.is_array(), name, ": added_tokens must be an array, is ", describe(json));
+    for (size_t i = 0; i < json.size(); ++i) {
+        const Reader reader(json[i], concat(name, ": added token ", i));
+        AddedToken token;
+        token.content = reader.string("content");
+        KILN_CHECK(!token.content.empty(), reader.where(), ": is empty");
+        token.id = static_cast<int>(read_id(reader.member("id"), reader.where()));
+        token.special = reader.boolean("special", false);
+        token.normalized = reader.boolean("normalized", !token.special);
+        for (const char* option : {"single_word", "lstrip", "rstrip"}) reader.refuse(option);
+        token.in_vocabulary = table.add_added(token.content, token.id);
+        parts.added.push_back(std::move(token));
+    }
+    std::sort(parts.added.begin(), parts.added.end(),
+              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+    for (size_t i = 1; i < parts.added.size(); ++i) {
+        KILN_CHECK(parts.added[i - 1].id != parts.added[i].id, name, ": added token \"",
+                   excerpt(parts.added[i].content), "\" is there twice");
+    }
+}
+
+void read_merges(const Json& merges, const std::string& name, VocabularyBuilder& builder) {
+    KILN_CHECK(merges.is_array(), name, ": model.merges must be an array, is ", describe(merges));
+    for (size_t i = 0; i < merges.size(); ++i) {
+        const Json& merge = merges[i];
+        const std::string where = concat("merge ", i);
+        if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+            builder.add_merge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>(), where);
+            continue;
+        }
+        const std::string_view text = merge.is_string() ? merge.get_ref<const std::string&>() : std::string_view();
+        const size_t space = text.find(' ');
+        KILN_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos, name, ": ",
+                   where, " must be [\"left\", \"right\"] or \"left right\", is ", describe(merge));
+        builder.add_merge(text.substr(0, space), text.substr(space + 1), where);
+    }
+}
+
+}  // namespace
+
+TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& name) {
+    const Json json = parse_json(text, name);
+    const Reader root(json, name);
+    const Reader model(root.member("model"), name + ": model");
+    // Files from before 2020 do not name the type; those with merges are BPE.
+    const std::string type = model.member("type").is_null() ? "BPE" : model.string("type");
+    KILN_CHECK(type == "BPE", model.where(), ": type \"", excerpt(type), "\" is not supported; supported is BPE");
+    for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
+        model.refuse(option);
+    }
+
+    TokenizerParts parts;
+    parts.vocabulary.ignore_merges = model.boolean("ignore_merges", false);
+    parts.normalizer = read_normalizer(root.member("normalizer"), name);
+    read_pre_tokenizer(root.member("pre_tokenizer"), name, parts);
+    read_decoder(root.member("decoder"), name);
+    parts.truncation = keep(root.member("truncation"));
+    parts.padding = keep(root.member("padding"));
+    parts.normalizer_json = keep(root.member("normalizer"));
+    parts.pre_tokenizer = keep(root.member("pre_tokenizer"));
+    parts.post_processor = keep(root.member("post_processor"));
+    parts.decoder = keep(root.member("decoder"));
+
+    TokenTable table(name);
+    read_vocab(model.member("vocab"), name + ": model.vocab", table);
+    read_added_tokens(root.member("added_tokens"), name, table, parts);
+    VocabularyBuilder builder(table.take(), parts, name);
+    read_merges(model.member("merges"), name, builder);
+    return parts;
+}
+
+TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
+                                      std::string_view merges_text, const std::string& merges_name) {
+    // These files say nothing of splitter, normaliser or special tokens; they come from GPT-2 and its likes.
+    TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, SplitterKind::kGpt2, false);
+    const Json vocab = parse_json(vocab_json, vocab_name);
+    TokenTable table(vocab_name);
+    read_vocab(vocab, vocab_name, table);
+    for (const char* special : kWellKnownSpecialTokens) {
+        const auto found = vocab.find(special);
+        if (found != vocab.end()) parts.added.push_back({.id = found->get<int>(), .content = special, .special = true});
+    }
+    std::sort(parts.added.begin(), parts.added.end(),
+              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+
+    VocabularyBuilder builder(table.take(), parts, merges_name);
+    size_t line_number = 0;
+    for (size_t start = 0; start < merges_text.size();) {
+        const size_t newline = std::min(merges_text.find('\n', start), merges_text.size());
+        std::string_view line = merges_text.substr(start, newline - start);
+        start = newline + 1;
+        ++line_number;
+        if (line.ends_with('\r')) line.remove_suffix(1);
+        if (line.empty() || line.starts_with("#version")) continue;
+        const std::string where = concat("line ", line_number);
+        const size_t space = line.find(' ');
+        KILN_CHECK(space != std::string_view::npos && line.find(' ', space + 1) == std::string_view::npos, merges_name,
+                   ": ", where, " must be two tokens with one space between, is \"", excerpt(line), "\"");
+        builder.add_merge(line.substr(0, space), line.substr(space + 1), where);
+    }
+    return parts;
+}
+
+}  // namespace kiln

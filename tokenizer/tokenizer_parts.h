@@ -1,0 +1,64 @@
+#pragma once
+// What a byte-level BPE tokenizer consists of, between its files and the Tokenizer.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/bpe.h"
+#include "tokenizer/normalizer.h"
+#include "tokenizer/splitter.h"
+#include "tokenizer/tokenizer.h"
+
+namespace kiln {
+
+// A token that the text is searched for before it is split.
+struct AddedToken {
+    int id = 0;
+    std::string content;
+    bool special = false;       // found only when the caller allows it
+    bool in_vocabulary = true;  // stands in the model's vocabulary too
+    bool normalized = false;    // searched for in the normalised text instead of the original
+};
+
+struct TokenizerParts {
+    BpeVocabulary vocabulary;
+    std::vector<bool> is_text;      // by id: the token stands for bytes of text (special tokens do not)
+    std::vector<AddedToken> added;  // by id, ascending
+    NormalizerKind normalizer = NormalizerKind::kNone;
+    SplitterKind splitter = SplitterKind::kGpt2;
+    bool add_prefix_space = false;
+    // Parts of tokenizer.json that a saved copy repeats as they were.
+    nlohmann::ordered_json truncation, padding, normalizer_json, pre_tokenizer, post_processor, decoder;
+    // tokenizer_config.json and special_tokens_map.json as they were found beside it; empty: save() makes them.
+    std::string config_json, special_tokens_map_json;
+
+    // Without tokens, with the JSON of a byte-level tokenizer.
+    static TokenizerParts byte_level(NormalizerKind normalizer, SplitterKind splitter, bool add_prefix_space);
+};
+
+// Both throw Error naming `name` and what is wrong where; hostile input is no exception.
+TokenizerParts parse_tokenizer_json(std::string_view json, const std::string& name);
+TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
+                                      std::string_view merges_text, const std::string& merges_name);
+
+std::string write_tokenizer_json(const TokenizerParts& parts);
+std::string write_vocab_json(const TokenizerParts& parts);   // one line, in the order of the ids
+std::string write_merges_text(const TokenizerParts& parts);  // merges.txt
+std::string write_tokenizer_config(const TokenizerParts& parts);
+std::string write_special_tokens_map(const TokenizerParts& parts);
+
+// What vocab.json cannot say: which of its tokens are special. Those that end a document come first, by precedence.
+inline constexpr const char* kWellKnownSpecialTokens[] = {
+    "<|endoftext|>", "</s>",    "<|end_of_text|>", "<|im_end|>",        "<|eot_id|>",   "<eos>",  "[EOS]",   "<|end|>",
+    "<s>",           "<bos>",   "[BOS]",           "<|begin_of_text|>", "<|im_start|>", "<unk>",  "<|unk|>", "[UNK]",
+    "<pad>",         "<|pad|>", "[PAD]",           "<|padding|>",       "<mask>",       "[MASK]", "[CLS]",   "[SEP]"};
+inline constexpr int kEndOfTextNames = 8;  // how many of them end a document
+
+// The document separator among the added tokens, as Tokenizer::end_of_text() has it; -1 if there is none.
+int find_end_of_text(const std::vector<AddedToken>& added);
+
+Tokenizer make_tokenizer(TokenizerParts parts, const std::string& name);
+
+}  // namespace kiln

@@ -1,0 +1,162 @@
+// Writes a tokenizer as Hugging Face's tools lay it out.
+#include <algorithm>
+
+#include "tokenizer/byte_level.h"
+#include "tokenizer/tokenizer_parts.h"
+
+namespace kiln {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json, int indent) {
+    return json.dump(indent, ' ', /*ensure_ascii=*/false);
+}
+
+// Each token as the files spell it.
+std::vector<std::string> spellings(const TokenizerParts& parts) {
+    const ByteLevel byte_level;
+    std::vector<std::string> spelled;
+    spelled.reserve(parts.vocabulary.tokens.size());
+    for (size_t id = 0; id < parts.vocabulary.tokens.size(); ++id) {
+        const std::string& bytes = parts.vocabulary.tokens[id];
+        spelled.push_back(parts.is_text[id] ? byte_level.spell(bytes) : bytes);
+    }
+    return spelled;
+}
+
+// The tokens for which `wanted`, in the order of the ids. Appends without the search for a duplicate that operator[] of
+// an ordered object makes.
+Json vocab_object(const std::vector<std::string>& spelled, const std::vector<bool>& wanted) {
+    Json vocab = Json::object();
+    auto& entries = vocab.get_ref<Json::object_t&>();
+    entries.reserve(spelled.size());
+    for (size_t id = 0; id < spelled.size(); ++id) {
+        if (wanted[id]) entries.Container::emplace_back(spelled[id], id);
+    }
+    return vocab;
+}
+
+// The first of `names` among the special tokens; empty if none is.
+std::string first_special(const TokenizerParts& parts, std::initializer_list<const char*> names) {
+    for (const char* name : names) {
+        for (const AddedToken& token : parts.added) {
+            if (token.special && token.content == name) return token.content;
+        }
+    }
+    return "";
+}
+
+// bos_token, eos_token, ...: what the special tokens are for, as far as their names tell.
+Json special_token_roles(const TokenizerParts& parts) {
+    Json roles = Json::object();
+    const int end_of_text = find_end_of_text(parts.added);
+    const std::string end = end_of_text < 0 ? "" : parts.vocabulary.tokens[end_of_text];
+    std::string begin = first_special(parts, {"<|begin_of_text|>", "<s>", "<bos>", "[BOS]"});
+    if (begin.empty() && end == "<|endoftext|>") begin = end;  // GPT-2 uses one token for both
+    if (!begin.empty()) roles["bos_token"] = begin;
+    if (!end.empty()) roles["eos_token"] = end;
+    const std::string unknown = first_special(parts, {"<unk>", "<|unk|>", "[UNK]"});
+    if (!unknown.empty()) roles["unk_token"] = unknown;
+    const std::string padding = first_special(parts, {"<pad>", "<|pad|>", "[PAD]", "<|padding|>"});
+    if (!padding.empty()) roles["pad_token"] = padding;
+    return roles;
+}
+
+Json added_token_json(const AddedToken& token) {
+    return {{"content", token.content}, {"single_word", false},           {"lstrip", false},
+            {"rstrip", false},          {"normalized", token.normalized}, {"special", token.special}};
+}
+
+}  // namespace
+
+TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, SplitterKind splitter, bool add_prefix_space) {
+    TokenizerParts parts;
+    parts.normalizer = normalizer;
+    parts.splitter = splitter;
+    parts.add_prefix_space = add_prefix_space;
+    if (normalizer == NormalizerKind::kNfc) parts.normalizer_json = {{"type", "NFC"}};
+    if (normalizer == NormalizerKind::kNfkc) parts.normalizer_json = {{"type", "NFKC"}};
+    const auto byte_level = [](bool prefix, bool trim) {
+        return Json{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"trim_offsets", trim}, {"use_regex", true}};
+    };
+    parts.pre_tokenizer = byte_level(add_prefix_space, true);
+    parts.post_processor = byte_level(true, false);  // as GPT-2's: it only says which characters an id came from
+    parts.decoder = byte_level(true, true);
+    return parts;
+}
+
+std::string write_tokenizer_json(const TokenizerParts& parts) {
+    const std::vector<std::string> spelled = spellings(parts);
+    Json added = Json::array();
+    for (const AddedToken& token : parts.added) {
+        Json entry = {{"id", token.id}};
+        entry.update(added_token_json(token));
+        added.push_back(std::move(entry));
+    }
+    Json merges = Json::array();
+    for (const auto& [left, right] : parts.vocabulary.merges) merges.push_back({spelled[left], spelled[right]});
+    Json model = {{"type", "BPE"},
+                  {"dropout", nullptr},
+                  {"unk_token", nullptr},
+                  {"continuing_subword_prefix", nullptr},
+                  {"end_of_word_suffix", nullptr},
+                  {"fuse_unk", false},
+                  {"byte_fallback", false},
+                  {"ignore_merges", parts.vocabulary.ignore_merges}};
+    std::vector<bool> in_vocabulary(spelled.size(), true);
+    for (const AddedToken& token : parts.added) in_vocabulary[token.id] = token.in_vocabulary;
+    model["vocab"] = vocab_object(spelled, in_vocabulary);
+    model["merges"] = std::move(merges);
+    Json json = {{"version", "1.0"},
+                 {"truncation", parts.truncation},
+                 {"padding", parts.padding},
+                 {"added_tokens", std::move(added)},
+                 {"normalizer", parts.normalizer_json},
+                 {"pre_tokenizer", parts.pre_tokenizer},
+                 {"post_processor", parts.post_processor},
+                 {"decoder", parts.decoder}};
+    json["model"] = std::move(model);
+    return dump(json, 2);
+}
+
+std::string write_vocab_json(const TokenizerParts& parts) {
+    // Added tokens included: who has only this file and merges.txt gets every id.
+    const std::vector<std::string> spelled = spellings(parts);
+    return dump(vocab_object(spelled, std::vector<bool>(spelled.size(), true)), -1);
+}
+
+std::string write_merges_text(const TokenizerParts& parts) {
+    const std::vector<std::string> spelled = spellings(parts);
+    std::string text = "#version: 0.2\n";
+    for (const auto& [left, right] : parts.vocabulary.merges) text += spelled[left] + " " + spelled[right] + "\n";
+    return text;
+}
+
+std::string write_special_tokens_map(const TokenizerParts& parts) {
+    if (!parts.special_tokens_map_json.empty()) return parts.special_tokens_map_json;
+    return dump(special_token_roles(parts), 2) + "\n";
+}
+
+std::string write_tokenizer_config(const TokenizerParts& parts) {
+    if (!parts.config_json.empty()) return parts.config_json;
+    Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                   {"add_prefix_space", parts.add_prefix_space},
+                   {"clean_up_tokenization_spaces", false}};
+    Json decoder = Json::object();
+    for (const AddedToken& token : parts.added) decoder[std::to_string(token.id)] = added_token_json(token);
+    config["added_tokens_decoder"] = std::move(decoder);
+    config.update(special_token_roles(parts));
+    return dump(config, 2) + "\n";
+}
+
+int find_end_of_text(const std::vector<AddedToken>& added) {
+    for (int i = 0; i < kEndOfTextNames; ++i) {
+        for (const AddedToken& token : added) {
+            if (token.special && token.content == kWellKnownSpecialTokens[i]) return token.id;
+        }
+    }
+    return -1;
+}
+
+}  // namespace kiln
