@@ -1,0 +1,125 @@
+// train_gpt2 and train_gpt2cu: one source, linked against one backend or the other.
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/communicator.h"
+#include "cpu_reference/engine.h"
+#include "cpu_reference/error.h"
+#include "tokenizer/file.h"
+#include "tools/options.h"
+#include "tools/step_report.h"
+#include "tools/stop_signal.h"
+#include "tools/train_plan.h"
+#include "tools/trainer.h"
+
+namespace kiln {
+namespace {
+
+constexpr int kStoppedWithCheckpoint = 3;
+
+void report(const std::string& text) {
+    std::cerr << text << std::endl;
+}
+
+int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
+    Trainer trainer(plan, engine, communicator,
+                    {.notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
+    const std::optional<double> loss = trainer.validation_loss();
+    KILN_CHECK(loss, "stopped by ", signal_name(stop_signal()), " before the validation was done");
+    std::printf("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
+    return 0;
+}
+
+int train(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
+    Trainer trainer(plan, engine, communicator,
+                    {.results = &std::cout, .notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
+    if (trainer.run() == TrainOutcome::finished) return 0;
+    const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
+    KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, for no --output (-o) was given");
+    report(concat(where, "; go on with --resume -o ", plan.options.output));
+    return kStoppedWithCheckpoint;
+}
+
+// The same program over its variables; a resumed run begins with the options of the run, which are read from its file.
+struct CommandLine {
+    TrainOptions options;
+    OptionSet set;
+
+    explicit CommandLine(const std::string& program) : set(program, "trains a language model on shards of tokens") {
+        add_train_options(set, options);
+    }
+};
+
+std::string own_config(const CommandLine& line) {
+    const TrainOptions& o = line.options;
+    if (!o.resume || o.output.empty() || line.set.given("config")) return "";
+    const std::filesystem::path path = std::filesystem::path(o.output) / "config.toml";
+    return std::filesystem::exists(path) ? path.string() : "";
+}
+
+int run(const std::string& program, std::vector<std::string> args) {
+    auto line = std::make_unique<CommandLine>(program);
+    if (!line->set.parse(args)) return 0;
+    const bool model_given = line->set.given("model");
+    if (const std::string config = own_config(*line); !config.empty()) {
+        args.insert(args.begin(), {"--config", config});
+        line = std::make_unique<CommandLine>(program);
+        line->set.parse(args);
+    }
+    TrainOptions& o = line->options;
+    if (o.threads > 0) omp_set_num_threads(o.threads);
+
+    const auto communicator = make_single_communicator();
+    TrainPlan plan = make_plan(o, model_given, communicator->size(), report);
+    if (o.dry_run) {
+        std::cout << describe_plan(plan);
+        return 0;
+    }
+    o = plan.options;
+    plan.values = line->set.values();
+    if (!o.output.empty() && !o.eval_only) {
+        prepare_run_directory(plan);
+    } else if (!o.eval_only) {
+        report("no --output (-o): neither logs nor checkpoints will be written");
+    }
+    catch_stop_signals();
+    report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
+    const auto engine = make_engine(plan.config, plan.engine_options());
+    report(concat("on ", engine->device_name(), ", ", bytes_text(double(engine->memory_in_use_bytes()))));
+    if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
+
+    if (!o.output.empty()) {
+        o.resume = false;  // of this start, not of the run
+        write_file_atomic(std::filesystem::path(o.output) / "config.toml", line->set.to_toml());
+    }
+    return train(plan, *engine, *communicator);
+}
+
+}  // namespace
+}  // namespace kiln
+
+int main(int argc, char** argv) {
+    const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "train_gpt2";
+    try {
+        return kiln::run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+    } catch (const kiln::UsageError& error) {
+        std::cerr << program << ": " << error.what() << std::endl;
+        return 2;
+    } catch (const std::bad_alloc&) {
+        std::cerr << program << ": out of memory; use a smaller model, -b or -t; --dry-run says what is needed"
+                  << std::endl;
+    } catch (const std::exception& error) {
+        std::cerr << program << ": " << error.what() << std::endl;
+    }
+    return 1;
+}

@@ -1,0 +1,46 @@
+#pragma once
+// From options to what is to be done: model, data, batch, where to start. Everything that can be refused is refused
+// here, before memory is taken or a file is written.
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cpu_reference/communicator.h"
+#include "cpu_reference/engine.h"
+#include "tokenizer/dataloader.h"
+#include "tools/train_options.h"
+
+namespace kiln {
+
+struct TrainPlan {
+    TrainOptions options;  // T and total_batch_tokens resolved; model: the descriptor of `config`, unless a directory
+    ModelConfig config;
+    std::filesystem::path weights;     // model directory to start from; empty: random weights
+    std::filesystem::path checkpoint;  // to resume from; empty: from the beginning
+    nlohmann::json state;              // its trainer_state.json
+    DataPaths data;
+    std::filesystem::path tokenizer;            // directory, or empty
+    std::map<std::string, std::string> values;  // every option as text, to tell what a resumed run changes
+    EngineOptions engine_options() const { return {.B = options.B, .T = options.T, .training = !options.eval_only}; }
+};
+
+// Throws UsageError or Error. `model_given`: the user chose options.model, it is not the default. `report` is told what
+// the user should know and need not act on.
+TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
+                    const std::function<void(const std::string&)>& report);
+
+// The run directory exists, can be written and has room for a checkpoint; or throws Error saying what to do.
+void prepare_run_directory(const TrainPlan& plan);
+
+DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator);
+DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);
+
+// Updates the whole run takes over `num_sequences` sequences of data.
+int64_t total_steps(const TrainOptions& options, uint64_t num_sequences);
+
+// What --dry-run prints.
+std::string describe_plan(const TrainPlan& plan);
+
+}  // namespace kiln
