@@ -1,0 +1,62 @@
+#pragma once
+// Runs a program and keeps what it says.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tests/temp_directory.h"
+
+namespace kiln {
+
+struct Finished {
+    int code = -1;   // the exit code
+    int signal = 0;  // that ended it; 0: none
+    std::string out, err;
+};
+
+// A program of the build this test belongs to: build/bin/NAME.
+inline std::filesystem::path program_path(const std::string& name) {
+    return std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin" / name;
+}
+
+// Standard input holds `input`. `out` replaces the file standard output goes to (then Finished::out is empty).
+inline Finished run_program(const std::filesystem::path& program, const std::vector<std::string>& args,
+                            const std::string& input = "", const std::filesystem::path& out = {}) {
+    if (!std::filesystem::exists(program)) throw std::runtime_error(program.string() + " is not built; run `make`");
+    const TempDirectory directory;
+    const std::string in = directory.write("in", input), err = directory / "err";
+    const std::string out_path = out.empty() ? (directory / "out").string() : out.string();
+    std::vector<const char*> argv{program.c_str()};
+    for (const std::string& arg : args) argv.push_back(arg.c_str());
+    argv.push_back(nullptr);
+    const pid_t child = fork();
+    if (child < 0) throw std::runtime_error("fork failed");
+    if (child == 0) {  // only system calls from here: the parent may have threads
+        const int files[] = {open(in.c_str(), O_RDONLY), open(out_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600),
+                             open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600)};
+        for (int i = 0; i < 3; i++) dup2(files[i], i);
+        execv(argv[0], const_cast<char* const*>(argv.data()));
+        _exit(127);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    const auto content = [](const std::filesystem::path& path) {
+        std::ifstream file(path, std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    Finished result;
+    result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    if (out.empty()) result.out = content(out_path);
+    result.err = content(err);
+    return result;
+}
+
+}  // namespace kiln
