@@ -3,6 +3,7 @@
 
 #include <iomanip>
 #include <iostream>
+#include <utility>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/file.h"
@@ -120,13 +121,13 @@ public:
         std::vector<std::optional<Generated>> done(requests.size());
         size_t printed = 0;
         DecodeStream decoder(tokenizer_);
-        if (stream) print(text_of(0));
+        std::string lead = text_of(0);  // printed once the prompt has been accepted
         const auto on_token = [&](size_t, int token) {
-            if (stream) print(decoder.push(token));
+            if (stream) print(std::exchange(lead, "") + decoder.push(token));
         };
         const auto on_done = [&](size_t request, const Generated& result) {
             done[request] = result;
-            if (stream) return print(decoder.finish() + "\n");
+            if (stream) return print(std::exchange(lead, "") + decoder.finish() + "\n");
             for (; printed < done.size() && done[printed]; printed++) {
                 print((printed ? "---\n" : "") + text_of(printed) + tokenizer_.decode(done[printed]->tokens) + "\n");
             }
