@@ -1,10 +1,192 @@
+// kiln tokenizer train | import | encode | decode
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <iostream>
+
 #include "cpu_reference/error.h"
+#include "tokenizer/bpe_trainer.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/commands.h"
+#include "tools/options.h"
 
 namespace kiln {
+namespace {
 
-int command_tokenizer(const std::vector<std::string>&) {
-    throw Error("kiln tokenizer: not here yet");
+const char* const kActions =
+    "kiln tokenizer ACTION [OPTIONS]\n\n"
+    "  train    a vocabulary from text\n"
+    "  import   a tokenizer.json, or a directory with one or with vocab.json and merges.txt\n"
+    "  encode   text on standard input to ids, a line for a line\n"
+    "  decode   ids on standard input to text, a line for a line\n\n"
+    "`kiln tokenizer ACTION --help` lists an action's options.\n";
+
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
+    std::vector<std::string> items;
+    for (const std::string& list : lists) {
+        for (size_t start = 0; start < list.size();) {
+            const size_t comma = std::min(list.find(',', start), list.size());
+            items.push_back(list.substr(start, comma - start));
+            start = comma + 1;
+        }
+    }
+    return items;
+}
+
+int train(const std::vector<std::string>& args) {
+    std::vector<std::string> inputs, special_tokens = {"<|endoftext|>"};
+    std::string output, type = "bpe", pre_tokenizer = "gpt2", normalizer = "none";
+    BpeTrainerOptions trainer_options;
+    OptionSet set("kiln tokenizer train", "A vocabulary from text: the same as Hugging Face's trainer makes");
+    set.add(inputs, {.name = "input", .unit = "FILE", .help = "text files, UTF-8", .required = true});
+    set.add(trainer_options.vocab_size, {.name = "vocab-size",
+                                         .unit = "TOKENS",
+                                         .help = "with special tokens and the 256 bytes",
+                                         .min = 256,
+                                         .max = 1 << 24,
+                                         .required = true});
+    set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
+    set.add(type, {.name = "type", .help = "kind of vocabulary", .choices = {"bpe"}});
+    set.add(pre_tokenizer,
+            {.name = "pre-tokenizer", .help = "what cuts text into words before merging", .choices = {"gpt2"}});
+    set.add(normalizer,
+            {.name = "normalizer", .help = "Unicode normal form of the text", .choices = {"none", "nfc", "nfkc"}});
+    set.add(special_tokens, {.name = "special-tokens",
+                             .unit = "A,B",
+                             .help = "get the first ids; the first that ends a document separates documents"});
+    set.add(trainer_options.min_frequency,
+            {.name = "min-frequency", .unit = "COUNT", .help = "a pair seen less often is not merged", .min = 0});
+    set.add(trainer_options.add_prefix_space,
+            {.name = "add-prefix-space", .help = "a text that starts without a space gets one"});
+    if (!set.parse(args)) return 0;
+
+    trainer_options.special_tokens = split_at_commas(special_tokens);
+    trainer_options.splitter = parse_splitter(pre_tokenizer);
+    trainer_options.normalizer = parse_normalizer(normalizer);
+    BpeTrainer trainer(trainer_options);
+    for (const std::string& input : inputs) trainer.add_file(input);
+    // Before the merges, which take the longest: a directory that cannot be made should not cost them.
+    std::error_code failed;
+    std::filesystem::create_directories(output, failed);
+    KILN_CHECK(!failed, "--output ", output, ": cannot create the directory: ", failed.message());
+
+    const Tokenizer tokenizer = trainer.train();
+    tokenizer.save(output);
+    std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
+    if (tokenizer.vocab_size() < trainer_options.vocab_size) {
+        std::cerr << "that is less than --vocab-size " << trainer_options.vocab_size
+                  << ": the text has no more pairs to merge; give it more text\n";
+    }
+    return 0;
+}
+
+// Tokenizers that are known by name. Their files are not part of Kiln.
+constexpr std::array kPublished = {"gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"};
+
+int import(const std::vector<std::string>& args) {
+    std::string source, output;
+    OptionSet set("kiln tokenizer import", "A tokenizer of Hugging Face's format, checked and written anew");
+    set.add_positional(
+        source, {.name = "source", .unit = "FILE|DIR", .help = "a tokenizer.json or its directory", .required = true});
+    set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
+    if (!set.parse(args)) return 0;
+
+    if (!std::filesystem::exists(source) &&
+        std::find(kPublished.begin(), kPublished.end(), source) != kPublished.end()) {
+        throw UsageError(concat("kiln tokenizer import ", source,
+                                ": fetching a published tokenizer by name is not available yet; download its "
+                                "tokenizer.json and name that file"));
+    }
+    const Tokenizer tokenizer = Tokenizer::load(source);
+    tokenizer.save(output);
+    std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
+    return 0;
+}
+
+// Calls transform(line, line_number) for each line of standard input and writes its result as a line. The last line
+// ends as it came, so that decode gives back exactly what encode took.
+template <class Transform>
+void transform_lines(Transform&& transform) {
+    std::string line;
+    for (size_t number = 1; std::getline(std::cin, line); ++number) {
+        std::string result;
+        try {
+            result = transform(line);
+        } catch (const Error& error) {
+            throw Error(concat("standard input, line ", number, ": ", error.what()));
+        }
+        if (!std::cin.eof()) result += '\n';
+        std::cout << result;
+        if (!std::cout) throw Error("standard output could not be written (disk full or closed)");
+    }
+    KILN_CHECK(!std::cin.bad(), "standard input could not be read");
+}
+
+int encode(const std::vector<std::string>& args) {
+    std::string path;
+    EncodeOptions options;
+    OptionSet set("kiln tokenizer encode", "Text on standard input to ids, a line for a line");
+    set.add(path, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
+    set.add(options.allow_special,
+            {.name = "allow-special", .help = "<|endoftext|> and its like in the text become their ids"});
+    if (!set.parse(args)) return 0;
+
+    const Tokenizer tokenizer = Tokenizer::load(path);
+    transform_lines([&](const std::string& line) {
+        std::string ids;
+        for (const int id : tokenizer.encode(line, options)) {
+            if (!ids.empty()) ids += ' ';
+            ids += std::to_string(id);
+        }
+        return ids;
+    });
+    return 0;
+}
+
+std::vector<int> parse_ids(const std::string& line) {
+    constexpr const char* kSpaces = " \t\r";
+    std::vector<int> ids;
+    for (size_t start = line.find_first_not_of(kSpaces); start != std::string::npos;) {
+        const size_t end = std::min(line.find_first_of(kSpaces, start), line.size());
+        int id;
+        const auto [stop, status] = std::from_chars(line.data() + start, line.data() + end, id);
+        KILN_CHECK(status == std::errc() && stop == line.data() + end, "\"",
+                   line.substr(start, std::min<size_t>(40, end - start)),
+                   "\" is not a token id; ids are whole numbers with spaces between");
+        ids.push_back(id);
+        start = line.find_first_not_of(kSpaces, end);
+    }
+    return ids;
+}
+
+int decode(const std::vector<std::string>& args) {
+    std::string path;
+    OptionSet set("kiln tokenizer decode", "Ids on standard input to text, a line for a line");
+    set.add(path, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
+    if (!set.parse(args)) return 0;
+
+    const Tokenizer tokenizer = Tokenizer::load(path);
+    transform_lines([&](const std::string& line) { return tokenizer.decode(parse_ids(line)); });
+    return 0;
+}
+
+}  // namespace
+
+int command_tokenizer(const std::vector<std::string>& args) {
+    if (args.empty()) throw UsageError("kiln tokenizer: name an action: train, import, encode or decode");
+    const std::string& action = args[0];
+    const std::vector<std::string> rest(args.begin() + 1, args.end());
+    if (action == "train") return train(rest);
+    if (action == "import") return import(rest);
+    if (action == "encode") return encode(rest);
+    if (action == "decode") return decode(rest);
+    if (action == "--help" || action == "-h") {
+        std::cout << kActions;
+        return 0;
+    }
+    throw UsageError(concat("kiln tokenizer: there is no action \"", action, "\"; the nearest is \"",
+                            nearest(action, {"train", "import", "encode", "decode"}), "\""));
 }
 
 }  // namespace kiln
