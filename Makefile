@@ -81,8 +81,11 @@ lint:  ## formatting, include rules, file lengths
 format:  ## let clang-format lay out every source
 	@git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
 
-bench: programs  ## speed beside PyTorch on this CPU, interleaved
-	@dev/bench/run.sh
+$(BUILD)/dev/bench/bench_engine: $(BUILD)/dev/bench/bench_engine.o $(BUILD)/libreference.a
+	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+
+bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
+	@BUILD=$(BUILD) dev/bench/run.sh
 
 clean:  ## remove everything that was built
 	rm -rf $(BUILD) train_gpt2 train_gpt2cu kiln kilncu

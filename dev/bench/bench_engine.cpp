@@ -1,0 +1,186 @@
+// Kiln's side of `make bench`: a persistent worker that does one training step, or one generation, for each line "run"
+// on standard input and answers with milliseconds. dev/bench/bench.py alternates it with PyTorch's worker, which speaks
+// the same protocol, so that both see the same machine in the same minute.
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/engine.h"
+#include "cpu_reference/error.h"
+#include "cpu_reference/rng.h"
+
+namespace kiln {
+namespace {
+
+using nlohmann::json;
+
+int parse_int(const char* text, const char* what) {
+    size_t used = 0;
+    int value = 0;
+    try {
+        value = std::stoi(text, &used);
+    } catch (const std::exception&) {
+        used = 0;
+    }
+    if (used == 0 || text[used] != '\0' || value < 1) {
+        throw UsageError(concat(what, ": '", text, "' is not a whole number of at least 1"));
+    }
+    return value;
+}
+
+// The fields dev/bench/pytorch_model.py reads: one description makes both models.
+json to_json(const ModelConfig& c) {
+    return {{"L", c.L},
+            {"C", c.C},
+            {"NH", c.NH},
+            {"NKV", c.NKV},
+            {"HS", c.HS},
+            {"F", c.F},
+            {"V", c.V},
+            {"max_T", c.max_T},
+            {"norm", c.norm == Norm::layernorm ? "layernorm" : "rmsnorm"},
+            {"mlp", c.mlp == Mlp::swiglu ? "swiglu" : "gelu"},
+            {"position", c.position == Position::rope ? "rope" : "learned"},
+            {"qkv_bias", c.qkv_bias},
+            {"linear_bias", c.linear_bias},
+            {"tied_embeddings", c.tied_embeddings},
+            {"norm_eps", c.norm_eps},
+            {"rope_theta", c.rope_theta}};
+}
+
+std::vector<int> random_tokens(int n, int V, uint32_t stream) {
+    std::vector<int> tokens(n);
+    for (int i = 0; i < n; i++) tokens[i] = int(philox4x32(7, uint32_t(i), stream, 0, 0).v[0] % uint32_t(V));
+    return tokens;
+}
+
+size_t peak_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.rfind("VmHWM:", 0) == 0) return size_t(std::stoll(line.substr(6))) * 1024;
+    }
+    return 0;
+}
+
+// One training step: forward, backward, norm, clipping, AdamW. Returns the mean loss.
+class Trainer {
+public:
+    Trainer(Engine& engine, int B, int T)
+        : engine_(engine),
+          tokens_(random_tokens(B * T, engine.config().V, 1)),
+          targets_(random_tokens(B * T, engine.config().V, 2)) {}
+
+    double operator()() {
+        engine_.zero_gradients();
+        engine_.forward_backward({.tokens = tokens_.data(), .targets = targets_.data()}, 1.0f / float(tokens_.size()),
+                                 0);
+        const LossSum loss = engine_.take_loss();
+        const double norm = engine_.gradient_norm();
+        engine_.update({.lr = 1e-4f, .grad_scale = norm > 1 ? float(1 / norm) : 1.0f, .t = ++t_});
+        return loss.sum / double(loss.tokens);
+    }
+
+private:
+    Engine& engine_;
+    std::vector<int> tokens_, targets_;
+    int64_t t_ = 0;
+};
+
+// `count` greedy tokens after a prompt, batch 1, with the KV cache. Returns the last token.
+class Generator {
+public:
+    Generator(Engine& engine, int prompt, int count)
+        : engine_(engine),
+          prompt_(random_tokens(prompt, engine.config().V, 3)),
+          count_(count),
+          logits_(engine.config().V) {
+        engine_.open_cache(1, prompt + count);
+    }
+
+    double operator()() {
+        const int slot = 0;
+        engine_.clear_slot(slot);
+        engine_.prefill(slot, prompt_, logits_.data());
+        int token = best();
+        for (int i = 1; i < count_; i++) {
+            engine_.decode({&slot, 1}, {&token, 1}, logits_.data());
+            token = best();
+        }
+        return token;
+    }
+
+private:
+    int best() const { return int(std::max_element(logits_.begin(), logits_.end()) - logits_.begin()); }
+
+    Engine& engine_;
+    std::vector<int> prompt_;
+    int count_;
+    std::vector<float> logits_;  // (V)
+};
+
+void answer(const json& line) {
+    std::cout << line.dump() << std::endl;
+}
+
+void serve(const std::function<double()>& work) {
+    for (std::string command; std::getline(std::cin, command);) {
+        if (command == "run") {
+            const auto start = std::chrono::steady_clock::now();
+            const double value = work();
+            const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - start;
+            answer({{"ms", ms.count()}, {"value", value}});
+        } else if (command == "peak") {
+            answer({{"peak_bytes", peak_bytes()}});
+        } else {
+            throw UsageError(concat("unknown command '", command, "'; the commands are run and peak"));
+        }
+    }
+}
+
+void run(int argc, char** argv) {
+    const std::string workload = argc == 5 ? argv[1] : "";
+    if (workload != "step" && workload != "gen") {
+        throw UsageError("usage: bench_engine step MODEL B T | bench_engine gen MODEL PROMPT NEW_TOKENS");
+    }
+    const bool training = workload == "step";
+    const ModelConfig config = parse_model(argv[2]);
+    const int first = parse_int(argv[3], training ? "B" : "PROMPT"),
+              second = parse_int(argv[4], training ? "T" : "NEW_TOKENS");
+    const EngineOptions options{
+        .B = training ? first : 1, .T = training ? second : first + second, .training = training};
+    size_t planned_bytes = 0;
+    for (const MemoryItem& item : plan_memory(config, options)) planned_bytes += item.bytes;
+    const std::unique_ptr<Engine> engine = make_engine(config, options);
+    engine->init_weights(0);
+    answer({{"config", to_json(config)},
+            {"parameters", count_parameters(config)},
+            {"planned_bytes", planned_bytes},
+            {"device", engine->device_name()}});
+    if (training) {
+        serve(Trainer(*engine, first, second));
+    } else {
+        serve(Generator(*engine, first, second));
+    }
+}
+
+}  // namespace
+}  // namespace kiln
+
+int main(int argc, char** argv) {
+    try {
+        kiln::run(argc, argv);
+        return 0;
+    } catch (const kiln::UsageError& error) {
+        std::cerr << "bench_engine: " << error.what() << '\n';
+        return 2;
+    } catch (const std::exception& error) {
+        std::cerr << "bench_engine: " << error.what() << '\n';
+        return 1;
+    }
+}
