@@ -20,5 +20,10 @@ TEST(Sha256, agrees_with_the_published_examples) {
               "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+TEST(Hex, numbers_have_sixteen_digits) {
+    EXPECT_EQ(hex_u64(0), "0000000000000000");
+    EXPECT_EQ(hex_u64(0x123456789abcdef0u), "123456789abcdef0");
+}
+
 }  // namespace
 }  // namespace kiln

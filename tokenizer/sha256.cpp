@@ -78,4 +78,10 @@ std::string hex(std::string_view bytes) {
     return text;
 }
 
+std::string hex_u64(uint64_t value) {
+    std::string bytes;
+    for (int shift = 56; shift >= 0; shift -= 8) bytes += char(value >> shift);
+    return hex(bytes);
+}
+
 }  // namespace kiln

@@ -1,0 +1,124 @@
+#include "tokenizer/split_writer.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "cpu_reference/error.h"
+#include "tokenizer/sha256.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+ShardSeries::ShardSeries(fs::path directory, std::string name, uint64_t shard_tokens, const ShardInfo& like)
+    : directory_(std::move(directory)), name_(std::move(name)), shard_tokens_(shard_tokens), like_(like) {
+    KILN_CHECK(shard_tokens_ >= 1 && shard_tokens_ <= kMaxShardTokens, "shards of ", shard_tokens_,
+               " tokens: a shard holds 1 to ", kMaxShardTokens);
+}
+
+void ShardSeries::begin_document() {
+    put({&like_.end_of_text, 1});
+    split_.documents++;
+    documents_in_shard_++;
+}
+
+void ShardSeries::append(std::span<const int> tokens, uint64_t text_bytes) {
+    put(tokens);
+    split_.text_bytes += text_bytes;
+}
+
+// A shard is closed only when a token comes that it has no room for: so none but an empty split's is ever empty.
+void ShardSeries::put(std::span<const int> tokens) {
+    while (!tokens.empty()) {
+        if (writer_ && writer_->num_tokens() == shard_tokens_) finish_shard();
+        if (!writer_) {
+            char number[16];
+            std::snprintf(number, sizeof number, "_%06zu.bin", split_.files.size());
+            split_.files.emplace_back().name = name_ + number;
+            writer_.emplace(directory_ / split_.files.back().name, like_.vocab_size);
+        }
+        const uint64_t n = std::min<uint64_t>(tokens.size(), shard_tokens_ - writer_->num_tokens());
+        writer_->append(tokens.first(n));
+        tokens = tokens.subspan(n);
+        split_.tokens += n;
+    }
+}
+
+void ShardSeries::finish_shard() {
+    ShardInfo info = like_;
+    info.index = int(split_.files.size()) - 1;
+    info.num_documents = std::exchange(documents_in_shard_, 0);
+    info = writer_->finish(info);
+    writer_.reset();
+    ShardIndex::File& file = split_.files.back();
+    file.tokens = info.num_tokens;
+    file.documents = uint64_t(info.num_documents);
+    file.xxh3 = hex_u64(info.payload_xxh3);
+}
+
+ShardIndex::Split ShardSeries::finish() {
+    if (writer_) finish_shard();
+    for (const ShardIndex::File& file : split_.files) set_shard_count(directory_ / file.name, int(split_.files.size()));
+    return split_;
+}
+
+SplitWriter::SplitWriter(const fs::path& directory, double val_fraction, uint64_t shard_tokens, const ShardInfo& like)
+    : val_fraction_(val_fraction),
+      train_(directory, "train", shard_tokens, like),
+      val_(directory, "val", shard_tokens, like) {
+    KILN_CHECK(val_fraction >= 0 && val_fraction < 1, "a validation fraction of ", val_fraction,
+               " does not lie in [0, 1)");
+}
+
+void SplitWriter::begin_document(uint64_t hash) {
+    documents_++;
+    tokens_++;
+    if (double(hash >> 11) * 0x1p-53 < val_fraction_) {
+        val_chosen_ = true;
+        release(best_, train_);
+        target_ = Target::val;
+        val_.begin_document();
+    } else if (val_fraction_ > 0 && !val_chosen_ && (!best_ || hash < best_->hash)) {
+        target_ = Target::held;
+        current_.emplace().hash = hash;
+    } else {
+        target_ = Target::train;
+        train_.begin_document();
+    }
+}
+
+void SplitWriter::append(std::span<const int> tokens, uint64_t text_bytes) {
+    tokens_ += tokens.size();
+    if (target_ == Target::held && current_->tokens.size() + tokens.size() > kMaxHeldTokens) {
+        release(current_, train_);
+        target_ = Target::train;
+    }
+    if (target_ == Target::held) {
+        current_->tokens.insert(current_->tokens.end(), tokens.begin(), tokens.end());
+        current_->text_bytes += text_bytes;
+    } else {
+        (target_ == Target::val ? val_ : train_).append(tokens, text_bytes);
+    }
+}
+
+void SplitWriter::end_document() {
+    if (target_ != Target::held) return;
+    release(best_, train_);
+    best_ = std::exchange(current_, std::nullopt);
+}
+
+void SplitWriter::release(std::optional<Held>& held, ShardSeries& series) {
+    if (!held) return;
+    series.begin_document();
+    series.append(held->tokens, held->text_bytes);
+    held.reset();
+}
+
+void SplitWriter::finish(ShardIndex& index) {
+    release(best_, documents_ >= 2 ? val_ : train_);
+    index.train = train_.finish();
+    index.val = val_.finish();
+}
+
+}  // namespace kiln
