@@ -8,6 +8,7 @@
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint.h"
 #include "tools/step_report.h"
+#include "tools/train_sample.h"
 
 namespace kiln {
 
@@ -154,10 +155,13 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
                    plan.checkpoint);
     }
-    if (o.sample_every > 0 && plan.tokenizer.empty()) {
-        throw UsageError(
-            "--sample-every (-s) needs a tokenizer to show the text: give --tokenizer DIR, or -i a directory "
-            "that holds one");
+    if (o.sample_every > 0) {
+        if (plan.tokenizer.empty()) {
+            throw UsageError(
+                "--sample-every (-s) needs a tokenizer to show the text: give --tokenizer DIR, or -i a directory that "
+                "holds one");
+        }
+        sample_prompt(o, Tokenizer::load(plan.tokenizer), plan.config.max_T);  // fails now, not at the first sample
     }
     if (o.on_nonfinite == "rollback" && (o.output.empty() || o.checkpoint_every == 0)) {
         throw UsageError(

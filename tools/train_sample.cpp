@@ -1,10 +1,8 @@
 #include "tools/train_sample.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "cpu_reference/error.h"
-#include "tokenizer/tokenizer.h"
 #include "tools/sampler.h"
 
 namespace kiln {
@@ -24,17 +22,23 @@ private:
 
 }  // namespace
 
+std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tokenizer, int max_T) {
+    const int end_of_text = tokenizer.end_of_text();
+    std::vector<int> tokens = tokenizer.encode(options.prompt);
+    if (tokens.empty()) tokens = {end_of_text};
+    if (int(tokens.size()) >= max_T) {
+        throw UsageError(concat("--prompt: ", tokens.size(), " tokens leave no room in the model's context of ", max_T,
+                                "; shorten it"));
+    }
+    return tokens;
+}
+
 std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, uint64_t number,
                                        const std::function<bool()>& stop_requested) {
     const TrainOptions& o = plan.options;
     const Tokenizer tokenizer = Tokenizer::load(plan.tokenizer);
-    const int end_of_text = tokenizer.end_of_text();
-    std::vector<int> tokens = tokenizer.encode(o.prompt);
-    if (tokens.empty()) tokens = {end_of_text};  // what a document begins with
-    const int max_T = engine.config().max_T;
-    if (int(tokens.size()) > max_T) {
-        throw UsageError(concat("--prompt: ", tokens.size(), " tokens, beyond the model's context of ", max_T));
-    }
+    const int end_of_text = tokenizer.end_of_text(), max_T = engine.config().max_T;
+    const std::vector<int> tokens = sample_prompt(o, tokenizer, max_T);
     const int length = std::min(max_T, int(tokens.size()) + o.sample_tokens);
 
     Sampler sampler({.temperature = o.temperature, .top_k = o.top_k, .top_p = o.top_p, .seed = o.seed});
