@@ -19,6 +19,8 @@
 namespace kiln {
 namespace {
 
+// Code and data of the libraries, what oneDNN packs matrices into, the rounding of arenas to huge pages; measured.
+constexpr size_t kProcessBytes = size_t(24) << 20;
 constexpr int kPrefillRows = 256;  // a prompt is read this many tokens at a time
 
 class CpuEngine final : public Engine {
@@ -394,7 +396,7 @@ std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptio
     }
     plan.push_back({"activations", activations});
     plan.push_back({"logits", logits});
-    plan.push_back({"process and libraries", size_t(60) << 20});
+    plan.push_back({"process and libraries", kProcessBytes});
     return plan;
 }
 
