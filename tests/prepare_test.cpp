@@ -1,6 +1,8 @@
 #include "tokenizer/prepare.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <csignal>
 #include <map>
 #include <random>
@@ -306,16 +308,20 @@ TEST_F(Prepare, failed_run_leaves_a_directory_that_is_refused_and_can_be_redone)
     EXPECT_FALSE(fs::exists(options.output / kUnfinishedName));
 }
 
-// kill -9 at many moments: what is left is either whole or refused, and the next run does not trip over it.
+// kill -9 at many moments of a run: what is left is either whole or refused, and the next run does not trip over it.
 TEST_F(Prepare, killed_run_never_leaves_a_directory_that_looks_whole) {
-    input(many(4000));
-    options.shard_tokens = 2000;
+    input(many(2000));
+    options.shard_tokens = 8000;
     options.val_fraction = 0.05;
     options.threads = 2;
+    const auto start = std::chrono::steady_clock::now();
     prepare(options);
+    const auto duration =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
     const auto whole = snapshot(options.output);
+    const int rounds = 20;
     int refused = 0;
-    for (int round = 0; round < 30; round++) {
+    for (int round = 0; round < rounds; round++) {
         fs::remove_all(options.output);
         const pid_t child = fork();
         ASSERT_GE(child, 0);
@@ -323,7 +329,7 @@ TEST_F(Prepare, killed_run_never_leaves_a_directory_that_looks_whole) {
             error();
             _exit(0);
         }
-        usleep(useconds_t(round) * 1500);
+        usleep(useconds_t(duration.count() * round / rounds));
         kill(child, SIGKILL);
         int status;
         waitpid(child, &status, 0);

@@ -104,7 +104,7 @@ const char* mode_name(DocumentMode mode) {
 nlohmann::json recipe(const PrepareOptions& options) {
     return {{"inputs", options.inputs},
             {"tokenizer", options.tokenizer.string()},
-            {"documents", mode_name(options.documents.mode)},
+            {"documents", options.documents.separator.empty() ? mode_name(options.documents.mode) : "separated"},
             {"document_separator", options.documents.separator},
             {"text_key", options.documents.text_key},
             {"val_fraction", options.val_fraction},
