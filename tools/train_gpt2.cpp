@@ -16,6 +16,7 @@
 #include "cpu_reference/engine.h"
 #include "cpu_reference/error.h"
 #include "tokenizer/file.h"
+#include "tools/openmp_wait.h"
 #include "tools/options.h"
 #include "tools/step_report.h"
 #include "tools/stop_signal.h"
@@ -109,6 +110,7 @@ int run(const std::string& program, std::vector<std::string> args) {
 }  // namespace kiln
 
 int main(int argc, char** argv) {
+    kiln::sleep_when_threads_wait(argv);
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "train_gpt2";
     try {
         return kiln::run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
