@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <cstring>
+#include <filesystem>
 
 #include "tests/fake_engine.h"
 #include "tests/temp_directory.h"
@@ -210,6 +211,31 @@ TEST(HfFormat, missing_unexpected_and_misshapen_tensors_are_named) {
     EXPECT_NE(extra.find("model.extra"), std::string::npos) << extra;
     const std::string shape = error_after(kModels[2], [](auto& tensors) { tensors[2].shape = {12, 11}; });
     EXPECT_NE(shape.find("'model.layers.0.self_attn.q_proj.weight' has shape (12, 11)"), std::string::npos) << shape;
+}
+
+// Models that transformers saved: what we write of them holds the same tensors, bit for bit.
+TEST(HfFormat, models_of_transformers_come_out_as_they_went_in) {
+    int models = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("tests/fixtures/golden")) {
+        const ModelConfig config = parse_hf_config(read_json(entry.path() / "config.json"), entry.path().string());
+        FakeEngine engine(config);
+        read_hf_weights(ModelTensors(entry.path()), hf_model_type(config), engine);
+        const TempDirectory directory;
+        write_hf_weights(directory / "model.safetensors", engine);
+        const SafetensorsFile before(entry.path() / "model.safetensors"), after(directory / "model.safetensors");
+        ASSERT_EQ(before.tensors().size(), after.tensors().size()) << entry.path();
+        for (const StoredTensor& tensor : before.tensors()) {
+            const StoredTensor* written = after.find(tensor.name);
+            ASSERT_NE(written, nullptr) << entry.path() << " " << tensor.name;
+            EXPECT_EQ(written->shape, tensor.shape);
+            std::vector<float> a(tensor.elems()), b(tensor.elems());
+            before.read(tensor, 0, a);
+            after.read(*written, 0, b);
+            EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), 0) << tensor.name;
+        }
+        models++;
+    }
+    EXPECT_EQ(models, 9);
 }
 
 json llama_config() {
