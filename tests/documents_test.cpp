@@ -142,12 +142,15 @@ TEST_F(Documents, text_that_is_not_utf8_names_line_and_byte) {
 TEST_F(Documents, long_documents_are_cut_where_every_splitter_cuts) {
     std::string text;
     for (int i = 0; i < 200; i++) text += i % 3 ? "word, \n\nword.\n  x\n(\n" : "plain line\nanother\n";
-    EXPECT_EQ(read("a.txt", text, {.piece_bytes = 32}), Texts{text});
-    EXPECT_GT(pieces, 60);
-    for (size_t i = 0; i + 1 < cuts.size(); i++) {
-        EXPECT_EQ(cuts[i].back(), '\n') << i;
-        EXPECT_TRUE(std::isalnum(cuts[i + 1].front())) << i;
-        EXPECT_FALSE(std::isspace(cuts[i][cuts[i].size() - 2])) << i;
+    for (size_t piece_bytes = 32; piece_bytes < 80; piece_bytes++) {
+        cuts.clear();
+        EXPECT_EQ(read("a.txt", text, {.piece_bytes = piece_bytes}), Texts{text});
+        EXPECT_GT(pieces, 20);
+        for (size_t i = 0; i + 1 < cuts.size(); i++) {
+            EXPECT_EQ(cuts[i].back(), '\n') << i;
+            EXPECT_TRUE(std::isalnum(cuts[i + 1].front())) << i;
+            EXPECT_FALSE(std::isspace(cuts[i][cuts[i].size() - 2])) << i;
+        }
     }
 }
 
@@ -164,24 +167,26 @@ TEST_F(Documents, one_long_line_is_cut_between_words_or_else_between_characters)
 
 // The same document, alone or at any place of a file, in lines or in a record: cut at the same places.
 TEST_F(Documents, cuts_depend_on_the_document_alone) {
-    std::string text;
-    for (int i = 0; i < 3000; i++) text += i % 50 ? "some words go here " : "and now a line that ends\n";
-    while (text.back() == '\n' || text.back() == ' ') text.pop_back();
-    const DocumentOptions options{.separator = "%", .piece_bytes = 1000};
-    cuts.clear();
-    read("a.txt", text, options);
-    const Texts alone = cuts;
-    EXPECT_GT(alone.size(), 20u);
-    for (const size_t before : {size_t(1), size_t(777), size_t(262100), size_t(262144)}) {
+    for (const int words_a_line : {50, 500}) {
+        std::string text;
+        for (int i = 0; i < 3000; i++) text += i % words_a_line ? "some words go here " : "and now a line that ends\n";
+        while (text.back() == '\n' || text.back() == ' ') text.pop_back();
+        const DocumentOptions options{.separator = "%", .piece_bytes = 1000};
         cuts.clear();
-        read("a.txt", std::string(before, 'x') + "\n%\n" + text + "\n%\n", options);
-        EXPECT_EQ(Texts(cuts.end() - ptrdiff_t(alone.size()), cuts.end()), alone) << before;
+        read("a.txt", text, options);
+        const Texts alone = cuts;
+        EXPECT_GT(alone.size(), 20u);
+        for (const size_t before : {size_t(1), size_t(777), size_t(262100), size_t(262144)}) {
+            cuts.clear();
+            read("a.txt", std::string(before, 'x') + "\n%\n" + text + "\n%\n", options);
+            EXPECT_EQ(Texts(cuts.end() - ptrdiff_t(alone.size()), cuts.end()), alone) << before;
+        }
+        cuts.clear();
+        std::string escaped;
+        for (const char c : text) escaped += c == '\n' ? std::string("\\n") : std::string(1, c);
+        read("a.jsonl", "{\"text\":\"" + escaped + "\"}", options);
+        EXPECT_EQ(cuts, alone);
     }
-    cuts.clear();
-    std::string escaped;
-    for (const char c : text) escaped += c == '\n' ? std::string("\\n") : std::string(1, c);
-    read("a.jsonl", "{\"text\":\"" + escaped + "\"}", options);
-    EXPECT_EQ(cuts, alone);
 }
 
 TEST_F(Documents, directories_are_walked_in_order) {

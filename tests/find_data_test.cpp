@@ -61,6 +61,7 @@ TEST_F(FindData, missing_shard_of_the_index_is_an_error) {
     std::filesystem::remove(dir / "a.bin");
     const std::string message = error(dir.path().string());
     EXPECT_NE(message.find("a.bin: missing, though"), std::string::npos) << message;
+    EXPECT_NE(message.find("shards.json names it"), std::string::npos) << message;
 }
 
 TEST_F(FindData, damaged_index_is_an_error_naming_it) {

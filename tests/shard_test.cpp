@@ -171,6 +171,7 @@ TEST_F(ShardFile, copy_beyond_the_end_is_an_error) {
     EXPECT_EQ(out[1], 4);
     EXPECT_NE(error_of([&] { shard.copy(5, 2, out); }), "");
     EXPECT_NE(error_of([&] { shard.copy(UINT64_MAX, 2, out); }), "");
+    EXPECT_NE(error_of([&] { shard.copy(1, SIZE_MAX, out); }), "");
 }
 
 TEST_F(ShardFile, write_refuses_tokens_outside_the_vocabulary) {
