@@ -55,7 +55,7 @@ void drop_probabilities(float* values, const Dropout& d, int b, int h, int q, in
 void attention_forward(float* out, float* lse, float* scratch, const float* qkv, const Dropout& d, int B, int T, int NH,
                        int NKV, int HS) {
     const float scale = 1.0f / std::sqrt(float(HS));
-    const int ld = score_stride(T);
+    const size_t ld = score_stride(T);
     const size_t out_stride = size_t(NH) * HS;
 #pragma omp parallel for collapse(2)
     for (int b = 0; b < B; b++) {
@@ -65,8 +65,8 @@ void attention_forward(float* out, float* lse, float* scratch, const float* qkv,
             float* head_lse = lse + (size_t(b) * NH + h) * T;
             for (int q0 = 0; q0 < T; q0 += kQueryBlock) {
                 const int queries = std::min(kQueryBlock, T - q0), keys = q0 + queries;
-                sgemm('N', 'T', queries, keys, HS, scale, qkv + head.q + q0 * head.stride, head.stride, qkv + head.k,
-                      head.stride, 0.0f, P, ld);
+                sgemm({'N', 'T', queries, keys, HS, qkv + head.q + q0 * head.stride, head.stride, qkv + head.k,
+                       head.stride, 0.0f, P, ld, scale});
                 for (int i = 0; i < queries; i++) {
                     float* row = P + size_t(i) * ld;
                     const int visible = q0 + i + 1;
@@ -76,8 +76,8 @@ void attention_forward(float* out, float* lse, float* scratch, const float* qkv,
                     std::fill(row + visible, row + keys, 0.0f);
                     if (d.p > 0) drop_probabilities(row, d, b, h, q0 + i, visible);
                 }
-                sgemm('N', 'N', queries, HS, keys, 1.0f, P, ld, qkv + head.v, head.stride, 0.0f,
-                      out + (size_t(b) * T + q0) * out_stride + size_t(h) * HS, out_stride);
+                sgemm({'N', 'N', queries, HS, keys, P, ld, qkv + head.v, head.stride, 0.0f,
+                       out + (size_t(b) * T + q0) * out_stride + size_t(h) * HS, out_stride});
             }
         }
     }
@@ -88,7 +88,8 @@ void attention_forward(float* out, float* lse, float* scratch, const float* qkv,
 void attention_backward(float* dqkv, float* scratch, const float* dout, const float* out, const float* qkv,
                         const float* lse, const Dropout& d, int B, int T, int NH, int NKV, int HS) {
     const float scale = 1.0f / std::sqrt(float(HS));
-    const int ld = score_stride(T), group = NH / NKV;
+    const size_t ld = score_stride(T);
+    const int group = NH / NKV;
     const size_t out_stride = size_t(NH) * HS;
     const int last_block = (T - 1) / kQueryBlock * kQueryBlock;
     // One thread owns a key head: what its query heads add to dK and dV comes in a fixed order.
@@ -106,9 +107,9 @@ void attention_backward(float* dqkv, float* scratch, const float* dout, const fl
                     const float beta = h == kv * group && q0 == last_block ? 0.0f : 1.0f;
                     const size_t block = (size_t(b) * T + q0) * out_stride + size_t(h) * HS;
                     const float* Q = qkv + head.q + q0 * head.stride;
-                    sgemm('N', 'T', queries, keys, HS, scale, Q, head.stride, qkv + head.k, head.stride, 0.0f, P, ld);
-                    sgemm('N', 'T', queries, keys, HS, 1.0f, dout + block, out_stride, qkv + head.v, head.stride, 0.0f,
-                          dS, ld);
+                    sgemm({'N', 'T', queries, keys, HS, Q, head.stride, qkv + head.k, head.stride, 0.0f, P, ld, scale});
+                    sgemm({'N', 'T', queries, keys, HS, dout + block, out_stride, qkv + head.v, head.stride, 0.0f, dS,
+                           ld});
                     for (int i = 0; i < queries; i++) {
                         float *p = P + size_t(i) * ld, *ds = dS + size_t(i) * ld;
                         const int visible = q0 + i + 1;
@@ -128,11 +129,12 @@ void attention_backward(float* dqkv, float* scratch, const float* dout, const fl
                         std::fill(ds + visible, ds + keys, 0.0f);
                         if (d.p > 0) drop_probabilities(p, d, b, h, q0 + i, visible);
                     }
-                    sgemm('T', 'N', keys, HS, queries, 1.0f, P, ld, dout + block, out_stride, beta, dqkv + head.v,
-                          head.stride);
-                    sgemm('T', 'N', keys, HS, queries, scale, dS, ld, Q, head.stride, beta, dqkv + head.k, head.stride);
-                    sgemm('N', 'N', queries, HS, keys, scale, dS, ld, qkv + head.k, head.stride, 0.0f,
-                          dqkv + head.q + q0 * head.stride, head.stride);
+                    sgemm({'T', 'N', keys, HS, queries, P, ld, dout + block, out_stride, beta, dqkv + head.v,
+                           head.stride});
+                    sgemm(
+                        {'T', 'N', keys, HS, queries, dS, ld, Q, head.stride, beta, dqkv + head.k, head.stride, scale});
+                    sgemm({'N', 'N', queries, HS, keys, dS, ld, qkv + head.k, head.stride, 0.0f,
+                           dqkv + head.q + q0 * head.stride, head.stride, scale});
                 }
             }
         }
@@ -166,7 +168,7 @@ void attend_one(float* out, float* scores, const float* q, const float* k, const
 void attention_cached(float* out, float* scratch, const float* q, size_t q_stride, const float* k, const float* v,
                       int n, int length, int max_T, int NH, int NKV, int HS) {
     const float scale = 1.0f / std::sqrt(float(HS));
-    const int ld = score_stride(max_T);
+    const size_t ld = score_stride(max_T);
     const size_t out_stride = size_t(NH) * HS;
 #pragma omp parallel for
     for (int h = 0; h < NH; h++) {
@@ -180,7 +182,8 @@ void attention_cached(float* out, float* scratch, const float* q, size_t q_strid
         }
         for (int q0 = 0; q0 < n; q0 += kQueryBlock) {
             const int queries = std::min(kQueryBlock, n - q0), first = length - n + q0, keys = first + queries;
-            sgemm('N', 'T', queries, keys, HS, scale, head_q + q0 * q_stride, q_stride, k + kv, HS, 0.0f, P, ld);
+            sgemm({'N', 'T', queries, keys, HS, head_q + q0 * q_stride, q_stride, k + kv, size_t(HS), 0.0f, P, ld,
+                   scale});
             for (int i = 0; i < queries; i++) {
                 float* row = P + size_t(i) * ld;
                 float inverse_sum;
@@ -188,7 +191,8 @@ void attention_cached(float* out, float* scratch, const float* q, size_t q_strid
                 for (int t = 0; t <= first + i; t++) row[t] *= inverse_sum;
                 std::fill(row + first + i + 1, row + keys, 0.0f);
             }
-            sgemm('N', 'N', queries, HS, keys, 1.0f, P, ld, v + kv, HS, 0.0f, head_out + q0 * out_stride, out_stride);
+            sgemm(
+                {'N', 'N', queries, HS, keys, P, ld, v + kv, size_t(HS), 0.0f, head_out + q0 * out_stride, out_stride});
         }
     }
 }

@@ -119,7 +119,7 @@ double CpuEngine::peak_flops() const {
         double best_s = 1e9;
         for (int repeat = 0; repeat < 8; repeat++) {
             const auto start = std::chrono::steady_clock::now();
-            sgemm('N', 'N', kSize, kSize, kSize, 1.0f, x.data(), kSize, y.data(), kSize, 0.0f, z.data(), kSize);
+            sgemm({'N', 'N', kSize, kSize, kSize, x.data(), kSize, y.data(), kSize, 0.0f, z.data(), kSize});
             const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
             best_s = std::min(best_s, elapsed.count());
         }

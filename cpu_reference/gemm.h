@@ -1,18 +1,73 @@
 #pragma once
-// C = alpha op(A) op(B) + beta C, row-major, by oneDNN; op(A) is (M, K), op(B) (K, N). Inside an OpenMP region it runs
-// on the calling thread alone.
+// C = alpha op(A) op(B) + beta C, row-major, by oneDNN; op(A) is (M, K), op(B) (K, N).
 #include <oneapi/dnnl/dnnl.h>
+
+#include <algorithm>
+#include <cstddef>
 
 #include "cpu_reference/error.h"
 
 namespace kiln {
 
-inline void sgemm(char trans_a, char trans_b, int M, int N, int K, float alpha, const float* A, size_t lda,
-                  const float* B, size_t ldb, float beta, float* C, size_t ldc) {
-    const dnnl_status_t status =
-        dnnl_sgemm(trans_a, trans_b, M, N, K, alpha, A, dnnl_dim_t(lda), B, dnnl_dim_t(ldb), beta, C, dnnl_dim_t(ldc));
-    KILN_CHECK(status == dnnl_success, "oneDNN could not multiply (", M, ", ", K, ") by (", K, ", ", N, "): status ",
-               int(status), status == dnnl_out_of_memory ? ", out of memory; lower the batch size" : "");
+struct GemmOperands {
+    char trans_a, trans_b;  // 'N' or 'T'
+    int M, N, K;
+    const float* A;
+    size_t lda;
+    const float* B;
+    size_t ldb;
+    float beta;
+    float* C;
+    size_t ldc;
+    float alpha = 1;
+};
+
+// The whole product at once: inside an OpenMP region on the calling thread alone.
+inline void sgemm(const GemmOperands& g) {
+    const dnnl_status_t status = dnnl_sgemm(g.trans_a, g.trans_b, g.M, g.N, g.K, g.alpha, g.A, dnnl_dim_t(g.lda), g.B,
+                                            dnnl_dim_t(g.ldb), g.beta, g.C, dnnl_dim_t(g.ldc));
+    KILN_CHECK(status == dnnl_success, "oneDNN could not multiply (", g.M, ", ", g.K, ") by (", g.K, ", ", g.N,
+               "): status ", int(status));
+}
+
+// The product cut into tiles, one thread a tile. The cut depends on the shape alone, so the result does not depend on
+// the number of threads, as that of oneDNN's own cut would; and where a product is 50,000 wide it is the faster one
+// (2 cores, (256, 768) by (768, 50257): 370 against 240 GFLOP/s). `finish(m, n, rows, columns)` is called on each tile
+// while it is in cache.
+template <class Finish>
+void tiled_sgemm(const GemmOperands& g, Finish finish) {
+    // 192 columns are four of oneDNN's AVX-512 kernel; 128 rows reach 97 % of its best speed, more of them 100 %.
+    constexpr int kRows = 288, kFewRows = 144, kColumns = 192, kDepth = 4096, kEnoughTiles = 8;
+    const auto pieces = [](int size, int largest) { return (size + largest - 1) / largest; };
+    const auto even = [&](int size, int largest) {  // the size of even pieces, a multiple of 16
+        return (size / pieces(size, largest) + 16) / 16 * 16;
+    };
+    const bool few = pieces(g.M, kRows) * pieces(g.N, kColumns) < kEnoughTiles;
+    const int tile_M = even(g.M, few ? kFewRows : kRows), tile_N = even(g.N, kColumns);
+    dnnl_status_t worst = dnnl_success;  // an exception must not leave the region
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int n = 0; n < g.N; n += tile_N) {
+        for (int m = 0; m < g.M; m += tile_M) {
+            const int rows = std::min(tile_M, g.M - m), columns = std::min(tile_N, g.N - n);
+            const bool a_plain = g.trans_a == 'N', b_plain = g.trans_b == 'N';
+            float* C = g.C + m * g.ldc + n;
+            for (int k = 0; k < g.K; k += kDepth) {
+                const float* A = g.A + (a_plain ? m * g.lda + k : k * g.lda + m);
+                const float* B = g.B + (b_plain ? k * g.ldb + n : n * g.ldb + k);
+                const dnnl_status_t status =
+                    dnnl_sgemm(g.trans_a, g.trans_b, rows, columns, std::min(kDepth, g.K - k), g.alpha, A,
+                               dnnl_dim_t(g.lda), B, dnnl_dim_t(g.ldb), k == 0 ? g.beta : 1.0f, C, dnnl_dim_t(g.ldc));
+                if (status != dnnl_success) worst = status;
+            }
+            finish(m, n, rows, columns);
+        }
+    }
+    KILN_CHECK(worst == dnnl_success, "oneDNN could not multiply (", g.M, ", ", g.K, ") by (", g.K, ", ", g.N,
+               "): status ", int(worst));
+}
+
+inline void tiled_sgemm(const GemmOperands& g) {
+    tiled_sgemm(g, [](int, int, int, int) {});
 }
 
 }  // namespace kiln

@@ -56,21 +56,54 @@ void linear_forward(float* out, const float* x, const float* w, const float* bia
         default:
             break;
     }
-    sgemm('N', 'T', N, O, I, 1.0f, x, I, w, I, 0.0f, out, stride);
-    if (!bias) return;
-#pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        float* row = out + n * stride;
-        for (int o = 0; o < O; o++) row[o] += bias[o];
-    }
+    tiled_sgemm({.trans_a = 'N',
+                 .trans_b = 'T',
+                 .M = N,
+                 .N = O,
+                 .K = I,
+                 .A = x,
+                 .lda = size_t(I),
+                 .B = w,
+                 .ldb = size_t(I),
+                 .beta = 0,
+                 .C = out,
+                 .ldc = stride},
+                [&](int n0, int o0, int rows, int columns) {
+                    if (!bias) return;
+                    for (int n = n0; n < n0 + rows; n++) {
+                        for (int o = o0; o < o0 + columns; o++) out[n * stride + o] += bias[o];
+                    }
+                });
 }
 
 void linear_backward(float* dx, float* dw, float* db, const float* dout, const float* x, const float* w, int N, int I,
                      int O, bool accumulate, int dout_stride) {
     const size_t stride = dout_stride ? dout_stride : O;
-    sgemm('T', 'N', O, I, N, 1.0f, dout, stride, x, I, accumulate ? 1.0f : 0.0f, dw, I);
+    tiled_sgemm({.trans_a = 'T',
+                 .trans_b = 'N',
+                 .M = O,
+                 .N = I,
+                 .K = N,
+                 .A = dout,
+                 .lda = stride,
+                 .B = x,
+                 .ldb = size_t(I),
+                 .beta = accumulate ? 1.0f : 0.0f,
+                 .C = dw,
+                 .ldc = size_t(I)});
     if (db) bias_backward(db, dout, N, O, stride, accumulate);
-    sgemm('N', 'N', N, I, O, 1.0f, dout, stride, w, I, 0.0f, dx, I);
+    tiled_sgemm({.trans_a = 'N',
+                 .trans_b = 'N',
+                 .M = N,
+                 .N = I,
+                 .K = O,
+                 .A = dout,
+                 .lda = stride,
+                 .B = w,
+                 .ldb = size_t(I),
+                 .beta = 0,
+                 .C = dx,
+                 .ldc = size_t(I)});
 }
 
 }  // namespace kiln
