@@ -8,6 +8,7 @@
 #include "tests/process.h"
 #include "tests/tiny_run.h"
 #include "tokenizer/file.h"
+#include "tokenizer/sha256.h"
 
 namespace kiln {
 namespace {
@@ -142,6 +143,20 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
         EXPECT_NEAR(loss, std::log(run_.V), 0.1);  // it has learnt nothing yet
     }
     EXPECT_NE(losses[0], losses[1]);
+}
+
+TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
+    const auto write = [&](unsigned char first_of_hash) {
+        ShardInfo info{.vocab_size = run_.V, .num_documents = 1, .count = 1};
+        info.tokenizer_sha256 = sha256(read_file(run_.data() / "tokenizer.json"));
+        info.tokenizer_sha256[0] ^= first_of_hash;
+        write_shard(shard_, std::vector<int>{1, 2, 3}, info);
+        return kiln_with({"eval", "--model", run_.run(), "--data", shard_});
+    };
+    EXPECT_EQ(write(0).err, "");
+    const Finished other = write(1);
+    EXPECT_EQ(other.code, 0);
+    EXPECT_NE(other.err.find("another tokenizer.json"), std::string::npos) << other.err;
 }
 
 TEST_F(KilnCli, eval_says_why_bits_per_byte_are_not_known) {

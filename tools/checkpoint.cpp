@@ -168,6 +168,8 @@ json read_manifest(const fs::path& checkpoint) {
 void verify(const fs::path& checkpoint, bool all) {
     const json files = read_manifest(checkpoint);  // items() refers to it
     for (const auto& [name, entry] : files.items()) {
+        KILN_CHECK(!name.empty() && name.find('/') == name.npos, checkpoint.string(), "/manifest.json: '", name,
+                   "' is no name of a file in the checkpoint");
         if (!all && name.starts_with("optimizer")) continue;
         const fs::path path = checkpoint / name;
         const json found = describe_file(MappedFile(path));

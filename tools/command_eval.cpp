@@ -1,4 +1,5 @@
 // kiln eval: loss, perplexity and bits per byte of a model on shards.
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <iostream>
@@ -6,6 +7,8 @@
 
 #include "cpu_reference/error.h"
 #include "tokenizer/dataloader.h"
+#include "tokenizer/file.h"
+#include "tokenizer/sha256.h"
 #include "tokenizer/shard.h"
 #include "tokenizer/shard_index.h"
 #include "tools/checkpoint.h"
@@ -95,6 +98,18 @@ private:
     uint64_t first_ = 0;
 };
 
+// A vocabulary of the same size may still be another one: then the figures mean nothing. Only a note, because the same
+// tokenizer can be spelled in other bytes.
+void note_other_tokenizer(const std::filesystem::path& shard, const std::filesystem::path& model_directory) {
+    const ShardInfo info = Shard(shard).info();
+    const std::filesystem::path tokenizer = model_directory / "tokenizer.json";
+    const bool known = info.ours && info.tokenizer_sha256 != std::array<unsigned char, 32>{};
+    if (known && std::filesystem::exists(tokenizer) && sha256(read_file(tokenizer)) != info.tokenizer_sha256) {
+        std::cerr << "note: " << shard.string() << " was made by another tokenizer.json than the one in "
+                  << model_directory.string() << "\n";
+    }
+}
+
 // Bytes of text behind a split, or why they are not known.
 struct TextBytes {
     uint64_t bytes = 0;
@@ -129,6 +144,7 @@ int command_eval(const std::vector<std::string>& args) {
     }
     Rows rows(shards, a.B, T, config.V);
     KILN_CHECK(!rows.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
+    note_other_tokenizer(shards[0], directory);
     const std::unique_ptr<Engine> engine = open_engine(directory, {.B = a.B, .T = T, .training = false});
 
     LossSum total;
