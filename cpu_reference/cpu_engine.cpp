@@ -62,6 +62,7 @@ private:
 
     ModelConfig config_;
     EngineOptions options_;
+    int threads_ = omp_get_max_threads();
     std::vector<TensorSpec> table_;
     MappedArray params_, gradients_, moment1_, moment2_, activations_;
     Params<float> param_, gradient_;
@@ -85,7 +86,7 @@ private:
 CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options)
     : config_(config), options_(options), table_(param_table(config)) {
     const size_t n = size_t(count_parameters(config));
-    const ActivationShape shape{options.B, options.T, options.training, omp_get_max_threads()};
+    const ActivationShape shape{options.B, options.T, options.training, threads_};
     params_ = MappedArray(n, "parameters");
     param_ = bind_params(config_, params_.data());
     if (options.training) {
@@ -108,7 +109,7 @@ std::string CpuEngine::device_name() const {
             break;
         }
     }
-    return concat(name, ", ", omp_get_max_threads(), " threads");
+    return concat(name, ", ", threads_, " threads");
 }
 
 double CpuEngine::peak_flops() const {
@@ -226,7 +227,7 @@ LossSum CpuEngine::sum_losses(const Batch& batch) const {
 void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
     require_training("forward_backward");
     check_batch(batch);
-    const FlushDenormals guard;
+    const PoolScope scope(threads_);
     const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T,
                                  true,    seed,   batch.first_sample};
     const int N = options_.B * options_.T;
@@ -269,7 +270,7 @@ void CpuEngine::update(const AdamWStep& step) {
     require_training("update");
     KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
     fill_gradients_if_clear();
-    const FlushDenormals guard;
+    const PoolScope scope(threads_);
     AdamWCoefficients k{step.lr, step.beta1, step.beta2, step.eps, 0, step.grad_scale, 0, 0};
     k.correction1 = float(1 - std::pow(double(step.beta1), double(step.t)));
     k.correction2 = float(1 - std::pow(double(step.beta2), double(step.t)));
@@ -282,7 +283,7 @@ void CpuEngine::update(const AdamWStep& step) {
 
 LossSum CpuEngine::evaluate(const Batch& batch, float* losses) {
     check_batch(batch);
-    const FlushDenormals guard;
+    const PoolScope scope(threads_);
     const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T};
     const int N = options_.B * options_.T;
     decoder_forward(context, acts_, batch.tokens);
@@ -307,16 +308,15 @@ void CpuEngine::open_cache(int slots, int max_T) {
     KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
     KILN_CHECK(max_T <= config_.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ",
                config_.max_T);
-    const int threads = omp_get_max_threads();
     cache_rows_ = std::max(slots, std::min(kPrefillRows, max_T));
     const size_t elems = kv_cache_elems(config_, slots, max_T);
     check_memory(elems * sizeof(float), concat("a KV cache of ", slots, " sequences of ", max_T, " tokens"),
                  "lower the number of sequences or their length");
     cache_data_ = MappedArray(elems, "the KV cache");
-    const ActivationShape shape{1, cache_rows_, false, threads};
+    const ActivationShape shape{1, cache_rows_, false, threads_};
     cache_activations_ = MappedArray(activation_elems(config_, shape), "activations of generation");
     cache_acts_ = bind_activations(config_, shape, cache_activations_.data());
-    cache_scratch_ = MappedArray(threads * attention_scratch_elems(max_T), "attention over the KV cache");
+    cache_scratch_ = MappedArray(threads_ * attention_scratch_elems(max_T), "attention over the KV cache");
     cache_ = {cache_data_.data(), slots, max_T};
     slot_length_.assign(slots, 0);
     rows_.reserve(cache_rows_);
@@ -339,7 +339,7 @@ int CpuEngine::slot_length(int slot) const {
 
 // `tokens` go where rows_ says; leaves the final norm's output in cache_acts_.
 void CpuEngine::run_cached(std::span<const int> tokens) {
-    const FlushDenormals guard;
+    const PoolScope scope(threads_);
     const DecoderContext context{config_, param_, rope_table_.data(), 1, int(tokens.size())};
     decoder_cached(context, cache_acts_, cache_, tokens.data(), rows_.data(), cache_scratch_.data());
     for (const CacheRow& row : rows_) slot_length_[row.slot] = row.position + 1;

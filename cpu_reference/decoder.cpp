@@ -146,6 +146,17 @@ void decoder_backward(const DecoderContext& context, Activations<float>& acts, c
 
 namespace {
 
+// Calls work(first, count) for each run of rows that belong to one sequence.
+template <class Work>
+void for_each_sequence(const CacheRow* rows, int N, Work work) {
+    for (int first = 0; first < N;) {
+        int end = first + 1;
+        while (end < N && rows[end].slot == rows[first].slot) end++;
+        work(first, end - first);
+        first = end;
+    }
+}
+
 // Rows of qkv, one a token -> the cache of layer l.
 void append_to_cache(const ModelConfig& c, float* layer, const KvCache& cache, const float* qkv, const CacheRow* rows,
                      int N) {
@@ -170,9 +181,10 @@ void decoder_cached(const DecoderContext& context, Activations<float>& acts, con
     const Dropout none{};
     const size_t per_slot = kv_cache_elems(c, 1, cache.max_T) / c.L;
 
-    for (int n = 0; n < N; n++) {
-        embedding_forward(acts.embedded + size_t(n) * C, tokens + n, params.wte, params.wpe, rows[n].position, 1, 1, C);
-    }
+    for_each_sequence(rows, N, [&](int first, int count) {
+        embedding_forward(acts.embedded + size_t(first) * C, tokens + first, params.wte, params.wpe,
+                          rows[first].position, 1, count, C);
+    });
     const float* x = acts.embedded;
     for (int l = 0; l < c.L; l++) {
         const BlockParams<float>& p = params.block[l];
@@ -181,19 +193,17 @@ void decoder_cached(const DecoderContext& context, Activations<float>& acts, con
         norm_forward(c, a.ln1, a.ln1_mean, a.ln1_rstd, x, p.ln1_w, p.ln1_b, N);
         qkv_forward(c, a, p, N);
         if (c.position == Position::rope) {
-            for (int n = 0; n < N; n++) {
-                rope(a.qkv + size_t(n) * c.QKV(), context.rope_table, rows[n].position, 1, 1, c.NH, c.NKV, c.HS, false);
-            }
+            for_each_sequence(rows, N, [&](int first, int count) {
+                rope(a.qkv + size_t(first) * c.QKV(), context.rope_table, rows[first].position, 1, count, c.NH, c.NKV,
+                     c.HS, false);
+            });
         }
         append_to_cache(c, layer, cache, a.qkv, rows, N);
-        for (int first = 0; first < N;) {  // one sequence at a time
-            int end = first + 1;
-            while (end < N && rows[end].slot == rows[first].slot) end++;
+        for_each_sequence(rows, N, [&](int first, int count) {
             const float* k = layer + rows[first].slot * per_slot;
             attention_cached(a.attn + size_t(first) * A, attention_scratch, a.qkv + size_t(first) * c.QKV(), c.QKV(), k,
-                             k + per_slot / 2, end - first, rows[end - 1].position + 1, cache.max_T, c.NH, c.NKV, c.HS);
-            first = end;
-        }
+                             k + per_slot / 2, count, rows[first].position + count, cache.max_T, c.NH, c.NKV, c.HS);
+        });
         linear_forward(acts.branch, a.attn, p.attn_out_w, p.attn_out_b, N, A, C);
         residual_forward(a.mid, x, acts.branch, none, 1, N, C);
         mlp_forward(c, a, p, N);

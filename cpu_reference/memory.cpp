@@ -1,5 +1,6 @@
 #include "cpu_reference/memory.h"
 
+#include <omp.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -89,21 +90,38 @@ std::string format_bytes(size_t bytes) {
     return text;
 }
 
+namespace {
+
+// Of the calling thread; elsewhere than on x86 nothing.
+unsigned float_control() {
 #ifdef __SSE__
-FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {
-    constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
-    const unsigned flags = saved_ | kFlushToZero | kDenormalsAreZero;
-#pragma omp parallel
-    _mm_setcsr(flags);
-}
-FlushDenormals::~FlushDenormals() {
-    const unsigned flags = saved_;
-#pragma omp parallel
-    _mm_setcsr(flags);
-}
+    return _mm_getcsr();
 #else
-FlushDenormals::FlushDenormals() = default;
-FlushDenormals::~FlushDenormals() = default;
+    return 0;
 #endif
+}
+
+void set_float_control([[maybe_unused]] unsigned control) {
+#ifdef __SSE__
+    _mm_setcsr(control);
+#endif
+}
+
+}  // namespace
+
+PoolScope::PoolScope(int threads) : saved_threads_(omp_get_max_threads()), saved_control_(float_control()) {
+    constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
+    const unsigned control = saved_control_ | kFlushToZero | kDenormalsAreZero;
+    omp_set_num_threads(threads);
+#pragma omp parallel
+    set_float_control(control);
+}
+
+PoolScope::~PoolScope() {
+    const unsigned control = saved_control_;
+#pragma omp parallel
+    set_float_control(control);
+    omp_set_num_threads(saved_threads_);
+}
 
 }  // namespace kiln

@@ -1,5 +1,5 @@
 #pragma once
-// Memory in large pieces, and how much of it there is.
+// Memory in large pieces, how much of it there is, and the threads that work on it.
 #include <cstddef>
 #include <string>
 
@@ -30,17 +30,19 @@ size_t resident_bytes();                 // of this process
 size_t available_memory_bytes();         // what the machine, or this process's control group, has left; 0: not known
 std::string format_bytes(size_t bytes);  // "1.9 GiB"
 
-// While it lives, all threads of the OpenMP pool treat denormal numbers as zero: moments of weights that get no
-// gradient decay into them, and arithmetic on them takes a hundred times as long.
-class FlushDenormals {
+// While it lives, OpenMP regions of the calling thread run on `threads` threads, as many as scratch memory was made
+// for, and these treat denormal numbers as zero: moments of weights that get no gradient decay into them, and
+// arithmetic on them takes a hundred times as long.
+class PoolScope {
 public:
-    FlushDenormals();
-    ~FlushDenormals();
-    FlushDenormals(const FlushDenormals&) = delete;
-    FlushDenormals& operator=(const FlushDenormals&) = delete;
+    explicit PoolScope(int threads);
+    ~PoolScope();
+    PoolScope(const PoolScope&) = delete;
+    PoolScope& operator=(const PoolScope&) = delete;
 
 private:
-    unsigned saved_ = 0;
+    int saved_threads_;
+    unsigned saved_control_ = 0;
 };
 
 }  // namespace kiln

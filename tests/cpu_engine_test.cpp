@@ -1,5 +1,6 @@
 // The engine as a program sees it: accumulation, dropout across micro-batches, updates, caches, memory.
 #include <gtest/gtest.h>
+#include <omp.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -170,6 +171,23 @@ TEST_P(CpuEngine, same_seed_gives_the_same_bits) {
         results.push_back(read_all(*engine, Arena::params));
     }
     EXPECT_EQ(results[0], results[1]);
+}
+
+TEST_P(CpuEngine, bits_do_not_depend_on_the_number_of_threads) {
+    const TinyBatch data(3, 7, config_.V);
+    const int threads_before = omp_get_max_threads();
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3}) {
+        omp_set_num_threads(threads);
+        const auto engine = random_engine(with_dropout(config_), {.B = 3, .T = 7});
+        omp_set_num_threads(threads_before);  // the engine keeps what it was made for
+        engine->forward_backward(data.batch(), 0.1f, 1);
+        engine->gradient_norm();
+        engine->update({.lr = 0.01f, .t = 1});
+        results.push_back(read_all(*engine, Arena::params));
+    }
+    EXPECT_EQ(results[0], results[1]);
+    EXPECT_EQ(results[0], results[2]);
 }
 
 // What resuming does: every arena out of one engine and into another, and both go on alike.
