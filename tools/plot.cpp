@@ -74,15 +74,15 @@ std::vector<LossPoint> thinned(const std::vector<LossPoint>& points, size_t limi
     return out;
 }
 
-// A running mean over about a fiftieth of the curve, the first points weighted as if they were all.
+// The mean over about a fiftieth of the curve to either side, less near its ends: it lags behind nothing.
 std::vector<LossPoint> smoothed(const std::vector<LossPoint>& points) {
-    const double decay = std::exp(-50.0 / double(std::max<size_t>(points.size(), 50)));
+    const size_t n = points.size(), reach = n / 50;
     std::vector<LossPoint> out;
-    double sum = 0, weight = 0;
-    for (const LossPoint& p : points) {
-        sum = decay * sum + (1 - decay) * p.loss;
-        weight = decay * weight + (1 - decay);
-        out.push_back({p.step, sum / weight});
+    for (size_t i = 0; i < n; i++) {
+        const size_t r = std::min({reach, i, n - 1 - i});
+        double sum = 0;
+        for (size_t j = i - r; j <= i + r; j++) sum += points[j].loss;
+        out.push_back({points[i].step, sum / double(2 * r + 1)});
     }
     return out;
 }
@@ -175,7 +175,7 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
         print(svg, "<text x=\"%g\" y=\"%g\">%s %.4f</text>\n", left + 30, kTop + 18.5, name, points.back().loss);
     };
     legend("validation", kValColour, curve.val);
-    legend("training", kTrainColour, smoothed(curve.train));
+    legend("training", kTrainColour, curve.train);
     return svg + "</svg>\n";
 }
 
