@@ -118,7 +118,6 @@ TEST_F(ResumeTest, resumed_to_the_end_log_and_weights_equal_the_unbroken_run) {
         const int step = i == 0 ? 60 : int(random() % kSteps);  // 60: where a validation is due
         TrainRun run = make_run(data(), broken_at(step));
         run.options.resume = true;
-        run.options.checkpoint_every = 1;
         EXPECT_EQ(run.run(), TrainOutcome::finished);
         const fs::path output = run.options.output;
         ASSERT_NO_FATAL_FAILURE(
