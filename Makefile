@@ -73,6 +73,7 @@ quickstart:  ## Tang poems to a small model that writes one, in about five minut
 test:  ## build everything and run every test
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
+	@dev/check_readme.sh
 	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
 
 lint:  ## formatting, include rules, file lengths
@@ -81,7 +82,7 @@ lint:  ## formatting, include rules, file lengths
 format:  ## let clang-format lay out every source
 	@git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
 
-$(BUILD)/dev/bench/bench_engine: $(BUILD)/dev/bench/bench_engine.o $(BUILD)/libreference.a
+$(BUILD)/dev/bench/bench_engine: $(BUILD)/dev/bench/bench_engine.o $(BUILD)/tools/openmp_wait.o $(BUILD)/libreference.a
 	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
