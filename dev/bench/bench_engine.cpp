@@ -14,6 +14,7 @@
 #include "cpu_reference/engine.h"
 #include "cpu_reference/error.h"
 #include "cpu_reference/rng.h"
+#include "tools/openmp_wait.h"
 
 namespace kiln {
 namespace {
@@ -173,6 +174,7 @@ void run(int argc, char** argv) {
 }  // namespace kiln
 
 int main(int argc, char** argv) {
+    kiln::sleep_when_threads_wait(argv);  // as every program of Kiln does
     try {
         kiln::run(argc, argv);
         return 0;
