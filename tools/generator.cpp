@@ -31,7 +31,7 @@ public:
             return stats_;
         }
         open();
-        while (true) {
+        while (!options_.stop_requested || !options_.stop_requested()) {
             for (int slot = 0; slot < int(slots_.size()); slot++) {
                 while (!slots_[slot].busy && next_ < requests_.size()) start(slot);
             }

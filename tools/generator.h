@@ -19,6 +19,7 @@ struct GenerateOptions {
     int stop_token = -1;  // ends a sequence and is not part of it; -1: none
     int vocab_size = 0;   // ids from here up are never drawn (padding of the model's vocabulary); 0: all may be
     int max_slots = 8;    // sequences at once; the cache grows with it
+    std::function<bool()> stop_requested = nullptr;  // asked before each token; true: what is not done stays undone
 };
 
 enum class Finish : uint8_t { stop_token, length, context };  // context: the model's context is full
