@@ -1,14 +1,17 @@
 #pragma once
 // Runs a program and keeps what it says.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/temp_directory.h"
@@ -57,6 +60,57 @@ inline Finished run_program(const std::filesystem::path& program, const std::vec
     if (out.empty()) result.out = content(out_path);
     result.err = content(err);
     return result;
+}
+
+// A program of this build that is still running; what it says is thrown away. Killed when this goes out of scope.
+class Running {
+public:
+    Running(const std::string& name, const std::vector<std::string>& args) {
+        const std::filesystem::path program = program_path(name);
+        std::vector<const char*> argv{program.c_str()};
+        for (const std::string& arg : args) argv.push_back(arg.c_str());
+        argv.push_back(nullptr);
+        pid_ = fork();
+        if (pid_ == 0) {
+            const int null = open("/dev/null", O_RDWR);
+            for (int i = 0; i < 3; i++) dup2(null, i);
+            execv(argv[0], const_cast<char* const*>(argv.data()));
+            _exit(127);
+        }
+    }
+    ~Running() {
+        if (pid_ > 0) {
+            ::kill(pid_, SIGKILL);
+            waitpid(pid_, nullptr, 0);
+        }
+    }
+    void send(int signal) const { ::kill(pid_, signal); }
+    // The wait status, or -1 if it has not ended in time.
+    int wait(std::chrono::milliseconds limit) {
+        const auto end = std::chrono::steady_clock::now() + limit;
+        while (std::chrono::steady_clock::now() < end) {
+            int status = 0;
+            if (waitpid(pid_, &status, WNOHANG) == pid_) {
+                pid_ = -1;
+                return status;
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        return -1;
+    }
+
+private:
+    pid_t pid_;
+};
+
+// Waits for a file. False: not in time.
+inline bool appears(const std::filesystem::path& path, std::chrono::milliseconds limit = std::chrono::seconds(20)) {
+    const auto end = std::chrono::steady_clock::now() + limit;
+    while (!std::filesystem::exists(path)) {
+        if (std::chrono::steady_clock::now() > end) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return true;
 }
 
 }  // namespace kiln

@@ -31,56 +31,6 @@ Finished train(const Args& args) {
     return run_program(program_path("train_gpt2"), args);
 }
 
-// A train_gpt2 that is still running; what it says is thrown away.
-class Running {
-public:
-    explicit Running(const Args& args) {
-        const fs::path program = program_path("train_gpt2");
-        std::vector<const char*> argv{program.c_str()};
-        for (const std::string& arg : args) argv.push_back(arg.c_str());
-        argv.push_back(nullptr);
-        pid_ = fork();
-        if (pid_ == 0) {
-            const int null = open("/dev/null", O_RDWR);
-            for (int i = 0; i < 3; i++) dup2(null, i);
-            execv(argv[0], const_cast<char* const*>(argv.data()));
-            _exit(127);
-        }
-    }
-    ~Running() {
-        if (pid_ > 0) {
-            ::kill(pid_, SIGKILL);
-            waitpid(pid_, nullptr, 0);
-        }
-    }
-    void send(int signal) const { ::kill(pid_, signal); }
-    // The wait status, or -1 if it has not ended in time.
-    int wait(std::chrono::milliseconds limit) {
-        const auto end = std::chrono::steady_clock::now() + limit;
-        while (std::chrono::steady_clock::now() < end) {
-            int status = 0;
-            if (waitpid(pid_, &status, WNOHANG) == pid_) {
-                pid_ = -1;
-                return status;
-            }
-            std::this_thread::sleep_for(10ms);
-        }
-        return -1;
-    }
-
-private:
-    pid_t pid_;
-};
-
-bool appears(const fs::path& path, std::chrono::milliseconds limit = 20s) {
-    const auto end = std::chrono::steady_clock::now() + limit;
-    while (!fs::exists(path)) {
-        if (std::chrono::steady_clock::now() > end) return false;
-        std::this_thread::sleep_for(10ms);
-    }
-    return true;
-}
-
 std::vector<std::string> checkpoints(const fs::path& run) {
     std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(run)) {
@@ -93,7 +43,10 @@ std::vector<std::string> checkpoints(const fs::path& run) {
 
 class TrainCli : public testing::Test {
 protected:
-    TrainCli() { write_markov_shards(data(), 4000, 600); }
+    TrainCli() {
+        setenv("KILN_OUTPUT", "", 1);  // no run directories but those asked for
+        write_markov_shards(data(), 4000, 600);
+    }
 
     fs::path data() const { return directory_ / "data"; }
     fs::path run() const { return directory_ / "run"; }
@@ -281,6 +234,34 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is whole"});
 }
 
+TEST_F(TrainCli, other_data_of_the_same_length_is_not_resumed_on) {
+    ASSERT_EQ(train(base() + Args{"-o", run(), "-x", "2"}).code, 0);
+    write_shard(directory_ / "other.bin", MarkovChain::tokens(4000, 99), {.vocab_size = 16});
+    expect_failure({"-o", run(), "--resume", "-x", "4", "-i", directory_ / "other.bin"}, 2,
+                   {"4000 tokens", "holds 4000 other ones: not the same data"});
+}
+
+TEST_F(TrainCli, two_processes_never_train_in_one_run) {
+    Running running("train_gpt2", base() + Args{"-o", run(), "-x", "1000000"});
+    ASSERT_TRUE(appears(run() / "metrics.jsonl"));
+    expect_failure(base() + Args{"-o", run()}, 1, {"another process trains there"});
+    expect_failure({"-o", run(), "--resume"}, 1, {"another process trains there"});
+}
+
+TEST_F(TrainCli, without_output_the_run_still_has_a_directory) {
+    unsetenv("KILN_OUTPUT");
+    const fs::path before = fs::current_path();
+    fs::create_directories(directory_ / "here");
+    fs::current_path(directory_ / "here");
+    const Finished result = train(base());
+    fs::current_path(before);
+    ASSERT_EQ(result.code, 0) << result.err;
+    std::vector<fs::path> runs(fs::directory_iterator(directory_ / "here/runs"), {});
+    ASSERT_EQ(runs.size(), 1u);
+    EXPECT_EQ(checkpoints(runs[0]), Args{"checkpoint-00000006"});
+    EXPECT_NE(result.err.find(concat("runs/", runs[0].filename().string())), std::string::npos) << result.err;
+}
+
 TEST_F(TrainCli, a_full_disk_behind_the_logs_ends_the_run) {
     fs::create_directories(run());
     fs::create_symlink("/dev/full", run() / "metrics.jsonl");
@@ -293,8 +274,8 @@ TEST_F(TrainCli, a_full_disk_behind_the_logs_ends_the_run) {
 TEST_F(TrainCli, a_signal_ends_it_within_a_micro_batch_with_a_checkpoint) {
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
         // One step of 10^5 micro-batches: only a program that listens between them ends in time.
-        Running running({"-i", data(), "-e", kModel, "-b", "4", "-d", "6400000", "-x", "5", "-v", "0", "-o", run(),
-                         "--threads", "1"});
+        Running running("train_gpt2", {"-i", data(), "-e", kModel, "-b", "4", "-d", "6400000", "-x", "5", "-v", "0",
+                                       "-o", run(), "--threads", "1"});
         ASSERT_TRUE(appears(run() / "config.toml"));
         std::this_thread::sleep_for(200ms);
         running.send(signal);
@@ -309,7 +290,7 @@ TEST_F(TrainCli, a_signal_ends_it_within_a_micro_batch_with_a_checkpoint) {
 
 TEST_F(TrainCli, a_signal_ends_it_within_a_validation) {
     write_shard(data() / "val_000.bin", MarkovChain::tokens(5000000, 3), {.vocab_size = 16});
-    Running running(base() + Args{"-o", run(), "-v", "1", "-m", "0"});
+    Running running("train_gpt2", base() + Args{"-o", run(), "-v", "1", "-m", "0"});
     ASSERT_TRUE(appears(run() / "main.log"));
     std::this_thread::sleep_for(300ms);
     running.send(SIGTERM);
@@ -321,8 +302,8 @@ TEST_F(TrainCli, a_signal_ends_it_within_a_validation) {
 
 TEST_F(TrainCli, a_second_interrupt_ends_it_at_once) {
     // A micro-batch of many seconds.
-    Running running({"-i", data(), "-e", "llama:layers=8,dim=512,heads=8,ctx=1024", "-t", "1024", "-b", "4", "-x", "5",
-                     "-v", "0", "-o", run(), "--threads", "1"});
+    Running running("train_gpt2", {"-i", data(), "-e", "llama:layers=8,dim=512,heads=8,ctx=1024", "-t", "1024", "-b",
+                                   "4", "-x", "5", "-v", "0", "-o", run(), "--threads", "1"});
     ASSERT_TRUE(appears(run() / "metrics.jsonl"));
     running.send(SIGINT);
     EXPECT_EQ(running.wait(300ms), -1);  // the first waits for the micro-batch
@@ -338,7 +319,7 @@ TEST_F(TrainCli, stopped_and_resumed_in_two_threads_it_equals_the_unbroken_run) 
         "-i", data(),      "-e", concat(kModel, ",dropout=0.1"), "-b", "4", "-d", "128", "-x", "40", "-v", "10", "-n",
         "10", "--threads", "2"};
     ASSERT_EQ(train(args + Args{"-o", directory_ / "whole"}).code, 0);
-    Running running(args + Args{"-o", run()});
+    Running running("train_gpt2", args + Args{"-o", run()});
     ASSERT_TRUE(appears(run() / "checkpoint-00000010"));
     running.send(SIGTERM);
     ASSERT_NE(running.wait(10s), -1);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,7 +58,8 @@ struct TrainRun {
         // These models are too small to share out; two threads would wait for each other on a busy machine.
         omp_set_num_threads(1);
         const TrainPlan p = plan();
-        if (!options.output.empty() && communicator.rank() == 0) prepare_run_directory(p);
+        std::optional<RunLock> lock;
+        if (!options.output.empty() && communicator.rank() == 0) lock.emplace(prepare_run_directory(p));
         const auto engine = wrap(make_engine(p.config, p.engine_options()));
         Trainer::Hooks all = hooks;
         all.on_step = [&](const StepReport& report) {

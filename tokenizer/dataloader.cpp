@@ -41,6 +41,15 @@ public:
     uint64_t count() const { return count_; }
     uint64_t num_tokens() const { return tokens_; }
 
+    uint64_t fingerprint() const {
+        std::vector<uint64_t> facts;
+        for (const Shard& shard : shards_) {
+            facts.push_back(shard.info().num_tokens);
+            facts.push_back(shard.info().payload_xxh3);  // 0 in llm.c's own files, which have none
+        }
+        return xxh3_64(facts.data(), facts.size() * sizeof(uint64_t));
+    }
+
     // Sequence `index` into tokens (T) and, one later, targets (T).
     void copy(uint64_t index, int* tokens, int* targets) const {
         const auto after = std::upper_bound(firsts_.begin(), firsts_.end(), index);
@@ -238,6 +247,10 @@ uint64_t DataLoader::num_sequences() const {
 
 uint64_t DataLoader::num_tokens() const {
     return impl_->sequences.num_tokens();
+}
+
+uint64_t DataLoader::fingerprint() const {
+    return impl_->sequences.fingerprint();
 }
 
 }  // namespace kiln

@@ -46,6 +46,8 @@ public:
     uint64_t position() const;       // of the next global batch
     uint64_t num_sequences() const;  // N, per epoch, over all shards
     uint64_t num_tokens() const;     // of all shards
+    uint64_t fingerprint()
+        const;  // of the shards' contents in order, from their lengths and checksums; not their names
 
 private:
     struct Impl;

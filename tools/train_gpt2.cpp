@@ -9,6 +9,7 @@
 #include <iostream>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,7 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
                     {.results = &std::cout, .notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
     if (trainer.run() == TrainOutcome::finished) return 0;
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
-    KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, for no --output (-o) was given");
+    KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, for --output (-o) is empty");
     report(concat(where, "; go on with --resume -o ", plan.options.output));
     return kStoppedWithCheckpoint;
 }
@@ -81,6 +82,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     if (o.threads > 0) omp_set_num_threads(o.threads);
 
     const auto communicator = make_single_communicator();
+    if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
     TrainPlan plan = make_plan(o, model_given, communicator->size(), report);
     if (o.dry_run) {
         std::cout << describe_plan(plan);
@@ -88,10 +90,11 @@ int run(const std::string& program, std::vector<std::string> args) {
     }
     o = plan.options;
     plan.values = line->set.values();
+    std::optional<RunLock> lock;
     if (!o.output.empty() && !o.eval_only) {
-        prepare_run_directory(plan);
+        lock.emplace(prepare_run_directory(plan));
     } else if (!o.eval_only) {
-        report("no --output (-o): neither logs nor checkpoints will be written");
+        report("--output (-o) is empty: neither logs nor checkpoints will be written");
     }
     catch_stop_signals();
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));

@@ -24,10 +24,13 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
     set.add(o.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",
                           .help = "to decode samples and to stand in checkpoints; default: the data's"});
-    set.add(o.output, {.name = "output",
-                       .short_name = "o",
-                       .unit = "DIR",
-                       .help = "run directory: logs, loss curve, checkpoints; empty: nothing is written"});
+    set.add(
+        o.output,
+        {.name = "output",
+         .short_name = "o",
+         .unit = "DIR",
+         .help =
+             "run directory: logs, loss curve, checkpoints; default: runs/ and the time; \"\": nothing is written"});
     set.add(o.resume, {.name = "resume",
                        .short_name = "y",
                        .help = "go on from the newest whole checkpoint of --output; options that are not given are the "

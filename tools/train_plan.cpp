@@ -1,7 +1,13 @@
 #include "tools/train_plan.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <ctime>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/shard.h"
@@ -171,7 +177,28 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     return plan;
 }
 
-void prepare_run_directory(const TrainPlan& plan) {
+RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    // File systems without locks (some network ones) go unlocked: a run there is no worse off than before.
+    if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    close(std::exchange(fd_, -1));
+    throw Error(concat("--output (-o) ", run.string(),
+                       ": another process trains there; wait for it to end, or name another directory"));
+}
+
+RunLock::~RunLock() {
+    if (fd_ >= 0) close(fd_);
+}
+
+std::string default_run_directory() {
+    const std::time_t now = std::time(nullptr);
+    std::tm local{};
+    localtime_r(&now, &local);
+    char text[32];
+    std::strftime(text, sizeof(text), "runs/%Y%m%d-%H%M%S", &local);
+    return text;
+}
+
+RunLock prepare_run_directory(const TrainPlan& plan) {
     const TrainOptions& o = plan.options;
     const fs::path run = o.output;
     std::error_code error;
@@ -186,6 +213,7 @@ void prepare_run_directory(const TrainPlan& plan) {
     fs::create_directories(run, error);
     KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
                ": cannot be made a directory: ", error ? error.message() : "a file is in the way", "; name another");
+    RunLock lock(run);
     const fs::path probe = run / ".write-test";
     try {
         write_file_atomic(probe, "x");
@@ -200,6 +228,7 @@ void prepare_run_directory(const TrainPlan& plan) {
     KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint takes ",
                bytes_text(needed), " and only ", bytes_text(double(space.available)),
                " are free there; free some, or name a directory on another disk");
+    return lock;
 }
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "cpu_reference/communicator.h"
 #include "cpu_reference/engine.h"
@@ -31,8 +32,24 @@ struct TrainPlan {
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
                     const std::function<void(const std::string&)>& report);
 
-// The run directory exists, can be written and has room for a checkpoint; or throws Error saying what to do.
-void prepare_run_directory(const TrainPlan& plan);
+// Held by the one process that trains in a run directory; released with the process, however it ends.
+class RunLock {
+public:
+    explicit RunLock(const std::filesystem::path& run);  // throws Error if another holds it
+    RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    RunLock& operator=(RunLock&&) = delete;
+    ~RunLock();
+
+private:
+    int fd_;
+};
+
+// The run directory exists, is nobody else's, can be written and has room for a checkpoint; or throws Error saying what
+// to do.
+[[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
+
+// Where a run goes that was given no --output: runs/ and the time it began.
+std::string default_run_directory();
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator);
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);

@@ -62,11 +62,12 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
 void Trainer::start() {
     if (!plan_.checkpoint.empty()) {
         const uint64_t then = plan_.state.value("train_tokens", loader_->num_tokens());
-        if (then != loader_->num_tokens()) {
-            throw UsageError(concat("--resume: the run was trained on ", then, " tokens, --input (-i) ", options_.data,
-                                    " holds ", loader_->num_tokens(),
-                                    ": not the same data; start a new run from it with -e ",
-                                    plan_.checkpoint.string()));
+        if (then != loader_->num_tokens() ||
+            plan_.state.value("train_data", loader_->fingerprint()) != loader_->fingerprint()) {
+            throw UsageError(
+                concat("--resume: the run was trained on ", then, " tokens, --input (-i) ", options_.data, " holds ",
+                       loader_->num_tokens(), then == loader_->num_tokens() ? " other ones" : "",
+                       ": not the same data; start a new run from it with -e ", plan_.checkpoint.string()));
         }
         progress_ = TrainProgress::from_json(load_training_state(plan_.checkpoint, engine_));
         last_saved_ = progress_.step;
@@ -195,6 +196,7 @@ void Trainer::save() {
         state["seed"] = options_.seed;
         state["T"] = options_.T;
         state["train_tokens"] = loader_->num_tokens();
+        state["train_data"] = loader_->fingerprint();
         state["options"] = plan_.values;
         const std::filesystem::path run = options_.output;
         const auto path = save_checkpoint(run, progress_.step, engine_, state, plan_.tokenizer);

@@ -1,0 +1,71 @@
+// The real train_gpt2, saving every step, is killed with SIGKILL fifty times and resumed each time: it always finds a
+// whole checkpoint, and ends with the bits of a run that nobody killed.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "cpu_reference/error.h"
+#include "tests/markov_data.h"
+#include "tests/process.h"
+#include "tokenizer/file.h"
+#include "tools/checkpoint.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(KillTrain, killed_fifty_times_it_ends_with_the_bits_of_an_unbroken_run) {
+    const TempDirectory directory;
+    write_markov_shards(directory / "data", 4000, 600);
+    const fs::path run = directory / "run", whole = directory / "whole";
+    const std::vector<std::string> args{"-i",        (directory / "data").string(),
+                                        "-e",        "llama:layers=2,dim=64,heads=4,ctx=16,dropout=0.1",
+                                        "-b",        "2",
+                                        "-k",        "constant",
+                                        "-v",        "0",
+                                        "--threads", "1"};
+    const auto with = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), args.begin(), args.end());
+        return more;
+    };
+    const auto newest_step = [&] {
+        const auto newest = newest_checkpoint(run, [](const std::string& why) { ADD_FAILURE() << why; });
+        return newest ? newest->step : -1;
+    };
+
+    std::mt19937 random(7);
+    std::uniform_int_distribution<int> delay_ms(20, 200);
+    int during_saves = 0;
+    int64_t reached = -1;
+    constexpr int kKills = 50;
+    for (int i = 0; i < kKills; i++) {
+        {
+            Running running("train_gpt2",
+                            with({"-o", run.string(), "--resume", "-x", "1000000", "-n", "1", "-nk", "2"}));
+            std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms(random)));
+        }                                // killed here
+        if (!fs::exists(run)) continue;  // before it had begun
+        for (const auto& entry : fs::directory_iterator(run)) {
+            during_saves += entry.path().filename().string().starts_with(".saving-");
+        }
+        const int64_t step = newest_step();
+        ASSERT_GE(step, reached) << "after kill " << i;
+        reached = step;
+    }
+    EXPECT_GT(during_saves, kKills / 2);
+    EXPECT_GT(reached, kKills / 2) << "hardly any step was ever saved: the kills tested little";
+
+    const std::string end = std::to_string(reached + 2);
+    ASSERT_EQ(run_program(program_path("train_gpt2"), with({"-o", run.string(), "--resume", "-x", end})).code, 0);
+    ASSERT_EQ(run_program(program_path("train_gpt2"), with({"-o", whole.string(), "-x", end, "-n", "0"})).code, 0);
+    ASSERT_EQ(newest_step(), reached + 2);
+    const fs::path last = list_checkpoints(run)[0].directory.filename();
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+        EXPECT_EQ(read_file(run / last / file), read_file(whole / last / file)) << file;
+    }
+    RecordProperty("during_saves", during_saves);
+}
+
+}  // namespace
+}  // namespace kiln
