@@ -136,14 +136,22 @@ std::string manifest_text(int64_t step, const json& files) {
     return manifest.dump(1) + "\n";
 }
 
-json describe_file(const MappedFile& file) {
-    return {{"bytes", file.bytes().size()}, {"xxh3_64", hash_of(file.text())}};
+// Read, not mapped: pages of a mapping count as this process's memory, and the moments would add half of what training
+// holds to its peak.
+json describe_file(const fs::path& path) {
+    KILN_CHECK(fs::is_regular_file(path), path.string(), ": is missing or not a regular file");
+    InputFile file(path);
+    std::vector<char> buffer(size_t(1) << 20);
+    Xxh3 hash;
+    uint64_t bytes = 0;
+    for (size_t n; (n = file.read(buffer.data(), buffer.size())) > 0; bytes += n) hash.update(buffer.data(), n);
+    return {{"bytes", bytes}, {"xxh3_64", hex(hash.digest())}};
 }
 
 void write_manifest(const fs::path& directory, int64_t step) {
     json files = json::object();  // sorted by name: equal checkpoints have equal manifests
     for (const auto& entry : fs::directory_iterator(directory)) {
-        files[entry.path().filename().string()] = describe_file(MappedFile(entry.path()));
+        files[entry.path().filename().string()] = describe_file(entry.path());
     }
     write_synced(directory / "manifest.json", manifest_text(step, files));
 }
@@ -172,7 +180,7 @@ void verify(const fs::path& checkpoint, bool all) {
                    "' is no name of a file in the checkpoint");
         if (!all && name.starts_with("optimizer")) continue;
         const fs::path path = checkpoint / name;
-        const json found = describe_file(MappedFile(path));
+        const json found = describe_file(path);
         KILN_CHECK(entry == found, path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump(),
                    "; the checkpoint is damaged, use another");
     }
