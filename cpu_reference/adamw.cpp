@@ -1,6 +1,7 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <vector>
+#include <numeric>
 
 #include "cpu_reference/ops.h"
 
@@ -20,21 +21,19 @@ void adamw(float* p, float* m, float* v, const float* g, const AdamWCoefficients
 }
 
 double sum_of_squares(const float* x, size_t n) {
-    constexpr size_t kBlock = 1 << 14;
-    const size_t blocks = (n + kBlock - 1) / kBlock;
-    std::vector<double> sums(blocks);
+    constexpr size_t kBlocks = 256;  // their sums fit the stack
+    const size_t elems = (n + kBlocks - 1) / kBlocks;
+    std::array<double, kBlocks> sums;
 #pragma omp parallel for
-    for (size_t block = 0; block < blocks; block++) {
-        const size_t begin = block * kBlock, end = std::min(n, begin + kBlock);
+    for (size_t block = 0; block < kBlocks; block++) {
+        const size_t begin = std::min(n, block * elems), end = std::min(n, begin + elems);
         // In double: the square of a float may overflow one, and a norm must not be infinite unless a gradient is.
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (size_t i = begin; i < end; i++) sum += double(x[i]) * x[i];
         sums[block] = sum;
     }
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    return total;
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 }  // namespace kiln
