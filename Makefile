@@ -65,7 +65,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
 
 tests: $(TESTS)
 
-quickstart:  ## Tang poems to a small model that writes one, in about five minutes
+quickstart:  ## Tang poems to a small model that writes one, in a few minutes
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -j$(THREADS) programs
 	@dev/quickstart.sh
