@@ -1,5 +1,6 @@
 #include "tokenizer/dataloader.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -334,6 +335,21 @@ TEST_F(DataLoaderTest, shards_of_two_tokenizers_are_an_error) {
     options.shards.push_back(dir / "other.bin");
     write_shard(options.shards.back(), std::vector<int>(100, 1), info);
     EXPECT_NE(error_of([&] { DataLoader loader(options); }).find("made with another tokenizer"), std::string::npos);
+}
+
+TEST_F(DataLoaderTest, a_flipped_bit_is_noticed_before_training_or_behind_it) {
+    const auto path = add_shard(1000);
+    std::string bytes = read_file(path);
+    bytes[1024 + 999] ^= 1;
+    write_file_atomic(path, bytes);
+    const std::string expected = path.string() + ": the tokens do not match their checksum";
+    EXPECT_TRUE(error_of([&] { DataLoader loader(options); }).starts_with(expected));
+    options.verify_first_bytes = 0;
+    DataLoader loader(options);
+    EXPECT_TRUE(error_of([&] {
+                    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+                    while (std::chrono::steady_clock::now() < end) loader.next();
+                }).starts_with(expected));
 }
 
 TEST_F(DataLoaderTest, impossible_options_are_errors) {

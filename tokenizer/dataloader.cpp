@@ -1,6 +1,7 @@
 #include "tokenizer/dataloader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -39,6 +40,7 @@ public:
     }
 
     uint64_t count() const { return count_; }
+    const std::vector<Shard>& shards() const { return shards_; }
     uint64_t num_tokens() const { return tokens_; }
 
     uint64_t fingerprint() const {
@@ -103,6 +105,41 @@ const DataLoaderOptions& checked(const DataLoaderOptions& o) {
 }
 
 }  // namespace
+
+// Holds shards against their checksums, each by one of the ranks. Little data is done before the constructor returns;
+// much is read behind the training, for it may take minutes.
+class Verifier {
+public:
+    Verifier(const std::vector<Shard>& shards, const DataLoaderOptions& options) {
+        std::vector<const Shard*> mine;
+        uint64_t bytes = 0;
+        for (size_t i = size_t(options.rank); i < shards.size(); i += size_t(options.world)) {
+            mine.push_back(&shards[i]);
+            bytes += shards[i].info().payload_bytes();
+        }
+        if (bytes <= options.verify_first_bytes) {
+            for (const Shard* shard : mine) shard->verify();
+            return;
+        }
+        thread_ = std::jthread([this, mine = std::move(mine)](const std::stop_token& stop) {
+            try {
+                for (const Shard* shard : mine) shard->verify(stop);
+            } catch (...) {
+                error_ = std::current_exception();
+                failed_.store(true, std::memory_order_release);
+            }
+        });
+    }
+
+    void check() const {  // throws what a shard turned out to be damaged by
+        if (failed_.load(std::memory_order_acquire)) std::rethrow_exception(error_);
+    }
+
+private:
+    std::exception_ptr error_;  // written before failed_
+    std::atomic<bool> failed_ = false;
+    std::jthread thread_;  // last: it uses the above
+};
 
 // With prefetch, one thread fills batches ahead of the caller. A batch is free, being filled, ready, or held by the
 // caller; `mutex` guards which. A seek makes a new generation: what was filled for the old one is thrown away.
@@ -205,6 +242,7 @@ struct DataLoader::Impl {
 
     const DataLoaderOptions options;
     const Sequences sequences;
+    const Verifier verifier{sequences.shards(), options};
     const uint64_t step;    // positions a global batch
     uint64_t position = 0;  // the caller's
 
@@ -227,6 +265,7 @@ DataLoader::DataLoader(DataLoader&&) noexcept = default;
 DataLoader::~DataLoader() = default;
 
 DataLoader::Rows DataLoader::next() {
+    impl_->verifier.check();
     const Batch& batch = impl_->batches[impl_->next_slot()];
     const uint64_t first = impl_->position + uint64_t(impl_->options.rank) * uint64_t(impl_->options.B);
     impl_->position += impl_->step;

@@ -24,7 +24,8 @@ struct DataLoaderOptions {
     uint64_t seed = 0;
     bool shuffle = true;  // false: in file order
     int vocab_size = 0;   // > 0: a token that does not fit is an Error naming shard and position
-    int prefetch = 2;     // batches ahead; 0: none, no thread
+    uint64_t verify_first_bytes = uint64_t(256) << 20;  // up to so much, checksums are taken before the first batch
+    int prefetch = 2;                                   // batches ahead; 0: none, no thread
 };
 
 // Position p of the run's order is sequence permutation(seed, p / N)(p mod N) of all N sequences of length T. A global
@@ -32,7 +33,9 @@ struct DataLoaderOptions {
 // which samples a step sees, and `position` alone resumes exactly.
 class DataLoader {
 public:
-    explicit DataLoader(const DataLoaderOptions& options);  // throws on bad shards, or fewer than T + 1 tokens
+    // Throws on bad shards, a wrong checksum among them, or fewer than T + 1 tokens. The checksums of much data
+    // are taken in the background; next() throws once one is wrong.
+    explicit DataLoader(const DataLoaderOptions& options);
     DataLoader(DataLoader&&) noexcept;
     ~DataLoader();
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include "tokenizer/file.h"
@@ -42,7 +43,7 @@ public:
     // Tokens first .. first + n - 1 into out (n). Throws if they are not all in the shard. Safe from several threads.
     void copy(uint64_t first, size_t n, int* out) const;
     // Reads the whole payload; throws if it does not match its checksum. llm.c's shards have none: nothing to check.
-    void verify() const;
+    void verify(const std::stop_token& stop = {}) const;
 
 private:
     std::filesystem::path path_;
