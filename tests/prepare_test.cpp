@@ -164,6 +164,18 @@ TEST_F(Prepare, pieces_of_a_document_give_the_tokens_of_the_whole) {
     EXPECT_EQ(tokens_of(found().train), expected);
 }
 
+TEST_F(Prepare, pieces_of_a_document_get_no_prefix_space_of_their_own) {
+    BpeTrainer trainer({.vocab_size = 300, .special_tokens = {"<|endoftext|>"}, .add_prefix_space = true});
+    std::mt19937 random(1);
+    trainer.add_text(words(random, 2000), "text");
+    tokenizer = std::make_unique<Tokenizer>(trainer.train());
+    tokenizer->save(fs::path(dir / "tokenizer"));
+    const std::string document = words(random, 200000);  // about a megabyte: several pieces
+    input({document});
+    prepare(options);
+    EXPECT_TRUE(documents_of(found().train) == Texts{" " + document});
+}
+
 TEST_F(Prepare, shards_are_full_but_the_last_and_know_their_place) {
     input(many(400));
     options.shard_tokens = 1000;

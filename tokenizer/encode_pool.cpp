@@ -49,7 +49,9 @@ void EncodePool::work() {
         }
         std::exception_ptr error;
         try {
-            for (const Piece& piece : job->batch.pieces) job->batch.ids.push_back(tokenizer_.encode(piece.text));
+            for (const Piece& piece : job->batch.pieces) {
+                job->batch.ids.push_back(tokenizer_.encode(piece.text, {.continues = !piece.starts_document}));
+            }
         } catch (...) {
             error = std::current_exception();
         }

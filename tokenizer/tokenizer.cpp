@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <mutex>
+#include <utility>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/added_tokens.h"
@@ -151,8 +152,9 @@ std::vector<int> Tokenizer::encode(std::string_view text, const EncodeOptions& o
     std::vector<int> ids;
     ids.reserve(text.size() / 3);
     std::string normal_form, with_space;
+    bool continues = options.continues;
     const auto encode_plain = [&](std::string_view plain) {
-        if (data.parts.add_prefix_space && !plain.starts_with(' ')) {
+        if (data.parts.add_prefix_space && !std::exchange(continues, false) && !plain.starts_with(' ')) {
             with_space.assign(1, ' ');
             with_space += plain;
             plain = with_space;

@@ -11,6 +11,7 @@
 namespace kiln {
 
 struct EncodeOptions {
+    bool continues = false;      // the text goes on where another ended: a tokenizer with add_prefix_space adds none
     bool allow_special = false;  // false: "<|endoftext|>" in the text is plain text (an injection otherwise)
 };
 
