@@ -2,6 +2,7 @@
 // Runs a program and keeps what it says.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,8 +20,9 @@
 namespace kiln {
 
 struct Finished {
-    int code = -1;   // the exit code
-    int signal = 0;  // that ended it; 0: none
+    int code = -1;          // the exit code
+    int signal = 0;         // that ended it; 0: none
+    size_t peak_bytes = 0;  // of its memory; never below that of the test, which it was forked from
     std::string out, err;
 };
 
@@ -49,7 +51,8 @@ inline Finished run_program(const std::filesystem::path& program, const std::vec
         _exit(127);
     }
     int status = 0;
-    waitpid(child, &status, 0);
+    rusage usage{};
+    wait4(child, &status, 0, &usage);
     const auto content = [](const std::filesystem::path& path) {
         std::ifstream file(path, std::ios::binary);
         return std::string(std::istreambuf_iterator<char>(file), {});
@@ -57,6 +60,7 @@ inline Finished run_program(const std::filesystem::path& program, const std::vec
     Finished result;
     result.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    result.peak_bytes = size_t(usage.ru_maxrss) << 10;
     if (out.empty()) result.out = content(out_path);
     result.err = content(err);
     return result;

@@ -104,6 +104,17 @@ TEST_F(TrainCli, dry_run_tells_parameters_flops_and_memory_and_writes_nothing) {
     EXPECT_EQ(train({"-e", "gpt2", "--dry-run"}).code, 0);  // no data needed
 }
 
+TEST_F(TrainCli, dry_run_announces_the_peak_of_memory_within_5_percent) {
+    const Args args{"-i", data(), "-e", "llama-tiny:vocab=4096", "-b", "8", "-t", "256", "-o", run()};
+    const Finished planned = train(args + Args{"--dry-run"});
+    const size_t at = planned.out.find("  total ");
+    ASSERT_NE(at, std::string::npos) << planned.out;
+    const double announced = std::stod(planned.out.substr(at + 8));
+    const Finished real = train(args + Args{"-x", "2", "-v", "2"});  // with a validation and a checkpoint
+    ASSERT_EQ(real.code, 0) << real.err;
+    EXPECT_NEAR(double(real.peak_bytes) / announced, 1, 0.05);
+}
+
 TEST_F(TrainCli, evaluates_only_and_starts_from_a_model) {
     ASSERT_EQ(train(base() + Args{"-o", run(), "-v", "6", "-m", "0"}).code, 0);
     const Finished eval = train({"-i", data(), "-e", run(), "-b", "4", "-m", "0", "--eval-only"});
