@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <sstream>
 
 #include "cpu_reference/error.h"
 #include "tests/train_run.h"
@@ -202,6 +203,22 @@ TEST_F(ResumeTest, with_no_checkpoint_yet_it_starts_from_the_beginning) {
     run.hooks.stop_requested = [&] { return run.steps.size() == 3; };
     EXPECT_EQ(run.run(), TrainOutcome::stopped);
     expect_same_checkpoint(fs::path(run.options.output) / checkpoint_name(3), unbroken() / checkpoint_name(3));
+}
+
+// A power cut may leave less of the logs than the checkpoint has seen: the last line broken, or all of it zeros.
+TEST_F(ResumeTest, with_a_damaged_log_it_trains_on_and_saves) {
+    TrainRun first = make_run(data(), scratch_ / "damaged");
+    first.hooks.stop_requested = [&] { return first.steps.size() == 3; };
+    EXPECT_EQ(first.run(), TrainOutcome::stopped);
+    fs::resize_file(scratch_ / "damaged" / "metrics.jsonl", 10);
+    TrainRun second = make_run(data(), scratch_ / "damaged");
+    second.options.resume = true;
+    second.hooks.stop_requested = [&] { return second.steps.size() == 3; };
+    std::ostringstream notes;
+    second.hooks.notes = &notes;
+    EXPECT_EQ(second.run(), TrainOutcome::stopped);
+    EXPECT_NE(notes.str().find("no loss.svg: "), std::string::npos) << notes.str();
+    expect_same_checkpoint(scratch_ / "damaged" / checkpoint_name(6), unbroken() / checkpoint_name(6));
 }
 
 TEST(TrainProgress, json_keeps_every_bit) {

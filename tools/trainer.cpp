@@ -201,7 +201,12 @@ void Trainer::save() {
         const std::filesystem::path run = options_.output;
         const auto path = save_checkpoint(run, progress_.step, engine_, state, plan_.tokenizer);
         prune_checkpoints(run, options_.keep, options_.major_every);
-        write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));
+        try {
+            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));
+        } catch (const Error& error) {
+            // A log that was damaged since is no reason to end the training, which is saved already.
+            note(concat("no loss.svg: ", error.what()));
+        }
         note("checkpoint " + path.string());
     }
     last_saved_ = progress_.step;
