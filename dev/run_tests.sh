@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs GoogleTest binaries one after another and closes with one line of totals. A binary that dies counts as one failure.
+# Runs GoogleTest binaries one after another and closes with one line of totals. A binary that dies, or ends
+# without a result, counts as one failure.
 set -u
 passed=0 failed=0 skipped=0
 log=$(mktemp)
@@ -12,6 +13,7 @@ for binary in "$@"; do
     ok=$(sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
     bad=$(sed -nE 's/^\[  FAILED  \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
     skip=$(sed -nE 's/^\[  SKIPPED \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
+    if [ $status -eq 0 ] && [ -z "$ok" ]; then status=1; fi  # somebody called exit(0) before the tests were through
     ok=${ok:-0} bad=${bad:-0} skip=${skip:-0}
     if [ $status -ne 0 ] && [ "$bad" = 0 ]; then bad=1; fi
     if [ $status -ne 0 ]; then cat "$log"; fi
