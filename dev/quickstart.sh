@@ -4,19 +4,24 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${QUICKSTART_DIR:-runs/quickstart}
-steps=${QUICKSTART_STEPS:-600}
+steps=${QUICKSTART_STEPS:-400}
 fortunes=/usr/share/games/fortunes
+[ $# = 0 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
 
 trainer=./train_gpt2
 if [ -x ./train_gpt2cu ] && nvidia-smi >/dev/null 2>&1; then trainer=./train_gpt2cu; fi
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
+mkdir -p "$(dirname "$out")"
+exec 9>"$out.lock"
+flock -n 9 || { echo "quickstart: another one is writing to $out; wait for it or set QUICKSTART_DIR" >&2; exit 1; }
 if [ -e "$out" ]; then
     if [ ! -e "$out/.quickstart" ]; then
         echo "quickstart: $out exists and is not an earlier quickstart; move it away or set QUICKSTART_DIR" >&2
         exit 1
     fi
+    echo "replacing the earlier quickstart in $out"
     rm -rf "$out"
 fi
 mkdir -p "$out"
@@ -37,11 +42,10 @@ say "3. Shards"
     --output "$out/shards"
 
 say "4. Training ($trainer, $steps steps)"
+echo "400 poems are few: soon the model learns them by heart and the validation loss rises. Your own text will be longer."
 $trainer -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2 -o "$out/run" \
     -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1 |
     grep --line-buffered -vE '^step +[0-9]*[1-9]/'  # every tenth step
-
-echo "(400 poems are few: once the validation loss rises, it learns them by heart. Your own text will be longer.)"
 
 say "5. A poem that nobody wrote"
 ./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120

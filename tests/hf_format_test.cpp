@@ -214,6 +214,27 @@ TEST(HfFormat, missing_unexpected_and_misshapen_tensors_are_named) {
 }
 
 // Models that transformers saved: what we write of them holds the same tensors, bit for bit.
+TEST(HfFormat, weights_that_are_not_finite_are_refused_by_name) {
+    for (const char* model : {"gpt2:layers=1,dim=8,heads=2,vocab=11,ctx=6", "llama:layers=1,dim=8,heads=2,vocab=11"}) {
+        const TempDirectory directory;
+        const ModelConfig config = parse_model(model);
+        FakeEngine engine(config);
+        engine.fill(1);
+        const float nan = std::nanf("");
+        for (const TensorSpec& spec : param_table(config)) {
+            if (spec.name == "block.0.qkv_w") engine.write(Arena::params, spec.offset + 3, {&nan, 1});
+        }
+        write_hf_weights(directory / "model.safetensors", engine);
+        try {
+            read_hf_weights(ModelTensors(directory.path()), hf_model_type(config), engine);
+            ADD_FAILURE() << model;
+        } catch (const Error& error) {
+            EXPECT_NE(std::string(error.what()).find("attn"), std::string::npos) << error.what();
+            EXPECT_NE(std::string(error.what()).find("holds nan"), std::string::npos) << error.what();
+        }
+    }
+}
+
 TEST(HfFormat, models_of_transformers_come_out_as_they_went_in) {
     int models = 0;
     for (const auto& entry : std::filesystem::directory_iterator("tests/fixtures/golden")) {

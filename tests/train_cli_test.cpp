@@ -176,6 +176,10 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure({"-h", "1"}, 2, {"--hellaswag (-h) 1: ", "is not available in train_gpt2"});
     expect_failure({"-pn", "2"}, 2, {"--num-processes (-pn) 2: ", "is not available in train_gpt2"});
     expect_failure({"--config", directory_ / "none.toml"}, 2, {"none.toml"});
+    expect_failure({"--config", data()}, 2, {"data is a directory"});
+    setenv("KILN_MAX_STEP", "3", 1);
+    expect_failure(base(), 2, {"KILN_MAX_STEP in the environment is no option", "did you mean KILN_MAX_STEPS?"});
+    unsetenv("KILN_MAX_STEP");
     expect_failure({"--config", directory_.write("c.toml", "\nbatch-sise = 3\n")}, 2,
                    {"c.toml:2: batch-sise is not an option of train_gpt2; did you mean batch-size?"});
     expect_failure({"-i", data(), "-e", "lama"}, 2, {"lama", "llama"});
@@ -240,7 +244,12 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
                    {"was trained with the model llama:", "not llama:"});
     expect_failure({"-o", run(), "--resume", "-t", "8"}, 2, {"--sequence-length 16, not 8"});
     expect_failure({"-o", run(), "--resume", "--seed", "8"}, 2, {"--seed 1337, not 8"});
+    expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6 already, past the last one, 3"});
+    expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "by -e"});
     EXPECT_EQ(read_file(run() / "main.log"), log);
+    const Finished again = train({"-o", run(), "--resume"});
+    EXPECT_EQ(again.code, 0);
+    EXPECT_NE(again.err.find("that is its last step already"), std::string::npos) << again.err;
     fs::resize_file(run() / "checkpoint-00000006/model.safetensors", 100);
     expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is whole"});
 }
@@ -256,7 +265,7 @@ TEST_F(TrainCli, two_processes_never_train_in_one_run) {
     Running running("train_gpt2", base() + Args{"-o", run(), "-x", "1000000"});
     ASSERT_TRUE(appears(run() / "metrics.jsonl"));
     expect_failure(base() + Args{"-o", run()}, 1, {"another process trains there"});
-    expect_failure({"-o", run(), "--resume"}, 1, {"another process trains there"});
+    expect_failure(base() + Args{"-o", run(), "--resume"}, 1, {"another process trains there"});
 }
 
 TEST_F(TrainCli, without_output_the_run_still_has_a_directory) {

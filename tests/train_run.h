@@ -44,7 +44,7 @@ struct TrainRun {
     }
 
     TrainPlan plan() const {
-        TrainPlan plan = make_plan(options, !options.resume, world, [](const std::string&) {});
+        TrainPlan plan = make_plan(options, true, world, [](const std::string&) {});
         plan.values = {{"learning-rate", std::to_string(options.learning_rate)}};
         return plan;
     }

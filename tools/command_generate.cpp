@@ -51,7 +51,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples of each prompt", .min = 1});
     set.add(a.sampling.seed, {.name = "seed", .help = "the same seed gives the same samples"});
     set.add(a.ignore_eos, {.name = "ignore-eos", .help = "go on after the end-of-text token"});
-    set.add(a.echo, {.name = "echo", .help = "print the prompt before its continuation"});
+    set.add(a.echo, {.name = "echo", .help = "print the prompt before its continuation; --echo=0: do not"});
     set.section("Machine");
     set.add(a.generation.max_slots, {.name = "slots",
                                      .unit = "N",

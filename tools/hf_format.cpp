@@ -1,6 +1,7 @@
 #include "tools/hf_format.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -230,18 +231,25 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
     if (tied) check_tied_head(tensors, wanted[0], wanted[0].name);
 
     std::vector<float> buffer, turned;
+    const auto check_finite = [&](const HfTensor& tensor, std::span<const float> values) {
+        const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
+        KILN_CHECK(bad == values.end(), where, ": tensor '", tensor.name, "' holds ", *bad,
+                   ": nothing can be computed from it; take an earlier checkpoint");
+    };
     for (const HfTensor& tensor : wanted) {
         const auto found = tensors.find(tensor.name);
         const size_t elems = tensor.rows * tensor.cols;
         if (tensor.transposed) {
             buffer.resize(elems), turned.resize(elems);
             found.file->read(*found.tensor, 0, buffer);
+            check_finite(tensor, buffer);
             transpose(buffer.data(), turned.data(), tensor.cols, tensor.rows);
             engine.write(Arena::params, tensor.offset, turned);
             continue;
         }
         for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
             found.file->read(*found.tensor, first, values);
+            check_finite(tensor, values);
             engine.write(Arena::params, tensor.offset + first, values);
         });
     }

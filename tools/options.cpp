@@ -1,6 +1,8 @@
 #include "tools/options.h"
 
+#include <unistd.h>
 #include <CLI/CLI.hpp>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -96,32 +98,42 @@ std::string environment_name(const std::string& option) {
 
 }  // namespace
 
-std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
-    std::string best;
-    size_t best_distance = std::numeric_limits<size_t>::max();
-    for (const std::string& candidate : candidates) {
-        // Damerau-Levenshtein, neighbours swapped counted as one; rows i - 2, i - 1 and i of the table.
-        const size_t n = candidate.size();
-        std::vector<size_t> before, previous(n + 1), row(n + 1);
-        for (size_t j = 0; j <= n; j++) previous[j] = j;
-        for (size_t i = 1; i <= word.size(); i++) {
-            row[0] = i;
-            for (size_t j = 1; j <= n; j++) {
-                const bool same = word[i - 1] == candidate[j - 1];
-                row[j] = std::min({previous[j] + 1, row[j - 1] + 1, previous[j - 1] + !same});
-                const bool swapped =
-                    i > 1 && j > 1 && word[i - 1] == candidate[j - 2] && word[i - 2] == candidate[j - 1];
-                if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
-            }
-            before = previous;
-            previous = row;
+size_t edit_distance(std::string_view a, std::string_view b) {
+    // Damerau-Levenshtein, neighbours swapped counted as one; rows i - 2, i - 1 and i of the table.
+    std::vector<size_t> before, previous(b.size() + 1), row(b.size() + 1);
+    for (size_t j = 0; j <= b.size(); j++) previous[j] = j;
+    for (size_t i = 1; i <= a.size(); i++) {
+        row[0] = i;
+        for (size_t j = 1; j <= b.size(); j++) {
+            const bool same = a[i - 1] == b[j - 1];
+            row[j] = std::min({previous[j] + 1, row[j - 1] + 1, previous[j - 1] + !same});
+            const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
         }
-        if (previous[n] < best_distance) {
-            best_distance = previous[n];
-            best = candidate;
-        }
+        before = previous;
+        previous = row;
     }
-    return best;
+    return previous[b.size()];
+}
+
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+    const auto best = std::min_element(candidates.begin(), candidates.end(), [&](const auto& a, const auto& b) {
+        return edit_distance(word, a) < edit_distance(word, b);
+    });
+    return best == candidates.end() ? "" : *best;
+}
+
+// A misspelt KILN_MAX_STEP would otherwise be ignored. Names far from any of ours may be another program's.
+void OptionSet::check_environment() const {
+    std::vector<std::string> ours;
+    for (const Option& option : options_) ours.push_back(environment_name(option.spec.name));
+    for (char** entry = environ; *entry; entry++) {
+        const std::string_view text(*entry), name = text.substr(0, text.find('='));
+        if (!name.starts_with("KILN_") || std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
+        const std::string meant = nearest(name, ours);
+        if (edit_distance(name, meant) > 2) continue;
+        throw UsageError(concat(name, " in the environment is no option of ", program_, "; did you mean ", meant, "?"));
+    }
 }
 
 std::string OptionSet::Option::spelled() const {
@@ -272,7 +284,9 @@ std::vector<std::string> OptionSet::normalise(const std::vector<std::string>& ar
             emit(*option, has_value() && is_bool_text(args[i + 1]) ? args[++i] : "true");
             continue;
         }
-        if (!has_value()) throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help));
+        if (!has_value())
+            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help,
+                                    option->spec.short_name == "h" ? "; for help use --help" : ""));
         do {
             emit(*option, args[++i]);
         } while (option->is_list() && has_value() && !args[i + 1].starts_with("-"));
@@ -343,6 +357,7 @@ bool OptionSet::parse(const std::vector<std::string>& args) {
         const char* value = option.positional ? nullptr : std::getenv(name.c_str());
         if (value) option.set({value}, name);
     }
+    check_environment();
     for (const auto& [name, texts] : command_line) find(name)->set(texts, find(name)->spelled());
 
     if (print_config_) {

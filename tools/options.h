@@ -97,6 +97,7 @@ private:
     std::vector<std::string> normalise(const std::vector<std::string>& args);
     Texts split(const std::vector<std::string>& args);
     void read_config(const std::string& path);
+    void check_environment() const;
 
     std::string program_, description_, section_ = "Options";
     std::vector<Option> options_;
@@ -105,6 +106,9 @@ private:
     // Storage of what add_unavailable's options hold.
     std::string unavailable_;
 };
+
+// Letters to change, insert, leave out or swap to make one of the other.
+size_t edit_distance(std::string_view a, std::string_view b);
 
 // The one of `candidates` with the fewest letters to change, insert, leave out or swap to make it `word`; empty if
 // there are none.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 
 #include "cpu_reference/error.h"
 #include "tools/options.h"
@@ -116,6 +117,7 @@ std::map<std::string, std::string> OptionSet::values() const {
 
 void OptionSet::read_config(const std::string& path) {
     toml::table table;
+    if (std::filesystem::is_directory(path)) throw UsageError(concat("--config: ", path, " is a directory"));
     try {
         table = toml::parse_file(path);
     } catch (const toml::parse_error& error) {

@@ -42,9 +42,12 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
     return 0;
 }
 
-int train(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
+int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml) {
     Trainer trainer(plan, engine, communicator,
                     {.results = &std::cout, .notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
+    if (!plan.options.output.empty()) {
+        write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", config_toml);
+    }
     if (trainer.run() == TrainOutcome::finished) return 0;
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
     KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, for --output (-o) is empty");
@@ -99,14 +102,13 @@ int run(const std::string& program, std::vector<std::string> args) {
     catch_stop_signals();
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
     const auto engine = make_engine(plan.config, plan.engine_options());
-    report(concat("on ", engine->device_name(), ", ", bytes_text(double(engine->memory_in_use_bytes()))));
+    double planned = 0;
+    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) planned += double(item.bytes);
+    report(concat("on ", engine->device_name(), ", ", bytes_text(planned), " of memory"));
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
-    if (!o.output.empty()) {
-        o.resume = false;  // of this start, not of the run
-        write_file_atomic(std::filesystem::path(o.output) / "config.toml", line->set.to_toml());
-    }
-    return train(plan, *engine, *communicator);
+    o.resume = false;  // of this start, not of the run
+    return train(plan, *engine, *communicator, line->set.to_toml());
 }
 
 }  // namespace

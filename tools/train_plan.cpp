@@ -89,7 +89,7 @@ void check_same(const std::string& what, const std::string& then, const std::str
 }
 
 // Fills plan.checkpoint and plan.state if there is something to go on from.
-void find_checkpoint(TrainPlan& plan, const Report& report) {
+void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to go on with");
@@ -97,6 +97,11 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is whole; start anew with another --output");
+        if (!model_given) {
+            throw UsageError(concat("--resume: ", o.output,
+                                    " holds no checkpoint; is it the right directory? To begin a "
+                                    "new run there, name its model by -e"));
+        }
         report(concat(o.output, " holds no checkpoint yet: starting from the beginning"));
         return;
     }
@@ -141,7 +146,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
-    find_checkpoint(plan, report);
+    find_checkpoint(plan, model_given, report);
 
     if (plan.checkpoint.empty()) {
         choose_model(plan, data_V, report);

@@ -16,6 +16,7 @@ namespace {
 
 // Failing so often in a row means that the weights or the rate are wrong, not the data.
 constexpr int kMaxRollbacks = 3;
+constexpr int kFewSteps = 50;  // too few to learn anything
 constexpr int64_t kMaxNonfinite = 50;
 
 using Clock = std::chrono::steady_clock;
@@ -73,9 +74,17 @@ void Trainer::start() {
         last_saved_ = progress_.step;
         note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
         if (progress_.step > schedule_.total_steps) {
-            note(concat("the run is past step ", schedule_.total_steps, " already; give more by -x or --epochs"));
+            throw UsageError(concat("--resume: the run is at step ", progress_.step, " already, past the last one, ",
+                                    schedule_.total_steps, "; give more by --max-steps (-x) or --epochs"));
+        }
+        if (progress_.step == schedule_.total_steps) {
+            note("that is its last step already; to train on, give more by --max-steps (-x) or --epochs");
         }
     } else {
+        if (options_.max_steps < 0 && schedule_.total_steps < kFewSteps) {
+            note(concat("only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
+                        loader_->num_sequences(), " sequences; --epochs or --max-steps (-x) make it more"));
+        }
         engine_.init_weights(options_.seed);
         if (!plan_.weights.empty()) load_weights(plan_.weights, engine_);
     }
