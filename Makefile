@@ -6,6 +6,8 @@ SANITIZE ?=
 CXX      ?= g++
 CXXFLAGS ?= -O3 -g1
 THREADS  ?= $(shell nproc)
+# V=1 shows the commands in full.
+Q        := $(if $(V),,@)
 
 KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
               -Wall -Wextra -Werror -I. $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
@@ -47,21 +49,25 @@ $(BUILD)/bin/train_gpt2: $(BUILD)/tools/train_gpt2.o $(LIBRARIES)
 $(BUILD)/bin/kiln: $(BUILD)/tools/main.o $(LIBRARIES)
 $(BUILD)/bin/%:
 	@mkdir -p $(@D)
-	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/libreference.a: $(REFERENCE)
 $(BUILD)/libtokenizer.a: $(TOKENIZER)
 $(BUILD)/libtools.a: $(TOOLS)
 $(BUILD)/lib%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	@echo "  archive $@"
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  compile $<"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
-	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS) $(LIBS_$*)
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS) $(LIBS_$*)
 
 tests: $(TESTS)
 
@@ -83,7 +89,8 @@ format:  ## let clang-format lay out every source
 	@git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | grep -v unicode_tables.cpp | xargs clang-format -i
 
 $(BUILD)/dev/bench/bench_engine: $(BUILD)/dev/bench/bench_engine.o $(BUILD)/tools/openmp_wait.o $(BUILD)/libreference.a
-	$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh
