@@ -67,7 +67,7 @@ $(BUILD)/%.o: %.cpp
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
 	@echo "  link $@"
-	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS) $(LIBS_$*)
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 
 tests: $(TESTS)
 

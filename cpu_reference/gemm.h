@@ -58,7 +58,10 @@ void tiled_sgemm(const GemmOperands& g, Finish finish) {
                 const dnnl_status_t status =
                     dnnl_sgemm(g.trans_a, g.trans_b, rows, columns, std::min(kDepth, g.K - k), g.alpha, A,
                                dnnl_dim_t(g.lda), B, dnnl_dim_t(g.ldb), k == 0 ? g.beta : 1.0f, C, dnnl_dim_t(g.ldc));
-                if (status != dnnl_success) worst = status;
+                if (status != dnnl_success) {
+#pragma omp atomic write
+                    worst = status;
+                }
             }
             finish(m, n, rows, columns);
         }

@@ -74,7 +74,6 @@ TEST(OutputFile, missing_directory_is_an_error) {
 TEST(MappedFile, shows_the_bytes_and_moves) {
     TempDirectory dir;
     MappedFile a(dir.write("a", "12345"), Access::random);
-    a.advise(Access::sequential);
     MappedFile b(std::move(a));
     EXPECT_EQ(b.text(), "12345");
     EXPECT_EQ(a.bytes().size(), 0u);

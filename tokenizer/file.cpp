@@ -129,7 +129,8 @@ MappedFile::MappedFile(const fs::path& path, Access access) {
     if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
     data_ = static_cast<const unsigned char*>(data);
     size_ = size_t(status.st_size);
-    advise(access);
+    // A hint: it may change speed, never what is read.
+    if (access == Access::random) ::madvise(data, size_, MADV_RANDOM);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -143,14 +144,6 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
     if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
-}
-
-void MappedFile::advise(Access access) const {
-    if (!data_) return;
-    const int advice = access == Access::sequential ? MADV_SEQUENTIAL
-                       : access == Access::random   ? MADV_RANDOM
-                                                    : MADV_NORMAL;
-    ::madvise(const_cast<unsigned char*>(data_), size_, advice);
 }
 
 AtomicFile::AtomicFile(const fs::path& path)

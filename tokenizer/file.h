@@ -68,7 +68,7 @@ private:
 };
 
 // How a mapping is about to be read; the kernel reads ahead accordingly.
-enum class Access { normal, sequential, random };
+enum class Access { normal, random };
 
 // A whole regular file mapped read-only.
 class MappedFile {
@@ -79,7 +79,6 @@ public:
     MappedFile(MappedFile&& other) noexcept;
     MappedFile& operator=(MappedFile&& other) noexcept;
     ~MappedFile();
-    void advise(Access access) const;  // a hint: it may change speed, never what is read
     std::span<const unsigned char> bytes() const { return {data_, size_}; }
     std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
