@@ -11,8 +11,8 @@ Q        := $(if $(V),,@)
 
 KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
               -Wall -Wextra -Werror -I. $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
-LIBS       := -ldnnl -licuuc -lpthread
-TEST_LIBS  := -lgtest -lpcre2-8
+LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread
+TEST_LIBS  := -lgtest
 
 objects    = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 PROGRAMS  := train_gpt2 kiln
