@@ -13,13 +13,21 @@
 namespace kiln {
 namespace {
 
-std::vector<std::string> pieces(std::string_view text) {
-    std::vector<std::string> result;
-    split(SplitterKind::kGpt2, text, [&](std::string_view piece) { result.emplace_back(piece); });
+using Pieces = std::vector<std::string>;
+
+template <class Splits>
+Pieces pieces_of(const Splits& splitter, std::string_view text) {
+    Pieces result;
+    splitter.split(text, [&](std::string_view piece) { result.emplace_back(piece); });
     return result;
 }
 
-using Pieces = std::vector<std::string>;
+Pieces pieces(std::string_view text, SplitterKind kind = SplitterKind::kGpt2) {
+    return pieces_of(Splitter(kind), text);
+}
+
+constexpr SplitterKind kScanners[] = {SplitterKind::kGpt2, SplitterKind::kCl100k, SplitterKind::kLlama3,
+                                      SplitterKind::kQwen2, SplitterKind::kO200k};
 
 // PCRE2 knows \s differently, so the 25 White_Space characters are spelled out.
 const std::string kSpace =
@@ -111,32 +119,132 @@ TEST(Splitter, classes_differ_from_pcre2_only_where_it_has_no_character_yet) {
 }
 
 TEST(Splitter, random_text_splits_as_pcre2_splits_it) {
-    Pcre gpt2("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" + kSpace + "\\p{L}\\p{N}]+|[" + kSpace + "]+(?![^" +
-              kSpace + "])|[" + kSpace + "]+");
     Pcre unassigned("\\p{Cn}");
     std::mt19937 random(1);
-    std::vector<std::string> alphabet;
-    for (int i = 0; i < 30; ++i) alphabet.insert(alphabet.end(), {" ", "'", "\n", "s", "l", "r", "e"});
+    Pieces alphabet;
+    for (int i = 0; i < 30; ++i)
+        alphabet.insert(alphabet.end(), {" ", "'", "\n", "s", "S", "l", "r", "E", "1", "\u00e9"});
+    for (int i = 0; i < 10;
+         ++i) {  // capitals, small letters, neither; marks; the long s; a capital with small beside it
+        alphabet.insert(alphabet.end(),
+                        {"\u00c9", "\u6f22", "\u01c5", "\u02b0", "\u0301", "\u017f", "\r", "/", "!", "\u3000"});
+    }
     for (uint32_t c = 1; c < 128; ++c) alphabet.push_back(utf8(c));
     for (const uint32_t c : {0x85, 0xA0, 0x1680, 0x2003, 0x2028, 0x202F, 0x205F, 0x3000, 0x200B, 0xFEFF, 0x180E}) {
         alphabet.push_back(utf8(c));
     }
-    while (alphabet.size() < 1000) {
+    while (alphabet.size() < 1300) {
         const uint32_t c = random() % (alphabet.size() % 2 ? 0x3000u : kMaxCodePoint);
         if (!is_surrogate(c) && c > 0 && unassigned.match(utf8(c), 0) == std::string::npos) alphabet.push_back(utf8(c));
     }
-    for (int round = 0; round < 20000; ++round) {
-        std::string text;
-        for (size_t n = random() % 30; n > 0; --n) text += alphabet[random() % alphabet.size()];
-        Pieces expected;
-        for (size_t start = 0; start < text.size();) {
-            const size_t end = gpt2.match(text, start);
-            ASSERT_NE(end, std::string::npos);
-            expected.push_back(text.substr(start, end - start));
-            start = end;
+    for (const SplitterKind kind : kScanners) {
+        const Splitter splitter(kind);
+        const SplitPattern pattern(splitter.pattern(), "test", true);
+        for (int round = 0; round < 20000; ++round) {
+            std::string text;
+            for (size_t n = random() % 30; n > 0; --n) text += alphabet[random() % alphabet.size()];
+            ASSERT_EQ(pieces_of(splitter, text), pieces_of(pattern, text)) << text << "\n" << splitter.pattern();
         }
-        ASSERT_EQ(pieces(text), expected) << text;
     }
+}
+
+TEST(Splitter, every_pair_and_triple_of_awkward_characters_splits_as_pcre2_splits_it) {
+    const Pieces awkward = {" ",      "\n",     "\r",     "\t",     "'", "s",      "S", "L", "v",      "E",     "a",
+                            "\u00c9", "\u6f22", "\u01c5", "\u0301", "1", "\u00b2", "!", "/", "\u017f", "\u0085"};
+    for (const SplitterKind kind : kScanners) {
+        const Splitter splitter(kind);
+        const SplitPattern pattern(splitter.pattern(), "test", true);
+        for (size_t code = 0, n = awkward.size(); code < n * n * n * n; ++code) {
+            std::string text;
+            for (size_t rest = code, i = 0; i < 4; ++i, rest /= n) text += awkward[rest % n];
+            ASSERT_EQ(pieces_of(splitter, text), pieces_of(pattern, text)) << text << "\n" << splitter.pattern();
+        }
+    }
+}
+
+TEST(Splitter, kinds_differ_where_their_expressions_do) {
+    const std::string text = "HTTPServer's 12345 don'T!\n\n x/\n  ";
+    EXPECT_EQ(pieces(text, SplitterKind::kLlama3),
+              (Pieces{"HTTPServer", "'s", " ", "123", "45", " don", "'T", "!\n\n", " x", "/\n", "  "}));
+    EXPECT_EQ(pieces(text, SplitterKind::kQwen2),
+              (Pieces{"HTTPServer", "'s", " ", "1", "2", "3", "4", "5", " don", "'T", "!\n\n", " x", "/\n", "  "}));
+    EXPECT_EQ(pieces(text, SplitterKind::kO200k),
+              (Pieces{"HTTPServer's", " ", "123", "45", " don'T", "!\n\n", " x", "/\n", "  "}));
+    EXPECT_EQ(pieces("camelCaseWord", SplitterKind::kO200k), (Pieces{"camel", "Case", "Word"}));
+    EXPECT_EQ(pieces("a\n  ", SplitterKind::kLlama3), (Pieces{"a", "\n", "  "}));
+    EXPECT_EQ(pieces("a\n  ", SplitterKind::kCl100k), (Pieces{"a", "\n  "}));
+    EXPECT_EQ(pieces("a b", SplitterKind::kNone), (Pieces{"a b"}));
+    EXPECT_EQ(pieces("", SplitterKind::kNone), Pieces{});
+}
+
+TEST(Splitter, published_expressions_are_recognised) {
+    for (const SplitterKind kind : kScanners) {
+        EXPECT_EQ(Splitter::from_pattern(Splitter(kind).pattern(), "test").kind(), kind);
+    }
+    // GPT-2's as tiktoken writes it.
+    EXPECT_EQ(Splitter::from_pattern(
+                  "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s", "test")
+                  .kind(),
+              SplitterKind::kGpt2);
+    EXPECT_EQ(Splitter::from_pattern("\\p{L}", "test").kind(), SplitterKind::kPattern);
+}
+
+TEST(SplitPattern, text_between_matches_is_a_piece_or_dropped) {
+    EXPECT_EQ(pieces_of(SplitPattern("[0-9]+", "test", false), "ab12c3"), (Pieces{"ab", "12", "c", "3"}));
+    EXPECT_EQ(pieces_of(SplitPattern("[0-9]+", "test", true), "ab12c3"), (Pieces{"12", "3"}));
+    EXPECT_EQ(pieces_of(SplitPattern("[0-9]+", "test", false), ""), Pieces{});
+    EXPECT_EQ(pieces_of(SplitPattern("x*", "test", false), "ab\u6f22xxc"), (Pieces{"a", "b", "\u6f22", "xx", "c"}));
+    EXPECT_EQ(pieces_of(SplitPattern("(?=[A-Z])", "test", false), "aBcD"), (Pieces{"a", "Bc", "D"}));
+}
+
+TEST(SplitPattern, lines_spaces_and_words_are_those_of_hugging_face) {
+    EXPECT_EQ(pieces_of(SplitPattern("^.", "test", false), "ab\ncd"), (Pieces{"a", "b\n", "c", "d"}));
+    EXPECT_EQ(pieces_of(SplitPattern("\\s", "test", true), "a\u0085b\u180ec\u3000"), (Pieces{"\u0085", "\u3000"}));
+    EXPECT_EQ(pieces_of(SplitPattern("[^\\S\\n]", "test", true), "a \n\u00a0"), (Pieces{" ", "\u00a0"}));
+    EXPECT_EQ(pieces_of(SplitPattern("\\w+", "test", true), "e\u0301_1-\u6f22"), (Pieces{"e\u0301_1", "\u6f22"}));
+}
+
+TEST(SplitPattern, invalid_utf8_never_matches_and_is_kept) {
+    EXPECT_EQ(pieces_of(SplitPattern("[\\s\\S]", "test", false), "a\xFF\xE4\xB8\nb"),
+              (Pieces{"a", "\xFF\xE4\xB8", "\n", "b"}));
+}
+
+TEST(SplitPattern, long_runs_neither_overflow_nor_turn_quadratic) {
+    const std::string run(1 << 20, 'a');
+    EXPECT_EQ(pieces_of(SplitPattern("\\p{L}+", "test", false), run), Pieces{run});
+    EXPECT_EQ(pieces_of(SplitPattern("(?:a|b)+", "test", false), run), Pieces{run});
+}
+
+std::string refusal(const std::string& name_or_pattern) {
+    try {
+        Splitter::parse(name_or_pattern, "--pre-tokenizer");
+    } catch (const UsageError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+TEST(SplitPattern, what_engines_read_differently_is_refused) {
+    EXPECT_EQ(
+        refusal("\\p{N}{1,3}+"),
+        "--pre-tokenizer: the regular expression has, at byte 9, \"}+\": + after a counted repetition does not mean "
+        "the same to all engines; it is possessive in some engines and repeats in others; leave it out or use "
+        "(?>...)");
+    for (const char* pattern :
+         {"\\h+", "a\\b", "[a[b]]", "[a-z&&[b]]", "(?m).", "(?s:.)", "[\\W]", "[]a]", "(*COMMIT)a", "\\R"}) {
+        EXPECT_NE(refusal(pattern).find("does not mean the same to all engines"), std::string::npos) << pattern;
+    }
+    EXPECT_EQ(refusal("(a"),
+              "--pre-tokenizer: \"(a\" is no regular expression: missing closing parenthesis (near byte 2)");
+    EXPECT_EQ(refusal("a\\"), "--pre-tokenizer: \"a\\\" is no regular expression: \\ at end of pattern (near byte 2)");
+    for (const char* pattern : {"(?i:abc)", "(?<=a)b", "(?>a+)", "[\\]\\[]", "[^\\s\\p{L}]++", "a{2,3}", "\\p{Han}"}) {
+        EXPECT_EQ(refusal(pattern), "") << pattern;
+    }
+}
+
+TEST(SplitPattern, catastrophic_expression_is_an_error) {
+    const SplitPattern pattern("(?:a|aa)+[bc]", "test", false);
+    EXPECT_THROW(pieces_of(pattern, std::string(100, 'a')), Error);
 }
 
 TEST(Splitter, invalid_utf8_is_split_without_loss) {
@@ -155,13 +263,10 @@ TEST(Splitter, invalid_utf8_is_split_without_loss) {
 }
 
 TEST(Splitter, unknown_name_is_refused_with_those_there_are) {
-    EXPECT_EQ(parse_splitter(splitter_name(SplitterKind::kGpt2)), SplitterKind::kGpt2);
-    try {
-        parse_splitter("whitespace");
-        FAIL();
-    } catch (const UsageError& error) {
-        EXPECT_STREQ(error.what(), "pre-tokenizer \"whitespace\" is not known; there is: gpt2");
-    }
+    EXPECT_EQ(Splitter::parse("llama3", "test").kind(), SplitterKind::kLlama3);
+    EXPECT_EQ(refusal("whitespace"),
+              "--pre-tokenizer: \"whitespace\" is not known; there are: gpt2, cl100k, llama3, qwen2, o200k, none, or a "
+              "regular expression");
 }
 
 TEST(UnicodeTables, version_is_the_one_hugging_face_fits) {

@@ -34,6 +34,15 @@ struct Case {
     std::function<void(Json&)> change;
 };
 
+Json split_by(const Json& regex, bool invert = false) {
+    return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", invert}};
+}
+
+Json steps(const Json& first, bool use_regex = false) {
+    const Json last = {{"type", "ByteLevel"}, {"use_regex", use_regex}};
+    return {{"type", "Sequence"}, {"pretokenizers", {first, last}}};
+}
+
 TEST(HostileTokenizer, each_wrong_member_is_named) {
     const std::vector<Case> cases = {
         {"f.json: model: must be an object, is null", [](Json& j) { j.erase("model"); }},
@@ -95,7 +104,22 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
          [](Json& j) {
              j["pre_tokenizer"] = {{"type", "Whitespace"}};
          }},
-        {"use_regex false is not supported", [](Json& j) { j["pre_tokenizer"]["use_regex"] = false; }},
+        {"\"pretokenizers\" is null; supported is ByteLevel",
+         [](Json& j) {
+             j["pre_tokenizer"] = {{"type", "Sequence"}};
+         }},
+        {"a Digits and a ByteLevel are not supported",
+         [](Json& j) {
+             j["pre_tokenizer"] = steps({{"type", "Digits"}});
+         }},
+        {"second step: use_regex true is not supported after a Split",
+         [](Json& j) { j["pre_tokenizer"] = steps(split_by("a"), true); }},
+        {"first step: behavior \"Isolated\" with invert true is not supported",
+         [](Json& j) { j["pre_tokenizer"] = steps(split_by("a", true)); }},
+        {"first step: pattern: \"Regex\" must be a string, is 7",
+         [](Json& j) { j["pre_tokenizer"] = steps(split_by(7)); }},
+        {"first step: pattern: \"(a\" is no regular expression: missing closing parenthesis",
+         [](Json& j) { j["pre_tokenizer"] = steps(split_by("(a")); }},
         {"decoder: type \"WordPiece\" is not supported", [](Json& j) { j["decoder"]["type"] = "WordPiece"; }},
     };
     for (const Case& c : cases) {

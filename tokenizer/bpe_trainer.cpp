@@ -224,7 +224,10 @@ private:
 
 }  // namespace
 
-BpeTrainer::BpeTrainer(BpeTrainerOptions options) : options_(std::move(options)), normalizer_(options_.normalizer) {
+BpeTrainer::BpeTrainer(BpeTrainerOptions options)
+    : options_(std::move(options)),
+      normalizer_(options_.normalizer),
+      pre_tokenizer_(PreTokenizer::byte_level(options_.splitter, options_.add_prefix_space)) {
     const size_t least = options_.special_tokens.size() + 256;
     if (options_.vocab_size < 0 || static_cast<size_t>(options_.vocab_size) < least) {
         throw UsageError(concat("a vocabulary of ", options_.vocab_size, " tokens is too small: ",
@@ -251,13 +254,8 @@ void BpeTrainer::add_text(std::string_view text, const std::string& name) {
     for (size_t start = 0; start < text.size();) {
         const size_t newline = text.find('\n', start);
         const size_t end = newline == std::string_view::npos ? text.size() : newline + 1;
-        std::string_view line = normalizer_.normalize(text.substr(start, end - start), normal_form);
-        if (options_.add_prefix_space && !line.starts_with(' ')) {
-            with_space.assign(1, ' ');
-            with_space += line;
-            line = with_space;
-        }
-        split(options_.splitter, line, [this](std::string_view word) { words_.add(word); });
+        const std::string_view line = normalizer_.normalize(text.substr(start, end - start), normal_form);
+        pre_tokenizer_.split(line, false, with_space, [this](std::string_view word) { words_.add(word); });
         start = end;
     }
 }
@@ -269,8 +267,7 @@ void BpeTrainer::add_file(const std::filesystem::path& path) {
 
 Tokenizer BpeTrainer::train() const {
     KILN_CHECK(words_.size() > 0, "there is no text to train a tokenizer on: every input is empty");
-    TokenizerParts parts =
-        TokenizerParts::byte_level(options_.normalizer, options_.splitter, options_.add_prefix_space);
+    TokenizerParts parts = TokenizerParts::byte_level(options_.normalizer, pre_tokenizer_);
     std::vector<std::string>& tokens = parts.vocabulary.tokens;
     const ByteLevel byte_level;
 

@@ -20,8 +20,8 @@ struct BpeTrainerOptions {
     int64_t min_frequency = 0;                     // a pair that occurs less often is never merged
     std::vector<std::string> special_tokens = {};  // get the first ids, in this order
     NormalizerKind normalizer = NormalizerKind::kNone;
-    SplitterKind splitter = SplitterKind::kGpt2;
-    bool add_prefix_space = false;  // a line that does not start with a space gets one
+    Splitter splitter = Splitter();
+    bool add_prefix_space = false;  // a line that does not start with a space gets one (a piece, if not gpt2)
 };
 
 class BpeTrainer {
@@ -40,6 +40,7 @@ public:
 private:
     BpeTrainerOptions options_;
     Normalizer normalizer_;
+    PreTokenizer pre_tokenizer_;
     WordCounts words_;
 };
 

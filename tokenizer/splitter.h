@@ -1,105 +1,104 @@
 #pragma once
-// Splitters cut text into the pieces that BPE never merges across. Scanners written by hand: the same boundaries as the
-// regular expressions, at more than twice the speed of a compiled one.
+// Splitters cut text into the pieces that BPE never merges across. Those of the known tokenizers are scanners written
+// by hand: the same boundaries as the regular expressions, at more than twice the speed of a compiled one. Any other
+// regular expression goes through PCRE2.
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
-#include "tokenizer/unicode_tables.h"
-#include "tokenizer/utf8.h"
+#include "tokenizer/split_pattern.h"
+#include "tokenizer/splitting.h"
 
 namespace kiln {
 
-enum class SplitterKind { kGpt2 };
+enum class SplitterKind {
+    kNone,     // the whole text is one piece
+    kGpt2,     // GPT-2; r50k_base, p50k_base
+    kCl100k,   // cl100k_base as tiktoken has it today: white space that ends the text is one piece
+    kLlama3,   // Llama 3; cl100k_base before that
+    kQwen2,    // Llama 3 with each digit alone
+    kO200k,    // o200k_base: words also end where capitals follow small letters
+    kPattern,  // a regular expression of the user's
+};
 
-inline constexpr const char* kSplitterNames = "gpt2";  // those of parse_splitter, for help and messages
+inline constexpr const char* kSplitterNames = "gpt2, cl100k, llama3, qwen2, o200k, none";  // of Splitter::parse
 
-SplitterKind parse_splitter(const std::string& name);  // throws UsageError naming those there are
-const char* splitter_name(SplitterKind kind);
+class Splitter {
+public:
+    explicit Splitter(SplitterKind kind = SplitterKind::kGpt2);  // not kPattern
+    // The scanner with this regular expression, or one by PCRE2. Text that no match covers becomes pieces too, or is
+    // dropped. Throws UsageError, with `where` in the message, on an expression that PCRE2 does not take or that
+    // regular expression engines read differently.
+    static Splitter from_pattern(const std::string& pattern, const std::string& where, bool drop_unmatched = false);
+    // One of kSplitterNames, or a regular expression. Throws UsageError.
+    static Splitter parse(const std::string& name_or_pattern, const std::string& where);
 
-namespace splitting {
+    SplitterKind kind() const { return kind_; }
+    // As Hugging Face's tokenizers and tiktoken take it; empty for kNone.
+    const std::string& pattern() const { return pattern_; }
+    bool operator==(const Splitter& other) const { return kind_ == other.kind_ && pattern_ == other.pattern_; }
 
-// Class and length of the character at `p` (p < end). A byte that starts no valid character counts as one `other`.
-inline CharClass class_at(const char* p, const char* end, int& length) {
-    const unsigned char lead = *p;
-    if (lead < 0x80) {
-        length = 1;
-        return ascii_class(lead);
-    }
-    uint32_t code_point;
-    length = decode_utf8(p, end, code_point);
-    if (length == 0) {
-        length = 1;
-        return CharClass::kOther;
-    }
-    return char_class(code_point);
-}
-
-// End of the run of characters of class `wanted` that starts at `p`.
-inline const char* skip_run(const char* p, const char* end, CharClass wanted) {
-    int length;
-    while (p < end && class_at(p, end, length) == wanted) p += length;
-    return p;
-}
-
-// Length of 's 't 'm 'd 're 've 'll at `p`, where an apostrophe stands; 0 if there is none.
-inline int contraction(const char* p, const char* end) {
-    if (end - p < 2) return 0;
-    const char a = p[1];
-    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
-    if (end - p < 3) return 0;
-    const char b = p[2];
-    return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
-}
-
-// 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-template <class Emit>
-void split_gpt2(std::string_view text, Emit&& emit) {
-    const char* p = text.data();
-    const char* const end = p + text.size();
-    while (p < end) {
-        const char* const start = p;
-        if (*p == '\'') {
-            if (const int n = contraction(p, end)) {
-                emit(std::string_view(start, n));
-                p += n;
-                continue;
-            }
+    // Calls emit(std::string_view piece) for every piece of `text`, in order; together they are `text`, but for what
+    // drop_unmatched drops. Safe to call from several threads.
+    template <class Emit>
+    void split(std::string_view text, Emit&& emit) const {
+        switch (kind_) {
+            case SplitterKind::kNone:
+                if (!text.empty()) emit(text);
+                return;
+            case SplitterKind::kGpt2:
+                return splitting::split_gpt2(text, emit);
+            case SplitterKind::kCl100k:
+                return splitting::split_llama<3, true>(text, emit);
+            case SplitterKind::kLlama3:
+                return splitting::split_llama<3, false>(text, emit);
+            case SplitterKind::kQwen2:
+                return splitting::split_llama<1, false>(text, emit);
+            case SplitterKind::kO200k:
+                return splitting::split_o200k(text, emit);
+            case SplitterKind::kPattern:
+                return compiled_->split(text, emit);
         }
-        int length;
-        CharClass kind = class_at(p, end, length);
-        p += length;
-        if (*start == ' ' && p < end) {  // one space joins the run after it
-            const CharClass after = class_at(p, end, length);
-            if (after != CharClass::kSpace) {
-                kind = after;
-                p += length;
-            }
-        }
-        if (kind != CharClass::kSpace) {
-            p = skip_run(p, end, kind);
+    }
+
+private:
+    SplitterKind kind_;
+    std::string pattern_;
+    std::shared_ptr<const SplitPattern> compiled_;  // of kPattern
+};
+
+// Text -> pieces, with the space that some tokenizers put in front.
+struct PreTokenizer {
+    // Where a space is added, unless one is there: nowhere; at the start of a text; or, as Hugging Face does when
+    // ByteLevel follows another splitter, at the start of every piece.
+    enum class PrefixSpace { kNone, kText, kPieces };
+    Splitter splitter;
+    PrefixSpace prefix_space = PrefixSpace::kNone;
+
+    // As Hugging Face's ByteLevel does with add_prefix_space.
+    static PreTokenizer byte_level(Splitter splitter, bool add_prefix_space) {
+        const bool alone = splitter.kind() == SplitterKind::kGpt2 || splitter.kind() == SplitterKind::kNone;
+        const PrefixSpace where = alone ? PrefixSpace::kText : PrefixSpace::kPieces;
+        return {std::move(splitter), add_prefix_space ? where : PrefixSpace::kNone};
+    }
+
+    // `continues`: the text goes on where another ended, so that its start gets no space. `scratch` holds the spaced
+    // copies that `emit` sees.
+    template <class Emit>
+    void split(std::string_view text, bool continues, std::string& scratch, Emit&& emit) const {
+        const auto spaced = [&scratch](std::string_view unspaced) -> std::string_view {
+            if (unspaced.starts_with(' ')) return unspaced;
+            scratch.assign(1, ' ');
+            return scratch += unspaced;
+        };
+        if (prefix_space == PrefixSpace::kPieces) {
+            splitter.split(text, [&](std::string_view piece) { emit(spaced(piece)); });
         } else {
-            const char* last = start;  // where the run's last space begins
-            while (p < end && class_at(p, end, length) == CharClass::kSpace) {
-                last = p;
-                p += length;
-            }
-            // \s+(?!\S): before other text the run leaves its last space to what follows.
-            if (p < end && last > start) p = last;
+            splitter.split(prefix_space == PrefixSpace::kText && !continues ? spaced(text) : text, emit);
         }
-        emit(std::string_view(start, p - start));
     }
-}
-
-}  // namespace splitting
-
-// Calls emit(std::string_view piece) for every piece of `text`, in order; together they are `text`.
-template <class Emit>
-void split(SplitterKind kind, std::string_view text, Emit&& emit) {
-    switch (kind) {
-        case SplitterKind::kGpt2:
-            splitting::split_gpt2(text, emit);
-            return;
-    }
-}
+};
 
 }  // namespace kiln

@@ -154,12 +154,8 @@ std::vector<int> Tokenizer::encode(std::string_view text, const EncodeOptions& o
     std::string normal_form, with_space;
     bool continues = options.continues;
     const auto encode_plain = [&](std::string_view plain) {
-        if (data.parts.add_prefix_space && !std::exchange(continues, false) && !plain.starts_with(' ')) {
-            with_space.assign(1, ' ');
-            with_space += plain;
-            plain = with_space;
-        }
-        split(data.parts.splitter, plain, [&](std::string_view piece) { lease.encoder().encode(piece, ids); });
+        data.parts.pre_tokenizer.split(plain, std::exchange(continues, false), with_space,
+                                       [&](std::string_view piece) { lease.encoder().encode(piece, ids); });
     };
     const auto emit_added = [&](int id) { ids.push_back(id); };
     data.in_original[options.allow_special].split(

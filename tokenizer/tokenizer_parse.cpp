@@ -126,15 +126,41 @@ NormalizerKind read_normalizer(const Json& json, const std::string& name) {
         concat(reader.where(), ": type \"", excerpt(type), "\" is not supported; supported are none, NFC, NFKC"));
 }
 
-void read_pre_tokenizer(const Json& json, const std::string& name, TokenizerParts& parts) {
-    static const char* const kSupported = "; supported is ByteLevel with its regular expression (GPT-2's splitter)";
+// ByteLevel, alone or after a Split by a regular expression.
+PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
+    static const char* const kSupported =
+        "; supported is ByteLevel, alone or in a Sequence after one Split by a regular expression";
     KILN_CHECK(!json.is_null(), name, ": pre_tokenizer: none is not supported", kSupported);
     const Reader reader(json, name + ": pre_tokenizer");
     const std::string type = reader.string("type");
-    KILN_CHECK(type == "ByteLevel", reader.where(), ": type \"", excerpt(type), "\" is not supported", kSupported);
-    KILN_CHECK(reader.boolean("use_regex", true), reader.where(), ": use_regex false is not supported", kSupported);
-    parts.splitter = SplitterKind::kGpt2;
-    parts.add_prefix_space = reader.boolean("add_prefix_space", true);  // Hugging Face's default
+    if (type == "ByteLevel") {
+        const bool regex = reader.boolean("use_regex", true);
+        return PreTokenizer::byte_level(Splitter(regex ? SplitterKind::kGpt2 : SplitterKind::kNone),
+                                        reader.boolean("add_prefix_space", true));  // Hugging Face's defaults
+    }
+    KILN_CHECK(type == "Sequence", reader.where(), ": type \"", excerpt(type), "\" is not supported", kSupported);
+    const Json& steps = reader.member("pretokenizers");
+    KILN_CHECK(steps.is_array() && (steps.size() == 1 || steps.size() == 2), reader.where(), ": \"pretokenizers\" is ",
+               describe(steps), kSupported);
+    if (steps.size() == 1) return read_pre_tokenizer(steps[0], name);
+
+    const Reader split(steps[0], reader.where() + ": first step"), last(steps[1], reader.where() + ": second step");
+    KILN_CHECK(split.string("type") == "Split" && last.string("type") == "ByteLevel", reader.where(), ": a ",
+               excerpt(split.string("type")), " and a ", excerpt(last.string("type")), " are not supported",
+               kSupported);
+    KILN_CHECK(!last.boolean("use_regex", true), last.where(), ": use_regex true is not supported after a Split");
+    const Reader pattern(split.member("pattern"), split.where() + ": pattern");
+    const std::string behavior = split.string("behavior");
+    const bool invert = split.boolean("invert", false);
+    KILN_CHECK((behavior == "Isolated" && !invert) || (behavior == "Removed" && invert), split.where(), ": behavior \"",
+               excerpt(behavior), "\" with invert ", invert ? "true" : "false",
+               " is not supported; supported are Isolated with false and Removed with true");
+    try {
+        return PreTokenizer::byte_level(Splitter::from_pattern(pattern.string("Regex"), pattern.where(), invert),
+                                        last.boolean("add_prefix_space", true));
+    } catch (const UsageError& error) {
+        throw Error(error.what());  // what is wrong stands in a file, not on the command line
+    }
 }
 
 void read_decoder(const Json& json, const std::string& name) {
@@ -293,12 +319,12 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     TokenizerParts parts;
     parts.vocabulary.ignore_merges = model.boolean("ignore_merges", false);
     parts.normalizer = read_normalizer(root.member("normalizer"), name);
-    read_pre_tokenizer(root.member("pre_tokenizer"), name, parts);
+    parts.pre_tokenizer = read_pre_tokenizer(root.member("pre_tokenizer"), name);
     read_decoder(root.member("decoder"), name);
     parts.truncation = keep(root.member("truncation"));
     parts.padding = keep(root.member("padding"));
     parts.normalizer_json = keep(root.member("normalizer"));
-    parts.pre_tokenizer = keep(root.member("pre_tokenizer"));
+    parts.pre_tokenizer_json = keep(root.member("pre_tokenizer"));
     parts.post_processor = keep(root.member("post_processor"));
     parts.decoder = keep(root.member("decoder"));
 
@@ -313,7 +339,7 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
                                       std::string_view merges_text, const std::string& merges_name) {
     // These files say nothing of splitter, normaliser or special tokens; they come from GPT-2 and its likes.
-    TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, SplitterKind::kGpt2, false);
+    TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, PreTokenizer());
     const Json vocab = parse_json(vocab_json, vocab_name);
     TokenTable table(vocab_name);
     read_vocab(vocab, vocab_name, table);

@@ -27,15 +27,14 @@ struct TokenizerParts {
     std::vector<bool> is_text;      // by id: the token stands for bytes of text (special tokens do not)
     std::vector<AddedToken> added;  // by id, ascending
     NormalizerKind normalizer = NormalizerKind::kNone;
-    SplitterKind splitter = SplitterKind::kGpt2;
-    bool add_prefix_space = false;
+    PreTokenizer pre_tokenizer;
     // Parts of tokenizer.json that a saved copy repeats as they were.
-    nlohmann::ordered_json truncation, padding, normalizer_json, pre_tokenizer, post_processor, decoder;
+    nlohmann::ordered_json truncation, padding, normalizer_json, pre_tokenizer_json, post_processor, decoder;
     // tokenizer_config.json and special_tokens_map.json as they were found beside it; empty: save() makes them.
     std::string config_json, special_tokens_map_json;
 
     // Without tokens, with the JSON of a byte-level tokenizer.
-    static TokenizerParts byte_level(NormalizerKind normalizer, SplitterKind splitter, bool add_prefix_space);
+    static TokenizerParts byte_level(NormalizerKind normalizer, PreTokenizer pre_tokenizer);
 };
 
 // Both throw Error naming `name` and what is wrong where; hostile input is no exception.

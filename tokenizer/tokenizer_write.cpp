@@ -70,19 +70,29 @@ Json added_token_json(const AddedToken& token) {
 
 }  // namespace
 
-TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, SplitterKind splitter, bool add_prefix_space) {
+TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, PreTokenizer pre_tokenizer) {
     TokenizerParts parts;
     parts.normalizer = normalizer;
-    parts.splitter = splitter;
-    parts.add_prefix_space = add_prefix_space;
     if (normalizer == NormalizerKind::kNfc) parts.normalizer_json = {{"type", "NFC"}};
     if (normalizer == NormalizerKind::kNfkc) parts.normalizer_json = {{"type", "NFKC"}};
-    const auto byte_level = [](bool prefix, bool trim) {
-        return Json{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"trim_offsets", trim}, {"use_regex", true}};
+    const auto byte_level = [](bool prefix, bool trim, bool regex) {
+        return Json{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"trim_offsets", trim}, {"use_regex", regex}};
     };
-    parts.pre_tokenizer = byte_level(add_prefix_space, true);
-    parts.post_processor = byte_level(true, false);  // as GPT-2's: it only says which characters an id came from
-    parts.decoder = byte_level(true, true);
+    const Splitter& splitter = pre_tokenizer.splitter;
+    const bool gpt2 = splitter.kind() == SplitterKind::kGpt2;
+    const Json last = byte_level(pre_tokenizer.prefix_space != PreTokenizer::PrefixSpace::kNone, true, gpt2);
+    if (gpt2 || splitter.kind() == SplitterKind::kNone) {
+        parts.pre_tokenizer_json = last;
+    } else {
+        const Json split = {{"type", "Split"},
+                            {"pattern", {{"Regex", splitter.pattern()}}},
+                            {"behavior", "Isolated"},
+                            {"invert", false}};
+        parts.pre_tokenizer_json = {{"type", "Sequence"}, {"pretokenizers", {split, last}}};
+    }
+    parts.pre_tokenizer = std::move(pre_tokenizer);
+    parts.post_processor = byte_level(true, false, true);  // as GPT-2's: only says which characters an id came from
+    parts.decoder = byte_level(true, true, true);
     return parts;
 }
 
@@ -113,7 +123,7 @@ std::string write_tokenizer_json(const TokenizerParts& parts) {
                  {"padding", parts.padding},
                  {"added_tokens", std::move(added)},
                  {"normalizer", parts.normalizer_json},
-                 {"pre_tokenizer", parts.pre_tokenizer},
+                 {"pre_tokenizer", parts.pre_tokenizer_json},
                  {"post_processor", parts.post_processor},
                  {"decoder", parts.decoder}};
     json["model"] = std::move(model);
@@ -141,7 +151,7 @@ std::string write_special_tokens_map(const TokenizerParts& parts) {
 std::string write_tokenizer_config(const TokenizerParts& parts) {
     if (!parts.config_json.empty()) return parts.config_json;
     Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                   {"add_prefix_space", parts.add_prefix_space},
+                   {"add_prefix_space", parts.pre_tokenizer.prefix_space != PreTokenizer::PrefixSpace::kNone},
                    {"clean_up_tokenization_spaces", false}};
     Json decoder = Json::object();
     for (const AddedToken& token : parts.added) decoder[std::to_string(token.id)] = added_token_json(token);

@@ -48,8 +48,10 @@ int train(const std::vector<std::string>& args) {
                                          .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
     set.add(type, {.name = "type", .help = "kind of vocabulary", .choices = {"bpe"}});
-    set.add(pre_tokenizer,
-            {.name = "pre-tokenizer", .help = "what cuts text into words before merging", .choices = {"gpt2"}});
+    set.add(pre_tokenizer, {.name = "pre-tokenizer",
+                            .unit = "NAME",
+                            .help = concat("what cuts text into words before merging: ", kSplitterNames,
+                                           ", or a regular expression")});
     set.add(normalizer,
             {.name = "normalizer", .help = "Unicode normal form of the text", .choices = {"none", "nfc", "nfkc"}});
     set.add(special_tokens, {.name = "special-tokens",
@@ -62,7 +64,7 @@ int train(const std::vector<std::string>& args) {
     if (!set.parse(args)) return 0;
 
     trainer_options.special_tokens = split_at_commas(special_tokens);
-    trainer_options.splitter = parse_splitter(pre_tokenizer);
+    trainer_options.splitter = Splitter::parse(pre_tokenizer, "--pre-tokenizer");
     trainer_options.normalizer = parse_normalizer(normalizer);
     BpeTrainer trainer(trainer_options);
     for (const std::string& input : inputs) trainer.add_file(input);
