@@ -1,7 +1,9 @@
 // kiln tokenizer train | import | encode | decode
+#include <unistd.h>
+
 #include <algorithm>
-#include <array>
 #include <charconv>
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 
@@ -10,6 +12,7 @@
 #include "tokenizer/tokenizer.h"
 #include "tools/commands.h"
 #include "tools/options.h"
+#include "tools/published_tokenizers.h"
 
 namespace kiln {
 namespace {
@@ -17,7 +20,7 @@ namespace {
 const char* const kActions =
     "kiln tokenizer ACTION [OPTIONS]\n\n"
     "  train    a vocabulary from text\n"
-    "  import   a tokenizer.json, or a directory with one or with vocab.json and merges.txt\n"
+    "  import   gpt2 and other published ones by name; a tokenizer.json; a directory with vocab.json and merges.txt\n"
     "  encode   text on standard input to ids, a line for a line\n"
     "  decode   ids on standard input to text, a line for a line\n\n"
     "`kiln tokenizer ACTION --help` lists an action's options.\n";
@@ -83,24 +86,36 @@ int train(const std::vector<std::string>& args) {
     return 0;
 }
 
-// Tokenizers that are known by name. Their files are not part of Kiln.
-constexpr std::array kPublished = {"gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"};
+// How far a download has come, on a terminal.
+void show_download(const std::string& name, uint64_t done, uint64_t total) {
+    if (::isatty(STDERR_FILENO) == 0) return;
+    std::fprintf(stderr, "\r\033[Kfetching %s: %.1f of %.1f MB", name.c_str(), double(done) * 1e-6,
+                 double(std::max(done, total)) * 1e-6);
+    if (done >= total) std::fputs("\r\033[K", stderr);
+}
 
 int import(const std::vector<std::string>& args) {
-    std::string source, output;
-    OptionSet set("kiln tokenizer import", "A tokenizer of Hugging Face's format, checked and written anew");
-    set.add_positional(
-        source, {.name = "source", .unit = "FILE|DIR", .help = "a tokenizer.json or its directory", .required = true});
+    std::string source, output, cache;
+    FetchOptions fetch;
+    OptionSet set("kiln tokenizer import", "A tokenizer, checked and written anew in Hugging Face's format");
+    set.add_positional(source, {.name = "source",
+                                .unit = "NAME|FILE|DIR",
+                                .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, fetched from their "
+                                        "publisher; or a tokenizer.json or its directory",
+                                .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
+    set.add(fetch.mirror, {.name = "mirror",
+                           .unit = "URL|DIR",
+                           .help = "a server with the publisher's paths, or a directory with the files"});
+    set.add(cache, {.name = "cache",
+                    .unit = "DIR",
+                    .help = "keeps what was fetched; empty: $XDG_CACHE_HOME/kiln or ~/.cache/kiln"});
     if (!set.parse(args)) return 0;
 
-    if (!std::filesystem::exists(source) &&
-        std::find(kPublished.begin(), kPublished.end(), source) != kPublished.end()) {
-        throw UsageError(concat("kiln tokenizer import ", source,
-                                ": fetching a published tokenizer by name is not available yet; download its "
-                                "tokenizer.json and name that file"));
-    }
-    const Tokenizer tokenizer = Tokenizer::load(source);
+    const PublishedTokenizer* published = std::filesystem::exists(source) ? nullptr : find_published(source);
+    fetch.cache = cache;
+    fetch.progress = [&](uint64_t done, uint64_t total) { show_download(source, done, total); };
+    const Tokenizer tokenizer = published ? load_published(*published, fetch) : Tokenizer::load(source);
     tokenizer.save(output);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
     return 0;
