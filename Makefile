@@ -92,6 +92,10 @@ $(BUILD)/dev/bench/bench_engine: $(BUILD)/dev/bench/bench_engine.o $(BUILD)/tool
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
+$(BUILD)/dev/bench/bench_tokenizer: $(BUILD)/dev/bench/bench_tokenizer.o $(BUILD)/libtokenizer.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+
 bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh
 

@@ -66,7 +66,7 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
          [](Json& j) { j["model"]["vocab"]["b"] = 18446744073709551615u; }},
         {"has id 2147483647, but there are only", [](Json& j) { j["model"]["vocab"]["b"] = 2147483647; }},
         {"have the same id 5", [](Json& j) { j["model"]["vocab"]["b"] = 5; }},
-        {"ids must have no gaps", [](Json& j) { j["model"]["vocab"].erase("b"); }},
+        {"has id 9000, but there are only", [](Json& j) { j["model"]["vocab"]["b"] = 9000; }},
         {"a token is empty", [](Json& j) { j["model"]["vocab"][""] = 999; }},
         {"model.merges must be an array, is null", [](Json& j) { j["model"].erase("merges"); }},
         {"merge 0 must be [\"left\", \"right\"]", [](Json& j) { j["model"]["merges"][0] = 7; }},

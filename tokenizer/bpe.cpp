@@ -13,6 +13,9 @@ namespace {
 
 // Up to this length a scan of all pairs beats the heap's bookkeeping.
 constexpr size_t kShortPiece = 64;
+constexpr size_t kLongToken = 256;
+constexpr size_t kPairSlots = size_t(1) << 16;  // 512 KB
+constexpr uint64_t kUnknownPair = ~uint64_t(0) - 1;
 // Longer pieces are too rare to pay for their place in the cache.
 constexpr size_t kMaxCachedBytes = 64;
 constexpr size_t kFirstCacheSlots = size_t(1) << 8;  // small, so that encoding one word costs little
@@ -20,36 +23,43 @@ constexpr size_t kMaxCacheSlots = size_t(1) << 18;   // about 12 MB with keys an
 
 }  // namespace
 
-BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_text, const std::string& name) {
+BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_text, const std::string& name)
+    : vocabulary_(vocabulary) {
     const auto& tokens = vocabulary.tokens;
-    std::unordered_map<std::string_view, int> ids;
-    ids.reserve(tokens.size());
+    std::vector<std::pair<std::string_view, int>> texts;
     byte_ids_.fill(-1);
     for (size_t id = 0; id < tokens.size(); ++id) {
         if (!is_text[id]) continue;
-        const bool inserted = ids.emplace(tokens[id], static_cast<int>(id)).second;
-        KILN_CHECK(inserted, name, ": ids ", ids[tokens[id]], " and ", id, " stand for the same bytes");
+        texts.emplace_back(tokens[id], static_cast<int>(id));
+        longest_token_ = std::max(longest_token_, tokens[id].size());
         if (tokens[id].size() == 1) byte_ids_[static_cast<unsigned char>(tokens[id][0])] = static_cast<int>(id);
     }
+    std::sort(texts.begin(), texts.end());
+    for (size_t i = 1; i < texts.size(); ++i) {
+        KILN_CHECK(texts[i - 1].first != texts[i].first, name, ": ids ", texts[i - 1].second, " and ", texts[i].second,
+                   " stand for the same bytes");
+    }
+    trie_ = TokenTrie(texts);
 
     slots_.resize(std::bit_ceil(std::max<size_t>(16, 2 * vocabulary.merges.size() + 1)));
     const size_t mask = slots_.size() - 1;
     std::string merged;
+    Merge before;
     for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
         const auto [left, right] = vocabulary.merges[rank];
         merged = tokens[left];
         merged += tokens[right];
-        const auto result = ids.find(merged);
-        KILN_CHECK(result != ids.end(), name, ": merge ", rank, " joins tokens ", left, " and ", right,
+        const int result = trie_.find(merged);
+        KILN_CHECK(result >= 0, name, ": merge ", rank, " joins tokens ", left, " and ", right,
                    " to one that is not in the vocabulary");
         const uint64_t key = pair_key(left, right);
         size_t slot = pair_slot(key, mask);
         while (slots_[slot].merge.rank != kNone && slots_[slot].key != key) slot = (slot + 1) & mask;
         KILN_CHECK(slots_[slot].merge.rank == kNone, name, ": merge ", rank, " of tokens ", left, " and ", right,
                    " is there already as merge ", slots_[slot].merge.rank);
-        slots_[slot] = {key, {static_cast<uint32_t>(rank), result->second}};
+        if (!vocabulary.equal_ranks || before.id != result) before = {static_cast<uint32_t>(rank), result};
+        slots_[slot] = {key, before};
     }
-    if (vocabulary.ignore_merges) whole_ = std::move(ids);
 }
 
 BpeModel::Merge BpeModel::find_merge(int left, int right) const {
@@ -68,13 +78,8 @@ int BpeModel::byte_id(unsigned char byte) const {
     return id;
 }
 
-std::optional<int> BpeModel::whole_piece(std::string_view piece) const {
-    const auto found = whole_.find(piece);
-    if (found == whole_.end()) return std::nullopt;
-    return found->second;
-}
-
-BpeEncoder::BpeEncoder(const BpeModel& model) : model_(model), cache_(kFirstCacheSlots) {}
+BpeEncoder::BpeEncoder(const BpeModel& model)
+    : model_(model), cache_(kFirstCacheSlots), known_pairs_(kPairSlots, kUnknownPair) {}
 
 void BpeEncoder::encode(std::string_view piece, std::vector<int>& ids) {
     if (piece.size() == 1) {
@@ -131,13 +136,72 @@ void BpeEncoder::remember(size_t slot, uint64_t hash, std::string_view piece, co
 }
 
 void BpeEncoder::encode_uncached(std::string_view piece, std::vector<int>& ids) {
-    if (const auto whole = model_.whole_piece(piece)) {
-        ids.push_back(*whole);
-    } else if (piece.size() <= kShortPiece) {
-        merge_short(piece, ids);
-    } else {
-        merge_long(piece, ids);
+    if (model_.vocabulary().ignore_merges) {
+        if (const int whole = model_.trie().find(piece); whole >= 0) {
+            ids.push_back(whole);
+            return;
+        }
     }
+    if (model_.longest_token() <= kLongToken) {
+        walk(piece, ids);
+    } else {
+        merge_long(piece, ids);  // a step of the walk costs as much as the longest token
+    }
+}
+
+void BpeEncoder::walk(std::string_view piece, std::vector<int>& ids) {
+    KILN_CHECK(piece.size() < (size_t(1) << 31), "a piece of ", piece.size(), " bytes without a break is too long");
+    steps_.clear();
+    wrong_.clear();  // until the first is found
+    const auto is_wrong = [this](size_t end) { return end < wrong_.size() && wrong_[end]; };
+    size_t position = 0;
+    size_t limit = piece.size();  // the next token may not be longer
+    while (position < piece.size()) {
+        choices_.clear();
+        model_.trie().for_each_prefix(piece.substr(position, limit), [&](int id, size_t bytes) {
+            choices_.push_back({id, static_cast<uint32_t>(position + bytes)});
+        });
+        const int before = steps_.empty() ? -1 : steps_.back().id;
+        const bool more = limit >= 2;
+        limit = piece.size();
+        while (!choices_.empty() && (is_wrong(choices_.back().end) || !is_encoding(before, choices_.back().id))) {
+            choices_.pop_back();
+        }
+        if (!choices_.empty()) {
+            steps_.push_back(choices_.back());
+            position = choices_.back().end;
+            continue;
+        }
+        if (more) model_.byte_id(piece[position]);  // throws if that is why
+        KILN_CHECK(!steps_.empty(), "a piece of ", piece.size(), " bytes has no encoding");
+        wrong_.resize(piece.size() + 1);
+        wrong_[position] = true;
+        const size_t end = position;
+        steps_.pop_back();
+        position = steps_.empty() ? 0 : steps_.back().end;
+        limit = end - position - 1;
+    }
+    for (const Step& step : steps_) ids.push_back(step.id);
+}
+
+bool BpeEncoder::is_encoding(int left, int right) {
+    const uint64_t key = (uint64_t(left + 1) << 31 | uint64_t(right)) << 1;
+    uint64_t& known = known_pairs_[pair_slot(key, kPairSlots - 1)];
+    if ((known & ~uint64_t(1)) == key) return known & 1;
+    const auto& tokens = model_.vocabulary().tokens;
+    bytes_.clear();
+    if (left >= 0) bytes_ = tokens[left];
+    bytes_ += tokens[right];
+    merged_.clear();
+    if (bytes_.size() <= kShortPiece) {
+        merge_short(bytes_, merged_);
+    } else {
+        merge_long(bytes_, merged_);
+    }
+    const bool result =
+        merged_.back() == right && (left < 0 ? merged_.size() == 1 : merged_.size() == 2 && merged_[0] == left);
+    known = key | result;
+    return result;
 }
 
 // Merges the leftmost pair of lowest rank until none merges; O(n^2), n <= kShortPiece.

@@ -2,12 +2,12 @@
 // Byte-level BPE: bytes of one piece -> ids. The splitter has cut the text into pieces before.
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "tokenizer/token_trie.h"
 
 namespace kiln {
 
@@ -16,6 +16,7 @@ struct BpeVocabulary {
     std::vector<std::string> tokens;          // by id
     std::vector<std::pair<int, int>> merges;  // ids of left and right; earlier merges have precedence
     bool ignore_merges = false;               // a whole piece that is a token is that token, whatever the merges give
+    bool equal_ranks = false;  // merges in a row that make one token have one precedence, as tiktoken has it
 };
 
 // A vocabulary arranged for encoding. Immutable, and so safe to share between threads.
@@ -31,21 +32,32 @@ public:
         int id = -1;            // of the result
     };
     static constexpr uint32_t kNone = ~0u;
-    Merge find_merge(int left, int right) const;             // rank kNone: these two do not merge
-    int byte_id(unsigned char byte) const;                   // throws Error if the vocabulary lacks the byte
-    std::optional<int> whole_piece(std::string_view) const;  // set only under ignore_merges
+    Merge find_merge(int left, int right) const;  // rank kNone: these two do not merge
+    int byte_id(unsigned char byte) const;        // throws Error if the vocabulary lacks the byte
+    const TokenTrie& trie() const { return trie_; }
+    size_t longest_token() const { return longest_token_; }  // in bytes
+    const BpeVocabulary& vocabulary() const { return vocabulary_; }
 
 private:
     struct Slot {
         uint64_t key;
         Merge merge;
     };
+    const BpeVocabulary& vocabulary_;
     std::vector<Slot> slots_;  // open addressing, at most half full; an empty slot has rank kNone
     std::array<int, 256> byte_ids_;
-    std::unordered_map<std::string_view, int> whole_;  // views of the vocabulary's tokens; empty without ignore_merges
+    TokenTrie trie_;  // of the tokens that are text
+    size_t longest_token_ = 0;
 };
 
-// Encodes pieces. Keeps scratch space and a bounded cache of pieces, so each thread needs one of its own.
+// Encodes pieces. Keeps scratch space and bounded caches, so each thread needs one of its own.
+//
+// The ids are those of merging the leftmost pair of lowest rank until none merges, found without merging: a sequence of
+// tokens is the encoding of its bytes if and only if each two neighbours are the encoding of theirs. (The merges within
+// two neighbours are chosen in the same order whether they stand alone or not; so the first merge across their border
+// would happen in both cases or in none.) So tokens are taken from left to right, the longest first that goes with the
+// token before; if none does, the token before was wrong. A position that turned out wrong once is wrong for good,
+// since what leads to it is the encoding of the bytes before it: the work is linear in the length of the piece.
 class BpeEncoder {
 public:
     explicit BpeEncoder(const BpeModel& model);
@@ -57,18 +69,28 @@ private:
         uint32_t bytes_at = 0, bytes = 0;
         uint32_t ids_at = 0, ids = 0;
     };
-    void merge_short(std::string_view piece, std::vector<int>& ids);
-    void merge_long(std::string_view piece, std::vector<int>& ids);
+    struct Step {
+        int id;
+        uint32_t end;  // in bytes of the piece
+    };
     void encode_uncached(std::string_view piece, std::vector<int>& ids);
     void remember(size_t slot, uint64_t hash, std::string_view piece, const int* ids, size_t n);
+    void walk(std::string_view piece, std::vector<int>& ids);
+    bool is_encoding(int left, int right);  // the two are the encoding of their bytes; left -1: the one is
+    void merge_short(std::string_view bytes, std::vector<int>& ids);
+    void merge_long(std::string_view bytes, std::vector<int>& ids);
 
     const BpeModel& model_;
     std::vector<CacheEntry> cache_;  // open addressing, at most half full, emptied when it has grown to its limit
     size_t cached_ = 0;
     std::string cache_bytes_;
     std::vector<int> cache_ids_;
+    std::vector<uint64_t> known_pairs_;    // direct-mapped: answers of is_encoding
     std::vector<BpeModel::Merge> merges_;  // scratch: of each neighbouring pair
-    std::vector<int> symbols_;             // scratch
+    std::vector<int> symbols_, merged_;    // scratch
+    std::vector<Step> steps_, choices_;    // scratch: the tokens so far; those to choose from
+    std::vector<bool> wrong_;              // scratch: by position
+    std::string bytes_;                    // scratch
 };
 
 }  // namespace kiln

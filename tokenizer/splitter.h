@@ -74,7 +74,7 @@ struct PreTokenizer {
     // Where a space is added, unless one is there: nowhere; at the start of a text; or, as Hugging Face does when
     // ByteLevel follows another splitter, at the start of every piece.
     enum class PrefixSpace { kNone, kText, kPieces };
-    Splitter splitter;
+    Splitter splitter = Splitter();
     PrefixSpace prefix_space = PrefixSpace::kNone;
 
     // As Hugging Face's ByteLevel does with add_prefix_space.

@@ -172,11 +172,11 @@ void read_decoder(const Json& json, const std::string& name) {
 }
 
 struct NamedToken {
-    std::string spelling;
-    bool in_vocabulary;
+    std::string spelling;  // empty: the id has no token
+    bool in_vocabulary = false;
 };
 
-// Ids to tokens. Throws unless the ids are 0, 1, ..., one a token.
+// Ids to tokens. Throws if two tokens have one id.
 class TokenTable {
 public:
     explicit TokenTable(std::string name) : name_(std::move(name)) {}
@@ -198,15 +198,16 @@ public:
         return true;
     }
     size_t size() const { return tokens_.size(); }
-    // In the order of their ids; the table is empty afterwards.
+    // By id; the table is empty afterwards.
     std::vector<NamedToken> take() {
         KILN_CHECK(!tokens_.empty(), name_, ": the vocabulary is empty");
-        std::vector<NamedToken> in_order(tokens_.size());
-        for (auto& [id, token] : tokens_) {
-            KILN_CHECK(id < static_cast<int64_t>(in_order.size()), name_, ": token \"", excerpt(token.spelling),
-                       "\" has id ", id, ", but there are only ", in_order.size(), " tokens; ids must have no gaps");
-            in_order[id] = std::move(token);
-        }
+        int64_t last = 0;
+        for (const auto& [id, token] : tokens_) last = std::max(last, id);
+        KILN_CHECK(static_cast<uint64_t>(last) < max_ids(tokens_.size()), name_, ": token \"",
+                   excerpt(tokens_[last].spelling), "\" has id ", last, ", but there are only ", tokens_.size(),
+                   " tokens; that leaves too many ids without a token");
+        std::vector<NamedToken> in_order(static_cast<size_t>(last) + 1);
+        for (auto& [id, token] : tokens_) in_order[id] = std::move(token);
         tokens_.clear();
         return in_order;
     }

@@ -24,7 +24,8 @@ struct AddedToken {
 
 struct TokenizerParts {
     BpeVocabulary vocabulary;
-    std::vector<bool> is_text;      // by id: the token stands for bytes of text (special tokens do not)
+    // By id: the token stands for bytes of text. Special tokens do not, nor ids without a token, which are empty.
+    std::vector<bool> is_text;
     std::vector<AddedToken> added;  // by id, ascending
     NormalizerKind normalizer = NormalizerKind::kNone;
     PreTokenizer pre_tokenizer;
@@ -41,6 +42,20 @@ struct TokenizerParts {
 TokenizerParts parse_tokenizer_json(std::string_view json, const std::string& name);
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
                                       std::string_view merges_text, const std::string& merges_name);
+
+struct SpecialToken {
+    std::string content;
+    int id = 0;
+};
+
+// tiktoken's ranks: .tiktoken files. They say nothing of the splitter and the special tokens. Throws Error.
+TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizer pre_tokenizer,
+                              const std::vector<SpecialToken>& special_tokens);
+
+// Ids without a token are allowed, as published vocabularies have some, but so few that they cost little memory.
+inline size_t max_ids(size_t tokens) {
+    return 2 * tokens + 4096;
+}
 
 std::string write_tokenizer_json(const TokenizerParts& parts);
 std::string write_vocab_json(const TokenizerParts& parts);   // one line, in the order of the ids

@@ -32,7 +32,7 @@ Json vocab_object(const std::vector<std::string>& spelled, const std::vector<boo
     auto& entries = vocab.get_ref<Json::object_t&>();
     entries.reserve(spelled.size());
     for (size_t id = 0; id < spelled.size(); ++id) {
-        if (wanted[id]) entries.Container::emplace_back(spelled[id], id);
+        if (wanted[id] && !spelled[id].empty()) entries.Container::emplace_back(spelled[id], id);
     }
     return vocab;
 }

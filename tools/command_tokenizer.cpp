@@ -9,7 +9,9 @@
 
 #include "cpu_reference/error.h"
 #include "tokenizer/bpe_trainer.h"
+#include "tokenizer/file.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_parts.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/published_tokenizers.h"
@@ -94,14 +96,34 @@ void show_download(const std::string& name, uint64_t done, uint64_t total) {
     if (done >= total) std::fputs("\r\033[K", stderr);
 }
 
+// A .tiktoken file with what it does not say. A special token is "text=id".
+Tokenizer load_ranks(const std::string& path, const std::string& splitter, const std::vector<std::string>& lists) {
+    std::vector<SpecialToken> special_tokens;
+    for (const std::string& item : split_at_commas(lists)) {
+        const size_t equals = std::min(item.rfind('='), item.size());
+        SpecialToken& token = special_tokens.emplace_back();
+        token.content = item.substr(0, equals);
+        const char *begin = item.data() + std::min(equals + 1, item.size()), *end = item.data() + item.size();
+        const auto [stop, status] = std::from_chars(begin, end, token.id);
+        if (status != std::errc() || stop != end || token.id < 0 || token.content.empty()) {
+            throw UsageError(
+                concat("--special-tokens: \"", item, "\" is not a token and its id, as <|endoftext|>=50256"));
+        }
+    }
+    return make_tokenizer(parse_tiktoken(MappedFile(path).text(), path,
+                                         {.splitter = Splitter::parse(splitter, "--pre-tokenizer")}, special_tokens),
+                          path);
+}
+
 int import(const std::vector<std::string>& args) {
-    std::string source, output, cache;
+    std::string source, output, cache, pre_tokenizer;
+    std::vector<std::string> special_tokens;
     FetchOptions fetch;
     OptionSet set("kiln tokenizer import", "A tokenizer, checked and written anew in Hugging Face's format");
     set.add_positional(source, {.name = "source",
                                 .unit = "NAME|FILE|DIR",
                                 .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, fetched from their "
-                                        "publisher; or a tokenizer.json or its directory",
+                                        "publisher; or a tokenizer.json, its directory or a .tiktoken file",
                                 .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
     set.add(fetch.mirror, {.name = "mirror",
@@ -110,12 +132,27 @@ int import(const std::vector<std::string>& args) {
     set.add(cache, {.name = "cache",
                     .unit = "DIR",
                     .help = "keeps what was fetched; empty: $XDG_CACHE_HOME/kiln or ~/.cache/kiln"});
+    set.add(pre_tokenizer,
+            {.name = "pre-tokenizer",
+             .unit = "NAME",
+             .help = concat("of a .tiktoken file, which does not say: ", kSplitterNames, ", or a regular expression")});
+    set.add(special_tokens, {.name = "special-tokens",
+                             .unit = "A=ID,B=ID",
+                             .help = "of a .tiktoken file, which has none: <|endoftext|>=50256, say"});
     if (!set.parse(args)) return 0;
+    const bool ranks = source.ends_with(".tiktoken");
+    if (ranks == pre_tokenizer.empty() || (!ranks && !special_tokens.empty())) {
+        throw UsageError(
+            ranks ? concat(source, ": name the splitter of these ranks with --pre-tokenizer (", kSplitterNames, ")")
+                  : "--pre-tokenizer and --special-tokens are for .tiktoken files; others name their own");
+    }
 
     const PublishedTokenizer* published = std::filesystem::exists(source) ? nullptr : find_published(source);
     fetch.cache = cache;
     fetch.progress = [&](uint64_t done, uint64_t total) { show_download(source, done, total); };
-    const Tokenizer tokenizer = published ? load_published(*published, fetch) : Tokenizer::load(source);
+    const Tokenizer tokenizer = published ? load_published(*published, fetch)
+                                : ranks   ? load_ranks(source, pre_tokenizer, special_tokens)
+                                          : Tokenizer::load(source);
     tokenizer.save(output);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
     return 0;

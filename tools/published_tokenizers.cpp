@@ -157,11 +157,13 @@ std::vector<fs::path> fetch_published(const PublishedTokenizer& tokenizer, const
 }
 
 Tokenizer load_published(const PublishedTokenizer& tokenizer, const FetchOptions& options) {
-    if (tokenizer.files.size() != 2) {
-        throw UsageError(
-            concat(tokenizer.name, " is published as a .tiktoken file, which this version cannot read yet"));
-    }
     const std::vector<fs::path> paths = fetch_published(tokenizer, options);
+    if (paths.size() == 1) {
+        return make_tokenizer(
+            parse_tiktoken(read_file(paths[0]), paths[0].string(),
+                           {.splitter = Splitter::parse(tokenizer.splitter, tokenizer.name)}, tokenizer.special_tokens),
+            tokenizer.name);
+    }
     return make_tokenizer(
         parse_vocab_and_merges(read_file(paths[0]), paths[0].string(), read_file(paths[1]), paths[1].string()),
         tokenizer.name);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_parts.h"
 #include "tools/download.h"
 
 namespace kiln {
@@ -15,10 +16,6 @@ struct PublishedTokenizer {
     struct File {
         std::string path;    // below `base`
         std::string sha256;  // lower-case hexadecimal
-    };
-    struct SpecialToken {
-        std::string text;
-        int id;
     };
     std::string name;
     std::string base;         // the publisher's address; a mirror's replaces it
