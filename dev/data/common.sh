@@ -1,0 +1,208 @@
+# shellcheck shell=bash
+# What every recipe shares: options, downloads that resume and are checked, a tokenizer, shards. Sourced by dev/data/*.sh.
+set -euo pipefail
+started_in=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+kiln=${KILN:-./kiln}
+hub=${HF_ENDPOINT:-https://huggingface.co}
+modelscope=${MODELSCOPE_ENDPOINT:-https://www.modelscope.cn}
+script=dev/data/$(basename "$0")
+
+fail() { echo "$script: $*" >&2; exit 1; }
+say() { echo "$*" >&2; }
+
+usage() {
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    cat <<END
+
+Usage: $script [OPTIONS] [-- OPTIONS OF kiln prepare]
+  --output DIR          where everything goes [data/$(basename "$0" .sh)]
+  --tokenizer NAME|DIR  gpt2, cl100k_base, ... are imported; train: one is trained on the text; else a tokenizer's directory
+  --files N             how many of the files, where there are many
+  --mirror URL          in place of huggingface.co, e.g. https://hf-mirror.com (or HF_ENDPOINT); or: modelscope
+  --download-only       stop when the files are there and checked
+KILN_DATA_MIRROR=URL stands for all other publishers: https://HOST/PATH is looked for at URL/HOST/PATH. HF_TOKEN is sent
+to Hugging Face for data sets that ask for a login. Run twice, nothing is done twice; stopped, it goes on.
+END
+}
+
+# Options into the variables below; then the directory, held by one process.
+output=data/$(basename "$0" .sh) mirror='' tokenizer='' files='' download_only='' prepare_options=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --output | --tokenizer | --files | --mirror)
+            [ $# -ge 2 ] || { echo "$script: $1 needs a value; see $script --help" >&2; exit 2; }
+            printf -v "${1#--}" %s "$2"
+            [ "$1" != --output ] || output=$(cd "$started_in" && realpath -m -- "$2")
+            [ "$1" != --tokenizer ] || [ ! -e "$started_in/$2" ] || tokenizer=$(realpath -- "$started_in/$2")
+            shift 2
+            ;;
+        --download-only) download_only=1; shift ;;
+        --help | -h) usage; exit 0 ;;
+        --) shift; prepare_options=("$@"); break ;;
+        *) echo "$script: unknown option $1; see $script --help" >&2; exit 2 ;;
+    esac
+done
+case $files in *[!0-9]* | 0*) echo "$script: --files $files: a whole number from 1 up is wanted" >&2; exit 2 ;; esac
+case $mirror in
+    '' | modelscope) ;;
+    http://* | https://*) hub=$mirror ;;
+    *) echo "$script: --mirror $mirror: an address, or modelscope, is wanted" >&2; exit 2 ;;
+esac
+hub=${hub%/}
+for program in curl sha256sum flock; do
+    command -v $program >/dev/null || fail "needs $program; run 'make setup' or install it"
+done
+raw=$output/raw
+mkdir -p "$raw"
+exec 9>"$output/.lock"
+flock -n 9 || fail "another one is writing to $output; wait for it or choose another --output"
+
+# curl with this recipe's limits. The token goes by standard input, where no list of processes shows it.
+request() {  # URL, curl's options...
+    local url=$1 token=''
+    shift
+    [ -z "${HF_TOKEN:-}" ] || [[ $url != "$hub"/* ]] || token="header = \"Authorization: Bearer $HF_TOKEN\""
+    curl --config - --fail --location --proto '=http,https' --connect-timeout 5 --speed-limit 1000 --speed-time 60 \
+        --write-out '%{http_code}' "$@" -- "$url" <<<"$token"
+}
+
+# Ends the recipe if another attempt is no use: curl's exit code, HTTP's status, the address.
+give_up_on() {
+    local host=${3#*://}
+    host=${host%%/*}
+    case $1:$2 in
+        5:* | 6:* | 7:* | 28:000 | 35:* | 60:*)
+            fail "$host cannot be reached (curl: $1). Behind a proxy: https_proxy. Hugging Face elsewhere: --mirror" \
+                "https://hf-mirror.com or --mirror modelscope. Other publishers elsewhere: KILN_DATA_MIRROR=URL. Or put the" \
+                "files into $raw yourself and run this again"
+            ;;
+        22:401 | 22:403) fail "$3: refused ($2); accept its terms on the publisher's page and set HF_TOKEN" ;;
+        22:404) fail "$3: there is no such file (any more)" ;;
+        22:4[0-9][0-9]) case $2 in 408 | 416 | 429) ;; *) fail "$3: the server answers $2" ;; esac ;;
+        23:*) fail "$raw cannot be written; is the disk full?" ;;
+    esac
+}
+
+# The first kilobytes of a small text.
+text() {  # URL
+    local file=$raw/.text code=0 status
+    status=$(request "$1" --silent --max-time 30 --range 0-999999 --output "$file") || code=$?
+    give_up_on $code "$status" "$1"
+    [ $code = 0 ] || fail "$1: curl ends with $code, the server's status is $status; try again later"
+    cat "$file"
+    rm -f "$file"
+}
+
+has_sha256() { [ "$(sha256sum <"$1" | cut -d ' ' -f 1)" = "$2" ]; }
+
+# raw/NAME, whole and with its SHA-256 (without one: whole, as far as the server's length tells).
+download() {  # NAME URL [SHA256]
+    local path=$raw/$1 url=$2 sha=${3:-} part=$raw/$1.part progress=(--silent --show-error) attempt code status resumed
+    if [ -e "$path" ]; then say "$path is there"; return; fi
+    [ -n "$sha" ] || say "$1: its publisher gives no checksum"
+    [ ! -t 2 ] || progress=(--progress-bar)
+    mkdir -p "$(dirname "$path")"
+    for attempt in 1 2 3 4; do
+        code=0 resumed=''
+        [ ! -s "$part" ] || resumed=1
+        say "$url${resumed:+ from byte $(stat -c %s "$part")}"
+        status=$(request "$url" "${progress[@]}" --continue-at - --output "$part") || code=$?
+        give_up_on $code "$status" "$url"
+        case $code:$status in
+            0:*) ;;
+            22:416) [ -n "$sha" ] || rm -f "$part" ;;  # no byte is missing, or there are too many
+            33:* | 36:*) rm -f "$part"; continue ;;    # the server cannot go on in the middle
+            *) [ $attempt = 4 ] || sleep $((attempt - 1)); continue ;;
+        esac
+        [ -e "$part" ] || continue
+        if [ -z "$sha" ] || has_sha256 "$part" "$sha"; then
+            sync "$part"
+            mv "$part" "$path"
+            return
+        fi
+        local got
+        got=$(sha256sum <"$part" | cut -d ' ' -f 1)
+        rm -f "$part"
+        # A part of another version of the file spoils the whole; from the beginning it may be right.
+        [ -n "$resumed" ] || fail "$url: SHA-256 is $got, expected $sha; nothing of it was kept"
+    done
+    fail "$url: four attempts, and it is not complete (curl: $code, status $status); run this again to go on"
+}
+
+# A file of any publisher but the hubs.
+publisher() {  # NAME URL [SHA256]
+    local url=$2
+    [ -z "${KILN_DATA_MIRROR:-}" ] || url=${KILN_DATA_MIRROR%/}/${url#*://}
+    download "$1" "$url" "${3:-}"
+}
+
+# A file of a Hugging Face data set, against the SHA-256 in its LFS pointer; or the same from ModelScope, against the
+# SHA-256 in its listing. A fifth argument: its path there, where that differs.
+hugging_face() {  # NAME REPOSITORY PATH [MODELSCOPE_REPOSITORY [MODELSCOPE_PATH]]
+    local name=$1 repository=$2 path=$3 sha
+    if [ -e "$raw/$name" ]; then say "$raw/$name is there"; return; fi
+    if [ "$mirror" = modelscope ]; then
+        [ $# -ge 4 ] || fail "ModelScope is not known to have $repository; use --mirror https://hf-mirror.com"
+        repository=$4 path=${5:-$3}
+        local folder
+        folder=$(dirname "/$path")
+        local listing
+        listing=$(text "$modelscope/api/v1/datasets/$repository/repo/tree?Revision=master&Root=${folder#/}&PageSize=2000")
+        sha=$(tr -d ' \n' <<<"$listing" | tr '{' '\n' | grep -F "\"Path\":\"$path\"" |
+            sed -n 's/.*"Sha256":"\([0-9a-f]\{64\}\)".*/\1/p') || sha=''
+        download "$name" "$modelscope/datasets/$repository/resolve/master/$path" "$sha"
+    else
+        sha=$(text "$hub/datasets/$repository/raw/main/$path" | sed -n 's/^oid sha256:\([0-9a-f]\{64\}\)$/\1/p')
+        download "$name" "$hub/datasets/$repository/resolve/main/$path" "$sha"
+    fi
+}
+
+# raw/sample.txt: text enough to train a tokenizer on, out of the field KEY in the first 100 MB of each .jsonl or .json
+# FILE. Good for that only: of JSON's escapes it undoes the frequent ones.
+sample() {  # KEY FILE...
+    local key=$1 path=$raw/sample.txt
+    shift
+    [ ! -e "$path" ] || return 0
+    stop_after_download
+    head -q -c 100000000 "$@" | tr '}' '\n' | LC_ALL=C grep -oE "\"$key\": *\"([^\"\\\\]|\\\\.)*\"" |
+        LC_ALL=C sed -E 's/^"[^"]*": *"//; s/"$//; s/\\n/\n/g; s/\\t/\t/g; s/\\(["\\/])/\1/g' >"$path.part" ||
+        fail "no field \"$key\" in $*"
+    mv "$path.part" "$path"
+}
+
+stop_after_download() {
+    [ -z "$download_only" ] || { say "the files are in $raw"; exit 0; }
+}
+
+# $tokenizer becomes a directory: what --tokenizer says, else DEFAULT, a published name or train:SIZE.
+choose_tokenizer() {  # DEFAULT [FILE TO TRAIN ON...]
+    stop_after_download
+    [ -x "$kiln" ] || fail "$kiln is not built; run 'make'"
+    local default=$1 choice=${tokenizer:-$1}
+    shift
+    if [ "$choice" = train ]; then choice=train:16384; fi
+    if [[ ${tokenizer:-train} = train && $default = train:* ]]; then choice=$default; fi
+    tokenizer=$choice
+    [ ! -e "$choice" ] || return 0
+    tokenizer=$output/tokenizer-${choice//:/-}
+    if [ -e "$tokenizer/tokenizer.json" ]; then say "$tokenizer is there"; return; fi
+    if [[ $choice == train:* ]]; then
+        [ $# -gt 0 ] || fail "there is no plain text here to train on; train a tokenizer yourself and name its directory"
+        "$kiln" tokenizer train --input "$@" --vocab-size "${choice#train:}" --output "$tokenizer"
+    else
+        # A mirror of everything has the tokenizer's publisher too.
+        local mirror_of_all=${KILN_DATA_MIRROR:+${KILN_DATA_MIRROR%/}/openaipublic.blob.core.windows.net}
+        KILN_MIRROR=${KILN_MIRROR:-$mirror_of_all} "$kiln" tokenizer import "$choice" --output "$tokenizer"
+    fi
+}
+
+# output/shards, from what is in raw/.
+make_shards() {  # options of kiln prepare
+    if [ -e "$output/shards/shards.json" ]; then
+        say "$output/shards is there; remove it to make it anew"
+    else
+        "$kiln" prepare "$@" --tokenizer "$tokenizer" --output "$output/shards" "${prepare_options[@]}"
+    fi
+    say "train on it: ./train_gpt2 -i $output/shards -e gpt2 -o runs/$(basename "$output")"
+}
