@@ -13,13 +13,12 @@ namespace {
 
 // Up to this length a scan of all pairs beats the heap's bookkeeping.
 constexpr size_t kShortPiece = 64;
+constexpr size_t kMaxCachedBytes = 16;           // longer pieces are too rare to pay for their place
+constexpr size_t kCacheSlots = size_t(1) << 15;  // 1 MB, as what follows: both stay in a core's second-level cache
+// Tokens longer than this are too long to walk.
 constexpr size_t kLongToken = 256;
-constexpr size_t kPairSlots = size_t(1) << 16;  // 512 KB
+constexpr size_t kPairSlots = size_t(1) << 17;
 constexpr uint64_t kUnknownPair = ~uint64_t(0) - 1;
-// Longer pieces are too rare to pay for their place in the cache.
-constexpr size_t kMaxCachedBytes = 64;
-constexpr size_t kFirstCacheSlots = size_t(1) << 8;  // small, so that encoding one word costs little
-constexpr size_t kMaxCacheSlots = size_t(1) << 18;   // about 12 MB with keys and ids
 
 }  // namespace
 
@@ -60,6 +59,14 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
         if (!vocabulary.equal_ranks || before.id != result) before = {static_cast<uint32_t>(rank), result};
         slots_[slot] = {key, before};
     }
+    byte_merges_.resize(256 * 256);
+    for (int left = 0; left < 256; ++left) {
+        for (int right = 0; right < 256; ++right) {
+            if (byte_ids_[left] >= 0 && byte_ids_[right] >= 0) {
+                byte_merges_[left * 256 + right] = find_merge(byte_ids_[left], byte_ids_[right]);
+            }
+        }
+    }
 }
 
 BpeModel::Merge BpeModel::find_merge(int left, int right) const {
@@ -79,60 +86,42 @@ int BpeModel::byte_id(unsigned char byte) const {
 }
 
 BpeEncoder::BpeEncoder(const BpeModel& model)
-    : model_(model), cache_(kFirstCacheSlots), known_pairs_(kPairSlots, kUnknownPair) {}
+    : model_(model), cache_(kCacheSlots), known_pairs_(kPairSlots, kUnknownPair) {}
 
 void BpeEncoder::encode(std::string_view piece, std::vector<int>& ids) {
-    if (piece.size() == 1) {
-        ids.push_back(model_.byte_id(piece[0]));
-        return;
-    }
-    if (piece.size() > kMaxCachedBytes) {
+    const size_t n = piece.size();
+    if (n > kMaxCachedBytes) {
         encode_uncached(piece, ids);
         return;
     }
-    const uint64_t hash = hash_bytes(piece) | 1;  // 0 marks an empty slot
-    const size_t mask = cache_.size() - 1;
-    size_t slot = hash >> 20 & mask;
-    for (; cache_[slot].hash != 0; slot = (slot + 1) & mask) {
-        const CacheEntry& entry = cache_[slot];
-        if (entry.hash == hash && entry.bytes == piece.size() &&
-            std::memcmp(cache_bytes_.data() + entry.bytes_at, piece.data(), piece.size()) == 0) {
-            const int* found = cache_ids_.data() + entry.ids_at;
-            ids.insert(ids.end(), found, found + entry.ids);
-            return;
-        }
+    const auto load = [&piece](size_t at, auto word) {
+        std::memcpy(&word, piece.data() + at, sizeof word);
+        return uint64_t(word);
+    };
+    uint64_t first, last;
+    if (n >= 8) {
+        first = load(0, uint64_t());
+        last = load(n - 8, uint64_t());
+    } else if (n >= 4) {
+        first = load(0, uint32_t());
+        last = load(n - 4, uint32_t());
+    } else if (n >= 1) {
+        first = load(0, uint8_t()) | load(n / 2, uint8_t()) << 8;
+        last = load(n - 1, uint8_t());
+    } else {
+        return;
+    }
+    CacheEntry& entry = cache_[hash_words(first ^ n, last) & (kCacheSlots - 1)];
+    if (entry.first == first && entry.last == last && entry.bytes == n) {
+        for (int i = 0; i < entry.num_ids; ++i) ids.push_back(entry.ids[i]);
+        return;
     }
     const size_t before = ids.size();
     encode_uncached(piece, ids);
-    remember(slot, hash, piece, ids.data() + before, ids.size() - before);
-}
-
-void BpeEncoder::remember(size_t slot, uint64_t hash, std::string_view piece, const int* ids, size_t n) {
-    if (2 * (cached_ + 1) > cache_.size()) {
-        if (cache_.size() >= kMaxCacheSlots) {
-            std::fill(cache_.begin(), cache_.end(), CacheEntry{});
-            cached_ = 0;
-            cache_bytes_.clear();
-            cache_ids_.clear();
-        } else {
-            std::vector<CacheEntry> larger(cache_.size() * 2);
-            for (const CacheEntry& entry : cache_) {
-                if (entry.hash == 0) continue;
-                size_t to = entry.hash >> 20 & (larger.size() - 1);
-                while (larger[to].hash != 0) to = (to + 1) & (larger.size() - 1);
-                larger[to] = entry;
-            }
-            cache_.swap(larger);
-        }
-        const size_t mask = cache_.size() - 1;
-        slot = hash >> 20 & mask;
-        while (cache_[slot].hash != 0) slot = (slot + 1) & mask;
-    }
-    cache_[slot] = {hash, static_cast<uint32_t>(cache_bytes_.size()), static_cast<uint32_t>(piece.size()),
-                    static_cast<uint32_t>(cache_ids_.size()), static_cast<uint32_t>(n)};
-    cache_bytes_.append(piece);
-    cache_ids_.insert(cache_ids_.end(), ids, ids + n);
-    ++cached_;
+    const size_t num_ids = ids.size() - before;
+    if (num_ids > std::size(entry.ids)) return;
+    entry = {first, last, {}, static_cast<uint8_t>(n), static_cast<uint8_t>(num_ids)};
+    std::copy(ids.begin() + static_cast<ptrdiff_t>(before), ids.end(), entry.ids);
 }
 
 void BpeEncoder::encode_uncached(std::string_view piece, std::vector<int>& ids) {
@@ -210,7 +199,7 @@ void BpeEncoder::merge_short(std::string_view piece, std::vector<int>& ids) {
     symbols_.resize(n);
     merges_.resize(n);
     for (size_t i = 0; i < n; ++i) symbols_[i] = model_.byte_id(piece[i]);
-    for (size_t i = 0; i + 1 < n; ++i) merges_[i] = model_.find_merge(symbols_[i], symbols_[i + 1]);
+    for (size_t i = 0; i + 1 < n; ++i) merges_[i] = model_.find_byte_merge(piece[i], piece[i + 1]);
     while (n > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; ++i) {

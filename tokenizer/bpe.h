@@ -33,7 +33,8 @@ public:
     };
     static constexpr uint32_t kNone = ~0u;
     Merge find_merge(int left, int right) const;  // rank kNone: these two do not merge
-    int byte_id(unsigned char byte) const;        // throws Error if the vocabulary lacks the byte
+    Merge find_byte_merge(unsigned char left, unsigned char right) const { return byte_merges_[left * 256 + right]; }
+    int byte_id(unsigned char byte) const;  // throws Error if the vocabulary lacks the byte
     const TokenTrie& trie() const { return trie_; }
     size_t longest_token() const { return longest_token_; }  // in bytes
     const BpeVocabulary& vocabulary() const { return vocabulary_; }
@@ -46,7 +47,8 @@ private:
     const BpeVocabulary& vocabulary_;
     std::vector<Slot> slots_;  // open addressing, at most half full; an empty slot has rank kNone
     std::array<int, 256> byte_ids_;
-    TokenTrie trie_;  // of the tokens that are text
+    std::vector<Merge> byte_merges_;  // of each two bytes: most look-ups, without a miss of the cache
+    TokenTrie trie_;                  // of the tokens that are text
     size_t longest_token_ = 0;
 };
 
@@ -64,27 +66,24 @@ public:
     void encode(std::string_view piece, std::vector<int>& ids);  // appends to `ids`
 
 private:
+    // What a short piece became: direct-mapped, so that a later piece replaces an earlier one. Half a cache line.
     struct CacheEntry {
-        uint64_t hash = 0;  // 0: empty
-        uint32_t bytes_at = 0, bytes = 0;
-        uint32_t ids_at = 0, ids = 0;
+        uint64_t first = 0, last = 0;  // the piece's first and last eight bytes, which may overlap
+        int ids[3] = {};
+        uint8_t bytes = 0, num_ids = 0;  // bytes 0: empty
     };
     struct Step {
         int id;
         uint32_t end;  // in bytes of the piece
     };
     void encode_uncached(std::string_view piece, std::vector<int>& ids);
-    void remember(size_t slot, uint64_t hash, std::string_view piece, const int* ids, size_t n);
     void walk(std::string_view piece, std::vector<int>& ids);
     bool is_encoding(int left, int right);  // the two are the encoding of their bytes; left -1: the one is
     void merge_short(std::string_view bytes, std::vector<int>& ids);
     void merge_long(std::string_view bytes, std::vector<int>& ids);
 
     const BpeModel& model_;
-    std::vector<CacheEntry> cache_;  // open addressing, at most half full, emptied when it has grown to its limit
-    size_t cached_ = 0;
-    std::string cache_bytes_;
-    std::vector<int> cache_ids_;
+    std::vector<CacheEntry> cache_;
     std::vector<uint64_t> known_pairs_;    // direct-mapped: answers of is_encoding
     std::vector<BpeModel::Merge> merges_;  // scratch: of each neighbouring pair
     std::vector<int> symbols_, merged_;    // scratch

@@ -7,25 +7,25 @@
 
 namespace kiln {
 
+inline uint64_t hash_words(uint64_t a, uint64_t b) {
+    const auto product = static_cast<unsigned __int128>(a ^ 0x9E3779B97F4A7C15u) * (b ^ 0xD6E8FEB86659FD93u);
+    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
 // Eight bytes a step, each a 64 x 64 -> 128-bit product folded to 64. (xxHash's header, made inline, does not get past
 // -Werror with GCC 12 and AVX-512; called out of line it costs more than most words take.)
 inline uint64_t hash_bytes(std::string_view bytes) {
-    const auto fold = [](uint64_t a, uint64_t b) {
-        const auto product = static_cast<unsigned __int128>(a) * b;
-        return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-    };
-    constexpr uint64_t kOdd1 = 0x9E3779B97F4A7C15u, kOdd2 = 0xD6E8FEB86659FD93u;
-    uint64_t hash = bytes.size() * kOdd1;
+    uint64_t hash = bytes.size();
     const char* p = bytes.data();
     size_t left = bytes.size();
     uint64_t word;
     for (; left >= 8; p += 8, left -= 8) {
         std::memcpy(&word, p, 8);
-        hash = fold(hash ^ word, kOdd2) + kOdd1;
+        hash = hash_words(hash, word) + 1;
     }
     word = 0;
     if (left > 0) std::memcpy(&word, p, left);
-    return fold(hash ^ word, kOdd2) ^ hash >> 32;
+    return hash_words(hash, word);
 }
 
 // The key of a pair of ids, and where a table of a power of two of slots starts to look for it.
