@@ -102,7 +102,7 @@ TEST_F(DownloadTest, a_server_without_ranges_gives_the_whole_again) {
     EXPECT_EQ(ranges(), (std::vector<std::string>{"", "bytes=100000-"}));
 }
 
-TEST_F(DownloadTest, a_range_that_starts_elsewhere_is_not_appended) {
+TEST_F(DownloadTest, a_range_that_starts_elsewhere_does_not_spoil_the_file) {
     server_.set("/file", {.body = body_, .wrong_range = true, .cuts = 1, .cut_after = 100'000});
     fetch();
     EXPECT_EQ(read_file(file_), body_);
