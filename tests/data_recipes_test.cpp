@@ -1,5 +1,6 @@
 // dev/data/*.sh against a server that stands for Hugging Face, ModelScope and all other publishers.
 #include <gtest/gtest.h>
+#include <sys/file.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -208,6 +209,40 @@ TEST_F(DataRecipes, what_a_server_refuses_is_told_and_not_tried_again) {
     EXPECT_EQ(server_.requests().size(), 2u);
     expect_failure(run("sanguo"), {"four attempts", "503"});
     EXPECT_FALSE(fs::exists(output_ / "raw/pg23950.txt"));
+}
+
+TEST_F(DataRecipes, the_token_goes_to_hugging_face_and_not_where_it_redirects_to) {
+    ::setenv("HF_TOKEN", "secret", 1);
+    const std::string body = records(2, "instruction"), path = "/datasets/BelleGroup/train_0.5M_CN/";
+    serve_hugging_face("BelleGroup/train_0.5M_CN", "Belle_open_source_0.5M.json", {.body = body});
+    std::string elsewhere = server_.url("/cdn/Belle_open_source_0.5M.json");
+    elsewhere.replace(elsewhere.find("127.0.0.1"), 9, "localhost");
+    server_.set(path + "resolve/main/Belle_open_source_0.5M.json", {.status = 302, .location = elsewhere});
+    const Finished result = run("belle");
+    ASSERT_EQ(result.code, 0) << result.err;
+    for (const auto& request : server_.requests()) {
+        EXPECT_EQ(request.authorization, request.path.starts_with("/datasets/") ? "Bearer secret" : "") << request.path;
+    }
+    EXPECT_EQ(server_.requests().size(), 3u);
+}
+
+TEST_F(DataRecipes, a_server_that_is_busy_is_asked_again) {
+    const std::string base = "/datasets/BelleGroup/train_0.5M_CN/", path = "main/Belle_open_source_0.5M.json";
+    const std::string body = records(2, "instruction");
+    server_.set(base + "raw/" + path, {.body = "oid sha256:" + hash_of(body) + "\n", .busy = 1});
+    server_.set(base + "resolve/" + path, {.body = body, .busy = 1});
+    const Finished result = run("belle");
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err.find("no checksum"), std::string::npos) << result.err;
+    EXPECT_EQ(server_.requests().size(), 4u);
+}
+
+TEST_F(DataRecipes, two_at_once_do_not_write_to_one_directory) {
+    fs::create_directories(output_);
+    const int lock = ::open((output_ / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_EQ(::flock(lock, LOCK_EX), 0);
+    expect_failure(run("sanguo"), {"another one is writing to"});
+    ::close(lock);
 }
 
 TEST_F(DataRecipes, sanguo_trains_a_tokenizer_and_makes_a_chapter_a_document) {

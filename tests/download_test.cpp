@@ -177,9 +177,14 @@ TEST_F(DownloadTest, statuses_are_told_and_only_those_that_pass_are_tried_again)
     std::string message = error_of([&] { fetch("/busy"); });
     EXPECT_NE(message.find("the server answers 503 (4 attempts)"), std::string::npos) << message;
     EXPECT_EQ(ranges().size(), 4u);
+    server_.set("/file", {.body = body_, .busy = 2});
+    fetch();
+    EXPECT_EQ(read_file(file_), body_);
+    fs::remove(file_);
+    EXPECT_EQ(ranges().size(), 7u);
     message = error_of([&] { fetch("/none"); });
     EXPECT_NE(message.find("the server answers 404"), std::string::npos) << message;
-    EXPECT_EQ(ranges().size(), 5u);
+    EXPECT_EQ(ranges().size(), 8u);
     expect_no_file(true);
 }
 
@@ -193,6 +198,16 @@ TEST_F(DownloadTest, redirects_are_followed_but_not_for_ever) {
     EXPECT_NE(error_of([&] { fetch("/circle"); }).find("redirects"), std::string::npos);
     server_.set("/local", {.status = 302, .location = "file:///etc/passwd"});
     EXPECT_NE(error_of([&] { fetch("/local"); }).find("rotocol"), std::string::npos);
+}
+
+TEST_F(DownloadTest, the_proxy_of_the_environment_is_asked) {
+    ::setenv("http_proxy", server_.url().c_str(), 1);
+    ::setenv("no_proxy", "", 1);
+    server_.set("http://publisher.invalid/file", {.body = body_});
+    download({.url = "http://publisher.invalid/file", .path = file_, .sha256 = hash_of(body_), .max_bytes = kBytes});
+    ::unsetenv("http_proxy");
+    ::setenv("no_proxy", "*", 1);
+    EXPECT_EQ(read_file(file_), body_);
 }
 
 TEST_F(DownloadTest, a_closed_network_is_an_error_at_once) {

@@ -30,11 +30,12 @@ public:
         bool length = true;        // false: no Content-Length; the end is where the connection ends
         int cuts = 0;              // so many times the connection is cut ...
         size_t cut_after = 0;      // ... after so many bytes of the body
+        int busy = 0;              // so many times it is 503 first
         bool stalls = false;       // then it is not cut but hangs until the server ends
         std::string then = {};     // not empty: the body from the second request on
     };
     struct Request {
-        std::string path, range;  // range: as in "bytes=5-"; empty: none
+        std::string path, range, authorization, host;  // range: as in "bytes=5-"; empty: the header was not sent
     };
 
     HttpServer() {
@@ -104,11 +105,17 @@ private:
             if (n <= 0) return;
             head.append(buffer, size_t(n));
         }
-        const size_t path_at = head.find(' ') + 1, range_at = head.find("\r\nRange: ");
-        Request request{.path = head.substr(path_at, head.find(' ', path_at) - path_at), .range = {}};
-        if (range_at != std::string::npos) {
-            request.range = head.substr(range_at + 9, head.find("\r\n", range_at + 9) - range_at - 9);
-        }
+        const auto header = [&](const std::string& name) -> std::string {
+            const size_t at = head.find("\r\n" + name + ": ");
+            if (at == std::string::npos) return "";
+            const size_t begin = at + name.size() + 4;
+            return head.substr(begin, head.find("\r\n", begin) - begin);
+        };
+        const size_t path_at = head.find(' ') + 1;
+        const Request request{.path = head.substr(path_at, head.find(' ', path_at) - path_at),
+                              .range = header("Range"),
+                              .authorization = header("Authorization"),
+                              .host = header("Host")};
         const bool head_only = head.starts_with("HEAD ");
         Answer answer{.body = "not found\n", .status = 404};
         {
@@ -118,6 +125,7 @@ private:
                 answer = found->second;
                 if (found->second.cuts > 0) found->second.cuts--;
                 if (!answer.then.empty()) found->second.body = answer.then;
+                if (found->second.busy > 0 && found->second.busy--) answer = {.body = "busy\n", .status = 503};
             }
         }
         std::string_view body = answer.body;

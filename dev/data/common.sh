@@ -87,7 +87,8 @@ give_up_on() {
 # The first kilobytes of a small text.
 text() {  # URL
     local file=$raw/.text code=0 status
-    status=$(request "$1" --silent --max-time 30 --range 0-999999 --output "$file") || code=$?
+    status=$(request "$1" --silent --max-time 30 --retry 2 --retry-delay 1 --retry-max-time 4 --range 0-999999 \
+        --output "$file") || code=$?
     give_up_on $code "$status" "$1"
     [ $code = 0 ] || fail "$1: curl ends with $code, the server's status is $status; try again later"
     cat "$file"
