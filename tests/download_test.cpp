@@ -185,6 +185,10 @@ TEST_F(DownloadTest, statuses_are_told_and_only_those_that_pass_are_tried_again)
     message = error_of([&] { fetch("/none"); });
     EXPECT_NE(message.find("the server answers 404"), std::string::npos) << message;
     EXPECT_EQ(ranges().size(), 8u);
+    server_.set("/endless",
+                {.body = "the page that says so", .status = 410, .cuts = 1, .cut_after = 5, .stalls = true});
+    message = error_of([&] { fetch("/endless"); });
+    EXPECT_NE(message.find("the server answers 410"), std::string::npos) << message;
     expect_no_file(true);
 }
 

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr long kOk = 200, kPartialContent = 206, kRangeNotSatisfiable = 416;
+constexpr long kPartialContent = 206, kRangeNotSatisfiable = 416;
 
 std::string sha256_of(const fs::path& path) {
     const MappedFile file(path);
@@ -59,7 +59,6 @@ struct Transfer {
     }
 
     bool take(const char* data, size_t bytes) {
-        if (status() != kOk && status() != kPartialContent) return true;  // the page that says what is wrong
         if (!file) open();
         if (refused.empty() && offset + bytes > what.max_bytes) {
             refused = concat("is larger than the ", what.max_bytes, " bytes that are expected at most");
@@ -116,6 +115,7 @@ Outcome attempt(const Download& what, const fs::path& part, const DownloadLimits
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "kiln");
+    curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);  // the page that says what is wrong may have no end
     curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
     curl_easy_setopt(curl, CURLOPT_MAXREDIRS, 5L);
     const char* protocols = what.url.starts_with("https:") ? "https" : "http,https";  // no way back to plain text
@@ -141,25 +141,22 @@ Outcome attempt(const Download& what, const fs::path& part, const DownloadLimits
         reason = concat("the server has no byte ", resumed_at);
         return Outcome::restart;
     }
-    const bool answered = status == kOk || status == kPartialContent;
-    if (code != CURLE_OK) {
-        reason = *detail ? detail : curl_easy_strerror(code);
-        // A connection that timed out before an answer is as closed as one that was refused.
-        const bool no_answer = code == CURLE_OPERATION_TIMEDOUT && !answered && resumed_at == 0;
-        KILN_CHECK(!is_unreachable(code) && !no_answer, what.url, ": ", reason);
-        return Outcome::broken_off;
-    }
-    if (!answered) {
+    if (code == CURLE_HTTP_RETURNED_ERROR) {
         reason = concat("the server answers ", status);
         KILN_CHECK(status >= 500 || status == 408 || status == 429, what.url, ": ", reason,
                    status == 404 ? " (there is no such file)" : "");
         return Outcome::broken_off;
     }
-    if (!transfer.file) transfer.open();  // an empty body
-    if (transfer.file) {
-        transfer.file->sync();
-        transfer.file->close();
+    if (code != CURLE_OK) {
+        reason = *detail ? detail : curl_easy_strerror(code);
+        // A connection that timed out before an answer is as closed as one that was refused.
+        const bool no_answer = code == CURLE_OPERATION_TIMEDOUT && status == 0;
+        KILN_CHECK(!is_unreachable(code) && !no_answer, what.url, ": ", reason);
+        return Outcome::broken_off;
     }
+    if (!transfer.file) transfer.open();  // an empty body
+    transfer.file->sync();
+    transfer.file->close();
     return Outcome::complete;
 }
 
@@ -199,7 +196,9 @@ void download(const Download& what, const DownloadLimits& limits, const Download
                 continue;  // the part was of another file
             }
         }
-        fs::rename(part, what.path);
+        std::error_code failed;
+        fs::rename(part, what.path, failed);
+        KILN_CHECK(!failed, what.path.string(), ": cannot be written: ", failed.message());
         sync_directory(what.path.parent_path());
         return;
     }
