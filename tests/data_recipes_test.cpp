@@ -323,6 +323,16 @@ TEST_F(DataRecipes, fineweb_edu_comes_as_shards_or_through_duckdb_as_text) {
     EXPECT_EQ(read_shard_index(output_ / "shards").train.documents, 2);
 }
 
+TEST_F(DataRecipes, json_arrays_and_zstd_are_fetched_as_they_are) {
+    const std::string name = "wikipedia-cn-20230720-filtered.json", array = "[" + records(1, "completion") + "]";
+    serve_hugging_face("pleisto/wikipedia-cn-20230720-filtered", name, {.body = array});
+    ASSERT_EQ(run("wikipedia_zh", {"--download-only"}).code, 0);
+    EXPECT_EQ(read_file(output_ / "raw" / name), array);
+    serve_hugging_face("monology/pile-uncopyrighted", "val.jsonl.zst", {.body = "zstd"});
+    ASSERT_EQ(run("pile_sample", {"--download-only"}).code, 0);
+    EXPECT_EQ(read_file(output_ / "raw/val.jsonl.zst"), "zstd");
+}
+
 TEST_F(DataRecipes, instructions_end_in_a_checked_file) {
     serve_hugging_face("BelleGroup/train_0.5M_CN", "Belle_open_source_0.5M.json", {.body = records(2, "instruction")});
     const Finished result = run("belle");
