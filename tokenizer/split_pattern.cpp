@@ -4,6 +4,7 @@
 #include <new>
 
 #include "cpu_reference/error.h"
+#include "tokenizer/character_properties.h"
 #include "tokenizer/utf8.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -21,6 +22,17 @@ PCRE2_SPTR units(std::string_view text) {
     return reinterpret_cast<PCRE2_SPTR>(text.data());
 }
 
+constexpr uint32_t kCompileOptions =
+    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_MATCH_INVALID_UTF;
+
+bool compiles(const std::string& pattern) {
+    int error;
+    PCRE2_SIZE at;
+    pcre2_code* const compiled = pcre2_compile(units(pattern), pattern.size(), kCompileOptions, &error, &at, nullptr);
+    pcre2_code_free(compiled);
+    return compiled != nullptr;
+}
+
 // Rewrites for PCRE2 what Oniguruma reads differently, and refuses what has no such rewriting.
 class Translator {
 public:
@@ -35,7 +47,9 @@ public:
                 in_class();
             } else if (c == '[') {
                 in_class_ = true;
+                class_start_ = result_.size();
                 take(pattern_.compare(at_ + 1, 1, "^") == 0 ? 2 : 1);
+                class_inside_ = result_.size();
                 if (at_ < pattern_.size() && pattern_[at_] == ']') refuse(1, "a class that starts with ]", "write \\]");
             } else if (c == '(') {
                 group();
@@ -69,17 +83,19 @@ private:
             result_ += by;
             at_ += 2;
         };
-        constexpr const char* kWord = "\\p{L}\\p{M}\\p{N}\\p{Pc}";
         switch (c) {
             case 's':
                 return replace("\\p{White_Space}");
             case 'S':
                 return replace("\\P{White_Space}");
             case 'w':
-                return replace(in_class_ ? kWord : concat("[", kWord, "]"));
             case 'W':
-                if (in_class_) refuse(2, "\\W in a class", "write the class out with \\p{...}");
-                return replace(concat("[^", kWord, "]"));
+                at_ += 2;
+                return property("word", c == 'W');
+            case 'd':
+            case 'D':
+                at_ += 2;
+                return property("nd", c == 'D');
             case 'b':
             case 'B':
                 if (!in_class_) refuse(2, "a word boundary", "use (?<=...) and (?=...)");
@@ -100,6 +116,7 @@ private:
                 refuse(2, "it", "write it with classes and groups");
             case 'p':
             case 'P':
+                return named_property(c == 'P');
             case 'x':
                 if (pattern_.compare(at_ + 2, 1, "{") == 0)
                     return take(std::min(pattern_.find('}', at_), pattern_.size()) - at_ + 1);
@@ -108,11 +125,69 @@ private:
                 return take(2);
         }
     }
+    // \p{name}, \p{^name}, \P{name}
+    void named_property(bool negated) {
+        const size_t close = pattern_.find('}', at_);
+        if (pattern_.compare(at_ + 2, 1, "{") != 0 || close == std::string::npos) {
+            refuse(2, "a property without braces", "write \\p{...}");
+        }
+        std::string name;
+        for (size_t i = at_ + 3; i < close; ++i) {
+            const char c = pattern_[i];
+            if (c == '^' && i == at_ + 3) {
+                negated = !negated;
+            } else if (c != ' ' && c != '-' && c != '_') {
+                name += c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+            }
+        }
+        const std::string text = pattern_.substr(at_, close + 1 - at_);
+        at_ = close + 1;
+        if (find_property(name) || find_property("!" + name)) return property(name, negated);
+        // PCRE2 takes \p{Han} for the characters that are used with Han too, such as the ideographic full stop.
+        const std::string script = concat(negated ? "\\P{sc:" : "\\p{sc:", name, "}");
+        result_ += compiles(script) ? script : text;
+    }
+    static const CharacterProperty* find_property(const std::string& name) {
+        const auto* const end = kCharacterProperties + kCharacterPropertyCount;
+        const auto* const found =
+            std::find_if(kCharacterProperties, end, [&](const auto& p) { return name == p.name; });
+        return found == end ? nullptr : found;
+    }
+    void property(const std::string& name, bool negated) {
+        const CharacterProperty* found = find_property(name);
+        if (!found) {
+            found = find_property("!" + name);
+            negated = !negated;
+        }
+        // Oniguruma's quirk: alone, \w has these signs too, in a class it has not.
+        const char* const signs = name == "word" && !in_class_ ? "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" : "";
+        const std::string inside = concat(found->pcre2, found->younger, signs);
+        if (!in_class_) {
+            result_ += concat(negated ? "[^" : "[", inside, "]");
+        } else if (!negated) {
+            result_ += concat(inside, found->pcre2);  // twice, so that a - on either side stays a hyphen
+        } else {
+            complements_ += concat("|[^", inside, "]");
+        }
+    }
+    // A class with complements in it becomes alternatives.
+    void end_class() {
+        in_class_ = false;
+        take(1);
+        if (complements_.empty()) return;
+        const std::string whole = result_.substr(class_start_);
+        const bool negated = whole[1] == '^', only_complements = result_.size() == class_inside_ + 1;
+        result_.resize(class_start_);
+        const std::string one_of =
+            only_complements ? complements_.substr(1) : concat("[", whole.substr(negated ? 2 : 1), complements_);
+        result_ += negated ? concat("(?:(?!", one_of, ")(?s:.))") : concat("(?:", one_of, ")");
+        complements_.clear();
+    }
     void in_class() {
         const char c = pattern_[at_];
         if (c == '[') refuse(1, "a class within a class", "write \\[ for the bracket");
         if (c == '&' && pattern_.compare(at_, 2, "&&") == 0) refuse(2, "an intersection of classes", "use (?=...)");
-        if (c == ']') in_class_ = false;
+        if (c == ']') return end_class();
         take(1);
     }
     void group() {
@@ -136,6 +211,8 @@ private:
     std::string result_;
     size_t at_ = 0;
     bool in_class_ = false;
+    size_t class_start_ = 0, class_inside_ = 0;  // in result_: the open class's [ and what follows it, or [^
+    std::string complements_;                    // of the open class: |[^...] for each thing in it that is one
 };
 
 }  // namespace
@@ -150,9 +227,7 @@ SplitPattern::SplitPattern(const std::string& pattern, const std::string& where,
     const std::string translated = Translator(pattern, where).translate();
     int error;
     PCRE2_SIZE at;
-    code_ = pcre2_compile(units(translated), translated.size(),
-                          PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_MATCH_INVALID_UTF,
-                          &error, &at, nullptr);
+    code_ = pcre2_compile(units(translated), translated.size(), kCompileOptions, &error, &at, nullptr);
     if (!code_) {
         unsigned char message[200] = {};
         pcre2_get_error_message(error, message, sizeof message);

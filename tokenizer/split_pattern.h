@@ -8,8 +8,9 @@
 namespace kiln {
 
 // The expression means what it means to Hugging Face's tokenizers (Oniguruma): ^ and $ stand at newlines, \s is
-// White_Space. Constructs that the two engines read differently are refused. PCRE2 has an older Unicode than the
-// scanners: characters younger than it are in no class but \P{...}.
+// White_Space, \w and \p{...} hold the characters of Unicode 16. Constructs that the two engines read differently are
+// refused. What is left: PCRE2's \p{Mn} has U+1171E too; case is ignored one character at a time ((?i:ss) is not the
+// sharp s), and by the case pairs of PCRE2's own Unicode.
 class SplitPattern {
 public:
     // Throws UsageError with `where`.
