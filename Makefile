@@ -25,7 +25,7 @@ TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_test.cpp
 TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 
-.PHONY: help setup all programs tests quickstart test lint format bench clean
+.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -97,7 +97,10 @@ $(BUILD)/dev/bench/bench_tokenizer: $(BUILD)/dev/bench/bench_tokenizer.o $(BUILD
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
-	@BUILD=$(BUILD) dev/bench/run.sh
+	@BUILD=$(BUILD) dev/bench/run.sh bench.py --engine $(BUILD)/dev/bench/bench_engine
+
+bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/bin/kiln  ## the tokenizer's speed beside others, interleaved; makes build/venv
+	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
 
 clean:  ## remove everything that was built
 	rm -rf $(BUILD) train_gpt2 train_gpt2cu kiln kilncu

@@ -121,51 +121,6 @@ TEST(Bpe, long_pieces_encode_the_same_by_walking_and_by_merging) {
     }
 }
 
-TEST(Bpe, equal_ranks_merge_the_leftmost_pair_of_the_lowest_token_as_tiktoken_does) {
-    std::mt19937 random(14);
-    for (int round = 0; round < 300; ++round) {
-        // Random strings as tokens, whether or not merges of others make them; every cut into two is a merge.
-        BpeVocabulary vocabulary = vocabulary_of({});
-        auto& tokens = vocabulary.tokens;
-        const auto id_of = [&](const std::string& bytes) {
-            return std::find(tokens.begin(), tokens.end(), bytes) - tokens.begin();
-        };
-        while (tokens.size() < 280) {
-            std::string token(2 + random() % 4, ' ');
-            for (char& c : token) c = static_cast<char>('a' + random() % 2);
-            if (static_cast<size_t>(id_of(token)) == tokens.size()) tokens.push_back(token);
-        }
-        for (size_t id = 256; id < tokens.size(); ++id) {
-            for (size_t cut = 1; cut < tokens[id].size(); ++cut) {
-                const size_t left = id_of(tokens[id].substr(0, cut)), right = id_of(tokens[id].substr(cut));
-                if (left < tokens.size() && right < tokens.size()) vocabulary.merges.emplace_back(left, right);
-            }
-        }
-        vocabulary.equal_ranks = true;
-        const BpeVocabulary longer = with_long_token(vocabulary);
-        const BpeModel model(vocabulary, all_text(vocabulary), "test"), merging(longer, all_text(longer), "test");
-
-        std::string piece(2 + random() % 30, ' ');
-        for (char& c : piece) c = static_cast<char>('a' + random() % 2);
-        std::vector<std::string> parts;
-        for (const char c : piece) parts.emplace_back(1, c);
-        for (;;) {
-            size_t best = tokens.size(), at = 0;
-            for (size_t i = 0; i + 1 < parts.size(); ++i) {
-                const size_t id = id_of(parts[i] + parts[i + 1]);
-                if (id < best) best = id, at = i;
-            }
-            if (best == tokens.size()) break;
-            parts[at] += parts[at + 1];
-            parts.erase(parts.begin() + at + 1);
-        }
-        std::vector<int> expected;
-        for (const std::string& part : parts) expected.push_back(static_cast<int>(id_of(part)));
-        ASSERT_EQ(encode(model, piece), expected) << piece;
-        ASSERT_EQ(encode(merging, piece), expected) << piece;
-    }
-}
-
 TEST(Bpe, cache_gives_the_same_ids_before_and_after_it_is_full) {
     std::mt19937 random(12);
     const BpeVocabulary vocabulary = random_vocabulary(random, 20, 200);

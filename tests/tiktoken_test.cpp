@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+
 #include "cpu_reference/error.h"
 #include "tests/temp_directory.h"
 #include "tests/tokenizer_fixtures.h"
@@ -33,15 +36,57 @@ TokenizerParts parse(const std::string& text, const std::vector<SpecialToken>& s
     return parse_tiktoken(text, "r.tiktoken", PreTokenizer{}, special);
 }
 
-TEST(Tiktoken, ranks_become_tokens_and_every_cut_a_merge) {
+TEST(Tiktoken, ranks_become_tokens_and_their_last_cut_a_merge) {
     const TokenizerParts parts = parse(ranks({"ab", "bc", "abc", std::string("\xff\x00z", 3)}));
     ASSERT_EQ(parts.vocabulary.tokens.size(), 260u);
     EXPECT_EQ(parts.vocabulary.tokens[258], "abc");
-    EXPECT_EQ(parts.vocabulary.merges,
-              (std::vector<std::pair<int, int>>{{'a', 'b'}, {'b', 'c'}, {'a', 257}, {256, 'c'}}));
+    EXPECT_EQ(parts.vocabulary.merges, (std::vector<std::pair<int, int>>{{'a', 'b'}, {'b', 'c'}, {256, 'c'}}));
     const Tokenizer tokenizer = make_tokenizer(parts, "test");
     EXPECT_EQ(tokenizer.encode("abc ab"), (std::vector<int>{258, ' ', 256}));
     EXPECT_EQ(tokenizer.encode("xabc"), (std::vector<int>{'x', 258}));
+}
+
+TEST(Tiktoken, random_ranks_give_what_joining_by_lowest_rank_gives) {
+    std::mt19937 random(14);
+    for (int round = 0; round < 300; ++round) {
+        // Random strings as tokens, whether or not joining others makes them.
+        std::vector<std::string> tokens;
+        const auto rank_of = [&](const std::string& bytes) -> size_t {
+            if (bytes.size() == 1) return static_cast<unsigned char>(bytes[0]);
+            return 256 + static_cast<size_t>(std::find(tokens.begin(), tokens.end(), bytes) - tokens.begin());
+        };
+        while (tokens.size() < 25) {
+            std::string token(2 + random() % 4, ' ');
+            for (char& c : token) c = static_cast<char>('a' + random() % 2);
+            if (rank_of(token) == 256 + tokens.size()) tokens.push_back(token);
+        }
+        TokenizerParts parts = parse(ranks(tokens));
+        parts.vocabulary.ignore_merges = round % 2 == 0;
+        const Tokenizer tokenizer = make_tokenizer(parts, "test"),
+                        saved = Tokenizer::parse(tokenizer.to_json(), "saved");
+        for (int i = 0; i < 20; ++i) {
+            std::string piece(2 + random() % 30, ' ');
+            for (char& c : piece) c = static_cast<char>('a' + random() % 2);
+            std::vector<std::string> joined;
+            for (const char c : piece) joined.emplace_back(1, c);
+            const bool whole = parts.vocabulary.ignore_merges && rank_of(piece) < 256 + tokens.size();
+            if (whole) joined = {piece};
+            while (!whole) {
+                size_t best = 256 + tokens.size(), at = 0;
+                for (size_t k = 0; k + 1 < joined.size(); ++k) {
+                    const size_t rank = rank_of(joined[k] + joined[k + 1]);
+                    if (rank < best) best = rank, at = k;
+                }
+                if (best == 256 + tokens.size()) break;
+                joined[at] += joined[at + 1];
+                joined.erase(joined.begin() + static_cast<ptrdiff_t>(at) + 1);
+            }
+            std::vector<int> expected;
+            for (const std::string& token : joined) expected.push_back(static_cast<int>(rank_of(token)));
+            ASSERT_EQ(tokenizer.encode(piece), expected) << piece;
+            ASSERT_EQ(saved.encode(piece), expected) << piece;
+        }
+    }
 }
 
 TEST(Tiktoken, special_tokens_may_leave_ids_without_a_token) {

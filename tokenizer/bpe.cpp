@@ -43,7 +43,6 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
     slots_.resize(std::bit_ceil(std::max<size_t>(16, 2 * vocabulary.merges.size() + 1)));
     const size_t mask = slots_.size() - 1;
     std::string merged;
-    Merge before;
     for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
         const auto [left, right] = vocabulary.merges[rank];
         merged = tokens[left];
@@ -56,8 +55,7 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
         while (slots_[slot].merge.rank != kNone && slots_[slot].key != key) slot = (slot + 1) & mask;
         KILN_CHECK(slots_[slot].merge.rank == kNone, name, ": merge ", rank, " of tokens ", left, " and ", right,
                    " is there already as merge ", slots_[slot].merge.rank);
-        if (!vocabulary.equal_ranks || before.id != result) before = {static_cast<uint32_t>(rank), result};
-        slots_[slot] = {key, before};
+        slots_[slot] = {key, {static_cast<uint32_t>(rank), result}};
     }
     byte_merges_.resize(256 * 256);
     for (int left = 0; left < 256; ++left) {
@@ -65,6 +63,44 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
             if (byte_ids_[left] >= 0 && byte_ids_[right] >= 0) {
                 byte_merges_[left * 256 + right] = find_merge(byte_ids_[left], byte_ids_[right]);
             }
+        }
+    }
+
+    derivations_.resize(tokens.size());
+    for (const int id : byte_ids_) {
+        if (id >= 0) derivations_[id].born = 0;
+    }
+    for (const auto& [left, right] : vocabulary.merges) {
+        const Merge merge = find_merge(left, right);
+        Derivation& result = derivations_[merge.id];
+        const bool parts_known = derivations_[left].born != kNone && derivations_[right].born != kNone;
+        if (result.born == kNone && parts_known && never_merge(left, right, merge.rank)) {
+            result = {left, right, merge.rank + 1};
+        }
+    }
+}
+
+std::optional<bool> BpeModel::stay_apart(int left, int right) const {
+    if (derivations_[left].born == kNone || derivations_[right].born == kNone) return std::nullopt;
+    return never_merge(left, right, kNone);
+}
+
+// Goes back in time from two tokens of known derivation to their bytes. At every moment the neighbours at the border
+// are the last part of the left token and the first of the right one. They would have merged if their merge ranks lower
+// than the ones that end them: `left_dies`, `right_dies`; at first `limit`. Of equal ranks the leftmost goes first.
+bool BpeModel::never_merge(int left, int right, uint32_t limit) const {
+    uint32_t left_dies = limit, right_dies = limit;
+    for (;;) {
+        const uint32_t rank = find_merge(left, right).rank;
+        if (rank < left_dies && rank <= right_dies && rank != kNone) return false;
+        const Derivation &of_left = derivations_[left], &of_right = derivations_[right];
+        if (of_left.born == 0 && of_right.born == 0) return true;
+        if (of_right.born >= of_left.born) {
+            right_dies = of_right.born - 1;
+            right = of_right.left;
+        } else {
+            left_dies = of_left.born - 1;
+            left = of_left.right;
         }
     }
 }
@@ -174,9 +210,15 @@ void BpeEncoder::walk(std::string_view piece, std::vector<int>& ids) {
 }
 
 bool BpeEncoder::is_encoding(int left, int right) {
+    if (left < 0 && model_.is_own_encoding(right)) return true;
     const uint64_t key = (uint64_t(left + 1) << 31 | uint64_t(right)) << 1;
     uint64_t& known = known_pairs_[pair_slot(key, kPairSlots - 1)];
     if ((known & ~uint64_t(1)) == key) return known & 1;
+    const auto remember = [&](bool result) {
+        known = key | uint64_t(result);
+        return result;
+    };
+    if (const auto apart = left < 0 ? std::nullopt : model_.stay_apart(left, right)) return remember(*apart);
     const auto& tokens = model_.vocabulary().tokens;
     bytes_.clear();
     if (left >= 0) bytes_ = tokens[left];
@@ -187,10 +229,8 @@ bool BpeEncoder::is_encoding(int left, int right) {
     } else {
         merge_long(bytes_, merged_);
     }
-    const bool result =
-        merged_.back() == right && (left < 0 ? merged_.size() == 1 : merged_.size() == 2 && merged_[0] == left);
-    known = key | result;
-    return result;
+    return remember(merged_.back() == right &&
+                    (left < 0 ? merged_.size() == 1 : merged_.size() == 2 && merged_[0] == left));
 }
 
 // Merges the leftmost pair of lowest rank until none merges; O(n^2), n <= kShortPiece.

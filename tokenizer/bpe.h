@@ -2,6 +2,7 @@
 // Byte-level BPE: bytes of one piece -> ids. The splitter has cut the text into pieces before.
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,9 @@ public:
     static constexpr uint32_t kNone = ~0u;
     Merge find_merge(int left, int right) const;  // rank kNone: these two do not merge
     Merge find_byte_merge(unsigned char left, unsigned char right) const { return byte_merges_[left * 256 + right]; }
+    // Whether two tokens side by side are the encoding of their bytes; nothing if only merging can tell.
+    std::optional<bool> stay_apart(int left, int right) const;
+    bool is_own_encoding(int id) const { return derivations_[id].born != kNone; }  // false: perhaps
     int byte_id(unsigned char byte) const;  // throws Error if the vocabulary lacks the byte
     const TokenTrie& trie() const { return trie_; }
     size_t longest_token() const { return longest_token_; }  // in bytes
@@ -44,8 +48,17 @@ private:
         uint64_t key;
         Merge merge;
     };
+    // How a token comes about when its bytes are encoded alone, if its parts come about before it in the order of
+    // ranks.
+    struct Derivation {
+        int left = -1, right = -1;  // of the last merge
+        uint32_t born = kNone;      // its rank + 1; 0: a byte; kNone: not known
+    };
+    bool never_merge(int left, int right, uint32_t limit) const;
+
     const BpeVocabulary& vocabulary_;
-    std::vector<Slot> slots_;  // open addressing, at most half full; an empty slot has rank kNone
+    std::vector<Derivation> derivations_;  // by id
+    std::vector<Slot> slots_;              // open addressing, at most half full; an empty slot has rank kNone
     std::array<int, 256> byte_ids_;
     std::vector<Merge> byte_merges_;  // of each two bytes: most look-ups, without a miss of the cache
     TokenTrie trie_;                  // of the tokens that are text

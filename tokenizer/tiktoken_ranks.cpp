@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdint>
+#include <optional>
 #include <unordered_map>
 
 #include "cpu_reference/error.h"
@@ -70,6 +72,35 @@ std::vector<RankedToken> read_ranks(std::string_view text, const std::string& na
     return tokens;
 }
 
+// tiktoken joins any two neighbours whose bytes together are a token, that of the lowest rank first. Of the many ways
+// to cut a token into two, at most one ever occurs: what happens within the token's bytes before they are joined is
+// what happens to them standing alone. So that way, if there is one, is the token's merge, and merges with the ranks'
+// order give tiktoken's ids.
+std::optional<std::pair<int, int>> last_merge(const RankedToken& token,
+                                              const std::unordered_map<std::string_view, int>& by_bytes) {
+    constexpr int kNone = INT32_MAX;
+    const std::string_view bytes = token.bytes;
+    std::vector<size_t> starts;  // of the parts, and the end
+    for (size_t i = 0; i <= bytes.size(); ++i) starts.push_back(i);
+    const auto id_of = [&](size_t first, size_t last) {  // of the parts first to last, joined
+        const auto found = by_bytes.find(bytes.substr(starts[first], starts[last + 1] - starts[first]));
+        return found == by_bytes.end() ? kNone : found->second;
+    };
+    std::vector<int> joined;  // rank of parts i and i + 1 together
+    for (size_t i = 0; i + 2 < starts.size(); ++i) joined.push_back(id_of(i, i + 1));
+    while (joined.size() > 1) {
+        const auto best = std::min_element(joined.begin(), joined.end());
+        if (*best == kNone) break;
+        const auto i = static_cast<size_t>(best - joined.begin());
+        starts.erase(starts.begin() + static_cast<ptrdiff_t>(i + 1));
+        joined.erase(best);
+        if (i < joined.size()) joined[i] = id_of(i, i + 1);
+        if (i > 0) joined[i - 1] = id_of(i - 1, i);
+    }
+    if (starts.size() != 3) return std::nullopt;
+    return std::pair(id_of(0, 0), id_of(1, 1));
+}
+
 }  // namespace
 
 TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizer pre_tokenizer,
@@ -98,8 +129,6 @@ TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, Pr
     }
     std::sort(parts.added.begin(), parts.added.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
 
-    // tiktoken joins any two neighbours whose bytes together are a token, that of the lowest rank first. As merges:
-    // every way to cut a token into two.
     std::unordered_map<std::string_view, int> by_bytes;
     by_bytes.reserve(ranked.size());
     for (const RankedToken& token : ranked) {
@@ -107,17 +136,9 @@ TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, Pr
                    " is there twice");
     }
     for (const RankedToken& token : ranked) {
-        const size_t first = vocabulary.merges.size();
-        for (size_t cut = 1; cut < token.bytes.size(); ++cut) {
-            const auto left = by_bytes.find(std::string_view(token.bytes).substr(0, cut));
-            if (left == by_bytes.end()) continue;
-            const auto right = by_bytes.find(std::string_view(token.bytes).substr(cut));
-            if (right != by_bytes.end()) vocabulary.merges.emplace_back(left->second, right->second);
-        }
-        std::sort(vocabulary.merges.begin() + static_cast<ptrdiff_t>(first), vocabulary.merges.end());
+        if (const auto halves = last_merge(token, by_bytes)) vocabulary.merges.push_back(*halves);
     }
     vocabulary.ignore_merges = true;
-    vocabulary.equal_ranks = true;
     return parts;
 }
 

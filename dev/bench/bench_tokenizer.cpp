@@ -1,7 +1,8 @@
 // Times Tokenizer::encode over the documents of a file, held in memory. dev/bench/bench_tokenizer.py runs it beside
 // other programs.
-//     bench_tokenizer TOKENIZER FILE THREADS
-// A document is what stands between two newlines at a place about every 10,000 bytes. Prints one line of JSON.
+//     bench_tokenizer TOKENIZER FILE BYTES THREADS
+// Takes the first BYTES of the file, to a newline. A document ends at the first newline after 10,000 bytes. Prints one
+// line of JSON.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -36,14 +37,15 @@ double seconds() {
 }  // namespace
 
 int main(int argc, char** argv) try {
-    if (argc != 4) {
-        std::fprintf(stderr, "usage: bench_tokenizer TOKENIZER FILE THREADS\n");
+    if (argc != 5) {
+        std::fprintf(stderr, "usage: bench_tokenizer TOKENIZER FILE BYTES THREADS\n");
         return 2;
     }
     const kiln::Tokenizer tokenizer = kiln::Tokenizer::load(argv[1]);
-    const std::string text = kiln::read_file(argv[2]);
+    std::string text = kiln::read_file(argv[2]).substr(0, std::stoull(argv[3]));
+    if (const size_t newline = text.rfind('\n'); newline != text.npos) text.resize(newline + 1);
     const std::vector<std::string_view> documents = cut(text);
-    const int threads = std::stoi(argv[3]);
+    const int threads = std::stoi(argv[4]);
     std::atomic<size_t> next = 0, tokens = 0;
     const double start = seconds();
     std::vector<std::thread> workers;

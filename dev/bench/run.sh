@@ -1,7 +1,10 @@
 #!/bin/bash
-# `make bench`: Kiln beside PyTorch on this CPU, in one interleaved run. Options are bench.py's; see --help.
+# `make bench` and `make bench-tokenizer`: Kiln beside others on this CPU, in one interleaved run. The first argument is the
+# script, the others its options; see --help.
 set -eu
 cd "$(dirname "$0")/../.."
 export BUILD=${BUILD:-build}
 dev/bench/venv.sh || { echo "bench: there is nothing to compare with; see above" >&2; exit 1; }
-exec "$BUILD/venv/bin/python" dev/bench/bench.py --engine "$BUILD/dev/bench/bench_engine" "$@"
+script=$1
+shift
+exec "$BUILD/venv/bin/python" "dev/bench/$script" "$@"
