@@ -17,7 +17,7 @@ size_t first_slot(uint32_t hash_high, size_t mask) {
 
 WordCounts::WordCounts() : table_(size_t(1) << 16) {}
 
-void WordCounts::add(std::string_view word) {
+void WordCounts::add(std::string_view word, int64_t count) {
     KILN_CHECK(word.size() < (size_t(1) << 31), "the training text holds ", word.size(), " bytes without a break");
     const uint32_t hash_high = static_cast<uint32_t>(hash_bytes(word) >> 32);
     const size_t mask = table_.size() - 1;
@@ -26,11 +26,11 @@ void WordCounts::add(std::string_view word) {
         Entry& e = table_[slot];
         if (e.hash_high == hash_high && e.bytes == word.size() &&
             std::memcmp(bytes_.data() + e.at, word.data(), word.size()) == 0) {
-            ++e.count;
+            e.count += count;
             return;
         }
     }
-    table_[slot] = {bytes_.size(), static_cast<uint32_t>(word.size()), hash_high, 1};
+    table_[slot] = {bytes_.size(), static_cast<uint32_t>(word.size()), hash_high, count};
     bytes_.append(word);
     if (2 * ++words_ > table_.size()) grow();
 }

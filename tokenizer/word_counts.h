@@ -10,7 +10,7 @@ namespace kiln {
 class WordCounts {
 public:
     WordCounts();
-    void add(std::string_view word);
+    void add(std::string_view word, int64_t count = 1);
     size_t size() const { return words_; }                // different words
     size_t total_bytes() const { return bytes_.size(); }  // of the different words
     template <class Visit>
