@@ -27,8 +27,11 @@ private:
 
 class Alphabet {
 public:
-    Alphabet() {
-        for (const auto& group : nlohmann::json::parse(slurp(tokenizer_fixture("alphabet.json")))) {
+    // With one more group of texts, of the weight given.
+    explicit Alphabet(const std::vector<std::string>& more = {}, size_t weight = 0) {
+        auto groups = nlohmann::json::parse(slurp(tokenizer_fixture("alphabet.json")));
+        if (weight > 0) groups.push_back({{"weight", weight}, {"texts", more}});
+        for (const auto& group : groups) {
             std::vector<std::string> choices = group.value("texts", std::vector<std::string>());
             for (const auto& range : group.value("ranges", nlohmann::json::array())) {
                 for (uint32_t c = range[0]; c <= range[1].get<uint32_t>(); ++c) append_utf8(choices.emplace_back(), c);

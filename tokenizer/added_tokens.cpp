@@ -2,11 +2,20 @@
 
 #include <algorithm>
 
+#include "tokenizer/splitting.h"
+
 namespace kiln {
 namespace {
 
 unsigned char lead(const AddedToken& token) {
     return static_cast<unsigned char>(token.content[0]);
+}
+
+// Start of the character that ends at `at` (at > 0).
+size_t character_before(std::string_view text, size_t at) {
+    size_t start = at - 1;
+    while (start > 0 && at - start < 4 && (text[start] & 0xC0) == 0x80) --start;
+    return start;
 }
 
 }  // namespace
@@ -17,6 +26,41 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
     });
     for (const AddedToken& token : tokens_) ++first_[lead(token) + 1];
     for (size_t b = 0; b < 256; ++b) first_[b + 1] += first_[b];
+    if (std::any_of(tokens_.begin(), tokens_.end(), [](const AddedToken& token) { return token.single_word; })) {
+        // The two joiners belong to words here, though not to Oniguruma's \w.
+        words_ = std::make_shared<const SplitPattern>("[\\w\\x{200C}\\x{200D}]", "single_word", true);
+    }
+}
+
+bool AddedTokenFinder::is_single_word(std::string_view text, size_t begin, size_t end) const {
+    const auto is_word = [&](std::string_view character) {
+        bool word = false;
+        words_->split(character, [&](std::string_view) { word = true; });
+        return word;
+    };
+    if (begin > 0) {
+        const size_t before = character_before(text, begin);
+        if (is_word(text.substr(before, begin - before))) return false;
+    }
+    int length;
+    if (end == text.size()) return true;
+    splitting::class_at(text.data() + end, text.data() + text.size(), length);
+    return !is_word(text.substr(end, static_cast<size_t>(length)));
+}
+
+size_t AddedTokenFinder::space_before(std::string_view text, size_t at) {
+    while (at > 0) {
+        const size_t before = character_before(text, at);
+        int length;
+        if (splitting::class_at(text.data() + before, text.data() + at, length) != CharClass::kSpace) break;
+        at = before;
+    }
+    return at;
+}
+
+size_t AddedTokenFinder::space_after(std::string_view text, size_t at) {
+    return static_cast<size_t>(splitting::skip_run(text.data() + at, text.data() + text.size(), CharClass::kSpace) -
+                               text.data());
 }
 
 }  // namespace kiln

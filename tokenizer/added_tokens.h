@@ -1,9 +1,13 @@
 #pragma once
 // Finds added tokens in a text: the leftmost, and of those that start at one place the longest.
+#include <algorithm>
 #include <array>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "tokenizer/split_pattern.h"
 #include "tokenizer/tokenizer_parts.h"
 
 namespace kiln {
@@ -14,20 +18,23 @@ public:
     explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
     // Calls plain(std::string_view) for each stretch between tokens, none of them empty, and found(int id) for each
-    // token, in the order of the text.
+    // token, in the order of the text. A token that does not count (special ones without allow_special, single words
+    // within a word) is plain text, and so is what other tokens would see in it.
     template <class Plain, class Found>
-    void split(std::string_view text, Plain&& plain, Found&& found) const {
-        size_t start = 0;
+    void split(std::string_view text, bool allow_special, Plain&& plain, Found&& found) const {
+        size_t start = 0;  // of what has not been emitted
         for (size_t i = 0; !tokens_.empty() && i < text.size();) {
             const AddedToken* token = match(text.substr(i));
             if (!token) {
                 ++i;
                 continue;
             }
-            if (i > start) plain(text.substr(start, i - start));
+            const size_t at = std::exchange(i, i + token->content.size());
+            if ((token->special && !allow_special) || (token->single_word && !is_single_word(text, at, i))) continue;
+            const size_t begin = token->lstrip ? std::max(start, space_before(text, at)) : at;
+            if (begin > start) plain(text.substr(start, begin - start));
             found(token->id);
-            i += token->content.size();
-            start = i;
+            start = token->rstrip ? space_after(text, i) : i;
         }
         if (start < text.size()) plain(text.substr(start));
     }
@@ -40,9 +47,13 @@ private:
         }
         return nullptr;
     }
+    bool is_single_word(std::string_view text, size_t begin, size_t end) const;  // no letters, digits, marks beside it
+    static size_t space_before(std::string_view text, size_t at);  // where the white space that ends at `at` begins
+    static size_t space_after(std::string_view text, size_t at);   // where the white space that begins at `at` ends
 
-    std::vector<AddedToken> tokens_;      // by first byte, then longest first
-    std::array<size_t, 257> first_ = {};  // tokens that start with byte b: first_[b] to first_[b + 1]
+    std::vector<AddedToken> tokens_;             // by first byte, then longest first
+    std::array<size_t, 257> first_ = {};         // tokens that start with byte b: first_[b] to first_[b + 1]
+    std::shared_ptr<const SplitPattern> words_;  // one character of a word; only if a token asks for it
 };
 
 }  // namespace kiln

@@ -14,4 +14,8 @@ struct CharacterProperty {
 extern const CharacterProperty kCharacterProperties[];  // generated, by name
 extern const size_t kCharacterPropertyCount;
 
+// What Hugging Face's Punctuation and Digits look for, in versions of Unicode of their own.
+extern const char* const kPunctuationClass;
+extern const char* const kDigitsClass;
+
 }  // namespace kiln

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tokenizer/split_pattern.h"
 #include "tokenizer/splitting.h"
@@ -76,6 +77,7 @@ struct PreTokenizer {
     enum class PrefixSpace { kNone, kText, kPieces };
     Splitter splitter = Splitter();
     PrefixSpace prefix_space = PrefixSpace::kNone;
+    std::vector<Splitter> before = {};  // applied first, in turn, each to the pieces of the one before
 
     // As Hugging Face's ByteLevel does with add_prefix_space.
     static PreTokenizer byte_level(Splitter splitter, bool add_prefix_space) {
@@ -88,6 +90,18 @@ struct PreTokenizer {
     // copies that `emit` sees.
     template <class Emit>
     void split(std::string_view text, bool continues, std::string& scratch, Emit&& emit) const {
+        if (before.empty()) return split_last(text, continues, scratch, emit);
+        split_from(0, text, scratch, emit);
+    }
+
+private:
+    template <class Emit>
+    void split_from(size_t step, std::string_view text, std::string& scratch, Emit& emit) const {
+        if (step == before.size()) return split_last(text, false, scratch, emit);
+        before[step].split(text, [&](std::string_view piece) { split_from(step + 1, piece, scratch, emit); });
+    }
+    template <class Emit>
+    void split_last(std::string_view text, bool continues, std::string& scratch, Emit& emit) const {
         const auto spaced = [&scratch](std::string_view unspaced) -> std::string_view {
             if (unspaced.starts_with(' ')) return unspaced;
             scratch.assign(1, ' ');

@@ -1,7 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
 #include <algorithm>
-#include <array>
 #include <mutex>
 #include <utility>
 
@@ -53,10 +52,10 @@ private:
     size_t made_ = 0;
 };
 
-std::vector<AddedToken> select(const std::vector<AddedToken>& added, bool normalized, bool special_too) {
+std::vector<AddedToken> select(const std::vector<AddedToken>& added, bool normalized) {
     std::vector<AddedToken> selected;
     for (const AddedToken& token : added) {
-        if (token.normalized == normalized && (special_too || !token.special)) selected.push_back(token);
+        if (token.normalized == normalized) selected.push_back(token);
     }
     return selected;
 }
@@ -67,9 +66,8 @@ struct Tokenizer::Data {
     TokenizerParts parts;
     BpeModel model;
     Normalizer normalizer;
-    std::vector<bool> special;  // by id
-    // Which added tokens to look for, by allow_special, in the original and in the normalised text.
-    std::array<AddedTokenFinder, 2> in_original, in_normalized;
+    std::vector<bool> special;                    // by id
+    AddedTokenFinder in_original, in_normalized;  // of the added tokens to look for there
     mutable EncoderPool encoders;
 
     Data(TokenizerParts p, const std::string& name)
@@ -82,10 +80,8 @@ struct Tokenizer::Data {
         std::vector<AddedToken> normal_forms = parts.added;
         std::string buffer;
         for (AddedToken& token : normal_forms) token.content = std::string(normalizer.normalize(token.content, buffer));
-        for (const bool allow : {false, true}) {
-            in_original[allow] = AddedTokenFinder(select(parts.added, false, allow));
-            in_normalized[allow] = AddedTokenFinder(select(normal_forms, true, allow));
-        }
+        in_original = AddedTokenFinder(select(parts.added, false));
+        in_normalized = AddedTokenFinder(select(normal_forms, true));
     }
 };
 
@@ -158,11 +154,11 @@ std::vector<int> Tokenizer::encode(std::string_view text, const EncodeOptions& o
                                        [&](std::string_view piece) { lease.encoder().encode(piece, ids); });
     };
     const auto emit_added = [&](int id) { ids.push_back(id); };
-    data.in_original[options.allow_special].split(
-        text,
+    data.in_original.split(
+        text, options.allow_special,
         [&](std::string_view original) {
-            data.in_normalized[options.allow_special].split(data.normalizer.normalize(original, normal_form),
-                                                            encode_plain, emit_added);
+            data.in_normalized.split(data.normalizer.normalize(original, normal_form), options.allow_special,
+                                     encode_plain, emit_added);
         },
         emit_added);
     return ids;

@@ -1,10 +1,12 @@
 // Reads tokenizer.json, and vocab.json with merges.txt. The input may be anything: every assumption is checked, and no
 // number of the file decides how much memory is taken.
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/byte_level.h"
+#include "tokenizer/character_properties.h"
 #include "tokenizer/tokenizer_parts.h"
 
 namespace kiln {
@@ -93,12 +95,22 @@ private:
     std::string where_;
 };
 
-// Keeps what a saved copy repeats; "type" first, as Hugging Face writes it, the rest in alphabetical order.
-nlohmann::ordered_json keep(const Json& json) {
-    if (!json.is_object()) return json;
-    nlohmann::ordered_json kept = nlohmann::ordered_json::object();
-    if (json.contains("type")) kept["type"] = json["type"];
-    for (const auto& [key, value] : json.items()) kept[key] = keep(value);
+// What a saved copy repeats, in its order: everything but the model and the added tokens.
+nlohmann::ordered_json parse_kept_parts(std::string_view text, const Json& json) {
+    static const std::set<std::string> kKept = {"truncation",    "padding",        "normalizer",
+                                                "pre_tokenizer", "post_processor", "decoder"};
+    // An object that keeps its order looks for a duplicate key from the front; large ones are taken in Json's order.
+    const auto is_kept = [&](const std::string& key) {
+        return kKept.contains(key) && json.contains(key) && json[key].dump().size() < 20000;
+    };
+    auto kept = nlohmann::ordered_json::parse(
+        text, [&](int depth, nlohmann::ordered_json::parse_event_t event, const nlohmann::ordered_json& value) {
+            return depth != 1 || event != nlohmann::ordered_json::parse_event_t::key ||
+                   is_kept(value.get_ref<const std::string&>());
+        });
+    for (const std::string& key : kKept) {
+        if (!kept.contains(key)) kept[key] = json.contains(key) ? nlohmann::ordered_json(json[key]) : nullptr;
+    }
     return kept;
 }
 
@@ -126,10 +138,35 @@ NormalizerKind read_normalizer(const Json& json, const std::string& name) {
         concat(reader.where(), ": type \"", excerpt(type), "\" is not supported; supported are none, NFC, NFKC"));
 }
 
-// ByteLevel, alone or after a Split by a regular expression.
+// One step of a Sequence before ByteLevel.
+Splitter read_splitter(const Json& json, const std::string& where) {
+    const Reader reader(json, where);
+    const std::string type = reader.string("type");
+    const auto runs = [&](const char* one, bool alone) {
+        return Splitter::from_pattern(concat(one, alone ? "" : "+"), where);
+    };
+    if (type == "Digits") return runs(kDigitsClass, reader.boolean("individual_digits", false));
+    const std::string behavior = reader.member("behavior").is_null() ? "Isolated" : reader.string("behavior");
+    if (type == "Punctuation" && (behavior == "Isolated" || behavior == "Contiguous")) {
+        return runs(kPunctuationClass, behavior == "Isolated");
+    }
+    KILN_CHECK(type == "Split", where, ": type \"", excerpt(type),
+               "\" is not supported here; supported are Split, Digits, and Punctuation that is Isolated or Contiguous");
+    const Reader pattern(reader.member("pattern"), where + ": pattern");
+    const bool invert = reader.boolean("invert", false);
+    KILN_CHECK(behavior == "Isolated" || (behavior == "Removed" && invert), where, ": behavior \"", excerpt(behavior),
+               "\" with invert ", invert ? "true" : "false",
+               " is not supported; supported are Isolated, and Removed with true");
+    try {
+        return Splitter::from_pattern(pattern.string("Regex"), pattern.where(), behavior == "Removed");
+    } catch (const UsageError& error) {
+        throw Error(error.what());  // what is wrong stands in a file, not on the command line
+    }
+}
+
+// ByteLevel, alone or after other splitters.
 PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
-    static const char* const kSupported =
-        "; supported is ByteLevel, alone or in a Sequence after one Split by a regular expression";
+    static const char* const kSupported = "; supported is ByteLevel, alone or as the last step of a Sequence";
     KILN_CHECK(!json.is_null(), name, ": pre_tokenizer: none is not supported", kSupported);
     const Reader reader(json, name + ": pre_tokenizer");
     const std::string type = reader.string("type");
@@ -140,27 +177,23 @@ PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
     }
     KILN_CHECK(type == "Sequence", reader.where(), ": type \"", excerpt(type), "\" is not supported", kSupported);
     const Json& steps = reader.member("pretokenizers");
-    KILN_CHECK(steps.is_array() && (steps.size() == 1 || steps.size() == 2), reader.where(), ": \"pretokenizers\" is ",
+    KILN_CHECK(steps.is_array() && !steps.empty() && steps.size() <= 16, reader.where(), ": \"pretokenizers\" is ",
                describe(steps), kSupported);
-    if (steps.size() == 1) return read_pre_tokenizer(steps[0], name);
-
-    const Reader split(steps[0], reader.where() + ": first step"), last(steps[1], reader.where() + ": second step");
-    KILN_CHECK(split.string("type") == "Split" && last.string("type") == "ByteLevel", reader.where(), ": a ",
-               excerpt(split.string("type")), " and a ", excerpt(last.string("type")), " are not supported",
-               kSupported);
-    KILN_CHECK(!last.boolean("use_regex", true), last.where(), ": use_regex true is not supported after a Split");
-    const Reader pattern(split.member("pattern"), split.where() + ": pattern");
-    const std::string behavior = split.string("behavior");
-    const bool invert = split.boolean("invert", false);
-    KILN_CHECK((behavior == "Isolated" && !invert) || (behavior == "Removed" && invert), split.where(), ": behavior \"",
-               excerpt(behavior), "\" with invert ", invert ? "true" : "false",
-               " is not supported; supported are Isolated with false and Removed with true");
-    try {
-        return PreTokenizer::byte_level(Splitter::from_pattern(pattern.string("Regex"), pattern.where(), invert),
-                                        last.boolean("add_prefix_space", true));
-    } catch (const UsageError& error) {
-        throw Error(error.what());  // what is wrong stands in a file, not on the command line
+    const Reader last(steps.back(), reader.where() + ": last step");
+    KILN_CHECK(last.string("type") == "ByteLevel", last.where(), ": type \"", excerpt(last.string("type")),
+               "\" is not supported", kSupported);
+    PreTokenizer result = read_pre_tokenizer(steps.back(), name);
+    for (size_t i = 0; i + 1 < steps.size(); ++i) {
+        result.before.push_back(read_splitter(steps[i], concat(reader.where(), ": step ", i + 1)));
     }
+    if (result.splitter.kind() == SplitterKind::kNone && !result.before.empty()) {
+        // The last one's own place, where no piece passes from one to the next.
+        const bool spaced = result.prefix_space != PreTokenizer::PrefixSpace::kNone;
+        result.splitter = std::move(result.before.back());
+        result.before.pop_back();
+        if (spaced) result.prefix_space = PreTokenizer::PrefixSpace::kPieces;
+    }
+    return result;
 }
 
 void read_decoder(const Json& json, const std::string& name) {
@@ -228,9 +261,9 @@ public:
         for (size_t id = 0; id < tokens_.size(); ++id) {
             const std::string& spelling = tokens_[id].spelling;
             auto bytes = byte_level.unspell(spelling);
-            // An added token is its text; so is, as in Hugging Face's decoder, a token that spells no bytes.
-            bool is_text = tokens_[id].in_vocabulary && bytes.has_value();
-            if (added[id]) is_text = is_text && !added[id]->special && *bytes == spelling;
+            // An added token is its text, unless the vocabulary has that spelling for other bytes (DeepSeek Coder's
+            // "\u00f5"): then it is these, as to Hugging Face's decoder. So is a token that spells no bytes its text.
+            const bool is_text = tokens_[id].in_vocabulary && bytes.has_value() && !(added[id] && added[id]->special);
             parts.is_text.push_back(is_text);
             parts.vocabulary.tokens.push_back(is_text ? std::move(*bytes) : spelling);
             if (tokens_[id].in_vocabulary) ids_.emplace(spelling, static_cast<int>(id));
@@ -275,7 +308,9 @@ void read_added_tokens(const Json& json, const std::string& name, TokenTable& ta
         token.id = static_cast<int>(read_id(reader.member("id"), reader.where()));
         token.special = reader.boolean("special", false);
         token.normalized = reader.boolean("normalized", !token.special);
-        for (const char* option : {"single_word", "lstrip", "rstrip"}) reader.refuse(option);
+        token.single_word = reader.boolean("single_word", false);
+        token.lstrip = reader.boolean("lstrip", false);
+        token.rstrip = reader.boolean("rstrip", false);
         token.in_vocabulary = table.add_added(token.content, token.id);
         parts.added.push_back(std::move(token));
     }
@@ -322,12 +357,13 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     parts.normalizer = read_normalizer(root.member("normalizer"), name);
     parts.pre_tokenizer = read_pre_tokenizer(root.member("pre_tokenizer"), name);
     read_decoder(root.member("decoder"), name);
-    parts.truncation = keep(root.member("truncation"));
-    parts.padding = keep(root.member("padding"));
-    parts.normalizer_json = keep(root.member("normalizer"));
-    parts.pre_tokenizer_json = keep(root.member("pre_tokenizer"));
-    parts.post_processor = keep(root.member("post_processor"));
-    parts.decoder = keep(root.member("decoder"));
+    auto kept = parse_kept_parts(text, json);
+    parts.truncation = std::move(kept["truncation"]);
+    parts.padding = std::move(kept["padding"]);
+    parts.normalizer_json = std::move(kept["normalizer"]);
+    parts.pre_tokenizer_json = std::move(kept["pre_tokenizer"]);
+    parts.post_processor = std::move(kept["post_processor"]);
+    parts.decoder = std::move(kept["decoder"]);
 
     TokenTable table(name);
     read_vocab(model.member("vocab"), name + ": model.vocab", table);

@@ -20,6 +20,9 @@ struct AddedToken {
     bool special = false;       // found only when the caller allows it
     bool in_vocabulary = true;  // stands in the model's vocabulary too
     bool normalized = false;    // searched for in the normalised text instead of the original
+    bool single_word = false;   // not within a word
+    bool lstrip = false;        // takes the white space before it
+    bool rstrip = false;        // ... and after it
 };
 
 struct TokenizerParts {

@@ -64,8 +64,8 @@ Json special_token_roles(const TokenizerParts& parts) {
 }
 
 Json added_token_json(const AddedToken& token) {
-    return {{"content", token.content}, {"single_word", false},           {"lstrip", false},
-            {"rstrip", false},          {"normalized", token.normalized}, {"special", token.special}};
+    return {{"content", token.content}, {"single_word", token.single_word}, {"lstrip", token.lstrip},
+            {"rstrip", token.rstrip},   {"normalized", token.normalized},   {"special", token.special}};
 }
 
 }  // namespace
