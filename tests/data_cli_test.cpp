@@ -1,5 +1,8 @@
 // kiln prepare, inspect and plot: the real program on good and bad data, its messages and exit codes.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <zstd.h>
 
 #include "tests/process.h"
 #include "tests/tiny_run.h"
@@ -70,17 +73,102 @@ TEST_F(DataCli, prepare_refuses_what_holds_no_text) {
     expect_failure(prepare(dir_ / "nope.txt"), 1, {"nope.txt: not found"});
     expect_failure(prepare(write("empty.txt", "")), 1, {"holds no text", "0 bytes"});
     expect_failure(prepare(write("blank.txt", "\n \n\n"), {"--documents", "line"}), 1, {"holds no text"});
-    expect_failure(prepare(write("bad.txt",
-                                 "good\nb\xFF"
-                                 "d\n")),
-                   1, {"bad.txt:2: byte 6 ", "is not UTF-8", "iconv"});
-    expect_failure(prepare(write("k.jsonl", "{\"text\":\"a\"}\n{\"txt\":\"b\"}\n")), 1,
-                   {"k.jsonl:2", "no field \"text\"", "it has: txt", "--text-key"});
-    expect_failure(prepare(write("n.jsonl", "{\"text\": 3}\n")), 1, {"n.jsonl:1", "number where text is expected"});
-    expect_failure(prepare(write("s.jsonl", "{\"text\": \"\\ud800\"}\n")), 1, {"s.jsonl:1", "surrogate"});
-    expect_failure(prepare(write("t.jsonl", "{\"text\": \"a\"} x\n")), 1, {"t.jsonl:1", "expected end of input"});
-    expect_failure(prepare(write("deep.json", std::string(1000000, '['))), 1, {"deep.json:1"});
+    expect_failure(prepare("/dev/zero"), 1, {"/dev/zero: is a device"});
+    expect_failure(prepare(dir_ / "*.nothing"), 1, {"no file matches", "quoted"});
     EXPECT_FALSE(fs::exists(output() / "shards.json"));
+}
+
+TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
+    const auto half = [](const std::string& bad) { return bad + "\n" + bad + "\n{\"text\":\"good\"}\n"; };
+    expect_failure(prepare(write("bad.txt",
+                                 "b\xFF"
+                                 "d\n")),
+                   1, {"bad.txt:1: byte 1 ", "is not UTF-8", "--encoding", "1 of 1 records are bad"});
+    expect_failure(prepare(write("k.jsonl", half("{\"txt\":\"b\"}"))), 1,
+                   {"k.jsonl:1", "no field \"text\"", "it has: txt", "--text-key", "2 of 3 records are bad"});
+    expect_failure(prepare(write("n.jsonl", half("{\"text\": 3}"))), 1, {"n.jsonl:1", "number where text is expected"});
+    expect_failure(prepare(write("s.jsonl", half("{\"text\": \"\\ud800\"}"))), 1, {"s.jsonl:1", "surrogate"});
+    expect_failure(prepare(write("t.jsonl", half("{\"text\": \"a\"} x"))), 1, {"t.jsonl:1", "expected end of input"});
+    expect_failure(prepare(write("deep.json", std::string(1000000, '['))), 1, {"deep.json:1"});
+    expect_failure(prepare(write("a.json", "[{\"instruction\":\"i\",\"input\":\"\",\"output\":\"o\"}]")), 1,
+                   {"a.json:1", "instruction record as of Alpaca and Belle", "--text-key output"});
+    expect_failure(prepare(write("c.json", "[{\"conversations\":[{\"from\":\"human\",\"value\":\"v\"}]}]")), 1,
+                   {"c.json:1", "it is a conversation", "template"});
+    expect_failure(prepare(write("spam.csv", "v1,v2\nham,hello\n")), 1,
+                   {"spam.csv:1: the header has no column \"text\" (it has: v1, v2)", "--text-key"});
+    expect_failure(prepare(write("latin.csv", "v1,v2\nham,caf\xE9\n"), {"--text-key", "v2"}), 1,
+                   {"latin.csv:2", "not UTF-8", "--encoding (latin-1"});
+    EXPECT_FALSE(fs::exists(output() / "shards.json"));
+}
+
+TEST_F(DataCli, prepare_leaves_bad_records_out_unless_strict) {
+    const fs::path lines = write("k.jsonl", "{\"text\":\"a\"}\n{\"txt\":\"b\"}\n{\"text\":\"c\"}\n");
+    expect_failure(prepare(lines, {"--strict"}), 1, {"k.jsonl:2", "no field \"text\""});
+    expect_failure(prepare(lines, {"--max-bad-fraction", "0.1"}), 1, {"1 of 3 records are bad"});
+    const Finished made = prepare(lines);
+    EXPECT_EQ(made.code, 0) << made.err;
+    EXPECT_NE(made.err.find("k.jsonl:2"), std::string::npos) << made.err;
+    EXPECT_NE(made.err.find("1 bad record was left out"), std::string::npos) << made.err;
+    EXPECT_NE(kiln({"inspect", output()}).out.find("1 bad records"), std::string::npos);
+}
+
+TEST_F(DataCli, prepare_reads_tables_of_other_encodings_and_keys) {
+    const fs::path table = write("spam.csv", "v1,v2,,\nham,\"caf\xE9, two\",,\nspam,three,,\n");
+    ASSERT_EQ(prepare(table, {"--text-key", "text,v2", "--encoding", "latin-1", "--val-fraction", "0"}).code, 0);
+    const Finished shown = kiln({"inspect", output() / "train_000000.bin"});
+    EXPECT_NE(shown.out.find("caf\xC3\xA9, two"), std::string::npos) << shown.out;
+    EXPECT_NE(shown.out.find("three"), std::string::npos) << shown.out;
+    fs::remove_all(output());
+    const fs::path odd = write("odd.data", "{\"text\":\"as lines\"}\n{\"text\":\"more\"}\n");
+    ASSERT_EQ(prepare(odd, {"--format", "jsonl", "--max-documents", "1"}).code, 0);
+    EXPECT_NE(kiln({"inspect", output() / "train_000000.bin"}).out.find("as lines"), std::string::npos);
+}
+
+TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_goes_on_when_there_is_room) {
+    std::string lines;
+    for (int i = 0; i < 20000; i++) lines += "{\"text\":\"the quick brown fox number " + std::to_string(i) + "\"}\n";
+    const fs::path input = write("a.jsonl", lines);
+    ASSERT_EQ(prepare(input).code, 0);
+    const std::string whole = read_file(output() / "train_000000.bin");
+    fs::remove_all(output());
+    rlimit limit{};
+    getrlimit(RLIMIT_FSIZE, &limit);
+    const rlimit small{whole.size() / 2, limit.rlim_max};
+    ::signal(SIGXFSZ, SIG_IGN);  // which the program inherits: the write fails
+    setrlimit(RLIMIT_FSIZE, &small);
+    const Finished full = prepare(input);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    expect_failure(full, 1, {"train_000000.bin.partial: cannot be written", "File too large"});
+    EXPECT_NE(kiln({"inspect", output()}).err.find("interrupted"), std::string::npos);
+    EXPECT_EQ(prepare(input).code, 0);
+    EXPECT_TRUE(read_file(output() / "train_000000.bin") == whole);
+}
+
+// A gigabyte of zeros in a few kilobytes, as one line, as one record and as text: memory stays small.
+TEST_F(DataCli, a_packed_bomb_takes_no_memory) {
+    std::string packed;
+    {
+        ZSTD_CCtx* context = ZSTD_createCCtx();
+        const std::string zeros(size_t(1) << 20, ' ');
+        std::string out(ZSTD_CStreamOutSize(), '\0');
+        for (int i = 0; i < 1024; i++) {
+            ZSTD_inBuffer from{zeros.data(), zeros.size(), 0};
+            const auto mode = i == 1023 ? ZSTD_e_end : ZSTD_e_continue;
+            for (size_t left = 1; left != 0 && (from.pos < from.size || mode == ZSTD_e_end);) {
+                ZSTD_outBuffer to{out.data(), out.size(), 0};
+                left = ZSTD_compressStream2(context, &to, &from, mode);
+                packed.append(out, 0, to.pos);
+                if (mode == ZSTD_e_continue && from.pos == from.size) break;
+            }
+        }
+        ZSTD_freeCCtx(context);
+    }
+    EXPECT_LT(packed.size(), 1000000u);
+    for (const char* name : {"bomb.jsonl.zst", "bomb.json.zst", "bomb.csv.zst"}) {
+        const Finished result = prepare(write(name, packed), {"--threads", "2"});
+        EXPECT_EQ(result.code, 1) << result.err;
+        EXPECT_LT(result.peak_bytes, size_t(400) << 20) << name;
+    }
 }
 
 TEST_F(DataCli, prepare_refuses_wrong_requests) {

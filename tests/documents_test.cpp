@@ -1,45 +1,69 @@
-#include "tokenizer/documents.h"
-
+// Files -> documents: BlockReader and BlockParser together, as the threads of `kiln prepare` use them.
 #include <cctype>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
 
 #include "cpu_reference/error.h"
 #include "tests/temp_directory.h"
+#include "tokenizer/block_parser.h"
+#include "tokenizer/block_reader.h"
 
 namespace kiln {
 namespace {
 
 using Texts = std::vector<std::string>;
 
+using Paths = std::vector<std::filesystem::path>;
+
 class Documents : public testing::Test {
 protected:
+    static Paths found(const Paths& inputs) {
+        Paths paths;
+        for (const InputFileInfo& file : find_documents({inputs.begin(), inputs.end()})) paths.push_back(file.path);
+        return paths;
+    }
     // Documents of one file, each put together from its pieces.
     Texts read(const std::string& name, std::string_view content, const DocumentOptions& options = {}) {
         return read_files({dir.write(name, content)}, options);
     }
     Texts read_files(const std::vector<std::filesystem::path>& files, const DocumentOptions& options = {}) {
-        DocumentReader reader(files, options);
+        std::vector<InputFileInfo> inputs;
+        for (const auto& file : files) inputs.push_back({.path = file, .bytes = std::filesystem::file_size(file)});
+        BlockReader reader(inputs, options);
+        BlockParser parser(options);
         Texts documents;
         pieces = 0;
+        bad.clear();
         bool within = false;
-        for (Piece piece; reader.next(piece); pieces++) {
-            EXPECT_EQ(piece.starts_document, !within);
-            if (piece.starts_document) documents.emplace_back();
-            documents.back() += piece.text;
-            cuts.push_back(piece.text);
-            within = !piece.ends_document;
+        for (Block block; reader.next(block);) {
+            parser.parse(
+                block,
+                [&](const Piece& piece) {
+                    EXPECT_EQ(piece.starts_document, !within);
+                    if (piece.starts_document) documents.emplace_back();
+                    documents.back() += piece.text;
+                    cuts.emplace_back(piece.text);
+                    pieces++;
+                    within = !piece.ends_document;
+                },
+                bad);
         }
         EXPECT_FALSE(within);
         EXPECT_EQ(reader.bytes_read(), reader.bytes_total());
         return documents;
     }
+    // The first bad record, or the Error.
     std::string error(const std::string& name, std::string_view content, const DocumentOptions& options = {}) {
-        return error_of([&] { read(name, content, options); });
+        const std::string thrown = error_of([&] { read(name, content, options); });
+        return !thrown.empty() || bad.empty() ? thrown : bad[0].place + ": " + bad[0].what;
     }
     TempDirectory dir;
     int pieces = 0;
     Texts cuts;
+    std::vector<BadRecord> bad;
 };
 
 TEST_F(Documents, a_file_is_one_document_byte_for_byte) {
@@ -89,7 +113,7 @@ TEST_F(Documents, several_files_follow_each_other) {
 TEST_F(Documents, json_lines_give_the_text_of_each_record) {
     EXPECT_EQ(read("a.jsonl", "{\"text\": \"one\\ntwo\\n\", \"n\": 1}\n\n{\"text\":\"\\u5510\"}\r\n{\"text\":\" \"}"),
               (Texts{"one\ntwo\n", "\xE5\x94\x90"}));
-    EXPECT_EQ(read("a.ndjson", "{\"body\":\"b\",\"text\":1}\n", {.text_key = "body"}), Texts{"b"});
+    EXPECT_EQ(read("a.ndjson", "{\"body\":\"b\",\"text\":1}\n", {.text_keys = {"body"}}), Texts{"b"});
 }
 
 TEST_F(Documents, json_array_and_json_sequence_give_their_records) {
@@ -111,7 +135,7 @@ TEST_F(Documents, bad_records_name_file_and_line) {
         {"a.jsonl", "{\"text\":\"\xFF\"}", "a.jsonl:1: not a JSON record"},
         {"a.jsonl", "{\"text\":\"\\ud800\"}", "a.jsonl:1: not a JSON record"},
         {"a.json", "[{\"text\":\"a\"}\n{\"text\":\"b\"}]", "a.json:2: a comma or ] is missing"},
-        {"a.json", "[{\"text\":\"a\"},\n", "a.json:2: a record { ... } is expected"},
+        {"a.json", "[{\"text\":\"a\"},\n", "a.json:2: the file ends within the array"},
         {"a.json", "[{\"text\":\"a\"}", "a.json:1: the file ends within the array"},
         {"a.json", "[\n{\"text\":\"a}]", "a.json:2: the record that starts here does not end"},
         {"a.json", "[]]", "a.json:1: there is more after the end of the array"},
@@ -194,9 +218,34 @@ TEST_F(Documents, directories_are_walked_in_order) {
                              "d/tokenizer.json", "d/shards.json", "d/train.bin", "single"}) {
         dir.write(name, "x");
     }
-    const auto files = find_documents({(dir / "single").string(), (dir / "d").string()});
-    EXPECT_EQ(files, (std::vector<std::filesystem::path>{dir / "single", dir / "d/a/z.jsonl", dir / "d/b.txt",
-                                                         dir / "d/c.md"}));
+    const Paths files = found({dir / "single", dir / "d"});
+    EXPECT_EQ(files, (Paths{dir / "single", dir / "d/a/z.jsonl", dir / "d/b.txt", dir / "d/c.md", dir / "d/data.csv"}));
+}
+
+TEST_F(Documents, patterns_match_within_and_across_directories) {
+    for (const char* name : {"d/1.txt", "d/2.txt", "d/x/3.txt", "d/x/y/4.txt", "d/x/y/5.jsonl", "d/.h/6.txt"}) {
+        dir.write(name, "x");
+    }
+    EXPECT_EQ(found({dir / "d/*.txt"}), (Paths{dir / "d/1.txt", dir / "d/2.txt"}));
+    EXPECT_EQ(found({dir / "d/[2-9].txt"}), Paths{dir / "d/2.txt"});
+    EXPECT_EQ(found({dir / "d/**/*.txt"}),
+              (Paths{dir / "d/1.txt", dir / "d/2.txt", dir / "d/x/3.txt", dir / "d/x/y/4.txt"}));
+    EXPECT_EQ(found({dir / "d/**/y/?.*"}), (Paths{dir / "d/x/y/4.txt", dir / "d/x/y/5.jsonl"}));
+    EXPECT_NE(error_of([&] { found({dir / "d/*.csv"}); }).find("no file matches"), std::string::npos);
+    dir.write("odd[1].txt", "a file whose name is a pattern");
+    EXPECT_EQ(found({dir / "odd[1].txt"}), Paths{dir / "odd[1].txt"});
+}
+
+TEST_F(Documents, links_to_files_are_read_and_loops_of_links_end) {
+    dir.write("blobs/1a2b", "x");
+    dir.write("d/a.txt", "x");
+    std::filesystem::create_symlink("../blobs/1a2b", dir / "d/b.txt");
+    std::filesystem::create_symlink("c.txt", dir / "d/c.txt");       // itself
+    std::filesystem::create_directory_symlink(".", dir / "d/loop");  // a directory in itself
+    std::filesystem::create_symlink("nowhere", dir / "d/gone.txt");
+    EXPECT_EQ(found({dir / "d"}), (Paths{dir / "d/a.txt", dir / "d/b.txt"}));
+    EXPECT_EQ(found({dir / "d/**/*.txt"}), (Paths{dir / "d/a.txt", dir / "d/b.txt"}));
+    EXPECT_NE(error_of([&] { found({dir / "d/c.txt"}); }).find("symbolic links"), std::string::npos);
 }
 
 TEST_F(Documents, inputs_that_cannot_be_read_are_errors) {
@@ -205,9 +254,192 @@ TEST_F(Documents, inputs_that_cannot_be_read_are_errors) {
     };
     EXPECT_NE(find(dir / "none").find("none: not found"), std::string::npos);
     EXPECT_NE(find(dir.path()).find("no text in this directory"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.jsonl.zst", "")).find(".zst files cannot be read here"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.CSV", "")).find(".csv files cannot be read here"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.jsonl.xz", "")).find(".xz files cannot be read here"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.PARQUET", "")).find(".parquet files cannot be read here"), std::string::npos);
+    EXPECT_NE(find("/dev/zero").find("/dev/zero: is a device"), std::string::npos);
     EXPECT_NE(error_of([] { find_documents({}); }).find("no text given"), std::string::npos);
+    if (::geteuid() == 0) return;  // root may read everything
+    std::filesystem::create_directory(dir / "closed");
+    std::filesystem::permissions(dir / "closed", std::filesystem::perms::none);
+    EXPECT_NE(find(dir.path()).find("closed: the directory cannot be read"), std::string::npos);
+}
+
+// Blocks of every small size, begun anew at each of them: the same pieces.
+TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
+    std::string text = "one two three\nfour\n\n\n";
+    for (int i = 0; i < 60; i++)
+        text += i % 20 == 9 ? "\r\n \t\n" : i % 7 ? "some words of text" : "\n(line)\n% %\n%\n";
+    std::string json = "[", csv = "id,text\r\n";
+    for (int i = 0; i < 40; i++) {
+        const std::string n = std::to_string(i);
+        json += (i ? "  ,\n" : "\n") + std::string("{\"text\": \"]}\\\"") + n + "\", \"x\": [{}]}";
+        csv += n + ",\"a \"\"field\"\",\nof " + n + "\"\r\n";
+    }
+    const struct {
+        const char* name;
+        std::string content;
+        DocumentOptions options;
+    } cases[] = {
+        {"a.txt", text, {}},
+        {"a.txt", text, {.mode = DocumentMode::line}},
+        {"a.txt", text, {.mode = DocumentMode::paragraph}},
+        {"a.txt", text, {.separator = "%"}},
+        {"a.txt", std::string(3000, '\n') + text + std::string(3000, '\n'), {.separator = "%"}},
+        {"a.jsonl", "{\"text\":\"x\"}\n\n{\"text\":\"y\"}\n{\n{\"text\":\"z\"}", {}},
+        {"a.json", json + "]", {}},
+        {"a.json", json, {}},
+        {"a.csv", csv, {}},
+    };
+    for (const auto& c : cases) {
+        DocumentOptions options = c.options;
+        options.piece_bytes = 40;
+        const auto path = dir.write(c.name, c.content);
+        const std::vector<InputFileInfo> files = {{.path = path, .bytes = c.content.size()}, {.path = path}};
+        const auto pieces_of = [&](size_t block_bytes, bool reopen) {
+            options.block_bytes = block_bytes;
+            auto reader = std::make_unique<BlockReader>(files, options);
+            BlockParser parser(options);
+            Texts all;
+            bad.clear();
+            for (Block block; reader->next(block);) {
+                parser.parse(
+                    block,
+                    [&](const Piece& p) {
+                        all.push_back(std::string(p.text) + (p.starts_document ? "<" : "") +
+                                      (p.ends_document ? ">" : ""));
+                    },
+                    bad);
+                if (reopen) reader = std::make_unique<BlockReader>(files, options, block.end);
+            }
+            for (const BadRecord& b : bad) all.push_back(b.place + b.what);
+            return all;
+        };
+        const Texts expected = pieces_of(1 << 20, false);
+        EXPECT_GT(expected.size(), 4u);
+        for (const size_t block_bytes : {1, 2, 7, 50, 300, 1000}) {
+            EXPECT_EQ(pieces_of(block_bytes, false), expected) << c.name << block_bytes;
+            EXPECT_EQ(pieces_of(block_bytes, true), expected) << c.name << block_bytes;
+        }
+    }
+}
+
+TEST_F(Documents, csv_rows_give_the_column_by_its_name) {
+    EXPECT_EQ(read("a.csv", "Text,Label\r\n\"a, \"\"b\"\"\nc\",1\r\n\r\nplain,0\n,1\n\"\",2\nlast,3"),
+              (Texts{"a, \"b\"\nc", "plain", "last"}));
+    EXPECT_TRUE(bad.empty());
+    EXPECT_EQ(read("a.csv", "\xEF\xBB\xBFv1,v2,,\nham,it\xE2\x80\x99s,,\n", {.text_keys = {"text", "v2"}}),
+              Texts{"it\xE2\x80\x99s"});
+    EXPECT_EQ(read("a.tsv", "id\ttext\n1\ta, b\n"), Texts{"a, b"});
+    EXPECT_TRUE(read("a.csv", "").empty());
+    EXPECT_TRUE(read("a.csv", "text\n").empty());
+    EXPECT_EQ(read("a.csv", "text\n5\" nail\n"), Texts{"5\" nail"});  // no quote at the field's start: a letter
+}
+
+TEST_F(Documents, bad_rows_are_left_out_and_the_rest_is_read) {
+    EXPECT_EQ(read("a.csv", "id,text\n1,a\n2\n3,b,c\n4,\"x\"y\n5,\xFF\n6,good\n"), (Texts{"a", "", "good"}));
+    ASSERT_EQ(bad.size(), 4u);
+    const char* expected[] = {":3: 1 columns where the header has 2", ":4: 3 columns", ":5: in column 2 there is more",
+                              ":6: byte 0 of the text (value 255) is not UTF-8; say what it is with --encoding"};
+    for (int i = 0; i < 4; i++) {
+        const std::string message = bad[i].place + ": " + bad[i].what;
+        EXPECT_NE(message.find(expected[i]), std::string::npos) << message;
+    }
+    EXPECT_NE(error("a.csv", "v1,v2\nham,a\n").find("a.csv:1: the header has no column \"text\" (it has: v1, v2)"),
+              std::string::npos);
+    EXPECT_NE(error("a.csv", "text\nok\n\"never closed\n\n").find("a.csv:3: a quote opens in the row"),
+              std::string::npos);
+}
+
+TEST_F(Documents, too_long_records_are_left_out) {
+    const std::string filler(5000, 'x');
+    const DocumentOptions options{.block_bytes = 64, .max_record_bytes = 1000};
+    EXPECT_EQ(read("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\"" + filler + "\"}\n{\"text\":\"b\"}\n", options),
+              (Texts{"a", "b"}));
+    ASSERT_EQ(bad.size(), 1u);
+    EXPECT_NE((bad[0].place + bad[0].what).find("a.jsonl:2a record of more than 1000 bytes"), std::string::npos)
+        << bad[0].place << bad[0].what;
+    EXPECT_EQ(read("a.json", "[{\"text\":\"a\"},\n{\"text\":\"" + filler + "\"},{\"text\":\"b\"}]", options),
+              (Texts{"a", "b"}));
+    EXPECT_EQ(bad.size(), 1u);
+    EXPECT_EQ(read("a.csv", "text\na\n\"" + filler + "\"\nb\n", options), (Texts{"a", "b"}));
+    EXPECT_EQ(bad.size(), 1u);
+}
+
+TEST_F(Documents, the_first_key_that_a_record_has_is_its_text) {
+    EXPECT_EQ(read("a.jsonl", "{\"story\":\"s\"}\n{\"content\":\"c\",\"text\":\"t\"}\n{\"content\":\"d\"}",
+                   {.text_keys = {"text", "content", "story"}}),
+              (Texts{"s", "t", "d"}));
+    EXPECT_EQ(read("a.jsonl", "{\"id\":123456789012345678901234567890,\"text\":\"big number\"}"), Texts{"big number"});
+}
+
+TEST_F(Documents, instructions_and_conversations_are_named) {
+    const struct {
+        const char *record, *expected;
+    } cases[] = {
+        {R"({"instruction":"i","input":"","output":"o"})", "an instruction record as of Alpaca and Belle"},
+        {R"({"conversations":[{"from":"human","value":"v"}]})", "a conversation (conversations:"},
+        {R"({"messages":[{"role":"user","content":"v"}]})", "a conversation (messages:"},
+    };
+    for (const auto& c : cases) {
+        const std::string message = error("a.jsonl", c.record);
+        EXPECT_NE(message.find(c.expected), std::string::npos) << message;
+    }
+    EXPECT_EQ(read("a.jsonl", cases[0].record, {.text_keys = {"output"}}), Texts{"o"});
+}
+
+TEST_F(Documents, other_encodings_become_utf8) {
+    EXPECT_EQ(read("a.txt", "caf\xE9", {.encoding = "latin-1"}), Texts{"caf\xC3\xA9"});
+    EXPECT_EQ(read("a.txt", "it\x92s", {.encoding = "windows-1252"}), Texts{"it\xE2\x80\x99s"});
+    EXPECT_EQ(read("a.txt", "\xCC\xC6\xCA\xAB", {.encoding = "gb18030"}), Texts{"\xE5\x94\x90\xE8\xAF\x97"});
+    EXPECT_EQ(read("a.txt", std::string("\xFF\xFEh\0i\0", 6), {.encoding = "utf-16"}), Texts{"hi"});
+    std::string chinese, expected;  // longer than the converter's buffers
+    for (int i = 0; i < 200000; i++) chinese += "\xCC\xC6", expected += "\xE5\x94\x90";
+    EXPECT_TRUE(read("a.txt", "x" + chinese, {.encoding = "gb18030"}) == Texts{"x" + expected});
+    EXPECT_NE(error("a.txt", "ab\xFF\xFF", {.encoding = "gb18030"}).find("is not gb18030"), std::string::npos);
+}
+
+std::string gzip(std::string_view text) {
+    std::string packed(compressBound(text.size()) + 64, '\0');
+    z_stream z{};
+    EXPECT_EQ(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+    z.avail_in = uInt(text.size());
+    z.next_out = reinterpret_cast<Bytef*>(packed.data());
+    z.avail_out = uInt(packed.size());
+    EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
+    packed.resize(z.total_out);
+    deflateEnd(&z);
+    return packed;
+}
+
+std::string zstd(std::string_view text) {
+    std::string packed(ZSTD_compressBound(text.size()), '\0');
+    packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
+    return packed;
+}
+
+TEST_F(Documents, packed_files_are_unpacked_member_by_member) {
+    std::string text;
+    for (int i = 0; i < 100000; i++) text += "line " + std::to_string(i * 7919 % 10007) + "\n";
+    const size_t half = text.size() / 2;
+    for (const auto pack : {gzip, zstd}) {
+        const std::string whole = pack(text), parts = pack(text.substr(0, half)) + pack("") + pack(text.substr(half));
+        EXPECT_TRUE(read("a.txt", whole) == Texts{text});  // whatever it is called
+        EXPECT_TRUE(read("a.txt.gz", parts) == Texts{text});
+        const std::string record = pack("{\"text\":\"packed\"}\n");
+        EXPECT_EQ(read("a.jsonl.zst", record), Texts{"packed"});
+        for (const size_t keep : {whole.size() - 1, whole.size() / 2, size_t(5)}) {
+            const std::string message = error("a.txt", whole.substr(0, keep));
+            EXPECT_NE(message.find("truncated"), std::string::npos) << message;
+        }
+        std::string damaged = whole;
+        damaged[whole.size() / 2] ^= 8;
+        EXPECT_NE(error("a.txt", damaged), "");
+        EXPECT_NE(error("a.txt", whole + "rubbish"), "");
+    }
+    EXPECT_EQ(read("a.txt", gzip("x") + std::string(1000, '\0')), Texts{"x"});
+    EXPECT_NE(error("a.gz", "plain text").find("is not packed as its name says"), std::string::npos);
+    EXPECT_TRUE(read("a.gz", "").empty());
 }
 
 }  // namespace

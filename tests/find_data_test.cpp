@@ -4,6 +4,9 @@
 #include "cpu_reference/error.h"
 #include "tests/temp_directory.h"
 #include "tokenizer/dataloader.h"
+#include "tokenizer/file.h"
+#include "tokenizer/sha256.h"
+#include "tokenizer/shard.h"
 #include "tokenizer/shard_index.h"
 
 namespace kiln {
@@ -16,17 +19,31 @@ protected:
     std::string error(const std::string& pattern) {
         return error_of([&] { find_data(pattern); });
     }
+    // An index and its shards, of 1 document each.
     void write_index() {
         ShardIndex index;
-        index.train.files = {{"b.bin", 10, 1, "00"}, {"a.bin", 5, 1, "01"}};
-        index.train.text_bytes = 1234;
-        index.val.files = {{"v.bin", 4, 1, "02"}};
         index.vocab_size = 300;
         index.end_of_text = 299;
+        const auto add = [&](ShardIndex::Split& split, const std::string& name, int tokens) {
+            const ShardInfo info = write_shard(dir / name, std::vector<int>(size_t(tokens), tokens),
+                                               {.vocab_size = 300, .end_of_text = 299, .num_documents = 1});
+            split.files.push_back({name, info.num_tokens, 1, hex_u64(info.payload_xxh3)});
+            split.tokens += info.num_tokens;
+            split.documents++;
+        };
+        add(index.train, "b.bin", 10);
+        add(index.train, "a.bin", 5);
+        add(index.val, "v.bin", 4);
+        index.train.text_bytes = 1234;
         index.tokenizer_sha256 = "abc";
         index.recipe = {{"val_fraction", 0.5}};
         write_shard_index(dir.path(), index);
-        for (const char* name : {"a.bin", "b.bin", "v.bin"}) dir.write(name, "");
+    }
+    // shards.json with `from` replaced by `to`.
+    void change_index(const std::string& from, const std::string& to) {
+        std::string text = read_file(dir / kShardIndexName);
+        ASSERT_NE(text.find(from), std::string::npos) << text;
+        dir.write(kShardIndexName, text.replace(text.find(from), from.size(), to));
     }
     TempDirectory dir;
 };
@@ -74,14 +91,33 @@ TEST_F(FindData, damaged_index_is_an_error_naming_it) {
 }
 
 TEST_F(FindData, index_that_leads_out_of_its_directory_is_an_error) {
-    write_index();
-    std::ifstream in(dir / "shards.json");
-    std::string text((std::istreambuf_iterator<char>(in)), {});
     for (const std::string name : {"../a.bin", "/etc/passwd", "x/a.bin", "..", ""}) {
-        std::string changed = text;
-        changed.replace(changed.find("b.bin"), 5, name);
-        dir.write("shards.json", changed);
+        write_index();
+        change_index("b.bin", name);
         EXPECT_NE(error(dir.path().string()).find("is not the name of a file in this directory"), std::string::npos);
+    }
+}
+
+TEST_F(FindData, index_of_other_shards_or_wrong_totals_is_an_error) {
+    const struct {
+        const char *from, *to, *expected;
+    } cases[] = {
+        {"\"tokens\": 15", "\"tokens\": 16", "15 tokens and 2 documents, but it gives totals of 16 and 2"},
+        {"\"documents\": 2", "\"documents\": 3", "but it gives totals of 15 and 3"},
+        {"\"tokens\": 10", "\"tokens\": 11", "b.bin: is not the shard that"},
+        {"\"vocab_size\": 300", "\"vocab_size\": 301", "b.bin: is not the shard that"},
+        {"\"tokens\": 15", "\"tokens\": \"15\"", "\"tokens\" is \"15\" where a whole number is expected"},
+        {"\"tokens\": 15", "\"tokens\": -1", "\"tokens\" is -1 where a whole number is expected"},
+        {"\"name\": \"b.bin\"", "\"name\": 7", "\"name\" is 7 where a text is expected"},
+        {"\"recipe\"", "\"receipt\"", "\"recipe\" is missing"},
+    };
+    for (const auto& c : cases) {
+        write_index();
+        change_index(c.from, c.to);
+        const std::string message = error(dir.path().string());
+        EXPECT_NE(message.find(c.expected), std::string::npos) << message;
+        EXPECT_EQ(message.find("exception"), std::string::npos) << message;
+        EXPECT_NE(message.find("kiln prepare"), std::string::npos) << message;
     }
 }
 

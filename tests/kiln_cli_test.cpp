@@ -288,6 +288,7 @@ TEST_F(KilnCli, bad_shards_are_named) {
 }
 
 TEST_F(KilnCli, shards_of_another_vocabulary_are_refused) {
+    std::filesystem::remove(run_.data() / "shards.json");  // which would tell first
     write_shard(shard_, std::vector<int>{1, 2, 3}, {.vocab_size = run_.V + 1, .num_documents = 1, .count = 1});
     expect_eval_failure({shard_, std::to_string(run_.V + 1), std::to_string(run_.V), "prepare the data"});
     // llm.c's shards do not name their vocabulary: the tokens tell.

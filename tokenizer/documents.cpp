@@ -1,10 +1,8 @@
 #include "tokenizer/documents.h"
 
-#include <optional>
-#include <utility>
+#include <algorithm>
 
-#include "cpu_reference/error.h"
-#include "tokenizer/text_source.h"
+#include "tokenizer/splitting.h"
 
 namespace kiln {
 
@@ -12,132 +10,89 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string_view without_newline(std::string_view line) {
-    if (line.ends_with('\n')) line.remove_suffix(1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    return line;
+constexpr size_t kForcedCut = 4;  // times piece_bytes
+// A longer line of white space is text: else it would have to be kept until it ends.
+constexpr size_t kMaxBlankLine = size_t(64) << 10;
+
+CharClass class_of(std::string_view text, size_t at) {
+    int length;
+    return splitting::class_at(text.data() + at, text.data() + text.size(), length);
+}
+
+bool visible_before(std::string_view text, size_t at) {
+    size_t start = at - 1;
+    while (start > 0 && at - start < 4 && (text[start] & 0xC0) == 0x80) start--;
+    return class_of(text, start) != CharClass::kSpace;
+}
+
+bool is_ascii_letter(char c) {
+    return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
 bool is_blank(std::string_view line) {
-    return line.find_first_not_of(" \t\r\n") == line.npos;
+    return line.size() <= kMaxBlankLine && line.find_first_not_of(" \t\r\n") == line.npos;
 }
 
 }  // namespace
 
-struct DocumentReader::Impl {
-    Impl(std::vector<fs::path> files, DocumentOptions options)
-        : files(std::move(files)), options(std::move(options)), cutter(this->options.piece_bytes) {
-        KILN_CHECK(this->options.piece_bytes >= 16, "pieces of ", this->options.piece_bytes, " bytes are too short");
-        for (const fs::path& file : this->files) {
-            std::error_code ignored;
-            if (fs::is_regular_file(file, ignored)) bytes_total += fs::file_size(file, ignored);
-        }
-    }
-
-    bool next(Piece& piece) {
-        for (;;) {
-            if (!input && !open_next()) return false;
-            if (format == Format::text ? next_of_text(piece) : next_of_records(piece)) return true;
-            bytes_of_finished_files += input->bytes_read();
-            scanner.reset();
-            input.reset();
-        }
-    }
-
-    bool open_next() {
-        if (next_file == files.size()) return false;
-        input.emplace(files[next_file++]);
-        file_ended = false;
-        const std::string extension = input->path().extension().string();
-        format = extension == ".jsonl" || extension == ".ndjson" ? Format::json_lines
-                 : extension == ".json"                          ? Format::json
-                                                                 : Format::text;
-        if (format == Format::json) scanner.emplace(*input);
-        return true;
-    }
-
-    // A line is part of a document, or its end, or both.
-    bool next_of_text(Piece& piece) {
-        const bool by_separator = !options.separator.empty();
-        const bool whole_file = !by_separator && options.mode == DocumentMode::file;
-        const bool by_line = !by_separator && options.mode == DocumentMode::line;
-        while (!cutter.take(piece, input->path())) {
-            if (file_ended) return false;
-            std::string_view part;
-            bool starts_line, ends_line;
-            const uint64_t line = input->line(), offset = input->offset();
-            file_ended = !input->next_line(part, starts_line, ends_line);
-            if (file_ended) {
-                cutter.end(!whole_file);
-                continue;
-            }
-            const bool separates = starts_line && ends_line && !whole_file &&
-                                   (by_separator ? without_newline(part) == options.separator : is_blank(part));
-            if (!separates) cutter.append(part, line, offset);
-            if (separates || (by_line && ends_line)) cutter.end(true);
-        }
-        return true;
-    }
-
-    bool next_of_records(Piece& piece) {
-        while (!cutter.take(piece, input->path())) {
-            std::string record;
-            uint64_t line = input->line();
-            if (!(format == Format::json ? scanner->next(record, line) : next_json_line(record, line))) return false;
-            const std::string where = concat(input->path().string(), ":", line);
-            cutter.append(record_text(record, options.text_key, where), line, 0);
-            cutter.end(false);
-        }
-        return true;
-    }
-
-    // Blank lines are passed over.
-    bool next_json_line(std::string& record, uint64_t& line) {
-        std::string_view part;
-        bool starts_line, ends_line;
-        line = input->line();
-        while (input->next_line(part, starts_line, ends_line)) {
-            if (starts_line && ends_line && is_blank(part)) {
-                line = input->line();
-                continue;
-            }
-            record += part;
-            KILN_CHECK(record.size() < kMaxLineBytes, input->path().string(), ":", input->line(),
-                       ": a line of more than ", kMaxLineBytes, " bytes; is this file JSON lines?");
-            if (ends_line) return true;
-        }
-        return false;
-    }
-
-    static constexpr size_t kMaxLineBytes = size_t(1) << 30;
-    enum class Format { text, json_lines, json };
-
-    const std::vector<fs::path> files;
-    const DocumentOptions options;
-    size_t next_file = 0;
-    uint64_t bytes_total = 0, bytes_of_finished_files = 0;
-    std::optional<BufferedInput> input;
-    std::optional<JsonScanner> scanner;
-    Format format = Format::text;
-    bool file_ended = false;
-    PieceCutter cutter;
-};
-
-DocumentReader::DocumentReader(std::vector<fs::path> files, DocumentOptions options)
-    : impl_(std::make_unique<Impl>(std::move(files), std::move(options))) {}
-DocumentReader::DocumentReader(DocumentReader&&) noexcept = default;
-DocumentReader::~DocumentReader() = default;
-
-bool DocumentReader::next(Piece& piece) {
-    return impl_->next(piece);
+const std::vector<std::string>& document_format_names() {
+    static const std::vector<std::string> names = {"auto", "text", "jsonl", "json", "csv", "tsv"};
+    return names;
 }
 
-uint64_t DocumentReader::bytes_read() const {
-    return impl_->bytes_of_finished_files + (impl_->input ? impl_->input->bytes_read() : 0);
+DocumentFormat format_of(const fs::path& path) {
+    fs::path name = path.filename();
+    if (name.extension() == ".gz" || name.extension() == ".zst") name = name.stem();
+    std::string extension = name.extension().string();
+    for (char& c : extension) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+    return extension == ".jsonl" || extension == ".ndjson" ? DocumentFormat::jsonl
+           : extension == ".json"                          ? DocumentFormat::json
+           : extension == ".csv"                           ? DocumentFormat::csv
+           : extension == ".tsv"                           ? DocumentFormat::tsv
+                                                           : DocumentFormat::text;
 }
 
-uint64_t DocumentReader::bytes_total() const {
-    return impl_->bytes_total;
+std::string Block::place(size_t offset) const {
+    const auto line = first_line + uint64_t(std::count(bytes.begin(), bytes.begin() + ptrdiff_t(offset), '\n'));
+    return file + ":" + std::to_string(line);
+}
+
+// Places are tried in order, up to a fixed limit, and only once the bytes behind them are there.
+size_t find_cut(std::string_view text, size_t piece_bytes) {
+    constexpr size_t kBehind = 4;  // enough for any character
+    if (text.size() < piece_bytes + kBehind) return 0;
+    const size_t limit = kForcedCut * piece_bytes, end = std::min(limit, text.size() - kBehind);
+    for (size_t at = piece_bytes; at < end; at++) {
+        at = text.substr(0, end).find('\n', at - 1);
+        if (at == text.npos || ++at == end) break;
+        const CharClass after = class_of(text, at);
+        if ((after == CharClass::kLetter || after == CharClass::kNumber) && visible_before(text, at - 1)) return at;
+    }
+    if (end < limit) return 0;
+    for (size_t at = piece_bytes; at < limit; at++) {
+        if (text[at] == ' ' && is_ascii_letter(text[at - 1]) && is_ascii_letter(text[at + 1])) return at;
+    }
+    size_t at = limit;
+    while (at > limit - kBehind && (text[at] & 0xC0) == 0x80) at--;
+    return at;
+}
+
+std::string_view without_newlines(std::string_view text, size_t most) {
+    for (size_t i = 0; i < most && (text.ends_with('\n') || text.ends_with('\r')); i++) text.remove_suffix(1);
+    return text;
+}
+
+bool LineRule::divides(std::string_view line) const {
+    if (separator.empty()) return mode == DocumentMode::paragraph && is_blank(line);
+    if (line.ends_with('\n')) line.remove_suffix(1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return line == separator;
+}
+
+bool LineRule::may_divide(std::string_view start) const {
+    if (separator.empty()) return mode == DocumentMode::paragraph && is_blank(start);
+    if (start.ends_with('\r')) start.remove_suffix(1);
+    return separator.starts_with(start);
 }
 
 }  // namespace kiln

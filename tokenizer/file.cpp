@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -78,6 +79,12 @@ OutputFile::OutputFile(const fs::path& path) : OutputFile(path, O_WRONLY | O_CRE
 
 OutputFile OutputFile::update(const fs::path& path) {
     return OutputFile(path, O_WRONLY);
+}
+
+OutputFile OutputFile::append(const fs::path& path) {
+    OutputFile file = update(path);
+    if (::lseek(file.fd_, 0, SEEK_END) < 0) throw_errno(path, "cannot be written");
+    return file;
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
@@ -159,9 +166,8 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::commit() {
     file_.sync();
     file_.close();
-    if (::rename(file_.path().c_str(), path_.c_str()) != 0) throw_errno(path_, "cannot be replaced");
+    rename_file(file_.path(), path_);
     pending_ = false;
-    sync_directory(path_.parent_path());
 }
 
 InputFile::InputFile(const fs::path& path) : path_(path) {
@@ -206,6 +212,24 @@ void write_file_atomic(const fs::path& path, std::string_view content) {
     AtomicFile out(path);
     out.file().write(content);
     out.commit();
+}
+
+void rename_file(const fs::path& from, const fs::path& to) {
+    if (::rename(from.c_str(), to.c_str()) != 0) throw_errno(to, "cannot be replaced");
+    sync_directory(to.parent_path());
+}
+
+DirectoryLock::DirectoryLock(const fs::path& directory) {
+    Descriptor opened(directory, O_RDONLY | O_DIRECTORY, "cannot be opened");
+    if (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0) {
+        KILN_CHECK(errno != EWOULDBLOCK, directory.string(), ": another process is writing to it; wait for it");
+        if (errno != ENOTSUP && errno != ENOLCK) throw_errno(directory, "cannot be locked");  // as on some networks
+    }
+    fd_ = opened.release();
+}
+
+DirectoryLock::~DirectoryLock() {
+    ::close(fd_);
 }
 
 void sync_directory(const fs::path& directory) {

@@ -16,6 +16,7 @@ class OutputFile {
 public:
     explicit OutputFile(const std::filesystem::path& path);       // creates or truncates
     static OutputFile update(const std::filesystem::path& path);  // an existing file, for write_at
+    static OutputFile append(const std::filesystem::path& path);  // an existing file; write() goes to its end
     OutputFile(OutputFile&& other) noexcept;
     OutputFile& operator=(OutputFile&&) = delete;
     ~OutputFile();
@@ -67,6 +68,17 @@ private:
     uint64_t size_ = 0;
 };
 
+// A directory held by one process, until this goes. Throws Error if another one holds it.
+class DirectoryLock {
+public:
+    explicit DirectoryLock(const std::filesystem::path& directory);
+    DirectoryLock(const DirectoryLock&) = delete;
+    ~DirectoryLock();
+
+private:
+    int fd_ = -1;
+};
+
 // How a mapping is about to be read; the kernel reads ahead accordingly.
 enum class Access { normal, random };
 
@@ -92,6 +104,9 @@ std::string read_file(const std::filesystem::path& path);
 
 // The whole content by an AtomicFile.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+
+// Replaces `to`, durably: the directory is synced.
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
 void sync_directory(const std::filesystem::path& directory);
 

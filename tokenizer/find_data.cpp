@@ -18,16 +18,6 @@ fs::path tokenizer_in(const fs::path& directory) {
     return fs::exists(directory / "tokenizer.json") ? directory : fs::path();
 }
 
-std::vector<fs::path> indexed_shards(const fs::path& directory, const ShardIndex::Split& split) {
-    std::vector<fs::path> shards;
-    for (const ShardIndex::File& file : split.files) {
-        shards.push_back(directory / file.name);
-        KILN_CHECK(fs::exists(shards.back()), shards.back().string(), ": missing, though ",
-                   (directory / kShardIndexName).string(), " names it; copy it there, or run `kiln prepare` again");
-    }
-    return shards;
-}
-
 [[noreturn]] void throw_no_shards(const fs::path& directory) {
     size_t bins = 0;
     std::string text;
@@ -47,8 +37,8 @@ DataPaths find_in_directory(const fs::path& directory) {
     found.tokenizer = tokenizer_in(directory);
     if (has_shard_index(directory)) {
         const ShardIndex index = read_shard_index(directory);
-        found.train = indexed_shards(directory, index.train);
-        found.val = indexed_shards(directory, index.val);
+        for (const Shard& shard : open_shards(directory, index, index.train)) found.train.push_back(shard.path());
+        for (const Shard& shard : open_shards(directory, index, index.val)) found.val.push_back(shard.path());
         return found;
     }
     KILN_CHECK(!fs::exists(directory / kUnfinishedName), directory.string(),

@@ -1,13 +1,15 @@
 #include "tokenizer/prepare.h"
 
 #include <algorithm>
-#include <cctype>
+#include <chrono>
 #include <thread>
 #include <utility>
 
 #include "cpu_reference/error.h"
-#include "tokenizer/encode_pool.h"
+#include "tokenizer/block_reader.h"
+#include "tokenizer/encode_blocks.h"
 #include "tokenizer/file.h"
+#include "tokenizer/prepare_output.h"
 #include "tokenizer/sha256.h"
 #include "tokenizer/split_writer.h"
 #include "tokenizer/tokenizer.h"
@@ -15,141 +17,167 @@
 namespace kiln {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr size_t kBatchBytes = size_t(256) << 10;  // small documents go to the threads together
-constexpr char kTokenizerJson[] = "tokenizer.json";
-constexpr const char* kTokenizerFiles[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
-                                           "special_tokens_map.json"};  // besides
-constexpr size_t kBatchesAhead = 4;                                     // a thread
-
-bool is_tokenizer_file(const std::string& name) {
-    return std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), name) != std::end(kTokenizerFiles);
-}
-
-// train_000000.bin or val_000000.bin.
-bool is_own_shard(const std::string& name) {
-    const size_t prefix = name.starts_with("train_") ? 6 : name.starts_with("val_") ? 4 : 0;
-    if (prefix == 0 || name.size() != prefix + 10) return false;
-    const std::string number = name.substr(prefix, 6);
-    const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
-    return std::all_of(number.begin(), number.end(), is_digit) && name.ends_with(".bin");
-}
-
-struct Contents {
-    std::vector<fs::path> shards;     // of `kiln prepare`
-    std::vector<fs::path> leftovers;  // temporary files of a killed run
-};
-
-Contents contents_of(const fs::path& directory) {
-    Contents found;
-    std::error_code error;
-    fs::directory_iterator it(directory, error), end;
-    for (; !error && it != end; it.increment(error)) {
-        const std::string name = it->path().filename().string(), target = name.substr(0, name.find(".tmp-"));
-        if (is_own_shard(name)) {
-            found.shards.push_back(it->path());
-        } else if (target != name && (is_own_shard(target) || target == kShardIndexName || target == kUnfinishedName ||
-                                      target == kTokenizerJson || is_tokenizer_file(target))) {
-            found.leftovers.push_back(it->path());
-        }
-    }
-    KILN_CHECK(!error, directory.string(), ": the directory cannot be read: ", error.message());
-    return found;
-}
-
-void remove_file(const fs::path& path) {
-    std::error_code error;
-    fs::remove(path, error);
-    KILN_CHECK(!error, path.string(), ": cannot be removed: ", error.message());
-}
-
-// Makes the directory ready and marks it unfinished. Shards that an unfinished run left are nobody's data: they go.
-void open_output(const fs::path& output, bool force) {
-    std::error_code error;
-    fs::create_directories(output, error);
-    KILN_CHECK(!error, output.string(), ": the directory cannot be created: ", error.message());
-    const auto [shards, leftovers] = contents_of(output);
-    const bool whole = has_shard_index(output);
-    const bool unfinished = !whole && fs::exists(output / kUnfinishedName);
-    KILN_CHECK(force || unfinished || (!whole && shards.empty()), output.string(), ": holds shards already (",
-               shards.size(), " files); choose another --output, or replace them with --force");
-    write_file_atomic(output / kUnfinishedName, "kiln prepare has not finished this directory.\n");
-    remove_file(output / kShardIndexName);
-    for (const fs::path& path : shards) remove_file(path);
-    for (const fs::path& path : leftovers) remove_file(path);
-    sync_directory(output);
-}
-
-// Its own bytes if there are any, so that the copy has the same SHA-256; a vocab.json with merges.txt has none.
-std::string tokenizer_json(const fs::path& source, const Tokenizer& tokenizer) {
-    const fs::path file = fs::is_directory(source) ? source / kTokenizerJson : source;
-    return fs::exists(file) ? read_file(file) : tokenizer.to_json();
-}
-
-void copy_tokenizer(const fs::path& source, const std::string& json, const fs::path& output) {
-    write_file_atomic(output / kTokenizerJson, json);
-    if (!fs::is_directory(source)) return;
-    for (const char* name : kTokenizerFiles) {
-        if (fs::exists(source / name)) write_file_atomic(output / name, read_file(source / name));
-    }
-}
-
-const char* mode_name(DocumentMode mode) {
-    return mode == DocumentMode::file ? "file" : mode == DocumentMode::line ? "line" : "paragraph";
-}
+constexpr int kSavedVersion = 1;
+constexpr uint64_t kShownBadRecords = 5;
+// So many bad records and not one good one: nobody waits for the end to learn it.
+constexpr uint64_t kHopeless = 1000;
 
 // What changes the shards; the number of threads does not.
-nlohmann::json recipe(const PrepareOptions& options) {
+json recipe_of(const PrepareOptions& options) {
+    const DocumentOptions& documents = options.documents;
+    const char* const modes[] = {"file", "line", "paragraph"};
     return {{"inputs", options.inputs},
             {"tokenizer", options.tokenizer.string()},
-            {"documents", options.documents.separator.empty() ? mode_name(options.documents.mode) : "separated"},
-            {"document_separator", options.documents.separator},
-            {"text_key", options.documents.text_key},
+            {"format", document_format_names()[size_t(documents.format)]},
+            {"encoding", documents.encoding},
+            {"documents", documents.separator.empty() ? modes[int(documents.mode)] : "separated"},
+            {"document_separator", documents.separator},
+            {"text_key", documents.text_keys},
+            {"max_documents", options.max_documents},
             {"val_fraction", options.val_fraction},
             {"shard_tokens", options.shard_tokens}};
 }
 
-// Reads, tokenizes and writes at once: this thread reads ahead and writes what is done, in order.
-void encode_documents(DocumentReader& reader, const Tokenizer& tokenizer, int threads, SplitWriter& writer,
-                      const std::function<void(const PrepareProgress&)>& progress) {
-    EncodePool pool(tokenizer, threads);
-    bool more = true;
-    const auto read_batch = [&] {
-        std::vector<Piece> pieces;
-        size_t bytes = 0;
-        Piece piece;
-        while (bytes < kBatchBytes && (more = reader.next(piece))) {
-            bytes += piece.text.size();
-            pieces.push_back(std::move(piece));
-        }
-        if (!pieces.empty()) pool.push(std::move(pieces));
-    };
-    while (more || pool.in_flight() > 0) {
-        while (more && pool.in_flight() < kBatchesAhead * size_t(threads)) read_batch();
-        if (pool.in_flight() == 0) continue;
-        const EncodedBatch batch = pool.pop();
-        for (size_t i = 0; i < batch.pieces.size(); i++) {
-            const Piece& piece = batch.pieces[i];
-            if (piece.starts_document) writer.begin_document(xxh3_64(piece.text.data(), piece.text.size()));
-            writer.append(batch.ids[i], piece.text.size());
-            if (piece.ends_document) writer.end_document();
-        }
-        if (progress) progress({reader.bytes_read(), reader.bytes_total(), writer.documents(), writer.tokens()});
-    }
+// Equal for two runs that make the same bytes.
+std::string identity(const json& recipe, const PrepareOptions& options, const std::vector<InputFileInfo>& files,
+                     const std::string& tokenizer_sha256) {
+    json all = {recipe, tokenizer_sha256, kSavedVersion, options.documents.piece_bytes,
+                options.documents.max_record_bytes};
+    for (const InputFileInfo& file : files) all.push_back({file.path.string(), file.bytes, file.modified_ns});
+    const auto digest = sha256(all.dump(-1, ' ', false, json::error_handler_t::replace));
+    return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
+
+json to_json(const InputPosition& at) {
+    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state};
+}
+
+InputPosition position_from(const json& saved) {
+    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5)};
+}
+
+// The documents' way from the threads into the shards, and what of it has to be known after a kill.
+class Run {
+public:
+    Run(const PrepareOptions& options, std::string identity, PrepareOutput& output, const ShardInfo& like)
+        : options_(options),
+          identity_(std::move(identity)),
+          output_(output),
+          writer_(options.output, options.val_fraction, options.shard_tokens, like) {}
+
+    // False: there is nothing to go on with.
+    bool resume() {
+        const std::optional<json> saved = output_.saved();
+        if (!saved || saved->at("identity") != identity_) return false;
+        from_ = position_from(saved->at("position"));
+        bad_ = saved->at("bad_records");
+        saved->at("shown").get_to(shown_);
+        in_document_ = saved->at("in_document");
+        done_ = saved->at("done");
+        writer_.restore(saved->at("splits"));
+        output_.remove_all_but(writer_);
+        options_.report(concat(options_.output.string(), ": going on with the run that was interrupted"));
+        for (const std::string& text : shown_) options_.report(text);
+        return true;
+    }
+
+    void encode(const std::vector<InputFileInfo>& files, const Tokenizer& tokenizer, int threads) {
+        if (done_) return;
+        BlockReader reader(files, options_.documents, from_);
+        PrepareProgress progress{.bytes_total = reader.bytes_total(), .bytes_before = reader.bytes_read()};
+        const bool can_resume = std::none_of(files.begin(), files.end(), [](const auto& file) { return file.pipe; });
+        encode_blocks(reader, tokenizer, options_.documents, threads, [&](const EncodedBlock& block) {
+            write(block);
+            if (can_resume && due()) save(block.end);
+            progress.bytes_read = block.bytes_read;
+            progress.documents = writer_.documents();
+            progress.tokens = writer_.tokens();
+            progress.bad_records = bad_;
+            options_.progress(progress);
+            return !full_;
+        });
+        done_ = true;
+        if (can_resume) save({});
+    }
+
+    // Throws if what came in is not what was meant.
+    void check(uint64_t bytes) const {
+        const uint64_t records = writer_.documents() + bad_;
+        KILN_CHECK(double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ", records,
+                   " records are bad, the first: ", shown_.empty() ? "" : shown_[0],
+                   "; nothing is finished. If so many are meant to be left out, allow it with --max-bad-fraction");
+        KILN_CHECK(writer_.documents() > 0, "the input holds no text (", bytes,
+                   " bytes read, all of them white space); nothing was prepared");
+    }
+
+    void finish(ShardIndex& index) {
+        writer_.finish(index);
+        index.bad_records = bad_;
+    }
+
+private:
+    void write(const EncodedBlock& block) {
+        const int* ids = block.ids.data();
+        for (const EncodedBlock::Piece& piece : block.pieces) {
+            if (piece.valid) {
+                if (!in_document_) {
+                    full_ = options_.max_documents > 0 && writer_.documents() == options_.max_documents;
+                    if (full_) return;
+                    writer_.begin_document(piece.hash);
+                }
+                in_document_ = true;
+                writer_.append({ids, piece.tokens}, piece.text_bytes);
+                ids += piece.tokens;
+            }
+            if (piece.ends_document && std::exchange(in_document_, false)) writer_.end_document();
+        }
+        for (const BadRecord& record : block.bad) {
+            const std::string text = concat(record.place, ": ", record.what);
+            KILN_CHECK(!options_.strict, text);
+            if (bad_++ < kShownBadRecords) options_.report(shown_.emplace_back(text + " (left out)"));
+        }
+        if (bad_ >= kHopeless && writer_.documents() == 0) check(0);
+    }
+
+    bool due() const { return Clock::now() - last_save_ >= std::chrono::duration<double>(options_.save_seconds); }
+
+    void save(const InputPosition& at) {
+        output_.save({{"identity", identity_},
+                      {"position", to_json(at)},
+                      {"bad_records", bad_},
+                      {"shown", shown_},
+                      {"in_document", in_document_},
+                      {"done", done_},
+                      {"splits", writer_.save()}});
+        last_save_ = Clock::now();
+    }
+
+    const PrepareOptions& options_;
+    const std::string identity_;
+    PrepareOutput& output_;
+    SplitWriter writer_;
+    InputPosition from_;
+    uint64_t bad_ = 0;
+    std::vector<std::string> shown_;  // the first bad records
+    bool in_document_ = false, full_ = false, done_ = false;
+    Clock::time_point last_save_ = Clock::now();
+};
 
 }  // namespace
 
-ShardIndex prepare(const PrepareOptions& options, const std::function<void(const PrepareProgress&)>& progress) {
+ShardIndex prepare(const PrepareOptions& options) {
     // Everything that can be wrong with the request comes before the output is touched.
     const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
-    DocumentReader reader(find_documents(options.inputs), options.documents);
+    const std::vector<InputFileInfo> files = find_documents(options.inputs);
     ShardIndex index;
     index.vocab_size = tokenizer.vocab_size();
     index.end_of_text = tokenizer.end_of_text();
-    index.recipe = recipe(options);
+    index.recipe = recipe_of(options);
     const std::string json = tokenizer_json(options.tokenizer, tokenizer);
     ShardInfo like;
     like.vocab_size = index.vocab_size;
@@ -157,17 +185,32 @@ ShardIndex prepare(const PrepareOptions& options, const std::function<void(const
     like.tokenizer_sha256 = sha256(json);
     index.tokenizer_sha256 =
         hex({reinterpret_cast<const char*>(like.tokenizer_sha256.data()), like.tokenizer_sha256.size()});
-    SplitWriter writer(options.output, options.val_fraction, options.shard_tokens, like);
+    const std::string id = identity(index.recipe, options, files, index.tokenizer_sha256);
+    SplitWriter(options.output, options.val_fraction, options.shard_tokens, like);  // throws on wrong numbers
     const int threads = options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
 
-    open_output(options.output, options.force);
-    copy_tokenizer(options.tokenizer, json, options.output);
-    encode_documents(reader, tokenizer, threads, writer, progress);
-    KILN_CHECK(writer.documents() > 0, "the input holds no text (", reader.bytes_read(),
-               " bytes read, all of them white space); nothing was prepared");
-    writer.finish(index);
-    write_shard_index(options.output, index);
-    remove_file(options.output / kUnfinishedName);
+    PrepareOutput output(options.output, options.force);
+    auto run = std::make_unique<Run>(options, id, output, like);
+    bool resumed = false;
+    try {
+        resumed = run->resume();
+    } catch (const std::exception& error) {
+        options.report(concat("the unfinished run cannot be gone on with: ", error.what()));
+        run = std::make_unique<Run>(options, id, output, like);
+    }
+    if (!resumed) {
+        if (output.unfinished()) {
+            options.report(concat(options.output.string(), ": starting over what an unfinished run left"));
+        }
+        output.start();
+        copy_tokenizer(options.tokenizer, json, options.output);
+    }
+    run->encode(files, tokenizer, threads);
+    uint64_t bytes = 0;
+    for (const InputFileInfo& file : files) bytes += file.bytes;
+    run->check(bytes);
+    run->finish(index);
+    output.finish(index);
     return index;
 }
 

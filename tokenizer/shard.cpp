@@ -19,6 +19,8 @@ constexpr int32_t kMagic32 = 20240801, kVersion32 = 7;
 constexpr int32_t kTag = 'K' | 'I' << 8 | 'L' << 16 | 'N' << 24;  // the bytes "KILN"
 constexpr int kWordsUnderChecksum = 19, kWordsUsed = 21;
 
+constexpr size_t kBufferBytes = size_t(256) << 10;  // a multiple of a token's
+
 using Header = std::array<int32_t, kHeaderWords>;
 
 uint64_t read_u64(const Header& header, int word) {
@@ -156,10 +158,36 @@ void Shard::verify(const std::stop_token& stop) const {
                "`kiln prepare`");
 }
 
-ShardWriter::ShardWriter(const fs::path& path, int vocab_size) : path_(path), vocab_size_(vocab_size), out_(path) {
+fs::path partial_path(const fs::path& shard) {
+    return shard.string() + ".partial";
+}
+
+ShardWriter::ShardWriter(const fs::path& path, int vocab_size, OutputFile out)
+    : path_(path), vocab_size_(vocab_size), out_(std::move(out)) {
     KILN_CHECK(vocab_size > 0, path.string(), ": a vocabulary of ", vocab_size, " holds no tokens");
+    buffer_.reserve(kBufferBytes);
+}
+
+ShardWriter::ShardWriter(const fs::path& path, int vocab_size)
+    : ShardWriter(path, vocab_size, OutputFile(partial_path(path))) {
     const Header empty{};  // its place; finish() knows what it says
-    out_.file().write(empty.data(), kShardHeaderBytes);
+    out_.write(empty.data(), kShardHeaderBytes);
+}
+
+ShardWriter ShardWriter::resume(const fs::path& path, int vocab_size, uint64_t tokens) {
+    const fs::path partial = partial_path(path);
+    if (!fs::exists(partial)) rename_file(path, partial);
+    const uint64_t bytes = kShardHeaderBytes + tokens * uint64_t(shard_token_bytes(vocab_size));
+    KILN_CHECK(fs::file_size(partial) >= bytes, partial.string(), ": ", fs::file_size(partial), " bytes where ", bytes,
+               " were written; remove the directory and start over");
+    fs::resize_file(partial, bytes);
+    ShardWriter writer(path, vocab_size, OutputFile::append(partial));
+    writer.num_tokens_ = tokens;
+    InputFile file(partial);
+    std::vector<char> buffer(kBufferBytes);
+    file.read(buffer.data(), kShardHeaderBytes);
+    for (size_t n; (n = file.read(buffer.data(), buffer.size())) > 0;) writer.hash_.update(buffer.data(), n);
+    return writer;
 }
 
 void ShardWriter::append(std::span<const int> tokens) {
@@ -169,30 +197,47 @@ void ShardWriter::append(std::span<const int> tokens) {
         std::find_if(tokens.begin(), tokens.end(), [&](int token) { return unsigned(token) >= unsigned(vocab_size_); });
     KILN_CHECK(bad == tokens.end(), path_.string(), ": token ", *bad, " at ",
                num_tokens_ + uint64_t(bad - tokens.begin()), " does not lie in a vocabulary of ", vocab_size_);
-    const auto put = [&](const void* data, size_t bytes) {
-        hash_.update(data, bytes);
-        out_.file().write(data, bytes);
-    };
-    if (shard_token_bytes(vocab_size_) == 2) {
-        const std::vector<uint16_t> narrow(tokens.begin(), tokens.end());
-        put(narrow.data(), narrow.size() * sizeof(uint16_t));
-    } else {
-        put(tokens.data(), tokens.size_bytes());
+    const bool narrow = shard_token_bytes(vocab_size_) == 2;
+    while (!tokens.empty()) {
+        if (buffer_.size() >= kBufferBytes) flush();
+        const size_t token_bytes = narrow ? sizeof(uint16_t) : sizeof(int);
+        const size_t n = std::min(tokens.size(), (kBufferBytes - buffer_.size()) / token_bytes), at = buffer_.size();
+        buffer_.resize(at + n * token_bytes);
+        if (narrow) {
+            std::copy(tokens.begin(), tokens.begin() + ptrdiff_t(n), reinterpret_cast<uint16_t*>(&buffer_[at]));
+        } else {
+            std::memcpy(&buffer_[at], tokens.data(), n * sizeof(int));
+        }
+        tokens = tokens.subspan(n);
+        num_tokens_ += n;
     }
-    num_tokens_ += tokens.size();
+}
+
+void ShardWriter::flush() {
+    hash_.update(buffer_.data(), buffer_.size());
+    out_.write(buffer_.data(), buffer_.size());
+    buffer_.clear();
+}
+
+void ShardWriter::sync() {
+    flush();
+    out_.sync();
 }
 
 ShardInfo ShardWriter::finish(ShardInfo info) {
     KILN_CHECK(info.end_of_text >= -1 && info.end_of_text < vocab_size_, path_.string(), ": end of text ",
                info.end_of_text, " does not lie in a vocabulary of ", vocab_size_);
+    flush();
     info.ours = true;
     info.vocab_size = vocab_size_;
     info.token_bytes = shard_token_bytes(vocab_size_);
     info.num_tokens = num_tokens_;
     info.payload_xxh3 = hash_.digest();
     const Header header = make_header(info);
-    out_.file().write_at(0, header.data(), kShardHeaderBytes);
-    out_.commit();
+    out_.write_at(0, header.data(), kShardHeaderBytes);
+    out_.sync();
+    out_.close();
+    rename_file(partial_path(path_), path_);
     return info;
 }
 

@@ -51,24 +51,34 @@ private:
     ShardInfo info_;
 };
 
-// Writes one shard as its tokens come, atomically: the file has its name only once finish() returns.
+// Writes one shard as its tokens come, into <path>.partial: it has its name only once finish() returns. A partial file
+// that was left behind can be gone on with.
 class ShardWriter {
 public:
     ShardWriter(const std::filesystem::path& path, int vocab_size);
+    // Goes on behind the first `tokens` of a partial file, or of the finished one that has come of it; what is behind
+    // them is cut off. Throws Error if they are not all there.
+    static ShardWriter resume(const std::filesystem::path& path, int vocab_size, uint64_t tokens);
     ShardWriter(ShardWriter&&) noexcept = default;
     void append(std::span<const int> tokens);  // throws on a token outside [0, vocab_size), or one too many
     uint64_t num_tokens() const { return num_tokens_; }
+    void sync();  // what has been appended survives a power cut
     // `info` gives end_of_text, num_documents, index, count and tokenizer_sha256; the rest follows from the tokens.
     // Returns the information as written.
     ShardInfo finish(ShardInfo info);
 
 private:
+    ShardWriter(const std::filesystem::path& path, int vocab_size, OutputFile out);
+    void flush();
+
     std::filesystem::path path_;
     int vocab_size_;
-    AtomicFile out_;
+    OutputFile out_;
+    std::vector<char> buffer_;
     Xxh3 hash_;
     uint64_t num_tokens_ = 0;
 };
+std::filesystem::path partial_path(const std::filesystem::path& shard);
 
 // A whole shard at once; `info` gives vocab_size too.
 ShardInfo write_shard(const std::filesystem::path& path, std::span<const int> tokens, const ShardInfo& info);

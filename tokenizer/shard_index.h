@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "tokenizer/shard.h"
+
 namespace kiln {
 
 inline constexpr char kShardIndexName[] = "shards.json";
@@ -26,12 +28,21 @@ struct ShardIndex {
     Split train, val;
     int vocab_size = 0, end_of_text = -1;
     std::string tokenizer_sha256;  // of tokenizer.json, hexadecimal
+    uint64_t bad_records = 0;      // left out
     nlohmann::json recipe;         // how the directory was made: the options of `kiln prepare`
 };
+
+// As in shards.json. Throws Error beginning with `where`.
+nlohmann::ordered_json split_to_json(const ShardIndex::Split& split);
+ShardIndex::Split split_from_json(const nlohmann::json& object, const std::string& where);
 
 bool has_shard_index(const std::filesystem::path& directory);
 // Throws Error naming the file and the field if it is not what write_shard_index() writes.
 ShardIndex read_shard_index(const std::filesystem::path& directory);
+// The shards of a split, opened. Throws Error if one is missing or not the one the index names, or the totals are not
+// theirs.
+std::vector<Shard> open_shards(const std::filesystem::path& directory, const ShardIndex& index,
+                               const ShardIndex::Split& split);
 void write_shard_index(const std::filesystem::path& directory, const ShardIndex& index);
 
 }  // namespace kiln

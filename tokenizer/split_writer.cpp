@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include "cpu_reference/error.h"
@@ -63,6 +64,34 @@ ShardIndex::Split ShardSeries::finish() {
     return split_;
 }
 
+nlohmann::json ShardSeries::save() {
+    if (writer_) writer_->sync();
+    return {{"split", split_to_json(split_)},
+            {"partial", writer_.has_value()},
+            {"partial_tokens", writer_ ? writer_->num_tokens() : 0},
+            {"partial_documents", documents_in_shard_}};
+}
+
+void ShardSeries::restore(const nlohmann::json& saved) {
+    split_ = split_from_json(saved.at("split"), directory_.string());
+    documents_in_shard_ = saved.at("partial_documents");
+    const bool partial = saved.at("partial");
+    KILN_CHECK(!partial || !split_.files.empty(), directory_.string(), ": a partial shard without a name");
+    for (size_t i = 0; i < split_.files.size(); i++) {
+        const fs::path path = directory_ / split_.files[i].name;
+        if (partial && i + 1 == split_.files.size()) {
+            writer_.emplace(ShardWriter::resume(path, like_.vocab_size, saved.at("partial_tokens")));
+        } else {
+            KILN_CHECK(Shard(path).info().num_tokens == split_.files[i].tokens, path.string(), ": is another shard");
+        }
+    }
+}
+
+bool ShardSeries::owns(const std::string& file) const {
+    return std::any_of(split_.files.begin(), split_.files.end(),
+                       [&](const ShardIndex::File& own) { return own.name == file || partial_path(own.name) == file; });
+}
+
 SplitWriter::SplitWriter(const fs::path& directory, double val_fraction, uint64_t shard_tokens, const ShardInfo& like)
     : val_fraction_(val_fraction),
       train_(directory, "train", shard_tokens, like),
@@ -119,6 +148,39 @@ void SplitWriter::finish(ShardIndex& index) {
     release(best_, documents_ >= 2 ? val_ : train_);
     index.train = train_.finish();
     index.val = val_.finish();
+}
+
+nlohmann::json SplitWriter::save(const std::optional<Held>& held) {
+    if (!held) return nullptr;
+    const auto* bytes = reinterpret_cast<const uint8_t*>(held->tokens.data());
+    return {{"hash", held->hash},
+            {"text_bytes", held->text_bytes},
+            {"tokens", nlohmann::json::binary({bytes, bytes + held->tokens.size() * sizeof(int)})}};
+}
+
+std::optional<SplitWriter::Held> SplitWriter::restore_held(const nlohmann::json& saved) {
+    if (saved.is_null()) return std::nullopt;
+    Held held{saved.at("hash"), saved.at("text_bytes"), {}};
+    const nlohmann::json::binary_t& bytes = saved.at("tokens").get_binary();
+    held.tokens.resize(bytes.size() / sizeof(int));
+    if (!bytes.empty()) std::memcpy(held.tokens.data(), bytes.data(), held.tokens.size() * sizeof(int));
+    return held;
+}
+
+nlohmann::json SplitWriter::save() {
+    return {{"train", train_.save()},    {"val", val_.save()},        {"target", int(target_)},  {"best", save(best_)},
+            {"current", save(current_)}, {"val_chosen", val_chosen_}, {"documents", documents_}, {"tokens", tokens_}};
+}
+
+void SplitWriter::restore(const nlohmann::json& saved) {
+    train_.restore(saved.at("train"));
+    val_.restore(saved.at("val"));
+    target_ = Target(saved.at("target").get<int>());
+    best_ = restore_held(saved.at("best"));
+    current_ = restore_held(saved.at("current"));
+    val_chosen_ = saved.at("val_chosen");
+    documents_ = saved.at("documents");
+    tokens_ = saved.at("tokens");
 }
 
 }  // namespace kiln

@@ -20,6 +20,10 @@ public:
     void begin_document();  // writes the end-of-text token
     void append(std::span<const int> tokens, uint64_t text_bytes);
     ShardIndex::Split finish();
+    nlohmann::json save();  // where it stands; all of it survives a power cut
+    // Goes on from there. Throws Error if the shards are not as they were.
+    void restore(const nlohmann::json& saved);
+    bool owns(const std::string& file) const;  // the name of one of its shards, whole or partial
 
 private:
     void put(std::span<const int> tokens);
@@ -44,6 +48,9 @@ public:
     void append(std::span<const int> tokens, uint64_t text_bytes);
     void end_document();
     void finish(ShardIndex& index);  // fills in the splits
+    nlohmann::json save();           // as of ShardSeries, at any time
+    void restore(const nlohmann::json& saved);
+    bool owns(const std::string& file) const { return train_.owns(file) || val_.owns(file); }
     uint64_t documents() const { return documents_; }
     uint64_t tokens() const { return tokens_; }
 
@@ -57,6 +64,8 @@ private:
         std::vector<int> tokens;
     };
     enum class Target { train, val, held };
+    static nlohmann::json save(const std::optional<Held>& held);
+    static std::optional<Held> restore_held(const nlohmann::json& saved);
     void release(std::optional<Held>& held, ShardSeries& series);
 
     const double val_fraction_;

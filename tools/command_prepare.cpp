@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cpu_reference/error.h"
+#include "tokenizer/byte_source.h"
 #include "tokenizer/prepare.h"
 #include "tokenizer/shard.h"
 #include "tools/commands.h"
@@ -15,12 +16,33 @@
 namespace kiln {
 namespace {
 
+std::vector<std::string> split_at_commas(const std::string& text) {
+    std::vector<std::string> parts;
+    for (size_t begin = 0; begin <= text.size();) {
+        const size_t end = std::min(text.find(',', begin), text.size());
+        if (end > begin) parts.push_back(text.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return parts;
+}
+
+template <class Enum>
+Enum chosen(const std::vector<std::string>& names, const std::string& name) {
+    return Enum(std::find(names.begin(), names.end(), name) - names.begin());
+}
+
 bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
-    std::string tokenizer, output, mode = "file";
+    const std::vector<std::string> modes = {"file", "line", "paragraph"};
+    std::string tokenizer, output, mode = "file", format = "auto", text_key = "text";
     OptionSet set("kiln prepare",
                   "Documents to shards of tokens, with the tokenizer beside them. Files of text (.txt and any other "
-                  "name) hold documents as --documents says; .jsonl, .ndjson and .json hold a record a document.");
-    set.add(o.inputs, {.name = "input", .unit = "PATH", .help = "files, or directories of them", .required = true});
+                  "name) hold documents as --documents says; .jsonl, .ndjson, .json, .csv and .tsv hold a record a "
+                  "document; all of them may be packed as .gz or .zst. A run that was stopped goes on when it is "
+                  "started again with the same options.");
+    set.add(o.inputs, {.name = "input",
+                       .unit = "PATH",
+                       .help = "files, directories, or quoted patterns with * ? [] and **",
+                       .required = true});
     set.add(tokenizer, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "where the shards go", .required = true});
     set.add(o.val_fraction, {.name = "val-fraction",
@@ -32,21 +54,31 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
                              .help = "in a shard, at most",
                              .min = 1,
                              .max = double(kMaxShardTokens)});
-    set.add(mode, {.name = "documents",
-                   .help = "what one document is in a file of text",
-                   .choices = {"file", "line", "paragraph"}});
+    set.add(mode, {.name = "documents", .help = "what one document is in a file of text", .choices = modes});
     set.add(o.documents.separator, {.name = "document-separator",
                                     .unit = "LINE",
                                     .help = "documents stand between lines that are this; overrides --documents"});
-    set.add(o.documents.text_key, {.name = "text-key", .unit = "NAME", .help = "the field of a record that is text"});
+    set.add(text_key, {.name = "text-key",
+                       .unit = "NAMES",
+                       .help = "fields or columns, as text,content,story: the first that a record has is its text"});
+    set.add(format,
+            {.name = "format", .help = "of the files; auto: what their names say", .choices = document_format_names()});
+    set.add(o.documents.encoding,
+            {.name = "encoding", .help = "of the files; all becomes UTF-8", .choices = text_encodings()});
+    set.add(o.max_documents, {.name = "max-documents", .unit = "N", .help = "stop after so many; 0: take all"});
+    set.add(o.strict, {.name = "strict", .help = "stop at the first bad record, instead of leaving it out"});
+    set.add(
+        o.max_bad_fraction,
+        {.name = "max-bad-fraction", .help = "fail if more than this part of the records is bad", .min = 0, .max = 1});
     set.add(o.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
     set.add(o.force, {.name = "force", .help = "replace the shards that are in --output"});
     if (!set.parse(args)) return false;
     o.tokenizer = tokenizer;
     o.output = output;
-    o.documents.mode = mode == "line"        ? DocumentMode::line
-                       : mode == "paragraph" ? DocumentMode::paragraph
-                                             : DocumentMode::file;
+    o.documents.mode = chosen<DocumentMode>(modes, mode);
+    o.documents.format = chosen<DocumentFormat>(document_format_names(), format);
+    o.documents.text_keys = split_at_commas(text_key);
+    if (o.documents.text_keys.empty()) throw UsageError("--text-key: \"" + text_key + "\" names no field");
     if (o.documents.separator.find('\n') != std::string::npos) {
         throw UsageError("--document-separator is one line; it cannot contain a newline");
     }
@@ -60,18 +92,26 @@ public:
         const auto now = Clock::now();
         if (now - last_ < (terminal_ ? std::chrono::milliseconds(500) : std::chrono::seconds(10))) return;
         last_ = now;
-        char line[160];
         const double seconds = std::max(1e-3, std::chrono::duration<double>(now - start_).count());
-        const double mb = double(p.bytes_read) * 1e-6;
+        const double mb = double(p.bytes_read) * 1e-6, total = double(p.bytes_total) * 1e-6;
+        const double speed = (mb - double(p.bytes_before) * 1e-6) / seconds;
+        char line[240];
         int n = std::snprintf(line, sizeof line, "%.0f MB", mb);
-        if (p.bytes_total > 0) {
-            n += std::snprintf(line + n, sizeof line - size_t(n), " of %.0f (%.0f%%)", double(p.bytes_total) * 1e-6,
-                               100 * double(p.bytes_read) / double(p.bytes_total));
-        }
-        std::snprintf(line + n, sizeof line - size_t(n), ", %.1f MB/s, %llu documents, %.1f million tokens",
-                      mb / seconds, static_cast<unsigned long long>(p.documents), double(p.tokens) * 1e-6);
+        const auto add = [&](const char* format, auto... values) {
+            n += std::snprintf(line + n, sizeof line - size_t(n), format, values...);
+        };
+        if (total > 0) add(" of %.0f (%.0f%%)", total, 100 * mb / total);
+        add(", %.1f MB/s", speed);
+        if (total > mb && speed > 0) add(", %s left", duration((total - mb) / speed).c_str());
+        add(", %llu documents, %.1f million tokens", static_cast<unsigned long long>(p.documents),
+            double(p.tokens) * 1e-6);
+        if (p.bad_records > 0) add(", %llu bad records", static_cast<unsigned long long>(p.bad_records));
         std::cerr << (terminal_ ? "\r\033[K" : "") << line << (terminal_ ? "" : "\n") << std::flush;
         shown_ = true;
+    }
+    void note(const std::string& text) {
+        end();
+        std::cerr << text << "\n";
     }
     // Clears the line.
     void end() {
@@ -80,6 +120,19 @@ public:
     double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
 private:
+    static std::string duration(double seconds) {
+        char text[32];
+        const auto s = static_cast<unsigned long long>(seconds);
+        std::snprintf(text, sizeof text,
+                      s >= 3600 ? "%llu:%02llu h"
+                      : s >= 60 ? "%llu:%02llu min"
+                                : "%llu s",
+                      s >= 3600 ? s / 3600
+                      : s >= 60 ? s / 60
+                                : s,
+                      s >= 3600 ? s / 60 % 60 : s % 60);
+        return text;
+    }
     using Clock = std::chrono::steady_clock;
     const bool terminal_ = ::isatty(STDERR_FILENO) != 0;
     const Clock::time_point start_ = Clock::now();
@@ -98,9 +151,11 @@ int command_prepare(const std::vector<std::string>& args) {
     PrepareOptions options;
     if (!parse(args, options)) return 0;
     ProgressLine progress;
+    options.progress = [&](const PrepareProgress& p) { progress.show(p); };
+    options.report = [&](const std::string& text) { progress.note(text); };
     ShardIndex index;
     try {
-        index = prepare(options, [&](const PrepareProgress& p) { progress.show(p); });
+        index = prepare(options);
     } catch (...) {
         progress.end();
         throw;
@@ -109,6 +164,10 @@ int command_prepare(const std::vector<std::string>& args) {
     print_split("train", index.train);
     print_split("val", index.val);
     std::cout << "shards: " << options.output.string() << "\n";
+    if (index.bad_records > 0) {
+        std::cerr << index.bad_records << (index.bad_records == 1 ? " bad record was" : " bad records were")
+                  << " left out\n";
+    }
     const double bytes = double(index.train.text_bytes + index.val.text_bytes);
     char line[80];
     std::snprintf(line, sizeof line, "%.1f s, %.1f MB/s\n", progress.seconds(), bytes * 1e-6 / progress.seconds());

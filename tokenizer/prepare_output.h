@@ -1,0 +1,41 @@
+#pragma once
+// The directory that `kiln prepare` writes, and the file in it that says how far it has come.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "tokenizer/split_writer.h"
+#include "tokenizer/tokenizer.h"
+
+namespace kiln {
+
+class PrepareOutput {
+public:
+    // Creates the directory and holds it. Throws Error if another process does, or if it holds shards and not `force`.
+    PrepareOutput(const std::filesystem::path& directory, bool force);
+
+    // What save() wrote last, if a run was interrupted here; none if that cannot be used.
+    std::optional<nlohmann::json> saved() const;
+    bool unfinished() const { return unfinished_; }
+    // Makes the directory empty of shards and marks it unfinished.
+    void start();
+    // Removes the shards that the interrupted run began after it saved last.
+    void remove_all_but(const SplitWriter& writer);
+    void save(const nlohmann::json& state);
+    void finish(const ShardIndex& index);  // from now on it is whole
+
+private:
+    const std::filesystem::path directory_;
+    std::optional<DirectoryLock> lock_;
+    bool unfinished_ = false;
+};
+
+// The text of the tokenizer.json that stands for a tokenizer: its own bytes if it has such a file, so that the copy has
+// the same SHA-256.
+std::string tokenizer_json(const std::filesystem::path& source, const Tokenizer& tokenizer);
+// The files that a tokenizer consists of, beside the shards.
+void copy_tokenizer(const std::filesystem::path& source, const std::string& json,
+                    const std::filesystem::path& directory);
+
+}  // namespace kiln
