@@ -17,9 +17,10 @@ public:
     AddedTokenFinder() = default;
     explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
-    // Calls plain(std::string_view) for each stretch between tokens, none of them empty, and found(int id) for each
-    // token, in the order of the text. A token that does not count (special ones without allow_special, single words
-    // within a word) is plain text, and so is what other tokens would see in it.
+    // Calls plain(std::string_view) for each stretch between tokens, none of them empty, and found(int id,
+    // std::string_view) for each token with the stretch it takes, in the order of the text. A token that does not count
+    // (special ones without allow_special, single words within a word) is plain text, and so is what other tokens would
+    // see in it.
     template <class Plain, class Found>
     void split(std::string_view text, bool allow_special, Plain&& plain, Found&& found) const {
         size_t start = 0;  // of what has not been emitted
@@ -33,8 +34,8 @@ public:
             if ((token->special && !allow_special) || (token->single_word && !is_single_word(text, at, i))) continue;
             const size_t begin = token->lstrip ? std::max(start, space_before(text, at)) : at;
             if (begin > start) plain(text.substr(start, begin - start));
-            found(token->id);
             start = token->rstrip ? space_after(text, i) : i;
+            found(token->id, text.substr(begin, start - begin));
         }
         if (start < text.size()) plain(text.substr(start));
     }

@@ -42,7 +42,8 @@ void BpeTrainer::add_text(std::string_view text, const std::string& name) {
         const size_t newline = text.find('\n', start);
         const size_t end = newline == std::string_view::npos ? text.size() : newline + 1;
         const std::string_view line = normalizer_.normalize(text.substr(start, end - start), normal_form);
-        pre_tokenizer_.split(line, false, with_space, [this](std::string_view word) { words_.add(word); });
+        pre_tokenizer_.split(line, false, with_space,
+                             [this](std::string_view word, size_t, bool) { words_.add(word); });
         start = end;
     }
 }

@@ -1,6 +1,7 @@
 #include "tokenizer/normalizer.h"
 
 #include <unicode/bytestream.h>
+#include <unicode/edits.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uniset.h>
 
@@ -67,7 +68,8 @@ Normalizer::Normalizer(Normalizer&&) noexcept = default;
 Normalizer& Normalizer::operator=(Normalizer&&) noexcept = default;
 Normalizer::~Normalizer() = default;
 
-std::string_view Normalizer::normalize(std::string_view text, std::string& buffer) const {
+std::string_view Normalizer::normalize(std::string_view text, std::string& buffer, Alignment* alignment) const {
+    if (alignment) *alignment = {};
     if (!impl_ || is_ascii(text)) return text;
     const auto invalid = find_invalid_utf8(text);
     KILN_CHECK(!invalid, "byte ", invalid.value_or(0), " of the text is not UTF-8; the normalizer ",
@@ -78,9 +80,22 @@ std::string_view Normalizer::normalize(std::string_view text, std::string& buffe
     buffer.clear();
     icu::StringByteSink<std::string> sink(&buffer, static_cast<int32_t>(text.size()));
     UErrorCode status = U_ZERO_ERROR;
-    impl_->filtered->normalizeUTF8(0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())), sink, nullptr,
-                                   status);
+    icu::Edits edits;
+    impl_->filtered->normalizeUTF8(0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())), sink,
+                                   alignment ? &edits : nullptr, status);
     check_icu(status, "normalise a text");
+    if (alignment) {
+        // What changed keeps the range of its whole change; the rest goes byte by byte.
+        for (auto edit = edits.getFineIterator(); edit.next(status);) {
+            const size_t from = static_cast<size_t>(edit.sourceIndex()), to = from + edit.oldLength();
+            for (int32_t i = 0; i < edit.newLength(); ++i) {
+                alignment->begins_.push_back(edit.hasChange() ? from : from + i);
+                alignment->ends_.push_back(edit.hasChange() ? to : from + i + 1);
+            }
+        }
+        check_icu(status, "align a text with its normal form");
+        alignment->begins_.push_back(text.size());
+    }
     return buffer;
 }
 

@@ -86,31 +86,41 @@ struct PreTokenizer {
         return {std::move(splitter), add_prefix_space ? where : PrefixSpace::kNone};
     }
 
-    // `continues`: the text goes on where another ended, so that its start gets no space. `scratch` holds the spaced
-    // copies that `emit` sees.
+    // Calls emit(std::string_view piece, size_t start, bool spaced) for every piece: it starts at byte `start` of
+    // `text`, after a space that is not there if `spaced`. `continues`: the text goes on where another ended, so that
+    // its start gets no space. `scratch` holds the spaced copies that `emit` sees.
     template <class Emit>
     void split(std::string_view text, bool continues, std::string& scratch, Emit&& emit) const {
-        if (before.empty()) return split_last(text, continues, scratch, emit);
-        split_from(0, text, scratch, emit);
+        split_from(0, text, 0, continues && before.empty(), scratch, emit);
     }
 
 private:
+    // `text` begins at `offset` of the whole.
     template <class Emit>
-    void split_from(size_t step, std::string_view text, std::string& scratch, Emit& emit) const {
-        if (step == before.size()) return split_last(text, false, scratch, emit);
-        before[step].split(text, [&](std::string_view piece) { split_from(step + 1, piece, scratch, emit); });
-    }
-    template <class Emit>
-    void split_last(std::string_view text, bool continues, std::string& scratch, Emit& emit) const {
+    void split_from(size_t step, std::string_view text, size_t offset, bool continues, std::string& scratch,
+                    Emit& emit) const {
+        const auto start_of = [&](std::string_view piece) { return offset + size_t(piece.data() - text.data()); };
         const auto spaced = [&scratch](std::string_view unspaced) -> std::string_view {
-            if (unspaced.starts_with(' ')) return unspaced;
             scratch.assign(1, ' ');
             return scratch += unspaced;
         };
-        if (prefix_space == PrefixSpace::kPieces) {
-            splitter.split(text, [&](std::string_view piece) { emit(spaced(piece)); });
+        if (step < before.size()) {
+            before[step].split(text, [&](std::string_view piece) {
+                split_from(step + 1, piece, start_of(piece), continues, scratch, emit);
+            });
+        } else if (prefix_space == PrefixSpace::kPieces) {
+            splitter.split(text, [&](std::string_view piece) {
+                const bool add = !piece.starts_with(' ');
+                emit(add ? spaced(piece) : piece, start_of(piece), add);
+            });
+        } else if (prefix_space == PrefixSpace::kText && !continues && !text.starts_with(' ')) {
+            const std::string_view whole = spaced(text);
+            splitter.split(whole, [&](std::string_view piece) {
+                const bool first = piece.data() == whole.data();
+                emit(piece, first ? offset : offset + size_t(piece.data() - whole.data()) - 1, first);
+            });
         } else {
-            splitter.split(prefix_space == PrefixSpace::kText && !continues ? spaced(text) : text, emit);
+            splitter.split(text, [&](std::string_view piece) { emit(piece, start_of(piece), false); });
         }
     }
 };

@@ -1,95 +1,21 @@
 #include "tokenizer/tokenizer.h"
 
-#include <algorithm>
-#include <mutex>
 #include <utility>
 
 #include "cpu_reference/error.h"
-#include "tokenizer/added_tokens.h"
 #include "tokenizer/file.h"
+#include "tokenizer/tokenizer_kind.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/utf8.h"
 
 namespace kiln {
-namespace {
 
-// Encoders with their caches, kept from call to call; as many as there were ever calls at once.
-class EncoderPool {
-public:
-    explicit EncoderPool(const BpeModel& model) : model_(model) {}
+namespace fs = std::filesystem;
 
-    class Lease {
-    public:
-        explicit Lease(EncoderPool& pool) : pool_(pool), encoder_(pool.take()) {}
-        Lease(const Lease&) = delete;
-        ~Lease() { pool_.put_back(std::move(encoder_)); }
-        BpeEncoder& encoder() { return *encoder_; }
-
-    private:
-        EncoderPool& pool_;
-        std::unique_ptr<BpeEncoder> encoder_;
-    };
-
-private:
-    std::unique_ptr<BpeEncoder> take() {
-        const std::lock_guard lock(mutex_);
-        if (idle_.empty()) {
-            idle_.reserve(++made_);  // so that putting one back allocates nothing and cannot throw
-            return std::make_unique<BpeEncoder>(model_);
-        }
-        auto encoder = std::move(idle_.back());
-        idle_.pop_back();
-        return encoder;
-    }
-    void put_back(std::unique_ptr<BpeEncoder> encoder) noexcept {
-        const std::lock_guard lock(mutex_);
-        idle_.push_back(std::move(encoder));
-    }
-
-    const BpeModel& model_;
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<BpeEncoder>> idle_;
-    size_t made_ = 0;
-};
-
-std::vector<AddedToken> select(const std::vector<AddedToken>& added, bool normalized) {
-    std::vector<AddedToken> selected;
-    for (const AddedToken& token : added) {
-        if (token.normalized == normalized) selected.push_back(token);
-    }
-    return selected;
+Tokenizer::Tokenizer(std::unique_ptr<const TokenizerKind> kind)
+    : kind_(std::move(kind)), special_(static_cast<size_t>(kind_->vocab_size())) {
+    for (const AddedToken& token : kind_->added_tokens()) special_[token.id] = token.special;
 }
-
-}  // namespace
-
-struct Tokenizer::Data {
-    TokenizerParts parts;
-    BpeModel model;
-    Normalizer normalizer;
-    std::vector<bool> special;                    // by id
-    AddedTokenFinder in_original, in_normalized;  // of the added tokens to look for there
-    mutable EncoderPool encoders;
-
-    Data(TokenizerParts p, const std::string& name)
-        : parts(std::move(p)),
-          model(parts.vocabulary, parts.is_text, name),
-          normalizer(parts.normalizer),
-          special(parts.vocabulary.tokens.size()),
-          encoders(model) {
-        for (const AddedToken& token : parts.added) special[token.id] = token.special;
-        std::vector<AddedToken> normal_forms = parts.added;
-        std::string buffer;
-        for (AddedToken& token : normal_forms) token.content = std::string(normalizer.normalize(token.content, buffer));
-        in_original = AddedTokenFinder(select(parts.added, false));
-        in_normalized = AddedTokenFinder(select(normal_forms, true));
-    }
-};
-
-Tokenizer make_tokenizer(TokenizerParts parts, const std::string& name) {
-    return Tokenizer(std::make_unique<const Tokenizer::Data>(std::move(parts), name));
-}
-
-Tokenizer::Tokenizer(std::unique_ptr<const Data> data) : data_(std::move(data)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
@@ -98,21 +24,31 @@ Tokenizer Tokenizer::parse(std::string_view json, const std::string& name) {
     return make_tokenizer(parse_tokenizer_json(json, name), name);
 }
 
-Tokenizer Tokenizer::load(const std::filesystem::path& path) {
-    namespace fs = std::filesystem;
+std::vector<fs::path> tokenizer_files(const fs::path& path) {
     KILN_CHECK(fs::exists(path), path.string(), ": no such tokenizer; name a directory or a tokenizer.json");
-    if (!fs::is_directory(path)) return parse(MappedFile(path).text(), path.string());
-
-    TokenizerParts parts;
-    const fs::path json = path / "tokenizer.json", vocab = path / "vocab.json", merges = path / "merges.txt";
-    if (fs::exists(json)) {
-        parts = parse_tokenizer_json(MappedFile(json).text(), json.string());
-    } else {
-        KILN_CHECK(fs::exists(vocab) && fs::exists(merges), path.string(),
+    if (!fs::is_directory(path)) return {path};
+    std::vector<fs::path> files;
+    const auto add = [&](const char* name) {
+        if (fs::exists(path / name)) files.push_back(path / name);
+        return fs::exists(path / name);
+    };
+    if (!add("tokenizer.json")) {
+        KILN_CHECK(fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt"), path.string(),
                    ": holds no tokenizer.json, nor vocab.json with merges.txt");
-        parts = parse_vocab_and_merges(MappedFile(vocab).text(), vocab.string(), MappedFile(merges).text(),
-                                       merges.string());
     }
+    for (const char* name : {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"}) add(name);
+    return files;
+}
+
+Tokenizer Tokenizer::load(const fs::path& path) {
+    const fs::path main = tokenizer_files(path).front();
+    if (!fs::is_directory(path)) return parse(MappedFile(main).text(), main.string());
+
+    const fs::path merges = path / "merges.txt";
+    TokenizerParts parts = main.filename() == "tokenizer.json"
+                               ? parse_tokenizer_json(MappedFile(main).text(), main.string())
+                               : parse_vocab_and_merges(MappedFile(main).text(), main.string(),
+                                                        MappedFile(merges).text(), merges.string());
     const auto keep = [&](const char* name, std::string& content) {
         if (fs::exists(path / name)) content = read_file(path / name);
     };
@@ -121,79 +57,62 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
     return make_tokenizer(std::move(parts), path.string());
 }
 
-void Tokenizer::save(const std::filesystem::path& directory) const {
+void Tokenizer::save(const fs::path& directory) const {
     std::error_code failed;
-    std::filesystem::create_directories(directory, failed);
+    fs::create_directories(directory, failed);
     KILN_CHECK(!failed, directory.string(), ": cannot create the directory: ", failed.message());
-    const TokenizerParts& parts = data_->parts;
-    write_file_atomic(directory / "vocab.json", write_vocab_json(parts));
-    write_file_atomic(directory / "merges.txt", write_merges_text(parts));
-    write_file_atomic(directory / "special_tokens_map.json", write_special_tokens_map(parts));
-    write_file_atomic(directory / "tokenizer_config.json", write_tokenizer_config(parts));
-    write_file_atomic(directory / "tokenizer.json", to_json());
+    const std::vector<TokenizerKind::File> files = kind_->files();
+    // The main one last: where it is, all are.
+    for (auto file = files.rbegin(); file != files.rend(); ++file)
+        write_file_atomic(directory / file->name, file->content);
 }
 
 std::string Tokenizer::to_json() const {
-    return write_tokenizer_json(data_->parts);
+    return kind_->files().front().content;
 }
 
 std::vector<int> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
-    const Data& data = *data_;
-    if (data.parts.normalizer != NormalizerKind::kNone) {
-        const auto invalid = find_invalid_utf8(text);
-        KILN_CHECK(!invalid, "text that is not UTF-8, first at byte ", invalid.value_or(0),
-                   "; this tokenizer's normalizer (", normalizer_name(data.parts.normalizer), ") takes UTF-8 only");
-    }
-    EncoderPool::Lease lease(data.encoders);
     std::vector<int> ids;
-    ids.reserve(text.size() / 3);
-    std::string normal_form, with_space;
-    bool continues = options.continues;
-    const auto encode_plain = [&](std::string_view plain) {
-        data.parts.pre_tokenizer.split(plain, std::exchange(continues, false), with_space,
-                                       [&](std::string_view piece) { lease.encoder().encode(piece, ids); });
-    };
-    const auto emit_added = [&](int id) { ids.push_back(id); };
-    data.in_original.split(
-        text, options.allow_special,
-        [&](std::string_view original) {
-            data.in_normalized.split(data.normalizer.normalize(original, normal_form), options.allow_special,
-                                     encode_plain, emit_added);
-        },
-        emit_added);
+    kind_->encode(text, options, ids, nullptr);
     return ids;
 }
 
+Encoding Tokenizer::encode_with_offsets(std::string_view text, const EncodeOptions& options) const {
+    Encoding encoding;
+    kind_->encode(text, options, encoding.ids, &encoding.spans);
+    return encoding;
+}
+
 std::string_view Tokenizer::token_bytes(int id) const {
-    const auto& tokens = data_->parts.vocabulary.tokens;
-    KILN_CHECK(id >= 0 && static_cast<size_t>(id) < tokens.size(), "token id ", id,
-               " is out of range: the vocabulary has ids 0 to ", tokens.size() - 1);
-    return tokens[id];
+    KILN_CHECK(id >= 0 && id < vocab_size(), "token id ", id, " is out of range: the vocabulary has ids 0 to ",
+               vocab_size() - 1);
+    return kind_->token_bytes(id);
 }
 
 std::string Tokenizer::decode(const std::vector<int>& ids) const {
     std::string text;
     for (const int id : ids) text += token_bytes(id);
+    if (kind_->drops_first_space() && text.starts_with(' ')) text.erase(0, 1);
     return text;
 }
 
 bool Tokenizer::is_special(int id) const {
-    return id >= 0 && static_cast<size_t>(id) < data_->special.size() && data_->special[id];
+    return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[id];
 }
 
 int Tokenizer::vocab_size() const {
-    return static_cast<int>(data_->parts.vocabulary.tokens.size());
+    return kind_->vocab_size();
 }
 
 std::optional<int> Tokenizer::token_id(std::string_view token) const {
-    for (const AddedToken& added : data_->parts.added) {
+    for (const AddedToken& added : kind_->added_tokens()) {
         if (added.content == token) return added.id;
     }
     return std::nullopt;
 }
 
 int Tokenizer::end_of_text() const {
-    const int id = find_end_of_text(data_->parts.added);
+    const int id = find_end_of_text(kind_->added_tokens());
     KILN_CHECK(id >= 0,
                "the tokenizer has no end-of-text token (<|endoftext|>, </s>, ...); train it with --special-tokens "
                "'<|endoftext|>'");
@@ -201,7 +120,12 @@ int Tokenizer::end_of_text() const {
 }
 
 std::string DecodeStream::push(int id) {
-    pending_ += tokenizer_.token_bytes(id);
+    std::string_view bytes = tokenizer_.token_bytes(id);
+    if (!bytes.empty() && !std::exchange(started_, true) && tokenizer_.kind_->drops_first_space() &&
+        bytes.starts_with(' ')) {
+        bytes.remove_prefix(1);
+    }
+    pending_ += bytes;
     const size_t whole = pending_.size() - incomplete_utf8_tail(pending_);
     std::string text = pending_.substr(0, whole);
     pending_.erase(0, whole);

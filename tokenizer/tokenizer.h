@@ -1,5 +1,6 @@
 #pragma once
 // One Tokenizer for every kind: text (bytes) <-> ids. Load, save, encode, decode.
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -15,21 +16,38 @@ struct EncodeOptions {
     bool allow_special = false;  // false: "<|endoftext|>" in the text is plain text (an injection otherwise)
 };
 
+// Bytes [begin, end) of a text.
+struct TextSpan {
+    size_t begin = 0, end = 0;
+    bool operator==(const TextSpan&) const = default;
+};
+
+struct Encoding {
+    std::vector<int> ids;
+    // By token: what of the original text it stands for. A token with part of a character's normal form has the whole
+    // character; a space that was put in front has an empty span.
+    std::vector<TextSpan> spans;
+};
+
+class TokenizerKind;
+
 class Tokenizer {
 public:
-    // A directory (tokenizer.json, else vocab.json + merges.txt) or a tokenizer.json. Throws Error naming file and
-    // place.
+    // A directory (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model), a tokenizer.json or a
+    // SentencePiece NAME.model. Throws Error naming file and place.
     static Tokenizer load(const std::filesystem::path& path);
     // Parses the text of a tokenizer.json; `name` stands in error messages.
     static Tokenizer parse(std::string_view json, const std::string& name);
-    // Writes tokenizer.json, vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json into `directory`.
+    // Writes its files into `directory`: tokenizer.json with vocab.json, merges.txt and so on, or tokenizer.model.
     void save(const std::filesystem::path& directory) const;
-    std::string to_json() const;  // the text of tokenizer.json
+    std::string to_json() const;  // the text of tokenizer.json (tokenizer.model's bytes for SentencePiece)
 
-    // Any bytes: invalid UTF-8 round-trips unless a normaliser is set (then it throws, with the offset).
+    // Byte-level kinds take any bytes: invalid UTF-8 round-trips unless a normaliser is set. Others, and a normaliser,
+    // throw Error with the offset.
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
+    Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
     std::string decode(const std::vector<int>& ids) const;  // special tokens included; throws on an id out of range
-    std::string_view token_bytes(int id) const;             // the bytes one id stands for
+    std::string_view token_bytes(int id) const;             // the bytes one id stands for; empty: no token has it
     bool is_special(int id) const;
 
     int vocab_size() const;                                     // ids are 0 .. vocab_size - 1
@@ -41,12 +59,17 @@ public:
     Tokenizer& operator=(Tokenizer&&) noexcept;
     ~Tokenizer();
 
-    struct Data;  // what the kinds share; tokenizer.cpp
-    explicit Tokenizer(std::unique_ptr<const Data> data);
+    explicit Tokenizer(std::unique_ptr<const TokenizerKind> kind);
 
 private:
-    std::unique_ptr<const Data> data_;
+    friend class DecodeStream;
+    std::unique_ptr<const TokenizerKind> kind_;
+    std::vector<bool> special_;  // by id
 };
+
+// The files that make up the tokenizer at `path`, as load() would read them, the main one first. Throws Error if there
+// is none.
+std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
 
 // Turns ids into text as they come; never shows half a character. Bytes that can begin no character come out as they
 // are.
@@ -59,6 +82,7 @@ public:
 private:
     const Tokenizer& tokenizer_;
     std::string pending_;
+    bool started_ = false;
 };
 
 }  // namespace kiln

@@ -10,20 +10,9 @@
 #include "tokenizer/normalizer.h"
 #include "tokenizer/splitter.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_kind.h"
 
 namespace kiln {
-
-// A token that the text is searched for before it is split.
-struct AddedToken {
-    int id = 0;
-    std::string content;
-    bool special = false;       // found only when the caller allows it
-    bool in_vocabulary = true;  // stands in the model's vocabulary too
-    bool normalized = false;    // searched for in the normalised text instead of the original
-    bool single_word = false;   // not within a word
-    bool lstrip = false;        // takes the white space before it
-    bool rstrip = false;        // ... and after it
-};
 
 struct TokenizerParts {
     BpeVocabulary vocabulary;

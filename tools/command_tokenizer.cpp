@@ -179,19 +179,24 @@ void transform_lines(Transform&& transform) {
 
 int encode(const std::vector<std::string>& args) {
     std::string path;
+    bool offsets = false;
     EncodeOptions options;
     OptionSet set("kiln tokenizer encode", "Text on standard input to ids, a line for a line");
     set.add(path, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
     set.add(options.allow_special,
             {.name = "allow-special", .help = "<|endoftext|> and its like in the text become their ids"});
+    set.add(offsets, {.name = "offsets", .help = "each id as ID:BEGIN-END, the bytes of the line that it stands for"});
     if (!set.parse(args)) return 0;
 
     const Tokenizer tokenizer = Tokenizer::load(path);
     transform_lines([&](const std::string& line) {
         std::string ids;
-        for (const int id : tokenizer.encode(line, options)) {
-            if (!ids.empty()) ids += ' ';
-            ids += std::to_string(id);
+        const Encoding encoding =
+            offsets ? tokenizer.encode_with_offsets(line, options) : Encoding{tokenizer.encode(line, options), {}};
+        for (size_t i = 0; i < encoding.ids.size(); ++i) {
+            if (i > 0) ids += ' ';
+            ids += std::to_string(encoding.ids[i]);
+            if (offsets) ids += concat(":", encoding.spans[i].begin, "-", encoding.spans[i].end);
         }
         return ids;
     });

@@ -1,0 +1,44 @@
+#pragma once
+// What a kind of tokenizer provides; Tokenizer is the same for all of them.
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/tokenizer.h"
+
+namespace kiln {
+
+// A token that the text is searched for before it is split.
+struct AddedToken {
+    int id = 0;
+    std::string content;
+    bool special = false;       // found only when the caller allows it
+    bool in_vocabulary = true;  // stands in the model's vocabulary too
+    bool normalized = false;    // searched for in the normalised text instead of the original
+    bool single_word = false;   // not within a word
+    bool lstrip = false;        // takes the white space before it
+    bool rstrip = false;        // ... and after it
+};
+
+// Immutable; safe to share between threads.
+class TokenizerKind {
+public:
+    struct File {
+        std::string name, content;
+    };
+    virtual ~TokenizerKind() = default;
+
+    // Appends the ids of `text` and, unless `spans` is null, for each the bytes of `text` that it stands for. Throws
+    // Error on text that this kind cannot encode.
+    virtual void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
+                        std::vector<TextSpan>* spans) const = 0;
+    virtual int vocab_size() const = 0;
+    virtual std::string_view token_bytes(int id) const = 0;  // 0 <= id < vocab_size; empty: the id has no token
+    virtual const std::vector<AddedToken>& added_tokens() const = 0;
+    virtual std::vector<File> files() const = 0;  // what save() writes; the first is enough to load it again
+    // The text began without the space that the first token begins with.
+    virtual bool drops_first_space() const { return false; }
+};
+
+}  // namespace kiln
