@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <zstd.h>
 
 #include "tests/process.h"
@@ -124,6 +125,17 @@ TEST_F(DataCli, prepare_reads_tables_of_other_encodings_and_keys) {
     EXPECT_NE(kiln({"inspect", output() / "train_000000.bin"}).out.find("as lines"), std::string::npos);
 }
 
+TEST_F(DataCli, prepare_reads_pipes_and_refuses_sockets) {
+    const fs::path pipe = dir_ / "pipe.jsonl", socket = dir_ / "socket";
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    std::thread writer([&] { std::ofstream(pipe) << "{\"text\":\"through a pipe\"}\n"; });
+    EXPECT_EQ(prepare(pipe).code, 0);
+    writer.join();
+    EXPECT_NE(kiln({"inspect", output() / "train_000000.bin"}).out.find("through a pipe"), std::string::npos);
+    ASSERT_EQ(::mknod(socket.c_str(), S_IFSOCK | 0600, 0), 0);
+    expect_failure(prepare(socket), 1, {"socket: is a socket", "--input takes files, pipes and directories"});
+}
+
 TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_goes_on_when_there_is_room) {
     std::string lines;
     for (int i = 0; i < 20000; i++) lines += "{\"text\":\"the quick brown fox number " + std::to_string(i) + "\"}\n";
@@ -144,7 +156,7 @@ TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_goes_on_when_there_is_roo
     EXPECT_TRUE(read_file(output() / "train_000000.bin") == whole);
 }
 
-// A gigabyte of zeros in a few kilobytes, as one line, as one record and as text: memory stays small.
+// A gigabyte of spaces in a few kilobytes: one line, one value, one row. Memory stays small.
 TEST_F(DataCli, a_packed_bomb_takes_no_memory) {
     std::string packed;
     {

@@ -35,7 +35,7 @@ TEST_F(Prepare, threads_change_no_byte) {
     options.shard_tokens = 100'000;
     options.documents.piece_bytes = 64;  // documents of several pieces too
     std::map<std::string, std::string> first;
-    for (const int threads : {1, 2, 5}) {
+    for (const int threads : {1, 2, 4}) {
         options.threads = threads;
         options.force = true;
         prepare(options);
@@ -246,6 +246,9 @@ TEST_F(Prepare, mostly_bad_records_are_an_error_unless_allowed) {
     options.inputs = {dir.write("b.jsonl", many_lines).string()};
     EXPECT_NE(error().find("records are bad"), std::string::npos);
     EXPECT_EQ(error().find("of 100000"), std::string::npos);
+    options.max_bad_fraction = 1;
+    options.inputs.push_back((dir / "a.jsonl").string());
+    EXPECT_EQ(prepare(options).bad_records, 100006u);
 }
 
 TEST_F(Prepare, a_bad_part_of_a_long_document_is_left_out_of_it) {

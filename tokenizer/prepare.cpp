@@ -105,14 +105,17 @@ public:
         if (can_resume) save({});
     }
 
-    // Throws if what came in is not what was meant.
-    void check(uint64_t bytes) const {
+    // Throw if what came in is not what was meant.
+    void check_text(uint64_t bytes) const {
+        check_records();
+        KILN_CHECK(writer_.documents() > 0, "the input holds no text (", bytes,
+                   " bytes read, all of them white space or bad records); nothing was prepared");
+    }
+    void check_records() const {
         const uint64_t records = writer_.documents() + bad_;
         KILN_CHECK(double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ", records,
                    " records are bad, the first: ", shown_.empty() ? "" : shown_[0],
                    "; nothing is finished. If so many are meant to be left out, allow it with --max-bad-fraction");
-        KILN_CHECK(writer_.documents() > 0, "the input holds no text (", bytes,
-                   " bytes read, all of them white space); nothing was prepared");
     }
 
     void finish(ShardIndex& index) {
@@ -141,7 +144,7 @@ private:
             KILN_CHECK(!options_.strict, text);
             if (bad_++ < kShownBadRecords) options_.report(shown_.emplace_back(text + " (left out)"));
         }
-        if (bad_ >= kHopeless && writer_.documents() == 0) check(0);
+        if (bad_ >= kHopeless && writer_.documents() == 0) check_records();
     }
 
     bool due() const { return Clock::now() - last_save_ >= std::chrono::duration<double>(options_.save_seconds); }
@@ -208,7 +211,7 @@ ShardIndex prepare(const PrepareOptions& options) {
     run->encode(files, tokenizer, threads);
     uint64_t bytes = 0;
     for (const InputFileInfo& file : files) bytes += file.bytes;
-    run->check(bytes);
+    run->check_text(bytes);
     run->finish(index);
     output.finish(index);
     return index;

@@ -30,7 +30,7 @@ struct PrepareOptions {
     double max_bad_fraction = 0.5;        // of the records; more are an Error all the same
     int threads = 0;                      // 0: one a core
     bool force = false;                   // replace shards that are in `output` already
-    double save_seconds = 10;             // between the places where a killed run can go on; 0: after each block
+    double save_seconds = 5;              // between the places where a killed run can go on; 0: after each block
 
     // Called now and then, by one thread at a time. If it throws, the run ends, and can be gone on with.
     std::function<void(const PrepareProgress&)> progress = [](const PrepareProgress&) {};
