@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "cpu_reference/error.h"
+#include "tests/random_text.h"
 #include "tests/temp_directory.h"
 #include "tests/tokenizer_fixtures.h"
+#include "tokenizer/sha256.h"
 #include "tokenizer/unicode_tables.h"
 #include "tokenizer/utf8.h"
 
@@ -54,6 +58,42 @@ TEST(Normalizer, sequences_that_compose_and_reorder_match_hugging_face) {
         EXPECT_EQ(normal_form(nfc, text), line.at("nfc").get<std::string>());
         EXPECT_EQ(normal_form(nfkc, text), line.at("nfkc").get<std::string>());
     }
+}
+
+TEST(Normalizer, a_million_random_strings_and_characters_among_others_match_hugging_face) {
+    const auto fixture = nlohmann::json::parse(slurp(tokenizer_fixture("normal_forms.json")));
+    const Alphabet alphabet(fixture.at("texts"), fixture.at("weight"));
+    const size_t strings = fixture.at("strings"), longest = fixture.at("longest");
+    const Normalizer nfc(NormalizerKind::kNfc), nfkc(NormalizerKind::kNfkc);
+    const auto digits = [](const std::string& bytes) {
+        const auto digest = sha256(bytes);
+        return hex({reinterpret_cast<const char*>(digest.data()), 8});
+    };
+    std::string nfc_forms, nfkc_forms;
+    const auto add = [&](const std::string& text) {
+        nfc_forms += normal_form(nfc, text) + '\0';
+        nfkc_forms += normal_form(nfkc, text) + '\0';
+    };
+    const auto compare = [&](size_t block) {
+        EXPECT_EQ(digits(std::exchange(nfc_forms, {})), fixture.at("hashes")[block][0].get<std::string>())
+            << "NFC of block " << block;
+        EXPECT_EQ(digits(std::exchange(nfkc_forms, {})), fixture.at("hashes")[block][1].get<std::string>())
+            << "NFKC of block " << block;
+    };
+    constexpr size_t kBlocks = 64;
+    ASSERT_EQ(kBlocks * strings, 1000000u);
+    for (size_t block = 0; block < kBlocks; ++block) {
+        SplitMix64 random(1000 + block);
+        for (size_t i = 0; i < strings; ++i) add(alphabet.string(random, longest));
+        compare(block);
+    }
+    for (uint32_t c = 0; c < 0x33500; ++c) {  // among marks of several classes, and letters that compose
+        if (c >= 0xD800 && c < 0xE000) continue;
+        std::string s;
+        append_utf8(s, c);
+        add("a\u0331" + s + "\u0301\u0345" + s + "\u05b0\u1100" + s + "\u1161\u3099");
+    }
+    compare(kBlocks);
 }
 
 TEST(Normalizer, text_that_is_not_utf8_is_refused_with_its_offset) {

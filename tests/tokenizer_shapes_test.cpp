@@ -91,6 +91,11 @@ TEST_P(EverySplitter, any_bytes_come_back) {
         check(std::string(1, static_cast<char>(a)));
         for (int b = 0; b < 256; ++b) check({static_cast<char>(a), static_cast<char>(b)});
     }
+    std::string all;
+    for (uint32_t c = 0; c <= kMaxCodePoint; ++c) {
+        if (c < 0xD800 || c > 0xDFFF) append_utf8(all, c);
+    }
+    check(all);
     std::mt19937 random(4);
     const Alphabet alphabet;
     SplitMix64 awkward(5);
