@@ -20,6 +20,23 @@ constexpr size_t kLongToken = 256;
 constexpr size_t kPairSlots = size_t(1) << 17;
 constexpr uint64_t kUnknownPair = ~uint64_t(0) - 1;
 
+// Of the character of valid UTF-8 that starts with this byte.
+size_t utf8_length(unsigned char lead) {
+    return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+}
+
+// Merges of equal rank take turns by their places in the text, so how a token comes about is not a matter of ranks.
+bool different_tokens_of_one_rank(const BpeVocabulary& vocabulary) {
+    const auto result_of = [&](size_t merge) {
+        const auto [left, right] = vocabulary.merges[merge];
+        return vocabulary.tokens[left] + vocabulary.tokens[right];
+    };
+    for (size_t i = 1; i < vocabulary.ranks.size(); ++i) {
+        if (vocabulary.ranks[i] == vocabulary.ranks[i - 1] && result_of(i) != result_of(i - 1)) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_text, const std::string& name)
@@ -55,7 +72,7 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
         while (slots_[slot].merge.rank != kNone && slots_[slot].key != key) slot = (slot + 1) & mask;
         KILN_CHECK(slots_[slot].merge.rank == kNone, name, ": merge ", rank, " of tokens ", left, " and ", right,
                    " is there already as merge ", slots_[slot].merge.rank);
-        slots_[slot] = {key, {static_cast<uint32_t>(rank), result}};
+        slots_[slot] = {key, {vocabulary.ranks.empty() ? static_cast<uint32_t>(rank) : vocabulary.ranks[rank], result}};
     }
     byte_merges_.resize(256 * 256);
     for (int left = 0; left < 256; ++left) {
@@ -67,9 +84,12 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
     }
 
     derivations_.resize(tokens.size());
-    for (const int id : byte_ids_) {
-        if (id >= 0) derivations_[id].born = 0;
+    for (const auto& [text, id] : texts) {
+        if (text.size() == 1 || (vocabulary.of_characters && text.size() == utf8_length(text[0]))) {
+            derivations_[id].born = 0;
+        }
     }
+    if (different_tokens_of_one_rank(vocabulary)) return;
     for (const auto& [left, right] : vocabulary.merges) {
         const Merge merge = find_merge(left, right);
         Derivation& result = derivations_[merge.id];
@@ -111,6 +131,20 @@ BpeModel::Merge BpeModel::find_merge(int left, int right) const {
     for (size_t slot = pair_slot(key, mask);; slot = (slot + 1) & mask) {
         const Slot& candidate = slots_[slot];
         if (candidate.merge.rank == kNone || candidate.key == key) return candidate.merge;
+    }
+}
+
+void BpeModel::start(std::string_view piece, std::vector<int>& ids) const {
+    ids.clear();
+    if (!vocabulary_.of_characters) {
+        for (const char byte : piece) ids.push_back(byte_id(byte));
+        return;
+    }
+    for (size_t i = 0; i < piece.size(); i += utf8_length(piece[i])) {
+        const std::string_view character = piece.substr(i, utf8_length(piece[i]));
+        const int id = trie_.find(character);
+        KILN_CHECK(id >= 0, "the vocabulary has no token for the character \"", character, "\"");
+        ids.push_back(id);
     }
 }
 
@@ -197,7 +231,7 @@ void BpeEncoder::walk(std::string_view piece, std::vector<int>& ids) {
             position = choices_.back().end;
             continue;
         }
-        if (more) model_.byte_id(piece[position]);  // throws if that is why
+        if (more && !model_.vocabulary().of_characters) model_.byte_id(piece[position]);  // throws if that is why
         KILN_CHECK(!steps_.empty(), "a piece of ", piece.size(), " bytes has no encoding");
         wrong_.resize(piece.size() + 1);
         wrong_[position] = true;
@@ -235,11 +269,14 @@ bool BpeEncoder::is_encoding(int left, int right) {
 
 // Merges the leftmost pair of lowest rank until none merges; O(n^2), n <= kShortPiece.
 void BpeEncoder::merge_short(std::string_view piece, std::vector<int>& ids) {
-    size_t n = piece.size();
-    symbols_.resize(n);
+    model_.start(piece, symbols_);
+    size_t n = symbols_.size();
     merges_.resize(n);
-    for (size_t i = 0; i < n; ++i) symbols_[i] = model_.byte_id(piece[i]);
-    for (size_t i = 0; i + 1 < n; ++i) merges_[i] = model_.find_byte_merge(piece[i], piece[i + 1]);
+    const bool bytes = !model_.vocabulary().of_characters;
+    for (size_t i = 0; i + 1 < n; ++i) {
+        merges_[i] =
+            bytes ? model_.find_byte_merge(piece[i], piece[i + 1]) : model_.find_merge(symbols_[i], symbols_[i + 1]);
+    }
     while (n > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; ++i) {
@@ -270,9 +307,10 @@ void BpeEncoder::merge_long(std::string_view piece, std::vector<int>& ids) {
             return rank != other.rank ? rank > other.rank : position > other.position;
         }
     };
-    const int n = static_cast<int>(piece.size());
+    model_.start(piece, symbols_);
+    const int n = static_cast<int>(symbols_.size());
     std::vector<Symbol> symbols(n);
-    for (int i = 0; i < n; ++i) symbols[i] = {model_.byte_id(piece[i]), i - 1, i + 1 < n ? i + 1 : -1};
+    for (int i = 0; i < n; ++i) symbols[i] = {symbols_[i], i - 1, i + 1 < n ? i + 1 : -1};
 
     const auto merge_at = [&](int i) {
         if (i < 0 || symbols[i].next < 0) return BpeModel::Merge{};
@@ -288,7 +326,8 @@ void BpeEncoder::merge_long(std::string_view piece, std::vector<int>& ids) {
         const auto [rank, position] = candidates.top();
         candidates.pop();
         if (symbols[position].id < 0) continue;
-        // A rank names one pair of ids, so the entry is current if and only if the rank still is.
+        // If the rank is no more what it was, the entry is outdated. (If another pair has the same rank by now, it is
+        // that pair's turn.)
         const BpeModel::Merge merge = merge_at(position);
         if (merge.rank != rank) continue;
         Symbol& left = symbols[position];

@@ -1,5 +1,5 @@
 #pragma once
-// Byte-level BPE: bytes of one piece -> ids. The splitter has cut the text into pieces before.
+// BPE: bytes (or characters) of one piece -> ids. The splitter has cut the text into pieces before.
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -17,7 +17,8 @@ struct BpeVocabulary {
     std::vector<std::string> tokens;          // by id
     std::vector<std::pair<int, int>> merges;  // ids of left and right; earlier merges have precedence
     bool ignore_merges = false;               // a whole piece that is a token is that token, whatever the merges give
-    bool equal_ranks = false;  // merges in a row that make one token have one precedence, as tiktoken has it
+    bool of_characters = false;               // merging starts from characters of UTF-8 instead of bytes
+    std::vector<uint32_t> ranks;              // the merges' precedence, ascending; empty: their positions
 };
 
 // A vocabulary arranged for encoding. Immutable, and so safe to share between threads.
@@ -29,7 +30,7 @@ public:
     BpeModel(const BpeModel&) = delete;
 
     struct Merge {
-        uint32_t rank = kNone;  // position among the merges
+        uint32_t rank = kNone;  // its precedence, the lower the earlier
         int id = -1;            // of the result
     };
     static constexpr uint32_t kNone = ~0u;
@@ -38,6 +39,9 @@ public:
     // Whether two tokens side by side are the encoding of their bytes; nothing if only merging can tell.
     std::optional<bool> stay_apart(int left, int right) const;
     bool is_own_encoding(int id) const { return derivations_[id].born != kNone; }  // false: perhaps
+    // The tokens that merging starts with: of the bytes, or the characters, whose ids replace those in `ids`. Throws
+    // Error if the vocabulary lacks one.
+    void start(std::string_view piece, std::vector<int>& ids) const;
     int byte_id(unsigned char byte) const;  // throws Error if the vocabulary lacks the byte
     const TokenTrie& trie() const { return trie_; }
     size_t longest_token() const { return longest_token_; }  // in bytes
@@ -52,7 +56,7 @@ private:
     // ranks.
     struct Derivation {
         int left = -1, right = -1;  // of the last merge
-        uint32_t born = kNone;      // its rank + 1; 0: a byte; kNone: not known
+        uint32_t born = kNone;      // its rank + 1; 0: merging starts with it; kNone: not known
     };
     bool never_merge(int left, int right, uint32_t limit) const;
 

@@ -1,0 +1,166 @@
+// SentencePiece's models: the same ids as the library's, on anything.
+#include <gtest/gtest.h>
+
+#include "cpu_reference/error.h"
+#include "tests/sentencepiece_models.h"
+#include "tests/temp_directory.h"
+#include "tokenizer/character_bpe.h"
+#include "tokenizer/sentencepiece_model.h"
+#include "tokenizer/sentencepiece_normalizer.h"
+
+namespace kiln {
+namespace {
+
+using Options = std::unordered_map<std::string, std::string>;
+
+const Options kBytes = {{"model_type", "bpe"}, {"byte_fallback", "true"}, {"vocab_size", "800"}};
+
+std::vector<Options> bpe_options() {
+    return {
+        kBytes,
+        {{"model_type", "bpe"}, {"character_coverage", "0.98"}},
+        {{"model_type", "bpe"}, {"user_defined_symbols", "<sep>,▁the▁,th,the, a,中"}, {"control_symbols", "<cls>"}},
+        {{"model_type", "bpe"},
+         {"normalization_rule_name", "identity"},
+         {"byte_fallback", "true"},
+         {"vocab_size", "700"}},
+        {{"model_type", "bpe"}, {"normalization_rule_name", "nfkc_cf"}, {"remove_extra_whitespaces", "false"}},
+        {{"model_type", "bpe"}, {"add_dummy_prefix", "false"}, {"split_by_whitespace", "false"}},
+        {{"model_type", "bpe"}, {"treat_whitespace_as_suffix", "true"}},
+        {{"model_type", "bpe"}, {"allow_whitespace_only_pieces", "true"}, {"remove_extra_whitespaces", "false"}},
+        {{"model_type", "bpe"},
+         {"escape_whitespaces", "true"},
+         {"split_by_unicode_script", "false"},
+         {"split_digits", "true"}},
+    };
+}
+
+std::string print(const Options& options) {
+    std::string text;
+    for (const auto& [key, value] : options) text += key + "=" + value + " ";
+    return text;
+}
+
+struct OurBpe {
+    explicit OurBpe(const std::string& file)
+        : model(SentencePieceModel::parse(file, "m.model")),
+          normalizer(model, "m.model"),
+          bpe(CharacterBpe::of_sentencepiece(model, "m.model")),
+          encoder(bpe.model()) {}
+    std::vector<int> encode(std::string_view text) {
+        std::vector<int> ids;
+        std::string normal;
+        normalizer.normalize(text, false, normal);
+        bpe.encode(normal, encoder, ids);
+        return ids;
+    }
+    SentencePieceModel model;
+    SentencePieceNormalizer normalizer;
+    CharacterBpe bpe;
+    BpeEncoder encoder;
+};
+
+void expect_ids_of_library(const std::string& file, const std::string& what, int rounds, unsigned seed) {
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.LoadFromSerializedProto(file).ok());
+    OurBpe ours(file);
+    std::mt19937 random(seed);
+    for (int round = 0; round < rounds; ++round) {
+        const std::string text = awkward_text(random, round % 4 == 0);
+        std::vector<int> expected;
+        ASSERT_TRUE(library.Encode(text, &expected).ok()) << what;
+        ASSERT_EQ(ours.encode(text), expected) << what << "\ntext: " << text;
+    }
+}
+
+TEST(SentencePieceBpe, ids_are_the_librarys) {
+    for (const Options& options : bpe_options()) {
+        expect_ids_of_library(train_sentencepiece(options), print(options), 4000, 1);
+    }
+}
+
+// Scores that tie, that rank a piece before its own parts, and characters that are in pieces but are none.
+TEST(SentencePieceBpe, any_scores_and_pieces_give_the_librarys_ids) {
+    for (const Options& options : bpe_options()) {
+        std::mt19937 random(7);
+        SentencePieceModel model = SentencePieceModel::parse(train_sentencepiece(options), "m.model");
+        for (const unsigned different_scores : {1u, 3u, 100u, 1u << 20}) {
+            SentencePieceModel changed = model;
+            for (SentencePiece& piece : changed.pieces) piece.score = static_cast<float>(random() % different_scores);
+            std::erase_if(changed.pieces, [&](const SentencePiece& piece) {
+                return piece.type == SentencePiece::Type::normal && random() % 10 == 0;
+            });
+            expect_ids_of_library(changed.serialize_without_normalization(), print(options), 1000, 2);
+        }
+    }
+}
+
+TEST(SentencePieceBpe, long_text_without_a_break_is_not_quadratic) {
+    const std::string file = train_sentencepiece({{"model_type", "bpe"}, {"split_by_whitespace", "false"}});
+    OurBpe ours(file);
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.LoadFromSerializedProto(file).ok());
+    for (const std::string unit : {"e", "et", "中", "a e t"}) {
+        std::string text;
+        while (text.size() < 1 << 20) text += unit;
+        EXPECT_GT(ours.encode(text).size(), 1000u);
+        text.resize(unit.size() * 1000);
+        std::vector<int> expected;
+        ASSERT_TRUE(library.Encode(text, &expected).ok());
+        EXPECT_EQ(ours.encode(text), expected);
+    }
+}
+
+// A model that parses must encode as well.
+bool loads(const std::string& file) {
+    try {
+        const SentencePieceModel model = SentencePieceModel::parse(file, "m.model");
+        std::string normal;
+        SentencePieceNormalizer(model, "m.model").normalize("ein ｔest ﬁ\xFF①", false, normal);
+        if (model.kind == SentencePieceModel::Kind::bpe) OurBpe(file).encode("ein ｔest ﬁ\xFF①");
+        return true;
+    } catch (const Error& error) {
+        EXPECT_EQ(std::string(error.what()).substr(0, 8), "m.model:");
+        return false;
+    }
+}
+
+TEST(SentencePieceModel, every_truncation_is_an_error) {
+    const std::string file =
+        train_sentencepiece({{"model_type", "bpe"}, {"normalization_rule_name", "identity"}, {"vocab_size", "300"}});
+    ASSERT_TRUE(loads(file));
+    size_t whole = 0;
+    for (size_t length = 0; length < file.size(); ++length) {
+        const std::string message = error_of([&] { SentencePieceModel::parse(file.substr(0, length), "m.model"); });
+        if (message.empty()) {
+            ++whole;
+        } else {
+            ASSERT_EQ(message.substr(0, 8), "m.model:") << length;
+        }
+    }
+    EXPECT_LE(whole, 1u);  // the file may end in an empty field
+    const std::string message = error_of([&] { SentencePieceModel::parse(file.substr(0, 20), "m.model"); });
+    EXPECT_NE(message.find("byte 16: the model: field 1 has 12 bytes, and 2 are left"), std::string::npos) << message;
+}
+
+TEST(SentencePieceModel, flipped_bytes_load_or_are_an_error) {
+    std::mt19937 random(3);
+    for (const char* rule : {"identity", "nmt_nfkc"}) {
+        const std::string file = train_sentencepiece({{"model_type", "bpe"},
+                                                      {"normalization_rule_name", rule},
+                                                      {"byte_fallback", "true"},
+                                                      {"vocab_size", "600"}});
+        int refused = 0;
+        for (int round = 0; round < 300; ++round) {
+            std::string broken = file;
+            for (int flips = 1 + static_cast<int>(random() % 3); flips > 0; --flips) {
+                broken[random() % broken.size()] ^= static_cast<char>(1u << random() % 8);
+            }
+            refused += !loads(broken);
+        }
+        EXPECT_GT(refused, 10) << rule;
+    }
+}
+
+}  // namespace
+}  // namespace kiln
