@@ -1,9 +1,11 @@
 // dev/data/*.sh against a server that stands for Hugging Face, ModelScope and all other publishers.
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <zstd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 
 #include "tests/http_server.h"
 #include "tests/process.h"
@@ -323,14 +325,25 @@ TEST_F(DataRecipes, fineweb_edu_comes_as_shards_or_through_duckdb_as_text) {
     EXPECT_EQ(read_shard_index(output_ / "shards").train.documents, 2);
 }
 
-TEST_F(DataRecipes, json_arrays_and_zstd_are_fetched_as_they_are) {
-    const std::string name = "wikipedia-cn-20230720-filtered.json", array = "[" + records(1, "completion") + "]";
-    serve_hugging_face("pleisto/wikipedia-cn-20230720-filtered", name, {.body = array});
-    ASSERT_EQ(run("wikipedia_zh", {"--download-only"}).code, 0);
-    EXPECT_EQ(read_file(output_ / "raw" / name), array);
-    serve_hugging_face("monology/pile-uncopyrighted", "val.jsonl.zst", {.body = "zstd"});
-    ASSERT_EQ(run("pile_sample", {"--download-only"}).code, 0);
-    EXPECT_EQ(read_file(output_ / "raw/val.jsonl.zst"), "zstd");
+TEST_F(DataRecipes, json_arrays_and_zstd_become_shards) {
+    std::string array;
+    std::istringstream lines(records(50, "completion"));
+    for (std::string line; std::getline(lines, line);) array += (array.empty() ? "[" : ",\n") + line;
+    serve_hugging_face("pleisto/wikipedia-cn-20230720-filtered", "wikipedia-cn-20230720-filtered.json",
+                       {.body = array + "]\n"});
+    const Finished wikipedia = run("wikipedia_zh");
+    ASSERT_EQ(wikipedia.code, 0) << wikipedia.err;
+    const ShardIndex index = read_shard_index(output_ / "shards");
+    EXPECT_EQ(index.train.documents + index.val.documents, 50);
+
+    fs::remove_all(output_);
+    const std::string text = records(30, "text");
+    std::string packed(ZSTD_compressBound(text.size()), '\0');
+    packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
+    serve_hugging_face("monology/pile-uncopyrighted", "val.jsonl.zst", {.body = packed});
+    const Finished pile = run("pile_sample", {"--tokenizer", tokenizer_, "--", "--val-fraction", "0"});
+    ASSERT_EQ(pile.code, 0) << pile.err;
+    EXPECT_EQ(read_shard_index(output_ / "shards").train.documents, 30);
 }
 
 TEST_F(DataRecipes, instructions_end_in_a_checked_file) {
