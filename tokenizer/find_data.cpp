@@ -15,7 +15,8 @@ namespace {
 constexpr char kPrepareHint[] = "run `kiln prepare --input PATH --tokenizer DIR --output DIR` first";
 
 fs::path tokenizer_in(const fs::path& directory) {
-    return fs::exists(directory / "tokenizer.json") ? directory : fs::path();
+    const bool found = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "tokenizer.model");
+    return found ? directory : fs::path();
 }
 
 [[noreturn]] void throw_no_shards(const fs::path& directory) {

@@ -181,11 +181,12 @@ ShardIndex prepare(const PrepareOptions& options) {
     index.vocab_size = tokenizer.vocab_size();
     index.end_of_text = tokenizer.end_of_text();
     index.recipe = recipe_of(options);
-    const std::string json = tokenizer_json(options.tokenizer, tokenizer);
+    const std::vector<TokenizerKind::File> tokenizer_files = tokenizer_copy(options.tokenizer, tokenizer);
+    index.tokenizer_file = tokenizer_files.front().name;
     ShardInfo like;
     like.vocab_size = index.vocab_size;
     like.end_of_text = index.end_of_text;
-    like.tokenizer_sha256 = sha256(json);
+    like.tokenizer_sha256 = sha256(tokenizer_files.front().content);
     index.tokenizer_sha256 =
         hex({reinterpret_cast<const char*>(like.tokenizer_sha256.data()), like.tokenizer_sha256.size()});
     const std::string id = identity(index.recipe, options, files, index.tokenizer_sha256);
@@ -206,7 +207,7 @@ ShardIndex prepare(const PrepareOptions& options) {
             options.report(concat(options.output.string(), ": starting over what an unfinished run left"));
         }
         output.start();
-        copy_tokenizer(options.tokenizer, json, options.output);
+        for (const auto& file : tokenizer_files) write_file_atomic(options.output / file.name, file.content);
     }
     run->encode(files, tokenizer, threads);
     uint64_t bytes = 0;

@@ -15,16 +15,8 @@ using nlohmann::json;
 
 namespace {
 
-constexpr char kTokenizerJson[] = "tokenizer.json";
-constexpr const char* kTokenizerFiles[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
-                                           "special_tokens_map.json", "added_tokens.json"};  // besides
 constexpr char kFirstLine[] = "kiln prepare has not finished this directory; run it again to go on.\n";
 constexpr size_t kHashDigits = 16;
-
-bool is_tokenizer_file(const std::string& name) {
-    return name == kTokenizerJson ||
-           std::find(std::begin(kTokenizerFiles), std::end(kTokenizerFiles), name) != std::end(kTokenizerFiles);
-}
 
 // train_000000.bin or val_000000.bin, whole or partial.
 bool is_own_shard(std::string name) {
@@ -34,6 +26,13 @@ bool is_own_shard(std::string name) {
     const std::string number = name.substr(prefix, 6);
     const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
     return std::all_of(number.begin(), number.end(), is_digit) && name.ends_with(".bin");
+}
+
+bool is_own_file(const std::string& name) {
+    constexpr const char* kNames[] = {
+        kShardIndexName, kUnfinishedName,         "tokenizer.json",          "tokenizer.model",  "vocab.json",
+        "merges.txt",    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
+    return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
 struct Contents {
@@ -49,8 +48,7 @@ Contents contents_of(const fs::path& directory) {
         const std::string name = it->path().filename().string(), target = name.substr(0, name.find(".tmp-"));
         if (is_own_shard(name)) {
             found.shards.push_back(it->path());
-        } else if (target != name &&
-                   (target == kShardIndexName || target == kUnfinishedName || is_tokenizer_file(target))) {
+        } else if (target != name && is_own_file(target)) {
             found.leftovers.push_back(it->path());
         }
     }
@@ -119,17 +117,20 @@ void PrepareOutput::finish(const ShardIndex& index) {
     remove_file(directory_ / kUnfinishedName);
 }
 
-std::string tokenizer_json(const fs::path& source, const Tokenizer& tokenizer) {
-    const fs::path file = fs::is_directory(source) ? source / kTokenizerJson : source;
-    return fs::exists(file) ? read_file(file) : tokenizer.to_json();
-}
-
-void copy_tokenizer(const fs::path& source, const std::string& json, const fs::path& directory) {
-    write_file_atomic(directory / kTokenizerJson, json);
-    if (!fs::is_directory(source)) return;
-    for (const char* name : kTokenizerFiles) {
-        if (fs::exists(source / name)) write_file_atomic(directory / name, read_file(source / name));
+std::vector<TokenizerKind::File> tokenizer_copy(const fs::path& source, const Tokenizer& tokenizer) {
+    const std::vector<fs::path> files = tokenizer_files(source);
+    const fs::path& main = files.front();
+    std::vector<TokenizerKind::File> copy;
+    const bool of_parts = main.filename() == "vocab.json";  // with merges.txt, and no file that says it all
+    if (of_parts) copy.push_back({"tokenizer.json", tokenizer.to_json()});
+    for (const fs::path& file : files) {
+        const bool renamed = file == main && !of_parts;
+        copy.push_back({!renamed                       ? file.filename().string()
+                        : file.extension() == ".model" ? "tokenizer.model"
+                                                       : "tokenizer.json",
+                        read_file(file)});
     }
+    return copy;
 }
 
 }  // namespace kiln

@@ -7,6 +7,7 @@
 
 #include "tokenizer/split_writer.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_kind.h"
 
 namespace kiln {
 
@@ -31,11 +32,8 @@ private:
     bool unfinished_ = false;
 };
 
-// The text of the tokenizer.json that stands for a tokenizer: its own bytes if it has such a file, so that the copy has
-// the same SHA-256.
-std::string tokenizer_json(const std::filesystem::path& source, const Tokenizer& tokenizer);
-// The files that a tokenizer consists of, beside the shards.
-void copy_tokenizer(const std::filesystem::path& source, const std::string& json,
-                    const std::filesystem::path& directory);
+// The files of a tokenizer as they lie beside the shards, the main one first: its own bytes if there is one, so that
+// the copy has the same SHA-256.
+std::vector<TokenizerKind::File> tokenizer_copy(const std::filesystem::path& source, const Tokenizer& tokenizer);
 
 }  // namespace kiln

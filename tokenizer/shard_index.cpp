@@ -94,6 +94,7 @@ ShardIndex read_shard_index(const fs::path& directory) {
     ShardIndex index;
     index.vocab_size = get<int>(tokenizer, "vocab_size", where);
     index.end_of_text = get<int>(tokenizer, "end_of_text", where);
+    index.tokenizer_file = get<std::string>(tokenizer, "file", where);
     index.tokenizer_sha256 = get<std::string>(tokenizer, "sha256", where);
     index.train = split_from_json(get<json>(splits, "train", where), where);
     index.val = split_from_json(get<json>(splits, "val", where), where);
@@ -130,7 +131,7 @@ void write_shard_index(const fs::path& directory, const ShardIndex& index) {
         {"format", kFormat},
         {"version", kVersion},
         {"tokenizer",
-         {{"file", "tokenizer.json"},
+         {{"file", index.tokenizer_file},
           {"sha256", index.tokenizer_sha256},
           {"vocab_size", index.vocab_size},
           {"end_of_text", index.end_of_text}}},

@@ -27,9 +27,10 @@ struct ShardIndex {
     };
     Split train, val;
     int vocab_size = 0, end_of_text = -1;
-    std::string tokenizer_sha256;  // of tokenizer.json, hexadecimal
-    uint64_t bad_records = 0;      // left out
-    nlohmann::json recipe;         // how the directory was made: the options of `kiln prepare`
+    std::string tokenizer_file = "tokenizer.json";  // or tokenizer.model
+    std::string tokenizer_sha256;                   // of that file, hexadecimal
+    uint64_t bad_records = 0;                       // left out
+    nlohmann::json recipe;                          // how the directory was made: the options of `kiln prepare`
 };
 
 // As in shards.json. Throws Error beginning with `where`.

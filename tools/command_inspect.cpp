@@ -93,8 +93,8 @@ void inspect_shard(const fs::path& path, int documents) {
         hex({reinterpret_cast<const char*>(info.tokenizer_sha256.data()), info.tokenizer_sha256.size()}));
     shard.verify();
     row("checksum", hex_u64(info.payload_xxh3), ", verified");
-    const fs::path beside = path.parent_path() / "tokenizer.json";
-    if (documents == 0 || info.end_of_text < 0 || !fs::exists(beside)) return;
+    const fs::path beside = find_data(path.string()).tokenizer;
+    if (documents == 0 || info.end_of_text < 0 || beside.empty()) return;
     const Tokenizer tokenizer = Tokenizer::load(beside);
     if (tokenizer.vocab_size() != info.vocab_size) {
         row("text", "not shown: the tokenizer beside it has ", tokenizer.vocab_size(), " ids");
