@@ -94,6 +94,27 @@ TEST(Tokenizer, longest_added_token_wins_and_non_special_ones_always_count) {
     EXPECT_EQ(Json::parse(tokenizer.to_json())["model"]["vocab"].size(), static_cast<size_t>(n));
 }
 
+TEST(Tokenizer, added_tokens_take_the_space_beside_them_and_keep_out_of_words) {
+    Json json = fixture_json("exhausted");
+    const int n = static_cast<int>(json["model"]["vocab"].size());
+    const auto add = [&](const char* content, const char* option, int id) {
+        json["added_tokens"].push_back({{"id", id}, {"content", content}, {"normalized", false}, {option, true}});
+    };
+    add("<l>", "lstrip", n);
+    add("<r>", "rstrip", n + 1);
+    add("word", "single_word", n + 2);
+    const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "test");
+    const int x = tokenizer.encode("x")[0];
+    EXPECT_EQ(tokenizer.encode("x \u3000<l>x"), (std::vector<int>{x, n, x}));
+    EXPECT_EQ(tokenizer.encode("x<r> \n<l> <r>"), (std::vector<int>{x, n + 1, n, tokenizer.encode(" ")[0], n + 1}));
+    EXPECT_EQ(tokenizer.encode("word"), (std::vector<int>{n + 2}));
+    EXPECT_EQ(tokenizer.encode("!word!")[1], n + 2);
+    for (const char* text : {"sword", "words", "word_", "\u00e9word", "word\u0301", "word\u200d"}) {
+        EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+        for (const int id : tokenizer.encode(text)) EXPECT_NE(id, n + 2) << text;
+    }
+}
+
 TEST(Tokenizer, saved_and_loaded_is_the_same_in_every_form) {
     for (const char* name : kCorpora) {
         const Tokenizer tokenizer = fixture_tokenizer(name);
