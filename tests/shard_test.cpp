@@ -195,5 +195,38 @@ TEST_F(ShardFile, set_shard_count_keeps_everything_else) {
     EXPECT_NE(error_of([&] { set_shard_count(llmc, 2); }), "");
 }
 
+// Begun, left behind longer than what counts, or even finished: gone on with, it is the shard that was meant.
+TEST_F(ShardFile, partial_shard_is_gone_on_with) {
+    std::vector<int> tokens(300'000);
+    for (size_t i = 0; i < tokens.size(); i++) tokens[i] = int(i % 997);
+    const std::span<const int> all(tokens);
+    write_shard(dir / "whole.bin", tokens, small_info());
+    for (const bool finished : {false, true}) {
+        {
+            ShardWriter writer(dir / "a.bin", 1000);
+            writer.append(all.first(200'000));
+            writer.sync();
+            writer.append(all.first(50'000));  // not what comes next in the end
+            if (finished) {
+                writer.finish(small_info());
+            } else {
+                writer.sync();
+            }
+        }
+        EXPECT_EQ(std::filesystem::exists(dir / "a.bin"), finished);
+        ShardWriter writer = ShardWriter::resume(dir / "a.bin", 1000, 200'000);
+        EXPECT_FALSE(std::filesystem::exists(dir / "a.bin"));
+        writer.append(all.subspan(200'000));
+        writer.finish(small_info());
+        EXPECT_TRUE(read_file(dir / "a.bin") == read_file(dir / "whole.bin"));
+        EXPECT_NE(
+            error_of([&] { ShardWriter::resume(dir / "a.bin", 1000, 300'001); }).find("where 601026 were written"),
+            std::string::npos);
+        EXPECT_NE(error_of([&] { ShardWriter::resume(dir / "none.bin", 1000, 1); }).find("none.bin"),
+                  std::string::npos);
+        std::filesystem::remove(dir / "a.bin.partial");
+    }
+}
+
 }  // namespace
 }  // namespace kiln
