@@ -47,7 +47,7 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
     const std::vector<Case> cases = {
         {"f.json: model: must be an object, is null", [](Json& j) { j.erase("model"); }},
         {"model: must be an object, is an array of 0", [](Json& j) { j["model"] = Json::array(); }},
-        {"type \"Unigram\" is not supported; supported is BPE", [](Json& j) { j["model"]["type"] = "Unigram"; }},
+        {"type \"Unigram\" is not supported; supported are BPE", [](Json& j) { j["model"]["type"] = "Unigram"; }},
         {"\"type\" must be a string, is 3", [](Json& j) { j["model"]["type"] = 3; }},
         {"\"dropout\" is 0.1, which Kiln does not support", [](Json& j) { j["model"]["dropout"] = 0.1; }},
         {"\"byte_fallback\" is true", [](Json& j) { j["model"]["byte_fallback"] = true; }},

@@ -1,7 +1,9 @@
 #include "tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <set>
 
+#include "cpu_reference/error.h"
 #include "tokenizer/splitting.h"
 
 namespace kiln {
@@ -61,6 +63,21 @@ size_t AddedTokenFinder::space_before(std::string_view text, size_t at) {
 size_t AddedTokenFinder::space_after(std::string_view text, size_t at) {
     return static_cast<size_t>(splitting::skip_run(text.data() + at, text.data() + text.size(), CharClass::kSpace) -
                                text.data());
+}
+
+void check_special_tokens(const std::vector<std::string>& tokens) {
+    std::set<std::string_view> seen;
+    for (const std::string& token : tokens) {
+        if (token.empty()) throw UsageError("a special token is empty");
+        if (find_invalid_utf8(token)) throw UsageError(concat("the special token \"", token, "\" is not UTF-8"));
+        if (!seen.insert(token).second) throw UsageError(concat("the special token \"", token, "\" is given twice"));
+        uint32_t character;
+        if (static_cast<size_t>(decode_utf8(token.data(), token.data() + token.size(), character)) == token.size()) {
+            throw UsageError(concat("the special token \"", token,
+                                    "\" is one character, as tokens of text may be; use a longer one, such as <|",
+                                    token, "|>"));
+        }
+    }
 }
 
 }  // namespace kiln

@@ -57,4 +57,8 @@ private:
     std::shared_ptr<const SplitPattern> words_;  // one character of a word; only if a token asks for it
 };
 
+// For trainers: throws UsageError if a special token is empty, no UTF-8, there twice, or a single character, which a
+// token of text may be.
+void check_special_tokens(const std::vector<std::string>& tokens);
+
 }  // namespace kiln

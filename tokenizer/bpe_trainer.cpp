@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "cpu_reference/error.h"
+#include "tokenizer/added_tokens.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/file.h"
 #include "tokenizer/merge_learner.h"
@@ -20,17 +21,7 @@ BpeTrainer::BpeTrainer(BpeTrainerOptions options)
         throw UsageError(concat("a vocabulary of ", options_.vocab_size, " tokens is too small: ",
                                 options_.special_tokens.size(), " special tokens and 256 bytes need ", least));
     }
-    std::unordered_set<std::string_view> seen;
-    for (const std::string& token : options_.special_tokens) {
-        if (token.empty()) throw UsageError("a special token is empty");
-        if (find_invalid_utf8(token)) throw UsageError(concat("the special token \"", token, "\" is not UTF-8"));
-        if (!seen.insert(token).second) throw UsageError(concat("the special token \"", token, "\" is given twice"));
-        if (ByteLevel().unspell(token).value_or("").size() == 1) {
-            throw UsageError(concat("the special token \"", token,
-                                    "\" is the name of a byte in tokenizer.json; use a longer one, such as <|", token,
-                                    "|>"));
-        }
-    }
+    check_special_tokens(options_.special_tokens);
 }
 
 void BpeTrainer::add_text(std::string_view text, const std::string& name) {

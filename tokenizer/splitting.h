@@ -143,7 +143,7 @@ void split_llama(std::string_view text, Emit&& emit) {
     const char* const end = p + text.size();
     while (p < end) {
         const char* const start = p;
-        int length, next_length;
+        int length, next_length = 0;
         const CharClass kind = class_at(p, end, length);
         const char* const next = p + length;
         const CharClass after = next < end ? class_at(next, end, next_length) : CharClass::kSpace;

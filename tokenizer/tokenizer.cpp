@@ -36,7 +36,9 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
         KILN_CHECK(fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt"), path.string(),
                    ": holds no tokenizer.json, nor vocab.json with merges.txt");
     }
-    for (const char* name : {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"}) add(name);
+    for (const char* name :
+         {"vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"})
+        add(name);
     return files;
 }
 
@@ -44,16 +46,19 @@ Tokenizer Tokenizer::load(const fs::path& path) {
     const fs::path main = tokenizer_files(path).front();
     if (!fs::is_directory(path)) return parse(MappedFile(main).text(), main.string());
 
+    const auto read_beside = [&](const char* name) {
+        return fs::exists(path / name) ? read_file(path / name) : std::string();
+    };
+    SideFiles side = {.added_tokens = read_beside("added_tokens.json"),
+                      .special_tokens_map = read_beside("special_tokens_map.json"),
+                      .config = read_beside("tokenizer_config.json")};
     const fs::path merges = path / "merges.txt";
     TokenizerParts parts = main.filename() == "tokenizer.json"
                                ? parse_tokenizer_json(MappedFile(main).text(), main.string())
                                : parse_vocab_and_merges(MappedFile(main).text(), main.string(),
-                                                        MappedFile(merges).text(), merges.string());
-    const auto keep = [&](const char* name, std::string& content) {
-        if (fs::exists(path / name)) content = read_file(path / name);
-    };
-    keep("tokenizer_config.json", parts.config_json);
-    keep("special_tokens_map.json", parts.special_tokens_map_json);
+                                                        MappedFile(merges).text(), merges.string(), side);
+    parts.config_json = std::move(side.config);
+    parts.special_tokens_map_json = std::move(side.special_tokens_map);
     return make_tokenizer(std::move(parts), path.string());
 }
 

@@ -1,99 +1,21 @@
 // Reads tokenizer.json, and vocab.json with merges.txt. The input may be anything: every assumption is checked, and no
 // number of the file decides how much memory is taken.
 #include <algorithm>
+#include <map>
 #include <set>
 #include <unordered_map>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/character_properties.h"
+#include "tokenizer/json_reader.h"
 #include "tokenizer/tokenizer_parts.h"
 
 namespace kiln {
 namespace {
 
-// std::map objects: those of ordered_json look for a duplicate key from the front, which is quadratic.
-using Json = nlohmann::json;
-
-constexpr int kMaxDepth = 64;  // tokenizer.json needs 8
-
-// Messages quote the file; they must stay readable when it is hostile.
-std::string excerpt(std::string_view text) {
-    constexpr size_t kMost = 60;
-    std::string quoted(text.substr(0, kMost));
-    std::replace_if(
-        quoted.begin(), quoted.end(), [](unsigned char c) { return c < 0x20; }, ' ');
-    return text.size() > kMost ? quoted + "..." : quoted;
-}
-std::string describe(const Json& json) {
-    // Only scalars are printed: a dump of a large value would cost more than the message is worth.
-    if (json.is_string()) return concat("\"", excerpt(json.get_ref<const std::string&>()), "\"");
-    if (json.is_primitive()) return json.dump();
-    return json.is_array() ? concat("an array of ", json.size()) : concat("an object of ", json.size());
-}
-
-Json parse_json(std::string_view text, const std::string& name) {
-    int depth = 0;
-    bool in_string = false;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (in_string) {
-            if (c == '\\') ++i;
-            if (c == '"') in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '[' || c == '{') {
-            KILN_CHECK(++depth <= kMaxDepth, name, ": byte ", i, ": nested deeper than ", kMaxDepth,
-                       " levels; this is no tokenizer");
-        } else if (c == ']' || c == '}') {
-            --depth;
-        }
-    }
-    try {
-        return Json::parse(text);
-    } catch (const Json::parse_error& error) {
-        throw Error(concat(name, ": byte ", error.byte, " of ", text.size(),
-                           ": not JSON, or cut short; fetch or save the file again"));
-    } catch (const Json::exception& error) {
-        throw Error(concat(name, ": not JSON: ", excerpt(error.what())));
-    }
-}
-
-// One JSON object whose members are read with their types checked; `where` names it in messages.
-class Reader {
-public:
-    Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
-        KILN_CHECK(json.is_object(), where_, ": must be an object, is ", describe(json));
-    }
-    const std::string& where() const { return where_; }
-    const Json& member(const char* key) const {  // null if absent
-        static const Json kNull;
-        const auto found = json_.find(key);
-        return found == json_.end() ? kNull : *found;
-    }
-    std::string string(const char* key) const {
-        const Json& value = member(key);
-        KILN_CHECK(value.is_string(), where_, ": \"", key, "\" must be a string, is ", describe(value));
-        return value.get<std::string>();
-    }
-    bool boolean(const char* key, bool absent) const {
-        const Json& value = member(key);
-        if (value.is_null()) return absent;
-        KILN_CHECK(value.is_boolean(), where_, ": \"", key, "\" must be true or false, is ", describe(value));
-        return value.get<bool>();
-    }
-    // Something Kiln does not do: the member may only be absent or say "off".
-    void refuse(const char* key) const {
-        const Json& value = member(key);
-        const bool off = value.is_null() || value == Json(false) || value == Json("") ||
-                         (value.is_number() && value.get<double>() == 0);
-        KILN_CHECK(off, where_, ": \"", key, "\" is ", describe(value), ", which Kiln does not support");
-    }
-
-private:
-    const Json& json_;
-    std::string where_;
-};
+using Json = JsonReader::Json;
+namespace fs = std::filesystem;
 
 // What a saved copy repeats, in its order: everything but the model and the added tokens.
 nlohmann::ordered_json parse_kept_parts(std::string_view text, const Json& json) {
@@ -114,17 +36,9 @@ nlohmann::ordered_json parse_kept_parts(std::string_view text, const Json& json)
     return kept;
 }
 
-// A token's id, checked for type and sign only.
-int64_t read_id(const Json& json, const std::string& where) {
-    KILN_CHECK(json.is_number_integer(), where, ": its id must be a whole number, is ", describe(json));
-    const bool fits = json.is_number_unsigned() ? json.get<uint64_t>() <= INT32_MAX : false;
-    KILN_CHECK(fits, where, ": its id ", describe(json), " is not in 0 to ", INT32_MAX);
-    return json.get<int64_t>();
-}
-
 NormalizerKind read_normalizer(const Json& json, const std::string& name) {
     if (json.is_null()) return NormalizerKind::kNone;
-    const Reader reader(json, name + ": normalizer");
+    const JsonReader reader(json, name + ": normalizer");
     const std::string type = reader.string("type");
     if (type == "NFC") return NormalizerKind::kNfc;
     if (type == "NFKC") return NormalizerKind::kNfkc;
@@ -140,7 +54,7 @@ NormalizerKind read_normalizer(const Json& json, const std::string& name) {
 
 // One step of a Sequence before ByteLevel.
 Splitter read_splitter(const Json& json, const std::string& where) {
-    const Reader reader(json, where);
+    const JsonReader reader(json, where);
     const std::string type = reader.string("type");
     const auto runs = [&](const char* one, bool alone) {
         return Splitter::from_pattern(concat(one, alone ? "" : "+"), where);
@@ -152,7 +66,7 @@ Splitter read_splitter(const Json& json, const std::string& where) {
     }
     KILN_CHECK(type == "Split", where, ": type \"", excerpt(type),
                "\" is not supported here; supported are Split, Digits, and Punctuation that is Isolated or Contiguous");
-    const Reader pattern(reader.member("pattern"), where + ": pattern");
+    const JsonReader pattern(reader.member("pattern"), where + ": pattern");
     const bool invert = reader.boolean("invert", false);
     KILN_CHECK(behavior == "Isolated" || (behavior == "Removed" && invert), where, ": behavior \"", excerpt(behavior),
                "\" with invert ", invert ? "true" : "false",
@@ -168,7 +82,7 @@ Splitter read_splitter(const Json& json, const std::string& where) {
 PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
     static const char* const kSupported = "; supported is ByteLevel, alone or as the last step of a Sequence";
     KILN_CHECK(!json.is_null(), name, ": pre_tokenizer: none is not supported", kSupported);
-    const Reader reader(json, name + ": pre_tokenizer");
+    const JsonReader reader(json, name + ": pre_tokenizer");
     const std::string type = reader.string("type");
     if (type == "ByteLevel") {
         const bool regex = reader.boolean("use_regex", true);
@@ -179,7 +93,7 @@ PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
     const Json& steps = reader.member("pretokenizers");
     KILN_CHECK(steps.is_array() && !steps.empty() && steps.size() <= 16, reader.where(), ": \"pretokenizers\" is ",
                describe(steps), kSupported);
-    const Reader last(steps.back(), reader.where() + ": last step");
+    const JsonReader last(steps.back(), reader.where() + ": last step");
     KILN_CHECK(last.string("type") == "ByteLevel", last.where(), ": type \"", excerpt(last.string("type")),
                "\" is not supported", kSupported);
     PreTokenizer result = read_pre_tokenizer(steps.back(), name);
@@ -198,7 +112,7 @@ PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
 
 void read_decoder(const Json& json, const std::string& name) {
     if (json.is_null()) return;
-    const Reader reader(json, name + ": decoder");
+    const JsonReader reader(json, name + ": decoder");
     const std::string type = reader.string("type");
     KILN_CHECK(type == "ByteLevel", reader.where(), ": type \"", excerpt(type),
                "\" is not supported; supported is ByteLevel");
@@ -297,29 +211,61 @@ void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) 
     }
 }
 
-void read_added_tokens(const Json& json, const std::string& name, TokenTable& table, TokenizerParts& parts) {
-    if (json.is_null()) return;
-    KILN_CHECK(json.is_array(), name, ": added_tokens must be an array, is ", describe(json));
-    for (size_t i = 0; i < json.size(); ++i) {
-        const Reader reader(json[i], concat(name, ": added token ", i));
-        AddedToken token;
-        token.content = reader.string("content");
-        KILN_CHECK(!token.content.empty(), reader.where(), ": is empty");
-        token.id = static_cast<int>(read_id(reader.member("id"), reader.where()));
-        token.special = reader.boolean("special", false);
-        token.normalized = reader.boolean("normalized", !token.special);
-        token.single_word = reader.boolean("single_word", false);
-        token.lstrip = reader.boolean("lstrip", false);
-        token.rstrip = reader.boolean("rstrip", false);
-        token.in_vocabulary = table.add_added(token.content, token.id);
-        parts.added.push_back(std::move(token));
+void check_splits_characters(const Json& json, const std::string& name) {
+    const JsonReader reader(json, name + ": pre_tokenizer");
+    const JsonReader pattern(reader.member("pattern"), reader.where() + ": pattern");
+    const Json& regex = pattern.member("Regex");
+    KILN_CHECK(reader.string("type") == "Split" && regex == Json(kAnyCharacter) &&
+                   reader.member("behavior") == Json("Isolated"),
+               reader.where(), ": of word-level models only those are supported that a Split by ", kAnyCharacter,
+               ", Isolated, cuts into characters");
+}
+
+// The tokens of a word-level model: those that are not special stand for their own text.
+void take_characters(TokenTable& table, const std::string& unknown, TokenizerParts& parts) {
+    for (NamedToken& token : table.take()) {
+        if (token.in_vocabulary && token.spelling == unknown) parts.unknown = static_cast<int>(parts.is_text.size());
+        parts.is_text.push_back(token.in_vocabulary);
+        parts.vocabulary.tokens.push_back(std::move(token.spelling));
     }
+    if (parts.unknown >= 0) parts.is_text[parts.unknown] = false;
+    for (const AddedToken& token : parts.added) {
+        if (token.special) parts.is_text[token.id] = false;
+    }
+}
+
+void sort_added(TokenizerParts& parts, const std::string& name) {
     std::sort(parts.added.begin(), parts.added.end(),
               [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
     for (size_t i = 1; i < parts.added.size(); ++i) {
         KILN_CHECK(parts.added[i - 1].id != parts.added[i].id, name, ": added token \"",
                    excerpt(parts.added[i].content), "\" is there twice");
     }
+}
+
+AddedToken read_added_token(const JsonReader& reader, const Json& id) {
+    AddedToken token;
+    token.content = reader.string("content");
+    KILN_CHECK(!token.content.empty(), reader.where(), ": is empty");
+    token.id = static_cast<int>(read_id(id, reader.where()));
+    token.special = reader.boolean("special", false);
+    token.normalized = reader.boolean("normalized", !token.special);
+    token.single_word = reader.boolean("single_word", false);
+    token.lstrip = reader.boolean("lstrip", false);
+    token.rstrip = reader.boolean("rstrip", false);
+    return token;
+}
+
+void read_added_tokens(const Json& json, const std::string& name, TokenTable& table, TokenizerParts& parts) {
+    if (json.is_null()) return;
+    KILN_CHECK(json.is_array(), name, ": added_tokens must be an array, is ", describe(json));
+    for (size_t i = 0; i < json.size(); ++i) {
+        const JsonReader reader(json[i], concat(name, ": added token ", i));
+        AddedToken token = read_added_token(reader, reader.member("id"));
+        token.in_vocabulary = table.add_added(token.content, token.id);
+        parts.added.push_back(std::move(token));
+    }
+    sort_added(parts, name);
 }
 
 void read_merges(const Json& merges, const std::string& name, VocabularyBuilder& builder) {
@@ -339,15 +285,75 @@ void read_merges(const Json& merges, const std::string& name, VocabularyBuilder&
     }
 }
 
+// What the files beside vocab.json and merges.txt tell.
+struct SideFacts {
+    bool qwen2 = false, add_prefix_space = false;
+    std::set<std::string> special;
+    std::map<std::string, AddedToken> added;
+};
+
+// added_tokens.json has tokens that vocab.json lacks, special_tokens_map.json names those that are special, and
+// tokenizer_config.json, in newer files, has all of it and the class, on which the splitter depends.
+SideFacts read_side_files(const SideFiles& side, const fs::path& directory) {
+    SideFacts facts;
+    auto& special = facts.special;
+    special.insert(std::begin(kWellKnownSpecialTokens), std::end(kWellKnownSpecialTokens));
+    if (!side.special_tokens_map.empty()) {
+        const Json map = JsonReader::parse(side.special_tokens_map, directory / "special_tokens_map.json");
+        const auto add = [&](const Json& value) {
+            const Json& content = value.is_object() && value.contains("content") ? value["content"] : value;
+            if (content.is_string()) special.insert(content.get<std::string>());
+        };
+        for (const Json& value : map) {
+            if (value.is_array()) {
+                for (const Json& item : value) add(item);
+            } else {
+                add(value);
+            }
+        }
+    }
+    if (!side.added_tokens.empty()) {
+        const std::string name = directory / "added_tokens.json";
+        const Json json = JsonReader::parse(side.added_tokens, name);
+        KILN_CHECK(json.is_object(), name, ": must be an object of tokens and ids, is ", describe(json));
+        for (const auto& [content, id] : json.items()) {
+            KILN_CHECK(!content.empty(), name, ": a token is empty");
+            const bool is_special = special.contains(content);
+            facts.added[content] = {.id = static_cast<int>(read_id(id, name + ": \"" + excerpt(content) + "\"")),
+                                    .content = content,
+                                    .special = is_special,
+                                    .normalized = !is_special};
+        }
+    }
+    if (!side.config.empty()) {
+        const std::string name = directory / "tokenizer_config.json";
+        const Json json = JsonReader::parse(side.config, name);
+        const JsonReader config(json, name);
+        const Json& type = config.member("tokenizer_class");
+        facts.qwen2 = type == Json("Qwen2Tokenizer") || type == Json("Qwen2TokenizerFast");
+        facts.add_prefix_space = config.boolean("add_prefix_space", false);
+        const Json& tokens = config.member("added_tokens_decoder");
+        for (const auto& [id, token] : tokens.items()) {
+            const JsonReader reader(token, concat(name, ": added_tokens_decoder: ", excerpt(id)));
+            // The id is a key here, and so a string.
+            const AddedToken added = read_added_token(reader, JsonReader::parse(id, reader.where()));
+            facts.added[added.content] = added;
+        }
+    }
+    return facts;
+}
+
 }  // namespace
 
 TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& name) {
-    const Json json = parse_json(text, name);
-    const Reader root(json, name);
-    const Reader model(root.member("model"), name + ": model");
+    const Json json = JsonReader::parse(text, name);
+    const JsonReader root(json, name);
+    const JsonReader model(root.member("model"), name + ": model");
     // Files from before 2020 do not name the type; those with merges are BPE.
     const std::string type = model.member("type").is_null() ? "BPE" : model.string("type");
-    KILN_CHECK(type == "BPE", model.where(), ": type \"", excerpt(type), "\" is not supported; supported is BPE");
+    const bool characters = type == "WordLevel";
+    KILN_CHECK(type == "BPE" || characters, model.where(), ": type \"", excerpt(type),
+               "\" is not supported; supported are BPE, and WordLevel of single characters");
     for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
         model.refuse(option);
     }
@@ -355,8 +361,13 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     TokenizerParts parts;
     parts.vocabulary.ignore_merges = model.boolean("ignore_merges", false);
     parts.normalizer = read_normalizer(root.member("normalizer"), name);
-    parts.pre_tokenizer = read_pre_tokenizer(root.member("pre_tokenizer"), name);
-    read_decoder(root.member("decoder"), name);
+    if (characters) {
+        parts.model = TokenizerParts::Model::kCharacters;
+        check_splits_characters(root.member("pre_tokenizer"), name);
+    } else {
+        parts.pre_tokenizer = read_pre_tokenizer(root.member("pre_tokenizer"), name);
+        read_decoder(root.member("decoder"), name);
+    }
     auto kept = parse_kept_parts(text, json);
     parts.truncation = std::move(kept["truncation"]);
     parts.padding = std::move(kept["padding"]);
@@ -368,24 +379,39 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     TokenTable table(name);
     read_vocab(model.member("vocab"), name + ": model.vocab", table);
     read_added_tokens(root.member("added_tokens"), name, table, parts);
+    if (characters) {
+        take_characters(table, model.string("unk_token"), parts);
+        return parts;
+    }
     VocabularyBuilder builder(table.take(), parts, name);
     read_merges(model.member("merges"), name, builder);
     return parts;
 }
 
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
-                                      std::string_view merges_text, const std::string& merges_name) {
-    // These files say nothing of splitter, normaliser or special tokens; they come from GPT-2 and its likes.
-    TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, PreTokenizer());
-    const Json vocab = parse_json(vocab_json, vocab_name);
+                                      std::string_view merges_text, const std::string& merges_name,
+                                      const SideFiles& side) {
+    // These two say nothing of splitter, normaliser or special tokens. The files beside them may; else they come from
+    // GPT-2 and its likes.
+    const SideFacts facts = read_side_files(side, fs::path(vocab_name).parent_path());
+    TokenizerParts parts = TokenizerParts::byte_level(
+        facts.qwen2 ? NormalizerKind::kNfc : NormalizerKind::kNone,
+        PreTokenizer::byte_level(Splitter(facts.qwen2 ? SplitterKind::kQwen2 : SplitterKind::kGpt2),
+                                 facts.add_prefix_space));
+    const Json vocab = JsonReader::parse(vocab_json, vocab_name);
     TokenTable table(vocab_name);
     read_vocab(vocab, vocab_name, table);
-    for (const char* special : kWellKnownSpecialTokens) {
+    std::map<std::string, AddedToken> added = facts.added;
+    for (const std::string& special : facts.special) {
         const auto found = vocab.find(special);
-        if (found != vocab.end()) parts.added.push_back({.id = found->get<int>(), .content = special, .special = true});
+        if (found == vocab.end() || added.contains(special)) continue;
+        added[special] = {.id = found->get<int>(), .content = special, .special = true};
     }
-    std::sort(parts.added.begin(), parts.added.end(),
-              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+    for (auto& [content, token] : added) {
+        token.in_vocabulary = table.add_added(content, token.id);
+        parts.added.push_back(token);
+    }
+    sort_added(parts, vocab_name);
 
     VocabularyBuilder builder(table.take(), parts, merges_name);
     size_t line_number = 0;

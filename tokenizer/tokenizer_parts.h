@@ -1,5 +1,5 @@
 #pragma once
-// What a byte-level BPE tokenizer consists of, between its files and the Tokenizer.
+// What a tokenizer of Hugging Face's format consists of, between its files and the Tokenizer.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,7 +15,13 @@
 namespace kiln {
 
 struct TokenizerParts {
-    BpeVocabulary vocabulary;
+    enum class Model {
+        kByteLevelBpe,
+        kCharacters,  // each token of text is one character; a WordLevel model in Hugging Face's terms
+    };
+    Model model = Model::kByteLevelBpe;
+    BpeVocabulary vocabulary;  // of characters: without merges
+    int unknown = -1;          // of kCharacters: the id of what is not in the vocabulary; -1: that is an error
     // By id: the token stands for bytes of text. Special tokens do not, nor ids without a token, which are empty.
     std::vector<bool> is_text;
     std::vector<AddedToken> added;  // by id, ascending
@@ -28,12 +34,18 @@ struct TokenizerParts {
 
     // Without tokens, with the JSON of a byte-level tokenizer.
     static TokenizerParts byte_level(NormalizerKind normalizer, PreTokenizer pre_tokenizer);
+    static TokenizerParts characters(NormalizerKind normalizer);
 };
 
 // Both throw Error naming `name` and what is wrong where; hostile input is no exception.
 TokenizerParts parse_tokenizer_json(std::string_view json, const std::string& name);
+// The text of the files that may stand beside; empty: there is none.
+struct SideFiles {
+    std::string added_tokens, special_tokens_map, config;
+};
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
-                                      std::string_view merges_text, const std::string& merges_name);
+                                      std::string_view merges_text, const std::string& merges_name,
+                                      const SideFiles& side = {});
 
 struct SpecialToken {
     std::string content;
@@ -44,15 +56,21 @@ struct SpecialToken {
 TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizer pre_tokenizer,
                               const std::vector<SpecialToken>& special_tokens);
 
+inline constexpr const char* kAnyCharacter = "[\\s\\S]";  // the splitter of kCharacters
+
 // Ids without a token are allowed, as published vocabularies have some, but so few that they cost little memory.
 inline size_t max_ids(size_t tokens) {
     return 2 * tokens + 4096;
 }
 
+// What Tokenizer::save() writes, tokenizer.json first.
+std::vector<TokenizerKind::File> write_tokenizer_files(const TokenizerParts& parts);
+
 std::string write_tokenizer_json(const TokenizerParts& parts);
 std::string write_vocab_json(const TokenizerParts& parts);   // one line, in the order of the ids
 std::string write_merges_text(const TokenizerParts& parts);  // merges.txt
 std::string write_tokenizer_config(const TokenizerParts& parts);
+std::string write_added_tokens(const TokenizerParts& parts);
 std::string write_special_tokens_map(const TokenizerParts& parts);
 
 // What vocab.json cannot say: which of its tokens are special. Those that end a document come first, by precedence.

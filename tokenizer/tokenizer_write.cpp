@@ -16,11 +16,12 @@ std::string dump(const Json& json, int indent) {
 // Each token as the files spell it.
 std::vector<std::string> spellings(const TokenizerParts& parts) {
     const ByteLevel byte_level;
+    const bool bpe = parts.model == TokenizerParts::Model::kByteLevelBpe;
     std::vector<std::string> spelled;
     spelled.reserve(parts.vocabulary.tokens.size());
     for (size_t id = 0; id < parts.vocabulary.tokens.size(); ++id) {
         const std::string& bytes = parts.vocabulary.tokens[id];
-        spelled.push_back(parts.is_text[id] ? byte_level.spell(bytes) : bytes);
+        spelled.push_back(bpe && parts.is_text[id] ? byte_level.spell(bytes) : bytes);
     }
     return spelled;
 }
@@ -35,6 +36,12 @@ Json vocab_object(const std::vector<std::string>& spelled, const std::vector<boo
         if (wanted[id] && !spelled[id].empty()) entries.Container::emplace_back(spelled[id], id);
     }
     return vocab;
+}
+
+std::vector<bool> in_vocabulary(const TokenizerParts& parts) {
+    std::vector<bool> in(parts.vocabulary.tokens.size(), true);
+    for (const AddedToken& token : parts.added) in[token.id] = token.in_vocabulary;
+    return in;
 }
 
 // The first of `names` among the special tokens; empty if none is.
@@ -63,6 +70,11 @@ Json special_token_roles(const TokenizerParts& parts) {
     return roles;
 }
 
+Json normalizer_json_of(NormalizerKind kind) {
+    if (kind == NormalizerKind::kNone) return nullptr;
+    return {{"type", kind == NormalizerKind::kNfc ? "NFC" : "NFKC"}};
+}
+
 Json added_token_json(const AddedToken& token) {
     return {{"content", token.content}, {"single_word", token.single_word}, {"lstrip", token.lstrip},
             {"rstrip", token.rstrip},   {"normalized", token.normalized},   {"special", token.special}};
@@ -70,11 +82,22 @@ Json added_token_json(const AddedToken& token) {
 
 }  // namespace
 
+TokenizerParts TokenizerParts::characters(NormalizerKind normalizer) {
+    TokenizerParts parts;
+    parts.model = Model::kCharacters;
+    parts.normalizer = normalizer;
+    parts.normalizer_json = normalizer_json_of(normalizer);
+    parts.pre_tokenizer.splitter = Splitter(SplitterKind::kNone);
+    parts.pre_tokenizer_json = {
+        {"type", "Split"}, {"pattern", {{"Regex", kAnyCharacter}}}, {"behavior", "Isolated"}, {"invert", false}};
+    parts.decoder = {{"type", "Fuse"}};
+    return parts;
+}
+
 TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, PreTokenizer pre_tokenizer) {
     TokenizerParts parts;
     parts.normalizer = normalizer;
-    if (normalizer == NormalizerKind::kNfc) parts.normalizer_json = {{"type", "NFC"}};
-    if (normalizer == NormalizerKind::kNfkc) parts.normalizer_json = {{"type", "NFKC"}};
+    parts.normalizer_json = normalizer_json_of(normalizer);
     const auto byte_level = [](bool prefix, bool trim, bool regex) {
         return Json{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"trim_offsets", trim}, {"use_regex", regex}};
     };
@@ -104,20 +127,25 @@ std::string write_tokenizer_json(const TokenizerParts& parts) {
         entry.update(added_token_json(token));
         added.push_back(std::move(entry));
     }
-    Json merges = Json::array();
-    for (const auto& [left, right] : parts.vocabulary.merges) merges.push_back({spelled[left], spelled[right]});
-    Json model = {{"type", "BPE"},
-                  {"dropout", nullptr},
-                  {"unk_token", nullptr},
-                  {"continuing_subword_prefix", nullptr},
-                  {"end_of_word_suffix", nullptr},
-                  {"fuse_unk", false},
-                  {"byte_fallback", false},
-                  {"ignore_merges", parts.vocabulary.ignore_merges}};
-    std::vector<bool> in_vocabulary(spelled.size(), true);
-    for (const AddedToken& token : parts.added) in_vocabulary[token.id] = token.in_vocabulary;
-    model["vocab"] = vocab_object(spelled, in_vocabulary);
-    model["merges"] = std::move(merges);
+    Json vocab = vocab_object(spelled, in_vocabulary(parts)), model;
+    if (parts.model == TokenizerParts::Model::kCharacters) {
+        model = {{"type", "WordLevel"}};
+        model["vocab"] = std::move(vocab);
+        model["unk_token"] = parts.unknown < 0 ? "<unk>" : spelled[parts.unknown];  // the format wants one
+    } else {
+        model = {{"type", "BPE"},
+                 {"dropout", nullptr},
+                 {"unk_token", nullptr},
+                 {"continuing_subword_prefix", nullptr},
+                 {"end_of_word_suffix", nullptr},
+                 {"fuse_unk", false},
+                 {"byte_fallback", false},
+                 {"ignore_merges", parts.vocabulary.ignore_merges}};
+        Json merges = Json::array();
+        for (const auto& [left, right] : parts.vocabulary.merges) merges.push_back({spelled[left], spelled[right]});
+        model["vocab"] = std::move(vocab);
+        model["merges"] = std::move(merges);
+    }
     Json json = {{"version", "1.0"},
                  {"truncation", parts.truncation},
                  {"padding", parts.padding},
@@ -131,9 +159,7 @@ std::string write_tokenizer_json(const TokenizerParts& parts) {
 }
 
 std::string write_vocab_json(const TokenizerParts& parts) {
-    // Added tokens included: who has only this file and merges.txt gets every id.
-    const std::vector<std::string> spelled = spellings(parts);
-    return dump(vocab_object(spelled, std::vector<bool>(spelled.size(), true)), -1);
+    return dump(vocab_object(spellings(parts), in_vocabulary(parts)), -1);
 }
 
 std::string write_merges_text(const TokenizerParts& parts) {
@@ -141,6 +167,15 @@ std::string write_merges_text(const TokenizerParts& parts) {
     std::string text = "#version: 0.2\n";
     for (const auto& [left, right] : parts.vocabulary.merges) text += spelled[left] + " " + spelled[right] + "\n";
     return text;
+}
+
+// added_tokens.json: the tokens that the model's vocabulary lacks; empty if it has all.
+std::string write_added_tokens(const TokenizerParts& parts) {
+    Json added = Json::object();
+    for (const AddedToken& token : parts.added) {
+        if (!token.in_vocabulary) added[token.content] = token.id;
+    }
+    return added.empty() ? "" : dump(added, 2) + "\n";
 }
 
 std::string write_special_tokens_map(const TokenizerParts& parts) {
@@ -158,6 +193,17 @@ std::string write_tokenizer_config(const TokenizerParts& parts) {
     config["added_tokens_decoder"] = std::move(decoder);
     config.update(special_token_roles(parts));
     return dump(config, 2) + "\n";
+}
+
+std::vector<TokenizerKind::File> write_tokenizer_files(const TokenizerParts& parts) {
+    std::vector<TokenizerKind::File> files = {{"tokenizer.json", write_tokenizer_json(parts)}};
+    files.push_back({"vocab.json", write_vocab_json(parts)});
+    if (parts.model == TokenizerParts::Model::kByteLevelBpe) files.push_back({"merges.txt", write_merges_text(parts)});
+    const std::string added = write_added_tokens(parts);
+    if (!added.empty()) files.push_back({"added_tokens.json", added});
+    files.push_back({"special_tokens_map.json", write_special_tokens_map(parts)});
+    files.push_back({"tokenizer_config.json", write_tokenizer_config(parts)});
+    return files;
 }
 
 int find_end_of_text(const std::vector<AddedToken>& added) {

@@ -9,6 +9,7 @@
 
 #include "cpu_reference/error.h"
 #include "tokenizer/bpe_trainer.h"
+#include "tokenizer/character_trainer.h"
 #include "tokenizer/file.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_parts.h"
@@ -39,51 +40,81 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
     return items;
 }
 
-int train(const std::vector<std::string>& args) {
+struct TrainArguments {
     std::vector<std::string> inputs, special_tokens = {"<|endoftext|>"};
     std::string output, type = "bpe", pre_tokenizer = "gpt2", normalizer = "none";
-    BpeTrainerOptions trainer_options;
-    OptionSet set("kiln tokenizer train", "A vocabulary from text: the same as Hugging Face's trainer makes");
-    set.add(inputs, {.name = "input", .unit = "FILE", .help = "text files, UTF-8", .required = true});
-    set.add(trainer_options.vocab_size, {.name = "vocab-size",
-                                         .unit = "TOKENS",
-                                         .help = "with special tokens and the 256 bytes",
-                                         .min = 256,
-                                         .max = 1 << 24,
-                                         .required = true});
-    set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
-    set.add(type, {.name = "type", .help = "kind of vocabulary", .choices = {"bpe"}});
-    set.add(pre_tokenizer, {.name = "pre-tokenizer",
-                            .unit = "NAME",
-                            .help = concat("what cuts text into words before merging: ", kSplitterNames,
-                                           ", or a regular expression")});
-    set.add(normalizer,
+    int vocab_size = 0;
+    int64_t min_frequency = 0;
+    bool add_prefix_space = false;
+};
+
+// The directory is made before the long part: one that cannot be made should not cost it.
+template <class Trainer>
+Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
+    std::error_code failed;
+    std::filesystem::create_directories(a.output, failed);
+    KILN_CHECK(!failed, "--output ", a.output, ": cannot create the directory: ", failed.message());
+    for (const std::string& input : a.inputs) trainer.add_file(input);
+    return trainer.train();
+}
+
+Tokenizer train_bpe(const TrainArguments& a) {
+    if (a.vocab_size == 0) throw UsageError("kiln tokenizer train: --vocab-size is required; 32000 is a common choice");
+    return train_on(BpeTrainer({.vocab_size = a.vocab_size,
+                                .min_frequency = a.min_frequency,
+                                .special_tokens = split_at_commas(a.special_tokens),
+                                .normalizer = parse_normalizer(a.normalizer),
+                                .splitter = Splitter::parse(a.pre_tokenizer, "--pre-tokenizer"),
+                                .add_prefix_space = a.add_prefix_space}),
+                    a);
+}
+
+Tokenizer train_characters(const TrainArguments& a) {
+    if (a.pre_tokenizer != "gpt2" || a.add_prefix_space) {
+        throw UsageError("--pre-tokenizer and --add-prefix-space are for --type bpe; characters stand alone");
+    }
+    return train_on(CharacterTrainer({.vocab_size = a.vocab_size,
+                                      .min_frequency = a.min_frequency,
+                                      .special_tokens = split_at_commas(a.special_tokens),
+                                      .normalizer = parse_normalizer(a.normalizer)}),
+                    a);
+}
+
+int train(const std::vector<std::string>& args) {
+    TrainArguments a;
+    OptionSet set("kiln tokenizer train", "A vocabulary from text; of BPE the same as Hugging Face's trainer makes");
+    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "text files, UTF-8", .required = true});
+    set.add(a.vocab_size, {.name = "vocab-size",
+                           .unit = "TOKENS",
+                           .help = "with special tokens and, for bpe, the 256 bytes; char: 0 is every character",
+                           .min = 0,
+                           .max = 1 << 24});
+    set.add(a.output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
+    set.add(a.type, {.name = "type",
+                     .help = "kind of vocabulary: byte-level BPE, or a token a character",
+                     .choices = {"bpe", "char"}});
+    set.add(a.pre_tokenizer, {.name = "pre-tokenizer",
+                              .unit = "NAME",
+                              .help = concat("what cuts text into words before merging: ", kSplitterNames,
+                                             ", or a regular expression")});
+    set.add(a.normalizer,
             {.name = "normalizer", .help = "Unicode normal form of the text", .choices = {"none", "nfc", "nfkc"}});
-    set.add(special_tokens, {.name = "special-tokens",
-                             .unit = "A,B",
-                             .help = "get the first ids; the first that ends a document separates documents"});
-    set.add(trainer_options.min_frequency,
-            {.name = "min-frequency", .unit = "COUNT", .help = "a pair seen less often is not merged", .min = 0});
-    set.add(trainer_options.add_prefix_space,
-            {.name = "add-prefix-space", .help = "a text that starts without a space gets one"});
+    set.add(a.special_tokens, {.name = "special-tokens",
+                               .unit = "A,B",
+                               .help = "get the first ids; the first that ends a document separates documents"});
+    set.add(a.min_frequency, {.name = "min-frequency",
+                              .unit = "COUNT",
+                              .help = "a pair seen less often is not merged, a character left out",
+                              .min = 0});
+    set.add(a.add_prefix_space, {.name = "add-prefix-space", .help = "a text that starts without a space gets one"});
     if (!set.parse(args)) return 0;
 
-    trainer_options.special_tokens = split_at_commas(special_tokens);
-    trainer_options.splitter = Splitter::parse(pre_tokenizer, "--pre-tokenizer");
-    trainer_options.normalizer = parse_normalizer(normalizer);
-    BpeTrainer trainer(trainer_options);
-    for (const std::string& input : inputs) trainer.add_file(input);
-    // Before the merges, which take the longest: a directory that cannot be made should not cost them.
-    std::error_code failed;
-    std::filesystem::create_directories(output, failed);
-    KILN_CHECK(!failed, "--output ", output, ": cannot create the directory: ", failed.message());
-
-    const Tokenizer tokenizer = trainer.train();
-    tokenizer.save(output);
-    std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
-    if (tokenizer.vocab_size() < trainer_options.vocab_size) {
-        std::cerr << "that is less than --vocab-size " << trainer_options.vocab_size
-                  << ": the text has no more pairs to merge; give it more text\n";
+    const Tokenizer tokenizer = a.type == "char" ? train_characters(a) : train_bpe(a);
+    tokenizer.save(a.output);
+    std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << a.output << "\n";
+    if (tokenizer.vocab_size() < a.vocab_size) {
+        std::cerr << "that is less than --vocab-size " << a.vocab_size << ": the text has no more "
+                  << (a.type == "char" ? "characters" : "pairs to merge") << "; give it more text\n";
     }
     return 0;
 }
