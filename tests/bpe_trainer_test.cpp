@@ -4,6 +4,7 @@
 
 #include <map>
 #include <random>
+#include <thread>
 
 #include "cpu_reference/error.h"
 #include "tests/temp_directory.h"
@@ -127,6 +128,83 @@ TEST(BpeTrainer, one_letter_three_million_times_becomes_one_token) {
     size_t longest = 0;
     for (int id = 0; id < tokenizer.vocab_size(); ++id) longest = std::max(longest, tokenizer.token_bytes(id).size());
     EXPECT_EQ(longest, size_t(3) << 20);
+}
+
+// Lines of random words, with characters of three bytes and letters that NFKC changes; more than a chunk a thread.
+std::string many_lines(size_t bytes) {
+    std::mt19937 random(9);
+    const char* const letters[] = {"a", "b", "e", "t", "\xE4\xB8\xAD", "\xEF\xBC\x8C", "\xEF\xBD\x81", " ", "1"};
+    std::string text;
+    while (text.size() < bytes) {
+        for (unsigned n = random() % 60; n > 0; --n) text += letters[std::min(random() % 9, random() % 9)];
+        text += '\n';
+    }
+    return text;
+}
+
+TEST(BpeTrainer, number_of_threads_changes_nothing) {
+    const TempDirectory directory;
+    const auto path = directory.write("text.txt", many_lines(5 << 20));
+    std::string one;
+    for (const int threads : {1, 2, 3, 7}) {
+        BpeTrainer trainer({.vocab_size = 400, .normalizer = NormalizerKind::kNfkc, .threads = threads});
+        trainer.add_file(path);
+        trainer.add_file(path);
+        trainer.add_text("a text of one chunk", "text");
+        const std::string json = trainer.train().to_json();
+        if (one.empty()) one = json;
+        EXPECT_TRUE(json == one) << threads;
+    }
+}
+
+TEST(BpeTrainer, progress_tells_all_bytes_then_merges_on_the_calling_thread) {
+    const std::string text = many_lines(3 << 20);
+    std::vector<BpeProgress> seen;
+    const auto caller = std::this_thread::get_id();
+    BpeTrainer trainer({.vocab_size = 500, .threads = 1, .progress = [&](const BpeProgress& p) {
+                            EXPECT_EQ(std::this_thread::get_id(), caller);
+                            seen.push_back(p);
+                        }});
+    trainer.add_text(text, "text");
+    ASSERT_GE(seen.size(), 3u);  // a chunk is 1 MiB
+    EXPECT_EQ(seen.back().done, text.size());
+    EXPECT_EQ(seen.back().total, text.size());
+    seen.clear();
+    trainer.train();
+    ASSERT_GE(seen.size(), 3u);
+    for (size_t i = 0; i < seen.size(); ++i) {
+        EXPECT_EQ(seen[i].phase, BpeProgress::Phase::kMerging);
+        EXPECT_EQ(seen[i].total, 500u - 256);
+        if (i > 0) {
+            EXPECT_GT(seen[i].done, seen[i - 1].done);
+        }
+    }
+}
+
+TEST(BpeTrainer, what_progress_throws_ends_the_training) {
+    BpeTrainer trainer(
+        {.vocab_size = 300, .threads = 3, .progress = [](const BpeProgress&) { throw Error("stopped"); }});
+    // The calling thread counts a chunk unless the others have taken them all, or else it stops before the first merge.
+    EXPECT_EQ(error_of([&] {
+                  trainer.add_text(many_lines(4 << 20), "text");
+                  trainer.train();
+              }),
+              "stopped");
+}
+
+TEST(BpeTrainer, first_bad_byte_of_several_chunks_is_named_on_any_number_of_threads) {
+    std::string text = many_lines(6 << 20);
+    size_t first = 0;
+    for (const size_t chunk : {2, 3, 5}) {
+        const size_t at = text.find('a', chunk << 20);
+        text[at] = '\xFF';
+        if (first == 0) first = at;
+    }
+    for (const int threads : {1, 2, 5}) {
+        BpeTrainer trainer({.vocab_size = 300, .threads = threads});
+        const std::string message = error_of([&] { trainer.add_text(text, "text"); });
+        EXPECT_NE(message.find(concat("first at byte ", first, ";")), std::string::npos) << threads << ": " << message;
+    }
 }
 
 TEST(BpeTrainer, text_that_is_not_utf8_is_named_with_file_and_offset) {

@@ -1,17 +1,28 @@
 #include "tokenizer/bpe_trainer.h"
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <thread>
 #include <unordered_set>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/byte_level.h"
-#include "tokenizer/file.h"
 #include "tokenizer/merge_learner.h"
+#include "tokenizer/on_threads.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/utf8.h"
 
 namespace kiln {
+namespace {
+
+constexpr size_t kChunkBytes = size_t(1) << 20;
+constexpr size_t kMergesAReport = 64;
+
+}  // namespace
+
 BpeTrainer::BpeTrainer(BpeTrainerOptions options)
     : options_(std::move(options)),
       normalizer_(options_.normalizer),
@@ -25,23 +36,75 @@ BpeTrainer::BpeTrainer(BpeTrainerOptions options)
 }
 
 void BpeTrainer::add_text(std::string_view text, const std::string& name) {
-    const auto invalid = find_invalid_utf8(text);
+    count(text, name, nullptr);
+}
+
+void BpeTrainer::add_file(const std::filesystem::path& path) {
+    const MappedFile file(path);
+    count(file.text(), path.string(), &file);
+}
+
+void BpeTrainer::count(std::string_view text, const std::string& name, const MappedFile* file) {
+    std::mutex mutex;
+    size_t taken = 0;                              // where the next chunk starts
+    std::optional<size_t> invalid = std::nullopt;  // the first byte that is not UTF-8
+    std::atomic<bool> stop = false;
+    std::atomic<uint64_t> done = bytes_;
+    const uint64_t total = bytes_ += text.size();
+
+    // Chunks end where lines do. They are taken in order, so all before a bad one are looked at too: the error is the
+    // same on any number of threads.
+    const auto next_chunk = [&]() -> std::string_view {
+        const std::lock_guard lock(mutex);
+        if (stop) return {};
+        const std::string_view rest = text.substr(taken);
+        const size_t newline = rest.find('\n', std::min(kChunkBytes, rest.size()));
+        const std::string_view chunk = rest.substr(0, newline == rest.npos ? rest.size() : newline + 1);
+        taken += chunk.size();
+        return chunk;
+    };
+    const auto count_chunks = [&](int thread, WordCounts& words) {
+        for (std::string_view chunk; !(chunk = next_chunk()).empty();) {
+            const size_t start = static_cast<size_t>(chunk.data() - text.data());
+            if (const auto offset = find_invalid_utf8(chunk)) {
+                const std::lock_guard lock(mutex);
+                invalid = std::min(invalid.value_or(text.size()), start + *offset);
+                stop = true;
+                return;
+            }
+            count_lines(chunk, words);
+            if (file) file->release(start, chunk.size());
+            done += chunk.size();
+            if (thread == 0 && options_.progress) options_.progress({BpeProgress::Phase::kCounting, done, total});
+        }
+    };
+
+    const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const int threads = static_cast<int>(
+        std::min<size_t>(options_.threads > 0 ? options_.threads : processors, text.size() / kChunkBytes + 1));
+    std::vector<WordCounts> others(threads - 1);
+    on_threads(threads, [&](int thread) {
+        try {
+            count_chunks(thread, thread == 0 ? words_ : others[thread - 1]);
+        } catch (...) {
+            stop = true;
+            throw;
+        }
+    });
     KILN_CHECK(!invalid, name, ": text that is not UTF-8, first at byte ", invalid.value_or(0),
                "; convert it (iconv -f LATIN1 -t UTF-8, say) or leave the file out");
+    words_.take(others);
+}
+
+void BpeTrainer::count_lines(std::string_view text, WordCounts& words) const {
     std::string normal_form, with_space;
     for (size_t start = 0; start < text.size();) {
         const size_t newline = text.find('\n', start);
         const size_t end = newline == std::string_view::npos ? text.size() : newline + 1;
         const std::string_view line = normalizer_.normalize(text.substr(start, end - start), normal_form);
-        pre_tokenizer_.split(line, false, with_space,
-                             [this](std::string_view word, size_t, bool) { words_.add(word); });
+        pre_tokenizer_.split(line, false, with_space, [&](std::string_view word, size_t, bool) { words.add(word); });
         start = end;
     }
-}
-
-void BpeTrainer::add_file(const std::filesystem::path& path) {
-    const MappedFile file(path);
-    add_text(file.text(), path.string());
 }
 
 Tokenizer BpeTrainer::train() const {
@@ -64,7 +127,12 @@ Tokenizer BpeTrainer::train() const {
 
     const size_t vocab_size = static_cast<size_t>(options_.vocab_size);
     MergeLearner learner(words_, byte_ids, options_.min_frequency, vocab_size - std::min(vocab_size, tokens.size()));
+    const size_t first = tokens.size();
     while (tokens.size() < vocab_size) {
+        const size_t merges = tokens.size() - first;
+        if (options_.progress && merges % kMergesAReport == 0) {
+            options_.progress({BpeProgress::Phase::kMerging, merges, vocab_size - first});
+        }
         const auto best = learner.next();
         if (!best) break;
         std::string merged = tokens[best->left] + tokens[best->right];

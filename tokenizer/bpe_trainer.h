@@ -3,17 +3,25 @@
 // pre-tokenizer and all 256 bytes as initial alphabet (theirs counts in 32 bits and overflows at 2^31; this in 64).
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "tokenizer/bpe.h"
+#include "tokenizer/file.h"
 #include "tokenizer/normalizer.h"
 #include "tokenizer/splitter.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/word_counts.h"
 
 namespace kiln {
+
+struct BpeProgress {
+    enum class Phase { kCounting, kMerging } phase;
+    uint64_t done;   // bytes of all text so far; merges
+    uint64_t total;  // bytes of all text that was given so far; merges to come to at most
+};
 
 struct BpeTrainerOptions {
     int vocab_size = 30000;                        // special tokens and the 256 bytes included
@@ -22,6 +30,9 @@ struct BpeTrainerOptions {
     NormalizerKind normalizer = NormalizerKind::kNone;
     Splitter splitter = Splitter();
     bool add_prefix_space = false;  // a line that does not start with a space gets one (a piece, if not gpt2)
+    int threads = 0;                // that count words; 0: one a processor. The result is the same
+    // Called now and then by the thread that trains. What it throws ends the training.
+    std::function<void(const BpeProgress&)> progress = {};
 };
 
 class BpeTrainer {
@@ -29,7 +40,8 @@ public:
     explicit BpeTrainer(BpeTrainerOptions options);  // throws UsageError on options that contradict each other
 
     // Counts the words of a text, line by line (each with its \n). Throws Error naming `name` and the byte offset if it
-    // is not UTF-8.
+    // is not UTF-8; the trainer is of no more use then. A file's pages are given back as they are done with: memory
+    // grows with the number of different words, not with the text.
     void add_text(std::string_view text, const std::string& name);
     void add_file(const std::filesystem::path& path);
 
@@ -38,10 +50,14 @@ public:
     Tokenizer train() const;
 
 private:
+    void count(std::string_view text, const std::string& name, const MappedFile* file);
+    void count_lines(std::string_view text, WordCounts& words) const;
+
     BpeTrainerOptions options_;
     Normalizer normalizer_;
     PreTokenizer pre_tokenizer_;
     WordCounts words_;
+    uint64_t bytes_ = 0;  // of all text
 };
 
 }  // namespace kiln

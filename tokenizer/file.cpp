@@ -153,6 +153,12 @@ MappedFile::~MappedFile() {
     if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
 }
 
+void MappedFile::release(size_t offset, size_t bytes) const {
+    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const size_t first = offset / page * page;
+    ::madvise(const_cast<unsigned char*>(data_) + first, offset + bytes - first, MADV_DONTNEED);
+}
+
 AtomicFile::AtomicFile(const fs::path& path)
     : path_(path), file_(path.string() + ".tmp-" + std::to_string(::getpid())) {}
 

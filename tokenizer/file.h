@@ -93,6 +93,8 @@ public:
     ~MappedFile();
     std::span<const unsigned char> bytes() const { return {data_, size_}; }
     std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+    // These bytes will hardly be read again: their memory may go. (Reading them again is allowed.)
+    void release(size_t offset, size_t bytes) const;
 
 private:
     const unsigned char* data_ = nullptr;

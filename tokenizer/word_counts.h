@@ -1,5 +1,6 @@
 #pragma once
 // How often each piece of the training text occurs.
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -9,29 +10,42 @@ namespace kiln {
 
 class WordCounts {
 public:
-    WordCounts();
     void add(std::string_view word, int64_t count = 1);
-    size_t size() const { return words_; }                // different words
-    size_t total_bytes() const { return bytes_.size(); }  // of the different words
+    // Adds what `others` hold, on as many threads as there are others, and empties them. Their memory goes piece by
+    // piece, so that Chinese without spaces, where nearly every word differs, is not held twice.
+    void take(std::vector<WordCounts>& others);
+    size_t size() const;         // different words
+    size_t total_bytes() const;  // of the different words
     template <class Visit>
     void for_each(Visit&& visit) const {  // visit(std::string_view word, int64_t count), in no particular order
-        for (const Entry& e : table_) {
-            if (e.count != 0) visit(std::string_view(bytes_.data() + e.at, e.bytes), e.count);
-        }
+        for (const Part& part : parts_) part.for_each(visit);
     }
 
 private:
     struct Entry {
-        uint64_t at = 0;  // in bytes_
-        uint32_t bytes = 0;
+        uint64_t at = 0;  // in Part::bytes
+        uint32_t size = 0;
         uint32_t hash_high = 0;  // spares most comparisons, and the rehashing when the table grows
         int64_t count = 0;       // 0: empty
     };
-    void grow();
+    // The words whose hashes begin alike. Parts are what threads take from others, and keep what growing holds twice
+    // small.
+    struct Part {
+        std::vector<Entry> table;  // open addressing, at most half full
+        size_t words = 0;
+        std::string bytes;
 
-    std::vector<Entry> table_;  // open addressing, at most half full
-    size_t words_ = 0;
-    std::string bytes_;
+        void add(std::string_view word, uint32_t hash_high, int64_t count);
+        void grow();
+        template <class Visit>
+        void for_each(Visit&& visit) const {
+            for (const Entry& e : table) {
+                if (e.count != 0) visit(std::string_view(bytes.data() + e.at, e.size), e.count);
+            }
+        }
+    };
+    static constexpr int kPartBits = 6;
+    std::array<Part, 1 << kPartBits> parts_;
 };
 
 }  // namespace kiln

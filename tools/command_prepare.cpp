@@ -16,16 +16,6 @@
 namespace kiln {
 namespace {
 
-std::vector<std::string> split_at_commas(const std::string& text) {
-    std::vector<std::string> parts;
-    for (size_t begin = 0; begin <= text.size();) {
-        const size_t end = std::min(text.find(',', begin), text.size());
-        if (end > begin) parts.push_back(text.substr(begin, end - begin));
-        begin = end + 1;
-    }
-    return parts;
-}
-
 template <class Enum>
 Enum chosen(const std::vector<std::string>& names, const std::string& name) {
     return Enum(std::find(names.begin(), names.end(), name) - names.begin());
@@ -77,7 +67,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     o.output = output;
     o.documents.mode = chosen<DocumentMode>(modes, mode);
     o.documents.format = chosen<DocumentFormat>(document_format_names(), format);
-    o.documents.text_keys = split_at_commas(text_key);
+    o.documents.text_keys = split_at_commas({text_key});
     if (o.documents.text_keys.empty()) throw UsageError("--text-key: \"" + text_key + "\" names no field");
     if (o.documents.separator.find('\n') != std::string::npos) {
         throw UsageError("--document-separator is one line; it cannot contain a newline");

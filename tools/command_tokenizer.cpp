@@ -8,8 +8,6 @@
 #include <iostream>
 
 #include "cpu_reference/error.h"
-#include "tokenizer/bpe_trainer.h"
-#include "tokenizer/character_trainer.h"
 #include "tokenizer/file.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_parts.h"
@@ -27,97 +25,6 @@ const char* const kActions =
     "  encode   text on standard input to ids, a line for a line\n"
     "  decode   ids on standard input to text, a line for a line\n\n"
     "`kiln tokenizer ACTION --help` lists an action's options.\n";
-
-std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
-    std::vector<std::string> items;
-    for (const std::string& list : lists) {
-        for (size_t start = 0; start < list.size();) {
-            const size_t comma = std::min(list.find(',', start), list.size());
-            items.push_back(list.substr(start, comma - start));
-            start = comma + 1;
-        }
-    }
-    return items;
-}
-
-struct TrainArguments {
-    std::vector<std::string> inputs, special_tokens = {"<|endoftext|>"};
-    std::string output, type = "bpe", pre_tokenizer = "gpt2", normalizer = "none";
-    int vocab_size = 0;
-    int64_t min_frequency = 0;
-    bool add_prefix_space = false;
-};
-
-// The directory is made before the long part: one that cannot be made should not cost it.
-template <class Trainer>
-Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
-    std::error_code failed;
-    std::filesystem::create_directories(a.output, failed);
-    KILN_CHECK(!failed, "--output ", a.output, ": cannot create the directory: ", failed.message());
-    for (const std::string& input : a.inputs) trainer.add_file(input);
-    return trainer.train();
-}
-
-Tokenizer train_bpe(const TrainArguments& a) {
-    if (a.vocab_size == 0) throw UsageError("kiln tokenizer train: --vocab-size is required; 32000 is a common choice");
-    return train_on(BpeTrainer({.vocab_size = a.vocab_size,
-                                .min_frequency = a.min_frequency,
-                                .special_tokens = split_at_commas(a.special_tokens),
-                                .normalizer = parse_normalizer(a.normalizer),
-                                .splitter = Splitter::parse(a.pre_tokenizer, "--pre-tokenizer"),
-                                .add_prefix_space = a.add_prefix_space}),
-                    a);
-}
-
-Tokenizer train_characters(const TrainArguments& a) {
-    if (a.pre_tokenizer != "gpt2" || a.add_prefix_space) {
-        throw UsageError("--pre-tokenizer and --add-prefix-space are for --type bpe; characters stand alone");
-    }
-    return train_on(CharacterTrainer({.vocab_size = a.vocab_size,
-                                      .min_frequency = a.min_frequency,
-                                      .special_tokens = split_at_commas(a.special_tokens),
-                                      .normalizer = parse_normalizer(a.normalizer)}),
-                    a);
-}
-
-int train(const std::vector<std::string>& args) {
-    TrainArguments a;
-    OptionSet set("kiln tokenizer train", "A vocabulary from text; of BPE the same as Hugging Face's trainer makes");
-    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "text files, UTF-8", .required = true});
-    set.add(a.vocab_size, {.name = "vocab-size",
-                           .unit = "TOKENS",
-                           .help = "with special tokens and, for bpe, the 256 bytes; char: 0 is every character",
-                           .min = 0,
-                           .max = 1 << 24});
-    set.add(a.output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
-    set.add(a.type, {.name = "type",
-                     .help = "kind of vocabulary: byte-level BPE, or a token a character",
-                     .choices = {"bpe", "char"}});
-    set.add(a.pre_tokenizer, {.name = "pre-tokenizer",
-                              .unit = "NAME",
-                              .help = concat("what cuts text into words before merging: ", kSplitterNames,
-                                             ", or a regular expression")});
-    set.add(a.normalizer,
-            {.name = "normalizer", .help = "Unicode normal form of the text", .choices = {"none", "nfc", "nfkc"}});
-    set.add(a.special_tokens, {.name = "special-tokens",
-                               .unit = "A,B",
-                               .help = "get the first ids; the first that ends a document separates documents"});
-    set.add(a.min_frequency, {.name = "min-frequency",
-                              .unit = "COUNT",
-                              .help = "a pair seen less often is not merged, a character left out",
-                              .min = 0});
-    set.add(a.add_prefix_space, {.name = "add-prefix-space", .help = "a text that starts without a space gets one"});
-    if (!set.parse(args)) return 0;
-
-    const Tokenizer tokenizer = a.type == "char" ? train_characters(a) : train_bpe(a);
-    tokenizer.save(a.output);
-    std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << a.output << "\n";
-    if (tokenizer.vocab_size() < a.vocab_size) {
-        std::cerr << "that is less than --vocab-size " << a.vocab_size << ": the text has no more "
-                  << (a.type == "char" ? "characters" : "pairs to merge") << "; give it more text\n";
-    }
-    return 0;
-}
 
 // How far a download has come, on a terminal.
 void show_download(const std::string& name, uint64_t done, uint64_t total) {
@@ -267,7 +174,7 @@ int command_tokenizer(const std::vector<std::string>& args) {
     if (args.empty()) throw UsageError("kiln tokenizer: name an action: train, import, encode or decode");
     const std::string& action = args[0];
     const std::vector<std::string> rest(args.begin() + 1, args.end());
-    if (action == "train") return train(rest);
+    if (action == "train") return train_tokenizer(rest);
     if (action == "import") return import(rest);
     if (action == "encode") return encode(rest);
     if (action == "decode") return decode(rest);

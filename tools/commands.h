@@ -7,6 +7,7 @@
 namespace kiln {
 
 int command_tokenizer(const std::vector<std::string>& args);
+int train_tokenizer(const std::vector<std::string>& args);  // kiln tokenizer train; train_tokenizer.cpp
 int command_prepare(const std::vector<std::string>& args);
 int command_generate(const std::vector<std::string>& args);
 int command_eval(const std::vector<std::string>& args);

@@ -112,6 +112,8 @@ size_t edit_distance(std::string_view a, std::string_view b);
 
 // The one of `candidates` with the fewest letters to change, insert, leave out or swap to make it `word`; empty if
 // there are none.
+// "a,b" and "c" to a, b and c; what is empty is left out.
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace kiln

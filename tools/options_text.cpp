@@ -154,4 +154,16 @@ void OptionSet::read_config(const std::string& path) {
     }
 }
 
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
+    std::vector<std::string> items;
+    for (const std::string& list : lists) {
+        for (size_t start = 0; start < list.size();) {
+            const size_t comma = std::min(list.find(',', start), list.size());
+            if (comma > start) items.push_back(list.substr(start, comma - start));
+            start = comma + 1;
+        }
+    }
+    return items;
+}
+
 }  // namespace kiln
