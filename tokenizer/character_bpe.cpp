@@ -62,6 +62,7 @@ CharacterBpe CharacterBpe::of_sentencepiece(const SentencePieceModel& model, con
     Parts parts;
     parts.unknown_id = model.unknown_id;
     parts.byte_ids = model.byte_ids;
+    parts.escaped_spaces = model.escape_whitespaces;
     BpeVocabulary& vocabulary = parts.vocabulary;
     vocabulary.of_characters = true;
     std::vector<int> by_score;
@@ -125,11 +126,77 @@ CharacterBpe::CharacterBpe(Parts parts, const std::string& name)
     for (uint32_t c = 0; c < 128; ++c) letter_[c] = c != ' ' && !begins_whole_[c] && starts_merges(c);
 }
 
-void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids) const {
-    bool after_unknown = false;
+// What encode() appends to.
+class CharacterBpe::Output {
+public:
+    Output(const Parts& parts, BpeEncoder& encoder, std::vector<int>& ids, std::vector<size_t>* ends)
+        : parts_(parts),
+          encoder_(encoder),
+          ids_(ids),
+          ends_(ends),
+          piecewise_(ends || static_cast<size_t>(parts.nameless) < parts.vocabulary.tokens.size()) {}
+
+    void token(int id, size_t bytes) {
+        ids_.push_back(id);
+        end_ += bytes;
+        if (ends_) ends_->push_back(end_);
+        after_unknown_ = false;
+    }
+    void unknown(std::string_view character) {
+        if (!parts_.byte_ids.empty()) {
+            const bool space = parts_.escaped_spaces && character == " ";
+            size_t left = character.size();  // the bytes of "▁" are more than the space
+            for (const char byte : space ? kSpaceSymbol : character) {
+                token(parts_.byte_ids[static_cast<unsigned char>(byte)], std::min<size_t>(left, 1));
+                left -= std::min<size_t>(left, 1);
+            }
+            return;
+        }
+        KILN_CHECK(parts_.unknown_id >= 0, "the vocabulary has no token for the character \"", character,
+                   "\", nor one for unknown text");
+        if (!after_unknown_) {
+            token(parts_.unknown_id, character.size());
+        } else {  // a run of them is one token
+            end_ += character.size();
+            if (ends_) ends_->back() = end_;
+        }
+        after_unknown_ = true;
+    }
+    void merged(std::string_view stretch) {
+        if (!piecewise_) {
+            encoder_.encode(stretch, ids_);
+            after_unknown_ = false;
+            return;
+        }
+        merged_.clear();
+        encoder_.encode(stretch, merged_);
+        for (const int id : merged_) {
+            const std::string& text = parts_.vocabulary.tokens[id];
+            if (id < parts_.nameless) {
+                token(id, text.size());
+            } else {
+                unknown(text);
+            }
+        }
+    }
+
+private:
+    const Parts& parts_;
+    BpeEncoder& encoder_;
+    std::vector<int>& ids_;
+    std::vector<size_t>* ends_;
+    bool piecewise_;
+    size_t end_ = 0;  // kept only if piecewise
+    bool after_unknown_ = false;
+    std::vector<int> merged_;
+};
+
+void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids,
+                          std::vector<size_t>* ends) const {
+    Output output(*parts_, encoder, ids, ends);
     size_t start = 0;  // of what is still to be merged
     const auto merge_until = [&](size_t end) {
-        if (end > start) append_merged(text.substr(start, end - start), encoder, ids, after_unknown);
+        if (end > start) output.merged(text.substr(start, end - start));
         start = end;
     };
     for (size_t i = 0; i < text.size();) {
@@ -147,8 +214,7 @@ void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vecto
             });
             if (id >= 0) {
                 merge_until(i);
-                ids.push_back(id);
-                after_unknown = false;
+                output.token(id, bytes);
                 start = i += bytes;
                 continue;
             }
@@ -162,42 +228,11 @@ void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vecto
             }
         } else {
             merge_until(i);
-            append_unknown(text.substr(i, bytes), ids, after_unknown);
+            output.unknown(text.substr(i, bytes));
             start = i += bytes;
         }
     }
     merge_until(text.size());
-}
-
-void CharacterBpe::append_merged(std::string_view stretch, BpeEncoder& encoder, std::vector<int>& ids,
-                                 bool& after_unknown) const {
-    const size_t first = ids.size();
-    encoder.encode(stretch, ids);
-    if (static_cast<size_t>(parts_->nameless) == tokens().size()) {
-        after_unknown = false;
-        return;
-    }
-    const std::vector<int> merged(ids.begin() + static_cast<ptrdiff_t>(first), ids.end());
-    ids.resize(first);
-    for (const int id : merged) {
-        if (id >= parts_->nameless) {
-            append_unknown(tokens()[id], ids, after_unknown);
-        } else {
-            ids.push_back(id);
-            after_unknown = false;
-        }
-    }
-}
-
-void CharacterBpe::append_unknown(std::string_view character, std::vector<int>& ids, bool& after_unknown) const {
-    if (!parts_->byte_ids.empty()) {
-        for (const char byte : character) ids.push_back(parts_->byte_ids[static_cast<unsigned char>(byte)]);
-        return;
-    }
-    KILN_CHECK(parts_->unknown_id >= 0, "the vocabulary has no token for the character \"", character,
-               "\", nor one for unknown text");
-    if (!after_unknown) ids.push_back(parts_->unknown_id);
-    after_unknown = true;
 }
 
 }  // namespace kiln

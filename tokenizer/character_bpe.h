@@ -24,23 +24,25 @@ public:
         std::vector<bool> is_text;  // by id
         int nameless = 0;
         std::vector<std::pair<std::string, int>> whole;  // found before anything else, the longest first
-        int unknown_id = -1;        // what a run of characters without a token becomes; -1: they are an error
-        std::vector<int> byte_ids;  // by byte; if not empty, such characters become their bytes instead
+        int unknown_id = -1;          // what a run of characters without a token becomes; -1: they are an error
+        bool escaped_spaces = false;  // a space stands for "▁": without a token, for the bytes of that
+        std::vector<int> byte_ids;    // by byte; if not empty, such characters become their bytes instead
     };
     // Throws Error; `name` stands in the message.
     CharacterBpe(Parts parts, const std::string& name);
     // A space stands where the pieces have "▁", in the text too, if the model escapes spaces.
     static CharacterBpe of_sentencepiece(const SentencePieceModel& model, const std::string& name);
 
-    // Appends the ids of valid UTF-8. The encoder must be of this model().
-    void encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids) const;
+    // Appends the ids of valid UTF-8 and, unless `ends` is null, for each where what it stands for ends in `text`. The
+    // encoder must be of this model().
+    void encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids,
+                std::vector<size_t>* ends = nullptr) const;
     const BpeModel& model() const { return *model_; }
     const std::vector<std::string>& tokens() const { return parts_->vocabulary.tokens; }
 
 private:
     bool starts_merges(uint32_t code_point) const { return known_[code_point >> 6] >> (code_point & 63) & 1; }
-    void append_unknown(std::string_view character, std::vector<int>& ids, bool& after_unknown) const;
-    void append_merged(std::string_view stretch, BpeEncoder& encoder, std::vector<int>& ids, bool& after_unknown) const;
+    class Output;
 
     std::unique_ptr<const Parts> parts_;
     std::unique_ptr<const BpeModel> model_;

@@ -20,9 +20,9 @@ constexpr std::array<std::string_view, 8> kTextExtensions = {".txt",    ".text",
 constexpr std::array<std::string_view, 9> kUnreadable = {".bz2", ".xz",  ".zip", ".parquet",    ".arrow",
                                                          ".pdf", ".bin", ".7z",  ".safetensors"};
 // What tokenizers and data directories consist of: never meant as text when a directory is named.
-constexpr std::array<std::string_view, 7> kOwnFiles = {
-    "tokenizer.json",    "vocab.json", "tokenizer_config.json", "special_tokens_map.json", "merges.txt",
-    "added_tokens.json", "shards.json"};
+constexpr std::array<std::string_view, 9> kOwnFiles = {
+    "tokenizer.json",    "vocab.json",  "tokenizer_config.json", "special_tokens_map.json", "merges.txt",
+    "added_tokens.json", "shards.json", "tokenizer.model",       "tokenizer.vocab"};
 
 template <class List>
 bool contains(const List& list, std::string_view word) {

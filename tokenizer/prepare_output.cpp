@@ -30,8 +30,8 @@ bool is_own_shard(std::string name) {
 
 bool is_own_file(const std::string& name) {
     constexpr const char* kNames[] = {
-        kShardIndexName, kUnfinishedName,         "tokenizer.json",          "tokenizer.model",  "vocab.json",
-        "merges.txt",    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
+        kShardIndexName, kUnfinishedName, "tokenizer.json",        "tokenizer.model",         "tokenizer.vocab",
+        "vocab.json",    "merges.txt",    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
     return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

@@ -116,67 +116,46 @@ void SentencePieceNormalizer::find_plain_ascii() {
 }
 
 void SentencePieceNormalizer::normalize(std::string_view text, bool continues, std::string& result,
-                                        std::vector<size_t>* origins) const {
+                                        std::vector<TextSpan>* origins) const {
     result.clear();
     if (origins) origins->clear();
     size_t position = 0;
-    const auto origin = [&](size_t bytes) {
-        if (origins) origins->insert(origins->end(), bytes, position);
+    const auto append = [&](char c, size_t bytes) {  // which comes from as many bytes of `text`
+        result += c;
+        if (origins) origins->push_back({position, position + bytes});
     };
-    if (remove_extra_whitespaces_ && !continues) {
-        while (position < text.size()) {
-            const Prefix prefix = normalize_prefix(text.substr(position));
-            if (prefix.replacement != " ") break;
-            position += prefix.bytes;
-        }
-    }
-    if (position == text.size()) {
-        origin(1);
-        return;
-    }
-    const bool dummy = add_dummy_prefix_ && !continues;
-    if (dummy && !whitespace_is_suffix_) {
-        result += ' ';
-        origin(1);
-    }
     bool after_space = remove_extra_whitespaces_ && !continues;
+    while (after_space && position < text.size()) {
+        const Prefix prefix = normalize_prefix(text.substr(position));
+        if (prefix.replacement != " ") break;
+        position += prefix.bytes;
+    }
+    if (position == text.size()) return;
+    const bool dummy = add_dummy_prefix_ && !continues;
+    if (dummy && !whitespace_is_suffix_) append(' ', 0);
     while (position < text.size()) {
         const char plain = plain_ascii_[static_cast<unsigned char>(text[position])];
         if (plain != 0 && (position + 1 == text.size() || static_cast<unsigned char>(text[position + 1]) < 0x80)) {
-            if (plain != ' ' || !after_space) {
-                result += plain;
-                origin(1);
-            }
+            if (plain != ' ' || !after_space) append(plain, 1);
             after_space = plain == ' ' && remove_extra_whitespaces_;
             ++position;
             continue;
         }
         auto [replacement, bytes] = normalize_prefix(text.substr(position));
         while (after_space && replacement.starts_with(' ')) replacement.remove_prefix(1);
-        if (!replacement.empty()) {
-            after_space = remove_extra_whitespaces_ && replacement.ends_with(' ');
-            for (size_t i = 0; i < replacement.size(); ++i) {
-                const bool symbol = escape_whitespaces_ && replacement.substr(i).starts_with(kSpaceSymbol);
-                result += symbol ? ' ' : replacement[i];
-                origin(1);
-                if (symbol) i += kSpaceSymbol.size() - 1;
-            }
+        if (!replacement.empty()) after_space = remove_extra_whitespaces_ && replacement.ends_with(' ');
+        for (size_t i = 0; i < replacement.size(); ++i) {
+            const bool symbol = escape_whitespaces_ && replacement.substr(i).starts_with(kSpaceSymbol);
+            append(symbol ? ' ' : replacement[i], bytes);
+            if (symbol) i += kSpaceSymbol.size() - 1;
         }
         position += bytes;
     }
     if (remove_extra_whitespaces_) {
-        const size_t end = result.find_last_not_of(' ') + 1;  // 0 if there is nothing else
-        if (origins && end < result.size()) {
-            position = (*origins)[end];
-            origins->resize(end);
-        }
-        result.resize(end);
+        result.resize(result.find_last_not_of(' ') + 1);  // to nothing if there is nothing else
+        if (origins) origins->resize(result.size());
     }
-    if (dummy && whitespace_is_suffix_) {
-        result += ' ';
-        origin(1);
-    }
-    origin(1);
+    if (dummy && whitespace_is_suffix_) append(' ', 0);
 }
 
 }  // namespace kiln

@@ -8,6 +8,7 @@
 
 #include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/token_trie.h"
+#include "tokenizer/tokenizer.h"
 
 namespace kiln {
 
@@ -20,9 +21,9 @@ public:
     // The normal form of any bytes, exactly as the library makes it, but with a space for each "▁" that stands for one
     // (if the model escapes spaces: then the text has no other spaces). A byte that belongs to no character becomes
     // U+FFFD. `continues`: the text goes on where another ended, so nothing is put in front. `origins`, if wanted: for
-    // each byte of the result, and for its end, the offset in `text` of what it came from.
+    // each byte of the result, the bytes of `text` that it came from; none for a space put in front.
     void normalize(std::string_view text, bool continues, std::string& result,
-                   std::vector<size_t>* origins = nullptr) const;
+                   std::vector<TextSpan>* origins = nullptr) const;
 
 private:
     struct Prefix {

@@ -4,6 +4,7 @@
 
 #include "cpu_reference/error.h"
 #include "tokenizer/file.h"
+#include "tokenizer/sentencepiece_tokenizer.h"
 #include "tokenizer/tokenizer_kind.h"
 #include "tokenizer/tokenizer_parts.h"
 #include "tokenizer/utf8.h"
@@ -25,16 +26,18 @@ Tokenizer Tokenizer::parse(std::string_view json, const std::string& name) {
 }
 
 std::vector<fs::path> tokenizer_files(const fs::path& path) {
-    KILN_CHECK(fs::exists(path), path.string(), ": no such tokenizer; name a directory or a tokenizer.json");
+    KILN_CHECK(fs::exists(path), path.string(), ": no such tokenizer; name a directory, a tokenizer.json or a .model");
     if (!fs::is_directory(path)) return {path};
     std::vector<fs::path> files;
     const auto add = [&](const char* name) {
         if (fs::exists(path / name)) files.push_back(path / name);
         return fs::exists(path / name);
     };
-    if (!add("tokenizer.json")) {
-        KILN_CHECK(fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt"), path.string(),
-                   ": holds no tokenizer.json, nor vocab.json with merges.txt");
+    if (!add("tokenizer.json") && !(fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt"))) {
+        KILN_CHECK(add("tokenizer.model"), path.string(),
+                   ": holds no tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model");
+        add("tokenizer.vocab");
+        return files;
     }
     for (const char* name :
          {"vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"})
@@ -44,6 +47,7 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
 
 Tokenizer Tokenizer::load(const fs::path& path) {
     const fs::path main = tokenizer_files(path).front();
+    if (main.extension() == ".model") return make_sentencepiece_tokenizer(read_file(main), main.string());
     if (!fs::is_directory(path)) return parse(MappedFile(main).text(), main.string());
 
     const auto read_beside = [&](const char* name) {

@@ -43,7 +43,7 @@ public:
     std::string to_json() const;  // the text of tokenizer.json (tokenizer.model's bytes for SentencePiece)
 
     // Byte-level kinds take any bytes: invalid UTF-8 round-trips unless a normaliser is set. Others, and a normaliser,
-    // throw Error with the offset.
+    // throw Error with the offset; only SentencePiece replaces such bytes by U+FFFD.
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
     Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
     std::string decode(const std::vector<int>& ids) const;  // special tokens included; throws on an id out of range

@@ -29,9 +29,9 @@ constexpr std::string_view kReplaced = ".replaced";  // one being replaced where
 constexpr size_t kChunkElems = size_t(1) << 20;
 
 // What a directory of a tokenizer may hold that belongs to it.
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "tokenizer_config.json",   "vocab.json",
-                                           "merges.txt",     "special_tokens_map.json", "added_tokens.json",
-                                           "tokenizer.model"};
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json",  "tokenizer_config.json",   "vocab.json",
+                                           "merges.txt",      "special_tokens_map.json", "added_tokens.json",
+                                           "tokenizer.model", "tokenizer.vocab"};
 
 std::string directory_name(int64_t step) {
     char name[64];

@@ -102,7 +102,8 @@ private:
 // tokenizer can be spelled in other bytes.
 void note_other_tokenizer(const std::filesystem::path& shard, const std::filesystem::path& model_directory) {
     const ShardInfo info = Shard(shard).info();
-    const std::filesystem::path tokenizer = model_directory / "tokenizer.json";
+    std::filesystem::path tokenizer = model_directory / "tokenizer.json";
+    if (!std::filesystem::exists(tokenizer)) tokenizer = model_directory / "tokenizer.model";
     const bool known = info.ours && info.tokenizer_sha256 != std::array<unsigned char, 32>{};
     if (known && std::filesystem::exists(tokenizer) && sha256(read_file(tokenizer)) != info.tokenizer_sha256) {
         std::cerr << "note: " << shard.string() << " was made by another tokenizer.json than the one in "

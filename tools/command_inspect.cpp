@@ -173,7 +173,8 @@ void inspect_directory(const fs::path& directory) {
     }
     const bool model = fs::exists(directory / "config.json") || !list_checkpoints(directory).empty();
     if (model) return inspect_model(directory);
-    const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json");
+    const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json") ||
+                           fs::exists(directory / "tokenizer.model");
     if (tokenizer) return inspect_tokenizer(directory);
     inspect_loose_shards(directory);
 }
@@ -193,7 +194,7 @@ int command_inspect(const std::vector<std::string>& args) {
                ": not found; name a shard, a data directory, a tokenizer, a checkpoint or a run");
     if (fs::is_directory(path)) {
         inspect_directory(path);
-    } else if (path.ends_with(".json")) {
+    } else if (path.ends_with(".json") || path.ends_with(".model")) {
         inspect_tokenizer(path);
     } else if (path.ends_with(".safetensors")) {
         const SafetensorsFile file{fs::path(path)};
