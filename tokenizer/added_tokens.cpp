@@ -26,6 +26,7 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
     std::stable_sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) {
         return lead(a) != lead(b) ? lead(a) < lead(b) : a.content.size() > b.content.size();
     });
+    if (!tokens_.empty() && lead(tokens_.front()) == lead(tokens_.back())) only_lead_ = tokens_.front().content[0];
     for (const AddedToken& token : tokens_) ++first_[lead(token) + 1];
     for (size_t b = 0; b < 256; ++b) first_[b + 1] += first_[b];
     if (std::any_of(tokens_.begin(), tokens_.end(), [](const AddedToken& token) { return token.single_word; })) {

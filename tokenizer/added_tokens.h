@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -24,7 +25,7 @@ public:
     template <class Plain, class Found>
     void split(std::string_view text, bool allow_special, Plain&& plain, Found&& found) const {
         size_t start = 0;  // of what has not been emitted
-        for (size_t i = 0; !tokens_.empty() && i < text.size();) {
+        for (size_t i = next_lead(text, 0); i < text.size(); i = next_lead(text, i)) {
             const AddedToken* token = match(text.substr(i));
             if (!token) {
                 ++i;
@@ -41,6 +42,12 @@ public:
     }
 
 private:
+    // The next place from `at` on where a token may start, or the end of the text.
+    size_t next_lead(std::string_view text, size_t at) const {
+        if (tokens_.empty()) return text.size();
+        if (!only_lead_) return at;
+        return std::min(text.find(*only_lead_, at), text.size());
+    }
     const AddedToken* match(std::string_view text) const {  // at the very start of `text`
         const unsigned char lead = text[0];
         for (size_t i = first_[lead]; i < first_[lead + 1]; ++i) {
@@ -53,6 +60,7 @@ private:
     static size_t space_after(std::string_view text, size_t at);   // where the white space that begins at `at` ends
 
     std::vector<AddedToken> tokens_;             // by first byte, then longest first
+    std::optional<char> only_lead_;              // with which all tokens start: most often <
     std::array<size_t, 257> first_ = {};         // tokens that start with byte b: first_[b] to first_[b + 1]
     std::shared_ptr<const SplitPattern> words_;  // one character of a word; only if a token asks for it
 };

@@ -43,18 +43,14 @@ private:
         constexpr size_t kBlocksTried = 4;
         const size_t blocks = nodes_.size() / 256;
         while (first_free_ < blocks * 256 && nodes_[first_free_].parent != kFree) ++first_free_;
-        const size_t first = labels_.size() == 1 ? first_free_ / 256 : blocks - std::min(blocks, kBlocksTried);
-        for (size_t block = first;; ++block) {
-            if (block * 256 == nodes_.size()) nodes_.resize(nodes_.size() + 256);
-            for (uint32_t low = 0; low < 256; ++low) {
-                const uint32_t base = static_cast<uint32_t>(block * 256) | low;
-                const bool fits = std::all_of(labels_.begin(), labels_.end(), [&](const auto& label) {
-                    return nodes_[base ^ label.first].parent == kFree;
-                });
-                if (!fits) continue;
-                for (const auto& label : labels_) nodes_[base ^ label.first].parent = parent;
-                return base;
-            }
+        size_t slot = labels_.size() == 1 ? first_free_ : (blocks - std::min(blocks, kBlocksTried)) * 256;
+        for (;; ++slot) {  // for the first child
+            if (slot == nodes_.size()) nodes_.resize(nodes_.size() + 256);
+            const uint32_t base = static_cast<uint32_t>(slot) ^ labels_[0].first;
+            const auto is_free = [&](const auto& label) { return nodes_[base ^ label.first].parent == kFree; };
+            if (!std::all_of(labels_.begin(), labels_.end(), is_free)) continue;
+            for (const auto& label : labels_) nodes_[base ^ label.first].parent = parent;
+            return base;
         }
     }
 

@@ -17,21 +17,40 @@ namespace {
 using Json = JsonReader::Json;
 namespace fs = std::filesystem;
 
-// What a saved copy repeats, in its order: everything but the model and the added tokens.
+// What a saved copy repeats, in its order: everything but the model and the added tokens. `text` is that of `json`, an
+// object. Only the parts are parsed again: the model is a thousand times larger.
 nlohmann::ordered_json parse_kept_parts(std::string_view text, const Json& json) {
-    static const std::set<std::string> kKept = {"truncation",    "padding",        "normalizer",
-                                                "pre_tokenizer", "post_processor", "decoder"};
-    // An object that keeps its order looks for a duplicate key from the front; large ones are taken in Json's order.
-    const auto is_kept = [&](const std::string& key) {
-        return kKept.contains(key) && json.contains(key) && json[key].dump().size() < 20000;
+    nlohmann::ordered_json kept;
+    for (const char* key : {"truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"}) {
+        kept[key] = json.contains(key) ? nlohmann::ordered_json(json[key]) : nullptr;
+    }
+    int depth = 0;
+    std::string_view key, string;  // of the member that is being passed; the string that was passed last
+    size_t value = 0;              // where the member's value starts
+    const auto end_member = [&](size_t end) {
+        // An object that keeps its order looks for a duplicate key from the front; large ones are taken in Json's
+        // order.
+        if (kept.contains(std::string(key)) && end - value < 20000) {
+            kept[std::string(key)] = nlohmann::ordered_json::parse(text.substr(value, end - value));
+        }
+        key = {};
     };
-    auto kept = nlohmann::ordered_json::parse(
-        text, [&](int depth, nlohmann::ordered_json::parse_event_t event, const nlohmann::ordered_json& value) {
-            return depth != 1 || event != nlohmann::ordered_json::parse_event_t::key ||
-                   is_kept(value.get_ref<const std::string&>());
-        });
-    for (const std::string& key : kKept) {
-        if (!kept.contains(key)) kept[key] = json.contains(key) ? nlohmann::ordered_json(json[key]) : nullptr;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (c == '"') {
+            const size_t start = i + 1;
+            for (++i; text[i] != '"'; ++i) i += text[i] == '\\';
+            string = text.substr(start, i - start);
+        } else if (c == '{' || c == '[') {
+            ++depth;
+        } else if (c == '}' || c == ']') {
+            if (--depth == 0) end_member(i);
+        } else if (depth == 1 && c == ':') {
+            key = string;
+            value = i + 1;
+        } else if (depth == 1 && c == ',') {
+            end_member(i);
+        }
     }
     return kept;
 }
