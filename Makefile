@@ -25,7 +25,7 @@ TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_test.cpp
 TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 
-.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer clean
+.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -101,6 +101,24 @@ bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, int
 
 bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/bin/kiln  ## the tokenizer's speed beside others, interleaved; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
+
+# The tokenizer and the data formats under clang's fuzzer; gcc has none.
+CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
+FUZZ_FLAGS := -std=c++20 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
+              -fno-sanitize-recover=undefined -I.
+FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp) tests/fuzz_targets.cpp tests/fuzz/fuzz_main.cpp)
+
+fuzz: $(if $(CLANG),$(BUILD)/fuzz/fuzz)  ## every fuzzer for a minute (FUZZ_SECONDS=60); needs clang
+	@BUILD=$(BUILD) dev/fuzz.sh
+
+$(BUILD)/fuzz/fuzz: $(FUZZ_OBJECTS)
+	@echo "  link $@"
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+$(BUILD)/fuzz/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $< for the fuzzers"
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
 
 clean:  ## remove everything that was built
 	rm -rf $(BUILD) train_gpt2 train_gpt2cu kiln kilncu

@@ -110,7 +110,8 @@ void SplitWriter::begin_document(uint64_t hash) {
         val_.begin_document();
     } else if (val_fraction_ > 0 && !val_chosen_ && (!best_ || hash < best_->hash)) {
         target_ = Target::held;
-        current_.emplace().hash = hash;
+        current_ = Held();
+        current_->hash = hash;
     } else {
         target_ = Target::train;
         train_.begin_document();

@@ -135,6 +135,11 @@ TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, Pr
         KILN_CHECK(by_bytes.emplace(token.bytes, token.rank).second, name, ": the token of rank ", token.rank,
                    " is there twice");
     }
+    for (int byte = 0; byte < 256; ++byte) {
+        const char text = static_cast<char>(byte);
+        KILN_CHECK(by_bytes.contains(std::string_view(&text, 1)), name, ": byte ", byte,
+                   " has no token; the ranks of a tokenizer have all 256 bytes, without which some text has no ids");
+    }
     for (const RankedToken& token : ranked) {
         if (const auto halves = last_merge(token, by_bytes)) vocabulary.merges.push_back(*halves);
     }
