@@ -92,14 +92,15 @@ private:
     }
 
     void encode(BlockParser& parser, const Block& block, EncodedBlock& out) {
+        out.ids.reserve(block.size / 3);  // about what text needs
         const auto on_piece = [&](const Piece& piece) {
             EncodedBlock::Piece& done = out.pieces.emplace_back();
             done.ends_document = piece.ends_document;
             done.valid = piece.valid;
             if (!piece.valid) return;
-            const std::vector<int> ids = tokenizer_.encode(piece.text, {.continues = !piece.starts_document});
-            out.ids.insert(out.ids.end(), ids.begin(), ids.end());
-            done.tokens = ids.size();
+            const size_t before = out.ids.size();
+            tokenizer_.encode(piece.text, {.continues = !piece.starts_document}, out.ids);
+            done.tokens = out.ids.size() - before;
             done.text_bytes = piece.text.size();
             done.hash = xxh3_64(piece.text.data(), piece.text.size());
         };

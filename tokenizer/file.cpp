@@ -117,6 +117,10 @@ void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
     }
 }
 
+void OutputFile::start_sync() {
+    ::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);  // a hint: whether it fails is no matter
+}
+
 void OutputFile::sync() {
     sync_descriptor(fd_, path_);
 }

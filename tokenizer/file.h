@@ -23,8 +23,9 @@ public:
     void write(const void* data, size_t bytes);  // all of it, or throws (full disk, I/O error)
     void write(std::string_view text) { write(text.data(), text.size()); }
     void write_at(uint64_t offset, const void* data, size_t bytes);
-    void sync();   // fsync
-    void close();  // throws on a late write error
+    void start_sync();  // what was written goes to the disk from now on, so that sync() has less to wait for
+    void sync();        // fsync
+    void close();       // throws on a late write error
     const std::filesystem::path& path() const { return path_; }
 
 private:

@@ -63,7 +63,6 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
                        ? "'s tokens are characters"
                        : concat("'s normalizer (", normalizer_name(parts_.normalizer), ") takes UTF-8 only"));
     }
-    ids.reserve(ids.size() + text.size() / 3);
     bool continues = options.continues;
     const auto start_in = [](std::string_view whole, std::string_view part) {
         return static_cast<size_t>(part.data() - whole.data());

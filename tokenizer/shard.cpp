@@ -19,6 +19,7 @@ constexpr int32_t kMagic32 = 20240801, kVersion32 = 7;
 constexpr int32_t kTag = 'K' | 'I' << 8 | 'L' << 16 | 'N' << 24;  // the bytes "KILN"
 constexpr int kWordsUnderChecksum = 19, kWordsUsed = 21;
 
+constexpr size_t kStartSyncBytes = size_t(16) << 20;
 constexpr size_t kBufferBytes = size_t(256) << 10;  // a multiple of a token's
 
 using Header = std::array<int32_t, kHeaderWords>;
@@ -193,10 +194,13 @@ ShardWriter ShardWriter::resume(const fs::path& path, int vocab_size, uint64_t t
 void ShardWriter::append(std::span<const int> tokens) {
     KILN_CHECK(tokens.size() <= kMaxShardTokens - num_tokens_, path_.string(), ": more than ", kMaxShardTokens,
                " tokens, the most a shard holds");
-    const auto bad =
-        std::find_if(tokens.begin(), tokens.end(), [&](int token) { return unsigned(token) >= unsigned(vocab_size_); });
-    KILN_CHECK(bad == tokens.end(), path_.string(), ": token ", *bad, " at ",
-               num_tokens_ + uint64_t(bad - tokens.begin()), " does not lie in a vocabulary of ", vocab_size_);
+    unsigned largest = 0;  // all of them, without a branch: for vectors
+    for (const int token : tokens) largest = std::max(largest, unsigned(token));
+    if (largest >= unsigned(vocab_size_)) {
+        const size_t at = size_t(std::ranges::find(tokens, int(largest)) - tokens.begin());
+        throw Error(concat(path_.string(), ": token ", tokens[at], " at ", num_tokens_ + at,
+                           " does not lie in a vocabulary of ", vocab_size_));
+    }
     const bool narrow = shard_token_bytes(vocab_size_) == 2;
     while (!tokens.empty()) {
         if (buffer_.size() >= kBufferBytes) flush();
@@ -216,6 +220,10 @@ void ShardWriter::append(std::span<const int> tokens) {
 void ShardWriter::flush() {
     hash_.update(buffer_.data(), buffer_.size());
     out_.write(buffer_.data(), buffer_.size());
+    if ((unstarted_ += buffer_.size()) >= kStartSyncBytes) {
+        out_.start_sync();
+        unstarted_ = 0;
+    }
     buffer_.clear();
 }
 

@@ -77,6 +77,7 @@ private:
     std::vector<char> buffer_;
     Xxh3 hash_;
     uint64_t num_tokens_ = 0;
+    size_t unstarted_ = 0;  // bytes written since the last start_sync()
 };
 std::filesystem::path partial_path(const std::filesystem::path& shard);
 

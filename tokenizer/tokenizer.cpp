@@ -82,8 +82,13 @@ std::string Tokenizer::to_json() const {
 
 std::vector<int> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
     std::vector<int> ids;
-    kind_->encode(text, options, ids, nullptr);
+    ids.reserve(text.size() / 3);
+    encode(text, options, ids);
     return ids;
+}
+
+void Tokenizer::encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids) const {
+    kind_->encode(text, options, ids, nullptr);
 }
 
 Encoding Tokenizer::encode_with_offsets(std::string_view text, const EncodeOptions& options) const {

@@ -45,6 +45,7 @@ public:
     // Byte-level kinds take any bytes: invalid UTF-8 round-trips unless a normaliser is set. Others, and a normaliser,
     // throw Error with the offset; only SentencePiece replaces such bytes by U+FFFD.
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
+    void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids) const;  // appends
     Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
     std::string decode(const std::vector<int>& ids) const;  // special tokens included; throws on an id out of range
     std::string_view token_bytes(int id) const;             // the bytes one id stands for; empty: no token has it

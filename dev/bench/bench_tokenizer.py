@@ -131,10 +131,10 @@ class Bench:
                     texts.append("")
                 texts[-1] += paragraph + "\n\n"
         lines = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n" for i, text in enumerate(texts))
-        copies = 4  # so that start-up is a small part; the copies lie further apart than zstd looks back
+        copies = 16  # so that start-up is a small part; the copies lie further apart than zstd looks back
         size = copies * sum(len(text.encode()) for text in texts)
         subprocess.run(["zstd", "-q", "-f", "-o", source], input=lines.encode() * copies, check=True)
-        plain = self.dir / "english4.txt"
+        plain = self.dir / "english16.txt"
         plain.write_bytes(self.corpora["english"].read_bytes() * copies)
         for threads in (1, 2):
             command = self.kiln("prepare", "--input", source, "--tokenizer", self.gpt2, "--output", self.dir / "shards", "--threads", threads, "--force")
