@@ -6,6 +6,7 @@
 #include "cpu_reference/error.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/character_trainer.h"
+#include "tokenizer/sentencepiece_trainer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/commands.h"
 #include "tools/options.h"
@@ -16,11 +17,12 @@ namespace kiln {
 namespace {
 
 struct TrainArguments {
-    std::vector<std::string> inputs, special_tokens = {"<|endoftext|>"};
+    std::vector<std::string> inputs, special_tokens;
     std::string output, type = "bpe", pre_tokenizer = "gpt2", normalizer = "none";
     int vocab_size = 0;
     int64_t min_frequency = 0;
-    bool add_prefix_space = false;
+    double character_coverage = SentencePieceTrainerOptions().character_coverage;
+    bool add_prefix_space = false, byte_fallback = false;
     int threads = 0;
 };
 
@@ -35,12 +37,16 @@ public:
         catch_stop_signals();
     }
     void show(const BpeProgress& p) {
-        KILN_CHECK(stop_signal() == 0, "stopped by ", signal_name(stop_signal()), "; no tokenizer was written");
+        stop_if_asked();
         if (p.phase == BpeProgress::Phase::kCounting) {
             line_.show("counting words", double(p.done) * 1e-6, double(bytes_) * 1e-6, "MB");
         } else {
             line_.show("merging", double(p.done), double(p.total), "merges");
         }
+    }
+
+    static void stop_if_asked() {
+        KILN_CHECK(stop_signal() == 0, "stopped by ", signal_name(stop_signal()), "; no tokenizer was written");
     }
 
 private:
@@ -54,8 +60,17 @@ Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
     return trainer.train();
 }
 
+// The type after "sentencepiece-"; empty: another.
+std::string sentencepiece_type(const TrainArguments& a) {
+    constexpr std::string_view kPrefix = "sentencepiece-";
+    return a.type.starts_with(kPrefix) ? a.type.substr(kPrefix.size()) : "";
+}
+
+bool is_of_characters(const TrainArguments& a) {
+    return a.type == "char" || sentencepiece_type(a) == "char";
+}
+
 Tokenizer train_bpe(const TrainArguments& a) {
-    if (a.vocab_size == 0) throw UsageError("kiln tokenizer train: --vocab-size is required; 32000 is a common choice");
     Progress progress(a.inputs);
     return train_on(BpeTrainer({.vocab_size = a.vocab_size,
                                 .min_frequency = a.min_frequency,
@@ -69,14 +84,47 @@ Tokenizer train_bpe(const TrainArguments& a) {
 }
 
 Tokenizer train_characters(const TrainArguments& a) {
-    if (a.pre_tokenizer != "gpt2" || a.add_prefix_space) {
-        throw UsageError("--pre-tokenizer and --add-prefix-space are for --type bpe; characters stand alone");
-    }
     return train_on(CharacterTrainer({.vocab_size = a.vocab_size,
                                       .min_frequency = a.min_frequency,
                                       .special_tokens = split_at_commas(a.special_tokens),
                                       .normalizer = parse_normalizer(a.normalizer)}),
                     a);
+}
+
+Tokenizer train_sentencepiece(const TrainArguments& a) {
+    using Kind = SentencePieceModel::Kind;
+    const std::string type = sentencepiece_type(a);
+    catch_stop_signals();
+    SentencePieceTrainerOptions options = {.kind = type == "bpe"       ? Kind::bpe
+                                                   : type == "unigram" ? Kind::unigram
+                                                                       : Kind::character,
+                                           .vocab_size = a.vocab_size,
+                                           .normalization = a.normalizer == "none" ? "identity" : a.normalizer,
+                                           .character_coverage = a.character_coverage,
+                                           .byte_fallback = a.byte_fallback,
+                                           .threads = a.threads,
+                                           .poll = Progress::stop_if_asked};
+    if (!a.special_tokens.empty()) options.special_tokens = split_at_commas(a.special_tokens);
+    return train_sentencepiece_tokenizer(options, {a.inputs.begin(), a.inputs.end()});
+}
+
+// Throws UsageError on options that would be ignored.
+void check(const TrainArguments& a) {
+    const TrainArguments defaults;
+    const bool sentencepiece = !sentencepiece_type(a).empty();
+    const auto refuse = [&](bool changed, const char* options, const char* types) {
+        if (changed) throw UsageError(concat(options, " is for --type ", types, ", not ", a.type));
+    };
+    refuse(a.type != "bpe" && (a.pre_tokenizer != defaults.pre_tokenizer || a.add_prefix_space),
+           "--pre-tokenizer or --add-prefix-space", "bpe");
+    refuse(sentencepiece && a.min_frequency != 0, "--min-frequency", "bpe or char");
+    refuse(!sentencepiece && (a.byte_fallback || a.character_coverage != defaults.character_coverage),
+           "--byte-fallback or --character-coverage", "sentencepiece-...");
+    refuse(sentencepiece && a.normalizer == "nfc", "--normalizer nfc", "bpe or char");
+    refuse(!sentencepiece && a.normalizer == "nmt_nfkc", "--normalizer nmt_nfkc", "sentencepiece-...");
+    if (a.vocab_size == 0 && !is_of_characters(a)) {
+        throw UsageError("kiln tokenizer train: --vocab-size is required; 32000 is a common choice");
+    }
 }
 
 }  // namespace
@@ -87,30 +135,48 @@ int train_tokenizer(const std::vector<std::string>& args) {
     set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "text files, UTF-8", .required = true});
     set.add(a.vocab_size, {.name = "vocab-size",
                            .unit = "TOKENS",
-                           .help = "with special tokens and, for bpe, the 256 bytes; char: 0 is every character",
+                           .help = "with special tokens and the bytes; of characters: 0 is all",
                            .min = 0,
                            .max = 1 << 24});
-    set.add(a.output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
+    set.add(
+        a.output,
+        {.name = "output", .unit = "DIR", .help = "where tokenizer.json or tokenizer.model goes", .required = true});
     set.add(a.type, {.name = "type",
-                     .help = "kind of vocabulary: byte-level BPE, or a token a character",
-                     .choices = {"bpe", "char"}});
+                     .help = "byte-level BPE, a token a character, or a SentencePiece model",
+                     .choices = {"bpe", "char", "sentencepiece-bpe", "sentencepiece-unigram", "sentencepiece-char"}});
     set.add(a.pre_tokenizer, {.name = "pre-tokenizer",
                               .unit = "NAME",
                               .help = concat("what cuts text into words before merging: ", kSplitterNames,
                                              ", or a regular expression")});
-    set.add(a.normalizer,
-            {.name = "normalizer", .help = "Unicode normal form of the text", .choices = {"none", "nfc", "nfkc"}});
+    set.add(
+        a.normalizer,
+        {.name = "normalizer",
+         .help = "Unicode normal form of the text; nmt_nfkc is SentencePiece's usual one: line breaks become spaces",
+         .choices = {"none", "nfc", "nfkc", "nmt_nfkc"}});
     set.add(a.special_tokens, {.name = "special-tokens",
                                .unit = "A,B",
-                               .help = "get the first ids; the first that ends a document separates documents"});
+                               .help = "get the first ids; the one that ends a document separates documents; default: "
+                                       "<|endoftext|>, of sentencepiece <unk>,<s>,</s>"});
     set.add(a.min_frequency, {.name = "min-frequency",
                               .unit = "COUNT",
                               .help = "a pair seen less often is not merged, a character left out",
                               .min = 0});
     set.add(a.add_prefix_space, {.name = "add-prefix-space", .help = "a text that starts without a space gets one"});
-    set.add(a.threads,
-            {.name = "threads", .unit = "N", .help = "that count words; 0: all processors", .min = 0, .max = 1024});
+    set.add(a.threads, {.name = "threads",
+                        .unit = "N",
+                        .help = "0: all processors; of sentencepiece 16, for the same model everywhere",
+                        .min = 0,
+                        .max = 128});
+    set.section("SentencePiece");
+    set.add(a.character_coverage, {.name = "character-coverage",
+                                   .unit = "SHARE",
+                                   .help = "of the text; characters that are rarer get no piece",
+                                   .min = 0.98,
+                                   .max = 1});
+    set.add(a.byte_fallback,
+            {.name = "byte-fallback", .help = "characters without a piece become bytes, not <unk>; takes 256 ids"});
     if (!set.parse(args)) return 0;
+    check(a);
 
     // Before the work: a directory that cannot be made should not cost it.
     std::error_code failed;
@@ -118,6 +184,8 @@ int train_tokenizer(const std::vector<std::string>& args) {
     KILN_CHECK(!failed, "--output ", a.output, ": cannot create the directory: ", failed.message());
     const Tokenizer tokenizer = [&] {
         try {
+            if (!sentencepiece_type(a).empty()) return train_sentencepiece(a);
+            if (a.special_tokens.empty()) a.special_tokens = {"<|endoftext|>"};
             return a.type == "char" ? train_characters(a) : train_bpe(a);
         } catch (...) {
             if (made) std::filesystem::remove(a.output, failed);  // it is empty
@@ -128,7 +196,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << a.output << "\n";
     if (tokenizer.vocab_size() < a.vocab_size) {
         std::cerr << "that is less than --vocab-size " << a.vocab_size << ": the text has no more "
-                  << (a.type == "char" ? "characters" : "pairs to merge") << "; give it more text\n";
+                  << (is_of_characters(a) ? "characters" : "pairs to merge") << "; give it more text\n";
     }
     return 0;
 }
