@@ -97,6 +97,7 @@ public:
             if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
                 special_.push_back({.id = id, .content = piece.text, .special = true});
             }
+            if (piece.type == SentencePiece::Type::control && piece.text == model_.end_of_text) end_of_text_ = id;
         }
         for (size_t byte = 0; byte < model_.byte_ids.size(); ++byte) {
             tokens_[model_.byte_ids[byte]] = static_cast<char>(byte);
@@ -130,15 +131,24 @@ public:
         finder_.split(text, options.allow_special, encode_plain, [&](int id, std::string_view found) {
             ids.push_back(id);
             if (spans) spans->push_back({offset_of(found), offset_of(found) + found.size()});
-            continues = true;
         });
     }
     int vocab_size() const override { return static_cast<int>(tokens_.size()); }
     std::string_view token_bytes(int id) const override { return tokens_[id]; }
     const std::vector<AddedToken>& added_tokens() const override { return special_; }
-    bool drops_first_space() const override {
-        return (model_.add_dummy_prefix && !model_.whitespace_is_suffix) || model_.remove_extra_whitespaces;
+    // As the library: a piece of spaces alone leaves the next one at the start, if several are dropped.
+    std::string_view bytes_at_start(int id, bool& at_start) const override {
+        using Type = SentencePiece::Type;
+        std::string_view bytes = tokens_[id];
+        const Type type = model_.pieces[id].type;
+        if (type == Type::control) return bytes;  // no part of the text
+        const bool drop = (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && bytes.starts_with(' ') &&
+                          type != Type::unknown && type != Type::byte;
+        if (drop) bytes.remove_prefix(1);
+        at_start = bytes.empty() && model_.remove_extra_whitespaces;
+        return bytes;
     }
+    int end_of_text() const override { return end_of_text_; }
     // tokenizer.vocab is for people: a piece a line, with its score.
     std::vector<File> files() const override {
         std::ostringstream vocab;
@@ -165,6 +175,7 @@ private:
     std::unique_ptr<const Encoder> encoder_;
     std::vector<std::string> tokens_;  // by id: what it decodes to
     std::vector<AddedToken> special_;
+    int end_of_text_ = -1;
     AddedTokenFinder finder_;
 };
 

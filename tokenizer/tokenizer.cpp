@@ -103,10 +103,13 @@ std::string_view Tokenizer::token_bytes(int id) const {
     return kind_->token_bytes(id);
 }
 
-std::string Tokenizer::decode(const std::vector<int>& ids) const {
+std::string Tokenizer::decode(const std::vector<int>& ids, bool continues) const {
     std::string text;
-    for (const int id : ids) text += token_bytes(id);
-    if (kind_->drops_first_space() && text.starts_with(' ')) text.erase(0, 1);
+    bool at_start = !continues;
+    for (const int id : ids) {
+        const std::string_view bytes = token_bytes(id);
+        text += at_start ? kind_->bytes_at_start(id, at_start) : bytes;
+    }
     return text;
 }
 
@@ -126,7 +129,8 @@ std::optional<int> Tokenizer::token_id(std::string_view token) const {
 }
 
 int Tokenizer::end_of_text() const {
-    const int id = find_end_of_text(kind_->added_tokens());
+    const int known = kind_->end_of_text();
+    const int id = known >= 0 ? known : find_end_of_text(kind_->added_tokens());
     KILN_CHECK(id >= 0,
                "the tokenizer has no end-of-text token (<|endoftext|>, </s>, ...); train it with --special-tokens "
                "'<|endoftext|>'");
@@ -134,12 +138,8 @@ int Tokenizer::end_of_text() const {
 }
 
 std::string DecodeStream::push(int id) {
-    std::string_view bytes = tokenizer_.token_bytes(id);
-    if (!bytes.empty() && !std::exchange(started_, true) && tokenizer_.kind_->drops_first_space() &&
-        bytes.starts_with(' ')) {
-        bytes.remove_prefix(1);
-    }
-    pending_ += bytes;
+    const std::string_view bytes = tokenizer_.token_bytes(id);
+    pending_ += at_start_ ? tokenizer_.kind_->bytes_at_start(id, at_start_) : bytes;
     const size_t whole = pending_.size() - incomplete_utf8_tail(pending_);
     std::string text = pending_.substr(0, whole);
     pending_.erase(0, whole);

@@ -47,13 +47,16 @@ public:
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
     void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids) const;  // appends
     Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
-    std::string decode(const std::vector<int>& ids) const;  // special tokens included; throws on an id out of range
-    std::string_view token_bytes(int id) const;             // the bytes one id stands for; empty: no token has it
+    // Special tokens included; throws on an id out of range. `continues`: other ids came before, so a space that the
+    // first token begins with belongs to the text.
+    std::string decode(const std::vector<int>& ids, bool continues = false) const;
+    std::string_view token_bytes(int id) const;  // the bytes one id stands for; empty: no token has it
     bool is_special(int id) const;
 
     int vocab_size() const;                                     // ids are 0 .. vocab_size - 1
     std::optional<int> token_id(std::string_view token) const;  // of a special token's text
-    // The document separator: <|endoftext|>, </s>, <|end_of_text|>, <|im_end|> ..., the first there is. Throws if none.
+    // The document separator: <|endoftext|>, </s>, <|end_of_text|>, <|im_end|> ..., the first there is; of a
+    // SentencePiece model the one it names. Throws if none.
     int end_of_text() const;
 
     Tokenizer(Tokenizer&&) noexcept;
@@ -76,14 +79,15 @@ std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& 
 // are.
 class DecodeStream {
 public:
-    explicit DecodeStream(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+    explicit DecodeStream(const Tokenizer& tokenizer, bool continues = false)  // as in Tokenizer::decode
+        : tokenizer_(tokenizer), at_start_(!continues) {}
     std::string push(int id);  // whole characters that are complete now
     std::string finish();      // what is left, whole or not
 
 private:
     const Tokenizer& tokenizer_;
     std::string pending_;
-    bool started_ = false;
+    bool at_start_;
 };
 
 }  // namespace kiln

@@ -37,8 +37,13 @@ public:
     virtual std::string_view token_bytes(int id) const = 0;  // 0 <= id < vocab_size; empty: the id has no token
     virtual const std::vector<AddedToken>& added_tokens() const = 0;
     virtual std::vector<File> files() const = 0;  // what save() writes; the first is enough to load it again
-    // The text began without the space that the first token begins with.
-    virtual bool drops_first_space() const { return false; }
+    // The bytes of a token with which a text begins, perhaps without a space that encoding put there. Says whether the
+    // text begins with the next token just as well.
+    virtual std::string_view bytes_at_start(int id, bool& at_start) const {
+        at_start = false;
+        return token_bytes(id);
+    }
+    virtual int end_of_text() const { return -1; }  // -1: to be known by its name
 };
 
 }  // namespace kiln

@@ -120,7 +120,7 @@ public:
         // Samples finish in any order and are printed in the order asked for.
         std::vector<std::optional<Generated>> done(requests.size());
         size_t printed = 0;
-        DecodeStream decoder(tokenizer_);
+        DecodeStream decoder(tokenizer_, !prompts[0].empty());
         std::string lead = text_of(0);  // printed once the prompt has been accepted
         const auto on_token = [&](size_t, int token) {
             if (stream) print(std::exchange(lead, "") + decoder.push(token));
@@ -129,7 +129,9 @@ public:
             done[request] = result;
             if (stream) return print(std::exchange(lead, "") + decoder.finish() + "\n");
             for (; printed < done.size() && done[printed]; printed++) {
-                print((printed ? "---\n" : "") + text_of(printed) + tokenizer_.decode(done[printed]->tokens) + "\n");
+                const bool continues = !prompts[printed / arguments_.num_samples].empty();
+                print((printed ? "---\n" : "") + text_of(printed) +
+                      tokenizer_.decode(done[printed]->tokens, continues) + "\n");
             }
         };
         report(generate(*engine_, arguments_.sampling, requests, arguments_.generation, on_token, on_done), done);

@@ -29,7 +29,9 @@ std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, ui
               .vocab_size = tokenizer.vocab_size(),
               .max_slots = 1,
               .stop_requested = stop_requested},
-             nullptr, [&](size_t, const Generated& result) { text = o.prompt + tokenizer.decode(result.tokens); });
+             nullptr, [&](size_t, const Generated& result) {
+                 text = o.prompt + tokenizer.decode(result.tokens, !o.prompt.empty());
+             });
     return text;
 }
 
