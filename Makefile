@@ -92,14 +92,14 @@ $(BUILD)/dev/bench/bench_engine: $(BUILD)/dev/bench/bench_engine.o $(BUILD)/tool
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
-$(BUILD)/dev/bench/bench_tokenizer: $(BUILD)/dev/bench/bench_tokenizer.o $(BUILD)/libtokenizer.a $(BUILD)/libreference.a
+$(BUILD)/dev/bench/bench_%: $(BUILD)/dev/bench/bench_%.o $(BUILD)/libtokenizer.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench.py --engine $(BUILD)/dev/bench/bench_engine
 
-bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/bin/kiln  ## the tokenizer's speed beside others, interleaved; makes build/venv
+bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed beside others, interleaved; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
 
 # The tokenizer and the data formats under clang's fuzzer; gcc has none.

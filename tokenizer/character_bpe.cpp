@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 #include "cpu_reference/error.h"
 #include "tokenizer/utf8.h"
@@ -31,6 +32,13 @@ std::pair<uint32_t, size_t> first_character(std::string_view text) {
 
 bool is_one_character(std::string_view text) {
     return !text.empty() && first_character(text).second == text.size();
+}
+
+// Where a bit stands for two characters side by side. Pairs of ASCII have one each, at the start; the others share.
+constexpr size_t kAsciiPairs = 128 * 128, kOtherPairs = size_t(1) << 17;
+size_t pair_bit(uint32_t left, uint32_t right) {
+    if ((left | right) < 128) return left << 7 | right;
+    return kAsciiPairs + ((left * 0x9E3779B97F4A7C15u ^ right * 0xC2B2AE3D27D4EB4Fu) >> 32 & (kOtherPairs - 1));
 }
 
 // Appends the characters that only occur in longer tokens.
@@ -107,7 +115,8 @@ CharacterBpe CharacterBpe::of_sentencepiece(const SentencePieceModel& model, con
 CharacterBpe::CharacterBpe(Parts parts, const std::string& name)
     : parts_(std::make_unique<const Parts>(std::move(parts))),
       model_(std::make_unique<const BpeModel>(parts_->vocabulary, parts_->is_text, name)),
-      known_(kCodePoints / 64) {
+      known_(kCodePoints / 64),
+      joined_((kAsciiPairs + kOtherPairs) / 64) {
     std::vector<std::pair<std::string_view, int>> whole(parts_->whole.begin(), parts_->whole.end());
     for (const auto& [text, id] : whole) begins_whole_[static_cast<unsigned char>(text[0])] = true;
     whole_ = TokenTrie(std::move(whole));
@@ -118,12 +127,20 @@ CharacterBpe::CharacterBpe(Parts parts, const std::string& name)
             const uint32_t code_point = first_character(token).first;
             known_[code_point >> 6] |= uint64_t(1) << (code_point & 63);
         }
-        for (size_t i = 1; i < token.size(); ++i) {
-            if (token[i - 1] != ' ' && token[i] == ' ') cut_before_spaces_ = false;
-            if (token[i - 1] == ' ' && token[i] != ' ') cut_after_spaces_ = false;
+        auto [left, bytes] = first_character(token);
+        for (size_t i = bytes; i < token.size(); i += bytes) {
+            const uint32_t before = std::exchange(left, first_character(token.substr(i)).first);
+            bytes = first_character(token.substr(i)).second;
+            const size_t bit = pair_bit(before, left);
+            joined_[bit / 64] |= uint64_t(1) << (bit % 64);
         }
     }
-    for (uint32_t c = 0; c < 128; ++c) letter_[c] = c != ' ' && !begins_whole_[c] && starts_merges(c);
+    for (uint32_t c = 0; c < 128; ++c) letter_[c] = !begins_whole_[c] && starts_merges(c);
+}
+
+bool CharacterBpe::may_join(uint32_t left, uint32_t right) const {
+    const size_t bit = pair_bit(left, right);
+    return joined_[bit / 64] >> (bit % 64) & 1;
 }
 
 // What encode() appends to.
@@ -199,11 +216,14 @@ void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vecto
         if (end > start) output.merged(text.substr(start, end - start));
         start = end;
     };
+    uint32_t before = 0;  // the character in front of text[i], if i > start
     for (size_t i = 0; i < text.size();) {
         const unsigned char lead = text[i];
-        if (i > start) {
-            const bool was_space = text[i - 1] == ' ', is_space = lead == ' ';
-            if (was_space ? cut_after_spaces_ && !is_space : cut_before_spaces_ && is_space) merge_until(i);
+        if (lead < 128 && letter_[lead]) {
+            if (i > start && !may_join(before, lead)) merge_until(i);
+            before = lead;
+            ++i;
+            continue;
         }
         if (begins_whole_[lead]) {
             size_t bytes = 0;
@@ -221,11 +241,9 @@ void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vecto
         }
         const auto [code_point, bytes] = first_character(text.substr(i));
         if (starts_merges(code_point)) {
+            if (i > start && !may_join(before, code_point)) merge_until(i);
+            before = code_point;
             i += bytes;
-            while (i < text.size() && letter_[static_cast<unsigned char>(text[i])] &&
-                   (text[i - 1] != ' ' || !cut_after_spaces_)) {
-                ++i;
-            }
         } else {
             merge_until(i);
             output.unknown(text.substr(i, bytes));

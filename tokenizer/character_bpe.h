@@ -42,6 +42,7 @@ public:
 
 private:
     bool starts_merges(uint32_t code_point) const { return known_[code_point >> 6] >> (code_point & 63) & 1; }
+    bool may_join(uint32_t left, uint32_t right) const;
     class Output;
 
     std::unique_ptr<const Parts> parts_;
@@ -49,9 +50,10 @@ private:
     TokenTrie whole_;
     std::array<bool, 256> begins_whole_ = {};
     std::vector<uint64_t> known_;        // a bit for each code point
-    std::array<bool, 256> letter_ = {};  // an ASCII character that needs no second look
-    // No token holds such a place, so the text can be cut there, and the encoder's cache of words serves.
-    bool cut_before_spaces_ = true, cut_after_spaces_ = true;
+    std::array<bool, 128> letter_ = {};  // an ASCII character that needs no second look
+    // A bit for each two characters. Where no token has them side by side, the text can be cut between them, and the
+    // encoder's cache of words serves, for Chinese as well. Some bits are shared: then fewer places are cut.
+    std::vector<uint64_t> joined_;
 };
 
 }  // namespace kiln

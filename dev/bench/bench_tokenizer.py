@@ -122,6 +122,15 @@ class Bench:
             ratio = one["seconds"] / one["bytes"] / (normal["seconds"] / normal["bytes"])
             self.row(f"encoding, 1 MB of {name}", one, "Kiln, English", normal, f"{ratio:.2f} of the time a byte", "≤ 5")
 
+    def sentencepiece(self):
+        for name, path in self.corpora.items():
+            sample, directory = self.dir / f"{name}_5mb.txt", self.dir / f"sentencepiece_{name}"
+            sample.write_bytes(path.read_bytes()[:5_000_000].rpartition(b"\n")[0])
+            run(self.kiln("tokenizer", "train", "--type", "sentencepiece-bpe", "--byte-fallback", "--vocab-size", "16000", "--input", sample, "--output", directory), 2)
+            result = run([self.args.build / "dev/bench/bench_sentencepiece", directory / "tokenizer.model", path, 10_000_000, self.args.rounds], 1)
+            kiln, library = (dict(bytes=result["bytes"], seconds=statistics.median(s), least=min(s), most=max(s)) for s in (result["kiln"], result["library"]))
+            self.row(f"encoding, SentencePiece BPE, {name}, one thread", kiln, "the library", library, f"{library['seconds'] / kiln['seconds']:.1f}", "≥ 4")
+
     def prepare(self):
         source = self.dir / "english.jsonl.zst"
         texts, size = [], 0
