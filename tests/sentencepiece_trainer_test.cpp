@@ -157,6 +157,7 @@ TEST_F(SentencePieceTrainerTest, what_poll_throws_ends_the_training) {
     int calls = 0;
     const Options options = {.vocab_size = 500, .poll = [&] { throw Error(concat("enough after ", ++calls)); }};
     EXPECT_EQ(error_of([&] { train(options); }), "enough after 1");
+    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);  // the library's process is gone
 }
 
 class SentencePieceTrainCli : public SentencePieceTrainerTest {
