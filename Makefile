@@ -24,6 +24,7 @@ LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_test.cpp))
 TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
 .PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer fuzz clean
 .DELETE_ON_ERROR:
@@ -66,6 +67,27 @@ $(BUILD)/%.o: %.cpp
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
+
+# The CUDA code, compiled for the host: dev/simt runs it, and stands in for the CUDA libraries. Needs the CUDA headers.
+SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing
+simt        = $(patsubst %,$(BUILD)/simt/%.o,$(basename $(1)))
+SIMT       := $(call simt,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp))
+CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp))
+SIMT_TESTS := $(if $(wildcard $(CUDA)/include/cuda_runtime.h),$(basename $(call simt,$(wildcard tests/cuda/*_test.cpp))))
+TESTS      += $(SIMT_TESTS)
+
+$(BUILD)/libsimt.a: $(SIMT)
+$(BUILD)/simt/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  compile $< for the emulator"
+	$(Q)$(CXX) $(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+$(BUILD)/simt/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $< for the emulator"
+	$(Q)$(CXX) $(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/simt/tests/%: $(BUILD)/simt/tests/%.o $(call simt,$(CUDA_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/libsimt.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 

@@ -1,0 +1,32 @@
+#pragma once
+// Between simt.cpp, which runs grids, and the stand-ins for the CUDA libraries, which decide when.
+#include <stdexcept>
+#include <string>
+
+#include "dev/simt/simt.h"
+
+namespace simt {
+
+// What a launch did wrong, or a call that the real library would refuse. `what()` is the whole report.
+class Failure : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+// The schedule: 0 is ascending, each warp running as far as it can, everything on a stream at once. Any other number
+// shuffles warps, lanes, blocks, and the moments at which copies land and streams go on. At first: the environment's
+// SIMT_SEED, or 0.
+void set_seed(unsigned seed);
+unsigned seed();
+
+std::string kernel_name(const char* pretty_function);
+// Runs all blocks. Throws Failure.
+void run_grid(const Launch& config, const std::function<void()>& thread_body);
+
+// Queues `work` on a stream (null: the default stream, after everything else). Throws what the work threw that ran by
+// now.
+void enqueue(cudaStream_t stream, std::function<void()> work);
+// Dynamic shared memory that a kernel was allowed with cudaFuncSetAttribute.
+size_t shared_bytes_allowed(const void* kernel);
+
+}  // namespace simt

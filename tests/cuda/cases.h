@@ -1,0 +1,15 @@
+#pragma once
+// The families of kernels, one function a file of cases.
+#include <vector>
+
+#include "tests/cuda/kernel_case.h"
+
+namespace kiln::test {
+
+void add_norm_families(std::vector<KernelFamily>& families);
+
+inline void add_all_families(std::vector<KernelFamily>& families) {
+    add_norm_families(families);
+}
+
+}  // namespace kiln::test

@@ -1,0 +1,135 @@
+#include "tests/cuda/kernel_case.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cpu_reference/error.h"
+#include "tests/cuda/cases.h"
+
+namespace kiln::test {
+
+int dim(const Shape& shape, const std::string& name) {
+    for (const auto& [key, value] : shape) {
+        if (key == name) return value;
+    }
+    throw Error("the shape " + to_string(shape) + " has no " + name);
+}
+
+std::string to_string(const Shape& shape) {
+    std::string text;
+    for (const auto& [key, value] : shape) text += (text.empty() ? "" : " ") + key + "=" + std::to_string(value);
+    return text;
+}
+
+const std::vector<KernelFamily>& kernel_families() {
+    static const std::vector<KernelFamily> all = [] {
+        std::vector<KernelFamily> families;
+        add_all_families(families);
+        return families;
+    }();
+    return all;
+}
+
+namespace {
+
+constexpr unsigned char kSentinel = 0xA5;
+
+}  // namespace
+
+template <class T>
+Tensor<T>::Tensor(size_t elems) : elems_(elems), buffer_(elems + kSentinelBytes / sizeof(T)) {
+    CUDA_CHECK(cudaMemset(buffer_.get(), 0xff, elems * sizeof(T)));
+    CUDA_CHECK(cudaMemset(buffer_.get() + elems, kSentinel, kSentinelBytes));
+}
+
+template <class T>
+Tensor<T>::Tensor(size_t elems, std::vector<float> values) : Tensor(elems) {
+    KILN_CHECK(values.size() == elems, values.size(), " values for ", elems, " elements");
+    std::vector<T> raw(elems);
+    for (size_t i = 0; i < elems; ++i) {
+        raw[i] = from_host_float<T>(values[i]);
+        values[i] = to_host_float(raw[i]);
+    }
+    values_ = std::move(values);
+    if (elems > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), elems * sizeof(T), cudaMemcpyHostToDevice));
+}
+
+template <class T>
+std::vector<T> Tensor<T>::raw() const {
+    std::vector<T> raw(elems_);
+    if (elems_ > 0) CUDA_CHECK(cudaMemcpy(raw.data(), buffer_.get(), elems_ * sizeof(T), cudaMemcpyDeviceToHost));
+    return raw;
+}
+
+template <class T>
+std::vector<float> Tensor<T>::read() const {
+    const std::vector<T> bits = raw();
+    std::vector<float> values(elems_);
+    std::transform(bits.begin(), bits.end(), values.begin(), [](T x) { return to_host_float(x); });
+    return values;
+}
+
+template <class T>
+void Tensor<T>::expect_sentinel(const std::string& name) const {
+    unsigned char bytes[kSentinelBytes];
+    CUDA_CHECK(cudaMemcpy(bytes, buffer_.get() + elems_, kSentinelBytes, cudaMemcpyDeviceToHost));
+    for (size_t i = 0; i < kSentinelBytes; ++i) {
+        ASSERT_EQ(bytes[i], kSentinel) << name << ": byte " << i << " after its end was written";
+    }
+}
+
+std::vector<float> random_values(size_t elems, unsigned salt, float scale) {
+    std::mt19937 random(salt);
+    std::vector<float> values(elems);
+    for (float& value : values) value = scale * (float(random() >> 8) * 0x1p-23f - 1);
+    return values;
+}
+
+template <class T>
+std::vector<float> rounded(std::vector<float> values) {
+    for (float& value : values) value = to_host_float(from_host_float<T>(value));
+    return values;
+}
+
+void expect_close(const std::string& name, const std::vector<float>& actual, const std::vector<float>& expected,
+                  const std::vector<float>& naive, double float_terms) {
+    ASSERT_EQ(actual.size(), expected.size()) << name;
+    ASSERT_EQ(naive.size(), expected.size()) << name;
+    double naive_error = 0, largest = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+        naive_error = std::max(naive_error, std::abs(double(naive[i]) - expected[i]));
+        largest = std::max(largest, std::abs(double(expected[i])));
+    }
+    const double allowed = std::max(2 * naive_error, float_terms * 0x1p-24 * largest);
+    for (size_t i = 0; i < expected.size(); ++i) {
+        // Not NaN, whatever is compared.
+        ASSERT_TRUE(std::abs(double(actual[i]) - expected[i]) <= allowed || actual[i] == expected[i])
+            << name << "[" << i << "] of " << expected.size() << ": " << actual[i] << ", expected " << expected[i]
+            << ", allowed " << allowed;
+    }
+}
+
+template <class T>
+void expect_close(const std::string& name, const Tensor<T>& actual, const std::vector<float>& expected,
+                  const std::vector<float>& naive, double float_terms) {
+    actual.expect_sentinel(name);
+    expect_close(name, actual.read(), expected, naive, float_terms);
+}
+
+#define KILN_TEST_ELEMENT(T)                                                                    \
+    template std::vector<float> rounded<T>(std::vector<float>);                                 \
+    template void expect_close(const std::string&, const Tensor<T>&, const std::vector<float>&, \
+                               const std::vector<float>&, double);
+template class Tensor<float>;
+template class Tensor<__nv_bfloat16>;
+template class Tensor<__half>;
+template class Tensor<int>;
+template class Tensor<unsigned char>;
+KILN_TEST_ELEMENT(float)
+KILN_TEST_ELEMENT(__nv_bfloat16)
+KILN_TEST_ELEMENT(__half)
+
+}  // namespace kiln::test

@@ -1,0 +1,46 @@
+// Every kernel at every awkward shape, in every element type, against the float32 reference; under the emulator in four
+// schedules.
+#include <gtest/gtest.h>
+
+#include "tests/cuda/kernel_case.h"
+#include "tests/cuda/schedules.h"
+
+namespace kiln::test {
+namespace {
+
+struct Param {
+    const KernelFamily* family;
+    Element element;
+};
+
+class Kernels : public testing::TestWithParam<Param> {};
+
+std::vector<Param> params() {
+    std::vector<Param> all;
+    for (const KernelFamily& family : kernel_families()) {
+        for (const Element element : family.elements) all.push_back({&family, element});
+    }
+    return all;
+}
+
+TEST_P(Kernels, matches_reference) {
+    const auto [family, element] = GetParam();
+    for (const Shape& shape : family->test_shapes) {
+        for_each_schedule([&, family = family, element = element] {
+            SCOPED_TRACE(to_string(shape));
+            const auto test_case = family->make(element, shape);
+            const Stream stream;
+            test_case->launch(stream);
+            stream.synchronize();
+            test_case->check();
+        });
+        if (HasFatalFailure()) return;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Kernels, testing::ValuesIn(params()), [](const auto& param) {
+    return param.param.family->name + "_" + name_of(param.param.element);
+});
+
+}  // namespace
+}  // namespace kiln::test

@@ -1,0 +1,22 @@
+#include <gtest/gtest.h>
+
+#include "dev/simt/simt_internal.h"
+#include "tests/cuda/schedules.h"
+
+namespace kiln::test {
+
+void for_each_schedule(const std::function<void()>& body) {
+    for (unsigned seed = 0; seed < 4; ++seed) {
+        SCOPED_TRACE("SIMT_SEED=" + std::to_string(seed));
+        simt::set_seed(seed);
+        body();
+        if (testing::Test::HasFatalFailure()) break;
+    }
+    simt::set_seed(0);
+}
+
+bool is_emulated() {
+    return true;
+}
+
+}  // namespace kiln::test
