@@ -224,5 +224,11 @@ TEST_F(DataCli, plot_draws_a_run_and_refuses_what_is_none) {
     EXPECT_TRUE(read_file(svg).starts_with("<svg")) << read_file(svg).substr(0, 80);
 }
 
+TEST_F(DataCli, a_pipe_without_a_writer_is_refused_instead_of_waited_for) {
+    const fs::path pipe = dir_ / "pipe";
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    expect_failure(kiln({"inspect", pipe}), 1, {"pipe: is not a regular file"});
+}
+
 }  // namespace
 }  // namespace kiln

@@ -74,12 +74,20 @@ TEST_F(PrepareResume, unfinished_run_of_something_else_is_started_over) {
     std::string said;
     options.report = [&](const std::string& text) { said += text; };
     stop();
+    const auto unfinished = snapshot(options.output);
     input(many(301));  // the file has changed
+    EXPECT_NE(error().find("unfinished run with other input files"), std::string::npos) << error();
+    input(many(300));
+    options.max_documents = 7;
+    EXPECT_NE(error().find("unfinished run with other --max-documents;"), std::string::npos) << error();
+    EXPECT_EQ(difference(snapshot(options.output), unfinished), "");  // nothing is lost by asking
+    options.max_documents = 0;
+    input(many(301));
+    options.force = true;
     prepare(options);
     EXPECT_NE(said.find("starting over"), std::string::npos) << said;
     EXPECT_TRUE(documents_of(found().train) == many(301));
 
-    options.force = true;
     for (const char* damage : {"marker", "shard"}) {
         stop();
         said.clear();
@@ -94,6 +102,39 @@ TEST_F(PrepareResume, unfinished_run_of_something_else_is_started_over) {
         EXPECT_NE(said.find("starting over"), std::string::npos) << damage << said;
         EXPECT_TRUE(documents_of(found().train) == many(301));
     }
+}
+
+TEST_F(PrepareResume, goes_on_however_the_paths_are_spelt_and_keeps_strict) {
+    input(many(300));
+    options.documents.block_bytes = 1000;
+    options.save_seconds = 0;
+    prepare(options);
+    const auto whole = snapshot(options.output);
+    fs::remove_all(options.output);
+    int blocks = 0;
+    options.progress = [&](const PrepareProgress&) {
+        if (++blocks == 5) throw std::runtime_error("stop");
+    };
+    EXPECT_EQ(error(), "stop");
+    options.progress = [](const PrepareProgress&) {};
+    options.inputs = {(dir / "." / "tokenizer" / ".." / "input.txt").string()};
+    options.tokenizer = dir / "." / "tokenizer" / "tokenizer.json";
+    std::string said;
+    options.report = [&](const std::string& text) { said += text; };
+    prepare(options);
+    EXPECT_NE(said.find("going on"), std::string::npos) << said;
+    const auto resumed = snapshot(options.output);
+    EXPECT_EQ(resumed.at("train_000000.bin") == whole.at("train_000000.bin"), true);
+
+    fs::remove_all(options.output);
+    Texts documents = many(300);
+    documents[3] += "\xFF";
+    input(documents);
+    options.max_bad_fraction = 0;
+    EXPECT_NE(error().find("nothing is finished"), std::string::npos) << error();
+    options.strict = true;
+    options.max_bad_fraction = 1;
+    EXPECT_NE(error().find("input.txt:"), std::string::npos) << error();
 }
 
 TEST_F(PrepareResume, two_runs_do_not_write_into_one_directory) {

@@ -259,7 +259,10 @@ TEST_F(Prepare, a_bad_part_of_a_long_document_is_left_out_of_it) {
     options.documents.separator = "";
     options.documents.piece_bytes = 64;
     options.inputs = {dir.write("a.txt", damaged).string()};
+    std::string said;
+    options.report = [&](const std::string& text) { said += text; };
     const ShardIndex index = prepare(options);
+    EXPECT_NE(said.find(" bytes of the document (left out)"), std::string::npos) << said;
     EXPECT_EQ(index.bad_records, 1u);
     EXPECT_EQ(index.train.documents, 1u);
     const Texts documents = documents_of(found().train);
@@ -312,6 +315,55 @@ TEST_F(Prepare, wrong_requests_say_so_and_touch_nothing) {
     options.output = dir / "shards";
     options.inputs = {(dir / "missing.txt").string()};
     EXPECT_NE(error().find("missing.txt: not found"), std::string::npos);
+}
+
+TEST_F(Prepare, another_tokenizer_replaces_all_files_of_the_one_before) {
+    input(many(20));
+    dir.write("shards/tokenizer.model", "of another");
+    dir.write("shards/added_tokens.json", "of another");
+    prepare(options);
+    EXPECT_FALSE(fs::exists(options.output / "tokenizer.model"));
+    EXPECT_FALSE(fs::exists(options.output / "added_tokens.json"));
+    EXPECT_EQ(Tokenizer::load(options.output).to_json(), tokenizer->to_json());
+    dir.write("saved/tokenizer.model", "of another");
+    tokenizer->save(dir / "saved");
+    EXPECT_FALSE(fs::exists(dir / "saved/tokenizer.model"));
+}
+
+TEST_F(Prepare, documents_that_all_fall_into_validation_are_for_training) {
+    for (int number = 0; number < 20; number++) {
+        input({"document " + std::to_string(number)});
+        options.val_fraction = 0.9;
+        options.force = true;
+        const ShardIndex index = prepare(options);
+        EXPECT_EQ(index.train.documents, 1u);
+        EXPECT_TRUE(index.val.files.empty());
+        EXPECT_EQ(documents_of(found().train), Texts{"document " + std::to_string(number)});
+    }
+}
+
+TEST_F(Prepare, utf16_is_named_instead_of_read_as_utf8) {
+    for (const std::string mark : {"\xFF\xFE", "\xFE\xFF"}) {
+        options.inputs = {dir.write("input.txt", mark + std::string("h\0i\0\n\0", 6)).string()};
+        EXPECT_NE(error().find("input.txt: begins with the mark of UTF-16; read it with --encoding utf-16"),
+                  std::string::npos)
+            << error();
+    }
+}
+
+TEST_F(Prepare, document_that_the_tokenizer_refuses_is_a_bad_record_with_its_place) {
+    BpeTrainer trainer(
+        {.vocab_size = 300, .special_tokens = {"<|endoftext|>"}, .splitter = Splitter::parse("(a+)+$|b", "the test")});
+    trainer.add_text("ab", "text");
+    Tokenizer(trainer.train()).save(dir / "tokenizer");
+    input({"b b", std::string(60, 'a') + "c", "b"});
+    std::string said;
+    options.report = [&](const std::string& text) { said += text; };
+    const ShardIndex index = prepare(options);
+    EXPECT_EQ(index.bad_records, 1u);
+    EXPECT_EQ(index.train.documents, 2u);
+    EXPECT_NE(said.find("input.txt:3: "), std::string::npos) << said;
+    EXPECT_NE(said.find("match limit exceeded"), std::string::npos) << said;
 }
 
 }  // namespace

@@ -17,6 +17,12 @@ bool is_blank(std::string_view text) {
     return splitting::skip_run(text.data(), end, CharClass::kSpace) == end;
 }
 
+// What is lost of a document that is too long to be one piece.
+std::string part_left_out(const Piece& piece) {
+    if (piece.starts_document && piece.ends_document) return "";
+    return concat("; ", piece.text.size(), " bytes of the document");
+}
+
 }  // namespace
 
 void BlockParser::parse(const Block& block, const OnPiece& on_piece, std::vector<BadRecord>& bad) {
@@ -82,14 +88,15 @@ void BlockParser::cut(const Block& block, size_t at, std::string_view document, 
 
 void BlockParser::give(const Block& block, size_t at, Piece piece, const OnPiece& on_piece,
                        std::vector<BadRecord>& bad) {
+    piece.at = at;
     piece.valid = simdjson::validate_utf8(piece.text);
     if (!piece.valid) {
         const size_t wrong = *find_invalid_utf8(piece.text);
         const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes moved the bytes
-        bad.push_back(
-            {block.place(plain ? at + wrong : at),
-             concat("byte ", plain ? block.offset + at + wrong : wrong, plain ? "" : " of the text", " (value ",
-                    int(static_cast<unsigned char>(piece.text[wrong])), ") is not UTF-8; ", kEncodingHint)});
+        bad.push_back({block.place(plain ? at + wrong : at),
+                       concat("byte ", plain ? block.offset + at + wrong : wrong, plain ? "" : " of the text",
+                              " (value ", int(static_cast<unsigned char>(piece.text[wrong])), ") is not UTF-8; ",
+                              kEncodingHint, part_left_out(piece))});
         piece.text = {};
     }
     on_piece(piece);

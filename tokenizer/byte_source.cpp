@@ -229,6 +229,8 @@ ByteSource::ByteSource(const fs::path& path, const std::string& encoding) : path
     for (size_t n; have < kMark.size() && (n = stream_->read(&head_[have], kMark.size() - have)) > 0;) have += n;
     head_.resize(have);
     if (head_ == kMark) head_.clear();
+    KILN_CHECK(encoding != "utf-8" || !(head_.starts_with("\xFF\xFE") || head_.starts_with("\xFE\xFF")), name,
+               ": begins with the mark of UTF-16; read it with --encoding utf-16");
 }
 
 ByteSource::ByteSource(ByteSource&&) noexcept = default;

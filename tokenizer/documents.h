@@ -92,6 +92,7 @@ struct Piece {
     std::string_view text;
     bool starts_document = false, ends_document = false;
     bool valid = true;  // false: it has been reported as bad and has no text
+    size_t at = 0;      // where it, or its record, begins in the block
 };
 
 // Where the document's next piece ends, if it has one that is not its last; 0 if not, or if that cannot be known until

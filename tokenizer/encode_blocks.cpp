@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "cpu_reference/error.h"
 #include "tokenizer/block_parser.h"
 #include "tokenizer/file.h"
 
@@ -99,7 +100,14 @@ private:
             done.valid = piece.valid;
             if (!piece.valid) return;
             const size_t before = out.ids.size();
-            tokenizer_.encode(piece.text, {.continues = !piece.starts_document}, out.ids);
+            try {
+                tokenizer_.encode(piece.text, {.continues = !piece.starts_document}, out.ids);
+            } catch (const Error& error) {
+                out.ids.resize(before);
+                out.bad.push_back({block.place(piece.at), error.what()});
+                done.valid = false;
+                return;
+            }
             done.tokens = out.ids.size() - before;
             done.text_bytes = piece.text.size();
             done.hash = xxh3_64(piece.text.data(), piece.text.size());

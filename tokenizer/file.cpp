@@ -132,7 +132,7 @@ void OutputFile::close() {
 }
 
 MappedFile::MappedFile(const fs::path& path, Access access) {
-    const Descriptor file(path, O_RDONLY, "cannot be opened");
+    const Descriptor file(path, O_RDONLY | O_NONBLOCK, "cannot be opened");  // else a pipe would wait for its writer
     const struct stat status = status_of(file.get(), path);
     KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so it cannot be mapped into memory");
     if (status.st_size == 0) return;  // mmap refuses length 0

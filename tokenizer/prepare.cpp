@@ -43,12 +43,21 @@ json recipe_of(const PrepareOptions& options) {
             {"shard_tokens", options.shard_tokens}};
 }
 
+// The options among them: the inputs and the tokenizer may be spelt in several ways.
+json options_of(json recipe) {
+    recipe.erase("inputs");
+    recipe.erase("tokenizer");
+    return recipe;
+}
+
 // Equal for two runs that make the same bytes.
 std::string identity(const json& recipe, const PrepareOptions& options, const std::vector<InputFileInfo>& files,
                      const std::string& tokenizer_sha256) {
-    json all = {recipe, tokenizer_sha256, kSavedVersion, options.documents.piece_bytes,
+    json all = {options_of(recipe), tokenizer_sha256, kSavedVersion, options.documents.piece_bytes,
                 options.documents.max_record_bytes};
-    for (const InputFileInfo& file : files) all.push_back({file.path.string(), file.bytes, file.modified_ns});
+    for (const InputFileInfo& file : files) {
+        all.push_back({fs::weakly_canonical(file.path).string(), file.bytes, file.modified_ns});
+    }
     const auto digest = sha256(all.dump(-1, ' ', false, json::error_handler_t::replace));
     return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
@@ -61,12 +70,24 @@ InputPosition position_from(const json& saved) {
     return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5)};
 }
 
+// What an unfinished run was started with, and this one is not.
+std::string difference(const json& saved, const json& recipe) {
+    std::string names;
+    const json ours = options_of(recipe);
+    for (const auto& [name, value] : ours.items()) {
+        if (!saved.contains(name) || saved.at(name) != value) names += (names.empty() ? "--" : ", --") + name;
+    }
+    std::replace(names.begin(), names.end(), '_', '-');
+    return names.empty() ? "input files or another tokenizer" : names;
+}
+
 // The documents' way from the threads into the shards, and what of it has to be known after a kill.
 class Run {
 public:
-    Run(const PrepareOptions& options, std::string identity, PrepareOutput& output, const ShardInfo& like)
+    Run(const PrepareOptions& options, std::string identity, json recipe, PrepareOutput& output, const ShardInfo& like)
         : options_(options),
           identity_(std::move(identity)),
+          recipe_(options_of(std::move(recipe))),
           output_(output),
           writer_(options.output, options.val_fraction, options.shard_tokens, like) {}
 
@@ -151,6 +172,7 @@ private:
 
     void save(const InputPosition& at) {
         output_.save({{"identity", identity_},
+                      {"options", recipe_},
                       {"position", to_json(at)},
                       {"bad_records", bad_},
                       {"shown", shown_},
@@ -162,6 +184,7 @@ private:
 
     const PrepareOptions& options_;
     const std::string identity_;
+    const json recipe_;
     PrepareOutput& output_;
     SplitWriter writer_;
     InputPosition from_;
@@ -194,20 +217,29 @@ ShardIndex prepare(const PrepareOptions& options) {
     const int threads = options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
 
     PrepareOutput output(options.output, options.force);
-    auto run = std::make_unique<Run>(options, id, output, like);
+    const std::optional<json> saved = output.saved();
+    const bool other = saved && saved->at("identity") != id;
+    // One that failed at its end, or before its first document, has nothing to lose.
+    KILN_CHECK(options.force || !other || saved->at("done") || saved->at("splits").at("documents") == 0,
+               options.output.string(), ": holds an unfinished run with other ",
+               difference(saved->value("options", json::object()), index.recipe),
+               "; run it again as it was to go on, or start over with --force");
+    auto run = std::make_unique<Run>(options, id, index.recipe, output, like);
     bool resumed = false;
+    KILN_CHECK(!options.strict || !saved || other || saved->at("bad_records") == 0, saved->at("shown").at(0),
+               "; without --strict the run goes on");
     try {
         resumed = run->resume();
     } catch (const std::exception& error) {
         options.report(concat("the unfinished run cannot be gone on with: ", error.what()));
-        run = std::make_unique<Run>(options, id, output, like);
+        run = std::make_unique<Run>(options, id, index.recipe, output, like);
     }
     if (!resumed) {
         if (output.unfinished()) {
             options.report(concat(options.output.string(), ": starting over what an unfinished run left"));
         }
         output.start();
-        for (const auto& file : tokenizer_files) write_file_atomic(options.output / file.name, file.content);
+        replace_tokenizer_files(options.output, tokenizer_files);
     }
     run->encode(files, tokenizer, threads);
     uint64_t bytes = 0;

@@ -29,10 +29,9 @@ bool is_own_shard(std::string name) {
 }
 
 bool is_own_file(const std::string& name) {
-    constexpr const char* kNames[] = {
-        kShardIndexName, kUnfinishedName, "tokenizer.json",        "tokenizer.model",         "tokenizer.vocab",
-        "vocab.json",    "merges.txt",    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
-    return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+    const auto& tokenizer = tokenizer_file_names();
+    return name == kShardIndexName || name == kUnfinishedName ||
+           std::find(tokenizer.begin(), tokenizer.end(), name) != tokenizer.end();
 }
 
 struct Contents {

@@ -215,6 +215,12 @@ private:
     std::string complements_;                    // of the open class: |[^...] for each thing in it that is one
 };
 
+std::string message_of(int pcre2_error) {
+    unsigned char message[200] = {};
+    pcre2_get_error_message(pcre2_error, message, sizeof message);
+    return reinterpret_cast<const char*>(message);
+}
+
 }  // namespace
 
 SplitPattern::SplitPattern(const std::string& pattern, const std::string& where, bool drop_unmatched)
@@ -229,10 +235,8 @@ SplitPattern::SplitPattern(const std::string& pattern, const std::string& where,
     PCRE2_SIZE at;
     code_ = pcre2_compile(units(translated), translated.size(), kCompileOptions, &error, &at, nullptr);
     if (!code_) {
-        unsigned char message[200] = {};
-        pcre2_get_error_message(error, message, sizeof message);
-        throw UsageError(concat(where, ": \"", pattern, "\" is no regular expression: ",
-                                reinterpret_cast<const char*>(message), " (near byte ", at, ")"));
+        throw UsageError(concat(where, ": \"", pattern, "\" is no regular expression: ", message_of(error),
+                                " (near byte ", at, ")"));
     }
     pcre2_jit_compile(code(code_), PCRE2_JIT_COMPLETE);  // without it, on other processors, matching is only slower
 }
@@ -259,7 +263,8 @@ bool SplitPattern::find(std::string_view text, size_t from, const Scratch& scrat
     }
     if (found == PCRE2_ERROR_NOMATCH) return false;
     KILN_CHECK(found > 0, "the pre-tokenizer's regular expression fails at byte ", from, " of a text of ", text.size(),
-               " bytes (PCRE2 error ", found, "); it tries too many ways to match: use possessive quantifiers");
+               " bytes: PCRE2 says \"", message_of(found),
+               "\"; if it tries too many ways to match, use possessive quantifiers");
     const PCRE2_SIZE* const bounds = pcre2_get_ovector_pointer(data);
     match.begin = bounds[0];
     match.end = std::max(bounds[0], bounds[1]);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cpu_reference/error.h"
+#include "tokenizer/file.h"
 #include "tokenizer/sha256.h"
 
 namespace kiln {
@@ -93,7 +94,8 @@ bool ShardSeries::owns(const std::string& file) const {
 }
 
 SplitWriter::SplitWriter(const fs::path& directory, double val_fraction, uint64_t shard_tokens, const ShardInfo& like)
-    : val_fraction_(val_fraction),
+    : directory_(directory),
+      val_fraction_(val_fraction),
       train_(directory, "train", shard_tokens, like),
       val_(directory, "val", shard_tokens, like) {
     KILN_CHECK(val_fraction >= 0 && val_fraction < 1, "a validation fraction of ", val_fraction,
@@ -149,6 +151,14 @@ void SplitWriter::finish(ShardIndex& index) {
     release(best_, documents_ >= 2 ? val_ : train_);
     index.train = train_.finish();
     index.val = val_.finish();
+    if (index.train.documents == 0) {  // of a few documents, all may fall into validation
+        for (ShardIndex::File& file : index.val.files) {
+            const std::string name = "train" + file.name.substr(std::strlen("val"));
+            rename_file(directory_ / file.name, directory_ / name);
+            file.name = name;
+        }
+        std::swap(index.train, index.val);
+    }
 }
 
 nlohmann::json SplitWriter::save(const std::optional<Held>& held) {

@@ -68,6 +68,7 @@ private:
     static std::optional<Held> restore_held(const nlohmann::json& saved);
     void release(std::optional<Held>& held, ShardSeries& series);
 
+    const std::filesystem::path directory_;
     const double val_fraction_;
     ShardSeries train_, val_;
     Target target_ = Target::train;

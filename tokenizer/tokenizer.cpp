@@ -1,5 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "cpu_reference/error.h"
@@ -45,6 +46,26 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
     return files;
 }
 
+const std::vector<std::string>& tokenizer_file_names() {
+    static const std::vector<std::string> names = {
+        "tokenizer.json",        "vocab.json",      "merges.txt",     "added_tokens.json", "special_tokens_map.json",
+        "tokenizer_config.json", "tokenizer.model", "tokenizer.vocab"};
+    return names;
+}
+
+void replace_tokenizer_files(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
+    for (const std::string& name : tokenizer_file_names()) {
+        if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.name == name; })) {
+            std::error_code failed;
+            fs::remove(directory / name, failed);
+            KILN_CHECK(!failed, (directory / name).string(), ": cannot be removed: ", failed.message());
+        }
+    }
+    // Where the main one is, all are.
+    for (auto file = files.rbegin(); file != files.rend(); ++file)
+        write_file_atomic(directory / file->name, file->content);
+}
+
 Tokenizer Tokenizer::load(const fs::path& path) {
     const fs::path main = tokenizer_files(path).front();
     if (main.extension() == ".model") return make_sentencepiece_tokenizer(read_file(main), main.string());
@@ -70,10 +91,7 @@ void Tokenizer::save(const fs::path& directory) const {
     std::error_code failed;
     fs::create_directories(directory, failed);
     KILN_CHECK(!failed, directory.string(), ": cannot create the directory: ", failed.message());
-    const std::vector<TokenizerKind::File> files = kind_->files();
-    // The main one last: where it is, all are.
-    for (auto file = files.rbegin(); file != files.rend(); ++file)
-        write_file_atomic(directory / file->name, file->content);
+    replace_tokenizer_files(directory, kind_->files());
 }
 
 std::string Tokenizer::to_json() const {

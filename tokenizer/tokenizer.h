@@ -75,6 +75,9 @@ private:
 // is none.
 std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
 
+// The names that such files have in a directory, whatever the kind.
+const std::vector<std::string>& tokenizer_file_names();
+
 // Turns ids into text as they come; never shows half a character. Bytes that can begin no character come out as they
 // are.
 class DecodeStream {

@@ -46,4 +46,8 @@ public:
     virtual int end_of_text() const { return -1; }  // -1: to be known by its name
 };
 
+// Writes a tokenizer's files into `directory`, and removes what another tokenizer had there: load() would take it for
+// part of this one, or instead of it. The main file comes first in `files`, and last into the directory.
+void replace_tokenizer_files(const std::filesystem::path& directory, const std::vector<TokenizerKind::File>& files);
+
 }  // namespace kiln

@@ -28,11 +28,6 @@ constexpr std::string_view kTemporary = ".saving-";  // a checkpoint being writt
 constexpr std::string_view kReplaced = ".replaced";  // one being replaced where no exchange is possible
 constexpr size_t kChunkElems = size_t(1) << 20;
 
-// What a directory of a tokenizer may hold that belongs to it.
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json",  "tokenizer_config.json",   "vocab.json",
-                                           "merges.txt",      "special_tokens_map.json", "added_tokens.json",
-                                           "tokenizer.model", "tokenizer.vocab"};
-
 std::string directory_name(int64_t step) {
     char name[64];
     std::snprintf(name, sizeof(name), "checkpoint-%08lld", static_cast<long long>(step));
@@ -118,9 +113,7 @@ void read_optimizer(const fs::path& path, Engine& engine) {
 
 // Copies the tokenizer's files; returns its end-of-text id if it has one.
 std::optional<int> copy_tokenizer(const fs::path& from, const fs::path& to) {
-    for (const char* name : kTokenizerFiles) {
-        if (fs::is_regular_file(from / name)) write_synced(to / name, MappedFile(from / name).text());
-    }
+    for (const fs::path& file : tokenizer_files(from)) write_synced(to / file.filename(), MappedFile(file).text());
     const Tokenizer tokenizer = Tokenizer::load(from);
     try {
         return tokenizer.end_of_text();

@@ -190,8 +190,10 @@ int command_inspect(const std::vector<std::string>& args) {
     set.add_positional(path, {.name = "path", .unit = "PATH", .help = "file or directory", .required = true});
     set.add(documents, {.name = "documents", .unit = "N", .help = "of a shard to show as text", .min = 0, .max = 1e6});
     if (!set.parse(args)) return 0;
-    KILN_CHECK(fs::exists(path), path,
-               ": not found; name a shard, a data directory, a tokenizer, a checkpoint or a run");
+    std::error_code error;
+    const bool found = fs::exists(path, error);
+    KILN_CHECK(!error, path, ": cannot be looked at: ", error.message());
+    KILN_CHECK(found, path, ": not found; name a shard, a data directory, a tokenizer, a checkpoint or a run");
     if (fs::is_directory(path)) {
         inspect_directory(path);
     } else if (path.ends_with(".json") || path.ends_with(".model")) {

@@ -61,7 +61,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
         o.max_bad_fraction,
         {.name = "max-bad-fraction", .help = "fail if more than this part of the records is bad", .min = 0, .max = 1});
     set.add(o.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
-    set.add(o.force, {.name = "force", .help = "replace the shards that are in --output"});
+    set.add(o.force, {.name = "force",
+                      .help = "replace what is in --output, shards or an unfinished run; it is removed at once"});
     if (!set.parse(args)) return false;
     o.tokenizer = tokenizer;
     o.output = output;
@@ -165,8 +166,7 @@ int command_prepare(const std::vector<std::string>& args) {
     if (options.val_fraction > 0 && index.val.files.empty()) {
         std::cerr << "no validation split: "
                   << (index.train.documents == 1 ? "there is only one document"
-                                                 : "no document fell into the fraction, and all are too long to hold "
-                                                   "one back")
+                                                 : "by their hashes one of the two would have no documents")
                   << "; --documents paragraph or --document-separator make more of a file\n";
     }
     return 0;

@@ -56,7 +56,11 @@ private:
 
 template <class Trainer>
 Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
-    for (const std::string& input : a.inputs) trainer.add_file(input);
+    for (const std::string& input : a.inputs) {
+        KILN_CHECK(!input.ends_with(".gz") && !input.ends_with(".zst"), input,
+                   ": is packed; unpack it first (`gzip -dk`, `zstd -dk`)");
+        trainer.add_file(input);
+    }
     return trainer.train();
 }
 
