@@ -26,7 +26,7 @@ TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
-.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer fuzz clean
+.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer faults fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -90,6 +90,10 @@ $(BUILD)/simt/%.o: %.cpp
 $(BUILD)/simt/tests/%: $(BUILD)/simt/tests/%.o $(call simt,$(CUDA_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/libsimt.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
+
+faults: $(SIMT_TESTS)  ## plant faults in the CUDA sources, and see that the tests catch each
+	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -O1" \
+	    LINK="$(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
 
 tests: $(TESTS)
 
