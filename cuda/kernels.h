@@ -22,6 +22,17 @@ namespace kiln {
 // null. C % 8 == 0.
 template <class T>
 void rmsnorm_forward(T* y, float* rstd, const T* x, const T* w, float eps, int N, int C, cudaStream_t stream);
+// y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps). arXiv:1607.06450. b (C); mean (N) float, may be null.
+template <class T>
+void layernorm_forward(T* y, float* mean, float* rstd, const T* x, const T* w, const T* b, float eps, int N, int C,
+                       cudaStream_t stream);
+// The same of sum = residual + branch, rounded to T. sum, residual, branch (N, C); sum may be one of the others.
+template <class T>
+void residual_rmsnorm_forward(T* sum, T* y, float* rstd, const T* residual, const T* branch, const T* w, float eps,
+                              int N, int C, cudaStream_t stream);
+template <class T>
+void residual_layernorm_forward(T* sum, T* y, float* mean, float* rstd, const T* residual, const T* branch, const T* w,
+                                const T* b, float eps, int N, int C, cudaStream_t stream);
 
 // ---- rope.cu
 
