@@ -1,9 +1,19 @@
 #pragma once
 // Owners of what the CUDA runtime hands out: move-only, freed at the end of their life. All throw Error.
+#include <cublasLt.h>
+
 #include <cstddef>
 #include <utility>
 
 #include "cuda/cuda_check.h"
+
+#define CUBLAS_CHECK(call)                                                                                     \
+    do {                                                                                                       \
+        if (const cublasStatus_t kiln_status = (call); kiln_status != CUBLAS_STATUS_SUCCESS) {                 \
+            throw kiln::Error(                                                                                 \
+                kiln::concat(__FILE__, ":", __LINE__, ": ", #call, ": ", cublasLtGetStatusName(kiln_status))); \
+        }                                                                                                      \
+    } while (false)
 
 namespace kiln {
 
@@ -93,6 +103,23 @@ public:
 private:
     T* data_ = nullptr;
     size_t elems_ = 0;
+};
+
+class CublasLt {
+public:
+    CublasLt() { CUBLAS_CHECK(cublasLtCreate(&handle_)); }
+    CublasLt(CublasLt&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    CublasLt& operator=(CublasLt&& other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ~CublasLt() {
+        if (handle_) cublasLtDestroy(handle_);
+    }
+    operator cublasLtHandle_t() const { return handle_; }
+
+private:
+    cublasLtHandle_t handle_ = nullptr;
 };
 
 }  // namespace kiln

@@ -1,0 +1,374 @@
+// Linear layers over cuBLASLt against the float32 reference: every epilogue, odd sizes, accumulation, the plans' cache.
+#include "cuda/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "cpu_reference/ops.h"
+#include "tests/cuda/kernel_case.h"
+#include "tests/cuda/schedules.h"
+
+namespace kiln::test {
+namespace {
+
+const Linear kSmallest{.N = 1, .I = 8, .O = 8};
+const std::vector<Linear> kLayers = {kSmallest, {.N = 5, .I = 72, .O = 40}, {.N = 33, .I = 40, .O = 104}};
+// Rows with gaps, as those of padded logits and of packed queries are.
+const Linear kStrided{.N = 6, .I = 40, .O = 56, .in_stride = 48, .out_stride = 64};
+
+// Each sum of k terms is rounded k times, at most by half a unit in the last place of the largest value about.
+double roundings(int k) {
+    return k + 8;
+}
+
+template <class T>
+struct Case {
+    explicit Case(const Linear& layer)
+        : N(layer.N),
+          I(layer.I),
+          O(layer.O),
+          x(size_t(N) * I, random_values(size_t(N) * I, 1)),
+          w(size_t(O) * I, random_values(size_t(O) * I, 2)),
+          bias(O, random_values(O, 3)),
+          dout(size_t(N) * O, random_values(size_t(N) * O, 4)) {}
+    const int N, I, O;
+    Tensor<T> x, w, bias, dout;
+};
+
+template <class T>
+class Matmuls : public testing::Test {};
+using Elements = testing::Types<float, __nv_bfloat16, __half>;
+TYPED_TEST_SUITE(Matmuls, Elements);
+
+template <class T, class Out>
+void check_forward(Matmul& matmul, const Linear& layer) {
+    const Case<T> c(layer);
+    const Tensor<Out> bias(c.O, random_values(c.O, 3));
+    const Stream stream;
+    for (const bool with_bias : {false, true}) {
+        const Tensor<Out> out(size_t(c.N) * c.O);
+        matmul.forward(out.get(), c.x.get(), c.w.get(), with_bias ? bias.get() : nullptr, layer, stream);
+        stream.synchronize();
+        std::vector<float> expected(out.size());
+        linear_forward(expected.data(), c.x.values().data(), c.w.values().data(),
+                       with_bias ? bias.values().data() : nullptr, c.N, c.I, c.O);
+        expect_close("out", out, expected, roundings(c.I));
+    }
+}
+
+TYPED_TEST(Matmuls, forward_matches_reference) {
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) check_forward<TypeParam, TypeParam>(matmul, layer);
+        check_forward<TypeParam, TypeParam>(matmul, {.N = 7, .I = 24, .O = 51});  // no whole pack of outputs
+    });
+}
+
+TYPED_TEST(Matmuls, forward_to_float32_matches_reference) {
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) check_forward<TypeParam, float>(matmul, layer);
+    });
+}
+
+TYPED_TEST(Matmuls, forward_gelu_keeps_its_input) {
+    using T = TypeParam;
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) {
+            const Case<T> c(layer);
+            const Stream stream;
+            for (const bool with_bias : {false, true}) {
+                const Tensor<T> out(size_t(c.N) * c.O), kept(out.size());
+                matmul.forward_gelu(out.get(), kept.get(), c.x.get(), c.w.get(), with_bias ? c.bias.get() : nullptr,
+                                    layer, stream);
+                stream.synchronize();
+                std::vector<float> fc(out.size()), act(out.size()), naive(out.size());
+                linear_forward(fc.data(), c.x.values().data(), c.w.values().data(),
+                               with_bias ? c.bias.values().data() : nullptr, c.N, c.I, c.O);
+                gelu_forward(act.data(), fc.data(), c.N, c.O);
+                gelu_forward(naive.data(), rounded<T>(fc).data(), c.N, c.O);
+                expect_close("kept", kept, fc, roundings(c.I));
+                expect_close("out", out, act, rounded<T>(naive), 2 * roundings(c.I));  // a slope of at most 1.13
+            }
+        }
+    });
+}
+
+template <class T>
+std::vector<float> dx_of(const Case<T>& c) {
+    std::vector<float> dx(size_t(c.N) * c.I), dw(size_t(c.O) * c.I);
+    linear_backward(dx.data(), dw.data(), nullptr, c.dout.values().data(), c.x.values().data(), c.w.values().data(),
+                    c.N, c.I, c.O, false);
+    return dx;
+}
+
+TYPED_TEST(Matmuls, backward_input_matches_reference) {
+    using T = TypeParam;
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) {
+            const Case<T> c(layer);
+            const Stream stream;
+            const Tensor<T> dx(size_t(c.N) * c.I);
+            matmul.backward_input(dx.get(), c.dout.get(), c.w.get(), layer, stream);
+            stream.synchronize();
+            expect_close("dx", dx, dx_of(c), roundings(c.O));
+        }
+    });
+}
+
+TYPED_TEST(Matmuls, backward_input_gelu_matches_reference) {
+    using T = TypeParam;
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) {
+            const Case<T> c(layer);
+            const Stream stream;
+            const size_t elems = size_t(c.N) * c.I;
+            const Tensor<T> kept(elems, random_values(elems, 5, 3));
+            const std::vector<float> dx = dx_of(c);
+            std::vector<float> dfc(elems), naive(elems), db(c.I), naive_db(c.I);
+            gelu_backward(dfc.data(), dx.data(), kept.values().data(), c.N, c.I);
+            gelu_backward(naive.data(), rounded<T>(dx).data(), kept.values().data(), c.N, c.I);
+            naive = rounded<T>(naive);
+            for (size_t i = 0; i < elems; ++i) {
+                db[i % c.I] += dfc[i];
+                naive_db[i % c.I] += naive[i];
+            }
+            for (const bool with_bias : {false, true}) {
+                const Tensor<T> dkept(elems), dbias(c.I);
+                matmul.backward_input_gelu(dkept.get(), with_bias ? dbias.get() : nullptr, c.dout.get(), c.w.get(),
+                                           kept.get(), layer, stream);
+                stream.synchronize();
+                expect_close("dkept", dkept, dfc, naive, 2 * roundings(c.O));
+                if (with_bias) expect_close("db", dbias, db, rounded<T>(naive_db), 2 * roundings(c.O) + c.N);
+            }
+        }
+    });
+}
+
+template <class T, class Out>
+void check_backward_weight(Matmul& matmul, const Linear& layer) {
+    const Case<T> c(layer);
+    const Stream stream;
+    std::vector<float> dx(size_t(c.N) * c.I), dw(size_t(c.O) * c.I), db(c.O);
+    const auto reference = [&](bool accumulate) {
+        linear_backward(dx.data(), dw.data(), db.data(), c.dout.values().data(), c.x.values().data(),
+                        c.w.values().data(), c.N, c.I, c.O, accumulate);
+    };
+    reference(false);
+    for (const bool with_bias : {false, true}) {
+        const Tensor<Out> actual(dw.size()), bias(db.size());
+        matmul.backward_weight(actual.get(), with_bias ? bias.get() : nullptr, c.dout.get(), c.x.get(), layer, false,
+                               stream);
+        stream.synchronize();
+        expect_close("dw =", actual, dw, roundings(c.N));
+        if (with_bias) expect_close("db =", bias, db, roundings(c.N));
+    }
+    const Tensor<Out> sum(dw.size(), random_values(dw.size(), 6));
+    dw = sum.values();
+    std::vector<float> naive = dw;
+    for (int step = 0; step < 2; ++step) {
+        matmul.backward_weight(sum.get(), nullptr, c.dout.get(), c.x.get(), layer, true, stream);
+        stream.synchronize();
+        reference(true);
+        std::vector<float> part(dw.size());
+        linear_backward(dx.data(), part.data(), nullptr, c.dout.values().data(), c.x.values().data(),
+                        c.w.values().data(), c.N, c.I, c.O, false);
+        for (size_t i = 0; i < naive.size(); ++i) naive[i] += part[i];
+        naive = rounded<Out>(naive);
+        expect_close("dw +=", sum, dw, naive, 2 * roundings(c.N));
+    }
+}
+
+TYPED_TEST(Matmuls, backward_weight_assigns_and_accumulates) {
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) check_backward_weight<TypeParam, TypeParam>(matmul, layer);
+    });
+}
+
+TYPED_TEST(Matmuls, backward_weight_in_float32_assigns_and_accumulates) {
+    for_each_schedule([] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) check_backward_weight<TypeParam, float>(matmul, layer);
+    });
+}
+
+template <class T>
+std::vector<float> spread(const std::vector<float>& values, int rows, int columns, int stride, float gap) {
+    std::vector<float> all(size_t(rows) * stride, gap);
+    for (int r = 0; r < rows; ++r) {
+        std::copy_n(values.begin() + ptrdiff_t(r) * columns, columns, all.begin() + ptrdiff_t(r) * stride);
+    }
+    return rounded<T>(all);
+}
+
+TYPED_TEST(Matmuls, rows_with_gaps_are_read_and_written_between_the_gaps) {
+    using T = TypeParam;
+    constexpr float kGap = 7;
+    const Linear& layer = kStrided;
+    Matmul matmul({.tf32 = false});
+    const Case<T> c(layer);
+    const Stream stream;
+    const auto strided = [&](const std::vector<float>& values, int columns, int stride) {
+        return Tensor<T>(size_t(c.N) * stride, spread<T>(values, c.N, columns, stride, kGap));
+    };
+    const Tensor<T> x = strided(c.x.values(), c.I, layer.in_stride);
+    const Tensor<T> dout = strided(c.dout.values(), c.O, layer.out_stride);
+    const Tensor<T> out = strided(std::vector<float>(c.dout.size()), c.O, layer.out_stride);
+    const Tensor<T> dx = strided(std::vector<float>(c.x.size()), c.I, layer.in_stride);
+    const Tensor<T> dw(c.w.size());
+    matmul.forward(out.get(), x.get(), c.w.get(), nullptr, layer, stream);
+    matmul.backward_input(dx.get(), dout.get(), c.w.get(), layer, stream);
+    matmul.backward_weight(dw.get(), nullptr, dout.get(), x.get(), layer, false, stream);
+    stream.synchronize();
+    std::vector<float> expected_out(c.dout.size()), expected_dx(c.x.size()), expected_dw(c.w.size());
+    linear_forward(expected_out.data(), c.x.values().data(), c.w.values().data(), nullptr, c.N, c.I, c.O);
+    linear_backward(expected_dx.data(), expected_dw.data(), nullptr, c.dout.values().data(), c.x.values().data(),
+                    c.w.values().data(), c.N, c.I, c.O, false);
+    const auto expect_spread = [&](const char* name, const Tensor<T>& actual, const std::vector<float>& values,
+                                   int columns, int stride, int k) {
+        expect_close(name, actual, spread<float>(values, c.N, columns, stride, kGap),
+                     spread<T>(values, c.N, columns, stride, kGap), roundings(k));
+        const std::vector<float> written = actual.read();
+        for (int i = columns; i < stride; ++i) EXPECT_EQ(written[size_t(i)], kGap) << name << " wrote into a gap";
+    };
+    expect_spread("out", out, expected_out, c.O, layer.out_stride, c.I);
+    expect_spread("dx", dx, expected_dx, c.I, layer.in_stride, c.O);
+    expect_close("dw", dw, expected_dw, roundings(c.N));
+}
+
+TEST(Matmul, a_second_call_of_a_kind_takes_the_plan_of_the_first) {
+    Matmul matmul;
+    const Case<float> c(kSmallest);
+    const Stream stream;
+    const Tensor<float> out(c.dout.size()), dw(c.w.size(), std::vector<float>(c.w.size()));
+    matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, kSmallest, stream);
+    EXPECT_EQ(matmul.plans(), 1u);
+    const size_t timed = matmul.timed();
+    EXPECT_GT(timed, 1u);
+    matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, kSmallest, stream);
+    EXPECT_EQ(matmul.plans(), 1u);
+    EXPECT_EQ(matmul.timed(), timed);
+    matmul.forward(out.get(), c.x.get(), c.w.get(), c.bias.get(), kSmallest, stream);
+    matmul.backward_weight(dw.get(), nullptr, c.dout.get(), c.x.get(), kSmallest, true, stream);
+    matmul.backward_weight(dw.get(), nullptr, c.dout.get(), c.x.get(), kSmallest, false, stream);
+    EXPECT_EQ(matmul.plans(), 4u);
+    stream.synchronize();
+}
+
+TEST(Matmul, a_plan_is_not_bound_to_the_addresses_of_its_first_call) {
+    Matmul matmul({.tf32 = false});
+    const Stream stream;
+    const Linear layer{.N = 3, .I = 16, .O = 24};
+    const Case<float> c(layer);
+    const Tensor<float> biases[] = {{size_t(c.O), random_values(c.O, 20)}, {size_t(c.O), random_values(c.O, 21)}};
+    const Tensor<float> out(c.dout.size()), kept[] = {Tensor<float>(c.dout.size()), Tensor<float>(c.dout.size())};
+    for (int call = 0; call < 2; ++call) {
+        matmul.forward_gelu(out.get(), kept[call].get(), c.x.get(), c.w.get(), biases[call].get(), layer, stream);
+    }
+    stream.synchronize();
+    for (int call = 0; call < 2; ++call) {
+        std::vector<float> expected(out.size());
+        linear_forward(expected.data(), c.x.values().data(), c.w.values().data(), biases[call].values().data(), c.N,
+                       c.I, c.O);
+        expect_close("kept", kept[call], expected, roundings(c.I));
+    }
+    EXPECT_EQ(matmul.plans(), 1u);
+}
+
+TEST(Matmul, one_candidate_gives_the_same_bits_every_time) {
+    const Linear layer{.N = 9, .I = 264, .O = 40};
+    const Case<float> c(layer);
+    const Stream stream;
+    std::vector<float> first;
+    for (int run = 0; run < 2; ++run) {
+        Matmul matmul({.candidates = 1});
+        const Tensor<float> out(c.dout.size());
+        matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, layer, stream);
+        stream.synchronize();
+        EXPECT_EQ(matmul.timed(), 0u);
+        const std::vector<float> bits = out.read();
+        if (run == 0) first = bits;
+        EXPECT_EQ(std::memcmp(bits.data(), first.data(), bits.size() * sizeof(float)), 0);
+    }
+}
+
+TEST(Matmul, tf32_rounds_the_inputs_and_float32_does_not) {
+    const Linear layer{.N = 8, .I = 8, .O = 8};
+    // 1 + 2^-12 is 1 in TF32; each sum of 8 products then loses 8 * 2^-12.
+    const Tensor<float> x(64, std::vector<float>(64, 1 + 0x1p-12f)), w(64, std::vector<float>(64, 1));
+    const Stream stream;
+    for (const bool tf32 : {false, true}) {
+        Matmul matmul({.tf32 = tf32});
+        const Tensor<float> out(64);
+        matmul.forward(out.get(), x.get(), w.get(), nullptr, layer, stream);
+        stream.synchronize();
+        EXPECT_EQ(out.read()[0], tf32 ? 8.0f : 8 + 0x1p-9f);
+    }
+}
+
+// Timing waits for the device, which a capture does not allow: the heuristic's first is taken.
+TEST(Matmul, a_product_in_a_captured_graph_runs_at_each_launch) {
+    const Linear layer{.N = 5, .I = 72, .O = 40};
+    Matmul matmul({.tf32 = false});
+    const Case<float> c(layer);
+    const Tensor<float> dw(c.w.size(), std::vector<float>(c.w.size()));
+    const Stream stream;
+    CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    matmul.backward_weight(dw.get(), nullptr, c.dout.get(), c.x.get(), layer, true, stream);
+    cudaGraph_t graph = nullptr;
+    CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+    EXPECT_EQ(matmul.timed(), 0u);
+    cudaGraphExec_t exec = nullptr;
+    CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
+    std::vector<float> dx(c.x.size()), expected(c.w.size());
+    for (int launch = 0; launch < 3; ++launch) {
+        CUDA_CHECK(cudaGraphLaunch(exec, stream));
+        linear_backward(dx.data(), expected.data(), nullptr, c.dout.values().data(), c.x.values().data(),
+                        c.w.values().data(), c.N, c.I, c.O, true);
+    }
+    stream.synchronize();
+    expect_close("dw after three launches", dw, expected, 4 * roundings(c.N));
+    CUDA_CHECK(cudaGraphExecDestroy(exec));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+}
+
+std::string message_of(const std::function<void()>& call) {
+    try {
+        call();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+TEST(Matmul, what_it_cannot_take_is_refused_with_the_shape) {
+    Matmul matmul;
+    const Case<__nv_bfloat16> c({.N = 4, .I = 24, .O = 24});
+    const Stream stream;
+    const Tensor<__nv_bfloat16> out(c.dout.size()), kept(c.dout.size());
+    const Tensor<float> db(c.O), dw(c.w.size());
+    const auto expect_refused = [](const std::function<void()>& call, const std::string& part) {
+        const std::string message = message_of(call);
+        EXPECT_NE(message.find(part), message.npos) << message;
+    };
+    const Linear layer{.N = 4, .I = 24, .O = 24}, narrow{.N = 4, .I = 24, .O = 12}, overlapping{4, 24, 24, 0, 16};
+    expect_refused([&] { matmul.forward(out.get() + 1, c.x.get(), c.w.get(), nullptr, layer, stream); },
+                   "product (4, 24) of sums over 24 in bfloat16");
+    expect_refused([&] { matmul.forward(out.get(), c.x.get() + 4, c.w.get(), nullptr, layer, stream); },
+                   "is not a multiple of 16");
+    expect_refused([&] { matmul.forward_gelu(out.get(), kept.get(), c.x.get(), c.w.get(), nullptr, narrow, stream); },
+                   "rows of a multiple of 8, not 12");
+    expect_refused([&] { matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, overlapping, stream); }, "16 apart");
+    expect_refused([&] { matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, {0, 24, 24}, stream); }, "N 0");
+    expect_refused([&] { matmul.backward_weight(dw.get(), db.get(), c.dout.get(), c.x.get(), layer, true, stream); },
+                   "cannot add to one");
+    EXPECT_EQ(matmul.plans(), 0u);
+}
+
+}  // namespace
+}  // namespace kiln::test
