@@ -230,5 +230,44 @@ TEST_F(DataCli, a_pipe_without_a_writer_is_refused_instead_of_waited_for) {
     expect_failure(kiln({"inspect", pipe}), 1, {"pipe: is not a regular file"});
 }
 
+TEST_F(DataCli, damage_that_hides_the_rest_of_a_file_is_an_error_and_a_wrong_element_is_not) {
+    std::string rows = "text\n";
+    for (int i = 0; i < 100; ++i) rows += (i == 60 ? "\"row\n" : "row\n");
+    const fs::path csv = write("rows.csv", rows);
+    expect_failure(prepare(csv), 1, {"rows.csv:62: a quote opens", "the rest of the file cannot be read"});
+    const Finished start = prepare(csv, {"--max-bad-fraction", "1"});
+    EXPECT_EQ(start.code, 0) << start.err;
+    EXPECT_NE(start.err.find("1 bad record"), std::string::npos) << start.err;
+
+    const fs::path array = write("a.json", R"([{"text": "a"}, "oops, ] \" x", 5, [1, {"text": "z"}], {"text": "b"}, no
+, null, {"text": "c"}])");
+    const Finished made = prepare(array, {"--force", "--max-bad-fraction", "0.7", "--val-fraction", "0"});
+    EXPECT_EQ(made.code, 0) << made.err;
+    EXPECT_NE(made.out.find("of 3 documents"), std::string::npos) << made.out << made.err;
+    EXPECT_NE(made.err.find("5 bad records"), std::string::npos) << made.err;
+}
+
+TEST_F(DataCli, interrupted_run_says_how_to_go_on_and_does) {
+    std::string text;
+    for (int i = 0; i < 400'000; ++i) text += "a line of the text number " + std::to_string(i) + "\n";
+    const fs::path input = write("long.txt", text);
+    const Args args{"prepare", "--tokenizer", run_.data(),   "--output", output(),
+                    "--input", input,         "--documents", "line"};
+    ASSERT_EQ(kiln(args).code, 0);
+    const std::string whole = read_file(output() / "train_000000.bin");
+    fs::remove_all(output());
+    const Finished stopped = run_program(
+        "/bin/bash", {"-c", "\"$0\" \"$@\" & sleep 0.3; kill -INT $!; wait $!", program_path("kiln"), "prepare",
+                      "--tokenizer", run_.data(), "--output", output(), "--input", input, "--documents", "line"});
+    if (stopped.code == 3) {  // else it was done before the signal came
+        EXPECT_NE(stopped.err.find("stopped by SIGINT"), std::string::npos) << stopped.err;
+        EXPECT_NE(stopped.err.find("the same command goes on from here"), std::string::npos) << stopped.err;
+        const Finished again = kiln(args);
+        EXPECT_EQ(again.code, 0) << again.err;
+        EXPECT_NE(again.err.find("going on with the run"), std::string::npos) << again.err;
+    }
+    EXPECT_TRUE(read_file(output() / "train_000000.bin") == whole);
+}
+
 }  // namespace
 }  // namespace kiln

@@ -287,7 +287,7 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
         {"a.txt", std::string(3000, '\n') + text + std::string(3000, '\n'), {.separator = "%"}},
         {"a.jsonl", "{\"text\":\"x\"}\n\n{\"text\":\"y\"}\n{\n{\"text\":\"z\"}", {}},
         {"a.json", json + "]", {}},
-        {"a.json", json, {}},
+        {"a.json", json, {.keep_start_of_damaged = true}},
         {"a.csv", csv, {}},
     };
     for (const auto& c : cases) {

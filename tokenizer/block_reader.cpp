@@ -135,7 +135,9 @@ size_t BlockReader::record_end() {
     scanner_->scan(pending_, records_);
     if (at_end_ && scanner_->mistake().empty()) scanner_->finish(pending_, records_);
     if (!scanner_->mistake().empty()) {
-        report(scanner_->mistake() + "; the rest of the file is left out", scanner_->scanned());
+        report(scanner_->mistake() + "; the rest of the file cannot be read", scanner_->scanned());
+        KILN_CHECK(options_.keep_start_of_damaged, bad_.back().place, ": ", bad_.back().what,
+                   ". Mend the file or leave it out; --max-bad-fraction 1 takes what comes before");
         at_end_ = true;
         return 0;
     }

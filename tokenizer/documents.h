@@ -25,6 +25,7 @@ struct DocumentOptions {
     size_t piece_bytes = size_t(256) << 10;         // a longer document is cut
     size_t block_bytes = size_t(512) << 10;         // what a thread takes at a time, about
     size_t max_record_bytes = size_t(64) << 20;     // a longer record is a bad one
+    bool keep_start_of_damaged = false;             // what comes before the damage in a file; else that is an error
 };
 
 struct InputFileInfo {

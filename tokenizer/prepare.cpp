@@ -114,7 +114,13 @@ public:
         const bool can_resume = std::none_of(files.begin(), files.end(), [](const auto& file) { return file.pipe; });
         encode_blocks(reader, tokenizer, options_.documents, threads, [&](const EncodedBlock& block) {
             write(block);
-            if (can_resume && due()) save(block.end);
+            const bool stop = options_.stop();
+            if (can_resume && (stop || due())) save(block.end);
+            if (stop) {
+                throw PrepareStopped(concat(
+                    options_.output.string(), ": not finished; ",
+                    can_resume ? "the same command goes on from here" : "what came from a pipe is lost, start again"));
+            }
             progress.bytes_read = block.bytes_read;
             progress.documents = writer_.documents();
             progress.tokens = writer_.tokens();

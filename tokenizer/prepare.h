@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu_reference/error.h"
 #include "tokenizer/documents.h"
 #include "tokenizer/shard_index.h"
 
@@ -16,6 +17,12 @@ struct PrepareProgress {
     uint64_t bytes_read = 0, bytes_total = 0;  // of the input files, as they are packed; total 0: not known
     uint64_t bytes_before = 0;                 // of bytes_read, by the run that this one goes on with
     uint64_t documents = 0, tokens = 0, bad_records = 0;
+};
+
+// The run was asked to stop.
+class PrepareStopped : public Error {
+public:
+    using Error::Error;
 };
 
 struct PrepareOptions {
@@ -30,7 +37,9 @@ struct PrepareOptions {
     double max_bad_fraction = 0.5;        // of the records; more are an Error all the same
     int threads = 0;                      // 0: one a core
     bool force = false;                   // replace shards that are in `output` already
-    double save_seconds = 5;              // between the places where a killed run can go on; 0: after each block
+    // Asked after each block: true ends the run, which throws PrepareStopped once the place to go on at is saved.
+    std::function<bool()> stop = [] { return false; };
+    double save_seconds = 5;  // between the places where a killed run can go on; 0: after each block
 
     // Called now and then, by one thread at a time. If it throws, the run ends, and can be gone on with.
     std::function<void(const PrepareProgress&)> progress = [](const PrepareProgress&) {};

@@ -34,6 +34,10 @@ bool JsonScanner::between(char c) {
         depth_ = 0;
         in_string_ = escaped_ = false;
         if (state_ == State::start) state_ = State::sequence;
+    } else if ((state_ == State::first || state_ == State::record) && c != ']' && c != ',' && c != '}') {
+        start(scanned_);  // no object: the array goes on after it
+        depth_ = 0;
+        in_string_ = escaped_ = false;
     } else if (c == '[' && state_ == State::start) {
         state_ = State::first;
     } else if (c == ']' && (state_ == State::first || state_ == State::separator)) {
@@ -68,6 +72,10 @@ void JsonScanner::scan(std::string_view text, std::vector<Span>& records) {
             if (p == stop) return;
             escaped_ = *p == '\\';
             in_string_ = escaped_;
+            if (!in_string_ && depth_ == 0) {
+                end(scanned_ + 1, records);
+                state_ = State::separator;
+            }
         } else if (c == '"') {
             in_string_ = true;
         } else if (c == '{' || c == '[') {
@@ -75,6 +83,10 @@ void JsonScanner::scan(std::string_view text, std::vector<Span>& records) {
         } else if ((c == '}' || c == ']') && --depth_ == 0) {
             end(scanned_ + 1, records);
             if (state_ != State::sequence) state_ = State::separator;
+        } else if (depth_ <= 0 && (c == ',' || c == ']' || c == '\n')) {  // after a number, or what is none
+            end(scanned_, records);
+            state_ = State::separator;
+            if (!between(c)) return;
         }
     }
 }

@@ -55,7 +55,7 @@ public:
     void finish(std::string_view text, std::vector<Block::Span>& records) override;
 };
 
-// The objects of [a, b, ...] or of a plain sequence a b ..., by their brackets.
+// The elements of [a, b, ...] or the objects of a plain sequence a b ..., by their brackets.
 class JsonScanner : public RecordScanner {
 public:
     explicit JsonScanner(int state) : state_(State(state)) {}

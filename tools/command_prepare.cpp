@@ -12,6 +12,7 @@
 #include "tokenizer/shard.h"
 #include "tools/commands.h"
 #include "tools/options.h"
+#include "tools/stop_signal.h"
 
 namespace kiln {
 namespace {
@@ -141,12 +142,19 @@ void print_split(const char* name, const ShardIndex::Split& split) {
 int command_prepare(const std::vector<std::string>& args) {
     PrepareOptions options;
     if (!parse(args, options)) return 0;
+    options.documents.keep_start_of_damaged = options.max_bad_fraction >= 1;
     ProgressLine progress;
     options.progress = [&](const PrepareProgress& p) { progress.show(p); };
     options.report = [&](const std::string& text) { progress.note(text); };
+    catch_stop_signals();
+    options.stop = [] { return stop_signal() != 0; };
     ShardIndex index;
     try {
         index = prepare(options);
+    } catch (const PrepareStopped& stopped) {
+        progress.end();
+        std::cerr << "stopped by " << signal_name(stop_signal()) << "; " << stopped.what() << "\n";
+        return 3;
     } catch (...) {
         progress.end();
         throw;
