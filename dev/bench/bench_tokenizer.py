@@ -101,17 +101,17 @@ class Bench:
             path, size = self.corpora[name], 20_000_000
             result = take_turns({
                 "Kiln": self.encode_command(path, 1, size),
-                "Kiln, two threads": self.encode_command(path, 2, size),
                 "tokenizers": ([sys.executable, WORKER, "encode", "tokenizers", self.gpt2 / "tokenizer.json", path, size], 1),
                 "tiktoken": ([sys.executable, WORKER, "encode", "tiktoken", self.ranks, path, size], 1)}, self.args.rounds)
             kiln = result["Kiln"]
             assert len({r["tokens"] for r in result.values()}) == 1, result
             self.rates[name] = kiln["bytes"] / kiln["seconds"]
-            self.rates[name, 2] = kiln["bytes"] / result["Kiln, two threads"]["seconds"]
             for peer, goal in goals.items():
                 self.row(f"encoding, {name}, one thread", kiln, peer, result[peer], f"{result[peer]['seconds'] / kiln['seconds']:.1f}", goal)
-            two = result["Kiln, two threads"]
-            self.row(f"encoding, {name}, two threads", two, "Kiln, one", kiln, f"{kiln['seconds'] / two['seconds']:.2f}", "≥ 1.8")
+            all_of_it = path.stat().st_size  # 20 MB are a tenth of a second, in which the threads' caches are still cold
+            result = take_turns({"one": self.encode_command(path, 1, all_of_it), "two": self.encode_command(path, 2, all_of_it)}, self.args.rounds)
+            one, two = result["one"], result["two"]
+            self.row(f"encoding, {name}, two threads", two, "Kiln, one", one, f"{one['seconds'] / two['seconds']:.2f}", "≥ 1.8")
 
     def one_character(self):
         for name, character in (("a", "a"), ("space", " "), ("中", "中")):
