@@ -34,6 +34,30 @@ template <class T>
 void residual_layernorm_forward(T* sum, T* y, float* mean, float* rstd, const T* residual, const T* branch, const T* w,
                                 const T* b, float eps, int N, int C, cudaStream_t stream);
 
+// ---- norm_backward.cu
+
+// T of the activations, G of the gradients of weights: float or T. dx may be dy where add_dx is false.
+template <class T, class G>
+struct NormBackward {
+    T* dx;                     // (N, C) =, += with add_dx
+    G *dw, *db;                // (C) =, += with accumulate; db null for RMSNorm
+    float* scratch;            // norm_backward_scratch_floats(N, C)
+    const T *dy, *x;           // (N, C)
+    const float *mean, *rstd;  // (N) of the forward pass; mean null for RMSNorm
+    const T* w;                // (C)
+    int N, C;                  // C % 8 == 0
+    bool add_dx, accumulate;
+};
+size_t norm_backward_scratch_floats(int N, int C);
+template <class T, class G>
+void layernorm_backward(const NormBackward<T, G>& a, cudaStream_t stream);
+template <class T, class G>
+void rmsnorm_backward(const NormBackward<T, G>& a, cudaStream_t stream);
+// out (C) =|+= the sum over blocks of partials[block, 0], out2 (C) of partials[block, 1]; by accumulate. partials
+// (blocks, 2, C), or (blocks, C) where out2 is null. The order is that of the blocks, in 32 interleaved parts.
+template <class G>
+void sum_partials(G* out, G* out2, const float* partials, int blocks, int C, bool accumulate, cudaStream_t stream);
+
 // ---- rope.cu
 
 // ---- mlp.cu

@@ -35,9 +35,22 @@ struct alignas(16) Pack {
 
 #ifdef __CUDACC__
 #define KILN_CHECK_ALIGNED(p)
+#define KILN_FORGET(word) asm volatile("" : "+r"(word))
 #else
 #define KILN_CHECK_ALIGNED(p) simt::check_aligned(p, 16, simt::Where::here())
+#define KILN_FORGET(word)
 #endif
+
+// The compiler forgets what it has computed from the pack: four registers to keep, not the eight floats in it.
+template <class T>
+KILN_DEVICE void keep_packed(Pack<T>& pack) {
+    int4 words = *reinterpret_cast<const int4*>(&pack);
+    KILN_FORGET(words.x);
+    KILN_FORGET(words.y);
+    KILN_FORGET(words.z);
+    KILN_FORGET(words.w);
+    pack = *reinterpret_cast<const Pack<T>*>(&words);
+}
 
 template <class T>
 KILN_DEVICE Pack<T> load(const T* p) {
