@@ -6,10 +6,12 @@
 
 namespace kiln::test {
 
+void add_loss_families(std::vector<KernelFamily>& families);
 void add_norm_families(std::vector<KernelFamily>& families);
 void add_norm_backward_families(std::vector<KernelFamily>& families);
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
+    add_loss_families(families);
     add_norm_families(families);
     add_norm_backward_families(families);
 }
