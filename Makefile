@@ -10,7 +10,7 @@ THREADS  ?= $(shell nproc)
 Q        := $(if $(V),,@)
 
 KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
-              -Wall -Wextra -Werror -I. $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+              -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-failed) -I. $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread
 TEST_LIBS  := -lgtest
 

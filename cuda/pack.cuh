@@ -33,11 +33,14 @@ struct alignas(16) Pack {
     KILN_DEVICE void set(int i, float x) { v[i] = from_float<T>(x); }
 };
 
+// For the emulator's reports: the line of the kernel that calls.
 #ifdef __CUDACC__
+#define KILN_AT
 #define KILN_CHECK_ALIGNED(p)
 #define KILN_FORGET(word) asm volatile("" : "+r"(word))
 #else
-#define KILN_CHECK_ALIGNED(p) simt::check_aligned(p, 16, simt::Where::here())
+#define KILN_AT , simt::Where where = simt::Where::here()
+#define KILN_CHECK_ALIGNED(p) simt::check_aligned(p, 16, where)
 #define KILN_FORGET(word)
 #endif
 
@@ -53,24 +56,24 @@ KILN_DEVICE void keep_packed(Pack<T>& pack) {
 }
 
 template <class T>
-KILN_DEVICE Pack<T> load(const T* p) {
+KILN_DEVICE Pack<T> load(const T* p KILN_AT) {
     KILN_CHECK_ALIGNED(p);
     return *reinterpret_cast<const Pack<T>*>(p);
 }
 template <class T>
-KILN_DEVICE void store(T* p, const Pack<T>& pack) {
+KILN_DEVICE void store(T* p, const Pack<T>& pack KILN_AT) {
     KILN_CHECK_ALIGNED(p);
     *reinterpret_cast<Pack<T>*>(p) = pack;
 }
 // Of what nobody will read again soon: leaves the cache to others.
 template <class T>
-KILN_DEVICE Pack<T> load_once(const T* p) {
+KILN_DEVICE Pack<T> load_once(const T* p KILN_AT) {
     KILN_CHECK_ALIGNED(p);
     const int4 bits = __ldcs(reinterpret_cast<const int4*>(p));
     return *reinterpret_cast<const Pack<T>*>(&bits);
 }
 template <class T>
-KILN_DEVICE void store_once(T* p, const Pack<T>& pack) {
+KILN_DEVICE void store_once(T* p, const Pack<T>& pack KILN_AT) {
     KILN_CHECK_ALIGNED(p);
     __stcs(reinterpret_cast<int4*>(p), *reinterpret_cast<const int4*>(&pack));
 }

@@ -158,16 +158,28 @@ void Worker::report(const std::string& what, const Thread* thread, std::optional
     if (thread) out << ", thread " << text_of(thread->index);
     out << ": " << what;
     if (where) out << " at " << text_of(*where);
-    int shown = 0;
+    // The others by the place where they wait.
+    std::vector<std::pair<const Thread*, int>> places;
     for (int i = 0; i < count_; ++i) {
         const Thread& other = *threads_[i];
         if (&other == thread || (other.state != State::waiting && other.state != State::polling)) continue;
-        if (++shown > 8) {
-            out << "\n  ... and others";
-            break;
+        const auto same = [&](const auto& place) {
+            return place.first->where.line == other.where.line &&
+                   std::strcmp(place.first->where.file, other.where.file) == 0 &&
+                   std::strcmp(place.first->waits_in, other.waits_in) == 0;
+        };
+        const auto place = std::find_if(places.begin(), places.end(), same);
+        if (place != places.end()) {
+            ++place->second;
+        } else {
+            places.emplace_back(&other, 0);
         }
-        out << "\n  thread " << text_of(other.index) << " waits in " << other.waits_in << " at "
-            << text_of(other.where);
+    }
+    for (const auto& [other, more] : places) {
+        out << "\n  thread " << text_of(other->index);
+        if (more > 0) out << " and " << more << " more wait in ";
+        if (more == 0) out << " waits in ";
+        out << other->waits_in << " at " << text_of(other->where);
     }
     const std::lock_guard lock(grid_->mutex);
     if (!grid_->failure) grid_->failure = out.str();
