@@ -60,6 +60,16 @@ void sum_partials(G* out, G* out2, const float* partials, int blocks, int C, boo
 
 // ---- rope.cu
 
+// Turns q and k of qkv (B, row_T, (NH + 2 NKV) HS) in place: element i of a head with element i + HS/2, by the angle in
+// table (max_T, HS/2), pairs cos, sin; row t stands at position first_position + t. backward: turns back, which is the
+// gradient's way. arXiv:2104.09864. HS % 8 == 0.
+template <class T>
+void rope(T* qkv, const float* table, int first_position, int B, int row_T, int NH, int NKV, int HS, bool backward,
+          cudaStream_t stream);
+// The same for one token of each of N sequences: row n stands at positions[n], in device memory.
+template <class T>
+void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, int NKV, int HS, cudaStream_t stream);
+
 // ---- mlp.cu
 
 // ---- attention.cu
