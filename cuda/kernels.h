@@ -88,6 +88,10 @@ void sum_losses(float* sum, const float* losses, int N, cudaStream_t stream);
 
 // ---- bias.cu, cast.cu, dropout.cu
 
+// out[i] = in[i], rounded to nearest even. float to a narrow type or back.
+template <class From, class To>
+void cast(To* out, const From* in, size_t n, cudaStream_t stream);
+
 // ---- adamw.cu
 
 // ---- sample.cu

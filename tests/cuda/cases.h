@@ -7,12 +7,14 @@
 namespace kiln::test {
 
 void add_loss_families(std::vector<KernelFamily>& families);
+void add_cast_families(std::vector<KernelFamily>& families);
 void add_norm_families(std::vector<KernelFamily>& families);
 void add_norm_backward_families(std::vector<KernelFamily>& families);
 void add_rope_families(std::vector<KernelFamily>& families);
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
     add_loss_families(families);
+    add_cast_families(families);
     add_norm_families(families);
     add_norm_backward_families(families);
     add_rope_families(families);
