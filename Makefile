@@ -71,7 +71,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 
 # The CUDA code, compiled for the host: dev/simt runs it, and stands in for the CUDA libraries. Needs the CUDA headers.
-SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing
+SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas
 simt        = $(patsubst %,$(BUILD)/simt/%.o,$(basename $(1)))
 SIMT       := $(call simt,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp))
 CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp))

@@ -9,12 +9,40 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "cpu_reference/rng.h"
 
 namespace kiln {
 
 // ---- embedding.cu
+
+// out[b, t] = wte[tokens[b, t]] + wpe[first_position + t]; wpe null: without. out (B, T, C); tokens (B, T).
+template <class T>
+void embedding_forward(T* out, const int* tokens, const T* wte, const T* wpe, int first_position, int B, int time,
+                       int C, cudaStream_t stream);
+
+// The rows of a batch by token: made on the host, which has the tokens first, and copied to the device with them.
+struct TokenPiece {
+    int token, begin, end;  // order[begin] .. order[end - 1] are rows of that token
+    int partial;            // where its sum waits for the token's others; -1: it has no others
+};
+struct TokenOrder {
+    static constexpr int kPieceRows = 128;
+    // The most pieces that N tokens can make: for buffers of a fixed size.
+    static constexpr int max_pieces(int N) { return N; }
+    // The most partials: `partial` of embedding_backward has so many times C floats.
+    static constexpr int max_partials(int N) { return 2 * N / kPieceRows + 1; }
+    std::vector<int> order;  // (N): rows by token, of one token in the order of the batch
+    std::vector<TokenPiece> pieces;
+    std::vector<TokenPiece> groups;  // tokens of several pieces; begin, end: of their partials
+};
+TokenOrder sort_tokens(const int* tokens, int N, int V);  // throws Error if a token is not in 0 .. V - 1
+// dwte (V, C) += and, unless null, dwpe (max_T, C) +=; dout (B, T, C). partial: scratch. Grad is T or float.
+template <class T, class Grad>
+void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, const int* order,
+                        const TokenPiece* pieces, int num_pieces, const TokenPiece* groups, int num_groups,
+                        int first_position, int B, int time, int C, cudaStream_t stream);
 
 // ---- norm.cu
 

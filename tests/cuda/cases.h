@@ -8,6 +8,7 @@ namespace kiln::test {
 
 void add_loss_families(std::vector<KernelFamily>& families);
 void add_cast_families(std::vector<KernelFamily>& families);
+void add_embedding_families(std::vector<KernelFamily>& families);
 void add_norm_families(std::vector<KernelFamily>& families);
 void add_norm_backward_families(std::vector<KernelFamily>& families);
 void add_rope_families(std::vector<KernelFamily>& families);
@@ -15,6 +16,7 @@ void add_rope_families(std::vector<KernelFamily>& families);
 inline void add_all_families(std::vector<KernelFamily>& families) {
     add_loss_families(families);
     add_cast_families(families);
+    add_embedding_families(families);
     add_norm_families(families);
     add_norm_backward_families(families);
     add_rope_families(families);
