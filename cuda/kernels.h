@@ -102,6 +102,23 @@ void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, in
 
 // ---- attention.cu
 
+// Dropout of probabilities, with the masks of the reference. p = 0: none.
+struct AttentionDropout {
+    float p = 0;
+    uint64_t seed = 0, first_sample = 0;
+    uint32_t layer = 0;
+};
+// out = dropout(softmax(Q K^T / sqrt(HS), causal)) V, arXiv:1706.03762; query head h reads key head h / (NH / NKV),
+// arXiv:2305.13245. E is the element type. qkv (B, T, (NH + 2 NKV) HS); out (B, T, NH HS); lse (B, NH, T). HS % 8 == 0,
+// at most 256.
+template <class E>
+void attention_forward(E* out, float* lse, const E* qkv, const AttentionDropout& d, int B, int T, int NH, int NKV,
+                       int HS, cudaStream_t stream);
+// dqkv (B, T, (NH + 2 NKV) HS) =. delta (B, NH, T) is scratch; dout, out (B, T, NH HS).
+template <class E>
+void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
+                        const AttentionDropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
+
 // ---- loss.cu
 
 // losses[n] = -log softmax(logits[n])[targets[n]], 0 where the target is -1. With gradient_scale != 0 logits become

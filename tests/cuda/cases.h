@@ -6,6 +6,7 @@
 
 namespace kiln::test {
 
+void add_attention_families(std::vector<KernelFamily>& families);
 void add_loss_families(std::vector<KernelFamily>& families);
 void add_cast_families(std::vector<KernelFamily>& families);
 void add_embedding_families(std::vector<KernelFamily>& families);
@@ -14,6 +15,7 @@ void add_norm_backward_families(std::vector<KernelFamily>& families);
 void add_rope_families(std::vector<KernelFamily>& families);
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
+    add_attention_families(families);
     add_loss_families(families);
     add_cast_families(families);
     add_embedding_families(families);

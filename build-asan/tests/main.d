@@ -1,0 +1,1 @@
+build-asan/tests/main.o: tests/main.cpp
