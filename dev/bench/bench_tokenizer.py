@@ -64,7 +64,6 @@ class Bench:
         if not all(path.exists() for path in self.corpora.values()):
             subprocess.run([sys.executable, ROOT / "dev/bench/make_corpora.py", args.corpora], check=True)
         self.ranks, self.gpt2 = self.vocabulary()
-        self.rates = {}  # of Kiln's encoding, bytes a second, by corpus and threads
 
     def kiln(self, *command):
         return [self.args.build / "bin/kiln", *command]
@@ -105,7 +104,6 @@ class Bench:
                 "tiktoken": ([sys.executable, WORKER, "encode", "tiktoken", self.ranks, path, size], 1)}, self.args.rounds)
             kiln = result["Kiln"]
             assert len({r["tokens"] for r in result.values()}) == 1, result
-            self.rates[name] = kiln["bytes"] / kiln["seconds"]
             for peer, goal in goals.items():
                 self.row(f"encoding, {name}, one thread", kiln, peer, result[peer], f"{result[peer]['seconds'] / kiln['seconds']:.1f}", goal)
             all_of_it = path.stat().st_size  # 20 MB are a tenth of a second, in which the threads' caches are still cold
