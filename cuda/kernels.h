@@ -86,6 +86,30 @@ void rmsnorm_backward(const NormBackward<T, G>& a, cudaStream_t stream);
 template <class G>
 void sum_partials(G* out, G* out2, const float* partials, int blocks, int C, bool accumulate, cudaStream_t stream);
 
+// ---- qk_norm.cu
+
+// QK-norm (arXiv:2010.04245): RMSNorm over each head of q and k. qkv (N, (NH + 2 NKV) HS): normed in place, its q and
+// k parts first copied to raw (N, NH + NKV, HS); rstd (N, NH + NKV) float. raw and rstd may be null. q_norm, k_norm
+// (HS). HS % 8 == 0, HS <= 256.
+template <class T>
+void qk_norm_forward(T* qkv, T* raw, float* rstd, const T* q_norm, const T* k_norm, float eps, int N, int NH, int NKV,
+                     int HS, cudaStream_t stream);
+// T of the activations, G of the gradients of weights: float or T.
+template <class T, class G>
+struct QkNormBackward {
+    T* dqkv;                   // (N, (NH + 2 NKV) HS), in place
+    G *dq_norm, *dk_norm;      // (HS) =, += with accumulate
+    float* scratch;            // qk_norm_backward_scratch_floats(HS)
+    const T* raw;              // (N, NH + NKV, HS) of the forward pass
+    const float* rstd;         // (N, NH + NKV)
+    const T *q_norm, *k_norm;  // (HS)
+    int N, NH, NKV, HS;
+    bool accumulate;
+};
+size_t qk_norm_backward_scratch_floats(int HS);
+template <class T, class G>
+void qk_norm_backward(const QkNormBackward<T, G>& a, cudaStream_t stream);
+
 // ---- rope.cu
 
 // Turns q and k of qkv (B, row_T, (NH + 2 NKV) HS) in place: element i of a head with element i + HS/2, by the angle in

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cpu_reference/error.h"
+#include "cuda/device.h"
 #include "cuda/kernels.h"
 #include "cuda/pack.cuh"
 #include "cuda/reduce.cuh"
@@ -164,13 +165,6 @@ __global__ void __launch_bounds__(kWarp* kWarp)
     for (int i = 1; i < warps; ++i) sum += sums[i * kWarp + threadIdx.x];
     G* const place = column < C ? out + column : out2 + (column - C);
     *place = from_float<G>(accumulate ? to_float(*place) + sum : sum);
-}
-
-int multiprocessors() {
-    int device = 0, count = 0;
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-    return count;
 }
 
 // How a launch is cut: as many blocks as are resident at once, so that there are few partial sums.

@@ -9,7 +9,7 @@ namespace kiln {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kHeads = 4;  // a thread's, so that it reads its part of the table once and has 8 loads in flight
+constexpr int kHeads = 2;  // a thread's, which reads its part of the table once for them; 4 spill
 
 template <class T>
 struct Rope {
@@ -25,7 +25,7 @@ struct Rope {
 // qkv (N, (NH + 2 NKV) HS) in place, of which the first NH + NKV heads turn.
 // Moves 2 N (NH + NKV) HS elements and 4 HS bytes of table a row, which all its heads share in the cache, for
 // 3 N (NH + NKV) HS FLOPs: bound by bandwidth. A thread has kWidth elements of the lower half of a head, the kWidth
-// that turn with them, and the same of up to three heads more; threads along x share a row.
+// that turn with them, and the same of one head more; threads along x share a row.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
     struct alignas(sizeof(T) * kWidth) Elements {

@@ -12,6 +12,7 @@ void add_cast_families(std::vector<KernelFamily>& families);
 void add_embedding_families(std::vector<KernelFamily>& families);
 void add_norm_families(std::vector<KernelFamily>& families);
 void add_norm_backward_families(std::vector<KernelFamily>& families);
+void add_qk_norm_families(std::vector<KernelFamily>& families);
 void add_rope_families(std::vector<KernelFamily>& families);
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
@@ -21,6 +22,7 @@ inline void add_all_families(std::vector<KernelFamily>& families) {
     add_embedding_families(families);
     add_norm_families(families);
     add_norm_backward_families(families);
+    add_qk_norm_families(families);
     add_rope_families(families);
 }
 
