@@ -1,4 +1,0 @@
-build-asan/simt/dev/simt/cuda_runtime.o: dev/simt/cuda_runtime.cpp \
- dev/simt/simt_internal.h dev/simt/simt.h
-dev/simt/simt_internal.h:
-dev/simt/simt.h:

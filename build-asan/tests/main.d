@@ -1,1 +1,0 @@
-build-asan/tests/main.o: tests/main.cpp
