@@ -116,7 +116,12 @@ TEST_F(DataRecipes, a_closed_network_is_told_at_once_by_every_recipe) {
     for (const std::string& recipe : recipes()) {
         const auto start = std::chrono::steady_clock::now();
         const Finished result = run(recipe);
-        expect_failure(result, {"dev/data/" + recipe + ".sh: 127.0.0.1", "cannot be reached", "KILN_DATA_MIRROR"});
+        const bool hub = read_file("dev/data/" + recipe + ".sh").find("hugging_face ") != std::string::npos;
+        expect_failure(result, {"dev/data/" + recipe + ".sh: 127.0.0.1", "cannot be reached",
+                                hub ? "--mirror https://hf-mirror.com" : "KILN_DATA_MIRROR"});
+        EXPECT_EQ(result.err.find(hub ? "KILN_DATA_MIRROR" : "hf-mirror"), std::string::npos) << result.err;
+        // What could be fetched by hand: a path and an address.
+        EXPECT_NE(result.err.find("\n  " + (output_ / "raw").string() + "/"), std::string::npos) << result.err;
         EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5)) << recipe;
         fs::remove_all(output_);
     }
@@ -134,6 +139,25 @@ TEST_F(DataRecipes, every_recipe_has_help_and_refuses_unknown_options) {
         EXPECT_EQ(run("sanguo", wrong).code, 2) << wrong[0];
     }
     EXPECT_TRUE(server_.requests().empty());
+}
+
+TEST_F(DataRecipes, files_are_listed_with_their_addresses_and_without_fetching_them) {
+    for (const std::string& recipe : recipes()) {
+        const Finished result = run(recipe, {"--list"});
+        EXPECT_EQ(result.code, 0) << result.err;
+        EXPECT_TRUE(result.out.starts_with("  " + (output_ / "raw").string() + "/")) << result.out;
+        EXPECT_NE(result.out.find("  " + server_.url("/")), std::string::npos) << result.out;
+    }
+    EXPECT_NE(run("tinystories", {"--list"}).out.find("valid.txt  "), std::string::npos);
+    EXPECT_TRUE(server_.requests().empty());
+    EXPECT_FALSE(fs::exists(output_));
+}
+
+TEST_F(DataRecipes, options_without_effect_are_told) {
+    const Finished result = run("alpaca", {"--mirror", "modelscope", "--files", "2", "--tokenizer", "gpt2"});
+    for (const char* option : {"--mirror", "--files", "--tokenizer"}) {
+        EXPECT_NE(result.err.find(std::string(option) + " has no effect here"), std::string::npos) << result.err;
+    }
 }
 
 TEST_F(DataRecipes, text_becomes_shards_and_a_second_run_downloads_nothing) {

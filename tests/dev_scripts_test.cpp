@@ -30,6 +30,17 @@ TEST_F(RunTests, binaries_that_pass_are_summed_up) {
     EXPECT_NE(result.out.find("5 passed, 0 failed, 0 skipped"), std::string::npos) << result.out;
 }
 
+TEST_F(RunTests, skipped_tests_are_named_with_their_reasons_before_the_totals) {
+    const Finished result =
+        run(binary("other",
+                   "echo '[ RUN      ] Gpu.adds'; echo 'a.cpp:3: Skipped'; echo 'no GPU here'; echo; "
+                   "echo '[  SKIPPED ] Gpu.adds (0 ms)'; echo '[  PASSED  ] 2 tests.'; "
+                   "echo '[  SKIPPED ] 1 test, listed below:'; echo '[  SKIPPED ] Gpu.adds'"));
+    EXPECT_EQ(result.code, 0) << result.out;
+    const std::string end = "skipped: Gpu.adds: no GPU here\n5 passed, 0 failed, 1 skipped\n";
+    EXPECT_TRUE(result.out.ends_with(end)) << result.out;
+}
+
 TEST_F(RunTests, a_filter_that_matches_nothing_in_one_binary_is_no_failure) {
     EXPECT_EQ(run(binary("other", "echo '[  PASSED  ] 0 tests.'")).code, 0);
 }

@@ -135,6 +135,12 @@ std::string reason_of(std::string log) {
     log.erase(std::min(log.find("\nProgram terminated"), log.size()));
     log.erase(log.find_last_not_of(" \n.") + 1);
     std::replace(log.begin(), log.end(), '\n', ' ');
+    // Its options have other names than Kiln's, which are the ones to be changed.
+    const auto rename = [&log](std::string_view theirs, std::string_view ours) {
+        if (const size_t at = log.find(theirs); at != log.npos) log.replace(at, theirs.size(), ours);
+    };
+    rename("Increase vocab_size", "Increase --vocab-size");
+    rename("character_coverage with --character_coverage option", "--character-coverage, to 0.995 perhaps");
     const size_t bracket = log.rfind("] ");
     return bracket != log.npos ? log.substr(bracket + 2) : log + "; give it more text, or other options";
 }

@@ -151,7 +151,7 @@ int Tokenizer::end_of_text() const {
     const int id = known >= 0 ? known : find_end_of_text(kind_->added_tokens());
     KILN_CHECK(id >= 0,
                "the tokenizer has no end-of-text token (<|endoftext|>, </s>, ...); train it with --special-tokens "
-               "'<|endoftext|>'");
+               "'<|endoftext|>', or import its .tiktoken file again with --special-tokens '<|endoftext|>=50256', say");
     return id;
 }
 

@@ -34,7 +34,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
                        .unit = "PATH",
                        .help = "files, directories, or quoted patterns with * ? [] and **",
                        .required = true});
-    set.add(tokenizer, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
+    set.add(tokenizer,
+            {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "where the shards go", .required = true});
     set.add(o.val_fraction, {.name = "val-fraction",
                              .help = "of the documents go to validation, chosen by their hash; 0: none",

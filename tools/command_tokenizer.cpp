@@ -61,9 +61,11 @@ int import(const std::vector<std::string>& args) {
     set.add_positional(source, {.name = "source",
                                 .unit = "NAME|FILE|DIR",
                                 .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, fetched from their "
-                                        "publisher; or a tokenizer.json, its directory or a .tiktoken file",
+                                        "publisher; or a tokenizer.json, its directory, a .model or a .tiktoken file",
                                 .required = true});
-    set.add(output, {.name = "output", .unit = "DIR", .help = "where tokenizer.json goes", .required = true});
+    set.add(
+        output,
+        {.name = "output", .unit = "DIR", .help = "where tokenizer.json or tokenizer.model goes", .required = true});
     set.add(fetch.mirror, {.name = "mirror",
                            .unit = "URL|DIR",
                            .help = "a server with the publisher's paths, or a directory with the files"});
@@ -86,6 +88,18 @@ int import(const std::vector<std::string>& args) {
     }
 
     const PublishedTokenizer* published = std::filesystem::exists(source) ? nullptr : find_published(source);
+    if (!published) {
+        std::string names;
+        for (const PublishedTokenizer& known : published_tokenizers())
+            names += (names.empty() ? "" : ", ") + known.name;
+        KILN_CHECK(std::filesystem::exists(source), source,
+                   ": not found, and no tokenizer is known by this name; known are ", names);
+    }
+    if (ranks && special_tokens.empty()) {
+        std::cerr << "note: " << source
+                  << " has no special tokens, and without one that ends a document `kiln prepare` "
+                  << "cannot separate documents; give it one with --special-tokens '<|endoftext|>=50256', say\n";
+    }
     fetch.cache = cache;
     fetch.progress = [&](uint64_t done, uint64_t total) { show_download(source, done, total); };
     const Tokenizer tokenizer = published ? load_published(*published, fetch)
@@ -120,7 +134,8 @@ int encode(const std::vector<std::string>& args) {
     bool offsets = false;
     EncodeOptions options;
     OptionSet set("kiln tokenizer encode", "Text on standard input to ids, a line for a line");
-    set.add(path, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
+    set.add(path,
+            {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     set.add(options.allow_special,
             {.name = "allow-special", .help = "<|endoftext|> and its like in the text become their ids"});
     set.add(offsets, {.name = "offsets", .help = "each id as ID:BEGIN-END, the bytes of the line that it stands for"});
@@ -142,7 +157,7 @@ int encode(const std::vector<std::string>& args) {
 }
 
 std::vector<int> parse_ids(const std::string& line) {
-    constexpr const char* kSpaces = " \t\r";
+    constexpr const char* kSpaces = " \t\r,[]";  // a list as JSON and Python print it, too
     std::vector<int> ids;
     for (size_t start = line.find_first_not_of(kSpaces); start != std::string::npos;) {
         const size_t end = std::min(line.find_first_of(kSpaces, start), line.size());
@@ -150,7 +165,7 @@ std::vector<int> parse_ids(const std::string& line) {
         const auto [stop, status] = std::from_chars(line.data() + start, line.data() + end, id);
         KILN_CHECK(status == std::errc() && stop == line.data() + end, "\"",
                    line.substr(start, std::min<size_t>(40, end - start)),
-                   "\" is not a token id; ids are whole numbers with spaces between");
+                   "\" is not a token id; ids are whole numbers with spaces or commas between");
         ids.push_back(id);
         start = line.find_first_not_of(kSpaces, end);
     }
@@ -160,7 +175,8 @@ std::vector<int> parse_ids(const std::string& line) {
 int decode(const std::vector<std::string>& args) {
     std::string path;
     OptionSet set("kiln tokenizer decode", "Ids on standard input to text, a line for a line");
-    set.add(path, {.name = "tokenizer", .unit = "DIR", .help = "directory or tokenizer.json", .required = true});
+    set.add(path,
+            {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     if (!set.parse(args)) return 0;
 
     const Tokenizer tokenizer = Tokenizer::load(path);

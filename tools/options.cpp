@@ -27,6 +27,10 @@ std::string number_text(T value) {
 template <class T>
 std::string range_text(const OptionSpec& spec) {
     double low = spec.min, high = spec.max;
+    if constexpr (std::is_integral_v<T> && sizeof(T) == 8) {
+        if (std::isinf(low) && std::isinf(high)) return "it must fit 64 bits";
+        if (std::isinf(high)) return concat("it must be at least ", number_text(low), " and fit 64 bits");
+    }
     if constexpr (std::is_integral_v<T>) {
         // The type's own limits are worth saying only when the option sets none.
         low = std::max(low, double(std::numeric_limits<T>::min()));

@@ -110,10 +110,10 @@ private:
 // Letters to change, insert, leave out or swap to make one of the other.
 size_t edit_distance(std::string_view a, std::string_view b);
 
+// "a, b" and "c" to a, b and c, without the spaces at their ends; what is empty is left out.
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
 // The one of `candidates` with the fewest letters to change, insert, leave out or swap to make it `word`; empty if
 // there are none.
-// "a,b" and "c" to a, b and c; what is empty is left out.
-std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace kiln

@@ -159,7 +159,8 @@ std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) 
     for (const std::string& list : lists) {
         for (size_t start = 0; start < list.size();) {
             const size_t comma = std::min(list.find(',', start), list.size());
-            if (comma > start) items.push_back(list.substr(start, comma - start));
+            const size_t first = list.find_first_not_of(" \t", start);
+            if (first < comma) items.push_back(list.substr(first, list.find_last_not_of(" \t", comma - 1) + 1 - first));
             start = comma + 1;
         }
     }

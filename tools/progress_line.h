@@ -20,8 +20,7 @@ public:
     void show(const std::string& task, double done, double total, const std::string& unit) {
         const auto now = Clock::now();
         if (task != task_) task_ = task, task_start_ = now, task_done_ = done;
-        if (now - written_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10))) return;
-        written_ = now;
+        if (!due(now)) return;
         const double seconds = std::chrono::duration<double>(now - task_start_).count();
         const double rate = seconds > 0 ? (done - task_done_) / seconds : 0;
         const double part = total > 0 ? std::clamp(done / total, 0.0, 1.0) : 0;
@@ -34,9 +33,13 @@ public:
         std::snprintf(text, sizeof text, " %.0f of %.0f %s, %.1f %s/s", done, total, unit.c_str(), rate, unit.c_str());
         line += text;
         if (rate > 0) line += ", " + duration(std::max(0.0, total - done) / rate) + " left";
-        std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
-        std::fflush(stderr);
-        shown_ = true;
+        write(line);
+    }
+    // "training ..., 12 s": of a task that does not tell how far it is.
+    void show(const std::string& task) {
+        const auto now = Clock::now();
+        if (task != task_) task_ = task, task_start_ = now;
+        if (due(now)) write(task + ", " + duration(std::chrono::duration<double>(now - task_start_).count()));
     }
     // Removes the line from a terminal; before anything else is written.
     void clear() {
@@ -48,6 +51,16 @@ private:
     using Clock = std::chrono::steady_clock;
     static constexpr size_t kBarWidth = 24;
 
+    bool due(Clock::time_point now) {
+        if (now - written_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10))) return false;
+        written_ = now;
+        return true;
+    }
+    void write(const std::string& line) {
+        std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
+        std::fflush(stderr);
+        shown_ = true;
+    }
     static std::string duration(double seconds) {
         const auto s = static_cast<unsigned long long>(seconds + 0.5);
         char text[48];

@@ -74,10 +74,16 @@ fs::path fetch(const PublishedTokenizer& tokenizer, const PublishedTokenizer::Fi
         download({.url = base + "/" + file.path, .path = path, .sha256 = file.sha256, .max_bytes = kMaxBytes},
                  options.limits, options.progress);
     } catch (const Error& error) {
+        std::string by_hand;
+        for (const auto& needed : tokenizer.files) {
+            by_hand += concat(by_hand.empty() ? "" : " and ", tokenizer.base, "/", needed.path, " (SHA-256 ",
+                              needed.sha256, ")");
+        }
         throw Error(concat(tokenizer.name, " needs ", file_name(file.path),
                            ", which could not be fetched: ", error.what(),
                            ". Elsewhere: --mirror URL (or KILN_MIRROR) of a server with the same paths. "
-                           "Without a network: put the file into a directory and use --mirror DIR"));
+                           "Without a network: fetch ",
+                           by_hand, " elsewhere, put them into a directory and use --mirror DIR"));
     }
     return path;
 }

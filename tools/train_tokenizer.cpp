@@ -6,6 +6,7 @@
 #include "cpu_reference/error.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/character_trainer.h"
+#include "tokenizer/documents.h"
 #include "tokenizer/sentencepiece_trainer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/commands.h"
@@ -45,22 +46,39 @@ public:
         }
     }
 
+    void show_sentencepiece() {
+        stop_if_asked();
+        line_.show("training by the SentencePiece library");
+    }
+
+private:
     static void stop_if_asked() {
         KILN_CHECK(stop_signal() == 0, "stopped by ", signal_name(stop_signal()), "; no tokenizer was written");
     }
 
-private:
     ProgressLine line_;
     uint64_t bytes_ = 0;
 };
 
+// Throws Error unless all are files of plain text, as far as their names tell.
+void check_inputs(const std::vector<std::string>& inputs) {
+    for (const std::string& input : inputs) {
+        std::error_code failed;  // to look at it: the trainer says it better
+        KILN_CHECK(!std::filesystem::is_directory(input, failed), "--input ", input,
+                   ": is a directory, and text files are wanted: --input ", input, "/*.txt, say");
+        KILN_CHECK(input.find_first_of("*?") == input.npos || std::filesystem::exists(input, failed), "--input ", input,
+                   ": there is no such file; patterns are the shell's to expand: write it without quotes");
+        KILN_CHECK(format_of(input) == DocumentFormat::text, "--input ", input,
+                   ": holds records by its name, and plain text is wanted: the names of fields, quotes and escapes "
+                   "would be learnt too. Write the field with the text to a .txt file first");
+        KILN_CHECK(!input.ends_with(".gz") && !input.ends_with(".zst"), "--input ", input,
+                   ": is packed; unpack it first (`gzip -dk`, `zstd -dk`)");
+    }
+}
+
 template <class Trainer>
 Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
-    for (const std::string& input : a.inputs) {
-        KILN_CHECK(!input.ends_with(".gz") && !input.ends_with(".zst"), input,
-                   ": is packed; unpack it first (`gzip -dk`, `zstd -dk`)");
-        trainer.add_file(input);
-    }
+    for (const std::string& input : a.inputs) trainer.add_file(input);
     return trainer.train();
 }
 
@@ -98,7 +116,7 @@ Tokenizer train_characters(const TrainArguments& a) {
 Tokenizer train_sentencepiece(const TrainArguments& a) {
     using Kind = SentencePieceModel::Kind;
     const std::string type = sentencepiece_type(a);
-    catch_stop_signals();
+    Progress progress(a.inputs);
     SentencePieceTrainerOptions options = {.kind = type == "bpe"       ? Kind::bpe
                                                    : type == "unigram" ? Kind::unigram
                                                                        : Kind::character,
@@ -107,7 +125,7 @@ Tokenizer train_sentencepiece(const TrainArguments& a) {
                                            .character_coverage = a.character_coverage,
                                            .byte_fallback = a.byte_fallback,
                                            .threads = a.threads,
-                                           .poll = Progress::stop_if_asked};
+                                           .poll = [&] { progress.show_sentencepiece(); }};
     if (!a.special_tokens.empty()) options.special_tokens = split_at_commas(a.special_tokens);
     return train_sentencepiece_tokenizer(options, {a.inputs.begin(), a.inputs.end()});
 }
@@ -136,7 +154,7 @@ void check(const TrainArguments& a) {
 int train_tokenizer(const std::vector<std::string>& args) {
     TrainArguments a;
     OptionSet set("kiln tokenizer train", "A vocabulary from text; of BPE the same as Hugging Face's trainer makes");
-    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "text files, UTF-8", .required = true});
+    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "files of plain text, UTF-8", .required = true});
     set.add(a.vocab_size, {.name = "vocab-size",
                            .unit = "TOKENS",
                            .help = "with special tokens and the bytes; of characters: 0 is all",
@@ -159,8 +177,9 @@ int train_tokenizer(const std::vector<std::string>& args) {
          .choices = {"none", "nfc", "nfkc", "nmt_nfkc"}});
     set.add(a.special_tokens, {.name = "special-tokens",
                                .unit = "A,B",
-                               .help = "get the first ids; the one that ends a document separates documents; default: "
-                                       "<|endoftext|>, of sentencepiece <unk>,<s>,</s>"});
+                               .help = "get the first ids; spaces around the commas do not count; the one that ends a "
+                                       "document separates documents; default: <|endoftext|>, of sentencepiece "
+                                       "<unk>,<s>,</s>"});
     set.add(a.min_frequency, {.name = "min-frequency",
                               .unit = "COUNT",
                               .help = "a pair seen less often is not merged, a character left out",
@@ -181,6 +200,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
             {.name = "byte-fallback", .help = "characters without a piece become bytes, not <unk>; takes 256 ids"});
     if (!set.parse(args)) return 0;
     check(a);
+    check_inputs(a.inputs);
 
     // Before the work: a directory that cannot be made should not cost it.
     std::error_code failed;
@@ -201,6 +221,10 @@ int train_tokenizer(const std::vector<std::string>& args) {
     if (tokenizer.vocab_size() < a.vocab_size) {
         std::cerr << "that is less than --vocab-size " << a.vocab_size << ": the text has no more "
                   << (is_of_characters(a) ? "characters" : "pairs to merge") << "; give it more text\n";
+    }
+    if (a.type == "char" && !tokenizer.token_id("<unk>")) {
+        std::cerr << "text with a character that is not among them will be refused; "
+                     "--special-tokens '<|endoftext|>,<unk>' gives such characters a token\n";
     }
     return 0;
 }

@@ -5,4 +5,5 @@
 publisher alpaca_data.json \
     https://raw.githubusercontent.com/tatsu-lab/stanford_alpaca/761dc5bfbdeeffa89b8bff5d038781a4055f796a/alpaca_data.json \
     2eddafc6b977608d778aaab8dfc7e50e547b3af9826dfb9e909d9fc362e4a419
+stop_after_download
 say "for fine-tuning: $raw/alpaca_data.json"

@@ -3,4 +3,5 @@
 # ends in a file for fine-tuning: a line {"instruction", "input", "output"} each.
 . "$(dirname "$0")/common.sh"
 hugging_face belle_0.5m.jsonl BelleGroup/train_0.5M_CN Belle_open_source_0.5M.json
+stop_after_download
 say "for fine-tuning: $raw/belle_0.5m.jsonl"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What every recipe shares: options, downloads that resume and are checked, a tokenizer, shards. Sourced by dev/data/*.sh.
 set -euo pipefail
-started_in=$PWD
+started_in=$PWD arguments=("$@")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 kiln=${KILN:-./kiln}
 hub=${HF_ENDPOINT:-https://huggingface.co}
@@ -21,13 +21,14 @@ Usage: $script [OPTIONS] [-- OPTIONS OF kiln prepare]
   --files N             how many of the files, where there are many
   --mirror URL          in place of huggingface.co, e.g. https://hf-mirror.com (or HF_ENDPOINT); or: modelscope
   --download-only       stop when the files are there and checked
+  --list                print the path and the address of each file, and fetch none
 KILN_DATA_MIRROR=URL stands for all other publishers: https://HOST/PATH is looked for at URL/HOST/PATH. HF_TOKEN is sent
 to Hugging Face for data sets that ask for a login. Run twice, nothing is done twice; stopped, it goes on.
 END
 }
 
 # Options into the variables below; then the directory, held by one process.
-output=data/$(basename "$0" .sh) mirror='' tokenizer='' files='' download_only='' prepare_options=()
+output=data/$(basename "$0" .sh) mirror='' tokenizer='' files='' download_only='' list='' prepare_options=()
 while [ $# -gt 0 ]; do
     case $1 in
         --output | --tokenizer | --files | --mirror)
@@ -38,6 +39,7 @@ while [ $# -gt 0 ]; do
             shift 2
             ;;
         --download-only) download_only=1; shift ;;
+        --list) list=1 download_only=1; shift ;;
         --help | -h) usage; exit 0 ;;
         --) shift; prepare_options=("$@"); break ;;
         *) echo "$script: unknown option $1; see $script --help" >&2; exit 2 ;;
@@ -54,9 +56,19 @@ for program in curl sha256sum flock; do
     command -v $program >/dev/null || fail "needs $program; run 'make setup' or install it"
 done
 raw=$output/raw
-mkdir -p "$raw"
-exec 9>"$output/.lock"
-flock -n 9 || fail "another one is writing to $output; wait for it or choose another --output"
+if [ -z "$list" ]; then
+    case $(basename "$0" .sh) in
+        cci3 | fineweb_edu | gpt2_output) ;;
+        *) [ -z "$files" ] || say "--files has no effect here: there is one set of files" ;;
+    esac
+    case $(basename "$0" .sh) in
+        alpaca | belle | hellaswag | sms_spam)
+            [ -z "$tokenizer" ] || say "--tokenizer has no effect here: no shards are made" ;;
+    esac
+    mkdir -p "$raw"
+    exec 9>"$output/.lock"
+    flock -n 9 || fail "another one is writing to $output; wait for it or choose another --output"
+fi
 
 # curl with this recipe's limits. The token goes by standard input, where no list of processes shows it.
 request() {  # URL, curl's options...
@@ -73,9 +85,8 @@ give_up_on() {
     host=${host%%/*}
     case $1:$2 in
         5:* | 6:* | 7:* | 28:000 | 35:* | 60:*)
-            fail "$host cannot be reached (curl: $1). Behind a proxy: https_proxy. Hugging Face elsewhere: --mirror" \
-                "https://hf-mirror.com or --mirror modelscope. Other publishers elsewhere: KILN_DATA_MIRROR=URL. Or put the" \
-                "files into $raw yourself and run this again"
+            fail "$host cannot be reached (curl: $1). Behind a proxy: https_proxy. $elsewhere. Or fetch the files yourself," \
+                "to these paths, and run this again:"$'\n'"$(cd "$started_in" && "$0" --list "${arguments[@]}")"
             ;;
         22:401 | 22:403) fail "$3: refused ($2); accept its terms on the publisher's page and set HF_TOKEN" ;;
         22:404) fail "$3: there is no such file (any more)" ;;
@@ -99,6 +110,7 @@ has_sha256() { [ "$(sha256sum <"$1" | cut -d ' ' -f 1)" = "$2" ]; }
 
 # raw/NAME, whole and with its SHA-256 (without one: whole, as far as the server's length tells).
 download() {  # NAME URL [SHA256]
+    [ -z "$list" ] || { echo "  $raw/$1  $2"; return; }
     local path=$raw/$1 url=$2 sha=${3:-} part=$raw/$1.part progress=(--silent --show-error) attempt code status resumed
     if [ -e "$path" ]; then say "$path is there"; return; fi
     [ -n "$sha" ] || say "$1: its publisher gives no checksum"
@@ -133,7 +145,10 @@ download() {  # NAME URL [SHA256]
 
 # A file of any publisher but the hubs.
 publisher() {  # NAME URL [SHA256]
-    local url=$2
+    local url=$2 elsewhere='Another server with the same files: KILN_DATA_MIRROR=URL'
+    [ -z "$mirror" ] || [ -n "$list" ] ||
+        say "--mirror has no effect here: it stands for Hugging Face; KILN_DATA_MIRROR=URL stands for other publishers"
+    mirror=''
     [ -z "${KILN_DATA_MIRROR:-}" ] || url=${KILN_DATA_MIRROR%/}/${url#*://}
     download "$1" "$url" "${3:-}"
 }
@@ -141,20 +156,21 @@ publisher() {  # NAME URL [SHA256]
 # A file of a Hugging Face data set, against the SHA-256 in its LFS pointer; or the same from ModelScope, against the
 # SHA-256 in its listing. A fifth argument: its path there, where that differs.
 hugging_face() {  # NAME REPOSITORY PATH [MODELSCOPE_REPOSITORY [MODELSCOPE_PATH]]
-    local name=$1 repository=$2 path=$3 sha
-    if [ -e "$raw/$name" ]; then say "$raw/$name is there"; return; fi
+    local name=$1 repository=$2 path=$3 sha='' elsewhere='Elsewhere: --mirror https://hf-mirror.com'
+    if [ $# -ge 4 ]; then elsewhere+=' or --mirror modelscope'; fi
+    if [ -z "$list" ] && [ -e "$raw/$name" ]; then say "$raw/$name is there"; return; fi
     if [ "$mirror" = modelscope ]; then
         [ $# -ge 4 ] || fail "ModelScope is not known to have $repository; use --mirror https://hf-mirror.com"
         repository=$4 path=${5:-$3}
         local folder
         folder=$(dirname "/$path")
-        local listing
-        listing=$(text "$modelscope/api/v1/datasets/$repository/repo/tree?Revision=master&Root=${folder#/}&PageSize=2000")
+        local listing=''
+        [ -n "$list" ] || listing=$(text "$modelscope/api/v1/datasets/$repository/repo/tree?Revision=master&Root=${folder#/}&PageSize=2000")
         sha=$(tr -d ' \n' <<<"$listing" | tr '{' '\n' | grep -F "\"Path\":\"$path\"" |
             sed -n 's/.*"Sha256":"\([0-9a-f]\{64\}\)".*/\1/p') || sha=''
         download "$name" "$modelscope/datasets/$repository/resolve/master/$path" "$sha"
     else
-        sha=$(text "$hub/datasets/$repository/raw/main/$path" | sed -n 's/^oid sha256:\([0-9a-f]\{64\}\)$/\1/p')
+        [ -n "$list" ] || sha=$(text "$hub/datasets/$repository/raw/main/$path" | sed -n 's/^oid sha256:\([0-9a-f]\{64\}\)$/\1/p')
         download "$name" "$hub/datasets/$repository/resolve/main/$path" "$sha"
     fi
 }
@@ -173,6 +189,7 @@ sample() {  # KEY FILE...
 }
 
 stop_after_download() {
+    [ -z "$list" ] || exit 0
     [ -z "$download_only" ] || { say "the files are in $raw"; exit 0; }
 }
 
