@@ -124,6 +124,19 @@ void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, in
 
 // ---- mlp.cu
 
+// GELU, tanh form (arXiv:1606.08415): act, fc (N, F). F % 8 == 0.
+template <class T>
+void gelu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream);
+// dfc =; dfc may be dact or fc.
+template <class T>
+void gelu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStream_t stream);
+// SwiGLU (arXiv:2002.05202): act (N, F) = silu(gate) * up; fc (N, 2F) = gate | up.
+template <class T>
+void swiglu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream);
+// dfc (N, 2F) =; dfc may be fc.
+template <class T>
+void swiglu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStream_t stream);
+
 // ---- attention.cu
 
 // Dropout of probabilities, with the masks of the reference. p = 0: none.

@@ -10,6 +10,7 @@ void add_attention_families(std::vector<KernelFamily>& families);
 void add_loss_families(std::vector<KernelFamily>& families);
 void add_cast_families(std::vector<KernelFamily>& families);
 void add_embedding_families(std::vector<KernelFamily>& families);
+void add_mlp_families(std::vector<KernelFamily>& families);
 void add_norm_families(std::vector<KernelFamily>& families);
 void add_norm_backward_families(std::vector<KernelFamily>& families);
 void add_qk_norm_families(std::vector<KernelFamily>& families);
@@ -20,6 +21,7 @@ inline void add_all_families(std::vector<KernelFamily>& families) {
     add_loss_families(families);
     add_cast_families(families);
     add_embedding_families(families);
+    add_mlp_families(families);
     add_norm_families(families);
     add_norm_backward_families(families);
     add_qk_norm_families(families);
