@@ -74,7 +74,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
 SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas
 simt        = $(patsubst %,$(BUILD)/simt/%.o,$(basename $(1)))
 SIMT       := $(call simt,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp))
-CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp))
+CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu))
 SIMT_TESTS := $(if $(wildcard $(CUDA)/include/cuda_runtime.h),$(basename $(call simt,$(wildcard tests/cuda/*_test.cpp))))
 TESTS      += $(SIMT_TESTS)
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 #include "cpu_reference/error.h"
 #include "tests/cuda/cases.h"
@@ -38,6 +39,31 @@ namespace {
 constexpr unsigned char kSentinel = 0xA5;
 
 }  // namespace
+
+std::vector<const AnyTensor*>& living() {
+    static std::vector<const AnyTensor*> tensors;
+    return tensors;
+}
+
+AnyTensor::AnyTensor() {
+    living().push_back(this);
+}
+
+AnyTensor::~AnyTensor() {
+    std::erase(living(), this);
+}
+
+uint64_t hash_of_tensors() {
+    uint64_t hash = 0;
+    for (const AnyTensor* tensor : living()) hash = hash * 0x9E3779B97F4A7C15u + tensor->hash();
+    return hash;
+}
+
+template <class T>
+uint64_t Tensor<T>::hash() const {
+    const std::vector<T> bits = raw();
+    return std::hash<std::string_view>()({reinterpret_cast<const char*>(bits.data()), bits.size() * sizeof(T)});
+}
 
 template <class T>
 Tensor<T>::Tensor(size_t elems) : elems_(elems), buffer_(elems + kSentinelBytes / sizeof(T)) {

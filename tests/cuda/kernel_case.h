@@ -55,9 +55,23 @@ std::unique_ptr<KernelCase> make(Element element, const Shape& shape) {
 
 // --- Tensors of a case.
 
+// The bytes of every tensor that lives, hashed.
+uint64_t hash_of_tensors();
+
+class AnyTensor {
+protected:
+    AnyTensor();
+    AnyTensor(const AnyTensor&) = delete;
+    virtual ~AnyTensor();
+
+private:
+    friend uint64_t hash_of_tensors();
+    virtual uint64_t hash() const = 0;
+};
+
 // A device array with a sentinel after it. Values are floats on the host, rounded to T.
 template <class T>
-class Tensor {
+class Tensor : AnyTensor {
 public:
     explicit Tensor(size_t elems);                    // NaN: an output with =
     Tensor(size_t elems, std::vector<float> values);  // rounded to T
@@ -69,6 +83,7 @@ public:
     void expect_sentinel(const std::string& name) const;
 
 private:
+    uint64_t hash() const override;
     static constexpr size_t kSentinelBytes = 64;
     size_t elems_;
     std::vector<float> values_;
