@@ -26,7 +26,8 @@ TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
-.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer faults fuzz clean
+.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer faults \
+        kernel-table check-gpu bench-kernels fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -94,6 +95,56 @@ $(BUILD)/simt/tests/%: $(BUILD)/simt/tests/%.o $(call simt,$(CUDA_TEST_SUPPORT))
 faults: $(SIMT_TESTS)  ## plant faults in the CUDA sources, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -O1" \
 	    LINK="$(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
+
+# The same sources for a device: nvcc for the kernels, the host compiler for the rest. GPU_ARCHS: those of this machine's
+# GPUs, or of the one that Kiln is tuned for.
+GPU_ARCHS  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | \
+                sed 's/^90$$/90a/; s/^100$$/100a/'),90a)
+NVCC_FLAGS := -std=c++20 -O3 -lineinfo -I. -ccbin $(CXX) -Werror all-warnings -Xcompiler -Wall,-Wextra
+gencode     = -gencode=arch=compute_$(1),code=sm_$(1)
+gpu         = $(patsubst %,$(BUILD)/gpu/%.o,$(basename $(1)))
+GPU_LIBS   := -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcublasLt -lcudart
+GPU_TESTS  := $(basename $(call gpu,$(filter-out tests/cuda/simt_%,$(wildcard tests/cuda/*_test.cpp))))
+GPU_TEST_SUPPORT := $(filter-out %_test.cpp %_emulated.cpp,$(wildcard tests/cuda/*.cpp))
+
+$(BUILD)/libcuda.a: $(call gpu,$(wildcard cuda/*.cu cuda/*.cpp))
+$(BUILD)/gpu/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  compile $< for sm $(GPU_ARCHS)"
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,$(GPU_ARCHS),$(call gencode,$a)) -MMD -MP -c -o $@ $<
+$(BUILD)/gpu/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	$(Q)$(CXX) $(KILN_FLAGS) -isystem $(CUDA)/include $(CXXFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/gpu/tests/%: $(BUILD)/gpu/tests/%.o $(call gpu,$(GPU_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/libcuda.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(GPU_LIBS) $(LIBS)
+
+check-gpu: $(GPU_TESTS)  ## the kernels' tests on this machine's GPU, and under compute-sanitizer
+	@CUDA=$(CUDA) dev/check_gpu.sh $(GPU_TESTS)
+
+# The cases of the tests, timed. The emulator runs the same program, which says nothing of speed.
+BENCH_CASES := $(filter-out %_test.cpp tests/cuda/schedules%,$(wildcard tests/cuda/*.cpp)) dev/bench/bench_kernels.cpp dev/bench/read_memory.cu
+$(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(BENCH_CASES)) $(BUILD)/libcuda.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(GPU_LIBS) $(LIBS)
+$(BUILD)/simt/dev/bench/bench_kernels: $(call simt,$(BENCH_CASES)) $(BUILD)/libsimt.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
+
+bench-kernels: $(BUILD)/gpu/dev/bench/bench_kernels  ## each kernel on this machine's GPU, beside a copy and a product (BENCH_FLAGS="--filter norm")
+	@$< $(BENCH_FLAGS)
+
+# ptxas's report on every kernel, for each architecture that Kiln supports.
+PTXAS_LOGS := $(patsubst cuda/%.cu,$(BUILD)/ptxas/%.log,$(wildcard cuda/*.cu))
+$(BUILD)/ptxas/%.log: cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "  ptxas $<"
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,80 90a 120,$(call gencode,$a)) -Xptxas -v -MMD -MP -MF $(@:.log=.d) -MT $@ -c -o /dev/null $< 2>$@.part || { cat $@.part; exit 1; }
+	@mv $@.part $@
+
+kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
+	@dev/kernel_table.sh $(PTXAS_LOGS)
 
 tests: $(TESTS)
 

@@ -149,8 +149,10 @@ void Fiber::leave(HostFiber& host) {
     back(host, true);
 }
 
-void Fiber::finish() {
+void Fiber::finish([[maybe_unused]] bool left) {
 #ifdef SIMT_TSAN
+    // One that was abandoned may be looking away, and ThreadSanitizer would end the program: it is kept.
+    if (!left) tsan_fiber_ = nullptr;
     if (tsan_fiber_) __tsan_destroy_fiber(std::exchange(tsan_fiber_, nullptr));
     free_stack(std::exchange(stack_, nullptr));  // ThreadSanitizer forgets what was done there
 #endif

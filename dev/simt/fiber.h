@@ -20,7 +20,7 @@ public:
     // Called on this fiber: back to where it was resumed. leave: it will not be resumed again.
     void pause(HostFiber& host);
     void leave(HostFiber& host);
-    void finish();  // called from the host when it has left, or will never be resumed
+    void finish(bool left);  // called from the host when it has left, or else will never be resumed
 
 private:
     friend class HostFiber;

@@ -439,7 +439,7 @@ void Worker::run_block() {
         }
     }
     while (!deferred_.empty() && !grid_->failed) land_one_copy(false);
-    for (int i = 0; i < count_; ++i) threads_[i]->fiber.finish();
+    for (int i = 0; i < count_; ++i) threads_[i]->fiber.finish(threads_[i]->state == State::exited);
 }
 
 void Worker::run(Grid& grid) {

@@ -1,0 +1,270 @@
+// `make bench-kernels`: the launches of tests/cuda/cases_*.cpp at their real shapes, timed with a cold L2 cache, beside
+// the rate of a copy and of a matrix product in the same run.
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/error.h"
+#include "cuda/matmul.h"
+#include "dev/bench/read_memory.h"
+#include "tests/cuda/kernel_case.h"
+
+namespace kiln::bench {
+namespace {
+
+using test::Element;
+using test::KernelFamily;
+using test::Shape;
+
+constexpr const char* kUsage = R"(bench_kernels [options]
+  --filter TEXT      only kernels whose name contains TEXT; several: A,B
+  --elements LIST    of float32, bfloat16, float16 (default: float32,bfloat16)
+  --launches N       timed launches of each, at most (default: 50)
+  --json FILE        the same figures as JSON
+  --output DIR       where the table goes (default: dev/bench/results; "-": nowhere)
+  --small            tests' shapes and small ceilings: to try the program, not to measure
+)";
+
+struct Options {
+    std::vector<std::string> filters, elements = {"float32", "bfloat16"};
+    int launches = 50;
+    std::string json, output = "dev/bench/results";
+    bool small = false;
+};
+
+std::vector<std::string> split(const std::string& text) {
+    std::vector<std::string> parts;
+    std::istringstream in(text);
+    for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+    return parts;
+}
+
+Options parse(int argc, char** argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string name = argv[i];
+        if (name == "--small") {
+            options.small = true;
+            continue;
+        }
+        KILN_CHECK(i + 1 < argc, name, " is unknown or lacks its value\n", kUsage);
+        const std::string value = argv[++i];
+        if (name == "--filter") {
+            options.filters = split(value);
+        } else if (name == "--elements") {
+            options.elements = split(value);
+        } else if (name == "--launches") {
+            options.launches = std::atoi(value.c_str());
+            KILN_CHECK(options.launches > 0, "--launches ", value, ": at least 1");
+        } else if (name == "--json") {
+            options.json = value;
+        } else if (name == "--output") {
+            options.output = value;
+        } else {
+            throw Error("unknown option " + name + "\n" + kUsage);
+        }
+    }
+    return options;
+}
+
+// Times launches that each find the cache filled with something else. It is filled by reading: lines that were written
+// would have to go to memory while the kernel runs, and be counted as its own.
+class Timer {
+public:
+    explicit Timer(int launches) : launches_(launches), sums_(kReadBlocks) {
+        int l2_bytes = 0;
+        CUDA_CHECK(cudaDeviceGetAttribute(&l2_bytes, cudaDevAttrL2CacheSize, 0));
+        other_ = DeviceBuffer<float>(size_t(l2_bytes) * 2 / sizeof(float));
+        CUDA_CHECK(cudaMemset(other_.get(), 0, other_.bytes()));
+    }
+
+    // The median of one launch, in ms: of at most `launches`, or of a second's worth.
+    double median_ms(const std::function<void(cudaStream_t)>& work) {
+        constexpr int kAtLeast = 5;
+        constexpr double kEnoughMs = 1000;
+        work(stream_);
+        stream_.synchronize();
+        std::vector<float> times;
+        double spent_ms = 0;
+        while (int(times.size()) < launches_ && (int(times.size()) < kAtLeast || spent_ms < kEnoughMs)) {
+            read_memory(sums_.get(), other_.get(), other_.size(), stream_);
+            start_.record(stream_);
+            work(stream_);
+            end_.record(stream_);
+            end_.synchronize();
+            float ms = 0;
+            CUDA_CHECK(cudaEventElapsedTime(&ms, start_, end_));
+            times.push_back(ms);
+            spent_ms += ms;
+        }
+        std::nth_element(times.begin(), times.begin() + ptrdiff_t(times.size() / 2), times.end());
+        return std::max(times[times.size() / 2], 1e-6f);
+    }
+
+private:
+    int launches_;
+    Stream stream_;
+    Event start_, end_;
+    DeviceBuffer<float> other_, sums_;
+};
+
+struct Ceilings {
+    double gb_per_s, tflop_per_s;
+};
+
+Ceilings measure_ceilings(Timer& timer, bool small) {
+    const size_t bytes = small ? size_t(1) << 20 : size_t(1) << 30;
+    const DeviceBuffer<unsigned char> from(bytes), to(bytes);
+    CUDA_CHECK(cudaMemset(from.get(), 1, bytes));
+    const double copy_ms = timer.median_ms([&](cudaStream_t stream) {
+        CUDA_CHECK(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream));
+    });
+
+    // Random data: a product of zeros draws less power, and runs faster.
+    const int n = small ? 64 : 8192;
+    const size_t elems = size_t(n) * size_t(n);
+    const test::Tensor<__nv_bfloat16> a(elems, test::random_values(elems, 1)), b(elems, test::random_values(elems, 2));
+    const DeviceBuffer<__nv_bfloat16> out(elems);
+    Matmul matmul;
+    const double product_ms = timer.median_ms([&](cudaStream_t stream) {
+        matmul.forward(out.get(), a.get(), b.get(), nullptr, {.N = n, .I = n, .O = n}, stream);
+    });
+    return {2.0 * double(bytes) / copy_ms * 1e-6, 2.0 * double(elems) * n / product_ms * 1e-9};
+}
+
+struct Row {
+    std::string kernel, element, shape;
+    double ms, bytes, flops;
+};
+
+// What bounds a kernel is whichever ceiling it comes nearer to.
+std::string text_of(const Row& row, const Ceilings& ceilings) {
+    const double gb_per_s = row.bytes / row.ms * 1e-6, tflop_per_s = row.flops / row.ms * 1e-9;
+    char line[256];
+    std::snprintf(line, sizeof line, "| %-30s | %-8s | %-32s | %9.2f | %7.0f | %5.1f %% |", row.kernel.c_str(),
+                  row.element.c_str(), row.shape.c_str(), row.ms * 1e3, gb_per_s, 100 * gb_per_s / ceilings.gb_per_s);
+    std::string text = line;
+    if (row.flops > 0) {
+        std::snprintf(line, sizeof line, " %7.1f | %5.1f %% |", tflop_per_s, 100 * tflop_per_s / ceilings.tflop_per_s);
+        text += line;
+    } else {
+        text += "         |         |";
+    }
+    return text;
+}
+
+constexpr const char* kHeader =
+    "| kernel | type | shape | us | GB/s | of the copy | TFLOP/s | of the product |\n"
+    "|---|---|---|---:|---:|---:|---:|---:|";
+
+std::string today() {
+    const std::time_t now = std::time(nullptr);
+    char text[16];
+    std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
+    return text;
+}
+
+std::string file_name_of(std::string device) {
+    for (char& c : device) c = std::isalnum(static_cast<unsigned char>(c)) ? char(std::tolower(c)) : '-';
+    return today() + "-kernels-" + device + ".md";
+}
+
+bool is_wanted(const std::vector<std::string>& filters, const std::string& name) {
+    return filters.empty() || std::any_of(filters.begin(), filters.end(),
+                                          [&](const std::string& filter) { return name.find(filter) != name.npos; });
+}
+
+std::vector<Row> run(const Options& options, Timer& timer, const Ceilings& ceilings) {
+    std::vector<Row> rows;
+    for (const KernelFamily& family : test::kernel_families()) {
+        if (!is_wanted(options.filters, family.name)) continue;
+        for (const Element element : family.elements) {
+            const std::string name = test::name_of(element);
+            if (std::find(options.elements.begin(), options.elements.end(), name) == options.elements.end()) continue;
+            for (const Shape& shape : options.small ? family.test_shapes : family.bench_shapes) {
+                const auto one = family.make(element, shape);
+                const double ms = timer.median_ms([&](cudaStream_t stream) { one->launch(stream); });
+                rows.push_back({family.name, name, test::to_string(shape), ms, one->bytes, one->flops});
+                std::cout << text_of(rows.back(), ceilings) << std::endl;
+            }
+        }
+    }
+    return rows;
+}
+
+nlohmann::json to_json(const std::vector<Row>& rows, const Ceilings& ceilings, const std::string& device) {
+    nlohmann::json all = {{"device", device},
+                          {"date", today()},
+                          {"copy_gb_per_s", ceilings.gb_per_s},
+                          {"product_tflop_per_s", ceilings.tflop_per_s},
+                          {"kernels", nlohmann::json::array()}};
+    for (const Row& row : rows) {
+        const double gb_per_s = row.bytes / row.ms * 1e-6, tflop_per_s = row.flops / row.ms * 1e-9;
+        all["kernels"].push_back({{"kernel", row.kernel},
+                                  {"type", row.element},
+                                  {"shape", row.shape},
+                                  {"us", row.ms * 1e3},
+                                  {"bytes", row.bytes},
+                                  {"flops", row.flops},
+                                  {"gb_per_s", gb_per_s},
+                                  {"of_copy", gb_per_s / ceilings.gb_per_s},
+                                  {"tflop_per_s", tflop_per_s},
+                                  {"of_product", tflop_per_s / ceilings.tflop_per_s}});
+    }
+    return all;
+}
+
+void write(const std::string& path, const std::string& text) {
+    std::ofstream file(path);
+    file << text;
+    file.close();
+    KILN_CHECK(file, "cannot write ", path);
+    std::cerr << "wrote " << path << "\n";
+}
+
+int main_of(int argc, char** argv) {
+    const Options options = parse(argc, argv);
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        throw Error("no CUDA device; run it where `nvidia-smi` shows one");
+    }
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    Timer timer(options.launches);
+    const Ceilings ceilings = measure_ceilings(timer, options.small);
+    std::ostringstream intro;
+    intro << "# Kernels on " << properties.name << ", " << today() << "\n\n"
+          << "Medians of at most " << options.launches << " launches, cold L2 cache. Ceilings of the same run: copy "
+          << int(ceilings.gb_per_s) << " GB/s (read and written), product " << (options.small ? "" : "8192^3 ")
+          << "in bfloat16 " << int(ceilings.tflop_per_s) << " TFLOP/s.\n\n"
+          << kHeader << "\n";
+    std::cout << intro.str() << std::flush;
+    const std::vector<Row> rows = run(options, timer, ceilings);
+    KILN_CHECK(!rows.empty(), "no kernel has a name with the text of --filter and one of --elements");
+    if (!options.json.empty()) write(options.json, to_json(rows, ceilings, properties.name).dump(2) + "\n");
+    if (options.output != "-" && !options.small) {
+        std::string table = intro.str();
+        for (const Row& row : rows) table += text_of(row, ceilings) + "\n";
+        write(options.output + "/" + file_name_of(properties.name), table);
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace kiln::bench
+
+int main(int argc, char** argv) {
+    try {
+        return kiln::bench::main_of(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "bench_kernels: " << error.what() << "\n";
+        return 1;
+    }
+}

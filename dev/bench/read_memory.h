@@ -1,0 +1,13 @@
+#pragma once
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+namespace kiln::bench {
+
+constexpr int kReadBlocks = 1024;
+// Reads x (elems, a multiple of 4), which then fills the L2 cache with lines that need not be written back; out
+// (kReadBlocks).
+void read_memory(float* out, const float* x, size_t elems, cudaStream_t stream);
+
+}  // namespace kiln::bench
