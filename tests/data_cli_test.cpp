@@ -46,7 +46,7 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
     const Finished made = prepare(text, {"--document-separator", "%", "--val-fraction", "0.1"});
     ASSERT_EQ(made.code, 0) << made.err;
     EXPECT_NE(made.out.find("of 2 documents"), std::string::npos) << made.out;
-    EXPECT_NE(made.out.find("of 1 documents"), std::string::npos) << made.out;
+    EXPECT_NE(made.out.find("of 1 document ("), std::string::npos) << made.out;
 
     const Finished directory = kiln({"inspect", output()});
     ASSERT_EQ(directory.code, 0) << directory.err;
@@ -84,7 +84,7 @@ TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
     expect_failure(prepare(write("bad.txt",
                                  "b\xFF"
                                  "d\n")),
-                   1, {"bad.txt:1: byte 1 ", "is not UTF-8", "--encoding", "1 of 1 records are bad"});
+                   1, {"bad.txt:1: byte 1 ", "is not UTF-8", "--encoding", "1 of 1 record is bad"});
     expect_failure(prepare(write("k.jsonl", half("{\"txt\":\"b\"}"))), 1,
                    {"k.jsonl:1", "no field \"text\"", "it has: txt", "--text-key", "2 of 3 records are bad"});
     expect_failure(prepare(write("n.jsonl", half("{\"text\": 3}"))), 1, {"n.jsonl:1", "number where text is expected"});
@@ -110,7 +110,55 @@ TEST_F(DataCli, prepare_leaves_bad_records_out_unless_strict) {
     EXPECT_EQ(made.code, 0) << made.err;
     EXPECT_NE(made.err.find("k.jsonl:2"), std::string::npos) << made.err;
     EXPECT_NE(made.err.find("1 bad record was left out"), std::string::npos) << made.err;
-    EXPECT_NE(kiln({"inspect", output()}).out.find("1 bad records"), std::string::npos);
+    EXPECT_NE(kiln({"inspect", output()}).out.find("1 bad record\n"), std::string::npos);
+}
+
+TEST_F(DataCli, records_of_an_array_on_one_line_are_told_apart) {
+    std::string array = "[{\"text\": \"a\"}";
+    for (int i = 2; i <= 9; i++)
+        array += i == 4 ? ", {\"txt\": 1}" : i == 7 ? ", {\"text\": \"\xFF\"}" : ", {\"text\": \"a\"}";
+    const Finished made = prepare(write("a.json", array + "]"));
+    EXPECT_EQ(made.code, 0) << made.err;
+    for (const char* place : {"a.json:1: record 4: the record has no field", "a.json:1: record 7: not a JSON record"}) {
+        EXPECT_NE(made.err.find(place), std::string::npos) << place << "\n" << made.err;
+    }
+}
+
+TEST_F(DataCli, long_advice_is_given_once_and_not_in_the_parsers_words) {
+    std::string alpaca;
+    for (int i = 0; i < 9; i++) alpaca += "{\"instruction\":\"i\",\"input\":\"\",\"output\":\"o\"}\n";
+    const Finished made = prepare(write("alpaca.jsonl", alpaca));
+    expect_failure(made, 1, {"alpaca.jsonl:5: the same again (left out)", "9 of 9 records are bad"});
+    const size_t advice = made.err.find("--text-key output takes");
+    EXPECT_NE(advice, std::string::npos) << made.err;
+    EXPECT_EQ(made.err.find("--text-key output takes", advice + 1), std::string::npos) << made.err;
+    EXPECT_EQ(made.err.find("left out", made.err.find("9 of 9")), made.err.rfind("left out,")) << made.err;
+
+    const Finished broken = prepare(write("broken.jsonl", "{\"text\": \"a\", }\n"));
+    expect_failure(broken, 1,
+                   {"broken.jsonl:1: not a JSON record: at its byte 15: unexpected '}'; expected string literal"});
+    EXPECT_EQ(broken.err.find("last read"), std::string::npos) << broken.err;
+}
+
+TEST_F(DataCli, encodings_have_their_usual_names_and_a_run_goes_by_none_of_them) {
+    const fs::path text = write("poem.txt", "\xCC\xC6\xCA\xAB");
+    for (const char* name : {"GB18030", "gbk", "GB2312"}) {
+        ASSERT_EQ(prepare(text, {"--encoding", name, "--val-fraction", "0", "--force"}).code, 0) << name;
+        EXPECT_NE(kiln({"inspect", output()}).out.find("\"encoding\":\"gb18030\""), std::string::npos) << name;
+    }
+    for (const char* name : {"UTF8", "utf_8", "Latin1", "ISO-8859-1", "cp1252", "Big-5"}) {
+        const Finished result = prepare(write("plain.txt", "abc"), {"--encoding", name, "--force"});
+        EXPECT_EQ(result.code, 0) << name << result.err;
+    }
+    expect_failure(prepare(text, {"--encoding", "gb1803"}), 2, {"--encoding: \"gb1803\"", "did you mean gb18030?"});
+}
+
+TEST_F(DataCli, advice_on_documents_is_for_plain_text) {
+    const std::string advice = "--documents paragraph";
+    EXPECT_NE(prepare(write("a.txt", "one")).err.find(advice), std::string::npos);
+    const Finished records = prepare(write("a.jsonl", "{\"text\": \"one\"}\n"), {"--force"});
+    EXPECT_NE(records.err.find("no validation split"), std::string::npos) << records.err;
+    EXPECT_EQ(records.err.find(advice), std::string::npos) << records.err;
 }
 
 TEST_F(DataCli, prepare_reads_tables_of_other_encodings_and_keys) {

@@ -108,6 +108,25 @@ TEST_F(TokenizerCli, import_without_a_network_says_what_to_fetch_by_hand) {
                  "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5", "--mirror DIR"});
 }
 
+TEST_F(TokenizerCli, inspect_shows_what_a_tokenizer_is_made_of) {
+    const auto expect_rows = [&](const Args& rows) {
+        const Finished result = kiln({"inspect", output()});
+        for (const std::string& row : rows) {
+            EXPECT_NE(result.out.find(row), std::string::npos) << "lacks: " << row << "\n" << result.out << result.err;
+        }
+    };
+    ASSERT_EQ(train(text_, {"--vocab-size", "262", "--normalizer", "nfc", "--pre-tokenizer", "llama3"}).code, 0);
+    expect_rows({"kind            byte-level BPE\n", "normalizer      nfc\n", "pre-tokenizer   llama3\n",
+                 "byte fallback   not needed", "merges          5\n", "special         0 <|endoftext|>\n",
+                 "end of text     0 <|endoftext|>\n"});
+    ASSERT_EQ(train(text_, {"--type", "char", "--special-tokens", "<unk>"}).code, 0);
+    expect_rows({"kind            a token a character\n", "byte fallback   no: other characters are unknown\n",
+                 "end of text     none"});
+    ASSERT_EQ(train(text_, {"--type", "sentencepiece-bpe", "--vocab-size", "310", "--byte-fallback"}).code, 0);
+    expect_rows({"kind            SentencePiece BPE\n", "normalizer      none\n", "byte fallback   yes\n",
+                 "special         0 <unk>\n", "end of text     2 </s>\n"});
+}
+
 TEST_F(TokenizerCli, decode_takes_lists_as_json_and_python_print_them) {
     ASSERT_EQ(train(text_, {"--vocab-size", "300"}).code, 0);
     const Args decode{"tokenizer", "decode", "--tokenizer", output()};

@@ -29,6 +29,8 @@ void BlockReader::open(const InputPosition& from) {
     at_end_ = false;
     offset_ = from.offset;
     line_ = from.line;
+    record_ = from.records;
+    skipped_ = 0;
     continues_ = from.continues;
     in_line_ = from.in_line;
     open_ = false;
@@ -149,6 +151,7 @@ size_t BlockReader::record_end() {
                           : "; is a quote not closed?"),
                scanner_->begin());
         scanner_->skip();
+        (records_.empty() ? record_ : skipped_)++;
     }
     if (!records_.empty()) return size_t(records_.back().begin) + records_.back().size;
     if (!scanner_->in_record() || scanner_->skipping()) drop(scanner_->scanned());
@@ -174,6 +177,7 @@ void BlockReader::give(Block& block, size_t bytes) {
     block.csv = csv_;
     block.first_line = line_;
     block.offset = offset_;
+    block.records_before = record_;
     block.continues = continues_;
     block.in_line = in_line_;
     block.open = open_;
@@ -187,9 +191,10 @@ void BlockReader::give(Block& block, size_t bytes) {
     if (scanner_) scanner_->cut(bytes);
     line_ += uint64_t(std::count(block.bytes.begin(), block.bytes.end(), '\n'));
     offset_ += bytes;
+    record_ += block.records.size() + std::exchange(skipped_, 0);
     continues_ = open_;
     in_line_ = open_ && block.text().back() != '\n';
-    block.end = {file_, offset_, line_, continues_, in_line_, scanner_ ? scanner_->state() : 0};
+    block.end = {file_, offset_, line_, continues_, in_line_, scanner_ ? scanner_->state() : 0, record_};
 }
 
 uint64_t BlockReader::bytes_read() const {

@@ -47,7 +47,8 @@ private:
     std::unique_ptr<RecordScanner> scanner_;
     std::string pending_;  // read, not given out
     bool at_end_ = false;
-    uint64_t offset_ = 0, line_ = 1;                           // of pending_
+    uint64_t offset_ = 0, line_ = 1, record_ = 0;              // of pending_; records before it
+    uint64_t skipped_ = 0;                                     // behind records_, of which no block tells
     bool continues_ = false, in_line_ = false, open_ = false;  // as in Block
     std::vector<Block::Span> records_;
     std::vector<BadRecord> bad_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu_reference/error.h"
 #include "tokenizer/splitting.h"
 
 namespace kiln {
@@ -54,7 +55,14 @@ DocumentFormat format_of(const fs::path& path) {
 
 std::string Block::place(size_t offset) const {
     const auto line = first_line + uint64_t(std::count(bytes.begin(), bytes.begin() + ptrdiff_t(offset), '\n'));
-    return file + ":" + std::to_string(line);
+    if (format != DocumentFormat::json) return concat(file, ":", line);
+    const auto behind = std::upper_bound(records.begin(), records.end(), offset,
+                                         [](size_t at, const Span& record) { return at < record.begin; });
+    return concat(file, ":", line, ": record ", records_before + uint64_t(behind - records.begin()));
+}
+
+std::string counted(uint64_t count, const char* noun) {
+    return concat(count, " ", noun, count == 1 ? "" : "s");
 }
 
 // Places are tried in order, up to a fixed limit, and only once the bytes behind them are there.

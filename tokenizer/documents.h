@@ -41,6 +41,9 @@ struct InputFileInfo {
 // followed). Throws Error if one is missing, unreadable or a device, or nothing is there.
 std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs);
 
+// "1 document", "2 documents".
+std::string counted(uint64_t count, const char* noun);
+
 inline constexpr char kEncodingHint[] = "say what it is with --encoding (latin-1, gb18030, ...), or convert the file";
 
 // A record that was left out, or a part of a document.
@@ -57,6 +60,7 @@ struct InputPosition {
     bool continues = false;  // in the middle of a document ...
     bool in_line = false;    // ... and of a line
     int json_state = 0;      // of JsonScanner
+    uint64_t records = 0;    // before it, in the file
 };
 
 // The columns of a CSV file that matter.
@@ -75,8 +79,9 @@ struct Block {
     std::string file;
     DocumentFormat format = DocumentFormat::text;
     CsvLayout csv;
-    uint64_t first_line = 1;     // of bytes, and ...
-    uint64_t offset = 0;         // ... where they stand in the file's text, for messages
+    uint64_t first_line = 1;  // of bytes, and ...
+    uint64_t offset = 0;      // ... where they stand in the file's text, for messages
+    uint64_t records_before = 0;
     bool continues = false;      // begins within a document
     bool in_line = false;        // ... and within a line
     bool open = false;           // one piece of a document that goes on in the next block
@@ -85,7 +90,8 @@ struct Block {
     InputPosition end;           // where the next block begins
 
     std::string_view text() const { return std::string_view(bytes).substr(0, size); }
-    std::string place(size_t offset) const;  // FILE:LINE of a byte
+    // FILE:LINE of a byte. Of JSON, where all may stand on one line, with the number of its record.
+    std::string place(size_t offset) const;
 };
 
 // A document, or a part of one, to be tokenized. Valid UTF-8.

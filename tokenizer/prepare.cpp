@@ -63,11 +63,11 @@ std::string identity(const json& recipe, const PrepareOptions& options, const st
 }
 
 json to_json(const InputPosition& at) {
-    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state};
+    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state, at.records};
 }
 
 InputPosition position_from(const json& saved) {
-    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5)};
+    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5), saved.at(6)};
 }
 
 // What an unfinished run was started with, and this one is not.
@@ -103,7 +103,7 @@ public:
         writer_.restore(saved->at("splits"));
         output_.remove_all_but(writer_);
         options_.report(concat(options_.output.string(), ": going on with the run that was interrupted"));
-        for (const std::string& text : shown_) options_.report(text);
+        for (const std::string& text : shown_) options_.report(text + " (left out)");
         return true;
     }
 
@@ -140,8 +140,9 @@ public:
     }
     void check_records() const {
         const uint64_t records = writer_.documents() + bad_;
-        KILN_CHECK(double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ", records,
-                   " records are bad, the first: ", shown_.empty() ? "" : shown_[0],
+        KILN_CHECK(double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ",
+                   counted(records, "record"), records == 1 ? " is" : " are", " bad, the first: ",
+                   shown_.empty() ? "" : shown_[0].substr(0, shown_[0].find("; ")),  // the advice has been reported
                    "; nothing is finished. If so many are meant to be left out, allow it with --max-bad-fraction");
     }
 
@@ -169,7 +170,11 @@ private:
         for (const BadRecord& record : block.bad) {
             const std::string text = concat(record.place, ": ", record.what);
             KILN_CHECK(!options_.strict, text);
-            if (bad_++ < kShownBadRecords) options_.report(shown_.emplace_back(text + " (left out)"));
+            if (bad_++ >= kShownBadRecords) continue;
+            // Long advice is given once.
+            const bool same = record.what == std::exchange(last_reported_, record.what);
+            shown_.push_back(same ? concat(record.place, ": the same again") : text);
+            options_.report(shown_.back() + " (left out)");
         }
         if (bad_ >= kHopeless && writer_.documents() == 0) check_records();
     }
@@ -196,6 +201,7 @@ private:
     InputPosition from_;
     uint64_t bad_ = 0;
     std::vector<std::string> shown_;  // the first bad records
+    std::string last_reported_;       // what was wrong with the last of them
     bool in_document_ = false, full_ = false, done_ = false;
     Clock::time_point last_save_ = Clock::now();
 };

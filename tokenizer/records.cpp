@@ -60,6 +60,16 @@ std::string kind_of(const json& record) {
     throw Error(concat(what, " (it has: ", names, "); name the one that holds the text with --text-key"));
 }
 
+// The parser's words for what is wrong and what it expected, without its own affairs.
+std::string reason_of(const json::parse_error& error) {
+    std::string what = error.what();
+    const size_t dash = what.find(" - ");
+    what.erase(0, dash != what.npos ? dash + 3 : what.find("] ") + 2);
+    const size_t read = what.find("; last read: '"), expected = what.rfind("; expected ");
+    if (read < expected) what.erase(read, expected == what.npos ? what.npos : expected - read);
+    return what;
+}
+
 // Says what is wrong; or finds nothing wrong: simdjson refuses numbers that fit no 64 bits.
 std::string second_look(std::string_view record, const Keys& text_keys) {
     if (const auto bad = find_invalid_utf8(record)) {
@@ -77,6 +87,8 @@ std::string second_look(std::string_view record, const Keys& text_keys) {
             return std::move(found->get_ref<std::string&>());
         }
         throw_no_field(value, text_keys);
+    } catch (const json::parse_error& error) {
+        throw Error(concat("not a JSON record: at its byte ", error.byte, ": ", reason_of(error)));
     } catch (const json::exception& error) {
         std::string_view what = error.what();
         what.remove_prefix(std::min(what.size(), what.find("] ") + 2));  // the exception's number
@@ -143,8 +155,9 @@ std::vector<std::string> csv_fields(std::string_view row, char delimiter) {
 
 std::string csv_text(std::string_view row, const CsvLayout& layout) {
     std::vector<std::string> fields = csv_fields(row, layout.delimiter);
-    KILN_CHECK(fields.size() == layout.columns, fields.size(), " columns where the header has ", layout.columns,
-               "; a field with ", layout.delimiter == '\t' ? "tabs" : "commas", " or newlines needs quotes");
+    KILN_CHECK(fields.size() == layout.columns, counted(fields.size(), "column"), " where the header has ",
+               layout.columns, "; a field with ", layout.delimiter == '\t' ? "tabs" : "commas",
+               " or newlines needs quotes");
     return std::move(fields[layout.text]);
 }
 

@@ -7,10 +7,13 @@
 #include "cpu_reference/error.h"
 #include "cpu_reference/model_config.h"
 #include "tokenizer/dataloader.h"
+#include "tokenizer/documents.h"
+#include "tokenizer/sentencepiece_model.h"
 #include "tokenizer/sha256.h"
 #include "tokenizer/shard.h"
 #include "tokenizer/shard_index.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_parts.h"
 #include "tools/checkpoint.h"
 #include "tools/commands.h"
 #include "tools/options.h"
@@ -87,7 +90,7 @@ void inspect_shard(const fs::path& path, int documents) {
     }
     row("vocabulary", info.vocab_size);
     row("end of text", info.end_of_text);
-    row("documents", info.num_documents, " begin in it");
+    row("documents", info.num_documents, info.num_documents == 1 ? " begins in it" : " begin in it");
     if (info.count > 0) row("place", info.index + 1, " of ", info.count);
     row("tokenizer", "SHA-256 ",
         hex({reinterpret_cast<const char*>(info.tokenizer_sha256.data()), info.tokenizer_sha256.size()}));
@@ -105,13 +108,14 @@ void inspect_shard(const fs::path& path, int documents) {
 
 void inspect_split(const char* name, const fs::path& directory, const ShardIndex& index,
                    const ShardIndex::Split& split) {
-    row(name, split.tokens, " tokens, ", split.documents, " documents, ", split.text_bytes, " bytes of text, ",
-        split.files.size(), split.files.size() == 1 ? " shard" : " shards");
+    row(name, counted(split.tokens, "token"), ", ", counted(split.documents, "document"), ", ",
+        counted(split.text_bytes, "byte"), " of text, ", counted(split.files.size(), "shard"));
     size_t i = 0;
     for (const Shard& shard : open_shards(directory, index, split)) {
         shard.verify();
         const ShardIndex::File& file = split.files[i++];
-        row("  " + file.name, file.tokens, " tokens, ", file.documents, " documents, checksum verified");
+        row("  " + file.name, counted(file.tokens, "token"), ", ", counted(file.documents, "document"),
+            ", checksum verified");
     }
 }
 
@@ -121,16 +125,63 @@ void inspect_data(const fs::path& directory) {
     row("vocabulary", index.vocab_size, ", end of text ", index.end_of_text);
     inspect_split("train", directory, index, index.train);
     inspect_split("val", directory, index, index.val);
-    if (index.bad_records > 0) row("left out", index.bad_records, " bad records");
+    if (index.bad_records > 0) row("left out", counted(index.bad_records, "bad record"));
     row("recipe", index.recipe.dump());
+}
+
+void inspect_sentencepiece(const SentencePieceModel& model) {
+    const char* const kinds[] = {"unigram", "BPE", "word", "character"};
+    row("kind", "SentencePiece ", kinds[int(model.kind) - 1]);
+    row("normalizer", model.charsmap.empty() ? "none" : "the rules in the model",
+        model.remove_extra_whitespaces ? "; of several spaces one is kept" : "");
+    row("pre-tokenizer", "spaces are part of the pieces",
+        model.add_dummy_prefix ? "; a text gets one at its start" : "");
+    row("byte fallback", model.byte_fallback ? "yes" : "no: characters without a piece are unknown");
+    row("merges", "none: the pieces have scores");
+    for (size_t id = 0; id < model.pieces.size(); id++) {
+        const SentencePiece& piece = model.pieces[id];
+        if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
+            row("special", id, " ", printable(piece.text));
+        }
+    }
+}
+
+void inspect_parts(const TokenizerParts& parts) {
+    const bool characters = parts.model == TokenizerParts::Model::kCharacters;
+    const PreTokenizer& pre = parts.pre_tokenizer;
+    const char* const splitters[] = {"none", "gpt2", "cl100k", "llama3", "qwen2", "o200k"};
+    const bool pattern = pre.splitter.kind() == SplitterKind::kPattern;
+    row("kind", characters ? "a token a character" : "byte-level BPE");
+    row("normalizer", normalizer_name(parts.normalizer));
+    if (!characters) {
+        row("pre-tokenizer", pattern ? pre.splitter.pattern() : splitters[int(pre.splitter.kind())],
+            pre.before.empty() ? "" : concat(", after ", counted(pre.before.size(), "other")),
+            pre.prefix_space == PreTokenizer::PrefixSpace::kNone ? "" : "; with a space in front");
+    }
+    row("byte fallback", !characters          ? "not needed: every byte has a token"
+                         : parts.unknown >= 0 ? "no: other characters are unknown"
+                                              : "no: text with other characters is refused");
+    row("merges", parts.vocabulary.merges.size());
+    for (const AddedToken& token : parts.added) {
+        if (token.special) row("special", token.id, " ", printable(token.content));
+    }
 }
 
 void inspect_tokenizer(const fs::path& path) {
     const Tokenizer tokenizer = Tokenizer::load(path);
     row("tokenizer", path.string());
     row("vocabulary", tokenizer.vocab_size());
-    for (int id = 0; id < tokenizer.vocab_size(); id++) {
-        if (tokenizer.is_special(id)) row("special", id, " ", printable(std::string(tokenizer.token_bytes(id))));
+    const fs::path main = tokenizer_files(path).front();
+    if (main.extension() == ".model") {
+        inspect_sentencepiece(SentencePieceModel::parse(tokenizer.to_json(), main.string()));
+    } else {
+        inspect_parts(parse_tokenizer_json(tokenizer.to_json(), main.string()));
+    }
+    try {
+        const int id = tokenizer.end_of_text();
+        row("end of text", id, " ", printable(std::string(tokenizer.token_bytes(id))));
+    } catch (const Error&) {
+        row("end of text", "none: `kiln prepare` cannot separate documents with it");
     }
 }
 
@@ -162,7 +213,7 @@ void inspect_loose_shards(const fs::path& directory) {
     for (const auto& [name, shards] : {std::pair{"train", found.train}, std::pair{"val", found.val}}) {
         uint64_t tokens = 0;
         for (const fs::path& path : shards) tokens += Shard(path).info().num_tokens;
-        row(name, tokens, " tokens in ", shards.size(), shards.size() == 1 ? " shard" : " shards");
+        row(name, counted(tokens, "token"), " in ", counted(shards.size(), "shard"));
     }
 }
 

@@ -22,9 +22,30 @@ Enum chosen(const std::vector<std::string>& names, const std::string& name) {
     return Enum(std::find(names.begin(), names.end(), name) - names.begin());
 }
 
+// One of text_encodings(), by that name or another usual one, in capitals or not. Throws UsageError.
+std::string encoding_named(const std::string& text) {
+    const auto plain = [](std::string name) {
+        std::erase_if(name, [](char c) { return c == '-' || c == '_' || c == ' '; });
+        for (char& c : name) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+        return name;
+    };
+    std::string name = plain(text), known;
+    if (name == "iso88591") name = "latin1";
+    if (name == "cp1252") name = "windows1252";
+    if (name == "gbk" || name == "gb2312" || name == "cp936") name = "gb18030";  // which holds both
+    for (const std::string& encoding : text_encodings()) {
+        if (plain(encoding) == name) return encoding;
+        known += (known.empty() ? "" : ", ") + encoding;
+    }
+    throw UsageError(concat("--encoding: \"", text, "\" is not one of ", known, "; did you mean ",
+                            nearest(text, text_encodings()), "?"));
+}
+
 bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     const std::vector<std::string> modes = {"file", "line", "paragraph"};
     std::string tokenizer, output, mode = "file", format = "auto", text_key = "text";
+    std::string encodings;
+    for (const std::string& name : text_encodings()) encodings += (encodings.empty() ? "" : ", ") + name;
     OptionSet set("kiln prepare",
                   "Documents to shards of tokens, with the tokenizer beside them. Files of text (.txt and any other "
                   "name) hold documents as --documents says; .jsonl, .ndjson, .json, .csv and .tsv hold a record a "
@@ -55,8 +76,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
                        .help = "fields or columns, as text,content,story: the first that a record has is its text"});
     set.add(format,
             {.name = "format", .help = "of the files; auto: what their names say", .choices = document_format_names()});
-    set.add(o.documents.encoding,
-            {.name = "encoding", .help = "of the files; all becomes UTF-8", .choices = text_encodings()});
+    set.add(o.documents.encoding, {.name = "encoding", .help = "of the files: " + encodings + "; all becomes UTF-8"});
     set.add(o.max_documents, {.name = "max-documents", .unit = "N", .help = "stop after so many; 0: take all"});
     set.add(o.strict, {.name = "strict", .help = "stop at the first bad record, instead of leaving it out"});
     set.add(
@@ -66,6 +86,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     set.add(o.force, {.name = "force",
                       .help = "replace what is in --output, shards or an unfinished run; it is removed at once"});
     if (!set.parse(args)) return false;
+    o.documents.encoding = encoding_named(o.documents.encoding);
     o.tokenizer = tokenizer;
     o.output = output;
     o.documents.mode = chosen<DocumentMode>(modes, mode);
@@ -134,8 +155,17 @@ private:
 };
 
 void print_split(const char* name, const ShardIndex::Split& split) {
-    std::cout << name << ": " << split.tokens << " tokens of " << split.documents << " documents (" << split.text_bytes
-              << " bytes of text) in " << split.files.size() << (split.files.size() == 1 ? " shard\n" : " shards\n");
+    std::cout << name << ": " << counted(split.tokens, "token") << " of " << counted(split.documents, "document")
+              << " (" << counted(split.text_bytes, "byte") << " of text) in " << counted(split.files.size(), "shard")
+              << "\n";
+}
+
+// Whether any input is divided as --documents says, as far as its name tells.
+bool has_plain_text(const PrepareOptions& options) {
+    const DocumentFormat format = options.documents.format;
+    if (format != DocumentFormat::automatic) return format == DocumentFormat::text;
+    return std::any_of(options.inputs.begin(), options.inputs.end(),
+                       [](const std::string& input) { return format_of(input) == DocumentFormat::text; });
 }
 
 }  // namespace
@@ -176,7 +206,9 @@ int command_prepare(const std::vector<std::string>& args) {
         std::cerr << "no validation split: "
                   << (index.train.documents == 1 ? "there is only one document"
                                                  : "by their hashes one of the two would have no documents")
-                  << "; --documents paragraph or --document-separator make more of a file\n";
+                  << (has_plain_text(options) ? "; --documents paragraph or --document-separator make more of a file"
+                                              : "")
+                  << "\n";
     }
     return 0;
 }
