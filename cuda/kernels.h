@@ -156,6 +156,29 @@ template <class E>
 void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
                         const AttentionDropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
 
+// ---- attention_cached.cu
+
+// Caches k_cache, v_cache (B, NKV, max_T, HS); positions (B) in device memory: where the newest token of each sequence
+// stands, below 0 for a sequence that is idle.
+//
+// Copies k and v of qkv (B, T, (NH + 2 NKV) HS) to positions[b] + t; what has no place there is left out.
+template <class E>
+void append_to_cache(E* k_cache, E* v_cache, const E* qkv, const int* positions, int B, int T, int max_T, int NH,
+                     int NKV, int HS, cudaStream_t stream);
+// out = softmax(q K^T / sqrt(HS)) V over positions 0 .. positions[b], split over the length; 0 for an idle sequence.
+template <class E>
+struct CachedAttention {
+    E* out;          // (B, NH, HS) =
+    float* scratch;  // attention_cached_scratch_floats(B, max_T, NH, HS)
+    const E* qkv;    // (B, (NH + 2 NKV) HS), of which q is read
+    const E *k_cache, *v_cache;
+    const int* positions;
+    int B, max_T, NH, NKV, HS;  // HS % 8 == 0, at most 256
+};
+size_t attention_cached_scratch_floats(int B, int max_T, int NH, int HS);
+template <class E>
+void attention_cached(const CachedAttention<E>& a, cudaStream_t stream);
+
 // ---- loss.cu
 
 // losses[n] = -log softmax(logits[n])[targets[n]], 0 where the target is -1. With gradient_scale != 0 logits become

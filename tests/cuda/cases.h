@@ -6,6 +6,7 @@
 
 namespace kiln::test {
 
+void add_attention_cached_families(std::vector<KernelFamily>& families);
 void add_attention_families(std::vector<KernelFamily>& families);
 void add_ptx_families(std::vector<KernelFamily>& families);
 void add_loss_families(std::vector<KernelFamily>& families);
@@ -18,6 +19,7 @@ void add_qk_norm_families(std::vector<KernelFamily>& families);
 void add_rope_families(std::vector<KernelFamily>& families);
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
+    add_attention_cached_families(families);
     add_attention_families(families);
     add_ptx_families(families);
     add_loss_families(families);

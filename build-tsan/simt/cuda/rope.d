@@ -1,0 +1,17 @@
+build-tsan/simt/cuda/rope.o: cuda/rope.cu cpu_reference/error.h \
+  cuda/kernels.h cpu_reference/rng.h cuda/pack.cuh cuda/launch.h \
+  dev/simt/simt.h cuda/cuda_check.h
+
+cpu_reference/error.h:
+
+cuda/kernels.h:
+
+cpu_reference/rng.h:
+
+cuda/pack.cuh:
+
+cuda/launch.h:
+
+dev/simt/simt.h:
+
+cuda/cuda_check.h:

@@ -1,0 +1,1 @@
+build-tsan/tests/main.o: tests/main.cpp
