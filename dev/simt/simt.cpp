@@ -188,6 +188,7 @@ void Worker::report(const std::string& what, const Thread* thread, std::optional
 
 void Worker::fail(const char* what, Where where) {
     report(what, running_, where);
+    happens_before(&done_);
     running_->fiber.leave(host_);  // for good: the block is abandoned
     __builtin_unreachable();
 }
@@ -197,6 +198,7 @@ void Worker::wait(const char* name, Where where) {
     thread.state = State::waiting;
     thread.waits_in = name;
     thread.where = where;
+    happens_before(&done_);  // should another thread's failure abandon this one here
     thread.fiber.pause(host_);
 }
 
@@ -315,6 +317,7 @@ void Worker::wait_until(bool (*holds)(const void*), const void* context, const c
     thread.where = where;
     while (!holds(context)) {
         thread.state = State::polling;
+        happens_before(&done_);
         thread.fiber.pause(host_);
     }
     ++polls_met_;
@@ -561,6 +564,7 @@ void run_grid(const Launch& config, const std::function<void()>& thread_body) {
 }
 
 void launch(const Launch& config, std::function<void()> thread_body) {
+    if (worker.running()) fail("a kernel is launched from inside a kernel", Where::here());
     const auto refuse = [&](const std::string& what) {
         throw Failure("simt: " + kernel_name(config.kernel) + " cannot be launched: " + what);
     };
@@ -577,7 +581,6 @@ void launch(const Launch& config, std::function<void()> thread_body) {
         refuse(std::to_string(config.shared_bytes) + " bytes of dynamic shared memory, of " + std::to_string(allowed) +
                " allowed (cudaFuncSetAttribute)");
     }
-    if (worker.running()) fail("a kernel is launched from inside a kernel", Where::here());
     enqueue(config.stream, [config, body = std::move(thread_body)] { run_grid(config, body); });
 }
 
