@@ -1,8 +1,0 @@
-build-asan/cpu_reference/loss.o: cpu_reference/loss.cpp \
- cpu_reference/ops.h cpu_reference/model_config.h cpu_reference/rng.h \
- cpu_reference/tensors.h cpu_reference/vector_math.h
-cpu_reference/ops.h:
-cpu_reference/model_config.h:
-cpu_reference/rng.h:
-cpu_reference/tensors.h:
-cpu_reference/vector_math.h:

@@ -1,6 +1,0 @@
-build-tsan/simt/dev/simt/fiber.o: dev/simt/fiber.cpp dev/simt/fiber.h \
-  dev/simt/simt.h
-
-dev/simt/fiber.h:
-
-dev/simt/simt.h:

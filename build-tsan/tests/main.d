@@ -1,1 +1,0 @@
-build-tsan/tests/main.o: tests/main.cpp
