@@ -193,11 +193,69 @@ void sum_losses(float* sum, const float* losses, int N, cudaStream_t stream);
 
 // ---- bias.cu, cast.cu, dropout.cu
 
+// db (O) =|+= sum of the rows of dout (N, O); by accumulate. G float or T. O % 8 == 0. scratch
+// (bias_backward_scratch_floats(N, O)).
+size_t bias_backward_scratch_floats(int N, int O);
+template <class T, class G>
+void bias_backward(G* db, float* scratch, const T* dout, int N, int O, bool accumulate, cudaStream_t stream);
+
 // out[i] = in[i], rounded to nearest even. float to a narrow type or back.
 template <class From, class To>
 void cast(To* out, const From* in, size_t n, cudaStream_t stream);
 
+// One application of dropout: as Dropout of cpu_reference/ops.h, and the same mask.
+struct DropoutMask {
+    float p = 0;
+    uint64_t seed = 0, first_sample = 0;
+    RngStream stream = RngStream::dropout_residual;
+    uint32_t layer = 0, site = 0;
+};
+// out = x * mask / (1 - p), arXiv:1207.0580; its backward is itself on the gradient. x, out (B, T_, C), may be the
+// same. C % 8 == 0.
+template <class T>
+void dropout(T* out, const T* x, const DropoutMask& d, int B, int T_, int C, cudaStream_t stream);
+// out = residual + dropout(branch); all (B, T_, C); out may be one of the others.
+template <class T>
+void residual_forward(T* out, const T* residual, const T* branch, const DropoutMask& d, int B, int T_, int C,
+                      cudaStream_t stream);
+
 // ---- adamw.cu
+
+// sum = the sum of x[i]^2 in float32; non_finite = 1 if that is not finite, as it is where one x is not, else 0. Both
+// in device memory. scratch (sum_of_squares_scratch_floats()).
+size_t sum_of_squares_scratch_floats();
+template <class T>
+void sum_of_squares(float* sum, int* non_finite, float* scratch, const T* x, size_t n, cudaStream_t stream);
+// Of gradients that `scale` brings to their size (1 over a loss scale): norm = scale * sqrt(sum); grad_scale = scale *
+// min(1, max_norm / norm), or scale where max_norm is 0. All in device memory: the host does not wait.
+void gradient_scale(float* grad_scale, float* norm, const float* sum, float scale, float max_norm, cudaStream_t stream);
+
+// G of the gradients: float or T. M of the moments: float or __nv_bfloat16. Pointers aligned to 16 bytes, n % 4 == 0.
+template <class T, class G, class M>
+struct AdamWArena {
+    T* params;
+    float* master;  // the same in float32, or null: params are rounded stochastically, and are all there is
+    M *m, *v;
+    const G* grads;
+    size_t n;
+    // Where weight decay ends and begins again, in ascending elements, multiples of 4, of which there are `switches`;
+    // it falls on what stands before the first. Null if all decays.
+    const size_t* decay_switches;
+    int switches;
+    const float* grad_scale;  // as above
+    const int* non_finite;    // nothing is done where it is not 0; may be null
+};
+struct AdamWStepSize {
+    float lr, beta1, beta2, eps, weight_decay, correction1, correction2;  // correction: 1 - beta^t
+};
+// Element i is rounded by rounding_words(seed, step, .., (first_element + i) / 4) of rounding.cuh, and so are moments
+// in bfloat16.
+struct AdamWRounding {
+    uint64_t seed = 0, step = 0, first_element = 0;
+};
+// AdamW, arXiv:1711.05101: m, v and p as cpu_reference/ops.h has them. One launch for the whole arena.
+template <class T, class G, class M>
+void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRounding& rounding, cudaStream_t stream);
 
 // ---- sample.cu
 
