@@ -88,13 +88,13 @@ $(BUILD)/simt/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  compile $< for the emulator"
 	$(Q)$(CXX) $(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/simt/tests/%: $(BUILD)/simt/tests/%.o $(call simt,$(CUDA_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/libsimt.a $(BUILD)/libreference.a
+$(BUILD)/simt/tests/%: $(BUILD)/simt/tests/%.o $(call simt,$(CUDA_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/tools/sampler.o $(BUILD)/libsimt.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 
 faults: $(SIMT_TESTS)  ## plant faults in the CUDA sources, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -O1" \
-	    LINK="$(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
+	    LINK="$(BUILD)/tools/sampler.o $(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
 
 # The same sources for a device: nvcc for the kernels, the host compiler for the rest. GPU_ARCHS: those of this machine's
 # GPUs, or of the one that Kiln is tuned for.

@@ -259,4 +259,20 @@ void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRoun
 
 // ---- sample.cu
 
+// tokens (N) = the id of the largest of a row's logits, the lowest of equals. logits (N, Vp), V columns of them real,
+// Vp % 8 == 0. -1 where a logit is NaN or plus infinity, or all are minus infinity.
+template <class T>
+void argmax(int* tokens, const T* logits, int N, int V, int Vp, cudaStream_t stream);
+// The same, of a draw: temperature, then top-k, then top-p, as in Hugging Face's order; what they mean, and the random
+// numbers, are those of the sampler on the host. A pure function of (logits, seed, samples[n], positions[n]).
+struct SampleOptions {
+    float temperature = 1;  // 0: the most likely token
+    int top_k = 0;          // 0: all
+    float top_p = 1;
+    uint64_t seed = 0;
+};
+template <class T>
+void sample(int* tokens, const T* logits, const SampleOptions& options, const uint64_t* samples, const int* positions,
+            int N, int V, int Vp, cudaStream_t stream);
+
 }  // namespace kiln

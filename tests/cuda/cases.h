@@ -7,6 +7,7 @@
 namespace kiln::test {
 
 void add_adamw_families(std::vector<KernelFamily>& families);
+void add_sample_families(std::vector<KernelFamily>& families);
 void add_attention_cached_families(std::vector<KernelFamily>& families);
 void add_attention_families(std::vector<KernelFamily>& families);
 void add_bias_families(std::vector<KernelFamily>& families);
@@ -23,6 +24,7 @@ void add_rope_families(std::vector<KernelFamily>& families);
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
     add_adamw_families(families);
+    add_sample_families(families);
     add_attention_cached_families(families);
     add_attention_families(families);
     add_bias_families(families);
