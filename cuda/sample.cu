@@ -170,8 +170,7 @@ __global__ void __launch_bounds__(kThreads)
     if (options.top_p < 1) {
         const uint64 target = uint64(ceil(options.top_p * double(total)));
         const Found kept = select(histogram, row, V, max(min(target, total), uint64(1)), limit, by_likelihood, weight);
-        limit = kept.key;
-        total = kept.sum;
+        total = kept.sum;  // what is drawn below lies within it
     }
     const Philox4 word = philox4x32(options.seed, uint32_t(samples[blockIdx.x]), uint32_t(samples[blockIdx.x] >> 32),
                                     positions[blockIdx.x], uint32_t(RngStream::sampling));
