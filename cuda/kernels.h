@@ -29,8 +29,6 @@ struct TokenPiece {
 };
 struct TokenOrder {
     static constexpr int kPieceRows = 128;
-    // The most pieces that N tokens can make: for buffers of a fixed size.
-    static constexpr int max_pieces(int N) { return N; }
     // The most partials: `partial` of embedding_backward has so many times C floats.
     static constexpr int max_partials(int N) { return 2 * N / kPieceRows + 1; }
     std::vector<int> order;  // (N): rows by token, of one token in the order of the batch

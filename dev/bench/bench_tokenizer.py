@@ -57,7 +57,7 @@ def take_turns(contenders, rounds):
 
 class Bench:
     def __init__(self, args):
-        self.args, self.rows, self.notes = args, [], []
+        self.args, self.rows = args, []
         self.dir = args.build / "bench-tokenizer"
         self.dir.mkdir(parents=True, exist_ok=True)
         self.corpora = {name: args.corpora / f"{name}.txt" for name in ("english", "chinese")}
@@ -160,7 +160,7 @@ class Bench:
             f"- corpora: {sizes}; dev/bench/make_corpora.py says what they are; encoding takes the first 20 MB, in documents of 10 kB, with GPT-2's vocabulary", "",
             "MB/s (median, least–most seconds). Training is `kiln tokenizer train` as a whole process, start and files included, and",
             "`train()` alone for tokenizers; both on two threads. `kiln prepare` is a whole process too.", "",
-            "| what | Kiln | beside | ratio | goal |", "|---|---|---|---|---|", *self.rows, "", *self.notes])
+            "| what | Kiln | beside | ratio | goal |", "|---|---|---|---|---|", *self.rows, ""])
 
 
 def main():

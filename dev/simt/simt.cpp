@@ -97,7 +97,6 @@ public:
     Thread* running() { return running_; }
     unsigned char* dynamic_shared() { return dynamic_shared_; }
     void* shared_array(const void* key, size_t bytes);
-    bool coin() { return seed() != 0 && rng_() % 2 == 0; }
 
     [[noreturn]] void fail(const char* what, Where where);
     void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
@@ -599,11 +598,6 @@ unsigned char* dynamic_shared() {
 
 void* shared_array(const void* key, size_t bytes) {
     return worker.shared_array(key, bytes);
-}
-
-bool coin() {
-    const Unseen unseen;
-    return worker.coin();
 }
 
 void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where) {

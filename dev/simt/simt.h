@@ -79,8 +79,6 @@ inline int lane() {
 }
 unsigned char* dynamic_shared();                    // of the running block, NaN at its start
 void* shared_array(const void* key, size_t bytes);  // the running block's for this key, NaN at first
-// True in some runs of a place and false in others, by the seed: where the hardware is free to do either.
-bool coin();
 
 // --- Meetings. The last thread to come does `op` for all: args[i] points into thread i's suspended stack.
 using WarpOp = void (*)(void* const* args, uint32_t mask);
