@@ -8,6 +8,23 @@
 
 namespace kiln {
 
+namespace {
+
+// std::count widens every byte to 64 bits first; counts of at most 255 stay bytes.
+uint64_t count_newlines(std::string_view text) {
+    uint64_t count = 0;
+    while (!text.empty()) {
+        const size_t n = std::min<size_t>(text.size(), 255);
+        uint8_t some = 0;
+        for (size_t i = 0; i < n; i++) some = uint8_t(some + (text[i] == '\n'));
+        count += some;
+        text.remove_prefix(n);
+    }
+    return count;
+}
+
+}  // namespace
+
 BlockReader::BlockReader(std::vector<InputFileInfo> files, DocumentOptions options, const InputPosition& from)
     : files_(std::move(files)), options_(std::move(options)), lines_(options_), file_(from.file), from_(from) {
     KILN_CHECK(options_.piece_bytes >= 16 && options_.block_bytes >= 1, "pieces of ", options_.piece_bytes,
@@ -63,7 +80,7 @@ void BlockReader::read_csv_header(uint64_t skip) {
         throw Error(concat(name, ":1: ", error.what()));
     }
     if (skip == 0) {
-        line_ += uint64_t(std::count(pending_.begin(), pending_.begin() + ptrdiff_t(after), '\n'));
+        line_ += count_newlines(std::string_view(pending_).substr(0, after));
         offset_ += after;
         pending_.erase(0, after);
     } else if (skip <= pending_.size()) {
@@ -159,14 +176,14 @@ size_t BlockReader::record_end() {
 }
 
 void BlockReader::drop(size_t bytes) {
-    line_ += uint64_t(std::count(pending_.begin(), pending_.begin() + ptrdiff_t(bytes), '\n'));
+    line_ += count_newlines(std::string_view(pending_).substr(0, bytes));
     offset_ += bytes;
     scanner_->cut(bytes);
     pending_.erase(0, bytes);
 }
 
 void BlockReader::report(std::string what, size_t at) {
-    const auto line = line_ + uint64_t(std::count(pending_.begin(), pending_.begin() + ptrdiff_t(at), '\n'));
+    const auto line = line_ + count_newlines(std::string_view(pending_).substr(0, at));
     bad_.push_back({concat(files_[file_].path.string(), ":", line), std::move(what)});
 }
 
@@ -189,7 +206,7 @@ void BlockReader::give(Block& block, size_t bytes) {
     block.bytes.resize(bytes);
     block.bytes.append(JsonRecords::kPadding, '\0');
     if (scanner_) scanner_->cut(bytes);
-    line_ += uint64_t(std::count(block.bytes.begin(), block.bytes.end(), '\n'));
+    line_ += count_newlines(block.text());
     offset_ += bytes;
     record_ += block.records.size() + std::exchange(skipped_, 0);
     continues_ = open_;

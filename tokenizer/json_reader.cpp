@@ -26,10 +26,11 @@ std::string describe(const JsonReader::Json& json) {
     return json.is_array() ? concat("an array of ", json.size()) : concat("an object of ", json.size());
 }
 
-int64_t read_id(const JsonReader::Json& json, const std::string& where) {
-    KILN_CHECK(json.is_number_integer(), where, ": its id must be a whole number, is ", describe(json));
+int64_t read_id(const JsonReader::Json& json, const std::string& where, std::string_view token) {
+    const auto place = [&] { return token.empty() ? where : concat(where, ": token \"", excerpt(token), "\""); };
+    KILN_CHECK(json.is_number_integer(), place(), ": its id must be a whole number, is ", describe(json));
     const bool fits = json.is_number_unsigned() ? json.get<uint64_t>() <= INT32_MAX : false;
-    KILN_CHECK(fits, where, ": its id ", describe(json), " is not in 0 to ", INT32_MAX);
+    KILN_CHECK(fits, place(), ": its id ", describe(json), " is not in 0 to ", INT32_MAX);
     return json.get<int64_t>();
 }
 

@@ -33,7 +33,7 @@ private:
 std::string excerpt(std::string_view text);
 // A scalar in full, an array or object by its size.
 std::string describe(const JsonReader::Json& json);
-// A token's id, checked for type and range only.
-int64_t read_id(const JsonReader::Json& json, const std::string& where);
+// The id of `token` (empty: `where` names it), checked for type and range only.
+int64_t read_id(const JsonReader::Json& json, const std::string& where, std::string_view token = {});
 
 }  // namespace kiln

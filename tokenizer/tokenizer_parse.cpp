@@ -204,18 +204,19 @@ public:
     }
     VocabularyBuilder(const VocabularyBuilder&) = delete;
 
-    void add_merge(std::string_view left, std::string_view right, const std::string& where) {
-        parts_.vocabulary.merges.emplace_back(id_of(left, where), id_of(right, where));
+    // `what` and `number` say where it stands. A message is put together only if it is needed: there are 100,000
+    // merges.
+    void add_merge(std::string_view left, std::string_view right, const char* what, size_t number) {
+        const auto id_of = [&](std::string_view spelling) {
+            const auto found = ids_.find(spelling);
+            KILN_CHECK(found != ids_.end(), name_, ": ", what, " ", number, " names the token \"", excerpt(spelling),
+                       "\", which is not in the vocabulary");
+            return found->second;
+        };
+        parts_.vocabulary.merges.emplace_back(id_of(left), id_of(right));
     }
 
 private:
-    int id_of(std::string_view spelling, const std::string& where) const {
-        const auto found = ids_.find(spelling);
-        KILN_CHECK(found != ids_.end(), name_, ": ", where, " names the token \"", excerpt(spelling),
-                   "\", which is not in the vocabulary");
-        return found->second;
-    }
-
     std::vector<NamedToken> tokens_;
     TokenizerParts& parts_;
     std::string name_;
@@ -226,7 +227,7 @@ void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) 
     KILN_CHECK(vocab.is_object(), where, ": must be an object of tokens and ids, is ", describe(vocab));
     for (const auto& [token, id] : vocab.items()) {
         KILN_CHECK(!token.empty(), where, ": a token is empty");
-        table.add(token, read_id(id, concat(where, ": token \"", excerpt(token), "\"")), true);
+        table.add(token, read_id(id, where, token), true);
     }
 }
 
@@ -291,16 +292,16 @@ void read_merges(const Json& merges, const std::string& name, VocabularyBuilder&
     KILN_CHECK(merges.is_array(), name, ": model.merges must be an array, is ", describe(merges));
     for (size_t i = 0; i < merges.size(); ++i) {
         const Json& merge = merges[i];
-        const std::string where = concat("merge ", i);
         if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-            builder.add_merge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>(), where);
+            builder.add_merge(merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>(), "merge",
+                              i);
             continue;
         }
         const std::string_view text = merge.is_string() ? merge.get_ref<const std::string&>() : std::string_view();
         const size_t space = text.find(' ');
-        KILN_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos, name, ": ",
-                   where, " must be [\"left\", \"right\"] or \"left right\", is ", describe(merge));
-        builder.add_merge(text.substr(0, space), text.substr(space + 1), where);
+        KILN_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos, name,
+                   ": merge ", i, " must be [\"left\", \"right\"] or \"left right\", is ", describe(merge));
+        builder.add_merge(text.substr(0, space), text.substr(space + 1), "merge", i);
     }
 }
 
@@ -441,11 +442,10 @@ TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::st
         ++line_number;
         if (line.ends_with('\r')) line.remove_suffix(1);
         if (line.empty() || line.starts_with("#version")) continue;
-        const std::string where = concat("line ", line_number);
         const size_t space = line.find(' ');
         KILN_CHECK(space != std::string_view::npos && line.find(' ', space + 1) == std::string_view::npos, merges_name,
-                   ": ", where, " must be two tokens with one space between, is \"", excerpt(line), "\"");
-        builder.add_merge(line.substr(0, space), line.substr(space + 1), where);
+                   ": line ", line_number, " must be two tokens with one space between, is \"", excerpt(line), "\"");
+        builder.add_merge(line.substr(0, space), line.substr(space + 1), "line", line_number);
     }
     return parts;
 }
