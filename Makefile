@@ -72,7 +72,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 
 # The CUDA code, compiled for the host: dev/simt runs it, and stands in for the CUDA libraries. Needs the CUDA headers.
-SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas
+SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas -Wno-psabi
 simt        = $(patsubst %,$(BUILD)/simt/%.o,$(basename $(1)))
 SIMT       := $(call simt,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp))
 CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu))
@@ -105,7 +105,7 @@ gencode     = -gencode=arch=compute_$(1),code=sm_$(1)
 gpu         = $(patsubst %,$(BUILD)/gpu/%.o,$(basename $(1)))
 GPU_LIBS   := -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcublasLt -lcudart
 GPU_TESTS  := $(basename $(call gpu,$(filter-out tests/cuda/simt_%,$(wildcard tests/cuda/*_test.cpp))))
-GPU_TEST_SUPPORT := $(filter-out %_test.cpp %_emulated.cpp,$(wildcard tests/cuda/*.cpp))
+GPU_TEST_SUPPORT := $(filter-out %_test.cpp %_emulated.cpp,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu))
 
 $(BUILD)/libcuda.a: $(call gpu,$(wildcard cuda/*.cu cuda/*.cpp))
 $(BUILD)/gpu/%.o: %.cu

@@ -95,7 +95,9 @@ class Worker {
 public:
     void run(Grid& grid);
     Thread* running() { return running_; }
+    bool busy() const { return grid_ != nullptr; }
     unsigned char* dynamic_shared() { return dynamic_shared_; }
+    size_t dynamic_shared_bytes() const { return grid_->config.shared_bytes; }
     void* shared_array(const void* key, size_t bytes);
 
     [[noreturn]] void fail(const char* what, Where where);
@@ -105,12 +107,13 @@ public:
     void meet_named(int id, int threads, bool arrive, Where where);
     void wait_until(bool (*holds)(const void*), const void* context, const char* name, Where where);
     void sync_warp(unsigned mask, Where where);
-    void defer(std::function<void()> work) { deferred_.push_back(std::move(work)); }
+    void defer(std::function<void()> work) { deferred_.emplace_back(running_, std::move(work)); }
 
 private:
     void run_block();
     bool run_warp(int warp);
     bool land_one_copy(bool others_go_on);
+    void work_for(const Thread* thread, const std::function<void()>& work);
     void start(int rank);
     static void thread_main(void* worker);
     void exit_thread();
@@ -130,7 +133,8 @@ private:
     WarpgroupMeeting warpgroups_[kMaxThreads / 128];
     NamedBarrier named_[kNamedBarriers];
     uint64_t polls_met_ = 0;
-    std::vector<std::function<void()>> deferred_;
+    std::vector<std::pair<const Thread*, std::function<void()>>> deferred_;  // who asked for it
+    const Thread* works_for_ = nullptr;                                      // while another unit does a thread's work
     unsigned char* dynamic_shared_ = nullptr;
     std::vector<std::pair<const void*, void*>> shared_arrays_;
     std::mt19937_64 rng_;
@@ -185,8 +189,12 @@ void Worker::report(const std::string& what, const Thread* thread, std::optional
     grid_->failed = true;
 }
 
+// A unit of the chip that is no thread found a fault.
+struct Abandoned {};
+
 void Worker::fail(const char* what, Where where) {
-    report(what, running_, where);
+    report(what, running_ ? running_ : works_for_, where);
+    if (!running_) throw Abandoned{};
     happens_before(&done_);
     running_->fiber.leave(host_);  // for good: the block is abandoned
     __builtin_unreachable();
@@ -394,13 +402,22 @@ bool Worker::run_warp(int warp) {
     return any;
 }
 
+void Worker::work_for(const Thread* thread, const std::function<void()>& work) {
+    works_for_ = thread;
+    try {
+        work();
+    } catch (const Abandoned&) {  // reported
+    }
+    works_for_ = nullptr;
+}
+
 // Late: when nothing else can go on, or when the seed says so.
 bool Worker::land_one_copy(bool others_go_on) {
     if (deferred_.empty() || (others_go_on && (seed() == 0 || rng_() % 4 != 0))) return false;
     const size_t which = seed() == 0 ? 0 : rng_() % deferred_.size();
-    const auto work = std::move(deferred_[which]);
+    const auto [thread, work] = std::move(deferred_[which]);
     deferred_.erase(deferred_.begin() + ptrdiff_t(which));
-    work();
+    work_for(thread, work);
     return true;
 }
 
@@ -418,6 +435,7 @@ void Worker::run_block() {
     for (WarpgroupMeeting& meeting : warpgroups_) meeting.arrived = 0;
     for (NamedBarrier& barrier : named_) barrier = {};
     deferred_.clear();
+    begin_tma(count_);
     while (int(threads_.size()) < count_) threads_.push_back(std::make_unique<Thread>());
     for (int i = 0; i < count_; ++i) start(i);
     for (unsigned w = 0; w < warps; ++w) {
@@ -441,6 +459,7 @@ void Worker::run_block() {
         }
     }
     while (!deferred_.empty() && !grid_->failed) land_one_copy(false);
+    if (!grid_->failed) work_for(nullptr, end_tma);
     for (int i = 0; i < count_; ++i) threads_[i]->fiber.finish(threads_[i]->state == State::exited);
 }
 
@@ -469,6 +488,7 @@ void Worker::run(Grid& grid) {
         for (const auto& [key, memory] : shared_arrays_) std::free(memory);
         shared_arrays_.clear();
     }
+    grid_ = nullptr;
     happens_after(&done_);
 }
 
@@ -584,7 +604,7 @@ void launch(const Launch& config, std::function<void()> thread_body) {
 }
 
 void fail(const char* what, Where where) {
-    if (!worker.running()) throw Failure(std::string("simt: ") + what + " at " + text_of(where));
+    if (!worker.busy()) throw Failure(std::string("simt: ") + what + " at " + text_of(where));
     worker.fail(what, where);
 }
 
@@ -594,6 +614,10 @@ int thread_rank() {
 
 unsigned char* dynamic_shared() {
     return worker.dynamic_shared();
+}
+
+size_t dynamic_shared_bytes() {
+    return worker.dynamic_shared_bytes();
 }
 
 void* shared_array(const void* key, size_t bytes) {

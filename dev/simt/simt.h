@@ -78,6 +78,7 @@ inline int lane() {
     return thread_rank() & 31;
 }
 unsigned char* dynamic_shared();                    // of the running block, NaN at its start
+size_t dynamic_shared_bytes();
 void* shared_array(const void* key, size_t bytes);  // the running block's for this key, NaN at first
 
 // --- Meetings. The last thread to come does `op` for all: args[i] points into thread i's suspended stack.

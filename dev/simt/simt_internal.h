@@ -23,6 +23,10 @@ std::string kernel_name(const char* pretty_function);
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);
 
+// Around every block: what TMA and wgmma keep for it. end_ reports what is still under way.
+void begin_tma(int threads);
+void end_tma();
+
 // Queues `work` on a stream (null: the default stream, after everything else). Throws what the work threw that ran by
 // now.
 void enqueue(cudaStream_t stream, std::function<void()> work);
