@@ -77,7 +77,7 @@ int thread_rank();  // of the running CUDA thread in its block
 inline int lane() {
     return thread_rank() & 31;
 }
-unsigned char* dynamic_shared();                    // of the running block, NaN at its start
+unsigned char* dynamic_shared();  // of the running block, NaN at its start
 size_t dynamic_shared_bytes();
 void* shared_array(const void* key, size_t bytes);  // the running block's for this key, NaN at first
 
