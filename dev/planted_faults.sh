@@ -12,7 +12,7 @@ if ! ls "$BUILD"/simt/tests/cuda/*_test >/dev/null 2>&1; then
     exit 0
 fi
 mkdir -p "$work"
-objects="$BUILD/simt/tests/cuda/*.o $BUILD/tests/main.o"
+objects="$(echo "$BUILD"/simt/tests/cuda/*.o) $BUILD/tests/main.o"
 
 plant() {
     local name=$1 source=$2 header=$3 filter=$4 substitution=$5
@@ -28,7 +28,7 @@ plant() {
     local from=$source
     [ "$header" = - ] && from=$directory/$source
     if ! $CXX -I"$directory" $FLAGS -x c++ -c -o "$directory/fault.o" "$from" 2>"$directory/log" ||
-        ! $CXX $FLAGS -o "$directory/test" "$directory/fault.o" $objects $LINK 2>>"$directory/log"; then
+        ! $CXX $FLAGS -o "$directory/test" "$directory/fault.o" ${objects/"$BUILD/simt/${source%.*}.o"/} $LINK 2>>"$directory/log"; then
         echo "faults: $name: does not build:"
         head -n 5 "$directory/log"
         return 1
