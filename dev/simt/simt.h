@@ -1,7 +1,7 @@
 #pragma once
 // What a CUDA source sees when a host compiler compiles it: the keywords, threadIdx and its like, barriers, warp
-// operations, atomics and intrinsics. simt.cpp runs the kernels, one fiber a CUDA thread. dev/docs/simt.md explains it.
-// cuda/launch.h includes this file; nothing else has to.
+// operations, atomics and intrinsics. scheduler.cpp runs the kernels, one fiber a CUDA thread. dev/docs/simt.md
+// explains it. cuda/launch.h includes this file; nothing else has to.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>

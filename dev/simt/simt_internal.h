@@ -1,5 +1,5 @@
 #pragma once
-// Between simt.cpp, which runs grids, and the stand-ins for the CUDA libraries, which decide when.
+// Between scheduler.cpp, which runs grids, and the stand-ins for the CUDA libraries, which decide when.
 #include <stdexcept>
 #include <string>
 
