@@ -27,7 +27,8 @@ NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
 .PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer faults \
-        kernel-table check-gpu bench-kernels sanitize-kernels fuzz clean
+        kernel-table check-kernel-table check-gpu bench-kernels sanitize-kernels sanitize-kernels-address \
+        sanitize-kernels-thread fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -146,14 +147,19 @@ $(BUILD)/ptxas/%.log: cuda/%.cu
 kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
 	@dev/kernel_table.sh $(PTXAS_LOGS)
 
+check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS))  ## fails when that table is not the committed one, too
+	@NVCC="$(NVCC)" BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
+
 # The kernels and their tests under the sanitizers, each in a build folder of its own. ThreadSanitizer is clang's: gcc's
 # leaves some accesses out. Two schedules under the first and one under the second, which sees races in any.
 CUDA_TEST_NAMES := $(patsubst tests/cuda/%.cpp,%,$(wildcard tests/cuda/*_test.cpp))
-sanitize-kernels:  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+sanitize-kernels-address:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan SANITIZE=address,undefined CXXFLAGS='-O1 -g1' \
 	    $(CUDA_TEST_NAMES:%=$(BUILD)-asan/simt/tests/cuda/%)
 	@SIMT_SCHEDULES=2 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 BUILD=$(BUILD)-asan \
 	    dev/run_tests.sh $(CUDA_TEST_NAMES:%=$(BUILD)-asan/simt/tests/cuda/%)
+sanitize-kernels-thread:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='-O1 -g1' \
 	    $(CUDA_TEST_NAMES:%=$(BUILD)-tsan/simt/tests/cuda/%)
 	@SIMT_SCHEDULES=1 OMP_NUM_THREADS=1 GTEST_FILTER=-*_float16:*_float32 BUILD=$(BUILD)-tsan \
