@@ -162,6 +162,7 @@ void Worker::run_block() {
     for (NamedBarrier& barrier : named_) barrier = {};
     deferred_.clear();
     begin_tma(count_);
+    begin_wgmma(count_);
     while (int(threads_.size()) < count_) threads_.push_back(std::make_unique<Thread>());
     for (int i = 0; i < count_; ++i) start(i);
     for (unsigned w = 0; w < warps; ++w) {
@@ -185,6 +186,7 @@ void Worker::run_block() {
         }
     }
     while (!deferred_.empty() && !grid_->failed) land_one_copy(false);
+    if (!grid_->failed) work_for(nullptr, end_wgmma);
     if (!grid_->failed) work_for(nullptr, end_tma);
     for (int i = 0; i < count_; ++i) threads_[i]->fiber.finish(threads_[i]->state == State::exited);
 }

@@ -26,6 +26,8 @@ void run_grid(const Launch& config, const std::function<void()>& thread_body);
 // Around every block: what TMA and wgmma keep for it. end_ reports what is still under way.
 void begin_tma(int threads);
 void end_tma();
+void begin_wgmma(int threads);
+void end_wgmma();
 
 // Queues `work` on a stream (null: the default stream, after everything else). Throws what the work threw that ran by
 // now.

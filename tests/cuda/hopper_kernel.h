@@ -12,4 +12,7 @@ namespace kiln::test {
 void copy_tiles(float* out, const TensorLayout& out_layout, const float* in, const TensorLayout& in_layout,
                 cudaStream_t stream);
 
+// c (M, N) = a (M, K) b (N, K)^T: a producer and two consumer warpgroups, three stages. N % 4 == 0, K % 8 == 0.
+void hopper_product(float* c, const __nv_bfloat16* a, const __nv_bfloat16* b, int M, int N, int K, cudaStream_t stream);
+
 }  // namespace kiln::test

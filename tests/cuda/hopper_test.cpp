@@ -98,5 +98,39 @@ TEST_F(Hopper, a_tensor_map_that_tma_cannot_take_is_refused_by_name) {
     EXPECT_NE(message({{64, 64}, {}, {32, 8}, Swizzle::none}).find("1 to 5 dimensions"), std::string::npos);
 }
 
+TEST_F(Hopper, product_of_uneven_sizes_matches_the_naive_one) {
+    for (const auto& [M, N, K] : {std::tuple(200, 140, 328), {64, 128, 64}, {1, 4, 8}}) {
+        SCOPED_TRACE(M);
+        const Tensor<__nv_bfloat16> a(size_t(M) * K, random_values(size_t(M) * K, 1));
+        const Tensor<__nv_bfloat16> b(size_t(N) * K, random_values(size_t(N) * K, 2));
+        std::vector<float> expected, naive;
+        for (int m = 0; m < M; ++m) {
+            for (int n = 0; n < N; ++n) {
+                double sum = 0;
+                float in_order = 0;
+                for (int k = 0; k < K; ++k) {
+                    const float x = a.values()[size_t(m) * K + k], y = b.values()[size_t(n) * K + k];
+                    sum += double(x) * y;
+                    in_order += x * y;
+                }
+                expected.push_back(float(sum));
+                naive.push_back(in_order);
+            }
+        }
+        std::optional<uint64_t> bits;
+        for_each_schedule([&, M = M, N = N, K = K] {
+            const Stream stream;
+            const Tensor<float> c(size_t(M) * N);
+            hopper_product(c.get(), a.get(), b.get(), M, N, K, stream);
+            stream.synchronize();
+            const uint64_t now = hash_of_tensors();
+            ASSERT_EQ(bits.value_or(now), now) << "the bits depend on the order in which threads ran";
+            bits = now;
+            // Tensor cores may cut what they add to the largest of each 16 instead of rounding it.
+            expect_close("c", c, expected, naive, 8 + K / 8.0);
+        });
+    }
+}
+
 }  // namespace
 }  // namespace kiln::test
