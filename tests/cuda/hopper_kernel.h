@@ -15,4 +15,12 @@ void copy_tiles(float* out, const TensorLayout& out_layout, const float* in, con
 // c (M, N) = a (M, K) b (N, K)^T: a producer and two consumer warpgroups, three stages. N % 4 == 0, K % 8 == 0.
 void hopper_product(float* c, const __nv_bfloat16* a, const __nv_bfloat16* b, int M, int N, int K, cudaStream_t stream);
 
+// c (64, N) = A (64, 64) B (64, N), by one warpgroup. A is given as (64 of M, 64 of K), or m_major: (K, M);
+// `registers`: like k_major, but read by the threads. b is (N, 64 of K), or transposed (K, N). T is __nv_bfloat16 or
+// __half.
+enum class OperandA { k_major, m_major, registers };
+template <class T>
+void wgmma_tile(float* c, const T* a, OperandA from, const T* b, bool transposed_b, int N, Swizzle swizzle,
+                cudaStream_t stream);
+
 }  // namespace kiln::test

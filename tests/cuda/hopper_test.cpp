@@ -98,6 +98,52 @@ TEST_F(Hopper, a_tensor_map_that_tma_cannot_take_is_refused_by_name) {
     EXPECT_NE(message({{64, 64}, {}, {32, 8}, Swizzle::none}).find("1 to 5 dimensions"), std::string::npos);
 }
 
+template <class T>
+void expect_tile(OperandA from, bool transposed_b, int N, Swizzle swizzle) {
+    SCOPED_TRACE("A " + std::to_string(int(from)) + ", B " + (transposed_b ? "N-major" : "K-major") + ", N " +
+                 std::to_string(N) + ", swizzle " + std::to_string(int(swizzle)));
+    constexpr int kSide = 64;
+    const Tensor<T> a(kSide * kSide, random_values(kSide * kSide, 1));
+    const Tensor<T> b(size_t(N) * kSide, random_values(size_t(N) * kSide, 2));
+    std::vector<float> expected, naive;
+    for (int m = 0; m < kSide; ++m) {
+        for (int n = 0; n < N; ++n) {
+            double sum = 0;
+            float in_order = 0;
+            for (int k = 0; k < kSide; ++k) {
+                const float x = a.values()[size_t(from == OperandA::m_major ? k * kSide + m : m * kSide + k)];
+                const float y = b.values()[size_t(transposed_b ? k * N + n : n * kSide + k)];
+                sum += double(x) * y;
+                in_order += x * y;
+            }
+            expected.push_back(float(sum));
+            naive.push_back(in_order);
+        }
+    }
+    for_each_schedule([&] {
+        const Stream stream;
+        const Tensor<float> c(size_t(kSide) * N);
+        wgmma_tile(c.get(), a.get(), from, b.get(), transposed_b, N, swizzle, stream);
+        stream.synchronize();
+        expect_close("c", c, expected, naive, 8 + kSide / 8.0);
+    });
+}
+
+TEST_F(Hopper, wgmma_takes_operands_in_every_layout_and_width) {
+    for (const OperandA from : {OperandA::k_major, OperandA::m_major, OperandA::registers}) {
+        for (const bool transposed_b : {false, true}) {
+            for (const int N : {64, 128, 192, 256}) {
+                expect_tile<__nv_bfloat16>(from, transposed_b, N, Swizzle::bytes_128);
+            }
+            expect_tile<__half>(from, transposed_b, 128, Swizzle::bytes_128);
+            for (const Swizzle swizzle : {Swizzle::bytes_64, Swizzle::bytes_32}) {
+                expect_tile<__nv_bfloat16>(from, transposed_b, 64, swizzle);
+            }
+        }
+        if (from != OperandA::m_major) expect_tile<__half>(from, false, 96, Swizzle::bytes_128);
+    }
+}
+
 TEST_F(Hopper, product_of_uneven_sizes_matches_the_naive_one) {
     for (const auto& [M, N, K] : {std::tuple(200, 140, 328), {64, 128, 64}, {1, 4, 8}}) {
         SCOPED_TRACE(M);
