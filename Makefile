@@ -28,7 +28,7 @@ CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
 .PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer faults \
         kernel-table check-kernel-table check-gpu bench-kernels sanitize-kernels sanitize-kernels-address \
-        sanitize-kernels-thread fuzz clean
+        sanitize-kernels-thread fuzz clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -75,12 +75,19 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
 # The CUDA code, compiled for the host: dev/simt runs it, and stands in for the CUDA libraries. Needs the CUDA headers.
 SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas -Wno-psabi
 simt        = $(patsubst %,$(BUILD)/simt/%.o,$(basename $(1)))
-SIMT       := $(call simt,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp))
+SIMT       := $(call simt,$(filter-out dev/simt/nvml.cpp,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp)))
 CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu))
 SIMT_TESTS := $(if $(wildcard $(CUDA)/include/cuda_runtime.h),$(basename $(call simt,$(wildcard tests/cuda/*_test.cpp))))
 TESTS      += $(SIMT_TESTS)
 
 $(BUILD)/libsimt.a: $(SIMT)
+$(BUILD)/simt/cuda/require_gpu.o: KILN_FLAGS += -DKILN_GPU_ARCHS='"the emulator"'
+# NVML's stand-in is loaded at run time, as NVML is.
+$(BUILD)/simt/tests/cuda/simt_nvml_test: | $(BUILD)/simt/libnvidia-ml.so.1
+$(BUILD)/simt/libnvidia-ml.so.1: dev/simt/nvml.cpp
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
 $(BUILD)/simt/%.o: %.cu
 	@mkdir -p $(@D)
 	@echo "  compile $< for the emulator"
@@ -107,6 +114,13 @@ gpu         = $(patsubst %,$(BUILD)/gpu/%.o,$(basename $(1)))
 GPU_LIBS   := -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcublasLt -lcudart
 GPU_TESTS  := $(basename $(call gpu,$(filter-out tests/cuda/simt_%,$(wildcard tests/cuda/*_test.cpp))))
 GPU_TEST_SUPPORT := $(filter-out %_test.cpp %_emulated.cpp,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu))
+
+# Rewritten when GPU_ARCHS changes, so that what depends on it is built again.
+$(BUILD)/gpu/archs: FORCE
+	@mkdir -p $(@D)
+	@echo '$(GPU_ARCHS)' | cmp -s - $@ || echo '$(GPU_ARCHS)' >$@
+$(call gpu,$(wildcard cuda/*.cu tests/cuda/*.cu dev/bench/*.cu) cuda/require_gpu.cpp): $(BUILD)/gpu/archs
+$(BUILD)/gpu/cuda/require_gpu.o: KILN_FLAGS += -DKILN_GPU_ARCHS='"$(GPU_ARCHS)"'
 
 $(BUILD)/libcuda.a: $(call gpu,$(wildcard cuda/*.cu cuda/*.cpp))
 $(BUILD)/gpu/%.o: %.cu

@@ -440,51 +440,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     return cudaSuccess;
 }
 
-// --- devices
+// --- kernels
 
-cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int ordinal) {
-    return ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice;
-}
-cudaError_t cudaGetDevice(int* ordinal) {
-    *ordinal = 0;
-    return cudaSuccess;
-}
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-    *properties = {};
-    std::strcpy(properties->name, "emulated device");
-    properties->major = 9;
-    properties->multiProcessorCount = 2;
-    properties->maxThreadsPerMultiProcessor = 2048;
-    properties->warpSize = 32;
-    properties->totalGlobalMem = kMemoryBytes;
-    properties->sharedMemPerBlockOptin = 227 << 10;
-    return cudaSuccess;
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-    switch (attribute) {
-        case cudaDevAttrMultiProcessorCount:
-            *value = 2;
-            return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMajor:
-            *value = 9;
-            return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMinor:
-            *value = 0;
-            return cudaSuccess;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-            *value = 227 << 10;
-            return cudaSuccess;
-        case cudaDevAttrL2CacheSize:
-            *value = 4 << 20;
-            return cudaSuccess;
-        default:
-            return cudaErrorInvalidValue;
-    }
-}
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
     const std::lock_guard lock(device().mutex);
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > 227 << 10) {

@@ -1,0 +1,26 @@
+#pragma once
+// The dense peak rates of NVIDIA's GPUs, as their datasheets and architecture white papers state them.
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace kiln {
+
+enum class Arithmetic : uint8_t { float32, tf32, bfloat16, float16, float8 };  // float32: on the CUDA cores
+
+// TFLOP/s at the boost clock of the specification, accumulating in float32, without sparsity; 0: not offered or not
+// stated.
+struct GpuPeaks {
+    std::string_view name;  // as cudaDeviceProp::name has it, less "NVIDIA" and the size of the memory
+    int multiprocessors;
+    float float32, tf32, bfloat16, float16, float8;
+};
+
+// FLOP/s of the GPU of that cudaDeviceProp::name, or 0 where it is not in the table: then measure a product, or report
+// no utilisation. It is never scaled by the clock at which a GPU happens to run. Laptop parts and slices of a GPU bear
+// the names of larger ones, so both the whole name and the number of multiprocessors have to match.
+double peak_flops(std::string_view name, int multiprocessors, Arithmetic arithmetic);
+
+std::span<const GpuPeaks> known_gpus();
+
+}  // namespace kiln

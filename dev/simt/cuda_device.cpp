@@ -1,0 +1,75 @@
+// libcudart for the emulated device: what a program asks about it.
+#include <cuda_runtime.h>
+
+#include <cstdio>
+#include <cstring>
+
+namespace {
+
+constexpr int kMajor = 9, kMultiprocessors = 2;
+constexpr int kSharedBytes = 227 << 10;
+constexpr int kL2Bytes = 4 << 20;
+
+}  // namespace
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int ordinal) {
+    return ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+cudaError_t cudaGetDevice(int* ordinal) {
+    *ordinal = 0;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
+    return std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+    size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    *properties = {};
+    std::strcpy(properties->name, "emulated device");
+    properties->major = kMajor;
+    properties->multiProcessorCount = kMultiprocessors;
+    properties->maxThreadsPerMultiProcessor = 2048;
+    properties->warpSize = 32;
+    properties->totalGlobalMem = total;
+    properties->sharedMemPerBlockOptin = kSharedBytes;
+    properties->l2CacheSize = kL2Bytes;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+    switch (attribute) {
+        case cudaDevAttrMultiProcessorCount:
+            *value = kMultiprocessors;
+            return cudaSuccess;
+        case cudaDevAttrComputeCapabilityMajor:
+            *value = kMajor;
+            return cudaSuccess;
+        case cudaDevAttrComputeCapabilityMinor:
+            *value = 0;
+            return cudaSuccess;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+            *value = kSharedBytes;
+            return cudaSuccess;
+        case cudaDevAttrL2CacheSize:
+            *value = kL2Bytes;
+            return cudaSuccess;
+        default:
+            return cudaErrorInvalidValue;
+    }
+}
+
+}  // extern "C"

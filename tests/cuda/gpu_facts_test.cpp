@@ -1,0 +1,222 @@
+// What a program knows of its GPU: whether it can run there, and what it can do at most.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
+#include "cpu_reference/error.h"
+#include "cuda/gpu_peaks.h"
+#include "cuda/nvml.h"
+#include "cuda/require_gpu.h"
+#include "tests/cuda/schedules.h"
+
+namespace kiln::test {
+namespace {
+
+// ---- Peaks.
+
+double tera(std::string_view name, int multiprocessors, Arithmetic arithmetic) {
+    return peak_flops(name, multiprocessors, arithmetic) / 1e12;
+}
+
+TEST(GpuPeaks, names_match_as_cuda_spells_them) {
+    using enum Arithmetic;
+    const struct {
+        const char* name;
+        int multiprocessors;
+        Arithmetic arithmetic;
+        double tera;
+    } cases[] = {
+        {"Tesla T4", 40, float16, 65},
+        {"GeForce RTX 2080 Ti", 68, float16, 53.8},  // drivers before 470 left "NVIDIA" out
+        {"Quadro RTX 8000", 72, float16, 130.5},
+        {"A100-SXM4-40GB", 108, bfloat16, 312},
+        {"NVIDIA A100-SXM4-80GB", 108, tf32, 156},
+        {"NVIDIA A100-PCIE-40GB", 108, float32, 19.5},
+        {"NVIDIA A100 80GB PCIe", 108, bfloat16, 312},
+        {"NVIDIA A10", 72, bfloat16, 125},
+        {"NVIDIA A10G", 80, bfloat16, 70},
+        {"NVIDIA RTX A2000 12GB", 26, bfloat16, 31.9},
+        {"NVIDIA GeForce RTX 3080", 68, float32, 29.8},
+        {"NVIDIA GeForce RTX 3080", 70, float32, 30.6},
+        {"NVIDIA GeForce RTX 3090", 82, float16, 71.2},
+        {"Orin", 16, bfloat16, 42.6},
+        {"NVIDIA L4", 58, float8, 242},
+        {"NVIDIA L40S", 142, bfloat16, 362},
+        {"NVIDIA RTX 6000 Ada Generation", 142, bfloat16, 364.2},
+        {"NVIDIA GeForce RTX 4070", 46, bfloat16, 58.3},
+        {"NVIDIA GeForce RTX 4070 Ti", 60, bfloat16, 80.2},
+        {"NVIDIA GeForce RTX 4070 Ti SUPER", 66, bfloat16, 88.2},
+        {"NVIDIA GeForce RTX 4090", 128, bfloat16, 165.2},
+        {"NVIDIA H100 80GB HBM3", 132, bfloat16, 989.4},
+        {"NVIDIA H100 PCIe", 114, bfloat16, 756},
+        {"NVIDIA H100 NVL", 132, tf32, 417.5},
+        {"NVIDIA H200", 132, float8, 1979},
+        {"NVIDIA GH200 480GB", 132, bfloat16, 989.4},
+        {"NVIDIA B200", 148, bfloat16, 2250},
+        {"NVIDIA GeForce RTX 5090", 170, float8, 419.2},
+        {"NVIDIA RTX PRO 6000 Blackwell Server Edition", 188, bfloat16, 469.1},
+    };
+    for (const auto& c : cases) {
+        EXPECT_NEAR(tera(c.name, c.multiprocessors, c.arithmetic), c.tera, 1e-3) << c.name;
+    }
+}
+
+TEST(GpuPeaks, a_smaller_gpu_of_a_similar_name_is_unknown) {
+    const std::pair<const char*, int> cases[] = {
+        {"NVIDIA GeForce RTX 3080 Ti Laptop GPU", 58},
+        {"NVIDIA GeForce RTX 3080 Ti", 58},
+        {"NVIDIA GeForce RTX 2080 with Max-Q Design", 46},
+        {"NVIDIA A100-SXM4-40GB MIG 1g.5gb", 14},
+        {"NVIDIA H100 80GB HBM3 MIG 7g.80gb", 132},
+        {"NVIDIA GeForce RTX 5090 D", 170},  // the same size, with slower tensor cores
+        {"NVIDIA RTX 4000", 48},
+        {"NVIDIA T400", 6},
+        {"emulated device", 2},
+        {"NVIDIA", 132},
+        {"", 0},
+    };
+    for (const auto& [name, multiprocessors] : cases) {
+        EXPECT_EQ(peak_flops(name, multiprocessors, Arithmetic::float32), 0) << name;
+    }
+}
+
+TEST(GpuPeaks, what_a_gpu_does_not_offer_is_zero) {
+    EXPECT_EQ(peak_flops("Tesla T4", 40, Arithmetic::bfloat16), 0);
+    EXPECT_EQ(peak_flops("NVIDIA A100-SXM4-80GB", 108, Arithmetic::float8), 0);
+}
+
+// A slip in the table breaks what the chips have in common: each step down in width doubles the rate, and the float32
+// rate is that of so many multiprocessors at a clock that such chips run at.
+TEST(GpuPeaks, the_table_is_consistent) {
+    std::set<std::pair<std::string_view, int>> seen;
+    for (const GpuPeaks& gpu : known_gpus()) {
+        EXPECT_TRUE(seen.insert({gpu.name, gpu.multiprocessors}).second) << gpu.name;
+        const bool is_turing = gpu.bfloat16 == 0;
+        const bool has_64_cores =
+            is_turing || gpu.name.starts_with("A100") || gpu.name.starts_with("A800") || gpu.name == "A30";
+        const double clock_ghz = 1e3 * double(gpu.float32) / (2 * (has_64_cores ? 64 : 128) * gpu.multiprocessors);
+        EXPECT_GT(clock_ghz, 0.9) << gpu.name;
+        EXPECT_LT(clock_ghz, 2.7) << gpu.name;
+        const auto doubles = [&](float slower, float faster, const char* what) {
+            if (slower == 0 || faster == 0) return;
+            EXPECT_NEAR(faster / slower, 2, 0.03) << gpu.name << " " << what;
+        };
+        doubles(gpu.tf32, gpu.bfloat16, "tf32 to bfloat16");
+        doubles(gpu.float16, gpu.float8, "float16 to float8");
+        EXPECT_EQ(gpu.bfloat16, is_turing ? 0 : gpu.float16) << gpu.name;
+        if (gpu.name.starts_with("GeForce RTX")) {
+            EXPECT_NEAR(gpu.float16 / gpu.float32, is_turing ? 4 : 2, 0.04)
+                << gpu.name << ": GeForce runs at half rate";
+        }
+    }
+    EXPECT_GT(seen.size(), 90u);
+}
+
+// ---- Whether this build can run.
+
+const GpuFacts kH100{.driver_version = 13000,
+                     .runtime_version = 13000,
+                     .gpus = 1,
+                     .name = "NVIDIA H100 80GB HBM3",
+                     .major = 9,
+                     .minor = 0};
+
+GpuFacts with_capability(int major, int minor) {
+    GpuFacts facts = kH100;
+    facts.name = "the GPU";
+    facts.major = major;
+    facts.minor = minor;
+    return facts;
+}
+
+// That the answer holds each of the parts, and the CPU's program.
+void expect_answer(const GpuFacts& facts, std::initializer_list<const char*> parts, const char* built_for = "80 90a") {
+    const std::string answer = why_not(facts, "train_gpt2cu", built_for);
+    for (const char* part : parts) EXPECT_NE(answer.find(part), std::string::npos) << part << "\nnot in: " << answer;
+    EXPECT_NE(answer.find("use train_gpt2, which"), std::string::npos) << answer;
+}
+
+TEST(RequireGpu, a_gpu_that_is_built_for_passes) {
+    EXPECT_EQ(why_not(kH100, "train_gpt2cu", "80 90a"), "");
+}
+
+TEST(RequireGpu, without_a_driver_it_says_what_to_install) {
+    expect_answer({.driver_version = 0, .runtime_version = 13000, .status = cudaErrorInsufficientDriver},
+                  {"no NVIDIA driver", "580"});
+}
+
+TEST(RequireGpu, an_old_driver_is_named_with_both_versions) {
+    GpuFacts facts{.driver_version = 12040, .runtime_version = 13020, .status = cudaErrorInsufficientDriver};
+    expect_answer(facts, {"CUDA 12.4", "CUDA 13.2", "580"});
+    facts = kH100;
+    facts.runtime_version = 13020;  // a minor version ahead of the driver, which CUDA allows
+    EXPECT_EQ(why_not(facts, "train_gpt2cu", "90a"), "");
+    facts.status = cudaErrorInsufficientDriver;
+    expect_answer(facts, {"CUDA 13.0", "CUDA 13.2"});
+}
+
+TEST(RequireGpu, no_gpu_and_a_hidden_gpu_are_told_apart) {
+    GpuFacts facts{.driver_version = 13000, .runtime_version = 13000, .status = cudaErrorNoDevice};
+    expect_answer(facts, {"no NVIDIA GPU found"});
+    facts.visible_devices = "-1";
+    expect_answer(facts, {"CUDA_VISIBLE_DEVICES=\"-1\""});
+    facts.visible_devices = "";
+    expect_answer(facts, {"CUDA_VISIBLE_DEVICES=\"\""});
+}
+
+TEST(RequireGpu, a_gpu_that_fails_is_reported_with_cudas_error) {
+    GpuFacts facts = kH100;
+    facts.status = cudaErrorMemoryAllocation;
+    expect_answer(facts, {"cudaErrorMemoryAllocation", "nvidia-smi"});
+}
+
+TEST(RequireGpu, an_architecture_that_was_not_built_is_named) {
+    expect_answer(with_capability(12, 0),
+                  {"built for sm_80, sm_90a; the GPU is sm_120", "make GPU_ARCHS=120 train_gpt2cu"});
+    expect_answer(with_capability(9, 0), {"make GPU_ARCHS=90a"}, "80");
+    expect_answer(with_capability(7, 0), {"sm_70, older than"});
+}
+
+TEST(RequireGpu, code_runs_on_later_minor_versions_unless_it_is_for_one_chip) {
+    const struct {
+        const char* built_for;
+        int major, minor;
+        bool runs;
+    } cases[] = {
+        {"80", 8, 0, true},     {"80", 8, 6, true},   {"80", 8, 9, true},     {"86", 8, 0, false},
+        {"80", 9, 0, false},    {"90a", 9, 0, true},  {"90a", 10, 0, false},  {"100a", 10, 0, true},
+        {"100a", 10, 3, false}, {"120", 12, 1, true}, {"100", 12, 0, false},  {"80", 8, 7, false},
+        {"87", 8, 7, true},     {"87", 8, 9, false},  {"75 90a", 7, 5, true}, {"", 8, 0, false},
+    };
+    for (const auto& c : cases) {
+        const std::string answer = why_not(with_capability(c.major, c.minor), "train_gpt2cu", c.built_for);
+        EXPECT_EQ(answer.empty(), c.runs) << c.built_for << " on " << c.major << "." << c.minor << ": " << answer;
+    }
+}
+
+TEST(RequireGpu, the_current_gpu_is_described) {
+    const Gpu gpu = require_gpu("train_gpt2cu");
+    EXPECT_FALSE(gpu.name.empty());
+    EXPECT_GT(10 * gpu.major + gpu.minor, 70);
+    EXPECT_GT(gpu.multiprocessors, 0);
+    EXPECT_GT(gpu.l2_bytes, 0u);
+    EXPECT_GT(gpu.free_bytes, 0u);
+    EXPECT_LE(gpu.free_bytes, gpu.total_bytes);
+}
+
+// On a GPU, what NVML says is plausible where it says anything; here there is no NVML, or it knows no emulated GPU.
+TEST(RequireGpu, nvml_knows_the_same_gpu) {
+    const GpuSample s = Nvml().sample();
+    if (is_emulated()) {
+        EXPECT_EQ(s.sm_clock_mhz, std::nullopt);
+        return;
+    }
+    EXPECT_GT(s.sm_clock_mhz.value_or(1000), 100);
+    EXPECT_LT(s.temperature_c.value_or(40), 120);
+    EXPECT_LE(s.memory_used_bytes.value_or(0), require_gpu("train_gpt2cu").total_bytes + (size_t(8) << 30));
+}
+
+}  // namespace
+}  // namespace kiln::test
