@@ -23,6 +23,7 @@ TOOLS     := $(call objects,$(filter-out $(MAINS),$(wildcard tools/*.cpp)))
 LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_test.cpp))
 TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
+CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
@@ -164,20 +165,26 @@ kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every ker
 check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS))  ## fails when that table is not the committed one, too
 	@NVCC="$(NVCC)" BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
 
-# The kernels and their tests under the sanitizers, each in a build folder of its own. ThreadSanitizer is clang's: gcc's
-# leaves some accesses out. Two schedules under the first and one under the second, which sees races in any.
-CUDA_TEST_NAMES := $(patsubst tests/cuda/%.cpp,%,$(wildcard tests/cuda/*_test.cpp))
+# The kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's ThreadSanitizer
+# leaves some accesses out, and its AddressSanitizer is slower to build. Two schedules under the first and one under the
+# second, which sees races in any.
+sanitized = $(SIMT_TESTS:$(BUILD)/%=$(BUILD)-$(1)/%)
 sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+ifneq ($(and $(CLANG),$(SIMT_TESTS)),)
 sanitize-kernels-address:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan SANITIZE=address,undefined CXXFLAGS='-O1 -g1' \
-	    $(CUDA_TEST_NAMES:%=$(BUILD)-asan/simt/tests/cuda/%)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CXX='$(CLANG)' SANITIZE=address,undefined CXXFLAGS='-O1 -g1' \
+	    $(call sanitized,asan)
 	@SIMT_SCHEDULES=2 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 BUILD=$(BUILD)-asan \
-	    dev/run_tests.sh $(CUDA_TEST_NAMES:%=$(BUILD)-asan/simt/tests/cuda/%)
+	    dev/run_tests.sh $(call sanitized,asan)
 sanitize-kernels-thread:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='-O1 -g1' \
-	    $(CUDA_TEST_NAMES:%=$(BUILD)-tsan/simt/tests/cuda/%)
+	    $(call sanitized,tsan)
 	@SIMT_SCHEDULES=1 OMP_NUM_THREADS=1 GTEST_FILTER=-*_float16:*_float32 BUILD=$(BUILD)-tsan \
-	    dev/run_tests.sh $(CUDA_TEST_NAMES:%=$(BUILD)-tsan/simt/tests/cuda/%)
+	    dev/run_tests.sh $(call sanitized,tsan)
+else
+sanitize-kernels-address sanitize-kernels-thread:
+	@echo "$@: skipped: $(if $(CLANG),no CUDA headers,no clang)"
+endif
 
 tests: $(TESTS)
 
@@ -213,7 +220,6 @@ bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sen
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
 
 # The tokenizer and the data formats under clang's fuzzer; gcc has none.
-CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
 FUZZ_FLAGS := -std=c++20 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
               -fno-sanitize-recover=undefined -I.
 FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp) tests/fuzz_targets.cpp tests/fuzz/fuzz_main.cpp)

@@ -122,7 +122,8 @@ const char* borrow(Warp& warp, const std::array<float*, kLanes>& d, int N, Where
         known->group = warp.group;
         return touched ? "the accumulator of a wgmma was touched while it was under way" : nullptr;
     }
-    auto& fresh = warp.accumulators.emplace_back(d, N, warp.group, std::vector<float>(size_t(kRows * N)), where);
+    warp.accumulators.push_back({d, N, warp.group, std::vector<float>(size_t(kRows * N)), where});
+    auto& fresh = warp.accumulators.back();
     for_each_register(fresh, [&](float& held, float& value) { value = std::exchange(held, nan); });
     return nullptr;
 }
