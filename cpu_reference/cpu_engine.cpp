@@ -8,8 +8,8 @@
 #include <mutex>
 #include <utility>
 
+#include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/decoder.h"
-#include "cpu_reference/engine.h"
 #include "cpu_reference/error.h"
 #include "cpu_reference/gemm.h"
 #include "cpu_reference/memory.h"
@@ -131,24 +131,7 @@ double CpuEngine::peak_flops() const {
 
 void CpuEngine::init_weights(uint64_t seed) {
     for (size_t index = 0; index < table_.size(); index++) {
-        const TensorSpec& spec = table_[index];
-        float* w = params_.data() + spec.offset;
-        const size_t n = spec.elems();
-        if (spec.init == Init::ones || spec.init == Init::zeros) {
-            std::fill(w, w + n, spec.init == Init::ones ? 1.0f : 0.0f);
-            continue;
-        }
-        const float std =
-            spec.init == Init::normal ? config_.init_std : config_.init_std / std::sqrt(2.0f * float(config_.L));
-#pragma omp parallel for
-        for (size_t i = 0; i < n; i += 4) {
-            const Philox4 words =
-                philox4x32(seed, uint32_t(i / 4), uint32_t(i / 4 >> 32), uint32_t(index), uint32_t(RngStream::init));
-            float x[4];
-            normal2(words.v[0], words.v[1], &x[0], &x[1]);
-            normal2(words.v[2], words.v[3], &x[2], &x[3]);
-            for (size_t j = 0; j < 4 && i + j < n; j++) w[i + j] = std * x[j];
-        }
+        init_tensor(config_, table_[index], index, seed, params_.data() + table_[index].offset);
     }
     moment1_.discard();
     moment2_.discard();
@@ -380,7 +363,7 @@ void CpuEngine::decode(std::span<const int> slots, std::span<const int> tokens, 
 
 }  // namespace
 
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
+std::vector<MemoryItem> plan_cpu_memory(const ModelConfig& config, const EngineOptions& options) {
     validate(config);
     const size_t weights = size_t(count_parameters(config)) * sizeof(float);
     const ActivationShape shape{options.B, options.T, options.training, omp_get_max_threads()};
@@ -400,8 +383,11 @@ std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptio
     return plan;
 }
 
-std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options) {
+std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineOptions& options) {
     validate(config);
+    if (options.precision != Precision::float32) {
+        throw UsageError("the CPU engine computes in float32 only; leave --dtype out, or train on a GPU");
+    }
     if (options.B < 1 || options.T < 1 || options.T > config.max_T || int64_t(options.B) * options.T > 1 << 28) {
         throw UsageError(concat("micro-batch of ", options.B, " sequences of ", options.T,
                                 " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
@@ -409,7 +395,7 @@ std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptio
     }
     size_t needed = 0;
     std::string parts;
-    for (const MemoryItem& item : plan_memory(config, options)) {
+    for (const MemoryItem& item : plan_cpu_memory(config, options)) {
         needed += item.bytes;
         parts += concat(parts.empty() ? "" : ", ", item.kind, " ", format_bytes(item.bytes));
     }

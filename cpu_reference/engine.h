@@ -11,9 +11,22 @@
 
 namespace kiln {
 
+enum class Precision : uint8_t { float32, bfloat16, float16 };  // of weights, activations and products
+
 struct EngineOptions {
     int B = 4, T = 64;     // shape of a micro-batch
     bool training = true;  // false: weights only; forward_backward, gradients and moments are absent
+    // The rest is of GPUs: the CPU engine computes in float32 and takes no other precision.
+    Precision precision = Precision::float32;
+    bool tf32 = false;              // float32 products from inputs of 10 bits of mantissa
+    bool master_weights = true;     // beside narrow weights; without, updates are rounded stochastically
+    bool narrow_gradients = false;  // kept and accumulated in `precision` instead of float32
+    bool narrow_moments = false;    // bfloat16
+    int recompute = 0;              // in the backward pass: 1 the MLP's activation, 2 norms too, 3 whole blocks
+    int fused_gelu = 0;             // 1: in the product before it; 2: its gradient too
+    int head_chunks = 0;            // the head's rows in so many parts; 0: so that logits take at most 1 GiB
+    int matmul_candidates = 6;      // algorithms timed at the first use of a shape; 1: none, the library's first
+    uint64_t seed = 0;              // of stochastic rounding
 };
 
 // The arenas of a model, each laid out as param_table(config) says.

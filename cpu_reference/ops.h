@@ -8,6 +8,7 @@
 
 #include "cpu_reference/model_config.h"
 #include "cpu_reference/rng.h"
+#include "cpu_reference/rope_table.h"
 #include "cpu_reference/tensors.h"
 
 namespace kiln {
@@ -55,10 +56,7 @@ void qk_norm_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* 
 
 // ---- rope.cpp
 
-// Rotary position embedding (arXiv:2104.09864), half-split as Hugging Face lays it out: element i of a head turns with
-// element i + HS/2 by the angle t * theta^(-2i / HS). Returns (T, HS/2) pairs cos, sin; frequencies stretched as Llama
-// 3.1 does (arXiv:2407.21783 and the reference implementation) where the config says so.
-std::vector<float> rope_table(const ModelConfig& config, int T);
+// Rotary position embedding (arXiv:2104.09864), half-split as Hugging Face lays it out; the table is rope_table's.
 // Turns q and k of qkv (B, T, QKV) in place; row t stands at position first_position + t. backward: turns back.
 void rope(float* qkv, const float* table, int first_position, int B, int T, int NH, int NKV, int HS, bool backward);
 

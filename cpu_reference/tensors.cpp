@@ -1,6 +1,10 @@
 #include "cpu_reference/tensors.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "cpu_reference/error.h"
+#include "cpu_reference/rng.h"
 
 namespace kiln {
 namespace {
@@ -20,6 +24,24 @@ std::vector<TensorSpec> param_table(const ModelConfig& config) {
         offset += rows * cols;
     });
     return table;
+}
+
+void init_tensor(const ModelConfig& config, const TensorSpec& spec, size_t index, uint64_t seed, float* w) {
+    const size_t n = spec.elems();
+    if (spec.init == Init::ones || spec.init == Init::zeros) {
+        std::fill(w, w + n, spec.init == Init::ones ? 1.0f : 0.0f);
+        return;
+    }
+    const float std = spec.init == Init::normal ? config.init_std : config.init_std / std::sqrt(2.0f * float(config.L));
+#pragma omp parallel for
+    for (size_t i = 0; i < n; i += 4) {
+        const Philox4 words =
+            philox4x32(seed, uint32_t(i / 4), uint32_t(i / 4 >> 32), uint32_t(index), uint32_t(RngStream::init));
+        float x[4];
+        normal2(words.v[0], words.v[1], &x[0], &x[1]);
+        normal2(words.v[2], words.v[3], &x[2], &x[3]);
+        for (size_t j = 0; j < 4 && i + j < n; j++) w[i + j] = std * x[j];
+    }
 }
 
 int64_t count_parameters(const ModelConfig& config) {

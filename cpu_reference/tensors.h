@@ -79,6 +79,9 @@ void for_each_param(const ModelConfig& c, Params<T>& p, Visit visit) {
 // Every parameter with its offset in the arena, in checkpoint order.
 std::vector<TensorSpec> param_table(const ModelConfig& config);
 
+// w (spec.elems()): the initial values of tensor number `index` of the table, whatever backend it is for.
+void init_tensor(const ModelConfig& config, const TensorSpec& spec, size_t index, uint64_t seed, float* w);
+
 // Binds the struct to an arena. Host arithmetic only: `base` may be a host or a device pointer.
 template <class T>
 Params<T> bind_params(const ModelConfig& config, T* base) {

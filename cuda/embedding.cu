@@ -10,13 +10,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// out[b, t] = wte[tokens[b, t]] + wpe[first_position + t], a pack a thread; wpe null: without.
+// out[b, t] = wte[tokens[b, t]] + wpe[first_position + t], a pack a thread; wpe null: without. With positions, row n
+// stands at positions[n].
 // out (B, T, C); wte (V, C); wpe (max_T, C).
 // Moves 2 B T C elements (3 with wpe, most of it from the L2 cache) for B T C FLOPs: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    embedding_forward_kernel(T* out, const int* tokens, const T* wte, const T* wpe, int first_position, int64_t packs,
-                             int time, int C) {
+    embedding_forward_kernel(T* out, const int* tokens, const T* wte, const T* wpe, const int* positions,
+                             int first_position, int64_t packs, int time, int C) {
     constexpr int kPack = Pack<T>::kSize;
     const int64_t pack = int64_t(blockIdx.x) * kThreads + threadIdx.x;
     if (pack >= packs) return;
@@ -25,7 +26,8 @@ __global__ void __launch_bounds__(kThreads)
     const int column = int(pack % row_packs) * kPack;
     Pack<T> x = load(wte + int64_t(tokens[row]) * C + column);
     if (wpe) {
-        const Pack<T> position = load(wpe + int64_t(first_position + row % time) * C + column);
+        const int at = positions ? max(positions[row], 0) : first_position + int(row % time);
+        const Pack<T> position = load(wpe + int64_t(at) * C + column);
         for (int i = 0; i < kPack; ++i) x.set(i, x[i] + position[i]);
     }
     store(out + row * C + column, x);
@@ -128,7 +130,16 @@ void embedding_forward(T* out, const int* tokens, const T* wte, const T* wpe, in
                "; C must be a multiple of 8");
     const int64_t packs = int64_t(B) * time * C / Pack<T>::kSize;
     launch<embedding_forward_kernel<T>>({.grid = blocks_for(packs), .block = kThreads, .stream = stream}, out, tokens,
-                                        wte, wpe, first_position, packs, time, C);
+                                        wte, wpe, nullptr, first_position, packs, time, C);
+}
+
+template <class T>
+void embedding_at(T* out, const int* tokens, const T* wte, const T* wpe, const int* positions, int N, int C,
+                  cudaStream_t stream) {
+    KILN_CHECK(N > 0 && C > 0 && C % 8 == 0, "embedding_at: N ", N, ", C ", C, "; C must be a multiple of 8");
+    const int64_t packs = int64_t(N) * C / Pack<T>::kSize;
+    launch<embedding_forward_kernel<T>>({.grid = blocks_for(packs), .block = kThreads, .stream = stream}, out, tokens,
+                                        wte, wpe, positions, 0, packs, 1, C);
 }
 
 template <class T, class Grad>
@@ -155,6 +166,7 @@ void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, c
                                      const TokenPiece*, int, int, int, int, int, cudaStream_t);
 #define KILN_EMBEDDING(T)                                                                                  \
     template void embedding_forward(T*, const int*, const T*, const T*, int, int, int, int, cudaStream_t); \
+    template void embedding_at(T*, const int*, const T*, const T*, const int*, int, int, cudaStream_t);    \
     KILN_EMBEDDING_BACKWARD(T, float)
 KILN_EMBEDDING(float)
 KILN_EMBEDDING(__nv_bfloat16)

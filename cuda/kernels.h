@@ -21,6 +21,10 @@ namespace kiln {
 template <class T>
 void embedding_forward(T* out, const int* tokens, const T* wte, const T* wpe, int first_position, int B, int time,
                        int C, cudaStream_t stream);
+// The same for one token of each of N sequences: row n stands at positions[n], in device memory; below 0 as at 0.
+template <class T>
+void embedding_at(T* out, const int* tokens, const T* wte, const T* wpe, const int* positions, int N, int C,
+                  cudaStream_t stream);
 
 // The rows of a batch by token: made on the host, which has the tokens first, and copied to the device with them.
 struct TokenPiece {
@@ -116,7 +120,7 @@ void qk_norm_backward(const QkNormBackward<T, G>& a, cudaStream_t stream);
 template <class T>
 void rope(T* qkv, const float* table, int first_position, int B, int row_T, int NH, int NKV, int HS, bool backward,
           cudaStream_t stream);
-// The same for one token of each of N sequences: row n stands at positions[n], in device memory.
+// The same for one token of each of N sequences: row n stands at positions[n], in device memory; below 0 as at 0.
 template <class T>
 void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, int NKV, int HS, cudaStream_t stream);
 

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
     const int n = blockIdx.x * blockDim.y + threadIdx.y;
     if (n >= p.N) return;
     const int half = p.HS / 2, slices = half / kWidth, apart = (p.heads + kHeads - 1) / kHeads;
-    const int position = p.positions ? p.positions[n] : p.first_position + n % p.row_T;
+    const int position = p.positions ? max(p.positions[n], 0) : p.first_position + n % p.row_T;
     const float* const turns = p.table + int64_t(position) * p.HS;
     T* const row = p.qkv + int64_t(n) * p.stride;
     for (int item = threadIdx.x; item < slices * apart; item += blockDim.x) {

@@ -1,0 +1,769 @@
+// Engine on one GPU: arenas bound by the tables, one stream for the computation, one for batches on their way to it.
+#include "cuda/cuda_engine.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "cpu_reference/error.h"
+#include "cpu_reference/rope_table.h"
+#include "cuda/decoder.h"
+
+namespace kiln {
+namespace {
+
+constexpr size_t kLogitsBytes = size_t(1) << 30;  // at most, unless the number of chunks is given
+constexpr size_t kMaxLosses = 4096;               // micro-batches between two calls of take_loss, without a wait
+constexpr int kBatchesOnTheirWay = 2;
+// Of the runtime, its kernels and cuBLASLt; measured by nothing yet.
+constexpr size_t kProcessBytes = size_t(512) << 20;
+constexpr size_t kPieceBytes = size_t(32) << 20;  // of what read and write carry at a time
+constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
+constexpr int kGoodStepsToGrow = 2000;
+
+// What decides the layout of memory.
+struct Layout {
+    DeviceShape shape;
+    size_t elems;  // of the padded parameters
+};
+
+int head_rows_for(const ModelConfig& c, const EngineOptions& o, size_t element_bytes) {
+    const size_t N = size_t(o.B) * o.T, row_bytes = padded_vocab(c) * element_bytes;
+    const size_t chunks = o.head_chunks > 0 ? size_t(o.head_chunks) : (N * row_bytes + kLogitsBytes - 1) / kLogitsBytes;
+    const size_t rows = (N + chunks - 1) / chunks;
+    return int(std::min(N, std::max<size_t>(rows, 1)));
+}
+
+size_t element_bytes(Precision precision) {
+    return precision == Precision::float32 ? 4 : 2;
+}
+
+Layout layout_of(const ModelConfig& c, const EngineOptions& o) {
+    const DeviceShape shape{o.B, o.T, o.training, Recompute(o.recompute),
+                            head_rows_for(c, o, element_bytes(o.precision))};
+    return {shape, size_t(count_parameters(padded(c)))};
+}
+
+// bytes of the arena of activations, of which logits.
+template <class E>
+std::array<size_t, 2> activation_bytes(const ModelConfig& c, const DeviceShape& s) {
+    DeviceActivations<E> unbound{};
+    std::array<size_t, 2> bytes{};
+    for_each_device_activation(c, s, unbound, [&]<class Field>(Field*& field, const char*, int, size_t elems) {
+        const size_t n = align_bytes(elems * sizeof(Field));
+        bytes[0] += n;
+        if (static_cast<void*>(&field) == &unbound.logits) bytes[1] += n;
+    });
+    return bytes;
+}
+
+// The tokens of a micro-batch and what the kernels need with them, laid out alike in pinned and in device memory.
+struct BatchLayout {
+    size_t N, max_pieces, max_groups;
+
+    explicit BatchLayout(size_t n) : N(n), max_pieces(n), max_groups(size_t(TokenOrder::max_partials(int(n))) + 1) {}
+    size_t words() const { return 3 * N + (max_pieces + max_groups) * (sizeof(TokenPiece) / sizeof(int)); }
+    template <class Int>
+    Int* targets(Int* base) const {
+        return base + N;
+    }
+    template <class Int>
+    Int* order(Int* base) const {
+        return base + 2 * N;
+    }
+    template <class Int>
+    auto* pieces(Int* base) const {
+        using Piece = std::conditional_t<std::is_const_v<Int>, const TokenPiece, TokenPiece>;
+        return reinterpret_cast<Piece*>(base + 3 * N);
+    }
+    template <class Int>
+    auto* groups(Int* base) const {
+        return pieces(base) + max_pieces;
+    }
+};
+
+struct BatchOnItsWay {
+    PinnedBuffer<int> host;
+    DeviceBuffer<int> device;
+    Event copied{cudaEventDisableTiming}, used{cudaEventDisableTiming};
+};
+
+// float32 from what the device keeps, and back.
+template <class X>
+float widen(X x) {
+    if constexpr (std::is_same_v<X, __nv_bfloat16>) {
+        return __bfloat162float(x);
+    } else if constexpr (std::is_same_v<X, __half>) {
+        return __half2float(x);
+    } else {
+        return x;
+    }
+}
+template <class X>
+X narrow(float x) {
+    if constexpr (std::is_same_v<X, __nv_bfloat16>) {
+        return __float2bfloat16_rn(x);
+    } else if constexpr (std::is_same_v<X, __half>) {
+        return __float2half_rn(x);
+    } else {
+        return x;
+    }
+}
+
+template <class X>
+void download(float* to, const X* from, size_t n, float scale, cudaStream_t stream) {
+    std::vector<X> piece(std::min(n, kPieceBytes / sizeof(X)));
+    for (size_t done = 0, some; done < n; done += some) {
+        some = std::min(n - done, piece.size());
+        CUDA_CHECK(cudaMemcpyAsync(piece.data(), from + done, some * sizeof(X), cudaMemcpyDeviceToHost, stream));
+        CUDA_CHECK(cudaStreamSynchronize(stream));
+        for (size_t i = 0; i < some; i++) to[done + i] = scale * widen(piece[i]);
+    }
+}
+template <class X>
+void upload(X* to, const float* from, size_t n, cudaStream_t stream) {
+    std::vector<X> piece(std::min(n, kPieceBytes / sizeof(X)));
+    for (size_t done = 0, some; done < n; done += some) {
+        some = std::min(n - done, piece.size());
+        for (size_t i = 0; i < some; i++) piece[i] = narrow<X>(from[done + i]);
+        CUDA_CHECK(cudaMemcpyAsync(to + done, piece.data(), some * sizeof(X), cudaMemcpyHostToDevice, stream));
+        CUDA_CHECK(cudaStreamSynchronize(stream));
+    }
+}
+template <class X>
+void clear(X* data, size_t n, cudaStream_t stream) {
+    CUDA_CHECK(cudaMemsetAsync(data, 0, n * sizeof(X), stream));
+}
+
+// E of weights and activations, G of gradients, M of moments.
+template <class E, class G, class M>
+class CudaEngine final : public Engine {
+public:
+    CudaEngine(const ModelConfig& config, const EngineOptions& options);
+    ~CudaEngine() override { cudaDeviceSynchronize(); }  // nothing is freed that is in use
+
+    const ModelConfig& config() const override { return config_; }
+    std::string device_name() const override;
+    double peak_flops() const override { return 0; }
+    size_t memory_in_use_bytes() const override;
+
+    void init_weights(uint64_t seed) override;
+    void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
+    void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
+
+    void zero_gradients() override { gradients_clear_ = true; }
+    void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
+    LossSum take_loss() override;
+    void reduce_gradients(Communicator& communicator) override;
+    double gradient_norm() override;
+    void update(const AdamWStep& step) override;
+    LossSum evaluate(const Batch& batch, float* losses) override;
+
+    void open_cache(int slots, int max_T) override;
+    void clear_slot(int slot) override;
+    int slot_length(int slot) const override;
+    void prefill(int slot, std::span<const int> tokens, float* logits) override;
+    void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override;
+
+private:
+    void require_training(const char* what) const;
+    void check_tokens(std::span<const int> tokens) const;
+    void check_slot(int slot) const;
+    void fill_gradients_if_clear();
+    void take_rope_table(int max_T);
+    void set_loss_scale(float scale);
+    DeviceContext<E> context(int B, int T);
+    const int* send(const Batch& batch, DeviceTokens& tokens);
+    void batch_used();
+    int64_t count_targets(const Batch& batch) const;
+    void drain_losses();
+    void step_all(std::span<const int> tokens, std::span<const int> positions);
+    void read_logits(float* logits, int row);
+    // visit(device_offset, host_offset, n) for the stretches of [offset, offset + n) of the unpadded arena.
+    template <class Visit>
+    void for_each_stretch(size_t offset, size_t n, Visit visit) const;
+
+    ModelConfig config_;
+    EngineOptions options_;
+    Layout layout_;
+    Stream stream_, copy_stream_;
+    Matmul matmul_;
+    std::vector<TensorSpec> table_, device_table_;
+
+    DeviceBuffer<E> params_;
+    DeviceBuffer<float> master_;  // empty: params_ are all there is
+    DeviceBuffer<G> gradients_;
+    DeviceBuffer<M> moment1_, moment2_;
+    DeviceBuffer<unsigned char> activations_;
+    Params<E> param_;
+    Params<G> gradient_;
+    DeviceActivations<E> acts_;
+    DeviceBuffer<float> rope_table_;
+    int rope_T_ = 0;
+    bool gradients_clear_ = true;
+
+    BatchLayout batch_layout_;
+    std::array<BatchOnItsWay, kBatchesOnTheirWay> batches_;
+    size_t next_batch_ = 0;
+
+    DeviceBuffer<float> loss_sums_;  // of micro-batches that take_loss has not seen
+    size_t losses_waiting_ = 0;
+    LossSum loss_;
+
+    struct Scalars {  // in device memory
+        float sum_of_squares, norm, unscaled, grad_scale, loss_scale;
+        int non_finite;
+    };
+    DeviceBuffer<Scalars> scalars_;
+    PinnedBuffer<Scalars> host_scalars_;
+    DeviceBuffer<size_t> decay_switches_;
+    float loss_scale_ = 1;
+    int good_steps_ = 0;
+
+    struct Cache {
+        DeviceBuffer<E> data;
+        DeviceBuffer<unsigned char> activations;
+        DeviceBuffer<float> scratch;
+        DeviceBuffer<int> tokens, positions;
+        DeviceBuffer<E> logits;
+        DeviceActivations<E> acts;
+        DeviceCache<E> view;
+        std::vector<int> lengths;
+    } cache_;
+};
+
+template <class E, class G, class M>
+CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options)
+    : config_(config),
+      options_(options),
+      layout_(layout_of(config, options)),
+      matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
+      table_(param_table(config)),
+      device_table_(param_table(padded(config))),
+      batch_layout_(size_t(options.B) * options.T) {
+    const size_t n = layout_.elems;
+    const ModelConfig padded_config = padded(config);
+    params_ = DeviceBuffer<E>(n);
+    param_ = bind_params(padded_config, params_.get());
+    clear(params_.get(), n, stream_);
+    if (options.training) {
+        if (!std::is_same_v<E, float> && options.master_weights) master_ = DeviceBuffer<float>(n);
+        gradients_ = DeviceBuffer<G>(n);
+        moment1_ = DeviceBuffer<M>(n);
+        moment2_ = DeviceBuffer<M>(n);
+        gradient_ = bind_params(padded_config, gradients_.get());
+        if (master_.size() > 0) clear(master_.get(), n, stream_);
+        clear(moment1_.get(), n, stream_);
+        clear(moment2_.get(), n, stream_);
+        loss_sums_ = DeviceBuffer<float>(kMaxLosses);
+
+        std::vector<size_t> switches;  // where decay ends and begins again
+        bool decays = true;
+        for (const TensorSpec& spec : device_table_) {
+            if (spec.decays() == decays) continue;
+            switches.push_back(spec.offset);
+            decays = !decays;
+        }
+        decay_switches_ = DeviceBuffer<size_t>(switches.size());
+        CUDA_CHECK(cudaMemcpy(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice));
+    }
+    activations_ = DeviceBuffer<unsigned char>(activation_bytes<E>(config_, layout_.shape)[0]);
+    acts_ = bind_device_activations<E>(config_, layout_.shape, activations_.get());
+    for (BatchOnItsWay& batch : batches_) {
+        batch.host = PinnedBuffer<int>(batch_layout_.words());
+        batch.device = DeviceBuffer<int>(batch_layout_.words());
+    }
+    scalars_ = DeviceBuffer<Scalars>(1);
+    host_scalars_ = PinnedBuffer<Scalars>(1);
+    clear(scalars_.get(), 1, stream_);
+    set_loss_scale(std::is_same_v<E, __half> && options.training ? kFirstLossScale : 1.0f);
+    take_rope_table(options.T);
+}
+
+template <class E, class G, class M>
+std::string CudaEngine<E, G, M>::device_name() const {
+    cudaDeviceProp properties;
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    return properties.name;
+}
+
+template <class E, class G, class M>
+size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return total - free;
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::take_rope_table(int max_T) {
+    if (config_.position != Position::rope || max_T <= rope_T_) return;
+    const std::vector<float> table = rope_table(config_, max_T);
+    stream_.synchronize();
+    rope_table_ = DeviceBuffer<float>(table.size());
+    CUDA_CHECK(cudaMemcpy(rope_table_.get(), table.data(), rope_table_.bytes(), cudaMemcpyHostToDevice));
+    rope_T_ = max_T;
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::set_loss_scale(float scale) {
+    loss_scale_ = scale;
+    good_steps_ = 0;
+    CUDA_CHECK(
+        cudaMemcpyAsync(&scalars_.get()->loss_scale, &loss_scale_, sizeof scale, cudaMemcpyHostToDevice, stream_));
+    stream_.synchronize();
+}
+
+template <class E, class G, class M>
+DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
+    return {.config = config_,
+            .params = param_,
+            .rope_table = rope_table_.get(),
+            .matmul = matmul_,
+            .stream = stream_,
+            .B = B,
+            .T = T,
+            .recompute = layout_.shape.recompute,
+            .fused_gelu = options_.fused_gelu};
+}
+
+template <class E, class G, class M>
+template <class Visit>
+void CudaEngine<E, G, M>::for_each_stretch(size_t offset, size_t n, Visit visit) const {
+    const size_t elems = size_t(count_parameters(config_));
+    KILN_CHECK(offset <= elems && n <= elems - offset, "engine: elements [", offset, ", ", offset + n,
+               ") lie outside an arena of ", elems);
+    for (size_t i = 0; i < table_.size(); i++) {
+        const size_t begin = std::max(offset, table_[i].offset);
+        const size_t end = std::min(offset + n, table_[i].offset + table_[i].elems());
+        if (begin < end) visit(device_table_[i].offset + (begin - table_[i].offset), begin - offset, end - begin);
+    }
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::init_weights(uint64_t seed) {
+    std::vector<float> w;
+    for (size_t index = 0; index < table_.size(); index++) {
+        w.resize(table_[index].elems());
+        init_tensor(config_, table_[index], index, seed, w.data());
+        write(Arena::params, table_[index].offset, w);
+    }
+    clear(moment1_.get(), moment1_.size(), stream_);
+    clear(moment2_.get(), moment2_.size(), stream_);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::read(Arena arena, size_t offset, std::span<float> out) const {
+    if (arena != Arena::params) require_training("gradients and moments");
+    for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
+        float* const into = out.data() + to;
+        switch (arena) {
+            case Arena::params:
+                if (master_.size() > 0) return download(into, master_.get() + from, n, 1, stream_);
+                return download(into, params_.get() + from, n, 1, stream_);
+            case Arena::gradients:
+                if (gradients_clear_) return void(std::fill_n(into, n, 0.0f));
+                return download(into, gradients_.get() + from, n, 1 / loss_scale_, stream_);
+            case Arena::moment1:
+                return download(into, moment1_.get() + from, n, 1, stream_);
+            case Arena::moment2:
+                return download(into, moment2_.get() + from, n, 1, stream_);
+        }
+    });
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::write(Arena arena, size_t offset, std::span<const float> in) {
+    if (arena != Arena::params) require_training("gradients and moments");
+    if (arena == Arena::gradients) fill_gradients_if_clear();
+    for_each_stretch(offset, in.size(), [&](size_t to, size_t from, size_t n) {
+        const float* const values = in.data() + from;
+        switch (arena) {
+            case Arena::params:
+                if (master_.size() > 0) upload(master_.get() + to, values, n, stream_);
+                return upload(params_.get() + to, values, n, stream_);
+            case Arena::gradients: {
+                std::vector<float> scaled(values, values + n);
+                for (float& x : scaled) x *= loss_scale_;
+                return upload(gradients_.get() + to, scaled.data(), n, stream_);
+            }
+            case Arena::moment1:
+                return upload(moment1_.get() + to, values, n, stream_);
+            case Arena::moment2:
+                return upload(moment2_.get() + to, values, n, stream_);
+        }
+    });
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::require_training(const char* what) const {
+    KILN_CHECK(options_.training, "engine: ", what, " needs an engine made with EngineOptions::training");
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::check_tokens(std::span<const int> tokens) const {
+    for (size_t i = 0; i < tokens.size(); i++) {
+        KILN_CHECK(tokens[i] >= 0 && tokens[i] < config_.V, "engine: token ", tokens[i], " at position ", i,
+                   " is outside the model's vocabulary of ", config_.V, "; was the text encoded by another tokenizer?");
+    }
+}
+
+template <class E, class G, class M>
+int64_t CudaEngine<E, G, M>::count_targets(const Batch& batch) const {
+    int64_t count = 0;
+    for (size_t i = 0; i < batch_layout_.N; i++) {
+        KILN_CHECK(batch.targets[i] >= -1 && batch.targets[i] < config_.V, "engine: target ", batch.targets[i],
+                   " at position ", i, " is outside the model's vocabulary of ", config_.V);
+        count += batch.targets[i] >= 0;
+    }
+    return count;
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::fill_gradients_if_clear() {
+    if (!gradients_clear_) return;
+    clear(gradients_.get(), gradients_.size(), stream_);
+    gradients_clear_ = false;
+}
+
+// The batch to the device, behind whatever computes there; returns its targets. The computation waits for it.
+template <class E, class G, class M>
+const int* CudaEngine<E, G, M>::send(const Batch& batch, DeviceTokens& tokens) {
+    const BatchLayout& at = batch_layout_;
+    BatchOnItsWay& b = batches_[next_batch_ % kBatchesOnTheirWay];
+    check_tokens({batch.tokens, at.N});
+    b.copied.synchronize();  // the pinned memory is free again
+    int* const host = b.host.get();
+    std::copy_n(batch.tokens, at.N, host);
+    std::copy_n(batch.targets, at.N, at.targets(host));
+    const TokenOrder order = sort_tokens(batch.tokens, int(at.N), config_.V);
+    std::ranges::copy(order.order, at.order(host));
+    std::ranges::copy(order.pieces, at.pieces(host));
+    std::ranges::copy(order.groups, at.groups(host));
+    CUDA_CHECK(cudaStreamWaitEvent(copy_stream_, b.used, 0));  // so is the device's
+    CUDA_CHECK(cudaMemcpyAsync(b.device.get(), host, b.device.bytes(), cudaMemcpyHostToDevice, copy_stream_));
+    b.copied.record(copy_stream_);
+    CUDA_CHECK(cudaStreamWaitEvent(stream_, b.copied, 0));
+    const int* const device = b.device.get();
+    tokens = {device,
+              at.order(device),
+              at.pieces(device),
+              at.groups(device),
+              int(order.pieces.size()),
+              int(order.groups.size())};
+    return at.targets(device);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::batch_used() {
+    batches_[next_batch_++ % kBatchesOnTheirWay].used.record(stream_);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
+    require_training("forward_backward");
+    const int64_t targets_counted = count_targets(batch);
+    DeviceTokens tokens;
+    const int* const targets = send(batch, tokens);
+    DeviceContext<E> x = context(options_.B, options_.T);
+    x.training = true;
+    x.seed = seed;
+    x.first_sample = batch.first_sample;
+
+    const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
+    const bool accumulate = !gradients_clear_;
+    if (!accumulate) {  // the only gradients that are added to from the start
+        const size_t C = config_.C;
+        if (gradient_.wpe) clear(gradient_.wpe, config_.max_T * C, stream_);
+        if (!config_.tied_embeddings) clear(gradient_.wte, padded_vocab(config_) * C, stream_);
+    }
+    const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
+    decoder_forward(x, acts_, tokens.tokens);
+    for (int first = 0; first < N; first += head_rows) {
+        const int rows = std::min(head_rows, N - first);
+        head_forward(x, acts_, targets, grad_scale, loss_scale, first, rows);
+        head_backward(x, acts_, gradient_, first, rows, accumulate || first > 0);
+    }
+    if (losses_waiting_ == kMaxLosses) drain_losses();
+    sum_losses(loss_sums_.get() + losses_waiting_++, acts_.losses, N, stream_);
+    decoder_backward(x, acts_, gradient_, tokens, accumulate);
+    batch_used();
+    gradients_clear_ = false;
+    loss_.tokens += targets_counted;
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::drain_losses() {
+    std::vector<float> sums(losses_waiting_);
+    download(sums.data(), loss_sums_.get(), sums.size(), 1, stream_);
+    for (const float sum : sums) loss_.sum += sum;
+    losses_waiting_ = 0;
+}
+
+template <class E, class G, class M>
+LossSum CudaEngine<E, G, M>::take_loss() {
+    drain_losses();
+    return std::exchange(loss_, {});
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
+    require_training("reduce_gradients");
+    KILN_CHECK(communicator.size() == 1, "engine: ", communicator.size(),
+               " ranks, but gradients of several GPUs cannot be summed yet; run one process");
+}
+
+template <class E, class G, class M>
+double CudaEngine<E, G, M>::gradient_norm() {
+    require_training("gradient_norm");
+    if (gradients_clear_) return 0.0;
+    Scalars* const s = scalars_.get();
+    sum_of_squares(&s->sum_of_squares, &s->non_finite, acts_.scratch, gradients_.get(), gradients_.size(), stream_);
+    gradient_scale(&s->unscaled, &s->norm, &s->sum_of_squares, 1 / loss_scale_, 0, stream_);
+    CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), s, sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
+    stream_.synchronize();
+    if (host_scalars_[0].non_finite == 0) return host_scalars_[0].norm;
+    // Of an overflow the next step makes half as much.
+    if (std::is_same_v<E, __half> && loss_scale_ > 1) set_loss_scale(loss_scale_ / 2);
+    return std::numeric_limits<double>::infinity();
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::update(const AdamWStep& step) {
+    require_training("update");
+    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
+    fill_gradients_if_clear();
+    Scalars* const s = scalars_.get();
+    stream_.synchronize();  // host_scalars_ may be on its way still
+    host_scalars_[0].grad_scale = step.grad_scale / loss_scale_;
+    CUDA_CHECK(cudaMemcpyAsync(&s->grad_scale, &host_scalars_.get()->grad_scale, sizeof(float), cudaMemcpyHostToDevice,
+                               stream_));
+    float* const master = master_.size() > 0 ? master_.get() : nullptr;
+    const AdamWArena<E, G, M> arena{params_.get(),    master,        moment1_.get(),        moment2_.get(),
+                                    gradients_.get(), layout_.elems, decay_switches_.get(), int(decay_switches_.size()),
+                                    &s->grad_scale,   nullptr};
+    const AdamWStepSize size{step.lr,
+                             step.beta1,
+                             step.beta2,
+                             step.eps,
+                             step.weight_decay,
+                             float(1 - std::pow(double(step.beta1), double(step.t))),
+                             float(1 - std::pow(double(step.beta2), double(step.t)))};
+    adamw(arena, size, {.seed = options_.seed, .step = uint64_t(step.t)}, stream_);
+    if (std::is_same_v<E, __half> && ++good_steps_ == kGoodStepsToGrow && loss_scale_ < kMaxLossScale) {
+        gradients_clear_ = true;  // they are of the old scale, and used
+        set_loss_scale(2 * loss_scale_);
+    }
+}
+
+template <class E, class G, class M>
+LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
+    LossSum total;
+    total.tokens = count_targets(batch);
+    DeviceTokens tokens;
+    const int* const targets = send(batch, tokens);
+    const DeviceContext<E> x = context(options_.B, options_.T);
+    const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
+    decoder_forward(x, acts_, tokens.tokens);
+    for (int first = 0; first < N; first += head_rows) {
+        head_forward(x, acts_, targets, 0.0f, nullptr, first, std::min(head_rows, N - first));
+    }
+    batch_used();
+    std::vector<float> each(losses ? 0 : N);
+    float* const into = losses ? losses : each.data();
+    download(into, acts_.losses, N, 1, stream_);
+    for (int n = 0; n < N; n++) total.sum += into[n];
+    return total;
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::open_cache(int slots, int max_T) {
+    stream_.synchronize();
+    cache_ = {};
+    if (slots == 0) return;
+    KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
+    KILN_CHECK(max_T <= config_.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ",
+               config_.max_T);
+    const size_t elems = size_t(config_.L) * 2 * slots * config_.NKV * max_T * config_.HS;
+    const int rows = std::max(slots, max_T);
+    const DeviceShape shape{1, rows, false, Recompute::nothing, slots};
+    const size_t bytes = activation_bytes<E>(config_, shape)[0];
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    KILN_CHECK(elems * sizeof(E) + bytes <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ",
+               (elems * sizeof(E) + bytes) >> 20, " MiB of the GPU's memory, but ", free >> 20,
+               " MiB are free; lower the number of sequences or their length");
+    cache_.data = DeviceBuffer<E>(elems);
+    cache_.activations = DeviceBuffer<unsigned char>(bytes);
+    cache_.acts = bind_device_activations<E>(config_, shape, cache_.activations.get());
+    cache_.scratch = DeviceBuffer<float>(attention_cached_scratch_floats(slots, max_T, config_.NH, config_.HS));
+    cache_.tokens = DeviceBuffer<int>(size_t(rows));
+    cache_.positions = DeviceBuffer<int>(size_t(slots));
+    cache_.view = {cache_.data.get(), slots, max_T};
+    cache_.lengths.assign(size_t(slots), 0);
+    take_rope_table(max_T);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::check_slot(int slot) const {
+    KILN_CHECK(slot >= 0 && slot < cache_.view.slots, "KV cache: slot ", slot, " of ", cache_.view.slots);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::clear_slot(int slot) {
+    check_slot(slot);
+    cache_.lengths[slot] = 0;
+}
+
+template <class E, class G, class M>
+int CudaEngine<E, G, M>::slot_length(int slot) const {
+    check_slot(slot);
+    return cache_.lengths[slot];
+}
+
+// logits (V) = those of one row of the cache's activations.
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::read_logits(float* logits, int row) {
+    download(logits, cache_.acts.logits + size_t(row) * padded_vocab(config_), config_.V, 1, stream_);
+}
+
+// tokens, positions (slots): a token for each, position -1 where a slot is idle; leaves the logits of all.
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::step_all(std::span<const int> tokens, std::span<const int> positions) {
+    const int slots = cache_.view.slots;
+    CUDA_CHECK(
+        cudaMemcpyAsync(cache_.tokens.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, stream_));
+    CUDA_CHECK(cudaMemcpyAsync(cache_.positions.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice,
+                               stream_));
+    const DeviceContext<E> x = context(slots, 1);
+    decoder_decode(x, cache_.acts, cache_.view, cache_.tokens.get(), cache_.positions.get(), cache_.scratch.get());
+    matmul_.forward(cache_.acts.logits, cache_.acts.lnf, param_.lm_head, nullptr,
+                    {.N = slots, .I = config_.C, .O = padded_vocab(config_)}, stream_);
+    stream_.synchronize();  // the caller's vectors are read until here
+    for (int slot = 0; slot < slots; slot++) {
+        if (positions[slot] >= 0) cache_.lengths[slot] = positions[slot] + 1;
+    }
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::prefill(int slot, std::span<const int> tokens, float* logits) {
+    check_slot(slot);
+    check_tokens(tokens);
+    const int length = cache_.lengths[slot], n = int(tokens.size());
+    KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
+    KILN_CHECK(tokens.size() <= size_t(cache_.view.max_T - length), "KV cache: slot ", slot, " holds ", length, " of ",
+               cache_.view.max_T, " tokens; ", tokens.size(), " more do not fit");
+    if (length > 0) {  // behind other tokens, one by one: rare, and as long as generating them
+        std::vector<int> all(cache_.view.slots, 0), positions(cache_.view.slots, -1);
+        for (const int token : tokens) {
+            all[slot] = token;
+            positions[slot] = cache_.lengths[slot];
+            step_all(all, positions);
+        }
+        return read_logits(logits, slot);
+    }
+    CUDA_CHECK(
+        cudaMemcpyAsync(cache_.tokens.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, stream_));
+    clear(cache_.positions.get(), 1, stream_);
+    decoder_prefill(context(1, n), cache_.acts, cache_.view, slot, cache_.tokens.get(), cache_.positions.get());
+    matmul_.forward(cache_.acts.logits, cache_.acts.lnf + size_t(n - 1) * config_.C, param_.lm_head, nullptr,
+                    {.N = 1, .I = config_.C, .O = padded_vocab(config_)}, stream_);
+    cache_.lengths[slot] = n;
+    read_logits(logits, 0);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::decode(std::span<const int> slots, std::span<const int> tokens, float* logits) {
+    KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
+               slots.size(), " slots");
+    check_tokens(tokens);
+    std::vector<int> all(cache_.view.slots, 0), positions(cache_.view.slots, -1);
+    for (size_t i = 0; i < slots.size(); i++) {
+        const int slot = slots[i];
+        check_slot(slot);
+        KILN_CHECK(cache_.lengths[slot] < cache_.view.max_T, "KV cache: slot ", slot, " is full at ", cache_.view.max_T,
+                   " tokens; clear it or open a longer cache");
+        KILN_CHECK(positions[slot] < 0, "KV cache: slot ", slot, " is given twice in one decode");
+        all[slot] = tokens[i];
+        positions[slot] = cache_.lengths[slot];
+    }
+    step_all(all, positions);
+    for (size_t i = 0; i < slots.size(); i++) read_logits(logits + i * config_.V, slots[i]);
+}
+
+// Calls with(E(), G(), M()) for the types that the options ask for.
+template <class With>
+auto with_types(const EngineOptions& o, With with) {
+    using bfloat16 = __nv_bfloat16;
+    switch (o.precision) {
+        case Precision::bfloat16:
+            if (o.narrow_gradients) {
+                return o.narrow_moments ? with(bfloat16(), bfloat16(), bfloat16()) : with(bfloat16(), bfloat16(), 0.0f);
+            }
+            return o.narrow_moments ? with(bfloat16(), 0.0f, bfloat16()) : with(bfloat16(), 0.0f, 0.0f);
+        case Precision::float16:
+            if (o.narrow_gradients) {
+                return o.narrow_moments ? with(__half(), __half(), bfloat16()) : with(__half(), __half(), 0.0f);
+            }
+            return o.narrow_moments ? with(__half(), 0.0f, bfloat16()) : with(__half(), 0.0f, 0.0f);
+        default:
+            return o.narrow_moments ? with(0.0f, 0.0f, bfloat16()) : with(0.0f, 0.0f, 0.0f);
+    }
+}
+
+void check(const ModelConfig& c, const EngineOptions& o) {
+    validate(c);
+    if (o.B < 1 || o.T < 1 || o.T > c.max_T || int64_t(o.B) * o.T > 1 << 28) {
+        throw UsageError(concat("micro-batch of ", o.B, " sequences of ", o.T,
+                                " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
+                                c.max_T, ", and both together at most 2^28 tokens"));
+    }
+    const auto multiple_of_8 = [](const char* what, int n) {
+        if (n % 8 != 0) {
+            throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of 8, is ", n,
+                                    "; choose another, or use train_gpt2, which takes any"));
+        }
+    };
+    multiple_of_8("width (dim)", c.C);
+    multiple_of_8("feed-forward width (ffn)", c.F);
+    multiple_of_8("head size (head_size)", c.HS);
+    if (c.HS > 256) throw UsageError(concat("on a GPU heads have at most 256 elements, not ", c.HS));
+}
+
+}  // namespace
+
+std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options) {
+    check(config, options);
+    return with_types(options, [&]<class E, class G, class M>(E, G, M) {
+        const Layout layout = layout_of(config, options);
+        const auto [activations, logits] = activation_bytes<E>(config, layout.shape);
+        const size_t n = layout.elems;
+        std::vector<MemoryItem> plan = {{"parameters", n * sizeof(E)}};
+        if (options.training) {
+            if (!std::is_same_v<E, float> && options.master_weights) {
+                plan.push_back({"master weights", n * sizeof(float)});
+            }
+            plan.push_back({"gradients", n * sizeof(G)});
+            plan.push_back({"moments", 2 * n * sizeof(M)});
+        }
+        const size_t rope = config.position == Position::rope ? size_t(options.T) * config.HS * sizeof(float) : 0;
+        const size_t batches = kBatchesOnTheirWay * BatchLayout(size_t(options.B) * options.T).words() * sizeof(int);
+        plan.push_back({"activations", activations - logits + rope + batches});
+        plan.push_back({"logits", logits});
+        plan.push_back({"workspace of products", MatmulOptions().workspace_bytes});
+        plan.push_back({"process and libraries", kProcessBytes});
+        return plan;
+    });
+}
+
+std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options) {
+    check(config, options);
+    return with_types(options, [&]<class E, class G, class M>(E, G, M) -> std::unique_ptr<Engine> {
+        return std::make_unique<CudaEngine<E, G, M>>(config, options);
+    });
+}
+
+}  // namespace kiln

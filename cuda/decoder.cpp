@@ -1,0 +1,360 @@
+// Reads beside cpu_reference/decoder.cpp: the same operations in the same order. What differs is said where it stands.
+#include "cuda/decoder.h"
+
+#include <algorithm>
+
+#include "cuda/cuda_check.h"
+
+namespace kiln {
+namespace {
+
+// The three uses of dropout; p = 0 unless training.
+template <class E>
+DropoutMask embedding_dropout(const DeviceContext<E>& x) {
+    const float p = x.training ? x.config.dropout_embedding : 0.0f;
+    return {p, x.seed, x.first_sample, RngStream::dropout_embedding, 0, 0};
+}
+template <class E>
+AttentionDropout attention_dropout(const DeviceContext<E>& x, int layer) {
+    return {x.training ? x.config.dropout_attention : 0.0f, x.seed, x.first_sample, uint32_t(layer)};
+}
+template <class E>
+DropoutMask residual_dropout(const DeviceContext<E>& x, int layer, uint32_t site) {
+    const float p = x.training ? x.config.dropout_residual : 0.0f;
+    return {p, x.seed, x.first_sample, RngStream::dropout_residual, uint32_t(layer), site};
+}
+
+// A norm's output, statistics and weights.
+template <class E>
+struct NormTensors {
+    E* y;
+    float *mean, *rstd;
+    const E *w, *b;
+};
+
+template <class E>
+void norm_forward(const DeviceContext<E>& x, const NormTensors<E>& n, const E* in) {
+    const int N = x.B * x.T;
+    if (x.config.norm == Norm::layernorm) {
+        layernorm_forward(n.y, n.mean, n.rstd, in, n.w, n.b, x.config.norm_eps, N, x.config.C, x.stream);
+    } else {
+        rmsnorm_forward(n.y, n.rstd, in, n.w, x.config.norm_eps, N, x.config.C, x.stream);
+    }
+}
+
+// sum = residual + dropout(branch), and the norm of it: one kernel where nothing drops out.
+template <class E>
+void residual_norm_forward(const DeviceContext<E>& x, E* sum, const NormTensors<E>& n, const E* residual,
+                           const E* branch, const DropoutMask& dropout) {
+    const int N = x.B * x.T, C = x.config.C;
+    if (dropout.p > 0) {
+        residual_forward(sum, residual, branch, dropout, x.B, x.T, C, x.stream);
+        norm_forward(x, n, sum);
+    } else if (x.config.norm == Norm::layernorm) {
+        residual_layernorm_forward(sum, n.y, n.mean, n.rstd, residual, branch, n.w, n.b, x.config.norm_eps, N, C,
+                                   x.stream);
+    } else {
+        residual_rmsnorm_forward(sum, n.y, n.rstd, residual, branch, n.w, x.config.norm_eps, N, C, x.stream);
+    }
+}
+
+// dx +=, or = where `set`.
+template <class E, class G>
+void norm_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dy, const E* in,
+                   const NormTensors<E>& n, bool accumulate, bool set = false) {
+    const NormBackward<E, G> a{dx,     dw,  db,        scratch,    dy,   in,        n.mean,
+                               n.rstd, n.w, x.B * x.T, x.config.C, !set, accumulate};
+    if (x.config.norm == Norm::layernorm) {
+        layernorm_backward(a, x.stream);
+    } else {
+        rmsnorm_backward(a, x.stream);
+    }
+}
+
+template <class E>
+NormTensors<E> ln1(const DeviceBlock<E>& a, const BlockParams<E>& p) {
+    return {a.ln1, a.ln1_mean, a.ln1_rstd, p.ln1_w, p.ln1_b};
+}
+template <class E>
+NormTensors<E> ln2(const DeviceBlock<E>& a, const BlockParams<E>& p) {
+    return {a.ln2, a.ln2_mean, a.ln2_rstd, p.ln2_w, p.ln2_b};
+}
+// The norm that follows block l: the next block's first, or the last of the model.
+template <class E>
+NormTensors<E> norm_after(const DeviceContext<E>& x, const DeviceActivations<E>& acts, int l) {
+    if (l + 1 < x.config.L) return ln1(acts.block[l + 1], x.params.block[l + 1]);
+    return {acts.lnf, acts.lnf_mean, acts.lnf_rstd, x.params.lnf_w, x.params.lnf_b};
+}
+
+template <class E>
+void linear_forward(const DeviceContext<E>& x, E* out, const E* in, const E* w, const E* bias, int I, int O) {
+    x.matmul.forward(out, in, w, bias, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
+}
+
+// dw, db =|+=. db null without bias.
+template <class E, class G>
+void weight_backward(const DeviceContext<E>& x, float* scratch, G* dw, G* db, const E* dout, const E* in, int I, int O,
+                     bool accumulate) {
+    const int N = x.B * x.T;
+    x.matmul.backward_weight(dw, nullptr, dout, in, {.N = N, .I = I, .O = O}, accumulate, x.stream);
+    if (db) bias_backward(db, scratch, dout, N, O, accumulate, x.stream);
+}
+// The same, and dx =.
+template <class E, class G>
+void linear_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dout, const E* in,
+                     const E* w, int I, int O, bool accumulate) {
+    weight_backward(x, scratch, dw, db, dout, in, I, O, accumulate);
+    x.matmul.backward_input(dx, dout, w, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
+}
+
+// ln1 -> qkv, normed and biased but not turned.
+template <class E>
+void qkv_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const BlockParams<E>& p) {
+    const ModelConfig& c = x.config;
+    linear_forward(x, a.qkv, a.ln1, p.qkv_w, p.qkv_b, c.C, c.QKV());
+    if (c.qk_norm) {
+        qk_norm_forward(a.qkv, a.qk_raw, a.qk_rstd, p.q_norm, p.k_norm, c.norm_eps, x.B * x.T, c.NH, c.NKV, c.HS,
+                        x.stream);
+    }
+}
+
+// fc -> act.
+template <class E>
+void activation_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a) {
+    if (x.config.mlp == Mlp::gelu) {
+        gelu_forward(a.act, a.fc, x.B * x.T, x.config.F, x.stream);
+    } else {
+        swiglu_forward(a.act, a.fc, x.B * x.T, x.config.F, x.stream);
+    }
+}
+
+// ln2 -> act: the MLP up to its second matrix.
+template <class E>
+void mlp_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const BlockParams<E>& p) {
+    const ModelConfig& c = x.config;
+    if (c.mlp == Mlp::gelu && x.fused_gelu > 0) {
+        x.matmul.forward_gelu(a.act, a.fc, a.ln2, p.fc_w, p.fc_b, {.N = x.B * x.T, .I = c.C, .O = c.F}, x.stream);
+        return;
+    }
+    linear_forward(x, a.fc, a.ln2, p.fc_w, p.fc_b, c.C, c.FC());
+    activation_forward(x, a);
+}
+
+// ln1 -> mid and ln2: the block up to its MLP. in: the block's input.
+template <class E>
+void attention_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l, const E* in) {
+    const ModelConfig& c = x.config;
+    const BlockParams<E>& p = x.params.block[l];
+    const DeviceBlock<E>& a = acts.block[l];
+    qkv_forward(x, a, p);
+    if (c.position == Position::rope) rope(a.qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, false, x.stream);
+    attention_forward(a.attn, a.lse, a.qkv, attention_dropout(x, l), x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+    linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
+    residual_norm_forward(x, a.mid, ln2(a, p), in, acts.branch, residual_dropout(x, l, 0));
+}
+
+// mid and ln2 -> out, and the norm that follows.
+template <class E>
+void mlp_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l) {
+    const BlockParams<E>& p = x.params.block[l];
+    const DeviceBlock<E>& a = acts.block[l];
+    mlp_forward(x, a, p);
+    linear_forward(x, acts.branch, a.act, p.proj_w, p.proj_b, x.config.F, x.config.C);
+    residual_norm_forward(x, a.out, norm_after(x, acts, l), a.mid, acts.branch, residual_dropout(x, l, 1));
+}
+
+}  // namespace
+
+size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
+    if (!s.training) return 0;
+    const int N = s.B * s.T;
+    size_t most = std::max(norm_backward_scratch_floats(N, c.C), size_t(N) * c.NH);  // attention's delta
+    most = std::max(most, size_t(TokenOrder::max_partials(N)) * c.C);
+    if (c.qk_norm) most = std::max(most, qk_norm_backward_scratch_floats(c.HS));
+    for (const int O : {c.C, c.QKV(), c.FC()}) most = std::max(most, bias_backward_scratch_floats(N, O));
+    return std::max(most, sum_of_squares_scratch_floats());
+}
+
+template <class E>
+void decoder_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const int* tokens) {
+    const ModelConfig& c = x.config;
+    embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, x.B, x.T, c.C, x.stream);
+    if (const DropoutMask d = embedding_dropout(x); d.p > 0) {
+        dropout(acts.embedded, acts.embedded, d, x.B, x.T, c.C, x.stream);
+    }
+    norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
+    for (int l = 0; l < c.L; l++) {
+        attention_half(x, acts, l, l > 0 ? acts.block[l - 1].out : acts.embedded);
+        mlp_half(x, acts, l);
+    }
+}
+
+template <class E>
+void head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const int* targets, float gradient_scale,
+                  const float* gradient_factor, int first, int rows) {
+    const ModelConfig& c = x.config;
+    const int Vp = padded_vocab(c);
+    x.matmul.forward(acts.logits, acts.lnf + size_t(first) * c.C, x.params.lm_head, nullptr,
+                     {.N = rows, .I = c.C, .O = Vp}, x.stream);
+    cross_entropy(acts.losses + first, acts.logits, targets + first, gradient_scale, gradient_factor, rows, c.V, Vp,
+                  x.stream);
+}
+
+template <class E, class G>
+void head_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads, int first, int rows,
+                   bool accumulate) {
+    const ModelConfig& c = x.config;
+    const size_t row = size_t(first) * c.C;
+    const Linear layer{.N = rows, .I = c.C, .O = padded_vocab(c)};
+    x.matmul.backward_weight(grads.lm_head, nullptr, acts.logits, acts.lnf + row, layer, accumulate, x.stream);
+    x.matmul.backward_input(acts.branch + row, acts.logits, x.params.lm_head, layer, x.stream);
+}
+
+template <class E, class G>
+void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads,
+                      const DeviceTokens& tokens, bool accumulate) {
+    const ModelConfig& c = x.config;
+    const int N = x.B * x.T, C = c.C, A = c.NH * c.HS;
+    E* const dx = acts.d_residual;
+    float* const scratch = acts.scratch;
+
+    norm_backward(x, scratch, dx, grads.lnf_w, grads.lnf_b, acts.branch, acts.block[c.L - 1].out,
+                  norm_after(x, acts, c.L - 1), accumulate, /*set=*/true);
+    for (int l = c.L - 1; l >= 0; l--) {
+        const BlockParams<E>& p = x.params.block[l];
+        const BlockParams<G>& g = grads.block[l];
+        const DeviceBlock<E>& a = acts.block[l];
+        const E* const in = l > 0 ? acts.block[l - 1].out : acts.embedded;
+
+        if (x.recompute >= Recompute::norms) norm_forward(x, ln1(a, p), in);
+        if (x.recompute == Recompute::blocks) {
+            attention_half(x, acts, l, in);
+            mlp_forward(x, a, p);
+        } else {
+            if (x.recompute == Recompute::norms) norm_forward(x, ln2(a, p), a.mid);
+            if (x.recompute >= Recompute::activation) activation_forward(x, a);
+        }
+
+        // The gradient of what goes through dropout; the residual stream's own where nothing does.
+        const auto through_dropout = [&](uint32_t site) -> const E* {
+            const DropoutMask d = residual_dropout(x, l, site);
+            if (d.p == 0) return dx;
+            dropout(acts.branch, dx, d, x.B, x.T, C, x.stream);
+            return acts.branch;
+        };
+        const E* d_branch = through_dropout(1);
+        E* d_fc = acts.d_act;
+        weight_backward(x, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
+        if (c.mlp == Mlp::gelu && x.fused_gelu > 1) {
+            x.matmul.backward_input_gelu(acts.d_act, nullptr, d_branch, p.proj_w, a.fc, {.N = N, .I = c.F, .O = C},
+                                         x.stream);
+        } else {
+            x.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, x.stream);
+            if (c.mlp == Mlp::gelu) {
+                gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, x.stream);
+            } else {
+                d_fc = a.fc;  // twice as wide as act, and not read again
+                swiglu_backward(d_fc, acts.d_act, a.fc, N, c.F, x.stream);
+            }
+        }
+        linear_backward(x, scratch, acts.branch, g.fc_w, g.fc_b, d_fc, a.ln2, p.fc_w, C, c.FC(), accumulate);
+        norm_backward(x, scratch, dx, g.ln2_w, g.ln2_b, acts.branch, a.mid, ln2(a, p), accumulate);
+
+        linear_backward(x, scratch, acts.d_attn, g.attn_out_w, g.attn_out_b, through_dropout(0), a.attn, p.attn_out_w,
+                        A, C, accumulate);
+        attention_backward(acts.d_qkv, scratch, acts.d_attn, a.attn, a.qkv, a.lse, attention_dropout(x, l), x.B, x.T,
+                           c.NH, c.NKV, c.HS, x.stream);
+        if (c.position == Position::rope) {
+            rope(acts.d_qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, true, x.stream);
+        }
+        if (c.qk_norm) {
+            qk_norm_backward(QkNormBackward<E, G>{acts.d_qkv, g.q_norm, g.k_norm, scratch, a.qk_raw, a.qk_rstd,
+                                                  p.q_norm, p.k_norm, N, c.NH, c.NKV, c.HS, accumulate},
+                             x.stream);
+        }
+        linear_backward(x, scratch, acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(), accumulate);
+        norm_backward(x, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, in, ln1(a, p), accumulate);
+    }
+    if (const DropoutMask d = embedding_dropout(x); d.p > 0) dropout(dx, dx, d, x.B, x.T, C, x.stream);
+    embedding_backward(grads.wte, grads.wpe, scratch, dx, tokens.order, tokens.pieces, tokens.num_pieces, tokens.groups,
+                       tokens.num_groups, 0, x.B, x.T, C, x.stream);
+}
+
+namespace {
+
+template <class E>
+struct LayerCache {
+    E *k, *v;  // (slots, NKV, max_T, HS)
+};
+template <class E>
+LayerCache<E> layer_cache(const ModelConfig& c, const DeviceCache<E>& cache, int l) {
+    const size_t half = size_t(cache.slots) * c.NKV * cache.max_T * c.HS;
+    E* const k = cache.data + size_t(l) * 2 * half;
+    return {k, k + half};
+}
+
+}  // namespace
+
+template <class E>
+void decoder_prefill(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
+                     const int* tokens, const int* zero) {
+    const ModelConfig& c = x.config;
+    const size_t begin = size_t(slot) * c.NKV * cache.max_T * c.HS;
+    embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, 1, x.T, c.C, x.stream);
+    norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
+    for (int l = 0; l < c.L; l++) {
+        attention_half(x, acts, l, l > 0 ? acts.block[l - 1].out : acts.embedded);
+        const LayerCache<E> layer = layer_cache(c, cache, l);
+        append_to_cache(layer.k + begin, layer.v + begin, acts.block[l].qkv, zero, 1, x.T, cache.max_T, c.NH, c.NKV,
+                        c.HS, x.stream);
+        mlp_half(x, acts, l);
+    }
+}
+
+template <class E>
+void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
+                    const int* tokens, const int* positions, float* scratch) {
+    const ModelConfig& c = x.config;
+    const int N = x.B;
+    embedding_at(acts.embedded, tokens, x.params.wte, x.params.wpe, positions, N, c.C, x.stream);
+    norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
+    for (int l = 0; l < c.L; l++) {
+        const BlockParams<E>& p = x.params.block[l];
+        const DeviceBlock<E>& a = acts.block[l];
+        const LayerCache<E> layer = layer_cache(c, cache, l);
+        qkv_forward(x, a, p);
+        if (c.position == Position::rope) {
+            rope_at(a.qkv, x.rope_table, positions, N, c.NH, c.NKV, c.HS, x.stream);
+        }
+        append_to_cache(layer.k, layer.v, a.qkv, positions, N, 1, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
+        attention_cached(
+            CachedAttention<E>{a.attn, scratch, a.qkv, layer.k, layer.v, positions, N, cache.max_T, c.NH, c.NKV, c.HS},
+            x.stream);
+        linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
+        residual_norm_forward(x, a.mid, ln2(a, p), l > 0 ? acts.block[l - 1].out : acts.embedded, acts.branch, {});
+        mlp_half(x, acts, l);
+    }
+}
+
+#define KILN_DECODER(E)                                                                                              \
+    template void decoder_forward(const DeviceContext<E>&, DeviceActivations<E>&, const int*);                       \
+    template void head_forward(const DeviceContext<E>&, DeviceActivations<E>&, const int*, float, const float*, int, \
+                               int);                                                                                 \
+    template void decoder_prefill(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, int,        \
+                                  const int*, const int*);                                                           \
+    template void decoder_decode(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, const int*,  \
+                                 const int*, float*);
+#define KILN_DECODER_BACKWARD(E, G)                                                                                \
+    template void head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool); \
+    template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&,               \
+                                   const DeviceTokens&, bool);
+KILN_DECODER(float)
+KILN_DECODER(__nv_bfloat16)
+KILN_DECODER(__half)
+KILN_DECODER_BACKWARD(float, float)
+KILN_DECODER_BACKWARD(__nv_bfloat16, float)
+KILN_DECODER_BACKWARD(__nv_bfloat16, __nv_bfloat16)
+KILN_DECODER_BACKWARD(__half, float)
+KILN_DECODER_BACKWARD(__half, __half)
+
+}  // namespace kiln

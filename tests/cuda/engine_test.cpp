@@ -1,0 +1,282 @@
+// The whole engine against the CPU engine: losses, every gradient, ten optimizer steps, generation; and what must
+// change no bit.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu_reference/cpu_engine.h"
+#include "cpu_reference/error.h"
+#include "cpu_reference/tensors.h"
+#include "cuda/cuda_engine.h"
+#include "tests/tiny_models.h"
+
+namespace kiln::testing {
+namespace {
+
+constexpr int kB = 2, kT = 11;
+
+// As tiny_models(), with the widths that a GPU takes.
+const std::vector<TinyModel>& models() {
+    static const std::vector<TinyModel> models = {
+        {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
+        {"gpt2_untied", "gpt2:layers=1,dim=16,heads=2,ffn=40,ctx=16,vocab=131,tied=false,init_std=0.2"},
+        {"llama", "llama:layers=2,dim=48,heads=6,kv_heads=2,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false"},
+        {"llama3",
+         "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
+         "rope_original=8,theta=100"},
+        {"qwen2", "qwen2:layers=2,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2"},
+        {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37,init_std=0.2"},
+    };
+    return models;
+}
+
+struct Param {
+    TinyModel model;
+    Precision precision;
+};
+std::string name_of(Precision precision) {
+    return precision == Precision::float32 ? "float32" : precision == Precision::bfloat16 ? "bfloat16" : "float16";
+}
+std::vector<Param> params() {
+    std::vector<Param> all;
+    for (const TinyModel& model : models()) {
+        for (const auto precision : {Precision::float32, Precision::bfloat16, Precision::float16}) {
+            all.push_back({model, precision});
+        }
+    }
+    return all;
+}
+
+class CudaEngine : public ::testing::TestWithParam<Param> {
+protected:
+    const ModelConfig config_ = parse_model(GetParam().model.descriptor);
+    EngineOptions options_{.B = kB, .T = kT, .precision = GetParam().precision, .matmul_candidates = 1};
+
+    // Both with weights that the narrow type holds exactly, so that the reference computes with the same.
+    std::unique_ptr<Engine> engine(const EngineOptions& options) const {
+        return filled(make_cuda_engine(config_, options));
+    }
+    std::unique_ptr<Engine> reference() const { return filled(make_cpu_engine(config_, {.B = kB, .T = kT})); }
+    std::unique_ptr<Engine> filled(std::unique_ptr<Engine> made) const {
+        const auto source = make_cpu_engine(config_, {.B = 1, .T = 1, .training = false});
+        randomise(*source, 5);
+        std::vector<float> values = read_all(*source, Arena::params);
+        for (float& x : values) x = rounded(x);
+        made->write(Arena::params, 0, values);
+        return made;
+    }
+    int mantissa_bits() const {
+        return options_.precision == Precision::float32 ? 23 : options_.precision == Precision::bfloat16 ? 7 : 10;
+    }
+    float rounded(float x) const {
+        if (options_.precision == Precision::float32 || x == 0) return x;
+        int exponent;
+        const float m = std::ldexp(std::frexp(x, &exponent), mantissa_bits() + 1);
+        return std::ldexp(std::nearbyint(m), exponent - mantissa_bits() - 1);
+    }
+    // Of a tensor that comes at the end of `roundings` of all tensors, each by at most half a unit in the last place:
+    // independent errors add as squares, and a naive run in this precision has them all. Twice that is allowed.
+    double tolerance(double roundings) const {
+        return 2 * std::sqrt(roundings) * std::ldexp(1.0, -mantissa_bits() - 1);
+    }
+    // Of a forward and backward pass: a tensor's own, and in float32 those of its sums as well.
+    double roundings() const {
+        const int terms = std::max({config_.C, config_.F, config_.V, kB * kT});
+        return (6.0 + 20.0 * config_.L) * (options_.precision == Precision::float32 ? terms : 1);
+    }
+};
+
+double norm(const float* x, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += double(x[i]) * x[i];
+    return std::sqrt(sum);
+}
+
+// Each tensor's error relative to its norm, in the L2 norm.
+void expect_close(const Engine& a, const Engine& b, Arena arena, double tolerance) {
+    const ModelConfig& c = a.config();
+    std::vector<float> x = read_all(a, arena), y = read_all(b, arena);
+    const double all = norm(y.data(), y.size());
+    for (const TensorSpec& spec : param_table(c)) {
+        // A key's bias moves all scores of a query alike: its gradient is rounding alone, which AdamW brings to the
+        // size of any other.
+        if (spec.name.ends_with("qkv_b")) std::fill_n(&x[spec.offset + c.NH * c.HS], c.NKV * c.HS, 0.0f);
+        if (spec.name.ends_with("qkv_b")) std::fill_n(&y[spec.offset + c.NH * c.HS], c.NKV * c.HS, 0.0f);
+        std::vector<float> difference(spec.elems());
+        for (size_t i = 0; i < spec.elems(); i++) difference[i] = x[spec.offset + i] - y[spec.offset + i];
+        const double error = norm(difference.data(), spec.elems()), scale = norm(&y[spec.offset], spec.elems());
+        EXPECT_LE(error, tolerance * std::max(scale, 0.01 * all)) << spec.name << ": " << error / scale;
+    }
+}
+
+}  // namespace
+
+TEST_P(CudaEngine, losses_match_reference) {
+    const auto a = engine(options_), b = reference();
+    const TinyBatch data(kB, kT, config_.V);
+    std::vector<float> x(kB * kT), y(kB * kT);
+    const LossSum p = a->evaluate(data.batch(), x.data()), q = b->evaluate(data.batch(), y.data());
+    EXPECT_EQ(p.tokens, q.tokens);
+    EXPECT_NEAR(p.sum, q.sum, tolerance(roundings() / 2) * q.sum);
+    // Of a loss: the error of its logits, which are of the losses' size.
+    for (size_t i = 0; i < x.size(); i++) {
+        EXPECT_NEAR(x[i], y[i], tolerance(roundings() / 2) * std::max(y[i], 4.0f)) << i;
+        if (data.targets[i] < 0) {
+            EXPECT_EQ(x[i], 0);
+        }
+    }
+}
+
+// Two accumulated micro-batches, after one that zero_gradients has forgotten.
+TEST_P(CudaEngine, gradients_match_reference) {
+    const auto a = engine(options_), b = reference();
+    for (Engine* e : {a.get(), b.get()}) {
+        e->forward_backward(TinyBatch(kB, kT, config_.V, 20).batch(), 1.0f, 3);
+        e->take_loss();
+        e->zero_gradients();
+        e->forward_backward(TinyBatch(kB, kT, config_.V, 0).batch(), 0.05f, 3);
+        e->forward_backward(TinyBatch(kB, kT, config_.V, kB).batch(), 0.05f, 3);
+    }
+    const LossSum p = a->take_loss(), q = b->take_loss();
+    EXPECT_EQ(p.tokens, q.tokens);
+    EXPECT_NEAR(p.sum, q.sum, tolerance(roundings() / 2) * q.sum);
+    EXPECT_EQ(a->take_loss().tokens, 0);
+    expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
+    EXPECT_NEAR(a->gradient_norm(), b->gradient_norm(), tolerance(roundings()) * b->gradient_norm());
+}
+
+TEST_P(CudaEngine, ten_steps_match_reference) {
+    const auto a = engine(options_), b = reference();
+    for (int step = 0; step < 10; step++) {
+        LossSum loss[2];
+        double norms[2];
+        for (const int i : {0, 1}) {
+            Engine& e = i == 0 ? *a : *b;
+            e.zero_gradients();
+            e.forward_backward(TinyBatch(kB, kT, config_.V, step % 3 * kB).batch(), 1.0f / (kB * kT), 3);
+            loss[i] = e.take_loss();
+            norms[i] = e.gradient_norm();
+            e.update({.lr = 1e-3f, .grad_scale = 0.5f, .t = step + 1});
+        }
+        // Each step adds its own rounding to what the earlier ones left.
+        EXPECT_NEAR(loss[0].sum, loss[1].sum, tolerance(roundings() * (step + 1)) * loss[1].sum) << step;
+        EXPECT_NEAR(norms[0], norms[1], tolerance(roundings() * (step + 1)) * norms[1]) << step;
+    }
+    expect_close(*a, *b, Arena::params, tolerance(roundings() * 10));
+    expect_close(*a, *b, Arena::moment1, tolerance(roundings() * 10));
+}
+
+// What is computed again is computed as before.
+TEST_P(CudaEngine, recompute_changes_no_bit) {
+    std::vector<std::vector<float>> gradients;
+    size_t least = SIZE_MAX;
+    for (const int recompute : {0, 1, 2, 3}) {
+        EngineOptions options = options_;
+        options.recompute = recompute;
+        size_t bytes = 0;
+        for (const MemoryItem& item : plan_cuda_memory(config_, options)) bytes += item.bytes;
+        EXPECT_TRUE(bytes < least || config_.L == 1) << "level " << recompute << " saves nothing";
+        least = bytes;
+        const auto e = engine(options);
+        e->forward_backward(TinyBatch(kB, kT, config_.V).batch(), 0.05f, 3);
+        gradients.push_back(read_all(*e, Arena::gradients));
+        EXPECT_EQ(gradients.back(), gradients.front()) << "level " << recompute;
+    }
+}
+
+// The head in parts: the same losses; its gradient is the sum of the parts', in one more rounding each.
+TEST_P(CudaEngine, chunks_of_the_head_change_no_loss) {
+    const auto whole = engine(options_);
+    EngineOptions options = options_;
+    options.head_chunks = 5;  // of 22 rows: 5, 5, 5, 5, 2
+    const auto parts = engine(options);
+    const TinyBatch data(kB, kT, config_.V);
+    std::vector<float> x(kB * kT), y(kB * kT);
+    whole->evaluate(data.batch(), x.data());
+    parts->evaluate(data.batch(), y.data());
+    EXPECT_EQ(x, y);
+    for (Engine* e : {whole.get(), parts.get()}) e->forward_backward(data.batch(), 0.05f, 3);
+    expect_close(*parts, *whole, Arena::gradients, tolerance(roundings()));
+}
+
+// Without master weights a step rounds stochastically: the same way each time, and right on average.
+TEST_P(CudaEngine, steps_without_master_weights_repeat) {
+    EngineOptions options = options_;
+    options.master_weights = false;
+    options.narrow_gradients = options.narrow_moments = options_.precision != Precision::float32;
+    std::vector<float> first;
+    for (int run = 0; run < 2; run++) {
+        const auto e = engine(options);
+        for (int step = 0; step < 3; step++) {
+            do {  // in float16 until the loss scale is low enough
+                e->zero_gradients();
+                e->forward_backward(TinyBatch(kB, kT, config_.V, step).batch(), 0.05f, 3);
+            } while (!std::isfinite(e->gradient_norm()));
+            e->update({.lr = 1e-2f, .t = step + 1});
+        }
+        const std::vector<float> params = read_all(*e, Arena::params);
+        if (run > 0) {
+            EXPECT_EQ(params, first);
+        }
+        first = params;
+        for (const float x : params) ASSERT_EQ(x, rounded(x));
+        EXPECT_NE(params, read_all(*engine(options), Arena::params));
+    }
+}
+
+// A cache filled in pieces, and several slots stepping together, give the probabilities that evaluation sees.
+TEST_P(CudaEngine, cached_generation_matches_evaluation) {
+    const int B = 3, T = 12, V = config_.V;
+    EngineOptions options = options_;
+    options.B = B, options.T = T, options.training = false;
+    const auto e = engine(options);
+    TinyBatch data(B, T, V);
+    for (int b = 0; b < B; b++) {
+        for (int t = 0; t < T; t++) data.targets[b * T + t] = t + 1 < T ? data.tokens[b * T + t + 1] : -1;
+    }
+    std::vector<float> losses(B * T), logits(size_t(B) * V);
+    e->evaluate(data.batch(), losses.data());
+    const auto expect_next = [&](int b, int t, const float* row) {
+        double sum = 0;
+        for (int v = 0; v < V; v++) sum += std::exp(double(row[v]));
+        const double loss = std::log(sum) - row[data.targets[b * T + t]];
+        EXPECT_NEAR(loss, losses[b * T + t], tolerance(roundings() / 2) * std::max(loss, 4.0)) << b << ", " << t;
+    };
+    e->open_cache(B, T);
+    e->prefill(0, {&data.tokens[0], 5}, logits.data());
+    e->clear_slot(0);  // what it held is forgotten
+    for (int b = 0; b < B; b++) {
+        e->prefill(b, {&data.tokens[b * T], size_t(b + 1)}, logits.data());
+        expect_next(b, b, logits.data());
+        e->prefill(b, {&data.tokens[b * T + b + 1], 2}, logits.data());
+        expect_next(b, b + 2, logits.data());
+    }
+    for (int step = 0; step < 5; step++) {
+        const std::vector<int> slots = step % 2 == 0 ? std::vector<int>{2, 0, 1} : std::vector<int>{1};
+        std::vector<int> tokens, at;
+        for (const int b : slots) {
+            at.push_back(e->slot_length(b));
+            tokens.push_back(data.tokens[b * T + at.back()]);
+        }
+        e->decode(slots, tokens, logits.data());
+        for (size_t i = 0; i < slots.size(); i++) expect_next(slots[i], at[i], &logits[i * V]);
+    }
+    EXPECT_THROW(e->decode(std::vector<int>{1, 1}, std::vector<int>{0, 0}, logits.data()), Error);
+    EXPECT_THROW(e->prefill(0, std::vector<int>(T, 1), logits.data()), Error);
+}
+
+// As tests of the CPU engine have it: the masks depend on the sample, not on how a batch is cut.
+TEST_P(CudaEngine, dropout_matches_reference) {
+    ModelConfig config = config_;
+    config.dropout_embedding = 0.1f, config.dropout_residual = 0.2f, config.dropout_attention = 0.3f;
+    const auto a = filled(make_cuda_engine(config, options_)), b = filled(make_cpu_engine(config, {.B = kB, .T = kT}));
+    for (Engine* e : {a.get(), b.get()}) e->forward_backward(TinyBatch(kB, kT, config.V, 7).batch(), 0.05f, 9);
+    EXPECT_NEAR(a->take_loss().sum, b->take_loss().sum, tolerance(roundings() / 2) * kB * kT * 4);
+    expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),
+                         [](const auto& p) { return p.param.model.name + "_" + name_of(p.param.precision); });
+
+}  // namespace kiln::testing
