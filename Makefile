@@ -27,7 +27,7 @@ CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
 NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
-.PHONY: help setup all programs tests quickstart test lint format bench bench-tokenizer faults \
+.PHONY: help setup all programs simt-programs tests quickstart test lint format bench bench-tokenizer faults \
         kernel-table check-kernel-table check-gpu bench-kernels sanitize-kernels sanitize-kernels-address \
         sanitize-kernels-thread fuzz clean FORCE
 .DELETE_ON_ERROR:
@@ -101,6 +101,15 @@ $(BUILD)/simt/tests/%: $(BUILD)/simt/tests/%.o $(call simt,$(CUDA_TEST_SUPPORT))
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 
+# The programs on the emulator: the whole engine, slowly, where there is no GPU.
+SIMT_PROGRAMS := $(BUILD)/simt/train_gpt2cu $(BUILD)/simt/kilncu
+$(BUILD)/simt/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
+$(BUILD)/simt/kilncu: $(BUILD)/tools/main.o
+$(SIMT_PROGRAMS): $(BUILD)/libtools.a $(BUILD)/libsimt.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+simt-programs: $(SIMT_PROGRAMS)  ## train_gpt2cu and kilncu on the emulator, in build/simt
+
 faults: $(SIMT_TESTS)  ## plant faults in the CUDA sources, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -O1" \
 	    LINK="$(BUILD)/tools/sampler.o $(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
@@ -135,6 +144,18 @@ $(BUILD)/gpu/%.o: %.cpp
 $(BUILD)/gpu/tests/%: $(BUILD)/gpu/tests/%.o $(call gpu,$(GPU_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(GPU_LIBS) $(LIBS)
+
+# The programs on a GPU. libcuda stands before libreference: both define make_engine.
+train_gpt2cu: $(BUILD)/bin/train_gpt2cu  ## the trainer, on a GPU
+	@ln -sf $< $@
+kilncu: $(BUILD)/bin/kilncu  ## kiln, with models on a GPU
+	@ln -sf $< $@
+$(BUILD)/bin/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
+$(BUILD)/bin/kilncu: $(BUILD)/tools/main.o
+$(BUILD)/bin/train_gpt2cu $(BUILD)/bin/kilncu: $(BUILD)/libtools.a $(BUILD)/libcuda.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(GPU_LIBS) $(LIBS)
 
 check-gpu: $(GPU_TESTS)  ## the kernels' tests on this machine's GPU, and under compute-sanitizer
 	@CUDA=$(CUDA) dev/check_gpu.sh $(GPU_TESTS)

@@ -9,17 +9,18 @@
 
 #include "cpu_reference/error.h"
 #include "cpu_reference/rope_table.h"
+#include "cuda/batch_sender.h"
 #include "cuda/decoder.h"
+#include "cuda/generation.h"
+#include "cuda/transfer.h"
 
 namespace kiln {
 namespace {
 
 constexpr size_t kLogitsBytes = size_t(1) << 30;  // at most, unless the number of chunks is given
 constexpr size_t kMaxLosses = 4096;               // micro-batches between two calls of take_loss, without a wait
-constexpr int kBatchesOnTheirWay = 2;
 // Of the runtime, its kernels and cuBLASLt; measured by nothing yet.
 constexpr size_t kProcessBytes = size_t(512) << 20;
-constexpr size_t kPieceBytes = size_t(32) << 20;  // of what read and write carry at a time
 constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
 constexpr int kGoodStepsToGrow = 2000;
 
@@ -46,97 +47,6 @@ Layout layout_of(const ModelConfig& c, const EngineOptions& o) {
     return {shape, size_t(count_parameters(padded(c)))};
 }
 
-// bytes of the arena of activations, of which logits.
-template <class E>
-std::array<size_t, 2> activation_bytes(const ModelConfig& c, const DeviceShape& s) {
-    DeviceActivations<E> unbound{};
-    std::array<size_t, 2> bytes{};
-    for_each_device_activation(c, s, unbound, [&]<class Field>(Field*& field, const char*, int, size_t elems) {
-        const size_t n = align_bytes(elems * sizeof(Field));
-        bytes[0] += n;
-        if (static_cast<void*>(&field) == &unbound.logits) bytes[1] += n;
-    });
-    return bytes;
-}
-
-// The tokens of a micro-batch and what the kernels need with them, laid out alike in pinned and in device memory.
-struct BatchLayout {
-    size_t N, max_pieces, max_groups;
-
-    explicit BatchLayout(size_t n) : N(n), max_pieces(n), max_groups(size_t(TokenOrder::max_partials(int(n))) + 1) {}
-    size_t words() const { return 3 * N + (max_pieces + max_groups) * (sizeof(TokenPiece) / sizeof(int)); }
-    template <class Int>
-    Int* targets(Int* base) const {
-        return base + N;
-    }
-    template <class Int>
-    Int* order(Int* base) const {
-        return base + 2 * N;
-    }
-    template <class Int>
-    auto* pieces(Int* base) const {
-        using Piece = std::conditional_t<std::is_const_v<Int>, const TokenPiece, TokenPiece>;
-        return reinterpret_cast<Piece*>(base + 3 * N);
-    }
-    template <class Int>
-    auto* groups(Int* base) const {
-        return pieces(base) + max_pieces;
-    }
-};
-
-struct BatchOnItsWay {
-    PinnedBuffer<int> host;
-    DeviceBuffer<int> device;
-    Event copied{cudaEventDisableTiming}, used{cudaEventDisableTiming};
-};
-
-// float32 from what the device keeps, and back.
-template <class X>
-float widen(X x) {
-    if constexpr (std::is_same_v<X, __nv_bfloat16>) {
-        return __bfloat162float(x);
-    } else if constexpr (std::is_same_v<X, __half>) {
-        return __half2float(x);
-    } else {
-        return x;
-    }
-}
-template <class X>
-X narrow(float x) {
-    if constexpr (std::is_same_v<X, __nv_bfloat16>) {
-        return __float2bfloat16_rn(x);
-    } else if constexpr (std::is_same_v<X, __half>) {
-        return __float2half_rn(x);
-    } else {
-        return x;
-    }
-}
-
-template <class X>
-void download(float* to, const X* from, size_t n, float scale, cudaStream_t stream) {
-    std::vector<X> piece(std::min(n, kPieceBytes / sizeof(X)));
-    for (size_t done = 0, some; done < n; done += some) {
-        some = std::min(n - done, piece.size());
-        CUDA_CHECK(cudaMemcpyAsync(piece.data(), from + done, some * sizeof(X), cudaMemcpyDeviceToHost, stream));
-        CUDA_CHECK(cudaStreamSynchronize(stream));
-        for (size_t i = 0; i < some; i++) to[done + i] = scale * widen(piece[i]);
-    }
-}
-template <class X>
-void upload(X* to, const float* from, size_t n, cudaStream_t stream) {
-    std::vector<X> piece(std::min(n, kPieceBytes / sizeof(X)));
-    for (size_t done = 0, some; done < n; done += some) {
-        some = std::min(n - done, piece.size());
-        for (size_t i = 0; i < some; i++) piece[i] = narrow<X>(from[done + i]);
-        CUDA_CHECK(cudaMemcpyAsync(to + done, piece.data(), some * sizeof(X), cudaMemcpyHostToDevice, stream));
-        CUDA_CHECK(cudaStreamSynchronize(stream));
-    }
-}
-template <class X>
-void clear(X* data, size_t n, cudaStream_t stream) {
-    CUDA_CHECK(cudaMemsetAsync(data, 0, n * sizeof(X), stream));
-}
-
 // E of weights and activations, G of gradients, M of moments.
 template <class E, class G, class M>
 class CudaEngine final : public Engine {
@@ -161,26 +71,26 @@ public:
     void update(const AdamWStep& step) override;
     LossSum evaluate(const Batch& batch, float* losses) override;
 
-    void open_cache(int slots, int max_T) override;
-    void clear_slot(int slot) override;
-    int slot_length(int slot) const override;
-    void prefill(int slot, std::span<const int> tokens, float* logits) override;
-    void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override;
+    void open_cache(int slots, int max_T) override {
+        if (slots > 0) take_rope_table(max_T);
+        generation_.open(config_, slots, max_T, stream_);
+    }
+    void clear_slot(int slot) override { generation_.clear_slot(slot); }
+    int slot_length(int slot) const override { return generation_.slot_length(slot); }
+    void prefill(int slot, std::span<const int> tokens, float* logits) override {
+        generation_.prefill(context(1, 1), slot, tokens, logits);
+    }
+    void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override {
+        generation_.decode(context(1, 1), slots, tokens, logits);
+    }
 
 private:
     void require_training(const char* what) const;
-    void check_tokens(std::span<const int> tokens) const;
-    void check_slot(int slot) const;
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
     void set_loss_scale(float scale);
     DeviceContext<E> context(int B, int T);
-    const int* send(const Batch& batch, DeviceTokens& tokens);
-    void batch_used();
-    int64_t count_targets(const Batch& batch) const;
     void drain_losses();
-    void step_all(std::span<const int> tokens, std::span<const int> positions);
-    void read_logits(float* logits, int row);
     // visit(device_offset, host_offset, n) for the stretches of [offset, offset + n) of the unpadded arena.
     template <class Visit>
     void for_each_stretch(size_t offset, size_t n, Visit visit) const;
@@ -188,7 +98,7 @@ private:
     ModelConfig config_;
     EngineOptions options_;
     Layout layout_;
-    Stream stream_, copy_stream_;
+    Stream stream_;
     Matmul matmul_;
     std::vector<TensorSpec> table_, device_table_;
 
@@ -204,10 +114,7 @@ private:
     int rope_T_ = 0;
     bool gradients_clear_ = true;
 
-    BatchLayout batch_layout_;
-    std::array<BatchOnItsWay, kBatchesOnTheirWay> batches_;
-    size_t next_batch_ = 0;
-
+    BatchSender batches_;
     DeviceBuffer<float> loss_sums_;  // of micro-batches that take_loss has not seen
     size_t losses_waiting_ = 0;
     LossSum loss_;
@@ -222,16 +129,7 @@ private:
     float loss_scale_ = 1;
     int good_steps_ = 0;
 
-    struct Cache {
-        DeviceBuffer<E> data;
-        DeviceBuffer<unsigned char> activations;
-        DeviceBuffer<float> scratch;
-        DeviceBuffer<int> tokens, positions;
-        DeviceBuffer<E> logits;
-        DeviceActivations<E> acts;
-        DeviceCache<E> view;
-        std::vector<int> lengths;
-    } cache_;
+    Generation<E> generation_;
 };
 
 template <class E, class G, class M>
@@ -242,7 +140,7 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
       table_(param_table(config)),
       device_table_(param_table(padded(config))),
-      batch_layout_(size_t(options.B) * options.T) {
+      batches_(options.B * options.T, config.V) {
     const size_t n = layout_.elems;
     const ModelConfig padded_config = padded(config);
     params_ = DeviceBuffer<E>(n);
@@ -269,12 +167,8 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
         decay_switches_ = DeviceBuffer<size_t>(switches.size());
         CUDA_CHECK(cudaMemcpy(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice));
     }
-    activations_ = DeviceBuffer<unsigned char>(activation_bytes<E>(config_, layout_.shape)[0]);
+    activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, layout_.shape)[0]);
     acts_ = bind_device_activations<E>(config_, layout_.shape, activations_.get());
-    for (BatchOnItsWay& batch : batches_) {
-        batch.host = PinnedBuffer<int>(batch_layout_.words());
-        batch.device = DeviceBuffer<int>(batch_layout_.words());
-    }
     scalars_ = DeviceBuffer<Scalars>(1);
     host_scalars_ = PinnedBuffer<Scalars>(1);
     clear(scalars_.get(), 1, stream_);
@@ -404,70 +298,16 @@ void CudaEngine<E, G, M>::require_training(const char* what) const {
 }
 
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::check_tokens(std::span<const int> tokens) const {
-    for (size_t i = 0; i < tokens.size(); i++) {
-        KILN_CHECK(tokens[i] >= 0 && tokens[i] < config_.V, "engine: token ", tokens[i], " at position ", i,
-                   " is outside the model's vocabulary of ", config_.V, "; was the text encoded by another tokenizer?");
-    }
-}
-
-template <class E, class G, class M>
-int64_t CudaEngine<E, G, M>::count_targets(const Batch& batch) const {
-    int64_t count = 0;
-    for (size_t i = 0; i < batch_layout_.N; i++) {
-        KILN_CHECK(batch.targets[i] >= -1 && batch.targets[i] < config_.V, "engine: target ", batch.targets[i],
-                   " at position ", i, " is outside the model's vocabulary of ", config_.V);
-        count += batch.targets[i] >= 0;
-    }
-    return count;
-}
-
-template <class E, class G, class M>
 void CudaEngine<E, G, M>::fill_gradients_if_clear() {
     if (!gradients_clear_) return;
     clear(gradients_.get(), gradients_.size(), stream_);
     gradients_clear_ = false;
 }
 
-// The batch to the device, behind whatever computes there; returns its targets. The computation waits for it.
-template <class E, class G, class M>
-const int* CudaEngine<E, G, M>::send(const Batch& batch, DeviceTokens& tokens) {
-    const BatchLayout& at = batch_layout_;
-    BatchOnItsWay& b = batches_[next_batch_ % kBatchesOnTheirWay];
-    check_tokens({batch.tokens, at.N});
-    b.copied.synchronize();  // the pinned memory is free again
-    int* const host = b.host.get();
-    std::copy_n(batch.tokens, at.N, host);
-    std::copy_n(batch.targets, at.N, at.targets(host));
-    const TokenOrder order = sort_tokens(batch.tokens, int(at.N), config_.V);
-    std::ranges::copy(order.order, at.order(host));
-    std::ranges::copy(order.pieces, at.pieces(host));
-    std::ranges::copy(order.groups, at.groups(host));
-    CUDA_CHECK(cudaStreamWaitEvent(copy_stream_, b.used, 0));  // so is the device's
-    CUDA_CHECK(cudaMemcpyAsync(b.device.get(), host, b.device.bytes(), cudaMemcpyHostToDevice, copy_stream_));
-    b.copied.record(copy_stream_);
-    CUDA_CHECK(cudaStreamWaitEvent(stream_, b.copied, 0));
-    const int* const device = b.device.get();
-    tokens = {device,
-              at.order(device),
-              at.pieces(device),
-              at.groups(device),
-              int(order.pieces.size()),
-              int(order.groups.size())};
-    return at.targets(device);
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::batch_used() {
-    batches_[next_batch_++ % kBatchesOnTheirWay].used.record(stream_);
-}
-
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
     require_training("forward_backward");
-    const int64_t targets_counted = count_targets(batch);
-    DeviceTokens tokens;
-    const int* const targets = send(batch, tokens);
+    const DeviceBatch on_device = batches_.send(batch, stream_);
     DeviceContext<E> x = context(options_.B, options_.T);
     x.training = true;
     x.seed = seed;
@@ -481,18 +321,18 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
         if (!config_.tied_embeddings) clear(gradient_.wte, padded_vocab(config_) * C, stream_);
     }
     const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
-    decoder_forward(x, acts_, tokens.tokens);
+    decoder_forward(x, acts_, on_device.tokens.tokens);
     for (int first = 0; first < N; first += head_rows) {
         const int rows = std::min(head_rows, N - first);
-        head_forward(x, acts_, targets, grad_scale, loss_scale, first, rows);
+        head_forward(x, acts_, on_device.targets, grad_scale, loss_scale, first, rows);
         head_backward(x, acts_, gradient_, first, rows, accumulate || first > 0);
     }
     if (losses_waiting_ == kMaxLosses) drain_losses();
     sum_losses(loss_sums_.get() + losses_waiting_++, acts_.losses, N, stream_);
-    decoder_backward(x, acts_, gradient_, tokens, accumulate);
-    batch_used();
+    decoder_backward(x, acts_, gradient_, on_device.tokens, accumulate);
+    batches_.used(stream_);
     gradients_clear_ = false;
-    loss_.tokens += targets_counted;
+    loss_.tokens += on_device.targets_counted;
 }
 
 template <class E, class G, class M>
@@ -561,137 +401,20 @@ void CudaEngine<E, G, M>::update(const AdamWStep& step) {
 
 template <class E, class G, class M>
 LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
-    LossSum total;
-    total.tokens = count_targets(batch);
-    DeviceTokens tokens;
-    const int* const targets = send(batch, tokens);
+    const DeviceBatch on_device = batches_.send(batch, stream_);
+    LossSum total{0, on_device.targets_counted};
     const DeviceContext<E> x = context(options_.B, options_.T);
     const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
-    decoder_forward(x, acts_, tokens.tokens);
+    decoder_forward(x, acts_, on_device.tokens.tokens);
     for (int first = 0; first < N; first += head_rows) {
-        head_forward(x, acts_, targets, 0.0f, nullptr, first, std::min(head_rows, N - first));
+        head_forward(x, acts_, on_device.targets, 0.0f, nullptr, first, std::min(head_rows, N - first));
     }
-    batch_used();
+    batches_.used(stream_);
     std::vector<float> each(losses ? 0 : N);
     float* const into = losses ? losses : each.data();
     download(into, acts_.losses, N, 1, stream_);
     for (int n = 0; n < N; n++) total.sum += into[n];
     return total;
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::open_cache(int slots, int max_T) {
-    stream_.synchronize();
-    cache_ = {};
-    if (slots == 0) return;
-    KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
-    KILN_CHECK(max_T <= config_.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ",
-               config_.max_T);
-    const size_t elems = size_t(config_.L) * 2 * slots * config_.NKV * max_T * config_.HS;
-    const int rows = std::max(slots, max_T);
-    const DeviceShape shape{1, rows, false, Recompute::nothing, slots};
-    const size_t bytes = activation_bytes<E>(config_, shape)[0];
-    size_t free = 0, total = 0;
-    CUDA_CHECK(cudaMemGetInfo(&free, &total));
-    KILN_CHECK(elems * sizeof(E) + bytes <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ",
-               (elems * sizeof(E) + bytes) >> 20, " MiB of the GPU's memory, but ", free >> 20,
-               " MiB are free; lower the number of sequences or their length");
-    cache_.data = DeviceBuffer<E>(elems);
-    cache_.activations = DeviceBuffer<unsigned char>(bytes);
-    cache_.acts = bind_device_activations<E>(config_, shape, cache_.activations.get());
-    cache_.scratch = DeviceBuffer<float>(attention_cached_scratch_floats(slots, max_T, config_.NH, config_.HS));
-    cache_.tokens = DeviceBuffer<int>(size_t(rows));
-    cache_.positions = DeviceBuffer<int>(size_t(slots));
-    cache_.view = {cache_.data.get(), slots, max_T};
-    cache_.lengths.assign(size_t(slots), 0);
-    take_rope_table(max_T);
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::check_slot(int slot) const {
-    KILN_CHECK(slot >= 0 && slot < cache_.view.slots, "KV cache: slot ", slot, " of ", cache_.view.slots);
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::clear_slot(int slot) {
-    check_slot(slot);
-    cache_.lengths[slot] = 0;
-}
-
-template <class E, class G, class M>
-int CudaEngine<E, G, M>::slot_length(int slot) const {
-    check_slot(slot);
-    return cache_.lengths[slot];
-}
-
-// logits (V) = those of one row of the cache's activations.
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::read_logits(float* logits, int row) {
-    download(logits, cache_.acts.logits + size_t(row) * padded_vocab(config_), config_.V, 1, stream_);
-}
-
-// tokens, positions (slots): a token for each, position -1 where a slot is idle; leaves the logits of all.
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::step_all(std::span<const int> tokens, std::span<const int> positions) {
-    const int slots = cache_.view.slots;
-    CUDA_CHECK(
-        cudaMemcpyAsync(cache_.tokens.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, stream_));
-    CUDA_CHECK(cudaMemcpyAsync(cache_.positions.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice,
-                               stream_));
-    const DeviceContext<E> x = context(slots, 1);
-    decoder_decode(x, cache_.acts, cache_.view, cache_.tokens.get(), cache_.positions.get(), cache_.scratch.get());
-    matmul_.forward(cache_.acts.logits, cache_.acts.lnf, param_.lm_head, nullptr,
-                    {.N = slots, .I = config_.C, .O = padded_vocab(config_)}, stream_);
-    stream_.synchronize();  // the caller's vectors are read until here
-    for (int slot = 0; slot < slots; slot++) {
-        if (positions[slot] >= 0) cache_.lengths[slot] = positions[slot] + 1;
-    }
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::prefill(int slot, std::span<const int> tokens, float* logits) {
-    check_slot(slot);
-    check_tokens(tokens);
-    const int length = cache_.lengths[slot], n = int(tokens.size());
-    KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
-    KILN_CHECK(tokens.size() <= size_t(cache_.view.max_T - length), "KV cache: slot ", slot, " holds ", length, " of ",
-               cache_.view.max_T, " tokens; ", tokens.size(), " more do not fit");
-    if (length > 0) {  // behind other tokens, one by one: rare, and as long as generating them
-        std::vector<int> all(cache_.view.slots, 0), positions(cache_.view.slots, -1);
-        for (const int token : tokens) {
-            all[slot] = token;
-            positions[slot] = cache_.lengths[slot];
-            step_all(all, positions);
-        }
-        return read_logits(logits, slot);
-    }
-    CUDA_CHECK(
-        cudaMemcpyAsync(cache_.tokens.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, stream_));
-    clear(cache_.positions.get(), 1, stream_);
-    decoder_prefill(context(1, n), cache_.acts, cache_.view, slot, cache_.tokens.get(), cache_.positions.get());
-    matmul_.forward(cache_.acts.logits, cache_.acts.lnf + size_t(n - 1) * config_.C, param_.lm_head, nullptr,
-                    {.N = 1, .I = config_.C, .O = padded_vocab(config_)}, stream_);
-    cache_.lengths[slot] = n;
-    read_logits(logits, 0);
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::decode(std::span<const int> slots, std::span<const int> tokens, float* logits) {
-    KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
-               slots.size(), " slots");
-    check_tokens(tokens);
-    std::vector<int> all(cache_.view.slots, 0), positions(cache_.view.slots, -1);
-    for (size_t i = 0; i < slots.size(); i++) {
-        const int slot = slots[i];
-        check_slot(slot);
-        KILN_CHECK(cache_.lengths[slot] < cache_.view.max_T, "KV cache: slot ", slot, " is full at ", cache_.view.max_T,
-                   " tokens; clear it or open a longer cache");
-        KILN_CHECK(positions[slot] < 0, "KV cache: slot ", slot, " is given twice in one decode");
-        all[slot] = tokens[i];
-        positions[slot] = cache_.lengths[slot];
-    }
-    step_all(all, positions);
-    for (size_t i = 0; i < slots.size(); i++) read_logits(logits + i * config_.V, slots[i]);
 }
 
 // Calls with(E(), G(), M()) for the types that the options ask for.
@@ -739,7 +462,7 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
     check(config, options);
     return with_types(options, [&]<class E, class G, class M>(E, G, M) {
         const Layout layout = layout_of(config, options);
-        const auto [activations, logits] = activation_bytes<E>(config, layout.shape);
+        const auto [activations, logits] = device_activation_bytes<E>(config, layout.shape);
         const size_t n = layout.elems;
         std::vector<MemoryItem> plan = {{"parameters", n * sizeof(E)}};
         if (options.training) {
@@ -750,7 +473,7 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
             plan.push_back({"moments", 2 * n * sizeof(M)});
         }
         const size_t rope = config.position == Position::rope ? size_t(options.T) * config.HS * sizeof(float) : 0;
-        const size_t batches = kBatchesOnTheirWay * BatchLayout(size_t(options.B) * options.T).words() * sizeof(int);
+        const size_t batches = BatchSender::device_bytes(options.B * options.T);
         plan.push_back({"activations", activations - logits + rope + batches});
         plan.push_back({"logits", logits});
         plan.push_back({"workspace of products", MatmulOptions().workspace_bytes});

@@ -1,6 +1,7 @@
 #pragma once
 // The model on a GPU: the line of operations of cpu_reference/decoder.h, queued on one stream. E is the element type of
 // weights and activations, G that of gradients of weights: float, or E.
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -122,6 +123,19 @@ DeviceActivations<E> bind_device_activations(const ModelConfig& c, const DeviceS
         base += align_bytes(elems * sizeof(Field));
     });
     return a;
+}
+
+// Bytes of the arena that bind_device_activations lays out, and those of the logits in it.
+template <class E>
+std::array<size_t, 2> device_activation_bytes(const ModelConfig& c, const DeviceShape& s) {
+    DeviceActivations<E> unbound{};
+    std::array<size_t, 2> bytes{};
+    for_each_device_activation(c, s, unbound, [&]<class Field>(Field*& field, const char*, int, size_t elems) {
+        const size_t n = align_bytes(elems * sizeof(Field));
+        bytes[0] += n;
+        if (static_cast<void*>(&field) == &unbound.logits) bytes[1] += n;
+    });
+    return bytes;
 }
 
 // What a pass over the model reads besides its input.
