@@ -50,6 +50,18 @@ struct AdamWStep {
     int64_t t = 1;         // 1 at the first update; bias correction
 };
 
+// What became of a step that was queued.
+struct StepResult {
+    LossSum loss;
+    double norm;  // of the gradients, before clipping
+};
+
+// Dynamic scaling of the loss in float16: part of what an exact resume needs.
+struct LossScale {
+    float scale = 1;
+    int good_steps = 0;  // since it changed
+};
+
 struct MemoryItem {
     std::string kind;  // "parameters", "gradients", "moments", "activations", ...
     size_t bytes;
@@ -75,6 +87,16 @@ public:
     virtual void reduce_gradients(Communicator& communicator) = 0;
     virtual double gradient_norm() = 0;  // L2 over all gradients; NaN or infinity if any of them is
     virtual void update(const AdamWStep& step) = 0;
+
+    virtual LossScale loss_scale() const { return {}; }
+    virtual void set_loss_scale(const LossScale&) {}
+
+    // Where true, a step may end with queue_update in place of the last three, which waits for nothing: the norm,
+    // scaling down to max_norm (0: never; step.grad_scale is not read), and the update, unless the norm is not finite.
+    // Its result is due before the second one after it is queued.
+    virtual bool can_queue_updates() const { return false; }
+    virtual void queue_update(const AdamWStep& step, float max_norm);
+    virtual StepResult take_update();  // of the oldest one queued; waits for it
 
     // Evaluation: no dropout. losses (B, T), 0 where ignored, may be null.
     virtual LossSum evaluate(const Batch& batch, float* losses = nullptr) = 0;

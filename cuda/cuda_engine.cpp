@@ -9,6 +9,7 @@
 
 #include "cpu_reference/error.h"
 #include "cpu_reference/rope_table.h"
+#include "cuda/arenas.h"
 #include "cuda/batch_sender.h"
 #include "cuda/decoder.h"
 #include "cuda/generation.h"
@@ -59,7 +60,7 @@ public:
     double peak_flops() const override { return 0; }
     size_t memory_in_use_bytes() const override;
 
-    void init_weights(uint64_t seed) override;
+    void init_weights(uint64_t seed) override { arenas_.init(seed); }
     void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
     void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
 
@@ -69,6 +70,12 @@ public:
     void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
     void update(const AdamWStep& step) override;
+    LossScale loss_scale() const override { return loss_scale_; }
+    void set_loss_scale(const LossScale& scale) override;
+    // In float16 the next step needs the loss scale that this one's overflow decides.
+    bool can_queue_updates() const override { return !std::is_same_v<E, __half>; }
+    void queue_update(const AdamWStep& step, float max_norm) override;
+    StepResult take_update() override;
     LossSum evaluate(const Batch& batch, float* losses) override;
 
     void open_cache(int slots, int max_T) override {
@@ -88,27 +95,17 @@ private:
     void require_training(const char* what) const;
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
-    void set_loss_scale(float scale);
     DeviceContext<E> context(int B, int T);
     void drain_losses();
-    // visit(device_offset, host_offset, n) for the stretches of [offset, offset + n) of the unpadded arena.
-    template <class Visit>
-    void for_each_stretch(size_t offset, size_t n, Visit visit) const;
+    void queue_norm(float max_norm);
 
     ModelConfig config_;
     EngineOptions options_;
     Layout layout_;
     Stream stream_;
     Matmul matmul_;
-    std::vector<TensorSpec> table_, device_table_;
-
-    DeviceBuffer<E> params_;
-    DeviceBuffer<float> master_;  // empty: params_ are all there is
-    DeviceBuffer<G> gradients_;
-    DeviceBuffer<M> moment1_, moment2_;
+    DeviceArenas<E, G, M> arenas_;
     DeviceBuffer<unsigned char> activations_;
-    Params<E> param_;
-    Params<G> gradient_;
     DeviceActivations<E> acts_;
     DeviceBuffer<float> rope_table_;
     int rope_T_ = 0;
@@ -120,14 +117,21 @@ private:
     LossSum loss_;
 
     struct Scalars {  // in device memory
-        float sum_of_squares, norm, unscaled, grad_scale, loss_scale;
+        float sum_of_squares, norm, grad_scale, loss_scale;
         int non_finite;
     };
     DeviceBuffer<Scalars> scalars_;
     PinnedBuffer<Scalars> host_scalars_;
-    DeviceBuffer<size_t> decay_switches_;
-    float loss_scale_ = 1;
-    int good_steps_ = 0;
+    struct QueuedUpdate {
+        PinnedBuffer<Scalars> scalars{1};
+        PinnedBuffer<float> losses{kMaxLosses};
+        Event done{cudaEventDisableTiming};
+        size_t micro_batches = 0;
+        LossSum before;  // what take_loss would give but for those losses
+    };
+    std::array<QueuedUpdate, 2> queued_;
+    uint64_t updates_queued_ = 0, updates_taken_ = 0;
+    LossScale loss_scale_;
 
     Generation<E> generation_;
 };
@@ -138,41 +142,15 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
       options_(options),
       layout_(layout_of(config, options)),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
-      table_(param_table(config)),
-      device_table_(param_table(padded(config))),
+      arenas_(config, options.training, options.master_weights, stream_),
       batches_(options.B * options.T, config.V) {
-    const size_t n = layout_.elems;
-    const ModelConfig padded_config = padded(config);
-    params_ = DeviceBuffer<E>(n);
-    param_ = bind_params(padded_config, params_.get());
-    clear(params_.get(), n, stream_);
-    if (options.training) {
-        if (!std::is_same_v<E, float> && options.master_weights) master_ = DeviceBuffer<float>(n);
-        gradients_ = DeviceBuffer<G>(n);
-        moment1_ = DeviceBuffer<M>(n);
-        moment2_ = DeviceBuffer<M>(n);
-        gradient_ = bind_params(padded_config, gradients_.get());
-        if (master_.size() > 0) clear(master_.get(), n, stream_);
-        clear(moment1_.get(), n, stream_);
-        clear(moment2_.get(), n, stream_);
-        loss_sums_ = DeviceBuffer<float>(kMaxLosses);
-
-        std::vector<size_t> switches;  // where decay ends and begins again
-        bool decays = true;
-        for (const TensorSpec& spec : device_table_) {
-            if (spec.decays() == decays) continue;
-            switches.push_back(spec.offset);
-            decays = !decays;
-        }
-        decay_switches_ = DeviceBuffer<size_t>(switches.size());
-        CUDA_CHECK(cudaMemcpy(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice));
-    }
+    if (options.training) loss_sums_ = DeviceBuffer<float>(kMaxLosses);
     activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, layout_.shape)[0]);
     acts_ = bind_device_activations<E>(config_, layout_.shape, activations_.get());
     scalars_ = DeviceBuffer<Scalars>(1);
     host_scalars_ = PinnedBuffer<Scalars>(1);
     clear(scalars_.get(), 1, stream_);
-    set_loss_scale(std::is_same_v<E, __half> && options.training ? kFirstLossScale : 1.0f);
+    if (options.training) set_loss_scale({kFirstLossScale});
     take_rope_table(options.T);
 }
 
@@ -203,18 +181,18 @@ void CudaEngine<E, G, M>::take_rope_table(int max_T) {
 }
 
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::set_loss_scale(float scale) {
+void CudaEngine<E, G, M>::set_loss_scale(const LossScale& scale) {
+    if (!std::is_same_v<E, __half>) return;
     loss_scale_ = scale;
-    good_steps_ = 0;
-    CUDA_CHECK(
-        cudaMemcpyAsync(&scalars_.get()->loss_scale, &loss_scale_, sizeof scale, cudaMemcpyHostToDevice, stream_));
+    CUDA_CHECK(cudaMemcpyAsync(&scalars_.get()->loss_scale, &loss_scale_.scale, sizeof(float), cudaMemcpyHostToDevice,
+                               stream_));
     stream_.synchronize();
 }
 
 template <class E, class G, class M>
 DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
     return {.config = config_,
-            .params = param_,
+            .params = arenas_.params(),
             .rope_table = rope_table_.get(),
             .matmul = matmul_,
             .stream = stream_,
@@ -225,71 +203,17 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
 }
 
 template <class E, class G, class M>
-template <class Visit>
-void CudaEngine<E, G, M>::for_each_stretch(size_t offset, size_t n, Visit visit) const {
-    const size_t elems = size_t(count_parameters(config_));
-    KILN_CHECK(offset <= elems && n <= elems - offset, "engine: elements [", offset, ", ", offset + n,
-               ") lie outside an arena of ", elems);
-    for (size_t i = 0; i < table_.size(); i++) {
-        const size_t begin = std::max(offset, table_[i].offset);
-        const size_t end = std::min(offset + n, table_[i].offset + table_[i].elems());
-        if (begin < end) visit(device_table_[i].offset + (begin - table_[i].offset), begin - offset, end - begin);
-    }
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::init_weights(uint64_t seed) {
-    std::vector<float> w;
-    for (size_t index = 0; index < table_.size(); index++) {
-        w.resize(table_[index].elems());
-        init_tensor(config_, table_[index], index, seed, w.data());
-        write(Arena::params, table_[index].offset, w);
-    }
-    clear(moment1_.get(), moment1_.size(), stream_);
-    clear(moment2_.get(), moment2_.size(), stream_);
-}
-
-template <class E, class G, class M>
 void CudaEngine<E, G, M>::read(Arena arena, size_t offset, std::span<float> out) const {
     if (arena != Arena::params) require_training("gradients and moments");
-    for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
-        float* const into = out.data() + to;
-        switch (arena) {
-            case Arena::params:
-                if (master_.size() > 0) return download(into, master_.get() + from, n, 1, stream_);
-                return download(into, params_.get() + from, n, 1, stream_);
-            case Arena::gradients:
-                if (gradients_clear_) return void(std::fill_n(into, n, 0.0f));
-                return download(into, gradients_.get() + from, n, 1 / loss_scale_, stream_);
-            case Arena::moment1:
-                return download(into, moment1_.get() + from, n, 1, stream_);
-            case Arena::moment2:
-                return download(into, moment2_.get() + from, n, 1, stream_);
-        }
-    });
+    const bool zero = arena == Arena::gradients && gradients_clear_;
+    arenas_.read(arena, offset, out, zero ? 0 : 1 / loss_scale_.scale);
 }
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::write(Arena arena, size_t offset, std::span<const float> in) {
     if (arena != Arena::params) require_training("gradients and moments");
     if (arena == Arena::gradients) fill_gradients_if_clear();
-    for_each_stretch(offset, in.size(), [&](size_t to, size_t from, size_t n) {
-        const float* const values = in.data() + from;
-        switch (arena) {
-            case Arena::params:
-                if (master_.size() > 0) upload(master_.get() + to, values, n, stream_);
-                return upload(params_.get() + to, values, n, stream_);
-            case Arena::gradients: {
-                std::vector<float> scaled(values, values + n);
-                for (float& x : scaled) x *= loss_scale_;
-                return upload(gradients_.get() + to, scaled.data(), n, stream_);
-            }
-            case Arena::moment1:
-                return upload(moment1_.get() + to, values, n, stream_);
-            case Arena::moment2:
-                return upload(moment2_.get() + to, values, n, stream_);
-        }
-    });
+    arenas_.write(arena, offset, in, 1 / loss_scale_.scale);
 }
 
 template <class E, class G, class M>
@@ -300,7 +224,7 @@ void CudaEngine<E, G, M>::require_training(const char* what) const {
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::fill_gradients_if_clear() {
     if (!gradients_clear_) return;
-    clear(gradients_.get(), gradients_.size(), stream_);
+    arenas_.clear_gradients();
     gradients_clear_ = false;
 }
 
@@ -315,21 +239,17 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
 
     const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
     const bool accumulate = !gradients_clear_;
-    if (!accumulate) {  // the only gradients that are added to from the start
-        const size_t C = config_.C;
-        if (gradient_.wpe) clear(gradient_.wpe, config_.max_T * C, stream_);
-        if (!config_.tied_embeddings) clear(gradient_.wte, padded_vocab(config_) * C, stream_);
-    }
+    if (!accumulate) arenas_.clear_embedding_gradients();
     const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
     decoder_forward(x, acts_, on_device.tokens.tokens);
     for (int first = 0; first < N; first += head_rows) {
         const int rows = std::min(head_rows, N - first);
         head_forward(x, acts_, on_device.targets, grad_scale, loss_scale, first, rows);
-        head_backward(x, acts_, gradient_, first, rows, accumulate || first > 0);
+        head_backward(x, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
     }
     if (losses_waiting_ == kMaxLosses) drain_losses();
     sum_losses(loss_sums_.get() + losses_waiting_++, acts_.losses, N, stream_);
-    decoder_backward(x, acts_, gradient_, on_device.tokens, accumulate);
+    decoder_backward(x, acts_, arenas_.grads(), on_device.tokens, accumulate);
     batches_.used(stream_);
     gradients_clear_ = false;
     loss_.tokens += on_device.targets_counted;
@@ -356,47 +276,69 @@ void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
                " ranks, but gradients of several GPUs cannot be summed yet; run one process");
 }
 
+// The norm of the gradients, and what brings them to their size and below max_norm, in scalars_.
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::queue_norm(float max_norm) {
+    Scalars* const s = scalars_.get();
+    sum_of_squares(&s->sum_of_squares, &s->non_finite, acts_.scratch, arenas_.gradients(), arenas_.elems(), stream_);
+    gradient_scale(&s->grad_scale, &s->norm, &s->sum_of_squares, 1 / loss_scale_.scale, max_norm, stream_);
+}
+
 template <class E, class G, class M>
 double CudaEngine<E, G, M>::gradient_norm() {
     require_training("gradient_norm");
     if (gradients_clear_) return 0.0;
-    Scalars* const s = scalars_.get();
-    sum_of_squares(&s->sum_of_squares, &s->non_finite, acts_.scratch, gradients_.get(), gradients_.size(), stream_);
-    gradient_scale(&s->unscaled, &s->norm, &s->sum_of_squares, 1 / loss_scale_, 0, stream_);
-    CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), s, sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
+    queue_norm(0);
+    CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
     stream_.synchronize();
     if (host_scalars_[0].non_finite == 0) return host_scalars_[0].norm;
-    // Of an overflow the next step makes half as much.
-    if (std::is_same_v<E, __half> && loss_scale_ > 1) set_loss_scale(loss_scale_ / 2);
+    // After an overflow the next step's gradients are half as large.
+    if (loss_scale_.scale > 1) set_loss_scale({loss_scale_.scale / 2});
     return std::numeric_limits<double>::infinity();
 }
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::update(const AdamWStep& step) {
     require_training("update");
-    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
     fill_gradients_if_clear();
-    Scalars* const s = scalars_.get();
     stream_.synchronize();  // host_scalars_ may be on its way still
-    host_scalars_[0].grad_scale = step.grad_scale / loss_scale_;
-    CUDA_CHECK(cudaMemcpyAsync(&s->grad_scale, &host_scalars_.get()->grad_scale, sizeof(float), cudaMemcpyHostToDevice,
-                               stream_));
-    float* const master = master_.size() > 0 ? master_.get() : nullptr;
-    const AdamWArena<E, G, M> arena{params_.get(),    master,        moment1_.get(),        moment2_.get(),
-                                    gradients_.get(), layout_.elems, decay_switches_.get(), int(decay_switches_.size()),
-                                    &s->grad_scale,   nullptr};
-    const AdamWStepSize size{step.lr,
-                             step.beta1,
-                             step.beta2,
-                             step.eps,
-                             step.weight_decay,
-                             float(1 - std::pow(double(step.beta1), double(step.t))),
-                             float(1 - std::pow(double(step.beta2), double(step.t)))};
-    adamw(arena, size, {.seed = options_.seed, .step = uint64_t(step.t)}, stream_);
-    if (std::is_same_v<E, __half> && ++good_steps_ == kGoodStepsToGrow && loss_scale_ < kMaxLossScale) {
+    host_scalars_[0].grad_scale = step.grad_scale / loss_scale_.scale;
+    CUDA_CHECK(cudaMemcpyAsync(&scalars_.get()->grad_scale, &host_scalars_.get()->grad_scale, sizeof(float),
+                               cudaMemcpyHostToDevice, stream_));
+    arenas_.update(step, &scalars_.get()->grad_scale, nullptr, options_.seed);
+    if (std::is_same_v<E, __half> && ++loss_scale_.good_steps >= kGoodStepsToGrow &&
+        loss_scale_.scale < kMaxLossScale) {
         gradients_clear_ = true;  // they are of the old scale, and used
-        set_loss_scale(2 * loss_scale_);
+        set_loss_scale({2 * loss_scale_.scale});
     }
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::queue_update(const AdamWStep& step, float max_norm) {
+    require_training("update");
+    KILN_CHECK(updates_queued_ - updates_taken_ < queued_.size(), "engine: ", queued_.size(),
+               " updates are queued already");
+    fill_gradients_if_clear();
+    queue_norm(max_norm);
+    arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed);
+    QueuedUpdate& queued = queued_[updates_queued_++ % queued_.size()];
+    queued.micro_batches = std::exchange(losses_waiting_, 0);
+    queued.before = std::exchange(loss_, {});
+    CUDA_CHECK(cudaMemcpyAsync(queued.losses.get(), loss_sums_.get(), queued.micro_batches * sizeof(float),
+                               cudaMemcpyDeviceToHost, stream_));
+    CUDA_CHECK(cudaMemcpyAsync(queued.scalars.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
+    queued.done.record(stream_);
+}
+
+template <class E, class G, class M>
+StepResult CudaEngine<E, G, M>::take_update() {
+    KILN_CHECK(updates_taken_ < updates_queued_, "engine: no update was queued");
+    QueuedUpdate& queued = queued_[updates_taken_++ % queued_.size()];
+    queued.done.synchronize();
+    StepResult result{queued.before, queued.scalars[0].norm};
+    for (size_t i = 0; i < queued.micro_batches; i++) result.loss.sum += queued.losses[i];
+    if (queued.scalars[0].non_finite != 0) result.norm = std::numeric_limits<double>::infinity();
+    return result;
 }
 
 template <class E, class G, class M>

@@ -46,11 +46,11 @@ void download(float* to, const X* from, size_t n, float scale, cudaStream_t stre
     }
 }
 template <class X>
-void upload(X* to, const float* from, size_t n, cudaStream_t stream) {
+void upload(X* to, const float* from, size_t n, float scale, cudaStream_t stream) {
     std::vector<X> piece(std::min(n, kTransferPieceBytes / sizeof(X)));
     for (size_t done = 0, some; done < n; done += some) {
         some = std::min(n - done, piece.size());
-        for (size_t i = 0; i < some; i++) piece[i] = narrow<X>(from[done + i]);
+        for (size_t i = 0; i < some; i++) piece[i] = narrow<X>(scale * from[done + i]);
         CUDA_CHECK(cudaMemcpyAsync(to + done, piece.data(), some * sizeof(X), cudaMemcpyHostToDevice, stream));
         CUDA_CHECK(cudaStreamSynchronize(stream));
     }

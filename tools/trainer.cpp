@@ -50,6 +50,8 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
         }
         return;
     }
+    run_ahead_ = engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
+                 options_.skip_loss_z == 0 && options_.skip_norm_z == 0;
     loader_.emplace(train_loader_options(plan, communicator));
     schedule_ = {.kind = parse_schedule(options_.schedule),
                  .peak = options_.learning_rate,
@@ -70,7 +72,7 @@ void Trainer::start() {
                        loader_->num_tokens(), then == loader_->num_tokens() ? " other ones" : "",
                        ": not the same data; start a new run from it with -e ", plan_.checkpoint.string()));
         }
-        progress_ = TrainProgress::from_json(load_training_state(plan_.checkpoint, engine_));
+        load_progress(plan_.checkpoint);
         last_saved_ = progress_.step;
         note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
         if (progress_.step > schedule_.total_steps) {
@@ -92,6 +94,17 @@ void Trainer::start() {
     if (communicator_.rank() == 0 && !options_.output.empty()) {
         log_.emplace(options_.output, progress_.log);
         note_changes();
+    }
+}
+
+void Trainer::load_progress(const std::filesystem::path& checkpoint) {
+    const nlohmann::json state = load_training_state(checkpoint, engine_);
+    progress_ = TrainProgress::from_json(state);
+    if (const auto scale = state.find("loss_scale"); scale != state.end()) {
+        KILN_CHECK(
+            scale->is_array() && scale->size() == 2 && (*scale)[0].is_number() && (*scale)[1].is_number_integer(),
+            checkpoint.string(), ": trainer_state.json: \"loss_scale\" is not a pair of numbers");
+        engine_.set_loss_scale({(*scale)[0].get<float>(), (*scale)[1].get<int>()});
     }
 }
 
@@ -126,6 +139,7 @@ TrainOutcome Trainer::run() {
     while (true) {
         const bool last = progress_.step >= schedule_.total_steps;
         const bool go_on = [&] {
+            if (last) settle();
             if ((last || is_due(options_.val_every)) && options_.val_every > 0 && !validate()) return false;
             if ((last || (is_due(options_.sample_every) && progress_.step > 0)) && options_.sample_every > 0 &&
                 !sample()) {
@@ -169,6 +183,7 @@ std::optional<double> Trainer::validation_loss() {
 
 bool Trainer::validate() {
     if (!val_loader_ || progress_.validated_at == progress_.step) return true;
+    settle();
     const std::optional<double> loss = validation_loss();
     if (!loss) return false;
     progress_.validated_at = progress_.step;
@@ -183,6 +198,7 @@ bool Trainer::validate() {
 
 bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
+    settle();
     std::optional<std::string> text = std::string();
     if (communicator_.rank() == 0) {
         text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
@@ -197,6 +213,7 @@ bool Trainer::sample() {
 }
 
 void Trainer::save() {
+    settle();
     if (options_.output.empty() || last_saved_ == progress_.step) return;
     if (log_) {
         progress_.log = log_->position();
@@ -204,6 +221,9 @@ void Trainer::save() {
         state["model"] = describe(plan_.config);
         state["seed"] = options_.seed;
         state["T"] = options_.T;
+        if (const LossScale scale = engine_.loss_scale(); scale.scale != 1) {
+            state["loss_scale"] = {scale.scale, scale.good_steps};
+        }
         state["train_tokens"] = loader_->num_tokens();
         state["train_data"] = loader_->fingerprint();
         state["options"] = plan_.values;
@@ -223,8 +243,8 @@ void Trainer::save() {
     communicator_.barrier();
 }
 
-// Adds up the gradient of a whole step. Nothing if a stop was requested: the step has not happened then.
-std::optional<Trainer::BatchResult> Trainer::accumulate() {
+// Adds up the gradient of a whole step. False if a stop was requested: the step has not happened then.
+bool Trainer::accumulate() {
     if (options_.overfit_one_batch) loader_->seek(0);
     const int64_t micro_tokens = int64_t(options_.B) * options_.T * communicator_.size();
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // no target of the loader's is ignored
@@ -235,76 +255,113 @@ std::optional<Trainer::BatchResult> Trainer::accumulate() {
         if (stop_agreed()) {
             engine_.take_loss();
             loader_->seek(progress_.position);
-            return std::nullopt;
+            return false;
         }
+    }
+    return true;
+}
+
+bool Trainer::train_step() {
+    if (!queued_) step_began_ = Clock::now();
+    if (!accumulate()) return false;
+    StepReport report;
+    report.step = progress_.step;
+    report.total_steps = schedule_.total_steps;
+    report.learning_rate = learning_rate(schedule_, progress_.step);
+    if (run_ahead_) {
+        engine_.queue_update(adamw_step(report.learning_rate), float(options_.grad_clip));
+        count_step();
+        const auto before = std::exchange(queued_, report);
+        if (before) take_queued(*before);  // the device has this step to go on with meanwhile
+        return true;
     }
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
     engine_.reduce_gradients(communicator_);
-    return BatchResult{.loss = sums[0] / sums[1], .norm = engine_.gradient_norm()};
+    const BatchResult batch{.loss = sums[0] / sums[1], .norm = engine_.gradient_norm()};
+    judge(batch, report);
+    if (report.skipped.empty()) {
+        AdamWStep step = adamw_step(report.learning_rate);
+        if (options_.grad_clip > 0 && batch.norm > options_.grad_clip) {
+            step.grad_scale = float(options_.grad_clip / batch.norm);
+        }
+        engine_.update(step);
+    }
+    count_step();
+    finish(batch, report);
+    return true;
 }
 
-bool Trainer::train_step() {
-    const auto begin = Clock::now();
-    const std::optional<BatchResult> batch = accumulate();
-    if (!batch) return false;
+// Waits for the step that is queued, if one is.
+void Trainer::settle() {
+    if (const auto last = std::exchange(queued_, std::nullopt)) take_queued(*last);
+}
 
-    StepReport report;
-    report.step = progress_.step;
-    report.total_steps = schedule_.total_steps;
-    report.loss = batch->loss;
-    report.norm = batch->norm;
-    report.loss_z = progress_.loss_window.add(batch->loss);
-    report.norm_z = progress_.norm_window.add(batch->norm);
-    report.learning_rate = learning_rate(schedule_, progress_.step);
-    const bool finite = apply(*batch, report);
+// Waits for the oldest queued step, `report` as far as it was known, and reports it.
+void Trainer::take_queued(StepReport report) {
+    const StepResult result = engine_.take_update();
+    const BatchResult batch{.loss = result.loss.sum / double(result.loss.tokens), .norm = result.norm};
+    judge(batch, report);
+    finish(batch, report);
+}
+
+// Of the next update. Where the device decides whether it is applied, those that it passes over count too.
+AdamWStep Trainer::adamw_step(float rate) {
+    return {.lr = rate,
+            .beta1 = options_.beta1,
+            .beta2 = options_.beta2,
+            .eps = options_.eps,
+            .weight_decay = options_.weight_decay,
+            .t = ++progress_.updates};
+}
+
+void Trainer::count_step() {
     progress_.step++;
     progress_.position = loader_->position();
+}
 
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+// What the batch's loss and gradient say, and why it is skipped, if it is.
+void Trainer::judge(const BatchResult& batch, StepReport& report) {
+    report.loss = batch.loss;
+    report.norm = batch.norm;
+    report.loss_z = progress_.loss_window.add(batch.loss);
+    report.norm_z = progress_.norm_window.add(batch.norm);
+    // Comparisons with NaN, which z is until its window is full, are false.
+    if (!std::isfinite(batch.loss) || !std::isfinite(batch.norm)) {
+        report.skipped = concat(std::isfinite(batch.loss) ? "gradient" : "loss", " is not finite");
+    } else if (options_.skip_loss_z > 0 && report.loss_z > options_.skip_loss_z) {
+        report.skipped = concat("loss is an outlier, above z ", options_.skip_loss_z);
+    } else if (options_.skip_norm_z > 0 && report.norm_z > options_.skip_norm_z) {
+        report.skipped = concat("norm is an outlier, above z ", options_.skip_norm_z);
+    }
+}
+
+// The step is done: its line in the logs, and what follows if it was not finite.
+void Trainer::finish(const BatchResult& batch, StepReport& report) {
+    const auto now = Clock::now();
+    const double seconds = std::chrono::duration<double>(now - step_began_).count();
+    step_began_ = now;
     seconds_a_step_ = seconds_a_step_ == 0 ? seconds : 0.95 * seconds_a_step_ + 0.05 * seconds;
     report.ms = 1e3 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;
     const double peak = engine_.peak_flops() * communicator_.size();
     if (peak > 0) report.mfu = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second / peak;
     report.memory_bytes = engine_.memory_in_use_bytes();
-    report.seconds_left = seconds_a_step_ * double(schedule_.total_steps - progress_.step);
+    report.seconds_left = seconds_a_step_ * double(schedule_.total_steps - report.step - 1);
     if (log_) log_->train(report);
     if (hooks_.results && communicator_.rank() == 0) *hooks_.results << step_line(report) << std::endl;
     if (hooks_.on_step) hooks_.on_step(report);
-    if (!finite) handle_nonfinite(*batch);
-    return true;
-}
-
-// Updates the weights, unless the batch is not to be trusted. False: its loss or gradient is not finite.
-bool Trainer::apply(const BatchResult& batch, StepReport& report) {
-    if (!std::isfinite(batch.loss) || !std::isfinite(batch.norm)) {
-        report.skipped = concat(std::isfinite(batch.loss) ? "gradient" : "loss", " is not finite");
-        return false;
-    }
-    nonfinite_in_a_row_ = 0;
-    // Comparisons with NaN, which z is until its window is full, are false.
-    if (options_.skip_loss_z > 0 && report.loss_z > options_.skip_loss_z) {
-        report.skipped = concat("loss is an outlier, above z ", options_.skip_loss_z);
-    } else if (options_.skip_norm_z > 0 && report.norm_z > options_.skip_norm_z) {
-        report.skipped = concat("norm is an outlier, above z ", options_.skip_norm_z);
+    if (std::isfinite(batch.loss) && std::isfinite(batch.norm)) {
+        nonfinite_in_a_row_ = 0;
     } else {
-        const bool clip = options_.grad_clip > 0 && batch.norm > options_.grad_clip;
-        engine_.update({.lr = report.learning_rate,
-                        .beta1 = options_.beta1,
-                        .beta2 = options_.beta2,
-                        .eps = options_.eps,
-                        .weight_decay = options_.weight_decay,
-                        .grad_scale = clip ? float(options_.grad_clip / batch.norm) : 1.0f,
-                        .t = ++progress_.updates});
+        handle_nonfinite(batch, report.step);
     }
-    return true;
 }
 
-void Trainer::handle_nonfinite(const BatchResult& batch) {
-    const std::string what = concat("step ", progress_.step, ": loss ", batch.loss, ", gradient norm ", batch.norm,
-                                    ": not finite, not applied");
+void Trainer::handle_nonfinite(const BatchResult& batch, int64_t step) {
+    const std::string what =
+        concat("step ", step + 1, ": loss ", batch.loss, ", gradient norm ", batch.norm, ": not finite, not applied");
     nonfinite_in_a_row_++;
     if (options_.on_nonfinite == "rollback") {
         note(what);
@@ -332,7 +389,7 @@ void Trainer::roll_back() {
                " holds no checkpoint yet; try a lower --learning-rate");
     const uint64_t position = progress_.position;
     const int64_t failed_step = progress_.step;
-    progress_ = TrainProgress::from_json(load_training_state(newest->directory, engine_));
+    load_progress(newest->directory);
     progress_.position = position;
     last_saved_ = progress_.step;
     if (log_) log_->note(failed_step, "rollback", concat("step-", progress_.step));

@@ -1,7 +1,9 @@
 #pragma once
 // The training loop, written once for every backend: it sees a model only through Engine, its peers only through
 // Communicator. Step s is: validation and samples if due, a checkpoint if due, then update number s.
+#include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -58,14 +60,20 @@ private:
     };
 
     void start();
+    void load_progress(const std::filesystem::path& checkpoint);
     void note_changes();
     bool validate();
     bool sample();
     void save();
     bool train_step();
-    std::optional<BatchResult> accumulate();
-    bool apply(const BatchResult& batch, StepReport& report);
-    void handle_nonfinite(const BatchResult& batch);
+    bool accumulate();
+    void settle();
+    void take_queued(StepReport report);
+    AdamWStep adamw_step(float rate);
+    void count_step();
+    void judge(const BatchResult& batch, StepReport& report);
+    void finish(const BatchResult& batch, StepReport& report);
+    void handle_nonfinite(const BatchResult& batch, int64_t step);
     void roll_back();
     bool stop_agreed();
     bool is_due(int64_t every) const;
@@ -85,6 +93,11 @@ private:
     int rollbacks_ = 0;  // since training last got past where it failed
     int64_t failed_at_ = -1;
     double seconds_a_step_ = 0;  // a moving mean; 0: none yet
+    // The step's loss is read while the next one is computed, where the device alone decides what becomes of it. What
+    // depends on it settles it first: validation, samples, checkpoints, the end.
+    bool run_ahead_ = false;
+    std::optional<StepReport> queued_;
+    std::chrono::steady_clock::time_point step_began_;
 };
 
 }  // namespace kiln

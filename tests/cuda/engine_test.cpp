@@ -167,6 +167,51 @@ TEST_P(CudaEngine, ten_steps_match_reference) {
     expect_close(*a, *b, Arena::moment1, tolerance(roundings() * 10));
 }
 
+// Steps that end without a wait give what those give that wait; a step that is not finite changes nothing.
+TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
+    if (options_.precision == Precision::float16) {
+        EXPECT_FALSE(engine(options_)->can_queue_updates());
+        return;
+    }
+    const auto a = engine(options_), b = engine(options_);
+    std::vector<double> losses[2];
+    const auto take = [&] {
+        const StepResult result = a->take_update();
+        losses[0].push_back(result.loss.sum);
+        losses[0].push_back(double(result.loss.tokens));
+        losses[0].push_back(result.norm);
+    };
+    for (int step = 0; step < 4; step++) {
+        const AdamWStep adamw{.lr = 1e-3f, .t = step + 1};
+        for (Engine* e : {a.get(), b.get()}) {
+            e->zero_gradients();
+            for (const int first : {step, step + 7}) {
+                e->forward_backward(TinyBatch(kB, kT, config_.V, first).batch(), 0.05f, 3);
+            }
+            if (step == 2) e->write(Arena::gradients, 5, std::vector<float>{INFINITY});
+        }
+        a->queue_update(adamw, 0);
+        if (step > 0) take();
+        const LossSum loss = b->take_loss();
+        const double norm = b->gradient_norm();
+        losses[1].insert(losses[1].end(), {loss.sum, double(loss.tokens), norm});
+        if (std::isfinite(norm)) b->update(adamw);
+    }
+    take();
+    EXPECT_EQ(losses[0], losses[1]);
+    EXPECT_EQ(read_all(*a, Arena::params), read_all(*b, Arena::params));
+    EXPECT_THROW(a->take_update(), Error);
+    // Clipping on the device is that of the host, but for the last bit of the factor.
+    for (Engine* e : {a.get(), b.get()}) {
+        e->zero_gradients();
+        e->forward_backward(TinyBatch(kB, kT, config_.V, 9).batch(), 0.05f, 3);
+    }
+    const float norm = float(b->gradient_norm());
+    a->queue_update({.lr = 1e-2f, .t = 9}, norm / 3);
+    b->update({.lr = 1e-2f, .grad_scale = 1 / 3.0f, .t = 9});
+    expect_close(*a, *b, Arena::moment1, 1e-6);
+}
+
 // What is computed again is computed as before.
 TEST_P(CudaEngine, recompute_changes_no_bit) {
     std::vector<std::vector<float>> gradients;
