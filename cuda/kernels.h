@@ -185,8 +185,8 @@ void attention_cached(const CachedAttention<E>& a, cudaStream_t stream);
 
 // losses[n] = -log softmax(logits[n])[targets[n]], 0 where the target is -1. With gradient_scale != 0 logits become
 // gradient_scale * *gradient_factor * d(sum of losses)/d(logits), 0 in the padding; otherwise they are left alone.
-// losses (N) float; logits (N, Vp), V columns of them real, Vp % 128 == 0; targets (N), -1 or below V; gradient_factor
-// one float in device memory, null: 1.
+// losses (N) float; logits (N, Vp), V columns of them real, Vp % 128 == 0; targets (N), -1 or below V: where one is V
+// or more, the loss is NaN, and so is the row of its gradient. gradient_factor one float in device memory, null: 1.
 template <class T>
 void cross_entropy(float* losses, T* logits, const int* targets, float gradient_scale, const float* gradient_factor,
                    int N, int V, int Vp, cudaStream_t stream);

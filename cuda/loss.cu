@@ -40,12 +40,13 @@ __global__ void __launch_bounds__(kMaxThreads)
     const int threads = blockDim.x, tid = threadIdx.x, packs = (V + kPack - 1) / kPack, all_packs = Vp / kPack;
     T* const row = logits + int64_t(blockIdx.x) * Vp;
     const int target = targets[blockIdx.x];
-    if (target < 0) {
-        if (tid == 0) losses[blockIdx.x] = 0;
+    if (target < 0 || target >= V) {
+        const float value = target < 0 ? 0 : NAN;
+        if (tid == 0) losses[blockIdx.x] = value;
         if (gradient_scale == 0) return;
-        Pack<T> zeros;
-        for (int i = 0; i < kPack; ++i) zeros.set(i, 0);
-        for (int p = tid; p < all_packs; p += threads) store_once(row + p * kPack, zeros);
+        Pack<T> values;
+        for (int i = 0; i < kPack; ++i) values.set(i, value);
+        for (int p = tid; p < all_packs; p += threads) store_once(row + p * kPack, values);
         return;
     }
     const float target_logit = to_float(row[target]);  // before the gradient takes its place: barriers lie between

@@ -82,6 +82,40 @@ using CrossEntropyGradient = CrossEntropy<T, 1>;
 template <class T>
 using CrossEntropyFactor = CrossEntropy<T, 2>;
 
+// Two targets beyond the vocabulary, one of them beyond the logits: NaN in their rows, and in no other.
+template <class T>
+class CrossEntropyWrongTarget : public KernelCase {
+public:
+    explicit CrossEntropyWrongTarget(const Shape& shape)
+        : V(dim(shape, "V")),
+          Vp(padded(V)),
+          logits_(size_t(kRows) * Vp, random_values(size_t(kRows) * Vp, 1, 6)),
+          targets_(kRows, {0, float(V), 1 << 30, float(V - 1)}),
+          losses_(kRows) {}
+    void launch(cudaStream_t stream) override {
+        cross_entropy(losses_.get(), logits_.get(), targets_.get(), kScale, nullptr, kRows, V, Vp, stream);
+    }
+    void check() override {
+        const std::vector<float> losses = losses_.read(), gradient = logits_.read();
+        for (int n = 0; n < kRows; ++n) {
+            const bool wrong = n == 1 || n == 2;
+            EXPECT_EQ(std::isnan(losses[n]), wrong) << "loss " << n;
+            for (int v = 0; v < Vp; ++v) {
+                ASSERT_EQ(std::isnan(gradient[size_t(n) * Vp + v]), wrong) << "row " << n << ", column " << v;
+            }
+        }
+        losses_.expect_sentinel("losses");
+        logits_.expect_sentinel("logits");
+    }
+
+private:
+    static constexpr int kRows = 4;
+    const int V, Vp;
+    Tensor<T> logits_;
+    Tensor<int> targets_;
+    Tensor<float> losses_;
+};
+
 class SumLosses : public KernelCase {
 public:
     explicit SumLosses(const Shape& shape) : N(dim(shape, "N")), losses_(N, random_values(N, 1)), sum_(1) {
@@ -117,6 +151,7 @@ void add_loss_families(std::vector<KernelFamily>& families) {
     families.push_back({"cross_entropy", kAllElements, small, real, make<CrossEntropyGradient>});
     families.push_back({"cross_entropy_loss_alone", kAllElements, few, {real[0]}, make<CrossEntropyLoss>});
     families.push_back({"cross_entropy_with_factor", kAllElements, few, {}, make<CrossEntropyFactor>});
+    families.push_back({"cross_entropy_wrong_target", kAllElements, {{{"V", 131}}}, {}, make<CrossEntropyWrongTarget>});
     families.push_back({"sum_losses",
                         {Element::float32},
                         {{{"N", 1}}, {{"N", 33}}, {{"N", 5000}}},
