@@ -26,6 +26,7 @@ struct EngineOptions {
     int fused_gelu = 0;             // 1: in the product before it; 2: its gradient too
     int head_chunks = 0;            // the head's rows in so many parts; 0: so that logits take at most 1 GiB
     int matmul_candidates = 6;      // algorithms timed at the first use of a shape; 1: none, the library's first
+    bool graphs = true;             // give the device a micro-step in one call, where nothing drops out
     uint64_t seed = 0;              // of stochastic rounding
 };
 

@@ -7,15 +7,17 @@
 namespace kiln {
 namespace {
 
-// tokens (N), targets (N), order (N), pieces (N), groups: in pinned and in device memory alike.
+// counts (4, two of them used: what follows keeps its alignment), tokens (N), targets (N), order (N), pieces (N),
+// groups: in pinned and in device memory alike.
+constexpr size_t kCounts = 4;
 size_t max_groups(int N) {
     return size_t(TokenOrder::max_partials(N)) + 1;
 }
 size_t words(int N) {
-    return 3 * size_t(N) + (size_t(N) + max_groups(N)) * (sizeof(TokenPiece) / sizeof(int));
+    return kCounts + 3 * size_t(N) + (size_t(N) + max_groups(N)) * (sizeof(TokenPiece) / sizeof(int));
 }
 TokenPiece* pieces(int* base, int N) {
-    return reinterpret_cast<TokenPiece*>(base + 3 * size_t(N));
+    return reinterpret_cast<TokenPiece*>(base + kCounts + 3 * size_t(N));
 }
 
 }  // namespace
@@ -43,9 +45,12 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream) {
     Set& set = sets_[next_ % sets_.size()];
     set.copied.synchronize();  // its pinned memory is free again
     int* const host = set.host.get();
-    std::copy_n(batch.tokens, N_, host);
-    std::copy_n(batch.targets, N_, host + N_);
-    std::ranges::copy(order.order, host + 2 * size_t(N_));
+    host[0] = int(order.pieces.size());
+    host[1] = int(order.groups.size());
+    int* const tokens = host + kCounts;
+    std::copy_n(batch.tokens, N_, tokens);
+    std::copy_n(batch.targets, N_, tokens + N_);
+    std::ranges::copy(order.order, tokens + 2 * size_t(N_));
     std::ranges::copy(order.pieces, pieces(host, N_));
     std::ranges::copy(order.groups, pieces(host, N_) + N_);
     CUDA_CHECK(cudaStreamWaitEvent(copies_, set.used, 0));  // and so is the device's
@@ -54,13 +59,14 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream) {
     CUDA_CHECK(cudaStreamWaitEvent(stream, set.copied, 0));
 
     int* const device = set.device.get();
-    return {.tokens = {.tokens = device,
-                       .order = device + 2 * size_t(N_),
-                       .pieces = pieces(device, N_),
-                       .groups = pieces(device, N_) + N_,
-                       .num_pieces = int(order.pieces.size()),
-                       .num_groups = int(order.groups.size())},
-            .targets = device + N_,
+    const int* const on_device = device + kCounts;
+    return {.tokens = on_device,
+            .targets = on_device + N_,
+            .rows = {.order = on_device + 2 * size_t(N_),
+                     .pieces = pieces(device, N_),
+                     .groups = pieces(device, N_) + N_,
+                     .counts = device},
+            .set = next_ % sets_.size(),
             .targets_counted = counted};
 }
 

@@ -10,14 +10,16 @@
 namespace kiln {
 
 struct DeviceBatch {
-    DeviceTokens tokens;
-    const int* targets;       // (B, T)
+    const int *tokens, *targets;  // (B, T)
+    TokenRows rows;
+    size_t set;               // which set of buffers holds it: the same set, the same addresses
     int64_t targets_counted;  // that are not -1
 };
 
 // Two sets of buffers take turns: while one is computed with, the next micro-batch is copied into the other.
 class BatchSender {
 public:
+    static constexpr size_t kSets = 2;
     BatchSender(int N, int V);
     // Copies the batch and what the kernels need with it; what `stream` is given next waits for it. Throws Error on a
     // token or target outside the vocabulary.
@@ -35,7 +37,7 @@ private:
     };
     int N_, V_;
     Stream copies_;
-    std::array<Set, 2> sets_;
+    std::array<Set, kSets> sets_;
     size_t next_ = 0;
 };
 

@@ -23,6 +23,7 @@ constexpr size_t kMaxLosses = 4096;               // micro-batches between two c
 // Of the runtime, its kernels and cuBLASLt; measured by nothing yet.
 constexpr size_t kProcessBytes = size_t(512) << 20;
 constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
+constexpr size_t kMaxGraphs = 16;
 constexpr int kGoodStepsToGrow = 2000;
 
 // What decides the layout of memory.
@@ -96,6 +97,16 @@ private:
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
     DeviceContext<E> context(int B, int T);
+    void queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale, bool accumulate);
+    bool drops_out() const;
+    struct MicroStep {
+        size_t set;
+        bool accumulate;
+        float grad_scale;
+        int times = 0;
+        Graph graph = {};
+    };
+    MicroStep* kind_of(size_t set, bool accumulate, float grad_scale);
     void drain_losses();
     void queue_norm(float max_norm);
 
@@ -112,12 +123,13 @@ private:
     bool gradients_clear_ = true;
 
     BatchSender batches_;
+    std::vector<MicroStep> micro_steps_;
     DeviceBuffer<float> loss_sums_;  // of micro-batches that take_loss has not seen
     size_t losses_waiting_ = 0;
     LossSum loss_;
 
     struct Scalars {  // in device memory
-        float sum_of_squares, norm, grad_scale, loss_scale;
+        float sum_of_squares, norm, grad_scale, loss_scale, loss;
         int non_finite;
     };
     DeviceBuffer<Scalars> scalars_;
@@ -228,6 +240,23 @@ void CudaEngine<E, G, M>::fill_gradients_if_clear() {
     gradients_clear_ = false;
 }
 
+// All that a micro-step gives the device once its batch is there, the same calls for the same arguments.
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale,
+                                           bool accumulate) {
+    const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
+    if (!accumulate) arenas_.clear_embedding_gradients();
+    const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
+    decoder_forward(x, acts_, batch.tokens);
+    for (int first = 0; first < N; first += head_rows) {
+        const int rows = std::min(head_rows, N - first);
+        head_forward(x, acts_, batch.targets, grad_scale, loss_scale, first, rows);
+        head_backward(x, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
+    }
+    sum_losses(&scalars_.get()->loss, acts_.losses, N, stream_);
+    decoder_backward(x, acts_, arenas_.grads(), batch.rows, accumulate);
+}
+
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
     require_training("forward_backward");
@@ -236,23 +265,37 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     x.training = true;
     x.seed = seed;
     x.first_sample = batch.first_sample;
-
-    const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
     const bool accumulate = !gradients_clear_;
-    if (!accumulate) arenas_.clear_embedding_gradients();
-    const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
-    decoder_forward(x, acts_, on_device.tokens.tokens);
-    for (int first = 0; first < N; first += head_rows) {
-        const int rows = std::min(head_rows, N - first);
-        head_forward(x, acts_, on_device.targets, grad_scale, loss_scale, first, rows);
-        head_backward(x, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
+    const auto queue = [&] { queue_micro_step(x, on_device, grad_scale, accumulate); };
+    // The second time that a kind of micro-step comes, it is captured: by then every product has its plan.
+    MicroStep* const kind = options_.graphs && !drops_out() ? kind_of(on_device.set, accumulate, grad_scale) : nullptr;
+    if (!kind || kind->times++ == 0) {
+        queue();
+    } else {
+        if (!kind->graph) kind->graph = Graph(stream_, queue);
+        kind->graph.launch(stream_);
     }
     if (losses_waiting_ == kMaxLosses) drain_losses();
-    sum_losses(loss_sums_.get() + losses_waiting_++, acts_.losses, N, stream_);
-    decoder_backward(x, acts_, arenas_.grads(), on_device.tokens, accumulate);
+    CUDA_CHECK(cudaMemcpyAsync(loss_sums_.get() + losses_waiting_++, &scalars_.get()->loss, sizeof(float),
+                               cudaMemcpyDeviceToDevice, stream_));
     batches_.used(stream_);
     gradients_clear_ = false;
     loss_.tokens += on_device.targets_counted;
+}
+
+// Dropout's masks depend on the sample, which a captured launch could not be told.
+template <class E, class G, class M>
+bool CudaEngine<E, G, M>::drops_out() const {
+    return config_.dropout_embedding > 0 || config_.dropout_residual > 0 || config_.dropout_attention > 0;
+}
+
+template <class E, class G, class M>
+auto CudaEngine<E, G, M>::kind_of(size_t set, bool accumulate, float grad_scale) -> MicroStep* {
+    for (MicroStep& kind : micro_steps_) {
+        if (kind.set == set && kind.accumulate == accumulate && kind.grad_scale == grad_scale) return &kind;
+    }
+    if (micro_steps_.size() == kMaxGraphs) return nullptr;  // a caller that changes the scale all the time
+    return &micro_steps_.emplace_back(MicroStep{set, accumulate, grad_scale});
 }
 
 template <class E, class G, class M>
@@ -347,7 +390,7 @@ LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
     LossSum total{0, on_device.targets_counted};
     const DeviceContext<E> x = context(options_.B, options_.T);
     const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
-    decoder_forward(x, acts_, on_device.tokens.tokens);
+    decoder_forward(x, acts_, on_device.tokens);
     for (int first = 0; first < N; first += head_rows) {
         head_forward(x, acts_, on_device.targets, 0.0f, nullptr, first, std::min(head_rows, N - first));
     }

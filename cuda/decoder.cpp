@@ -212,7 +212,7 @@ void head_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const 
 
 template <class E, class G>
 void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads,
-                      const DeviceTokens& tokens, bool accumulate) {
+                      const TokenRows& rows, bool accumulate) {
     const ModelConfig& c = x.config;
     const int N = x.B * x.T, C = c.C, A = c.NH * c.HS;
     E* const dx = acts.d_residual;
@@ -276,8 +276,7 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
         norm_backward(x, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, in, ln1(a, p), accumulate);
     }
     if (const DropoutMask d = embedding_dropout(x); d.p > 0) dropout(dx, dx, d, x.B, x.T, C, x.stream);
-    embedding_backward(grads.wte, grads.wpe, scratch, dx, tokens.order, tokens.pieces, tokens.num_pieces, tokens.groups,
-                       tokens.num_groups, 0, x.B, x.T, C, x.stream);
+    embedding_backward(grads.wte, grads.wpe, scratch, dx, rows, 0, x.B, x.T, C, x.stream);
 }
 
 namespace {
@@ -344,10 +343,10 @@ void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const
                                   const int*, const int*);                                                           \
     template void decoder_decode(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, const int*,  \
                                  const int*, float*);
-#define KILN_DECODER_BACKWARD(E, G)                                                                                \
-    template void head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool); \
-    template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&,               \
-                                   const DeviceTokens&, bool);
+#define KILN_DECODER_BACKWARD(E, G)                                                                                    \
+    template void head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool);     \
+    template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, const TokenRows&, \
+                                   bool);
 KILN_DECODER(float)
 KILN_DECODER(__nv_bfloat16)
 KILN_DECODER(__half)

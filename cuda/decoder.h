@@ -168,18 +168,11 @@ template <class E, class G>
 void head_backward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const Params<G>& grads, int first,
                    int rows, bool accumulate);
 
-// The batch's tokens and the rows of each, in device memory.
-struct DeviceTokens {
-    const int* tokens;  // (B, T)
-    const int* order;
-    const TokenPiece *pieces, *groups;
-    int num_pieces, num_groups;
-};
 // acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` every gradient is set, wpe aside and wte where
 // it is not the head: these two are added to, so they must hold zeroes.
 template <class E, class G>
 void decoder_backward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const Params<G>& grads,
-                      const DeviceTokens& tokens, bool accumulate);
+                      const TokenRows& rows, bool accumulate);
 
 // Keys and values of every layer: (L, 2, slots, NKV, max_T, HS), keys before values.
 template <class E>

@@ -62,6 +62,42 @@ private:
     cudaEvent_t event_ = nullptr;
 };
 
+// What a stream was given between two calls, to be given again in one.
+class Graph {
+public:
+    Graph() = default;
+    // Captures what `queue` gives `stream`, which must not wait for anything.
+    template <class Queue>
+    Graph(cudaStream_t stream, Queue&& queue) {
+        CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        cudaGraph_t graph = nullptr;
+        try {
+            queue();
+        } catch (...) {
+            cudaStreamEndCapture(stream, &graph);
+            if (graph) cudaGraphDestroy(graph);
+            throw;
+        }
+        CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+        const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
+        cudaGraphDestroy(graph);
+        CUDA_CHECK(error);
+    }
+    Graph(Graph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+    Graph& operator=(Graph&& other) noexcept {
+        std::swap(graph_, other.graph_);
+        return *this;
+    }
+    ~Graph() {
+        if (graph_) cudaGraphExecDestroy(graph_);
+    }
+    explicit operator bool() const { return graph_ != nullptr; }
+    void launch(cudaStream_t stream) const { CUDA_CHECK(cudaGraphLaunch(graph_, stream)); }
+
+private:
+    cudaGraphExec_t graph_ = nullptr;
+};
+
 // `elems` elements of device memory, with whatever was there before.
 template <class T>
 class DeviceBuffer {

@@ -2,13 +2,14 @@
 #include <algorithm>
 
 #include "cpu_reference/error.h"
+#include "cuda/device.h"
 #include "cuda/kernels.h"
 #include "cuda/pack.cuh"
 
 namespace kiln {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kBlocksPerMultiprocessor = 16;
 
 // out[b, t] = wte[tokens[b, t]] + wpe[first_position + t], a pack a thread; wpe null: without. With positions, row n
 // stands at positions[n].
@@ -34,40 +35,47 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Sums a piece's rows of dout in the order of the batch: into dwte if the token has no other piece, else into
-// partial (pieces, C) float32. A block a piece, a pack of columns a thread.
+// partial (pieces, C) float32. A block takes a piece at a time, counts[0] in all; a thread a pack of columns.
 // Moves N C elements and, of each distinct token, 2 C of dwte, for N C FLOPs: bound by bandwidth.
 template <class T, class Grad>
-__global__ void __launch_bounds__(kThreads) embedding_pieces_kernel(Grad* dwte, float* partial, const T* dout,
-                                                                    const int* order, const TokenPiece* pieces, int C) {
+__global__ void __launch_bounds__(kThreads)
+    embedding_pieces_kernel(Grad* dwte, float* partial, const T* dout, const TokenRows rows, int C) {
     constexpr int kPack = Pack<T>::kSize;
-    const TokenPiece piece = pieces[blockIdx.x];
-    for (int column = threadIdx.x * kPack; column < C; column += kThreads * kPack) {
-        float sum[kPack] = {};
+    const int count = rows.counts[0];
+    for (int index = blockIdx.x; index < count; index += gridDim.x) {
+        const TokenPiece piece = rows.pieces[index];
+        for (int column = threadIdx.x * kPack; column < C; column += kThreads * kPack) {
+            float sum[kPack] = {};
 #pragma unroll 4
-        for (int i = piece.begin; i < piece.end; ++i) {
-            const Pack<T> x = load_once(dout + int64_t(order[i]) * C + column);
-            for (int j = 0; j < kPack; ++j) sum[j] += x[j];
-        }
-        if (piece.partial < 0) {
-            Grad* const to = dwte + int64_t(piece.token) * C + column;
-            for (int j = 0; j < kPack; ++j) to[j] = from_float<Grad>(to_float(to[j]) + sum[j]);
-        } else {
-            float* const to = partial + int64_t(piece.partial) * C + column;
-            for (int j = 0; j < kPack; ++j) to[j] = sum[j];
+            for (int i = piece.begin; i < piece.end; ++i) {
+                const Pack<T> x = load_once(dout + int64_t(rows.order[i]) * C + column);
+                for (int j = 0; j < kPack; ++j) sum[j] += x[j];
+            }
+            if (piece.partial < 0) {
+                Grad* const to = dwte + int64_t(piece.token) * C + column;
+                for (int j = 0; j < kPack; ++j) to[j] = from_float<Grad>(to_float(to[j]) + sum[j]);
+            } else {
+                float* const to = partial + int64_t(piece.partial) * C + column;
+                for (int j = 0; j < kPack; ++j) to[j] = sum[j];
+            }
         }
     }
 }
 
-// dwte[token] += the sum of its pieces' partials, in their order: the tokens that are frequent enough to have several.
+// dwte[token] += the sum of its pieces' partials, in their order: the tokens that are frequent enough to have several,
+// counts[1] of them.
 template <class Grad>
 __global__ void __launch_bounds__(kThreads)
-    embedding_partials_kernel(Grad* dwte, const float* partial, const TokenPiece* groups, int C) {
-    const TokenPiece group = groups[blockIdx.x];  // begin, end: of the partials
-    for (int column = threadIdx.x; column < C; column += kThreads) {
-        float sum = 0;
-        for (int i = group.begin; i < group.end; ++i) sum += partial[int64_t(i) * C + column];
-        Grad& to = dwte[int64_t(group.token) * C + column];
-        to = from_float<Grad>(to_float(to) + sum);
+    embedding_partials_kernel(Grad* dwte, const float* partial, const TokenRows rows, int C) {
+    const int count = rows.counts[1];
+    for (int index = blockIdx.x; index < count; index += gridDim.x) {
+        const TokenPiece group = rows.groups[index];  // begin, end: of the partials
+        for (int column = threadIdx.x; column < C; column += kThreads) {
+            float sum = 0;
+            for (int i = group.begin; i < group.end; ++i) sum += partial[int64_t(i) * C + column];
+            Grad& to = dwte[int64_t(group.token) * C + column];
+            to = from_float<Grad>(to_float(to) + sum);
+        }
     }
 }
 
@@ -143,16 +151,17 @@ void embedding_at(T* out, const int* tokens, const T* wte, const T* wpe, const i
 }
 
 template <class T, class Grad>
-void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, const int* order,
-                        const TokenPiece* pieces, int num_pieces, const TokenPiece* groups, int num_groups,
+void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, const TokenRows& rows,
                         int first_position, int B, int time, int C, cudaStream_t stream) {
-    KILN_CHECK(B > 0 && time > 0 && C > 0 && C % 8 == 0 && num_pieces > 0, "embedding_backward: B ", B, ", T ", time,
-               ", C ", C, ", ", num_pieces, " pieces; C must be a multiple of 8");
-    launch<embedding_pieces_kernel<T, Grad>>({.grid = unsigned(num_pieces), .block = kThreads, .stream = stream}, dwte,
-                                             partial, dout, order, pieces, C);
-    if (num_groups > 0) {
-        launch<embedding_partials_kernel<Grad>>({.grid = unsigned(num_groups), .block = kThreads, .stream = stream},
-                                                dwte, partial, groups, C);
+    KILN_CHECK(B > 0 && time > 0 && C > 0 && C % 8 == 0, "embedding_backward: B ", B, ", T ", time, ", C ", C,
+               "; C must be a multiple of 8");
+    const int N = B * time, most = kBlocksPerMultiprocessor * multiprocessors();
+    launch<embedding_pieces_kernel<T, Grad>>({.grid = unsigned(std::min(N, most)), .block = kThreads, .stream = stream},
+                                             dwte, partial, dout, rows, C);
+    // Only a token of more rows than a piece has is in a group.
+    if (const int groups = N / (TokenOrder::kPieceRows + 1); groups > 0) {
+        launch<embedding_partials_kernel<Grad>>(
+            {.grid = unsigned(std::min(groups, most)), .block = kThreads, .stream = stream}, dwte, partial, rows, C);
     }
     if (dwpe) {
         const int64_t packs = int64_t(time) * C / Pack<T>::kSize;
@@ -161,9 +170,9 @@ void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, c
     }
 }
 
-#define KILN_EMBEDDING_BACKWARD(T, Grad)                                                                 \
-    template void embedding_backward(Grad*, Grad*, float*, const T*, const int*, const TokenPiece*, int, \
-                                     const TokenPiece*, int, int, int, int, int, cudaStream_t);
+#define KILN_EMBEDDING_BACKWARD(T, Grad)                                                                   \
+    template void embedding_backward(Grad*, Grad*, float*, const T*, const TokenRows&, int, int, int, int, \
+                                     cudaStream_t);
 #define KILN_EMBEDDING(T)                                                                                  \
     template void embedding_forward(T*, const int*, const T*, const T*, int, int, int, int, cudaStream_t); \
     template void embedding_at(T*, const int*, const T*, const T*, const int*, int, int, cudaStream_t);    \

@@ -40,10 +40,15 @@ struct TokenOrder {
     std::vector<TokenPiece> groups;  // tokens of several pieces; begin, end: of their partials
 };
 TokenOrder sort_tokens(const int* tokens, int N, int V);  // throws Error if a token is not in 0 .. V - 1
+// The same in device memory: the sizes too, so that a launch does not depend on the batch.
+struct TokenRows {
+    const int* order;
+    const TokenPiece *pieces, *groups;
+    const int* counts;  // of pieces, of groups
+};
 // dwte (V, C) += and, unless null, dwpe (max_T, C) +=; dout (B, T, C). partial: scratch. Grad is T or float.
 template <class T, class Grad>
-void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, const int* order,
-                        const TokenPiece* pieces, int num_pieces, const TokenPiece* groups, int num_groups,
+void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, const TokenRows& rows,
                         int first_position, int B, int time, int C, cudaStream_t stream);
 
 // ---- norm.cu

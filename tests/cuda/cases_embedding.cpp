@@ -71,6 +71,7 @@ public:
           order_on_device_(on_device(order_.order)),
           pieces_(on_device(order_.pieces)),
           groups_(on_device(order_.groups)),
+          counts_(on_device(std::vector<int>{int(order_.pieces.size()), int(order_.groups.size())})),
           partial_(size_t(TokenOrder::max_partials(B * time)) * C),
           dout_(size_t(B) * time * C, random_values(size_t(B) * time * C, 5)),
           dwte_(size_t(V) * C, random_values(size_t(V) * C, 6)),
@@ -78,8 +79,8 @@ public:
         bytes = 2.0 * B * time * C * sizeof(T) + 2.0 * (double(order_.pieces.size()) + time) * C * sizeof(Grad);
     }
     void launch(cudaStream_t stream) override {
-        embedding_backward(dwte_.get(), dwpe_.get(), partial_.get(), dout_.get(), order_on_device_.get(), pieces_.get(),
-                           int(order_.pieces.size()), groups_.get(), int(order_.groups.size()), 0, B, time, C, stream);
+        const TokenRows rows{order_on_device_.get(), pieces_.get(), groups_.get(), counts_.get()};
+        embedding_backward(dwte_.get(), dwpe_.get(), partial_.get(), dout_.get(), rows, 0, B, time, C, stream);
     }
     void check() override {
         std::vector<float> dwte = dwte_.values(), dwpe = dwpe_.values();
@@ -108,6 +109,7 @@ private:
     TokenOrder order_;
     DeviceBuffer<int> order_on_device_;
     DeviceBuffer<TokenPiece> pieces_, groups_;
+    DeviceBuffer<int> counts_;
     DeviceBuffer<float> partial_;
     Tensor<T> dout_;
     Tensor<Grad> dwte_, dwpe_;
