@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads)
 // partial (pieces, C) float32. A block takes a piece at a time, counts[0] in all; a thread a pack of columns.
 // Moves N C elements and, of each distinct token, 2 C of dwte, for N C FLOPs: bound by bandwidth.
 template <class T, class Grad>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     embedding_pieces_kernel(Grad* dwte, float* partial, const T* dout, const TokenRows rows, int C) {
     constexpr int kPack = Pack<T>::kSize;
     const int count = rows.counts[0];
