@@ -73,8 +73,9 @@ public:
     virtual ~Engine() = default;
     virtual const ModelConfig& config() const = 0;
     virtual std::string device_name() const = 0;
-    virtual double peak_flops() const = 0;           // of the device in the precision used, per second; 0: not known
-    virtual size_t memory_in_use_bytes() const = 0;  // now, by this process on this device
+    virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
+    virtual bool peak_is_measured() const { return true; }  // by a product; false: its maker states it
+    virtual size_t memory_in_use_bytes() const = 0;         // now, by this process on this device
 
     virtual void init_weights(uint64_t seed) = 0;  // also zeroes moments
     virtual void read(Arena arena, size_t offset_elems, std::span<float> out) const = 0;

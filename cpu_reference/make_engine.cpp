@@ -1,5 +1,7 @@
 // The backend of programs that are linked against libreference alone.
+#include "cpu_reference/backend.h"
 #include "cpu_reference/cpu_engine.h"
+#include "cpu_reference/memory.h"
 
 namespace kiln {
 
@@ -9,6 +11,18 @@ std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptio
 
 std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
     return plan_cpu_memory(config, options);
+}
+
+bool backend_is_gpu() {
+    return false;
+}
+
+Device require_device(std::string_view) {
+    return {.name = "the CPU", .free_bytes = available_memory_bytes()};
+}
+
+std::unique_ptr<GpuMonitor> make_gpu_monitor() {
+    return nullptr;
 }
 
 }  // namespace kiln

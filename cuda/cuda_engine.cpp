@@ -12,6 +12,7 @@
 #include "cuda/arenas.h"
 #include "cuda/batch_sender.h"
 #include "cuda/decoder.h"
+#include "cuda/device_peak.h"
 #include "cuda/generation.h"
 #include "cuda/transfer.h"
 
@@ -58,7 +59,8 @@ public:
 
     const ModelConfig& config() const override { return config_; }
     std::string device_name() const override;
-    double peak_flops() const override { return 0; }
+    double peak_flops() const override { return peak_.flops; }
+    bool peak_is_measured() const override { return peak_.measured; }
     size_t memory_in_use_bytes() const override;
 
     void init_weights(uint64_t seed) override { arenas_.init(seed); }
@@ -113,6 +115,7 @@ private:
     ModelConfig config_;
     EngineOptions options_;
     Layout layout_;
+    DevicePeak peak_;
     Stream stream_;
     Matmul matmul_;
     DeviceArenas<E, G, M> arenas_;
@@ -153,6 +156,7 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
     : config_(config),
       options_(options),
       layout_(layout_of(config, options)),
+      peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
       arenas_(config, options.training, options.master_weights, stream_),
       batches_(options.B * options.T, config.V) {

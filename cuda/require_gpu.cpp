@@ -109,4 +109,8 @@ Gpu require_gpu(std::string_view program) {
     return gpu;
 }
 
+bool built_for_emulator() {
+    return KILN_GPU_ARCHS == kEmulated;
+}
+
 }  // namespace kiln

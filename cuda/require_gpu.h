@@ -36,4 +36,6 @@ inline constexpr std::string_view kEmulated = "the emulator";
 // `program` without its "cu".
 Gpu require_gpu(std::string_view program);
 
+bool built_for_emulator();
+
 }  // namespace kiln

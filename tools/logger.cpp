@@ -89,6 +89,22 @@ void RunLog::validation(int64_t step, double loss) {
     metrics_.append(json_line({{"step", step}, {"val_loss", number(loss)}}));
 }
 
+void RunLog::gpu(int64_t step, const GpuSample& s) {
+    ordered_json values;
+    const auto add = [&](const char* name, const auto& value) {
+        if (value) values[name] = *value;
+    };
+    add("sm_clock_mhz", s.sm_clock_mhz);
+    add("memory_clock_mhz", s.memory_clock_mhz);
+    add("power_w", s.power_w);
+    add("power_limit_w", s.power_limit_w);
+    add("temperature_c", s.temperature_c);
+    add("memory_used_bytes", s.memory_used_bytes);
+    add("utilisation_percent", s.utilisation_percent);
+    add("throttled_by", s.throttled_by);
+    metrics_.append(json_line({{"step", step}, {"gpu", values}}));
+}
+
 void RunLog::sample(int64_t step, std::string_view text) {
     metrics_.append(json_line({{"step", step}, {"sample", text}}));
 }

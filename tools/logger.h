@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "cpu_reference/backend.h"
 #include "tools/step_report.h"
 
 namespace kiln {
@@ -36,6 +37,7 @@ public:
 
     void train(const StepReport& report);              // s:STEP trl:LOSS lr:RATE norm:NORM
     void validation(int64_t step, double loss);        // s:STEP tel:LOSS
+    void gpu(int64_t step, const GpuSample& sample);   // metrics.jsonl only
     void sample(int64_t step, std::string_view text);  // metrics.jsonl only
     // s:STEP NAME:VALUE, which llm.c's log readers take for one more series; neither may hold a blank.
     void note(int64_t step, const std::string& name, const std::string& value);

@@ -160,7 +160,8 @@ void OptionSet::Option::set(const std::vector<std::string>& texts, const std::st
             if constexpr (std::is_same_v<T, bool>) {
                 *variable = parse_bool(texts[0], where);
             } else if constexpr (std::is_arithmetic_v<T>) {
-                *variable = parse_number<T>(texts[0], spec, where);
+                const bool zero = !spec.zero.empty() && texts[0] == spec.zero;
+                *variable = zero ? T(0) : parse_number<T>(texts[0], spec, where);
             } else if constexpr (std::is_same_v<T, std::string>) {
                 const auto& choices = spec.choices;
                 if (!choices.empty() && std::find(choices.begin(), choices.end(), texts[0]) == choices.end()) {
@@ -177,11 +178,12 @@ void OptionSet::Option::set(const std::vector<std::string>& texts, const std::st
 
 std::string OptionSet::Option::toml_value() const {
     return std::visit(
-        [](const auto* variable) -> std::string {
+        [&](const auto* variable) -> std::string {
             using T = std::remove_cv_t<std::remove_pointer_t<decltype(variable)>>;
             if constexpr (std::is_same_v<T, bool>) {
                 return *variable ? "true" : "false";
             } else if constexpr (std::is_arithmetic_v<T>) {
+                if (*variable == T(0) && !spec.zero.empty()) return quote_toml(spec.zero);
                 return number_text(*variable);
             } else if constexpr (std::is_same_v<T, std::string>) {
                 return quote_toml(*variable);

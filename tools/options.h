@@ -19,6 +19,7 @@ struct OptionSpec {
     double min = -std::numeric_limits<double>::infinity();  // numbers only, both ends included
     double max = std::numeric_limits<double>::infinity();
     std::vector<std::string> choices = {};  // strings only: the values allowed
+    std::string zero = {};                  // whole numbers only: another spelling of 0, which min may exclude
     bool required = false;                  // a UsageError if nobody gave it
 };
 

@@ -47,6 +47,21 @@ std::string duration_text(double seconds) {
     return format("%lds", s);
 }
 
+std::string gpu_text(const GpuSample& s) {
+    std::string line;
+    const auto add = [&](const std::string& text) { line += (line.empty() ? "" : " | ") + text; };
+    if (s.sm_clock_mhz) add(format("SM %d MHz", *s.sm_clock_mhz));
+    if (s.memory_clock_mhz) add(format("memory %d MHz", *s.memory_clock_mhz));
+    if (s.power_w)
+        add(format("%.0f W", double(*s.power_w)) +
+            (s.power_limit_w ? format(" of %.0f", double(*s.power_limit_w)) : ""));
+    if (s.temperature_c) add(format("%d C", *s.temperature_c));
+    if (s.memory_used_bytes) add(bytes_text(double(*s.memory_used_bytes)));
+    if (s.utilisation_percent) add(format("busy %d%%", *s.utilisation_percent));
+    if (s.throttled_by && !s.throttled_by->empty()) add("held back by " + *s.throttled_by);
+    return line;
+}
+
 std::string step_line(const StepReport& r) {
     const int width = int(std::to_string(r.total_steps).size());
     std::string line = format("step %*lld/%lld | loss %.4f %s | norm %.4f %s | lr %.2e | %.0f ms | %s tok/s", width,

@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "cpu_reference/backend.h"
+
 namespace kiln {
 
 struct StepReport {
@@ -21,6 +23,9 @@ struct StepReport {
 };
 
 std::string step_line(const StepReport& report);
+
+// "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ..."; what the GPU does not tell is left out.
+std::string gpu_text(const GpuSample& sample);
 
 std::string bytes_text(double bytes);       // "412 MiB"
 std::string count_text(double n);           // "124.4M"

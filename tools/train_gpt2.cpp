@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu_reference/backend.h"
 #include "cpu_reference/communicator.h"
 #include "cpu_reference/engine.h"
 #include "cpu_reference/error.h"
@@ -21,6 +22,7 @@
 #include "tools/options.h"
 #include "tools/step_report.h"
 #include "tools/stop_signal.h"
+#include "tools/train_device.h"
 #include "tools/train_plan.h"
 #include "tools/trainer.h"
 
@@ -55,6 +57,22 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
     return kStoppedWithCheckpoint;
 }
 
+std::string peak_text(const Engine& engine) {
+    const double peak = engine.peak_flops();
+    if (peak == 0) return "its peak is not known: no MFU";
+    return concat("peak ", count_text(peak), "FLOP/s, ", engine.peak_is_measured() ? "measured" : "by its data sheet");
+}
+
+std::string memory_text(const TrainPlan& plan, const Device& device) {
+    std::string parts;
+    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
+        parts += concat(parts.empty() ? "" : ", ", item.kind, " ", bytes_text(double(item.bytes)));
+    }
+    const size_t planned = planned_bytes(plan.config, plan.engine_options());
+    return concat("memory: ", parts, "; in all ", bytes_text(double(planned)),
+                  device.free_bytes > 0 ? concat(", ", bytes_text(double(device.free_bytes)), " are free") : "");
+}
+
 // The same program over its variables; a resumed run begins with the options of the run, which are read from its file.
 struct CommandLine {
     TrainOptions options;
@@ -76,21 +94,30 @@ int run(const std::string& program, std::vector<std::string> args) {
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
     const bool model_given = line->set.given("model");
-    if (const std::string config = own_config(*line); !config.empty()) {
-        args.insert(args.begin(), {"--config", config});
+    const std::string own = own_config(*line);
+    if (!own.empty()) {
+        args.insert(args.begin(), {"--config", own});
         line = std::make_unique<CommandLine>(program);
         line->set.parse(args);
     }
     TrainOptions& o = line->options;
     if (o.threads > 0) omp_set_num_threads(o.threads);
 
+    const Device device = require_device(program);
+    const auto inherited = [&](const std::string& name) {
+        return !own.empty() && line->set.source(name).starts_with(own + ":");
+    };
+    fit_to_device(o, device, program, inherited, report);
+
     const auto communicator = make_single_communicator();
     if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
-    TrainPlan plan = make_plan(o, model_given, communicator->size(), report);
+    TrainPlan plan = make_plan(o, model_given, communicator->size(), report, device);
     if (o.dry_run) {
-        std::cout << describe_plan(plan);
+        std::cout << describe_plan(plan, device);
+        check_memory(plan.config, plan.options, device);
         return 0;
     }
+    check_memory(plan.config, plan.options, device);
     o = plan.options;
     plan.values = line->set.values();
     std::optional<RunLock> lock;
@@ -102,9 +129,8 @@ int run(const std::string& program, std::vector<std::string> args) {
     catch_stop_signals();
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
     const auto engine = make_engine(plan.config, plan.engine_options());
-    double planned = 0;
-    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) planned += double(item.bytes);
-    report(concat("on ", engine->device_name(), ", ", bytes_text(planned), " of memory"));
+    report(concat("on ", engine->device_name(), " in ", o.dtype, ", ", peak_text(*engine)));
+    report(memory_text(plan, device));
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
     o.resume = false;  // of this start, not of the run

@@ -42,9 +42,10 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
     set.add(o.B, {.name = "batch-size",
                   .short_name = "b",
                   .unit = "ROWS",
-                  .help = "rows of a micro-batch",
+                  .help = "rows of a micro-batch; auto: as many as fit the memory, of those that divide -d",
                   .min = 1,
-                  .max = 65536});
+                  .max = kMaxRows,
+                  .zero = "auto"});
     set.add(o.T, {.name = "sequence-length",
                   .short_name = "t",
                   .unit = "TOKENS",
@@ -133,9 +134,47 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
                              .help = "a loss or gradient that is NaN or infinite is never applied; then skip the step, "
                                      "stop, or roll back to the newest checkpoint and pass over the batch",
                              .choices = {"skip", "stop", "rollback"}});
+}
+
+void add_precision_options(OptionSet& set, TrainOptions& o) {
+    set.section("Precision and memory; on the CPU all is float32 and kept");
+    set.add(o.dtype, {.name = "dtype",
+                      .help = "of weights, activations and products; auto: bfloat16 on a GPU that computes in it, else "
+                              "float32",
+                      .choices = {"auto", "float32", "bfloat16", "float16"}});
+    set.add(o.tf32, {.name = "tf32",
+                     .short_name = "f",
+                     .help = "in float32, products of inputs rounded to 10 bits of mantissa: several times as fast"});
     set.add(o.master_weights, {.name = "master-weights",
                                .short_name = "w",
-                               .help = "keep float32 weights; in float32 the weights are their own masters"});
+                               .help = "keep float32 weights beside narrow ones; without, updates are rounded "
+                                       "stochastically; in float32 the weights are their own masters"});
+    set.add(o.grad_dtype,
+            {.name = "grad-dtype", .help = "of gradients; same: that of --dtype", .choices = {"float32", "same"}});
+    set.add(o.moment_dtype, {.name = "moment-dtype", .help = "of AdamW's moments", .choices = {"float32", "bfloat16"}});
+    set.add(o.recompute, {.name = "recompute",
+                          .short_name = "r",
+                          .unit = "0..3",
+                          .help = "in the backward pass, compute again instead of keeping: 1 the MLP's activation, 2 "
+                                  "norms too, 3 whole blocks",
+                          .min = 0,
+                          .max = 3});
+    set.add(o.gelu_fusion, {.name = "gelu-fusion",
+                            .short_name = "ge",
+                            .unit = "0..2",
+                            .help = "GELU in the product before it: 1 forward, 2 backward too",
+                            .min = 0,
+                            .max = 2});
+    set.add(o.head_chunks, {.name = "lm-head-chunks",
+                            .unit = "N",
+                            .help = "the head's rows in so many parts, each with its own logits; 0: so that logits "
+                                    "take 1 GiB at most",
+                            .min = 0,
+                            .max = 1 << 20});
+    set.add(o.deterministic_products,
+            {.name = "deterministic-products",
+             .help = "take the library's first algorithm for each product, not the one that is timed fastest: the same "
+                     "bits on every start"});
 }
 
 void add_validation_options(OptionSet& set, TrainOptions& o) {
@@ -200,17 +239,13 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.section("Machine");
     set.add(o.threads, {.name = "threads", .help = "of the CPU; 0: one a core", .min = 0, .max = 4096});
     set.add(o.dry_run, {.name = "dry-run", .help = "print parameters, FLOPs a token and memory by kind, and stop"});
-    set.add_unavailable({.name = "tf32", .short_name = "f", .unit = "0|1", .help = "TF32 arithmetic"}, {"0"});
-    set.add_unavailable({.name = "recompute",
-                         .short_name = "r",
-                         .unit = "0|1|2",
-                         .help = "recomputing activations in the backward pass"},
-                        {"0"});
-    set.add_unavailable(
-        {.name = "gelu-fusion", .short_name = "ge", .unit = "0|1|2", .help = "fusing GELU into a matmul"}, {"0"});
     set.add_unavailable({.name = "hellaswag", .short_name = "h", .unit = "0|1", .help = "HellaSwag evaluation"}, {"0"});
-    set.add_unavailable(
-        {.name = "gpu-log-every", .short_name = "lg", .unit = "STEPS", .help = "logging the GPU's state"}, {"-1", "0"});
+    set.add(o.gpu_log_every, {.name = "log-gpu-every",
+                              .short_name = "lg",
+                              .unit = "STEPS",
+                              .help = "the GPU's clocks, power, temperature and memory, by NVML; 0 or -1: never",
+                              .min = -1,
+                              .max = 1e12});
 
     set.section("Several processes");
     set.add_unavailable({.name = "zero-stage", .short_name = "z", .unit = "0|1|2|3", .help = "sharding the optimizer"},
@@ -239,6 +274,7 @@ void add_train_options(OptionSet& set, TrainOptions& o) {
     add_optimizer_options(set, o);
     add_validation_options(set, o);
     add_checkpoint_options(set, o);
+    add_precision_options(set, o);
     add_machine_options(set, o);
 }
 

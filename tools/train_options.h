@@ -7,12 +7,14 @@
 
 namespace kiln {
 
+inline constexpr int kMaxRows = 65536;  // of a micro-batch
+
 struct TrainOptions {
     // Data and model
     std::string data, val_data, model = "gpt2", tokenizer, output;
     bool resume = false;
     // Batch and length
-    int B = 4, T = 0;                // T 0: min(context, 1024)
+    int B = 4, T = 0;                // B 0: the largest that fits; T 0: min(context, 1024)
     int64_t total_batch_tokens = 0;  // 0: one micro-batch a rank
     int64_t max_steps = -1;          // -1: by epochs
     double epochs = 1;
@@ -25,7 +27,6 @@ struct TrainOptions {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0.1f, grad_clip = 1.0f;
     double skip_loss_z = 0, skip_norm_z = 0;  // 0: never
     std::string on_nonfinite = "skip";
-    bool master_weights = true;
     // Validation and samples
     int64_t val_every = 250, val_max_batches = 20, sample_every = 0;
     bool eval_only = false;
@@ -35,8 +36,13 @@ struct TrainOptions {
     // Checkpoints
     int64_t checkpoint_every = 250, major_every = 0;
     int keep = 3;
+    // Precision and memory
+    std::string dtype = "auto", grad_dtype = "float32", moment_dtype = "float32";
+    bool tf32 = false, master_weights = true, deterministic_products = false;
+    int recompute = 0, gelu_fusion = 0, head_chunks = 0;
     // Machine
     int threads = 0;
+    int64_t gpu_log_every = 0;
     bool dry_run = false;
     std::string process_setup[5];  // of several processes; taken and not looked at while there is one
 };

@@ -114,13 +114,22 @@ void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
                plan.checkpoint.string());
 }
 
-void resolve_batch(TrainPlan& plan, int world) {
+void resolve_batch(TrainPlan& plan, int world, const Report& report, const Device& device) {
     TrainOptions& o = plan.options;
     if (o.T == 0) o.T = std::min(plan.config.max_T, 1024);
     if (o.T > plan.config.max_T) {
         throw UsageError(concat("--sequence-length (-t) ", o.T, " is beyond the model's context of ", plan.config.max_T,
                                 "; give less, or a model with ctx=", o.T));
     }
+    const int64_t row_tokens = int64_t(o.T) * world;
+    if (o.B == 0 && (o.total_batch_tokens == 0 || o.total_batch_tokens % row_tokens == 0)) {
+        if (device.free_bytes == 0) {
+            throw UsageError("--batch-size (-b) auto: how much memory is free is not known here; give a number");
+        }
+        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / row_tokens, device.free_bytes);
+        report(concat("--batch-size auto: micro-batches of ", o.B, o.B == 1 ? " row" : " rows"));
+    }
+    o.B = std::max(o.B, 1);
     const int64_t micro = int64_t(o.B) * o.T * world;
     if (o.total_batch_tokens == 0) o.total_batch_tokens = micro;
     if (o.total_batch_tokens % micro != 0) {
@@ -133,7 +142,8 @@ void resolve_batch(TrainPlan& plan, int world) {
 
 }  // namespace
 
-TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, const Report& report) {
+TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, const Report& report,
+                    const Device& device) {
     TrainPlan plan{.options = options,
                    .config = {},
                    .weights = {},
@@ -150,7 +160,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
 
     if (plan.checkpoint.empty()) {
         choose_model(plan, data_V, report);
-        resolve_batch(plan, world);
+        resolve_batch(plan, world, report, device);
     } else {
         const std::string trained = plan.state["model"];
         if (model_given && !fs::is_directory(o.model)) {
@@ -160,7 +170,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         plan.config = parse_model(trained);
         o.model = trained;
         check_vocabulary(plan.config, data_V, trained);
-        resolve_batch(plan, world);
+        resolve_batch(plan, world, report, device);
         check_same("--sequence-length", std::to_string(plan.state["T"].get<int>()), std::to_string(o.T),
                    plan.checkpoint);
         check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
@@ -259,7 +269,7 @@ int64_t total_steps(const TrainOptions& options, uint64_t num_sequences) {
     return std::max<int64_t>(1, int64_t(options.epochs * double(num_sequences) / sequences_a_step));
 }
 
-std::string describe_plan(const TrainPlan& plan) {
+std::string describe_plan(const TrainPlan& plan, const Device& device) {
     const TrainOptions& o = plan.options;
     const int64_t parameters = count_parameters(plan.config), flops = flops_per_token(plan.config, o.T);
     std::string text = concat("model           ", describe(plan.config), "\nparameters      ", parameters, " (",
@@ -276,11 +286,14 @@ std::string describe_plan(const TrainPlan& plan) {
     text += "memory\n";
     size_t sum = 0;
     for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
-        text += concat("  ", item.kind, std::string(item.kind.size() < 14 ? 14 - item.kind.size() : 1, ' '), item.bytes,
+        text += concat("  ", item.kind, std::string(item.kind.size() < 23 ? 23 - item.kind.size() : 1, ' '), item.bytes,
                        " (", bytes_text(double(item.bytes)), ")\n");
         sum += item.bytes;
     }
-    return text + concat("  total         ", sum, " (", bytes_text(double(sum)), ")\n");
+    text += concat("  total                  ", sum, " (", bytes_text(double(sum)), ")\n");
+    if (device.free_bytes == 0) return text;
+    return text + concat("  free                   ", device.free_bytes, " (", bytes_text(double(device.free_bytes)),
+                         " of ", device.name, sum <= device.free_bytes ? "): it fits\n" : "): it does not fit\n");
 }
 
 }  // namespace kiln

@@ -11,6 +11,7 @@
 #include "cpu_reference/communicator.h"
 #include "cpu_reference/engine.h"
 #include "tokenizer/dataloader.h"
+#include "tools/train_device.h"
 #include "tools/train_options.h"
 
 namespace kiln {
@@ -24,13 +25,13 @@ struct TrainPlan {
     DataPaths data;
     std::filesystem::path tokenizer;            // directory, or empty
     std::map<std::string, std::string> values;  // every option as text, to tell what a resumed run changes
-    EngineOptions engine_options() const { return {.B = options.B, .T = options.T, .training = !options.eval_only}; }
+    EngineOptions engine_options() const { return kiln::engine_options(options); }
 };
 
 // Throws UsageError or Error. `model_given`: the user chose options.model, it is not the default. `report` is told what
-// the user should know and need not act on.
+// the user should know and need not act on. `device` has the memory that --batch-size auto fills.
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
-                    const std::function<void(const std::string&)>& report);
+                    const std::function<void(const std::string&)>& report, const Device& device = {});
 
 // Held by the one process that trains in a run directory; released with the process, however it ends.
 class RunLock {
@@ -58,6 +59,6 @@ DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& 
 int64_t total_steps(const TrainOptions& options, uint64_t num_sequences);
 
 // What --dry-run prints.
-std::string describe_plan(const TrainPlan& plan);
+std::string describe_plan(const TrainPlan& plan, const Device& device);
 
 }  // namespace kiln

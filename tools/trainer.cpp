@@ -23,9 +23,9 @@ using Clock = std::chrono::steady_clock;
 
 // What a resumed run may change without a word, because it changes no weight.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {"output",    "resume", "threads",   "dry-run",       "input",
-                                         "model",     "prompt", "val-input", "sample-tokens", "sample-every",
-                                         "tokenizer", "top-k",  "top-p",     "temperature",   "eval-only"};
+    static const char* const kNames[] = {"output", "resume",      "threads",       "dry-run",      "input",     "model",
+                                         "prompt", "val-input",   "sample-tokens", "sample-every", "tokenizer", "top-k",
+                                         "top-p",  "temperature", "eval-only",     "log-gpu-every"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -59,6 +59,10 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
                  .total_steps = total_steps(options_, loader_->num_sequences()),
                  .final_fraction = options_.final_fraction,
                  .decay_fraction = options_.decay_fraction};
+    if (options_.gpu_log_every > 0 && communicator_.rank() == 0) {
+        gpu_ = make_gpu_monitor();
+        if (!gpu_) note("--log-gpu-every (-lg): no NVML here that knows this GPU, so nothing is logged of it");
+    }
     start();
 }
 
@@ -146,7 +150,9 @@ TrainOutcome Trainer::run() {
                 return false;
             }
             if (last || (is_due(options_.checkpoint_every) && progress_.step > 0)) save();
-            return last || (!stop_agreed() && train_step());
+            if (last || stop_agreed()) return last;
+            if (gpu_ && is_due(options_.gpu_log_every) && progress_.step > 0) log_gpu();
+            return train_step();
         }();
         if (!go_on) {
             save();
@@ -357,6 +363,13 @@ void Trainer::finish(const BatchResult& batch, StepReport& report) {
     } else {
         handle_nonfinite(batch, report.step);
     }
+}
+
+// Between two steps, when the device is at work or was just now.
+void Trainer::log_gpu() {
+    const GpuSample sample = gpu_->sample();
+    if (log_) log_->gpu(progress_.step, sample);
+    note(concat("gpu  ", progress_.step, "/", schedule_.total_steps, " | ", gpu_text(sample)));
 }
 
 void Trainer::handle_nonfinite(const BatchResult& batch, int64_t step) {

@@ -10,6 +10,7 @@
 #include <ostream>
 #include <string>
 
+#include "cpu_reference/backend.h"
 #include "cpu_reference/communicator.h"
 #include "cpu_reference/engine.h"
 #include "tokenizer/dataloader.h"
@@ -73,6 +74,7 @@ private:
     void count_step();
     void judge(const BatchResult& batch, StepReport& report);
     void finish(const BatchResult& batch, StepReport& report);
+    void log_gpu();
     void handle_nonfinite(const BatchResult& batch, int64_t step);
     void roll_back();
     bool stop_agreed();
@@ -98,6 +100,7 @@ private:
     bool run_ahead_ = false;
     std::optional<StepReport> queued_;
     std::chrono::steady_clock::time_point step_began_;
+    std::unique_ptr<GpuMonitor> gpu_;  // with --log-gpu-every, where the GPU tells
 };
 
 }  // namespace kiln
