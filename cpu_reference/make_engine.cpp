@@ -18,7 +18,7 @@ bool backend_is_gpu() {
 }
 
 Device require_device(std::string_view) {
-    return {.name = "the CPU", .free_bytes = available_memory_bytes()};
+    return {.name = "this machine", .free_bytes = available_memory_bytes()};
 }
 
 std::unique_ptr<GpuMonitor> make_gpu_monitor() {

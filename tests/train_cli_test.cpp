@@ -12,6 +12,7 @@
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/file.h"
 #include "tokenizer/tokenizer.h"
+#include "tools/train_plan.h"
 
 namespace kiln {
 namespace {
@@ -230,10 +231,21 @@ TEST_F(TrainCli, a_bad_place_to_write_or_to_start_from_is_refused_before_trainin
     expect_failure(base() + Args{"-o", file / "run"}, 1, {"--output (-o) ", "cannot be made a directory"});
     expect_failure(base() + Args{"-o", "/proc/kiln"}, 1, {"--output (-o) /proc/kiln: cannot be made a directory"});
     expect_failure({"-i", data(), "-e", directory_ / "empty-model", "-x", "1"}, 1, {"empty-model"});
-    // A checkpoint of 10^13 parameters fits no disk.
-    expect_failure({"-i", data(), "-e", "llama:layers=1000,dim=32768,heads=32,ctx=16", "-o", run()}, 1,
-                   {"--output (-o) ", "a checkpoint takes", "TiB", "are free there"});
-    expect_failure({"-i", data(), "-e", "llama:layers=1000,dim=32768,heads=32,ctx=16"}, 1, {"memory"});
+    // 10^13 parameters fit no memory, and their checkpoint no disk.
+    const char* const large = "llama:layers=1000,dim=32768,heads=32,ctx=16";
+    expect_failure({"-i", data(), "-e", large, "-o", run()}, 1, {"this takes ", "TiB of memory", "No option alone"});
+    EXPECT_FALSE(fs::exists(run()));
+    TrainOptions options;
+    options.data = data().string(), options.model = large, options.output = run().string();
+    try {
+        const RunLock lock = prepare_run_directory(make_plan(options, true, 1, [](const std::string&) {}));
+        ADD_FAILURE() << "a checkpoint that fits no disk is not refused";
+    } catch (const Error& error) {
+        const std::string message = error.what();
+        for (const char* part : {"--output (-o) ", "a checkpoint takes", "TiB", "are free there"}) {
+            EXPECT_NE(message.find(part), std::string::npos) << message;
+        }
+    }
 }
 
 TEST_F(TrainCli, an_existing_run_is_never_overwritten) {

@@ -42,7 +42,10 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
         add("--grad-dtype same", [](EngineOptions& e) { e.narrow_gradients = true; });
     }
     if (now.training && !now.narrow_moments) {
-        add("--moment-dtype bfloat16", [](EngineOptions& e) { e.narrow_moments = true; });
+        add("--moment-dtype bfloat16 -w 0", [](EngineOptions& e) { e.narrow_moments = true; });
+    }
+    if (now.training && narrow && now.master_weights) {
+        add("-w 0", [](EngineOptions& e) { e.master_weights = false; });
     }
     if (!narrow && device.bfloat16)
         add("--dtype bfloat16", [](EngineOptions& e) { e.precision = Precision::bfloat16; });
@@ -56,6 +59,7 @@ EngineOptions least(EngineOptions e, const Device& device) {
     e.recompute = 3;
     e.head_chunks = std::max(e.head_chunks, std::min(64, e.T));
     e.narrow_moments = true;
+    e.master_weights = false;
     if (e.precision == Precision::float32 && device.bfloat16) e.precision = Precision::bfloat16;
     e.narrow_gradients = e.precision != Precision::float32;
     return e;

@@ -2,6 +2,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -60,7 +61,9 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
 std::string peak_text(const Engine& engine) {
     const double peak = engine.peak_flops();
     if (peak == 0) return "its peak is not known: no MFU";
-    return concat("peak ", count_text(peak), "FLOP/s, ", engine.peak_is_measured() ? "measured" : "by its data sheet");
+    std::string rate = count_text(peak);  // "989.40T"
+    if (std::isalpha(static_cast<unsigned char>(rate.back()))) rate.insert(rate.size() - 1, " ");
+    return concat("peak ", rate, "FLOP/s, ", engine.peak_is_measured() ? "measured" : "by its data sheet");
 }
 
 std::string memory_text(const TrainPlan& plan, const Device& device) {
