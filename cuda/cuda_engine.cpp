@@ -147,6 +147,7 @@ private:
     std::array<QueuedUpdate, 2> queued_;
     uint64_t updates_queued_ = 0, updates_taken_ = 0;
     LossScale loss_scale_;
+    mutable size_t memory_bytes_ = 0;  // when last asked for
 
     Generation<E> generation_;
 };
@@ -179,11 +180,14 @@ std::string CudaEngine<E, G, M>::device_name() const {
     return properties.name;
 }
 
+// Asked for after every step, and the driver takes its time: what is held does not change once all kinds of micro-steps
+// have run.
 template <class E, class G, class M>
 size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
+    if (updates_taken_ > 4 && generation_.slots() == 0 && memory_bytes_ > 0) return memory_bytes_;
     size_t free = 0, total = 0;
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
-    return total - free;
+    return memory_bytes_ = total - free;
 }
 
 template <class E, class G, class M>

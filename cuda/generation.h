@@ -13,6 +13,7 @@ template <class E>
 class Generation {
 public:
     void open(const ModelConfig& config, int slots, int max_T, cudaStream_t stream);
+    int slots() const { return cache_.slots; }
     void clear_slot(int slot);
     int slot_length(int slot) const;
     void prefill(DeviceContext<E> x, int slot, std::span<const int> tokens, float* logits);

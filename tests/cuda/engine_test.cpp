@@ -212,6 +212,21 @@ TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
     expect_close(*a, *b, Arena::moment1, 1e-6);
 }
 
+// One batch of four equals four micro-batches of one, masks included: only the order of sums differs.
+TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
+    ModelConfig config = config_;
+    config.dropout_embedding = 0.1f, config.dropout_residual = 0.2f, config.dropout_attention = 0.3f;
+    EngineOptions whole = options_, part = options_;
+    whole.B = 4, part.B = 1;
+    const auto a = filled(make_cuda_engine(config, whole)), b = filled(make_cuda_engine(config, part));
+    a->forward_backward(TinyBatch(4, kT, config.V, 10).batch(), 1e-3f, 3);
+    for (uint64_t i = 0; i < 4; i++) b->forward_backward(TinyBatch(1, kT, config.V, 10 + i).batch(), 1e-3f, 3);
+    const LossSum p = a->take_loss(), q = b->take_loss();
+    EXPECT_EQ(p.tokens, q.tokens);
+    EXPECT_NEAR(p.sum, q.sum, 1e-5 * p.sum);  // the same rows through the same roundings
+    expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
+}
+
 // A captured micro-step is the same calls on the same addresses.
 TEST_P(CudaEngine, graphs_change_no_bit) {
     EngineOptions options = options_;
