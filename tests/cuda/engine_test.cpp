@@ -9,6 +9,7 @@
 #include "cpu_reference/error.h"
 #include "cpu_reference/tensors.h"
 #include "cuda/cuda_engine.h"
+#include "tests/cuda/schedules.h"
 #include "tests/tiny_models.h"
 
 namespace kiln::testing {
@@ -225,6 +226,24 @@ TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
     EXPECT_EQ(p.tokens, q.tokens);
     EXPECT_NEAR(p.sum, q.sum, 1e-5 * p.sum);  // the same rows through the same roundings
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
+}
+
+// Threads, and the two streams, may run in any order that the program allows.
+TEST_P(CudaEngine, schedules_change_no_bit) {
+    std::vector<float> first;
+    test::for_each_schedule([&] {
+        const auto e = engine(options_);
+        for (int step = 0; step < 2; step++) {
+            e->zero_gradients();
+            for (int micro = 0; micro < 3; micro++) {
+                e->forward_backward(TinyBatch(kB, kT, config_.V, 3 * step + micro).batch(), 1e-3f, 3);
+            }
+            e->update({.lr = 1e-2f, .t = step + 1});
+        }
+        const std::vector<float> params = read_all(*e, Arena::params);
+        if (first.empty()) first = params;
+        EXPECT_EQ(params, first);
+    });
 }
 
 // A captured micro-step is the same calls on the same addresses.
