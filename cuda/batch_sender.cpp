@@ -33,7 +33,7 @@ size_t BatchSender::device_bytes(int N) {
     return 2 * words(N) * sizeof(int);
 }
 
-DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream) {
+DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream, Profiler* profiler) {
     int64_t counted = 0;
     for (int i = 0; i < N_; i++) {
         KILN_CHECK(batch.targets[i] >= -1 && batch.targets[i] < V_, "engine: target ", batch.targets[i],
@@ -56,7 +56,10 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream) {
     CUDA_CHECK(cudaStreamWaitEvent(copies_, set.used, 0));  // and so is the device's
     CUDA_CHECK(cudaMemcpyAsync(set.device.get(), host, set.device.bytes(), cudaMemcpyHostToDevice, copies_));
     set.copied.record(copies_);
-    CUDA_CHECK(cudaStreamWaitEvent(stream, set.copied, 0));
+    {
+        const GroupRange range(profiler, Group::copies, stream);
+        CUDA_CHECK(cudaStreamWaitEvent(stream, set.copied, 0));
+    }
 
     int* const device = set.device.get();
     const int* const on_device = device + kCounts;

@@ -23,7 +23,7 @@ public:
     BatchSender(int N, int V);
     // Copies the batch and what the kernels need with it; what `stream` is given next waits for it. Throws Error on a
     // token or target outside the vocabulary.
-    DeviceBatch send(const Batch& batch, cudaStream_t stream);
+    DeviceBatch send(const Batch& batch, cudaStream_t stream, Profiler* profiler = nullptr);
     // Everything that reads the batch of the last send() has been queued on `stream`.
     void used(cudaStream_t stream);
 

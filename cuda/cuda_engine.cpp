@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "cpu_reference/error.h"
@@ -54,7 +55,7 @@ Layout layout_of(const ModelConfig& c, const EngineOptions& o) {
 template <class E, class G, class M>
 class CudaEngine final : public Engine {
 public:
-    CudaEngine(const ModelConfig& config, const EngineOptions& options);
+    CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler);
     ~CudaEngine() override { cudaDeviceSynchronize(); }  // nothing is freed that is in use
 
     const ModelConfig& config() const override { return config_; }
@@ -67,7 +68,10 @@ public:
     void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
     void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
 
-    void zero_gradients() override { gradients_clear_ = true; }
+    void zero_gradients() override {
+        gradients_clear_ = true;
+        step_.emplace("step", steps_++);
+    }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
     LossSum take_loss() override;
     void reduce_gradients(Communicator& communicator) override;
@@ -109,6 +113,11 @@ private:
         Graph graph = {};
     };
     MicroStep* kind_of(size_t set, bool accumulate, float grad_scale);
+    template <class Work>
+    void in(Group group, Work work) const {
+        const GroupRange range(profiler_, group, stream_);
+        work();
+    }
     void drain_losses();
     void queue_norm(float max_norm);
 
@@ -116,6 +125,7 @@ private:
     EngineOptions options_;
     Layout layout_;
     DevicePeak peak_;
+    Profiler* profiler_;
     Stream stream_;
     Matmul matmul_;
     DeviceArenas<E, G, M> arenas_;
@@ -124,6 +134,8 @@ private:
     DeviceBuffer<float> rope_table_;
     int rope_T_ = 0;
     bool gradients_clear_ = true;
+    std::optional<NvtxRange> step_;  // from zero_gradients to the update
+    int64_t steps_ = 0;
 
     BatchSender batches_;
     std::vector<MicroStep> micro_steps_;
@@ -153,11 +165,12 @@ private:
 };
 
 template <class E, class G, class M>
-CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options)
+CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
     : config_(config),
       options_(options),
       layout_(layout_of(config, options)),
       peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
+      profiler_(profiler),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
       arenas_(config, options.training, options.master_weights, stream_),
       batches_(options.B * options.T, config.V) {
@@ -219,7 +232,8 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
             .B = B,
             .T = T,
             .recompute = layout_.shape.recompute,
-            .fused_gelu = options_.fused_gelu};
+            .fused_gelu = options_.fused_gelu,
+            .profiler = profiler_};
 }
 
 template <class E, class G, class M>
@@ -253,7 +267,7 @@ template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale,
                                            bool accumulate) {
     const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
-    if (!accumulate) arenas_.clear_embedding_gradients();
+    if (!accumulate) in(Group::copies, [&] { arenas_.clear_embedding_gradients(); });
     const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
     decoder_forward(x, acts_, batch.tokens);
     for (int first = 0; first < N; first += head_rows) {
@@ -261,14 +275,15 @@ void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& x, const Devi
         head_forward(x, acts_, batch.targets, grad_scale, loss_scale, first, rows);
         head_backward(x, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
     }
-    sum_losses(&scalars_.get()->loss, acts_.losses, N, stream_);
+    in(Group::loss, [&] { sum_losses(&scalars_.get()->loss, acts_.losses, N, stream_); });
     decoder_backward(x, acts_, arenas_.grads(), batch.rows, accumulate);
 }
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
     require_training("forward_backward");
-    const DeviceBatch on_device = batches_.send(batch, stream_);
+    const NvtxRange micro_step("micro-step, first sample", int64_t(batch.first_sample));
+    const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
     DeviceContext<E> x = context(options_.B, options_.T);
     x.training = true;
     x.seed = seed;
@@ -276,7 +291,8 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     const bool accumulate = !gradients_clear_;
     const auto queue = [&] { queue_micro_step(x, on_device, grad_scale, accumulate); };
     // The second time that a kind of micro-step comes, it is captured: by then every product has its plan.
-    MicroStep* const kind = options_.graphs && !drops_out() ? kind_of(on_device.set, accumulate, grad_scale) : nullptr;
+    const bool graphs = options_.graphs && !drops_out() && !profiler_;
+    MicroStep* const kind = graphs ? kind_of(on_device.set, accumulate, grad_scale) : nullptr;
     if (!kind || kind->times++ == 0) {
         queue();
     } else {
@@ -284,8 +300,10 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
         kind->graph.launch(stream_);
     }
     if (losses_waiting_ == kMaxLosses) drain_losses();
-    CUDA_CHECK(cudaMemcpyAsync(loss_sums_.get() + losses_waiting_++, &scalars_.get()->loss, sizeof(float),
-                               cudaMemcpyDeviceToDevice, stream_));
+    in(Group::copies, [&] {
+        CUDA_CHECK(cudaMemcpyAsync(loss_sums_.get() + losses_waiting_++, &scalars_.get()->loss, sizeof(float),
+                                   cudaMemcpyDeviceToDevice, stream_));
+    });
     batches_.used(stream_);
     gradients_clear_ = false;
     loss_.tokens += on_device.targets_counted;
@@ -330,6 +348,7 @@ void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
 // The norm of the gradients, and what brings them to their size and below max_norm, in scalars_.
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_norm(float max_norm) {
+    const GroupRange range(profiler_, Group::optimizer, stream_);
     Scalars* const s = scalars_.get();
     sum_of_squares(&s->sum_of_squares, &s->non_finite, acts_.scratch, arenas_.gradients(), arenas_.elems(), stream_);
     gradient_scale(&s->grad_scale, &s->norm, &s->sum_of_squares, 1 / loss_scale_.scale, max_norm, stream_);
@@ -356,7 +375,8 @@ void CudaEngine<E, G, M>::update(const AdamWStep& step) {
     host_scalars_[0].grad_scale = step.grad_scale / loss_scale_.scale;
     CUDA_CHECK(cudaMemcpyAsync(&scalars_.get()->grad_scale, &host_scalars_.get()->grad_scale, sizeof(float),
                                cudaMemcpyHostToDevice, stream_));
-    arenas_.update(step, &scalars_.get()->grad_scale, nullptr, options_.seed);
+    in(Group::optimizer, [&] { arenas_.update(step, &scalars_.get()->grad_scale, nullptr, options_.seed); });
+    step_.reset();
     if (std::is_same_v<E, __half> && ++loss_scale_.good_steps >= kGoodStepsToGrow &&
         loss_scale_.scale < kMaxLossScale) {
         gradients_clear_ = true;  // they are of the old scale, and used
@@ -371,7 +391,9 @@ void CudaEngine<E, G, M>::queue_update(const AdamWStep& step, float max_norm) {
                " updates are queued already");
     fill_gradients_if_clear();
     queue_norm(max_norm);
-    arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed);
+    in(Group::optimizer,
+       [&] { arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed); });
+    step_.reset();
     QueuedUpdate& queued = queued_[updates_queued_++ % queued_.size()];
     queued.micro_batches = std::exchange(losses_waiting_, 0);
     queued.before = std::exchange(loss_, {});
@@ -394,7 +416,7 @@ StepResult CudaEngine<E, G, M>::take_update() {
 
 template <class E, class G, class M>
 LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
-    const DeviceBatch on_device = batches_.send(batch, stream_);
+    const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
     LossSum total{0, on_device.targets_counted};
     const DeviceContext<E> x = context(options_.B, options_.T);
     const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
@@ -413,21 +435,12 @@ LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
 // Calls with(E(), G(), M()) for the types that the options ask for.
 template <class With>
 auto with_types(const EngineOptions& o, With with) {
-    using bfloat16 = __nv_bfloat16;
-    switch (o.precision) {
-        case Precision::bfloat16:
-            if (o.narrow_gradients) {
-                return o.narrow_moments ? with(bfloat16(), bfloat16(), bfloat16()) : with(bfloat16(), bfloat16(), 0.0f);
-            }
-            return o.narrow_moments ? with(bfloat16(), 0.0f, bfloat16()) : with(bfloat16(), 0.0f, 0.0f);
-        case Precision::float16:
-            if (o.narrow_gradients) {
-                return o.narrow_moments ? with(__half(), __half(), bfloat16()) : with(__half(), __half(), 0.0f);
-            }
-            return o.narrow_moments ? with(__half(), 0.0f, bfloat16()) : with(__half(), 0.0f, 0.0f);
-        default:
-            return o.narrow_moments ? with(0.0f, 0.0f, bfloat16()) : with(0.0f, 0.0f, 0.0f);
-    }
+    const auto of = [&]<class E>(E e) {
+        if (o.narrow_gradients) return o.narrow_moments ? with(e, e, __nv_bfloat16()) : with(e, e, 0.0f);
+        return o.narrow_moments ? with(e, 0.0f, __nv_bfloat16()) : with(e, 0.0f, 0.0f);
+    };
+    if (o.precision == Precision::bfloat16) return of(__nv_bfloat16());
+    return o.precision == Precision::float16 ? of(__half()) : of(0.0f);
 }
 
 void check(const ModelConfig& c, const EngineOptions& o) {
@@ -475,10 +488,10 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
     });
 }
 
-std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options) {
+std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler) {
     check(config, options);
     return with_types(options, [&]<class E, class G, class M>(E, G, M) -> std::unique_ptr<Engine> {
-        return std::make_unique<CudaEngine<E, G, M>>(config, options);
+        return std::make_unique<CudaEngine<E, G, M>>(config, options, profiler);
     });
 }
 

@@ -1,12 +1,14 @@
 #pragma once
 // The engine on a GPU, under its own name: for a program that has two engines, as its tests do.
 #include "cpu_reference/engine.h"
+#include "cuda/profile.h"
 
 namespace kiln {
 
 // As make_engine and plan_memory of cpu_reference/engine.h. C, F and the head size are multiples of 8, the head size at
-// most 256; makes the engine on the current device.
-std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options);
+// most 256; makes the engine on the current device. The profiler outlives it; null: none.
+std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options,
+                                         Profiler* profiler = nullptr);
 std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options);
 
 }  // namespace kiln

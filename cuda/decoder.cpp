@@ -8,6 +8,12 @@
 namespace kiln {
 namespace {
 
+// What is queued in its scope is the group's, for a profile.
+template <class E>
+GroupRange range(const DeviceContext<E>& x, Group group) {
+    return {x.profiler, group, x.stream};
+}
+
 // The three uses of dropout; p = 0 unless training.
 template <class E>
 DropoutMask embedding_dropout(const DeviceContext<E>& x) {
@@ -34,6 +40,7 @@ struct NormTensors {
 
 template <class E>
 void norm_forward(const DeviceContext<E>& x, const NormTensors<E>& n, const E* in) {
+    const auto of = range(x, Group::norm);
     const int N = x.B * x.T;
     if (x.config.norm == Norm::layernorm) {
         layernorm_forward(n.y, n.mean, n.rstd, in, n.w, n.b, x.config.norm_eps, N, x.config.C, x.stream);
@@ -48,9 +55,14 @@ void residual_norm_forward(const DeviceContext<E>& x, E* sum, const NormTensors<
                            const E* branch, const DropoutMask& dropout) {
     const int N = x.B * x.T, C = x.config.C;
     if (dropout.p > 0) {
-        residual_forward(sum, residual, branch, dropout, x.B, x.T, C, x.stream);
-        norm_forward(x, n, sum);
-    } else if (x.config.norm == Norm::layernorm) {
+        {
+            const auto of = range(x, Group::dropout);
+            residual_forward(sum, residual, branch, dropout, x.B, x.T, C, x.stream);
+        }
+        return norm_forward(x, n, sum);
+    }
+    const auto of = range(x, Group::norm);
+    if (x.config.norm == Norm::layernorm) {
         residual_layernorm_forward(sum, n.y, n.mean, n.rstd, residual, branch, n.w, n.b, x.config.norm_eps, N, C,
                                    x.stream);
     } else {
@@ -62,6 +74,7 @@ void residual_norm_forward(const DeviceContext<E>& x, E* sum, const NormTensors<
 template <class E, class G>
 void norm_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dy, const E* in,
                    const NormTensors<E>& n, bool accumulate, bool set = false) {
+    const auto of = range(x, Group::norm);
     const NormBackward<E, G> a{dx,     dw,  db,        scratch,    dy,   in,        n.mean,
                                n.rstd, n.w, x.B * x.T, x.config.C, !set, accumulate};
     if (x.config.norm == Norm::layernorm) {
@@ -88,6 +101,7 @@ NormTensors<E> norm_after(const DeviceContext<E>& x, const DeviceActivations<E>&
 
 template <class E>
 void linear_forward(const DeviceContext<E>& x, E* out, const E* in, const E* w, const E* bias, int I, int O) {
+    const auto of = range(x, Group::products);
     x.matmul.forward(out, in, w, bias, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
 }
 
@@ -96,14 +110,20 @@ template <class E, class G>
 void weight_backward(const DeviceContext<E>& x, float* scratch, G* dw, G* db, const E* dout, const E* in, int I, int O,
                      bool accumulate) {
     const int N = x.B * x.T;
-    x.matmul.backward_weight(dw, nullptr, dout, in, {.N = N, .I = I, .O = O}, accumulate, x.stream);
-    if (db) bias_backward(db, scratch, dout, N, O, accumulate, x.stream);
+    {
+        const auto of = range(x, Group::products);
+        x.matmul.backward_weight(dw, nullptr, dout, in, {.N = N, .I = I, .O = O}, accumulate, x.stream);
+    }
+    if (!db) return;
+    const auto of = range(x, Group::bias);
+    bias_backward(db, scratch, dout, N, O, accumulate, x.stream);
 }
 // The same, and dx =.
 template <class E, class G>
 void linear_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dout, const E* in,
                      const E* w, int I, int O, bool accumulate) {
     weight_backward(x, scratch, dw, db, dout, in, I, O, accumulate);
+    const auto of = range(x, Group::products);
     x.matmul.backward_input(dx, dout, w, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
 }
 
@@ -113,6 +133,7 @@ void qkv_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const Block
     const ModelConfig& c = x.config;
     linear_forward(x, a.qkv, a.ln1, p.qkv_w, p.qkv_b, c.C, c.QKV());
     if (c.qk_norm) {
+        const auto of = range(x, Group::norm);
         qk_norm_forward(a.qkv, a.qk_raw, a.qk_rstd, p.q_norm, p.k_norm, c.norm_eps, x.B * x.T, c.NH, c.NKV, c.HS,
                         x.stream);
     }
@@ -121,6 +142,7 @@ void qkv_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const Block
 // fc -> act.
 template <class E>
 void activation_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a) {
+    const auto of = range(x, Group::activation);
     if (x.config.mlp == Mlp::gelu) {
         gelu_forward(a.act, a.fc, x.B * x.T, x.config.F, x.stream);
     } else {
@@ -133,6 +155,7 @@ template <class E>
 void mlp_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const BlockParams<E>& p) {
     const ModelConfig& c = x.config;
     if (c.mlp == Mlp::gelu && x.fused_gelu > 0) {
+        const auto of = range(x, Group::products);
         x.matmul.forward_gelu(a.act, a.fc, a.ln2, p.fc_w, p.fc_b, {.N = x.B * x.T, .I = c.C, .O = c.F}, x.stream);
         return;
     }
@@ -147,8 +170,14 @@ void attention_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l
     const BlockParams<E>& p = x.params.block[l];
     const DeviceBlock<E>& a = acts.block[l];
     qkv_forward(x, a, p);
-    if (c.position == Position::rope) rope(a.qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, false, x.stream);
-    attention_forward(a.attn, a.lse, a.qkv, attention_dropout(x, l), x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+    if (c.position == Position::rope) {
+        const auto of = range(x, Group::rope);
+        rope(a.qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, false, x.stream);
+    }
+    {
+        const auto of = range(x, Group::attention);
+        attention_forward(a.attn, a.lse, a.qkv, attention_dropout(x, l), x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+    }
     linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
     residual_norm_forward(x, a.mid, ln2(a, p), in, acts.branch, residual_dropout(x, l, 0));
 }
@@ -178,12 +207,17 @@ size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
 template <class E>
 void decoder_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const int* tokens) {
     const ModelConfig& c = x.config;
-    embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, x.B, x.T, c.C, x.stream);
+    {
+        const auto of = range(x, Group::embedding);
+        embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, x.B, x.T, c.C, x.stream);
+    }
     if (const DropoutMask d = embedding_dropout(x); d.p > 0) {
+        const auto of = range(x, Group::dropout);
         dropout(acts.embedded, acts.embedded, d, x.B, x.T, c.C, x.stream);
     }
     norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
+        const NvtxRange layer("layer, forward", l);
         attention_half(x, acts, l, l > 0 ? acts.block[l - 1].out : acts.embedded);
         mlp_half(x, acts, l);
     }
@@ -194,8 +228,12 @@ void head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const i
                   const float* gradient_factor, int first, int rows) {
     const ModelConfig& c = x.config;
     const int Vp = padded_vocab(c);
-    x.matmul.forward(acts.logits, acts.lnf + size_t(first) * c.C, x.params.lm_head, nullptr,
-                     {.N = rows, .I = c.C, .O = Vp}, x.stream);
+    {
+        const auto of = range(x, Group::products);
+        x.matmul.forward(acts.logits, acts.lnf + size_t(first) * c.C, x.params.lm_head, nullptr,
+                         {.N = rows, .I = c.C, .O = Vp}, x.stream);
+    }
+    const auto of = range(x, Group::loss);
     cross_entropy(acts.losses + first, acts.logits, targets + first, gradient_scale, gradient_factor, rows, c.V, Vp,
                   x.stream);
 }
@@ -203,6 +241,7 @@ void head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const i
 template <class E, class G>
 void head_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads, int first, int rows,
                    bool accumulate) {
+    const auto of = range(x, Group::products);
     const ModelConfig& c = x.config;
     const size_t row = size_t(first) * c.C;
     const Linear layer{.N = rows, .I = c.C, .O = padded_vocab(c)};
@@ -221,6 +260,7 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
     norm_backward(x, scratch, dx, grads.lnf_w, grads.lnf_b, acts.branch, acts.block[c.L - 1].out,
                   norm_after(x, acts, c.L - 1), accumulate, /*set=*/true);
     for (int l = c.L - 1; l >= 0; l--) {
+        const NvtxRange layer("layer, backward", l);
         const BlockParams<E>& p = x.params.block[l];
         const BlockParams<G>& g = grads.block[l];
         const DeviceBlock<E>& a = acts.block[l];
@@ -239,6 +279,7 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
         const auto through_dropout = [&](uint32_t site) -> const E* {
             const DropoutMask d = residual_dropout(x, l, site);
             if (d.p == 0) return dx;
+            const auto of = range(x, Group::dropout);
             dropout(acts.branch, dx, d, x.B, x.T, C, x.stream);
             return acts.branch;
         };
@@ -246,10 +287,15 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
         E* d_fc = acts.d_act;
         weight_backward(x, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
         if (c.mlp == Mlp::gelu && x.fused_gelu > 1) {
+            const auto of = range(x, Group::products);
             x.matmul.backward_input_gelu(acts.d_act, nullptr, d_branch, p.proj_w, a.fc, {.N = N, .I = c.F, .O = C},
                                          x.stream);
         } else {
-            x.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, x.stream);
+            {
+                const auto of = range(x, Group::products);
+                x.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, x.stream);
+            }
+            const auto of = range(x, Group::activation);
             if (c.mlp == Mlp::gelu) {
                 gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, x.stream);
             } else {
@@ -262,12 +308,17 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
 
         linear_backward(x, scratch, acts.d_attn, g.attn_out_w, g.attn_out_b, through_dropout(0), a.attn, p.attn_out_w,
                         A, C, accumulate);
-        attention_backward(acts.d_qkv, scratch, acts.d_attn, a.attn, a.qkv, a.lse, attention_dropout(x, l), x.B, x.T,
-                           c.NH, c.NKV, c.HS, x.stream);
+        {
+            const auto of = range(x, Group::attention);
+            attention_backward(acts.d_qkv, scratch, acts.d_attn, a.attn, a.qkv, a.lse, attention_dropout(x, l), x.B,
+                               x.T, c.NH, c.NKV, c.HS, x.stream);
+        }
         if (c.position == Position::rope) {
+            const auto of = range(x, Group::rope);
             rope(acts.d_qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, true, x.stream);
         }
         if (c.qk_norm) {
+            const auto of = range(x, Group::norm);
             qk_norm_backward(QkNormBackward<E, G>{acts.d_qkv, g.q_norm, g.k_norm, scratch, a.qk_raw, a.qk_rstd,
                                                   p.q_norm, p.k_norm, N, c.NH, c.NKV, c.HS, accumulate},
                              x.stream);
@@ -275,7 +326,11 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
         linear_backward(x, scratch, acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(), accumulate);
         norm_backward(x, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, in, ln1(a, p), accumulate);
     }
-    if (const DropoutMask d = embedding_dropout(x); d.p > 0) dropout(dx, dx, d, x.B, x.T, C, x.stream);
+    if (const DropoutMask d = embedding_dropout(x); d.p > 0) {
+        const auto of = range(x, Group::dropout);
+        dropout(dx, dx, d, x.B, x.T, C, x.stream);
+    }
+    const auto of = range(x, Group::embedding);
     embedding_backward(grads.wte, grads.wpe, scratch, dx, rows, 0, x.B, x.T, C, x.stream);
 }
 

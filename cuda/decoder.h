@@ -10,6 +10,7 @@
 #include "cpu_reference/tensors.h"
 #include "cuda/kernels.h"
 #include "cuda/matmul.h"
+#include "cuda/profile.h"
 
 namespace kiln {
 
@@ -152,6 +153,7 @@ struct DeviceContext {
     // Dropout is on when `training`.
     bool training = false;
     uint64_t seed = 0, first_sample = 0;
+    Profiler* profiler = nullptr;
 };
 
 // tokens (B, T) -> acts, up to acts.lnf: everything but the head.

@@ -1,0 +1,70 @@
+// Times by group of kernels: what is counted, and that counting changes nothing.
+#include "cuda/profile.h"
+
+#include <gtest/gtest.h>
+
+#include "cpu_reference/error.h"
+#include "cuda/cuda_engine.h"
+#include "tests/tiny_models.h"
+
+namespace kiln::testing {
+namespace {
+
+constexpr EngineOptions kOptions = {.B = 2, .T = 11, .matmul_candidates = 1};
+
+std::vector<float> train_a_step(const char* model, Profiler* profiler) {
+    const ModelConfig config = parse_model(model);
+    const auto engine = make_cuda_engine(config, kOptions, profiler);
+    engine->init_weights(1);
+    engine->zero_gradients();
+    engine->forward_backward(TinyBatch(kOptions.B, kOptions.T, config.V).batch(), 0.05f, 3);
+    engine->gradient_norm();
+    engine->update({.lr = 1e-3f});
+    return read_all(*engine, Arena::params);
+}
+
+const char* const kLlama = "llama:layers=2,dim=16,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37";
+
+}  // namespace
+
+TEST(Profile, step_has_times_of_the_groups_that_its_model_has) {
+    Profiler profiler;
+    train_a_step(kLlama, &profiler);
+    const auto times = profiler.take();
+    for (int i = 0; i < kGroups; i++) {
+        const bool absent = Group(i) == Group::bias || Group(i) == Group::dropout;
+        EXPECT_EQ(times[i].ranges > 0, !absent) << name_of(Group(i));
+        EXPECT_EQ(times[i].ms > 0, !absent) << name_of(Group(i));
+    }
+    // Of each layer: four products forward, and twice as many backward; the head's, where the two backward are one
+    // range.
+    EXPECT_EQ(times[size_t(Group::products)].ranges, 2 * 12 + 2);
+    EXPECT_EQ(times[size_t(Group::attention)].ranges, 2 * 2);
+    EXPECT_EQ(times[size_t(Group::rope)].ranges, 2 * 2);
+    EXPECT_EQ(times[size_t(Group::norm)].ranges, (2 * 2 + 1) * 2);
+    for (const GroupTime& time : profiler.take()) EXPECT_EQ(time.ranges, 0);
+}
+
+TEST(Profile, changes_no_bit) {
+    Profiler profiler;
+    EXPECT_EQ(train_a_step(kLlama, &profiler), train_a_step(kLlama, nullptr));
+}
+
+TEST(Profile, time_of_a_second_take_is_its_own) {
+    const Stream stream;
+    Profiler profiler;
+    for (const int n : {3, 1, 5}) {
+        for (int i = 0; i < n; i++) const GroupRange range(&profiler, Group::copies, stream);
+        EXPECT_EQ(profiler.take()[size_t(Group::copies)].ranges, n);
+    }
+}
+
+TEST(Profile, groups_that_nest_are_refused) {
+    const Stream stream;
+    Profiler profiler;
+    const GroupRange outer(&profiler, Group::norm, stream);
+    EXPECT_THROW(GroupRange(&profiler, Group::loss, stream), Error);
+    EXPECT_THROW(profiler.take(), Error);
+}
+
+}  // namespace kiln::testing
