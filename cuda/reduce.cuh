@@ -16,25 +16,23 @@ KILN_DEVICE float warp_max(float x) {
     return x;
 }
 
-// Every thread gets the sum over a block of whole warps; all must call. Starts and ends with a barrier in effect: the
-// shared memory may be used again at once.
-KILN_DEVICE float block_sum(float x) {
+// Every thread gets kWarpReduce over a block of whole warps; all must call. Starts and ends with a barrier in effect:
+// the shared memory may be used again at once.
+template <float (*kWarpReduce)(float)>
+KILN_DEVICE float block_reduce(float x, float neutral) {
     KILN_SHARED(float, partial, kWarp);
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-    x = warp_sum(x);
+    x = kWarpReduce(x);
     __syncthreads();
     if (lane == 0) partial[warp] = x;
     __syncthreads();
-    return warp_sum(lane < warps ? partial[lane] : 0.0f);
+    return kWarpReduce(lane < warps ? partial[lane] : neutral);
+}
+KILN_DEVICE float block_sum(float x) {
+    return block_reduce<warp_sum>(x, 0.0f);
 }
 KILN_DEVICE float block_max(float x) {
-    KILN_SHARED(float, partial, kWarp);
-    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-    x = warp_max(x);
-    __syncthreads();
-    if (lane == 0) partial[warp] = x;
-    __syncthreads();
-    return warp_max(lane < warps ? partial[lane] : -INFINITY);
+    return block_reduce<warp_max>(x, -INFINITY);
 }
 
 }  // namespace kiln
