@@ -3,20 +3,33 @@
 #include <cmath>
 #include <numeric>
 
+#include "cpu_reference/engine.h"
+#include "cpu_reference/error.h"
 #include "cpu_reference/ops.h"
 
 namespace kiln {
 
-void adamw(float* p, float* m, float* v, const float* g, const AdamWCoefficients& k, size_t n) {
-    const float root2 = 1.0f / std::sqrt(k.correction2), step = k.lr / k.correction1, decay = k.lr * k.weight_decay;
+AdamWStepSize step_size(const AdamWStep& step) {
+    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
+    return {.lr = step.lr,
+            .beta1 = step.beta1,
+            .beta2 = step.beta2,
+            .eps = step.eps,
+            .weight_decay = step.weight_decay,
+            .correction1 = float(1 - std::pow(double(step.beta1), double(step.t))),
+            .correction2 = float(1 - std::pow(double(step.beta2), double(step.t)))};
+}
+
+void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s, float grad_scale, size_t n) {
+    const float root2 = 1.0f / std::sqrt(s.correction2), step = s.lr / s.correction1, decay = s.lr * s.weight_decay;
 #pragma omp parallel for simd
     for (size_t i = 0; i < n; i++) {
-        const float gradient = k.grad_scale * g[i];
-        const float m_new = k.beta1 * m[i] + (1.0f - k.beta1) * gradient;
-        const float v_new = k.beta2 * v[i] + (1.0f - k.beta2) * gradient * gradient;
+        const float gradient = grad_scale * g[i];
+        const float m_new = s.beta1 * m[i] + (1.0f - s.beta1) * gradient;
+        const float v_new = s.beta2 * v[i] + (1.0f - s.beta2) * gradient * gradient;
         m[i] = m_new;
         v[i] = v_new;
-        p[i] -= step * m_new / (std::sqrt(v_new) * root2 + k.eps) + decay * p[i];
+        p[i] -= step * m_new / (std::sqrt(v_new) * root2 + s.eps) + decay * p[i];
     }
 }
 

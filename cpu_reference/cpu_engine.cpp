@@ -251,16 +251,13 @@ double CpuEngine::gradient_norm() {
 
 void CpuEngine::update(const AdamWStep& step) {
     require_training("update");
-    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
+    AdamWStepSize size = step_size(step);
     fill_gradients_if_clear();
     const PoolScope scope(threads_);
-    AdamWCoefficients k{step.lr, step.beta1, step.beta2, step.eps, 0, step.grad_scale, 0, 0};
-    k.correction1 = float(1 - std::pow(double(step.beta1), double(step.t)));
-    k.correction2 = float(1 - std::pow(double(step.beta2), double(step.t)));
     for (const TensorSpec& spec : table_) {
-        k.weight_decay = spec.decays() ? step.weight_decay : 0.0f;
+        size.weight_decay = spec.decays() ? step.weight_decay : 0.0f;
         adamw(params_.data() + spec.offset, moment1_.data() + spec.offset, moment2_.data() + spec.offset,
-              gradients_.data() + spec.offset, k, spec.elems());
+              gradients_.data() + spec.offset, size, step.grad_scale, spec.elems());
     }
 }
 

@@ -6,8 +6,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu_reference/adamw.h"
+#include "cpu_reference/dropout.h"
 #include "cpu_reference/model_config.h"
-#include "cpu_reference/rng.h"
 #include "cpu_reference/rope_table.h"
 #include "cpu_reference/tensors.h"
 
@@ -21,14 +22,7 @@ void embedding_forward(float* out, const int* tokens, const float* wte, const fl
 // dwte (V, C) += and dwpe (max_T, C) += , rows summed in the order of the batch.
 void embedding_backward(float* dwte, float* dwpe, const float* dout, const int* tokens, int B, int T, int C);
 
-// One application of dropout: which stream, where in the model, and how strongly. p = 0 copies.
-struct Dropout {
-    float p = 0;
-    uint64_t seed = 0, first_sample = 0;
-    RngStream stream = RngStream::dropout_residual;
-    uint32_t layer = 0, site = 0;  // site: 0 after attention, 1 after the MLP
-};
-// out = x * mask / (1 - p), arXiv:1207.0580; x, out (B, T, C), may be the same. Its backward is itself on the gradient.
+// out = x * mask / (1 - p); x, out (B, T, C), may be the same. Its backward is itself on the gradient.
 void dropout(float* out, const float* x, const Dropout& d, int B, int T, int C);
 // out = residual + dropout(branch); all (B, T, C).
 void residual_forward(float* out, const float* residual, const float* branch, const Dropout& d, int B, int T, int C);
@@ -102,12 +96,8 @@ void cross_entropy(float* losses, float* logits, const int* targets, float gradi
 
 // ---- adamw.cpp
 
-// AdamW (arXiv:1711.05101): m and v are moving averages of g = grad_scale * gradient and its square, corrected for
-// their start at 0; p -= lr * (m^ / (sqrt(v^) + eps) + weight_decay * p).
-struct AdamWCoefficients {
-    float lr, beta1, beta2, eps, weight_decay, grad_scale, correction1, correction2;  // correction: 1 - beta^t
-};
-void adamw(float* p, float* m, float* v, const float* g, const AdamWCoefficients& k, size_t n);
+// AdamW of n parameters, with gradients grad_scale * g.
+void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s, float grad_scale, size_t n);
 // Sum of squares in double, by fixed blocks in a fixed order.
 double sum_of_squares(const float* x, size_t n);
 

@@ -1,7 +1,6 @@
 #include "cuda/arenas.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "cpu_reference/error.h"
 #include "cuda/decoder.h"
@@ -121,7 +120,6 @@ void DeviceArenas<E, G, M>::clear_embedding_gradients() {
 template <class E, class G, class M>
 void DeviceArenas<E, G, M>::update(const AdamWStep& step, const float* grad_scale, const int* non_finite,
                                    uint64_t rounding_seed) {
-    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
     const AdamWArena<E, G, M> arena{.params = params_.get(),
                                     .master = master_.size() > 0 ? master_.get() : nullptr,
                                     .m = moment1_.get(),
@@ -132,14 +130,7 @@ void DeviceArenas<E, G, M>::update(const AdamWStep& step, const float* grad_scal
                                     .switches = int(decay_switches_.size()),
                                     .grad_scale = grad_scale,
                                     .non_finite = non_finite};
-    const AdamWStepSize size{.lr = step.lr,
-                             .beta1 = step.beta1,
-                             .beta2 = step.beta2,
-                             .eps = step.eps,
-                             .weight_decay = step.weight_decay,
-                             .correction1 = float(1 - std::pow(double(step.beta1), double(step.t))),
-                             .correction2 = float(1 - std::pow(double(step.beta2), double(step.t)))};
-    adamw(arena, size, {.seed = rounding_seed, .step = uint64_t(step.t)}, stream_);
+    adamw(arena, step_size(step), {.seed = rounding_seed, .step = uint64_t(step.t)}, stream_);
 }
 
 template class DeviceArenas<float, float, float>;

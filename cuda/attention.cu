@@ -94,9 +94,8 @@ KILN_DEVICE void store_sums(E* x, int64_t stride, const float (&sums)[Tile<kTile
 
 // x *= mask / (1 - p) for the probabilities of query q and the keys from k on, which are four aligned ones or one.
 template <int kCols>
-KILN_DEVICE void drop(float (&x)[kCols], const AttentionDropout& d, int b, int h, int q, int k) {
-    const Philox4 words =
-        dropout_words(d.seed, RngStream::dropout_attention, d.first_sample + b, d.layer, h, q, unsigned(k) / 4);
+KILN_DEVICE void drop(float (&x)[kCols], const Dropout& d, int b, int h, int q, int k) {
+    const Philox4 words = dropout_words(d.seed, d.stream, d.first_sample + b, d.layer, h, q, unsigned(k) / 4);
     const float keep_scale = 1.0f / (1.0f - d.p);
     for (int j = 0; j < kCols; ++j) {
         const int i = (k + j) % 4;  // by choice, not by address: an array that is indexed lives in memory
@@ -123,8 +122,8 @@ struct Place {
 // by reading shared memory, far from the tensor cores.
 template <class E, int kTile, int kMaxHS>
 __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
-    attention_forward_kernel(E* out, float* lse, const E* qkv, AttentionDropout d, int B, int T, int NH, int NKV,
-                             int HS, float scale) {
+    attention_forward_kernel(E* out, float* lse, const E* qkv, Dropout d, int B, int T, int NH, int NKV, int HS,
+                             float scale) {
     using L = Tile<kTile>;
     constexpr int kOut = kMaxHS / L::kTx;
     KILN_DYNAMIC_SHARED(float, queries);             // (kTile, HS + 1)
@@ -207,7 +206,7 @@ struct Backward {
     E* dqkv;
     const E *dout, *qkv;
     const float *lse, *delta;
-    AttentionDropout d;
+    Dropout d;
     int B, T, NH, NKV, HS;
     float scale;
 };
@@ -321,8 +320,8 @@ void check(const char* name, int B, int T, int NH, int NKV, int HS, int tile) {
 }  // namespace
 
 template <class E>
-void attention_forward(E* out, float* lse, const E* qkv, const AttentionDropout& d, int B, int T, int NH, int NKV,
-                       int HS, cudaStream_t stream) {
+void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B, int T, int NH, int NKV, int HS,
+                       cudaStream_t stream) {
     const int tile = HS <= 128 ? 64 : 32;
     check("attention_forward", B, T, NH, NKV, HS, tile);
     const LaunchConfig config{.grid = unsigned(B * NH * ((T + tile - 1) / tile)),
@@ -339,7 +338,7 @@ void attention_forward(E* out, float* lse, const E* qkv, const AttentionDropout&
 
 template <class E>
 void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
-                        const AttentionDropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
+                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
     const int tile = HS <= 128 ? 32 : 16, tiles = (T + tile - 1) / tile;
     check("attention_backward", B, T, NH, NKV, HS, tile);
     int lanes = 1;
@@ -360,11 +359,10 @@ void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, cons
     }
 }
 
-#define KILN_ATTENTION(E)                                                                                             \
-    template void attention_forward(E*, float*, const E*, const AttentionDropout&, int, int, int, int, int,           \
-                                    cudaStream_t);                                                                    \
-    template void attention_backward(E*, float*, const E*, const E*, const E*, const float*, const AttentionDropout&, \
-                                     int, int, int, int, int, cudaStream_t);
+#define KILN_ATTENTION(E)                                                                                              \
+    template void attention_forward(E*, float*, const E*, const Dropout&, int, int, int, int, int, cudaStream_t);      \
+    template void attention_backward(E*, float*, const E*, const E*, const E*, const float*, const Dropout&, int, int, \
+                                     int, int, int, cudaStream_t);
 KILN_ATTENTION(float)
 KILN_ATTENTION(__nv_bfloat16)
 KILN_ATTENTION(__half)

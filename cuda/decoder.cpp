@@ -16,16 +16,17 @@ GroupRange range(const DeviceContext<E>& x, Group group) {
 
 // The three uses of dropout; p = 0 unless training.
 template <class E>
-DropoutMask embedding_dropout(const DeviceContext<E>& x) {
+Dropout embedding_dropout(const DeviceContext<E>& x) {
     const float p = x.training ? x.config.dropout_embedding : 0.0f;
     return {p, x.seed, x.first_sample, RngStream::dropout_embedding, 0, 0};
 }
 template <class E>
-AttentionDropout attention_dropout(const DeviceContext<E>& x, int layer) {
-    return {x.training ? x.config.dropout_attention : 0.0f, x.seed, x.first_sample, uint32_t(layer)};
+Dropout attention_dropout(const DeviceContext<E>& x, int layer) {
+    const float p = x.training ? x.config.dropout_attention : 0.0f;
+    return {p, x.seed, x.first_sample, RngStream::dropout_attention, uint32_t(layer), 0};
 }
 template <class E>
-DropoutMask residual_dropout(const DeviceContext<E>& x, int layer, uint32_t site) {
+Dropout residual_dropout(const DeviceContext<E>& x, int layer, uint32_t site) {
     const float p = x.training ? x.config.dropout_residual : 0.0f;
     return {p, x.seed, x.first_sample, RngStream::dropout_residual, uint32_t(layer), site};
 }
@@ -52,7 +53,7 @@ void norm_forward(const DeviceContext<E>& x, const NormTensors<E>& n, const E* i
 // sum = residual + dropout(branch), and the norm of it: one kernel where nothing drops out.
 template <class E>
 void residual_norm_forward(const DeviceContext<E>& x, E* sum, const NormTensors<E>& n, const E* residual,
-                           const E* branch, const DropoutMask& dropout) {
+                           const E* branch, const Dropout& dropout) {
     const int N = x.B * x.T, C = x.config.C;
     if (dropout.p > 0) {
         {
@@ -211,7 +212,7 @@ void decoder_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, cons
         const auto of = range(x, Group::embedding);
         embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, x.B, x.T, c.C, x.stream);
     }
-    if (const DropoutMask d = embedding_dropout(x); d.p > 0) {
+    if (const Dropout d = embedding_dropout(x); d.p > 0) {
         const auto of = range(x, Group::dropout);
         dropout(acts.embedded, acts.embedded, d, x.B, x.T, c.C, x.stream);
     }
@@ -277,7 +278,7 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
 
         // The gradient of what goes through dropout; the residual stream's own where nothing does.
         const auto through_dropout = [&](uint32_t site) -> const E* {
-            const DropoutMask d = residual_dropout(x, l, site);
+            const Dropout d = residual_dropout(x, l, site);
             if (d.p == 0) return dx;
             const auto of = range(x, Group::dropout);
             dropout(acts.branch, dx, d, x.B, x.T, C, x.stream);
@@ -326,7 +327,7 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
         linear_backward(x, scratch, acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(), accumulate);
         norm_backward(x, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, in, ln1(a, p), accumulate);
     }
-    if (const DropoutMask d = embedding_dropout(x); d.p > 0) {
+    if (const Dropout d = embedding_dropout(x); d.p > 0) {
         const auto of = range(x, Group::dropout);
         dropout(dx, dx, d, x.B, x.T, C, x.stream);
     }

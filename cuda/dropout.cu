@@ -16,7 +16,7 @@ constexpr int kThreads = 256, kPacks = 2;
 // much.
 template <class T, bool kResidual>
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(T* out, const T* residual, const T* x, DropoutMask d, uint32_t threshold, float keep_scale,
+    dropout_kernel(T* out, const T* residual, const T* x, Dropout d, uint32_t threshold, float keep_scale,
                    int rows_a_sample, int packs_a_row, uint32_t packs) {
     constexpr int kPack = Pack<T>::kSize;
     const uint32_t first = blockIdx.x * (kThreads * kPacks) + threadIdx.x;
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, bool kResidual>
-void drop(T* out, const T* residual, const T* x, const DropoutMask& d, int B, int T_, int C, cudaStream_t stream) {
+void drop(T* out, const T* residual, const T* x, const Dropout& d, int B, int T_, int C, cudaStream_t stream) {
     KILN_CHECK(B > 0 && T_ > 0 && C > 0 && C % 8 == 0 && d.p >= 0 && d.p < 1, "dropout: B ", B, ", T ", T_, ", C ", C,
                ", p ", d.p, "; C must be a multiple of 8, p in [0, 1)");
     const int packs_a_row = C / Pack<T>::kSize;
@@ -65,19 +65,19 @@ void drop(T* out, const T* residual, const T* x, const DropoutMask& d, int B, in
 }  // namespace
 
 template <class T>
-void dropout(T* out, const T* x, const DropoutMask& d, int B, int T_, int C, cudaStream_t stream) {
+void dropout(T* out, const T* x, const Dropout& d, int B, int T_, int C, cudaStream_t stream) {
     drop<T, false>(out, nullptr, x, d, B, T_, C, stream);
 }
 
 template <class T>
-void residual_forward(T* out, const T* residual, const T* branch, const DropoutMask& d, int B, int T_, int C,
+void residual_forward(T* out, const T* residual, const T* branch, const Dropout& d, int B, int T_, int C,
                       cudaStream_t stream) {
     drop<T, true>(out, residual, branch, d, B, T_, C, stream);
 }
 
-#define KILN_DROPOUT(T)                                                                   \
-    template void dropout(T*, const T*, const DropoutMask&, int, int, int, cudaStream_t); \
-    template void residual_forward(T*, const T*, const T*, const DropoutMask&, int, int, int, cudaStream_t);
+#define KILN_DROPOUT(T)                                                               \
+    template void dropout(T*, const T*, const Dropout&, int, int, int, cudaStream_t); \
+    template void residual_forward(T*, const T*, const T*, const Dropout&, int, int, int, cudaStream_t);
 KILN_DROPOUT(float)
 KILN_DROPOUT(__nv_bfloat16)
 KILN_DROPOUT(__half)

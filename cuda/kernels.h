@@ -11,7 +11,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu_reference/rng.h"
+#include "cpu_reference/adamw.h"
+#include "cpu_reference/dropout.h"
 
 namespace kiln {
 
@@ -146,22 +147,16 @@ void swiglu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStrea
 
 // ---- attention.cu
 
-// Dropout of probabilities, with the masks of the reference. p = 0: none.
-struct AttentionDropout {
-    float p = 0;
-    uint64_t seed = 0, first_sample = 0;
-    uint32_t layer = 0;
-};
 // out = dropout(softmax(Q K^T / sqrt(HS), causal)) V, arXiv:1706.03762; query head h reads key head h / (NH / NKV),
 // arXiv:2305.13245. E is the element type. qkv (B, T, (NH + 2 NKV) HS); out (B, T, NH HS); lse (B, NH, T). HS % 8 == 0,
 // at most 256.
 template <class E>
-void attention_forward(E* out, float* lse, const E* qkv, const AttentionDropout& d, int B, int T, int NH, int NKV,
-                       int HS, cudaStream_t stream);
+void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B, int T, int NH, int NKV, int HS,
+                       cudaStream_t stream);
 // dqkv (B, T, (NH + 2 NKV) HS) =. delta (B, NH, T) is scratch; dout, out (B, T, NH HS).
 template <class E>
 void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
-                        const AttentionDropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
+                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
 
 // ---- attention_cached.cu
 
@@ -210,20 +205,12 @@ void bias_backward(G* db, float* scratch, const T* dout, int N, int O, bool accu
 template <class From, class To>
 void cast(To* out, const From* in, size_t n, cudaStream_t stream);
 
-// One application of dropout: as Dropout of cpu_reference/ops.h, and the same mask.
-struct DropoutMask {
-    float p = 0;
-    uint64_t seed = 0, first_sample = 0;
-    RngStream stream = RngStream::dropout_residual;
-    uint32_t layer = 0, site = 0;
-};
-// out = x * mask / (1 - p), arXiv:1207.0580; its backward is itself on the gradient. x, out (B, T_, C), may be the
-// same. C % 8 == 0.
+// out = x * mask / (1 - p); its backward is itself on the gradient. x, out (B, T_, C), may be the same. C % 8 == 0.
 template <class T>
-void dropout(T* out, const T* x, const DropoutMask& d, int B, int T_, int C, cudaStream_t stream);
+void dropout(T* out, const T* x, const Dropout& d, int B, int T_, int C, cudaStream_t stream);
 // out = residual + dropout(branch); all (B, T_, C); out may be one of the others.
 template <class T>
-void residual_forward(T* out, const T* residual, const T* branch, const DropoutMask& d, int B, int T_, int C,
+void residual_forward(T* out, const T* residual, const T* branch, const Dropout& d, int B, int T_, int C,
                       cudaStream_t stream);
 
 // ---- adamw.cu
@@ -252,15 +239,12 @@ struct AdamWArena {
     const float* grad_scale;  // as above
     const int* non_finite;    // nothing is done where it is not 0; may be null
 };
-struct AdamWStepSize {
-    float lr, beta1, beta2, eps, weight_decay, correction1, correction2;  // correction: 1 - beta^t
-};
 // Element i is rounded by rounding_words(seed, step, .., (first_element + i) / 4) of rounding.cuh, and so are moments
 // in bfloat16.
 struct AdamWRounding {
     uint64_t seed = 0, step = 0, first_element = 0;
 };
-// AdamW, arXiv:1711.05101: m, v and p as cpu_reference/ops.h has them. One launch for the whole arena.
+// AdamW, as cpu_reference/adamw.h has it. One launch for the whole arena.
 template <class T, class G, class M>
 void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRounding& rounding, cudaStream_t stream);
 

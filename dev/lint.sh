@@ -27,6 +27,7 @@ may_include() {  # $1: folder, $2: header
         cuda:cuda/* | cuda:cpu_reference/error.h | cuda:cpu_reference/rng.h | cuda:cpu_reference/model_config.h) ;;
         cuda:cpu_reference/tensors.h | cuda:cpu_reference/rope_table.h) ;;
         cuda:cpu_reference/engine.h | cuda:cpu_reference/backend.h | cuda:cpu_reference/communicator.h) ;;
+        cuda:cpu_reference/adamw.h | cuda:cpu_reference/dropout.h) ;;
         cuda:dev/simt/simt.h | cuda:dev/simt/hopper.h) ;;  # what a kernel sees in place of CUDA's own headers
         tools:tools/* | tools:tokenizer/* | tools:cpu_reference/*) ;;
         tests:* | dev:*) ;;

@@ -462,7 +462,7 @@ TEST(AdamW, two_steps_match_the_formula_in_double) {
         const Floats g = random_floats(n, 10 + t);
         const double c1 = 1 - std::pow(beta1, t), c2 = 1 - std::pow(beta2, t);
         adamw(p.data(), m.data(), v.data(), g.data(),
-              {float(lr), float(beta1), float(beta2), float(eps), float(decay), float(scale), float(c1), float(c2)}, n);
+              {float(lr), float(beta1), float(beta2), float(eps), float(decay), float(c1), float(c2)}, float(scale), n);
         for (size_t i = 0; i < n; i++) {
             const double gradient = scale * g[i];
             m2[i] = beta1 * m2[i] + (1 - beta1) * gradient;

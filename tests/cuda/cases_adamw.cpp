@@ -146,10 +146,9 @@ private:
         for (const bool decayed : {false, true}) {
             std::vector<float> m = old_m, v = old_v;
             reference_p[decayed] = e.master;
-            const AdamWCoefficients k = {
-                kStep.lr, kStep.beta1,       kStep.beta2,      kStep.eps, decayed ? kStep.weight_decay : 0.0f,
-                0.75f,    kStep.correction1, kStep.correction2};
-            kiln::adamw(reference_p[decayed].data(), m.data(), v.data(), grads_.values().data(), k, n_);
+            AdamWStepSize size = kStep;
+            if (!decayed) size.weight_decay = 0;
+            kiln::adamw(reference_p[decayed].data(), m.data(), v.data(), grads_.values().data(), size, 0.75f, n_);
         }
         for (size_t i = 0; i < n_ && !skip_; ++i) {
             const float weight_decay = decays(i) ? kStep.weight_decay : 0.0f;

@@ -12,7 +12,7 @@ namespace {
 
 // Scores of several units, so that probabilities are uneven and maxima move.
 constexpr float kInputScale = 2.5f;
-constexpr AttentionDropout kDrop = {.p = 0.25f, .seed = 7, .first_sample = (uint64_t(3) << 32) + 5, .layer = 11};
+constexpr Dropout kDrop = {0.25f, 7, (uint64_t(3) << 32) + 5, RngStream::dropout_attention, 11};
 
 template <bool kDropout>
 struct Attention {
@@ -25,23 +25,14 @@ struct Attention {
           qkv_elems(size_t(B) * T * (NH + 2 * NKV) * HS),
           out_elems(size_t(B) * T * NH * HS),
           lse_elems(size_t(B) * NH * T) {}
-    AttentionDropout dropout() const { return kDropout ? kDrop : AttentionDropout(); }
-    kiln::Dropout reference_dropout() const {
-        const AttentionDropout d = dropout();
-        return {.p = d.p,
-                .seed = d.seed,
-                .first_sample = d.first_sample,
-                .stream = RngStream::dropout_attention,
-                .layer = d.layer};
-    }
+    Dropout dropout() const { return kDropout ? kDrop : Dropout(); }
     std::vector<float> scratch() const {
         return std::vector<float>(omp_get_max_threads() * attention_scratch_elems(T));
     }
     void forward(std::vector<float>& out, std::vector<float>& lse, const std::vector<float>& qkv) const {
         out.resize(out_elems);
         lse.resize(lse_elems);
-        kiln::attention_forward(out.data(), lse.data(), scratch().data(), qkv.data(), reference_dropout(), B, T, NH,
-                                NKV, HS);
+        kiln::attention_forward(out.data(), lse.data(), scratch().data(), qkv.data(), dropout(), B, T, NH, NKV, HS);
     }
     const int B, T, NH, NKV, HS;
     const size_t qkv_elems, out_elems, lse_elems;
@@ -96,8 +87,8 @@ public:
     void check() override {
         std::vector<float> dqkv(this->qkv_elems);
         kiln::attention_backward(dqkv.data(), this->scratch().data(), dout_.values().data(), out_.values().data(),
-                                 qkv_.values().data(), lse_.values().data(), this->reference_dropout(), this->B,
-                                 this->T, this->NH, this->NKV, this->HS);
+                                 qkv_.values().data(), lse_.values().data(), this->dropout(), this->B, this->T,
+                                 this->NH, this->NKV, this->HS);
         // Sums of HS products, then of T for each query head of the group.
         expect_close("dqkv", dqkv_, dqkv, this->HS + this->T * this->NH / this->NKV);
         delta_.expect_sentinel("delta");

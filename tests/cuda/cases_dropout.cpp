@@ -15,7 +15,7 @@ public:
         : B(dim(shape, "B")),
           T(dim(shape, "T")),
           C(dim(shape, "C")),
-          p_(dim(shape, "percent") / 100.0f),
+          dropout_{dim(shape, "percent") / 100.0f, kSeed, kFirstSample, RngStream::dropout_residual, 3, 1},
           in_place_(dim(shape, "in_place")),
           elems_(size_t(B) * T * C),
           x_(elems_, random_values(elems_, 1)),
@@ -24,21 +24,19 @@ public:
         bytes = (kResidual ? 3.0 : 2.0) * double(elems_) * sizeof(T_);
     }
     void launch(cudaStream_t stream) override {
-        const DropoutMask d = {p_, kSeed, kFirstSample, RngStream::dropout_residual, 3, 1};
         T_* const out = in_place_ ? x_.get() : out_.get();
         if constexpr (kResidual) {
-            residual_forward(out, residual_.get(), x_.get(), d, B, T, C, stream);
+            residual_forward(out, residual_.get(), x_.get(), dropout_, B, T, C, stream);
         } else {
-            dropout(out, x_.get(), d, B, T, C, stream);
+            dropout(out, x_.get(), dropout_, B, T, C, stream);
         }
     }
     void check() override {
-        const Dropout d = {p_, kSeed, kFirstSample, RngStream::dropout_residual, 3, 1};
         std::vector<float> expected(elems_);
         if (kResidual) {
-            kiln::residual_forward(expected.data(), residual_.values().data(), x_.values().data(), d, B, T, C);
+            kiln::residual_forward(expected.data(), residual_.values().data(), x_.values().data(), dropout_, B, T, C);
         } else {
-            kiln::dropout(expected.data(), x_.values().data(), d, B, T, C);
+            kiln::dropout(expected.data(), x_.values().data(), dropout_, B, T, C);
         }
         const Tensor<T_>& out = in_place_ ? x_ : out_;
         expect_close("out", out, expected);
@@ -51,7 +49,7 @@ public:
 private:
     static constexpr uint64_t kSeed = 0xfedcba9876543210, kFirstSample = (uint64_t(1) << 33) + 5;
     const int B, T, C;
-    const float p_;
+    const Dropout dropout_;
     const bool in_place_;
     const size_t elems_;
     Tensor<T_> x_, residual_, out_;
