@@ -6,6 +6,7 @@
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
 #include "tests/cuda/cases.h"
+#include "tests/cuda/heads.h"
 
 namespace kiln::test {
 namespace {
@@ -14,51 +15,48 @@ namespace {
 constexpr float kInputScale = 2.5f;
 constexpr Dropout kDrop = {0.25f, 7, (uint64_t(3) << 32) + 5, RngStream::dropout_attention, 11};
 
-template <bool kDropout>
-struct Attention {
-    explicit Attention(const Shape& shape)
-        : B(dim(shape, "B")),
+struct Attention : Heads {
+    Attention(const Shape& shape, const Dropout& drop)
+        : Heads(shape),
+          B(dim(shape, "B")),
           T(dim(shape, "T")),
-          NH(dim(shape, "NH")),
-          NKV(dim(shape, "NKV")),
-          HS(dim(shape, "HS")),
-          qkv_elems(size_t(B) * T * (NH + 2 * NKV) * HS),
+          qkv_elems(size_t(B) * T * QKV),
           out_elems(size_t(B) * T * NH * HS),
-          lse_elems(size_t(B) * NH * T) {}
-    Dropout dropout() const { return kDropout ? kDrop : Dropout(); }
+          lse_elems(size_t(B) * NH * T),
+          d(drop) {}
     std::vector<float> scratch() const {
         return std::vector<float>(omp_get_max_threads() * attention_scratch_elems(T));
     }
     void forward(std::vector<float>& out, std::vector<float>& lse, const std::vector<float>& qkv) const {
         out.resize(out_elems);
         lse.resize(lse_elems);
-        kiln::attention_forward(out.data(), lse.data(), scratch().data(), qkv.data(), dropout(), B, T, NH, NKV, HS);
+        kiln::attention_forward(out.data(), lse.data(), scratch().data(), qkv.data(), d, B, T, NH, NKV, HS);
     }
-    const int B, T, NH, NKV, HS;
+    const int B, T;
     const size_t qkv_elems, out_elems, lse_elems;
+    const Dropout d;
 };
 
 template <class E, bool kDropout>
-class AttentionForward : public KernelCase, Attention<kDropout> {
+class AttentionForward : public KernelCase, Attention {
 public:
     explicit AttentionForward(const Shape& shape)
-        : Attention<kDropout>(shape),
-          qkv_(this->qkv_elems, random_values(this->qkv_elems, 1, kInputScale)),
-          out_(this->out_elems),
-          lse_(this->lse_elems) {
+        : Attention(shape, kDropout ? kDrop : Dropout()),
+          qkv_(qkv_elems, random_values(qkv_elems, 1, kInputScale)),
+          out_(out_elems),
+          lse_(lse_elems) {
         bytes = double(qkv_.size() + out_.size()) * sizeof(E) + 4.0 * lse_.size();
-        flops = 2.0 * this->B * this->NH * this->T * this->T * this->HS;
+        flops = 2.0 * B * NH * T * T * HS;
     }
     void launch(cudaStream_t stream) override {
-        attention_forward(out_.get(), lse_.get(), qkv_.get(), this->dropout(), this->B, this->T, this->NH, this->NKV,
-                          this->HS, stream);
+        attention_forward(out_.get(), lse_.get(), qkv_.get(), d, B, T, NH, NKV, HS, stream);
     }
     void check() override {
         std::vector<float> out, lse;
-        this->forward(out, lse, qkv_.values());
+        forward(out, lse, qkv_.values());
         // A score is a sum of HS products, an output one of T; the arithmetic inside is float32 for every type.
-        expect_close("lse", lse_, lse, this->HS);
-        expect_close("out", out_, out, this->HS + this->T);
+        expect_close("lse", lse_, lse, HS);
+        expect_close("out", out_, out, HS + T);
     }
 
 private:
@@ -67,30 +65,29 @@ private:
 };
 
 template <class E, bool kDropout>
-class AttentionBackward : public KernelCase, Attention<kDropout> {
+class AttentionBackward : public KernelCase, Attention {
 public:
     explicit AttentionBackward(const Shape& shape)
-        : Attention<kDropout>(shape),
-          qkv_(this->qkv_elems, random_values(this->qkv_elems, 1, kInputScale)),
-          dout_(this->out_elems, random_values(this->out_elems, 2)),
-          out_(this->out_elems, outputs()),
-          lse_(this->lse_elems, sums_),
-          dqkv_(this->qkv_elems),
-          delta_(this->lse_elems) {
+        : Attention(shape, kDropout ? kDrop : Dropout()),
+          qkv_(qkv_elems, random_values(qkv_elems, 1, kInputScale)),
+          dout_(out_elems, random_values(out_elems, 2)),
+          out_(out_elems, outputs()),
+          lse_(lse_elems, sums_),
+          dqkv_(qkv_elems),
+          delta_(lse_elems) {
         bytes = double(2 * qkv_.size() + 2 * out_.size()) * sizeof(E) + 8.0 * lse_.size();
-        flops = 5.0 * this->B * this->NH * this->T * this->T * this->HS;
+        flops = 5.0 * B * NH * T * T * HS;
     }
     void launch(cudaStream_t stream) override {
-        attention_backward(dqkv_.get(), delta_.get(), dout_.get(), out_.get(), qkv_.get(), lse_.get(), this->dropout(),
-                           this->B, this->T, this->NH, this->NKV, this->HS, stream);
+        attention_backward(dqkv_.get(), delta_.get(), dout_.get(), out_.get(), qkv_.get(), lse_.get(), d, B, T, NH, NKV,
+                           HS, stream);
     }
     void check() override {
-        std::vector<float> dqkv(this->qkv_elems);
-        kiln::attention_backward(dqkv.data(), this->scratch().data(), dout_.values().data(), out_.values().data(),
-                                 qkv_.values().data(), lse_.values().data(), this->dropout(), this->B, this->T,
-                                 this->NH, this->NKV, this->HS);
+        std::vector<float> dqkv(qkv_elems);
+        kiln::attention_backward(dqkv.data(), scratch().data(), dout_.values().data(), out_.values().data(),
+                                 qkv_.values().data(), lse_.values().data(), d, B, T, NH, NKV, HS);
         // Sums of HS products, then of T for each query head of the group.
-        expect_close("dqkv", dqkv_, dqkv, this->HS + this->T * this->NH / this->NKV);
+        expect_close("dqkv", dqkv_, dqkv, HS + T * NH / NKV);
         delta_.expect_sentinel("delta");
     }
 
@@ -98,11 +95,11 @@ private:
     std::vector<float> outputs() {
         std::vector<float> out;
         // The benchmark's shapes are too long for the reference, and any output will do.
-        if (this->T <= 512) {
-            this->forward(out, sums_, qkv_.values());
+        if (T <= 512) {
+            forward(out, sums_, qkv_.values());
         } else {
-            out = random_values(this->out_elems, 3);
-            sums_.assign(this->lse_elems, 10.0f);
+            out = random_values(out_elems, 3);
+            sums_.assign(lse_elems, 10.0f);
         }
         return out;
     }
@@ -123,7 +120,7 @@ template <class E>
 using BackwardDropout = AttentionBackward<E, true>;
 
 Shape shape(int B, int T, int NH, int NKV, int HS) {
-    return {{"B", B}, {"T", T}, {"NH", NH}, {"NKV", NKV}, {"HS", HS}};
+    return with_heads({{"B", B}, {"T", T}}, NH, NKV, HS);
 }
 
 }  // namespace

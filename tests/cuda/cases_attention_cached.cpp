@@ -8,19 +8,14 @@
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
 #include "tests/cuda/cases.h"
+#include "tests/cuda/heads.h"
 
 namespace kiln::test {
 namespace {
 
-struct Cached {
+struct Cached : Heads {
     explicit Cached(const Shape& shape)
-        : B(dim(shape, "B")),
-          max_T(dim(shape, "max_T")),
-          NH(dim(shape, "NH")),
-          NKV(dim(shape, "NKV")),
-          HS(dim(shape, "HS")),
-          QKV((NH + 2 * NKV) * HS),
-          cache_elems(size_t(B) * NKV * max_T * HS) {}
+        : Heads(shape), B(dim(shape, "B")), max_T(dim(shape, "max_T")), cache_elems(size_t(B) * NKV * max_T * HS) {}
     // Full, with one token, idle, a third full.
     int position(int b) const { return b % 4 == 0 ? max_T - 1 : b % 4 == 1 ? 0 : b % 4 == 2 ? -1 : max_T / 3; }
     std::vector<float> positions() const {
@@ -28,7 +23,7 @@ struct Cached {
         for (int b = 0; b < B; ++b) all[b] = float(position(b));
         return all;
     }
-    const int B, max_T, NH, NKV, HS, QKV;
+    const int B, max_T;
     const size_t cache_elems;
 };
 
@@ -136,7 +131,7 @@ private:
 };
 
 Shape shape(int B, int max_T, int NH, int NKV, int HS) {
-    return {{"B", B}, {"max_T", max_T}, {"NH", NH}, {"NKV", NKV}, {"HS", HS}};
+    return with_heads({{"B", B}, {"max_T", max_T}}, NH, NKV, HS);
 }
 Shape with_T(int T, Shape shape) {
     shape.push_back({"T", T});

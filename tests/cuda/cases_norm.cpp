@@ -4,11 +4,10 @@
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
 #include "tests/cuda/cases.h"
+#include "tests/cuda/rows.h"
 
 namespace kiln::test {
 namespace {
-
-constexpr float kEps = 1e-5f;
 
 // Around 1, so that a mean is no small difference of large sums, and E[x^2] - mean^2 is no variance.
 std::vector<float> off_centre(size_t elems, unsigned salt) {
@@ -18,11 +17,10 @@ std::vector<float> off_centre(size_t elems, unsigned salt) {
 }
 
 template <class T, bool kLayerNorm, bool kResidual>
-class NormForward : public KernelCase {
+class NormForward : public KernelCase, Rows {
 public:
     explicit NormForward(const Shape& shape)
-        : N(dim(shape, "N")),
-          C(dim(shape, "C")),
+        : Rows(shape),
           x_(elems(), off_centre(elems(), 1)),
           branch_(elems(), random_values(elems(), 2)),
           w_(C, random_values(C, 3)),
@@ -37,14 +35,14 @@ public:
     void launch(cudaStream_t stream) override {
         if constexpr (kLayerNorm && kResidual) {
             residual_layernorm_forward(sum_.get(), y_.get(), mean_.get(), rstd_.get(), x_.get(), branch_.get(),
-                                       w_.get(), b_.get(), kEps, N, C, stream);
+                                       w_.get(), b_.get(), kNormEps, N, C, stream);
         } else if constexpr (kLayerNorm) {
-            layernorm_forward(y_.get(), mean_.get(), rstd_.get(), x_.get(), w_.get(), b_.get(), kEps, N, C, stream);
+            layernorm_forward(y_.get(), mean_.get(), rstd_.get(), x_.get(), w_.get(), b_.get(), kNormEps, N, C, stream);
         } else if constexpr (kResidual) {
-            residual_rmsnorm_forward(sum_.get(), y_.get(), rstd_.get(), x_.get(), branch_.get(), w_.get(), kEps, N, C,
-                                     stream);
+            residual_rmsnorm_forward(sum_.get(), y_.get(), rstd_.get(), x_.get(), branch_.get(), w_.get(), kNormEps, N,
+                                     C, stream);
         } else {
-            rmsnorm_forward(y_.get(), rstd_.get(), x_.get(), w_.get(), kEps, N, C, stream);
+            rmsnorm_forward(y_.get(), rstd_.get(), x_.get(), w_.get(), kNormEps, N, C, stream);
         }
     }
     void check() override {
@@ -61,18 +59,16 @@ public:
         std::vector<float> y(elems()), mean(N), rstd(N);
         if constexpr (kLayerNorm) {
             kiln::layernorm_forward(y.data(), mean.data(), rstd.data(), s.data(), w_.values().data(),
-                                    b_.values().data(), kEps, N, C);
+                                    b_.values().data(), kNormEps, N, C);
             expect_close("mean", mean_, mean, terms);
         } else {
-            kiln::rmsnorm_forward(y.data(), rstd.data(), s.data(), w_.values().data(), kEps, N, C);
+            kiln::rmsnorm_forward(y.data(), rstd.data(), s.data(), w_.values().data(), kNormEps, N, C);
         }
         expect_close("y", y_, y, terms);
         expect_close("rstd", rstd_, rstd, terms);
     }
 
 private:
-    size_t elems() const { return size_t(N) * C; }
-    const int N, C;
     Tensor<T> x_, branch_, w_, b_, sum_, y_;
     Tensor<float> mean_, rstd_;
 };
@@ -90,17 +86,12 @@ using ResidualLayerNormForward = NormForward<T, true, true>;
 void add_norm_families(std::vector<KernelFamily>& families) {
     // A warp a row up to 1024 elements of 16 bits, a block up to 16384 (8192 of 32), then the widest.
     const std::vector<Shape> small = {
-        {{"N", 1}, {"C", 8}},    {{"N", 5}, {"C", 64}},   {{"N", 33}, {"C", 40}},   {{"N", 7}, {"C", 768}},
-        {{"N", 3}, {"C", 1032}}, {{"N", 2}, {"C", 8200}}, {{"N", 1}, {"C", 16392}},
+        rows(1, 8), rows(5, 64), rows(33, 40), rows(7, 768), rows(3, 1032), rows(2, 8200), rows(1, 16392),
     };
-    const std::vector<Shape> real = {{{"N", 65536}, {"C", 768}},
-                                     {{"N", 16384}, {"C", 1600}},
-                                     {{"N", 32768}, {"C", 896}},
-                                     {{"N", 8192}, {"C", 4096}}};
-    families.push_back({"rmsnorm_forward", kAllElements, small, real, make<RmsNormForward>});
-    families.push_back({"layernorm_forward", kAllElements, small, real, make<LayerNormForward>});
-    families.push_back({"residual_rmsnorm_forward", kAllElements, small, real, make<ResidualRmsNormForward>});
-    families.push_back({"residual_layernorm_forward", kAllElements, small, real, make<ResidualLayerNormForward>});
+    families.push_back({"rmsnorm_forward", kAllElements, small, kRealRows, make<RmsNormForward>});
+    families.push_back({"layernorm_forward", kAllElements, small, kRealRows, make<LayerNormForward>});
+    families.push_back({"residual_rmsnorm_forward", kAllElements, small, kRealRows, make<ResidualRmsNormForward>});
+    families.push_back({"residual_layernorm_forward", kAllElements, small, kRealRows, make<ResidualLayerNormForward>});
 }
 
 }  // namespace kiln::test

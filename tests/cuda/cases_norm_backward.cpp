@@ -2,6 +2,7 @@
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
 #include "tests/cuda/cases.h"
+#include "tests/cuda/rows.h"
 
 namespace kiln::test {
 namespace {
@@ -10,11 +11,10 @@ namespace {
 constexpr double kTerms = 64;
 
 template <class T, class G, bool kLayerNorm>
-class NormBackwardCase : public KernelCase {
+class NormBackwardCase : public KernelCase, Rows {
 public:
     explicit NormBackwardCase(const Shape& shape)
-        : N(dim(shape, "N")),
-          C(dim(shape, "C")),
+        : Rows(shape),
           dy_(elems(), random_values(elems(), 1)),
           x_(elems(), random_values(elems(), 2)),
           w_(C, random_values(C, 3)),
@@ -23,9 +23,10 @@ public:
           db_(C, random_values(C, 6)) {
         std::vector<float> y(elems()), mean(N), rstd(N);
         if (kLayerNorm) {
-            layernorm_forward(y.data(), mean.data(), rstd.data(), x_.values().data(), y.data(), y.data(), 1e-5f, N, C);
+            layernorm_forward(y.data(), mean.data(), rstd.data(), x_.values().data(), y.data(), y.data(), kNormEps, N,
+                              C);
         } else {
-            rmsnorm_forward(y.data(), rstd.data(), x_.values().data(), y.data(), 1e-5f, N, C);
+            rmsnorm_forward(y.data(), rstd.data(), x_.values().data(), y.data(), kNormEps, N, C);
         }
         mean_ = Tensor<float>(N, mean);
         rstd_ = Tensor<float>(N, rstd);
@@ -51,7 +52,6 @@ public:
     }
 
 private:
-    size_t elems() const { return size_t(N) * C; }
     void run(bool add, cudaStream_t stream) {
         const NormBackward<T, G> a{.dx = dx_.get(),
                                    .dw = dw_.get(),
@@ -86,7 +86,6 @@ private:
         if (kLayerNorm) expect_close("db" + how, db_, db, naive_db, kTerms);
         scratch_.expect_sentinel("scratch");
     }
-    const int N, C;
     Tensor<T> dy_, x_, w_, dx_;
     Tensor<G> dw_, db_;
     Tensor<float> mean_{0}, rstd_{0}, scratch_{0};
@@ -150,16 +149,11 @@ void add_norm_backward_families(std::vector<KernelFamily>& families) {
     // than once where there are more than 96. Teams of one warp, of several, one team a block, one row at a time, and
     // rows cut into slices.
     const std::vector<Shape> small = {
-        {{"N", 1}, {"C", 8}},   {{"N", 201}, {"C", 40}}, {{"N", 71}, {"C", 264}},
-        {{"N", 9}, {"C", 776}}, {{"N", 3}, {"C", 3080}}, {{"N", 2}, {"C", 8200}},
+        rows(1, 8), rows(201, 40), rows(71, 264), rows(9, 776), rows(3, 3080), rows(2, 8200),
     };
-    const std::vector<Shape> real = {{{"N", 65536}, {"C", 768}},
-                                     {{"N", 16384}, {"C", 1600}},
-                                     {{"N", 32768}, {"C", 896}},
-                                     {{"N", 8192}, {"C", 4096}}};
     const std::vector<Element> narrow = {Element::bfloat16, Element::float16};
-    families.push_back({"rmsnorm_backward", kAllElements, small, real, make<RmsNormBackward>});
-    families.push_back({"layernorm_backward", kAllElements, small, real, make<LayerNormBackward>});
+    families.push_back({"rmsnorm_backward", kAllElements, small, kRealRows, make<RmsNormBackward>});
+    families.push_back({"layernorm_backward", kAllElements, small, kRealRows, make<LayerNormBackward>});
     families.push_back({"rmsnorm_backward_same", narrow, {small[1]}, {}, make<RmsNormBackwardSame>});
     families.push_back({"layernorm_backward_same", narrow, {small[1]}, {}, make<LayerNormBackwardSame>});
     const std::vector<Shape> sums = {{{"blocks", 1}, {"outs", 1}, {"C", 8}},

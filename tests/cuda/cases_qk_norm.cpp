@@ -2,18 +2,18 @@
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
 #include "tests/cuda/cases.h"
+#include "tests/cuda/heads.h"
 
 namespace kiln::test {
 namespace {
 
 constexpr float kEps = 1e-6f;
 
-struct QkShape {
-    explicit QkShape(const Shape& shape)
-        : N(dim(shape, "N")), NH(dim(shape, "NH")), NKV(dim(shape, "NKV")), HS(dim(shape, "HS")) {}
-    size_t packed() const { return size_t(N) * (NH + 2 * NKV) * HS; }
+struct QkShape : Heads {
+    explicit QkShape(const Shape& shape) : Heads(shape), N(dim(shape, "N")) {}
+    size_t packed() const { return size_t(N) * QKV; }
     size_t heads() const { return size_t(N) * (NH + NKV); }
-    const int N, NH, NKV, HS;
+    const int N;
 };
 
 template <class T, bool kSaved>
@@ -67,7 +67,7 @@ public:
           scratch_(qk_norm_backward_scratch_floats(s.HS)) {
         std::vector<float> rstd(s.heads()), qkv(s.packed());
         for (size_t n = 0; n < size_t(s.N); ++n) {
-            std::copy_n(raw_.values().begin() + n * head_elems(), head_elems(), qkv.begin() + n * packed_elems());
+            std::copy_n(raw_.values().begin() + n * head_elems(), head_elems(), qkv.begin() + n * s.QKV);
         }
         kiln::qk_norm_forward(qkv.data(), nullptr, rstd.data(), q_norm_.values().data(), k_norm_.values().data(), kEps,
                               s.N, s.NH, s.NKV, s.HS);
@@ -96,7 +96,6 @@ public:
 
 private:
     size_t head_elems() const { return size_t(s.NH + s.NKV) * s.HS; }
-    size_t packed_elems() const { return size_t(s.NH + 2 * s.NKV) * s.HS; }
     void run(bool accumulate, cudaStream_t stream) {
         qk_norm_backward(QkNormBackward<T, G>{.dqkv = dqkv_.get(),
                                               .dq_norm = dq_norm_.get(),
@@ -137,7 +136,7 @@ template <class T>
 using QkNormBackwardSame = QkNormBackwardCase<T, T>;
 
 Shape shape_of(int N, int NH, int NKV, int HS) {
-    return {{"N", N}, {"NH", NH}, {"NKV", NKV}, {"HS", HS}};
+    return with_heads({{"N", N}}, NH, NKV, HS);
 }
 
 }  // namespace

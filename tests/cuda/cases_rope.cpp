@@ -2,6 +2,7 @@
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
 #include "tests/cuda/cases.h"
+#include "tests/cuda/heads.h"
 
 namespace kiln::test {
 namespace {
@@ -9,15 +10,13 @@ namespace {
 enum class Way { forward, backward, at };
 
 template <class T, Way kWay>
-class RopeCase : public KernelCase {
+class RopeCase : public KernelCase, Heads {
 public:
     explicit RopeCase(const Shape& shape)
-        : B(dim(shape, "B")),
+        : Heads(shape),
+          B(dim(shape, "B")),
           row_T(dim(shape, "T")),
-          NH(dim(shape, "NH")),
-          NKV(dim(shape, "NKV")),
-          HS(dim(shape, "HS")),
-          qkv_(size_t(B) * row_T * width(), random_values(size_t(B) * row_T * width(), 1)),
+          qkv_(size_t(B) * row_T * QKV, random_values(size_t(B) * row_T * QKV, 1)),
           table_(size_t(row_T + kFirst) * HS, table(row_T + kFirst, HS)),
           positions_(kWay == Way::at ? B * row_T : 0, positions()) {
         bytes = 2.0 * B * row_T * (NH + NKV) * HS * sizeof(T) + 4.0 * row_T * HS;
@@ -34,7 +33,7 @@ public:
         if constexpr (kWay == Way::at) {
             const std::vector<float> at = positions();
             for (int n = 0; n < B * row_T; ++n) {
-                kiln::rope(expected.data() + size_t(n) * width(), table_.values().data(), int(at[n]), 1, 1, NH, NKV, HS,
+                kiln::rope(expected.data() + size_t(n) * QKV, table_.values().data(), int(at[n]), 1, 1, NH, NKV, HS,
                            false);
             }
         } else {
@@ -52,13 +51,12 @@ private:
         config.rope_theta = 10000;
         return rope_table(config, max_T);
     }
-    size_t width() const { return size_t(NH + 2 * NKV) * HS; }
     std::vector<float> positions() const {
         std::vector<float> at(kWay == Way::at ? B * row_T : 0);
         for (size_t n = 0; n < at.size(); ++n) at[n] = float((n * 7 + 3) % (row_T + kFirst));
         return at;
     }
-    const int B, row_T, NH, NKV, HS;
+    const int B, row_T;
     Tensor<T> qkv_;
     Tensor<float> table_;
     Tensor<int> positions_;
@@ -71,7 +69,7 @@ template <class T>
 using RopeAt = RopeCase<T, Way::at>;
 
 Shape shape_of(int B, int T, int NH, int NKV, int HS) {
-    return {{"B", B}, {"T", T}, {"NH", NH}, {"NKV", NKV}, {"HS", HS}};
+    return with_heads({{"B", B}, {"T", T}}, NH, NKV, HS);
 }
 
 }  // namespace
