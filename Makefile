@@ -28,7 +28,7 @@ NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
 .PHONY: help setup all programs simt-programs tests quickstart test lint format bench bench-tokenizer faults \
-        kernel-table check-kernel-table check-gpu bench-kernels sanitize-kernels sanitize-kernels-address \
+        kernel-table check-kernel-table check-gpu gpu-bundle bench-kernels profile sanitize-kernels sanitize-kernels-address \
         sanitize-kernels-thread fuzz clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -161,16 +161,28 @@ check-gpu: $(GPU_TESTS)  ## the kernels' tests on this machine's GPU, and under 
 	@CUDA=$(CUDA) dev/check_gpu.sh $(GPU_TESTS)
 
 # The cases of the tests, timed. The emulator runs the same program, which says nothing of speed.
-BENCH_CASES := $(filter-out %_test.cpp tests/cuda/schedules%,$(wildcard tests/cuda/*.cpp)) dev/bench/bench_kernels.cpp dev/bench/read_memory.cu
-$(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(BENCH_CASES)) $(BUILD)/libcuda.a $(BUILD)/libreference.a
+BENCH_CASES := $(filter-out %_test.cpp tests/cuda/schedules%,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu)) dev/bench/bench_kernels.cpp
+BENCH_SUPPORT := dev/bench/ceilings.cpp dev/bench/step_work.cpp dev/bench/read_memory.cu
+$(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(BENCH_CASES) $(BENCH_SUPPORT)) $(BUILD)/tools/sampler.o $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(GPU_LIBS) $(LIBS)
-$(BUILD)/simt/dev/bench/bench_kernels: $(call simt,$(BENCH_CASES)) $(BUILD)/libsimt.a $(BUILD)/libreference.a
+$(BUILD)/simt/dev/bench/bench_kernels: $(call simt,$(BENCH_CASES) $(BENCH_SUPPORT)) $(BUILD)/tools/sampler.o $(BUILD)/libsimt.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
+$(BUILD)/gpu/dev/bench/bench_step: $(call gpu,dev/bench/bench_step.cpp $(BENCH_SUPPORT)) $(BUILD)/libcuda.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(GPU_LIBS) $(LIBS)
+$(BUILD)/simt/dev/bench/bench_step: $(call simt,dev/bench/bench_step.cpp $(BENCH_SUPPORT)) $(BUILD)/libsimt.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/simt/tests/cuda/bench_step_test: $(BUILD)/simt/dev/bench/step_work.o | $(BUILD)/simt/dev/bench/bench_step
+$(BUILD)/gpu/tests/cuda/bench_step_test: $(BUILD)/gpu/dev/bench/step_work.o | $(BUILD)/gpu/dev/bench/bench_step
 
 bench-kernels: $(BUILD)/gpu/dev/bench/bench_kernels  ## each kernel on this machine's GPU, beside a copy and a product (BENCH_FLAGS="--filter norm")
 	@$< $(BENCH_FLAGS)
+
+profile: $(BUILD)/gpu/dev/bench/bench_step  ## where a step's time goes on this machine's GPU (PROFILE_FLAGS="--model gpt2-xl --batch-size 16")
+	@$< $(PROFILE_FLAGS)
 
 # ptxas's report on every kernel, for each architecture that Kiln supports.
 PTXAS_LOGS := $(patsubst cuda/%.cu,$(BUILD)/ptxas/%.log,$(wildcard cuda/*.cu))

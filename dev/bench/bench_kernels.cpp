@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "cpu_reference/error.h"
-#include "cuda/matmul.h"
-#include "dev/bench/read_memory.h"
+#include "dev/bench/ceilings.h"
 #include "tests/cuda/kernel_case.h"
 
 namespace kiln::bench {
@@ -72,71 +71,6 @@ Options parse(int argc, char** argv) {
         }
     }
     return options;
-}
-
-// Times launches that each find the cache filled with something else. It is filled by reading: lines that were written
-// would have to go to memory while the kernel runs, and be counted as its own.
-class Timer {
-public:
-    explicit Timer(int launches) : launches_(launches), sums_(kReadBlocks) {
-        int l2_bytes = 0;
-        CUDA_CHECK(cudaDeviceGetAttribute(&l2_bytes, cudaDevAttrL2CacheSize, 0));
-        other_ = DeviceBuffer<float>(size_t(l2_bytes) * 2 / sizeof(float));
-        CUDA_CHECK(cudaMemset(other_.get(), 0, other_.bytes()));
-    }
-
-    // The median of one launch, in ms: of at most `launches`, or of a second's worth.
-    double median_ms(const std::function<void(cudaStream_t)>& work) {
-        constexpr int kAtLeast = 5;
-        constexpr double kEnoughMs = 1000;
-        work(stream_);
-        stream_.synchronize();
-        std::vector<float> times;
-        double spent_ms = 0;
-        while (int(times.size()) < launches_ && (int(times.size()) < kAtLeast || spent_ms < kEnoughMs)) {
-            read_memory(sums_.get(), other_.get(), other_.size(), stream_);
-            start_.record(stream_);
-            work(stream_);
-            end_.record(stream_);
-            end_.synchronize();
-            float ms = 0;
-            CUDA_CHECK(cudaEventElapsedTime(&ms, start_, end_));
-            times.push_back(ms);
-            spent_ms += ms;
-        }
-        std::nth_element(times.begin(), times.begin() + ptrdiff_t(times.size() / 2), times.end());
-        return std::max(times[times.size() / 2], 1e-6f);
-    }
-
-private:
-    int launches_;
-    Stream stream_;
-    Event start_, end_;
-    DeviceBuffer<float> other_, sums_;
-};
-
-struct Ceilings {
-    double gb_per_s, tflop_per_s;
-};
-
-Ceilings measure_ceilings(Timer& timer, bool small) {
-    const size_t bytes = small ? size_t(1) << 20 : size_t(1) << 30;
-    const DeviceBuffer<unsigned char> from(bytes), to(bytes);
-    CUDA_CHECK(cudaMemset(from.get(), 1, bytes));
-    const double copy_ms = timer.median_ms([&](cudaStream_t stream) {
-        CUDA_CHECK(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream));
-    });
-
-    // Random data: a product of zeros draws less power, and runs faster.
-    const int n = small ? 64 : 8192;
-    const size_t elems = size_t(n) * size_t(n);
-    const test::Tensor<__nv_bfloat16> a(elems, test::random_values(elems, 1)), b(elems, test::random_values(elems, 2));
-    const DeviceBuffer<__nv_bfloat16> out(elems);
-    Matmul matmul;
-    const double product_ms = timer.median_ms([&](cudaStream_t stream) {
-        matmul.forward(out.get(), a.get(), b.get(), nullptr, {.N = n, .I = n, .O = n}, stream);
-    });
-    return {2.0 * double(bytes) / copy_ms * 1e-6, 2.0 * double(elems) * n / product_ms * 1e-9};
 }
 
 struct Row {

@@ -1,0 +1,318 @@
+// `make profile`: where a training step's time goes, by group of kernels, beside the rates of a copy and of a matrix
+// product in the same run. `--predict`: the same table by arithmetic, on any machine.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/error.h"
+#include "cpu_reference/rng.h"
+#include "cuda/cuda_engine.h"
+#include "cuda/profile.h"
+#include "dev/bench/ceilings.h"
+
+namespace kiln::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+const Clock::time_point kStart = Clock::now();
+
+constexpr const char* kUsage = R"(bench_step [options]
+  --model MODEL      preset or descriptor (default: gpt2)
+  --batch-size N     sequences (default: 64)
+  --seq-len N        tokens of each (default: 1024)
+  --precision TYPE   bfloat16, float16 or float32 (default: bfloat16)
+  --recompute N      0 to 3 (default: 0)
+  --fused-gelu N     0 to 2 (default: 0)
+  --steps N          timed steps, each way (default: 20)
+  --json FILE        the same figures as JSON
+  --small            small ceilings: to try the program, not to measure
+  --brief            one line: milliseconds a step, tokens a second; without the profile and the ceilings
+  --predict          no run: each kernel at the ceiling that it meets first
+  --copy GB/S        that ceiling for --predict (default: 4300)
+  --product TFLOP/S  and that (default: 790)
+)";
+
+struct Options {
+    std::string model = "gpt2", precision = "bfloat16", json;
+    int B = 64, T = 1024, recompute = 0, fused_gelu = 0, steps = 20;
+    bool small = false, brief = false, predict = false;
+    Ceilings ceilings{4300, 790};
+};
+
+Options parse(int argc, char** argv) {
+    Options o;
+    for (int i = 1; i < argc; ++i) {
+        const std::string name = argv[i];
+        if (name == "--small" || name == "--brief" || name == "--predict") {
+            (name == "--small" ? o.small : name == "--brief" ? o.brief : o.predict) = true;
+            continue;
+        }
+        KILN_CHECK(i + 1 < argc, name, " is unknown or lacks its value\n", kUsage);
+        const std::string value = argv[++i];
+        const auto number = [&](int least) {
+            char* end;
+            const long n = std::strtol(value.c_str(), &end, 10);
+            KILN_CHECK(!value.empty() && *end == 0 && n >= least && n < 1 << 28, name, " ", value,
+                       ": a whole number from ", least, " on");
+            return int(n);
+        };
+        if (name == "--model") {
+            o.model = value;
+        } else if (name == "--batch-size") {
+            o.B = number(1);
+        } else if (name == "--seq-len") {
+            o.T = number(1);
+        } else if (name == "--precision") {
+            o.precision = value;
+        } else if (name == "--recompute") {
+            o.recompute = number(0);
+        } else if (name == "--fused-gelu") {
+            o.fused_gelu = number(0);
+        } else if (name == "--steps") {
+            o.steps = number(1);
+        } else if (name == "--json") {
+            o.json = value;
+        } else if (name == "--copy") {
+            o.ceilings.gb_per_s = number(1);
+        } else if (name == "--product") {
+            o.ceilings.tflop_per_s = number(1);
+        } else {
+            throw Error("unknown option " + name + "\n" + kUsage);
+        }
+    }
+    return o;
+}
+
+Precision precision_of(const std::string& name) {
+    if (name == "bfloat16") return Precision::bfloat16;
+    if (name == "float16") return Precision::float16;
+    KILN_CHECK(name == "float32", "--precision ", name, ": bfloat16, float16 or float32");
+    return Precision::float32;
+}
+
+double ms_since(Clock::time_point start) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+    std::nth_element(values.begin(), values.begin() + ptrdiff_t(values.size() / 2), values.end());
+    return values[values.size() / 2];
+}
+
+// Steps as the trainer takes them: two random batches in turn, and each loss read while the next step runs.
+class Steps {
+public:
+    Steps(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
+        : engine_(make_cuda_engine(config, options, profiler)), scale_(1.0f / float(options.B * options.T)) {
+        engine_->init_weights(1);
+        const size_t N = size_t(options.B) * size_t(options.T);
+        for (const uint32_t which : {0u, 1u}) {
+            for (size_t i = 0; i < N; i++) {
+                tokens_[which].push_back(int(philox4x32(7, uint32_t(i), which, 0, 0).v[0] % uint32_t(config.V)));
+            }
+            targets_[which].assign(tokens_[which].begin() + 1, tokens_[which].end());
+            targets_[which].push_back(-1);
+        }
+    }
+
+    // The time since the last one; with `wait`, until this one's own loss is there.
+    double one_ms(bool wait) {
+        Engine& e = *engine_;
+        e.zero_gradients();
+        const size_t which = size_t(t_) % 2;
+        e.forward_backward({tokens_[which].data(), targets_[which].data()}, scale_, 1);
+        const AdamWStep step{.lr = 1e-4f, .t = ++t_};
+        if (e.can_queue_updates()) {
+            e.queue_update(step, 1.0f);
+            if (queued_++ > 0) e.take_update();
+            if (wait) e.take_update(), queued_ = 0;
+        } else {
+            e.take_loss();
+            e.gradient_norm();
+            e.update(step);
+        }
+        const double ms = ms_since(last_);
+        last_ = Clock::now();
+        return ms;
+    }
+    size_t memory_in_use() const { return engine_->memory_in_use_bytes(); }
+
+private:
+    std::unique_ptr<Engine> engine_;
+    const float scale_;
+    std::vector<int> tokens_[2], targets_[2];
+    int64_t t_ = 0;
+    int queued_ = 0;
+    Clock::time_point last_ = Clock::now();
+};
+
+struct Measured {
+    double first_step_s = 0, step_ms = 0, profiled_ms = 0;
+    size_t memory_bytes = 0, planned_bytes = 0;
+    double group_ms[kGroups] = {};
+    int64_t ranges[kGroups] = {};
+};
+
+constexpr int kWarmUp = 4;
+
+Measured measure(const ModelConfig& config, const EngineOptions& engine, const Options& o) {
+    Measured m;
+    for (const MemoryItem& item : plan_cuda_memory(config, engine)) m.planned_bytes += item.bytes;
+    {
+        Steps steps(config, engine, nullptr);
+        steps.one_ms(true);
+        m.first_step_s = ms_since(kStart) * 1e-3;
+        for (int i = 0; i < kWarmUp; i++) steps.one_ms(false);
+        std::vector<double> ms;
+        for (int i = 0; i < o.steps; i++) ms.push_back(steps.one_ms(false));
+        m.step_ms = median(ms);
+        m.memory_bytes = steps.memory_in_use();
+    }
+    if (o.brief) return m;
+    Profiler profiler;
+    Steps steps(config, engine, &profiler);
+    std::vector<double> ms, group_ms[kGroups];
+    for (int i = 0; i < kWarmUp + o.steps; i++) {
+        const double step = steps.one_ms(true);
+        const auto times = profiler.take();
+        if (i < kWarmUp) continue;
+        ms.push_back(step);
+        for (int group = 0; group < kGroups; group++) {
+            group_ms[group].push_back(times[size_t(group)].ms);
+            m.ranges[group] = times[size_t(group)].ranges;
+        }
+    }
+    m.profiled_ms = median(ms);
+    for (int group = 0; group < kGroups; group++) m.group_ms[group] = median(group_ms[group]);
+    return m;
+}
+
+// With the measured times, or, without, the floors in their place.
+std::string table_of(const std::vector<KernelWork>& work, const Ceilings& ceilings, const Measured* m) {
+    double all_ms = 0, group_ms[kGroups];
+    GroupWork sums[kGroups];
+    for (int i = 0; i < kGroups; i++) {
+        sums[i] = sum_of(work, Group(i), ceilings);
+        group_ms[i] = m ? m->group_ms[i] : sums[i].floor_ms;
+        all_ms += group_ms[i];
+    }
+    std::string text = m ? "| group | ms | share | GFLOP | GB | of the ceiling |\n|---|---:|---:|---:|---:|---:|\n"
+                         : "| group | ms at least | share | GFLOP | GB | ranges |\n|---|---:|---:|---:|---:|---:|\n";
+    char line[200];
+    for (int i = 0; i < kGroups; i++) {
+        if (sums[i].ranges == 0 && group_ms[i] == 0) continue;
+        std::snprintf(line, sizeof line, "| %-10s | %9.3f | %5.1f %% | %10.1f | %8.3f |", name_of(Group(i)),
+                      group_ms[i], 100 * group_ms[i] / all_ms, sums[i].flops * 1e-9, sums[i].bytes * 1e-9);
+        text += line;
+        if (m) {
+            std::snprintf(line, sizeof line, " %5.1f %% |\n", 100 * sums[i].floor_ms / std::max(group_ms[i], 1e-9));
+        } else {
+            std::snprintf(line, sizeof line, " %lld |\n", static_cast<long long>(sums[i].ranges));
+        }
+        text += line;
+    }
+    std::snprintf(line, sizeof line, "| all | %.3f | 100 %% | | | |\n", all_ms);
+    return text + line;
+}
+
+nlohmann::json to_json(const Options& o, const std::vector<KernelWork>& work, const Ceilings& ceilings,
+                       const Measured& m, const std::string& device) {
+    nlohmann::json all = {{"device", device},
+                          {"model", o.model},
+                          {"batch_size", o.B},
+                          {"seq_len", o.T},
+                          {"precision", o.precision},
+                          {"step_ms", m.step_ms},
+                          {"tokens_per_s", double(o.B) * o.T / m.step_ms * 1e3},
+                          {"first_step_s", m.first_step_s},
+                          {"memory_bytes", m.memory_bytes},
+                          {"planned_bytes", m.planned_bytes}};
+    if (o.brief) return all;
+    all["profiled_ms"] = m.profiled_ms;
+    all["copy_gb_per_s"] = ceilings.gb_per_s;
+    all["product_tflop_per_s"] = ceilings.tflop_per_s;
+    for (int i = 0; i < kGroups; i++) {
+        const GroupWork sum = sum_of(work, Group(i), ceilings);
+        all["groups"].push_back({{"group", name_of(Group(i))},
+                                 {"ms", m.group_ms[i]},
+                                 {"floor_ms", sum.floor_ms},
+                                 {"flops", sum.flops},
+                                 {"bytes", sum.bytes},
+                                 {"ranges", m.ranges[i]},
+                                 {"ranges_expected", sum.ranges}});
+    }
+    return all;
+}
+
+void print_figures(const Options& o, const Measured& m, const Ceilings& ceilings) {
+    double sum = 0;
+    for (const double ms : m.group_ms) sum += ms;
+    const double products = m.group_ms[size_t(Group::products)], attention = m.group_ms[size_t(Group::attention)];
+    std::printf("\nCeilings of this run: copy %.0f GB/s (read and written), product %.0f TFLOP/s in bfloat16.\n",
+                ceilings.gb_per_s, ceilings.tflop_per_s);
+    std::printf("Step: %.3f ms, %.0f tokens/s; with events and without graphs %.3f ms.\n", m.step_ms,
+                double(o.B) * o.T / m.step_ms * 1e3, m.profiled_ms);
+    std::printf("Launch gaps: %.3f ms, %.1f %% of the step (the step less the groups).\n", m.step_ms - sum,
+                100 * (m.step_ms - sum) / m.step_ms);
+    std::printf("Attention aside: %.2f of the products.\n", (m.step_ms - attention) / products);
+    std::printf("First step: %.1f s after the start.\n", m.first_step_s);
+    std::printf("Memory in use: %.1f MiB, planned %.1f MiB (%.3f).\n", double(m.memory_bytes) / (1 << 20),
+                double(m.planned_bytes) / (1 << 20), double(m.memory_bytes) / double(m.planned_bytes));
+}
+
+int main_of(int argc, char** argv) {
+    const Options o = parse(argc, argv);
+    const ModelConfig config = parse_model(o.model);
+    const EngineOptions engine = {.B = o.B,
+                                  .T = o.T,
+                                  .precision = precision_of(o.precision),
+                                  .recompute = o.recompute,
+                                  .fused_gelu = o.fused_gelu};
+    const std::vector<KernelWork> work = step_work(config, engine);
+    if (o.predict) {
+        std::cout << table_of(work, o.ceilings, nullptr);
+        return 0;
+    }
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        throw Error("no CUDA device; run it where `nvidia-smi` shows one, or with --predict");
+    }
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    const Measured m = measure(config, engine, o);
+    Ceilings ceilings{};
+    if (o.brief) {
+        std::printf("%.3f ms %.0f tokens/s\n", m.step_ms, double(o.B) * o.T / m.step_ms * 1e3);
+    } else {
+        Timer timer(o.small ? 1 : 50);
+        ceilings = measure_ceilings(timer, o.small);
+        std::printf("# A step of %s, %d x %d tokens, %s, on %s\n\n", o.model.c_str(), o.B, o.T, o.precision.c_str(),
+                    properties.name);
+        std::cout << table_of(work, ceilings, &m) << std::flush;
+        print_figures(o, m, ceilings);
+    }
+    if (!o.json.empty()) {
+        std::ofstream file(o.json);
+        file << to_json(o, work, ceilings, m, properties.name).dump(2) << "\n";
+        file.close();
+        KILN_CHECK(file, "cannot write ", o.json);
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace kiln::bench
+
+int main(int argc, char** argv) {
+    try {
+        return kiln::bench::main_of(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "bench_step: " << error.what() << "\n";
+        return 1;
+    }
+}

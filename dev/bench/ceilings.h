@@ -1,0 +1,28 @@
+#pragma once
+// Times of what is queued on a stream, and what a GPU reaches at best: a copy, and a matrix product.
+#include <functional>
+
+#include "cuda/device.h"
+#include "dev/bench/step_work.h"
+
+namespace kiln::bench {
+
+// Times launches that each find the cache filled with something else. It is filled by reading: lines that were written
+// would have to go to memory while the kernel runs, and be counted as its own.
+class Timer {
+public:
+    explicit Timer(int launches);
+    // The median of one launch, in ms: of at most `launches`, or of a second's worth.
+    double median_ms(const std::function<void(cudaStream_t)>& work);
+
+private:
+    int launches_;
+    Stream stream_;
+    Event start_, end_;
+    DeviceBuffer<float> other_, sums_;
+};
+
+// Bytes read and written by a device's copy; a bfloat16 product of 8192^3. small: sizes for the emulator.
+Ceilings measure_ceilings(Timer& timer, bool small);
+
+}  // namespace kiln::bench
