@@ -16,16 +16,18 @@ TEST_LIBS  := -lgtest
 
 objects    = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 PROGRAMS  := train_gpt2 kiln
+NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+# The CUDA code is compiled for the host where CUDA's headers are.
+CUDA_HEADERS := $(wildcard $(CUDA)/include/cuda_runtime.h)
 MAINS     := tools/train_gpt2.cpp tools/main.cpp
 REFERENCE := $(call objects,$(wildcard cpu_reference/*.cpp))
 TOKENIZER := $(call objects,$(wildcard tokenizer/*.cpp))
 TOOLS     := $(call objects,$(filter-out $(MAINS),$(wildcard tools/*.cpp)))
 LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
-TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_test.cpp))
+TESTS     := $(patsubst tests/%.cpp,$(BUILD)/tests/%,$(filter-out $(if $(CUDA_HEADERS),,%_cu_test.cpp),$(wildcard tests/*_test.cpp)))
 TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
-NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
-CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 
 .PHONY: help setup all programs simt-programs tests quickstart test lint format bench bench-tokenizer faults \
         kernel-table check-kernel-table check-gpu gpu-bundle bench-kernels profile sanitize-kernels sanitize-kernels-address \
@@ -78,7 +80,7 @@ SIMT_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas
 simt        = $(patsubst %,$(BUILD)/simt/%.o,$(basename $(1)))
 SIMT       := $(call simt,$(filter-out dev/simt/nvml.cpp,$(wildcard dev/simt/*.cpp cuda/*.cu cuda/*.cpp)))
 CUDA_TEST_SUPPORT := $(filter-out %_test.cpp %_device.cpp,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu))
-SIMT_TESTS := $(if $(wildcard $(CUDA)/include/cuda_runtime.h),$(basename $(call simt,$(wildcard tests/cuda/*_test.cpp))))
+SIMT_TESTS := $(if $(CUDA_HEADERS),$(basename $(call simt,$(wildcard tests/cuda/*_test.cpp))))
 TESTS      += $(SIMT_TESTS)
 
 $(BUILD)/libsimt.a: $(SIMT)
@@ -108,6 +110,7 @@ $(BUILD)/simt/kilncu: $(BUILD)/tools/main.o
 $(SIMT_PROGRAMS): $(BUILD)/libtools.a $(BUILD)/libsimt.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+$(patsubst tests/%.cpp,$(BUILD)/tests/%,$(wildcard tests/*_cu_test.cpp)): | $(SIMT_PROGRAMS) $(BUILD)/simt/libnvidia-ml.so.1
 simt-programs: $(SIMT_PROGRAMS)  ## train_gpt2cu and kilncu on the emulator, in build/simt
 
 faults: $(SIMT_TESTS)  ## plant faults in the CUDA sources, and see that the tests catch each

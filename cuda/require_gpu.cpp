@@ -48,7 +48,7 @@ std::string minimum_driver(int runtime) {  // of the major version; later minor 
 std::string why_not(const GpuFacts& facts, std::string_view program, std::string_view built_for) {
     const std::string cpu_program(program.ends_with("cu") ? program.substr(0, program.size() - 2) : program);
     const auto answer = [&](const auto&... what) {
-        return concat(program, ": ", what..., ". Without a GPU, use ", cpu_program, ", which runs on the CPU");
+        return concat(what..., ". Without a GPU, use ", cpu_program, ", which runs on the CPU");
     };
     if (facts.driver_version == 0) {
         return answer("no NVIDIA driver on this machine. With an NVIDIA GPU, install ",

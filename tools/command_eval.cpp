@@ -20,7 +20,7 @@ namespace kiln {
 namespace {
 
 struct Arguments {
-    std::string model, data, split = "auto";
+    std::string model, data, split = "auto", dtype = "auto";
     int B = 8, T = 0, threads = 0;
     int64_t max_batches = 0;
 };
@@ -42,6 +42,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                   .help = "tokens a row; 0: the model's context, at most 1024",
                   .min = 0});
     set.add(a.max_batches, {.name = "max-batches", .unit = "N", .help = "stop after so many; 0: all", .min = 0});
+    add_dtype_option(set, a.dtype);
     set.add(a.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
     return set.parse(args);
 }
@@ -132,6 +133,7 @@ int command_eval(const std::vector<std::string>& args) {
     Arguments a;
     if (!parse(args, a)) return 0;
     set_threads(a.threads);
+    const Precision precision = choose_precision(a.dtype);
     const DataPaths paths = find_data(a.data);
     const bool val = a.split == "val" || (a.split == "auto" && !paths.val.empty());
     const auto& shards = val ? paths.val : paths.train;
@@ -146,7 +148,8 @@ int command_eval(const std::vector<std::string>& args) {
     Rows rows(shards, a.B, T, config.V);
     KILN_CHECK(!rows.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
     note_other_tokenizer(shards[0], directory);
-    const std::unique_ptr<Engine> engine = open_engine(directory, {.B = a.B, .T = T, .training = false});
+    const std::unique_ptr<Engine> engine =
+        open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
 
     LossSum total;
     for (int64_t batch = 0; (a.max_batches == 0 || batch < a.max_batches) && rows.next(); batch++) {

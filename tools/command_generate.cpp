@@ -18,7 +18,7 @@ namespace kiln {
 namespace {
 
 struct Arguments {
-    std::string model, tokenizer;
+    std::string model, tokenizer, dtype = "auto";
     std::vector<std::string> prompts;
     GenerateOptions generation;
     SamplerOptions sampling;
@@ -58,6 +58,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                      .help = "sequences computed together; memory of the cache grows with it",
                                      .min = 1,
                                      .max = 4096});
+    add_dtype_option(set, a.dtype);
     set.add(a.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
     if (!set.parse(args)) return false;
     if (a.interactive && !a.prompts.empty()) {
@@ -98,10 +99,10 @@ std::vector<std::string> expand(const std::vector<std::string>& prompts) {
 
 class Session {
 public:
-    explicit Session(const Arguments& arguments)
+    Session(const Arguments& arguments, Precision precision)
         : arguments_(arguments),
           directory_(resolve_model_directory(arguments.model).string()),
-          engine_(open_engine(directory_, {.B = 1, .T = 1, .training = false})),
+          engine_(open_engine(directory_, {.B = 1, .T = 1, .training = false, .precision = precision})),
           tokenizer_(open_tokenizer(arguments.tokenizer, directory_, engine_->config())),
           end_of_text_(end_of_text_of(tokenizer_)) {
         arguments_.generation.vocab_size = tokenizer_.vocab_size();
@@ -199,8 +200,9 @@ int command_generate(const std::vector<std::string>& args) {
     Arguments arguments;
     if (!parse(args, arguments)) return 0;
     set_threads(arguments.threads);
+    const Precision precision = choose_precision(arguments.dtype);
     const std::vector<std::string> prompts = expand(arguments.prompts);  // before the model, which takes longer
-    Session session(arguments);
+    Session session(arguments, precision);
     if (arguments.interactive) {
         converse(session);
     } else {

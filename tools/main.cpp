@@ -1,6 +1,8 @@
 // kiln: everything but training, as subcommands.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
@@ -32,7 +34,7 @@ void print_help(std::ostream& out) {
     for (const Command& command : kCommands) {
         out << "  " << command.name << std::string(12 - command.name.size(), ' ') << command.summary << "\n";
     }
-    out << "\n`kiln COMMAND --help` lists a command's options. Training is ./train_gpt2.\n"
+    out << "\n`kiln COMMAND --help` lists a command's options. Training is train_gpt2, on a GPU train_gpt2cu.\n"
            "Exit codes: 0 done, 1 failed, 2 wrong usage.\n";
 }
 
@@ -62,23 +64,26 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "kiln";
     int code = 1;
     try {
-        code = run(std::vector<std::string>(argv + 1, argv + argc));
+        code = run(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
         std::cout.flush();
         // A full disk behind standard output shows only here; results that were lost are a failure.
         if (!std::cout || std::fflush(stdout) != 0) {
-            std::cerr << "kiln: standard output could not be written (disk full or closed); the result is incomplete\n";
+            std::cerr << program
+                      << ": standard output could not be written (disk full or closed); the result is incomplete\n";
             return 1;
         }
         return code;
     } catch (const kiln::UsageError& error) {
-        std::cerr << "kiln: " << error.what() << "\n";
+        std::cerr << program << ": " << error.what() << "\n";
         code = 2;
     } catch (const std::bad_alloc&) {
-        std::cerr << "kiln: out of memory; use a smaller model, batch or sequence, or a machine with more memory\n";
+        std::cerr << program
+                  << ": out of memory; use a smaller model, batch or sequence, or a machine with more memory\n";
     } catch (const std::exception& error) {
-        std::cerr << "kiln: " << error.what() << "\n";
+        std::cerr << program << ": " << error.what() << "\n";
     }
     return code;
 }

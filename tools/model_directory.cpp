@@ -6,11 +6,27 @@
 
 #include "cpu_reference/error.h"
 #include "tools/checkpoint.h"
+#include "tools/train_device.h"
 
 namespace kiln {
 
 void set_threads(int threads) {
     if (threads > 0) omp_set_num_threads(threads);
+}
+
+void add_dtype_option(OptionSet& set, std::string& dtype) {
+    set.add(dtype, {.name = "dtype",
+                    .help = "of weights, activations and products; auto: bfloat16 on a GPU that computes in it, else "
+                            "float32",
+                    .choices = {"auto", "float32", "bfloat16", "float16"}});
+}
+
+Precision choose_precision(const std::string& dtype) {
+    const std::string program = backend_is_gpu() ? "kilncu" : "kiln";
+    TrainOptions options;
+    options.dtype = dtype;
+    fit_to_device(options, require_device(program), program, nullptr, nullptr);
+    return parse_precision(options.dtype);
 }
 
 std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options) {

@@ -1,15 +1,21 @@
 #pragma once
-// What the commands that use a trained model share: --model, --tokenizer, --threads, and opening them.
+// What the commands that use a trained model share: --model, --tokenizer, --threads, --dtype, and opening them.
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "cpu_reference/engine.h"
 #include "tokenizer/tokenizer.h"
+#include "tools/options.h"
 
 namespace kiln {
 
 void set_threads(int threads);  // 0: as many as OpenMP finds
+
+// --dtype, and what it comes to on this machine: throws Error where `program` cannot compute, UsageError where it
+// cannot compute in it.
+void add_dtype_option(OptionSet& set, std::string& dtype);
+Precision choose_precision(const std::string& dtype);
 
 // An engine with the weights of `directory` (as resolve_model_directory returns it).
 std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options);

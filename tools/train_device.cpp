@@ -101,10 +101,10 @@ void fit_to_device(TrainOptions& o, const Device& device, const std::string& pro
         const std::string what = concat("--", name, letter, " ", value);
         const std::string why = gpu ? concat(device.name, " does not compute in it")
                                     : concat("is not available in ", program, ", which computes on the CPU");
-        if (!inherited(name)) {
+        if (!inherited || !inherited(name)) {
             throw UsageError(concat(what, ": ", why, "; leave the option out, or set it to ", instead));
         }
-        report(concat("the run's ", what, ": ", why, "; it goes on with ", instead));
+        if (report) report(concat("the run's ", what, ": ", why, "; it goes on with ", instead));
         value = instead;
     };
     if (o.dtype == "auto") o.dtype = default_dtype(device);

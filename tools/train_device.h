@@ -17,7 +17,7 @@ Precision parse_precision(const std::string& dtype);
 std::string default_dtype(const Device& device);
 
 // Replaces "auto". What `device` does not do throws UsageError, unless `inherited` says of the option's name that the
-// resumed run brought it along from another device: then it is left out and reported.
+// resumed run brought it along from another device: then it is left out and reported. Both functions may be null.
 void fit_to_device(TrainOptions& options, const Device& device, const std::string& program,
                    const std::function<bool(const std::string& name)>& inherited,
                    const std::function<void(const std::string&)>& report);

@@ -1,5 +1,7 @@
 #include "tools/train_options.h"
 
+#include "tools/model_directory.h"
+
 namespace kiln {
 
 namespace {
@@ -138,10 +140,7 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
 
 void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.section("Precision and memory; on the CPU all is float32 and kept");
-    set.add(o.dtype, {.name = "dtype",
-                      .help = "of weights, activations and products; auto: bfloat16 on a GPU that computes in it, else "
-                              "float32",
-                      .choices = {"auto", "float32", "bfloat16", "float16"}});
+    add_dtype_option(set, o.dtype);
     set.add(o.tf32, {.name = "tf32",
                      .short_name = "f",
                      .help = "in float32, products of inputs rounded to 10 bits of mantissa: several times as fast"});

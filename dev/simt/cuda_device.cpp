@@ -2,21 +2,31 @@
 #include <cuda_runtime.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace {
 
-constexpr int kMajor = 9, kMultiprocessors = 2;
+constexpr int kMultiprocessors = 2;
 constexpr int kSharedBytes = 227 << 10;
 constexpr int kL2Bytes = 4 << 20;
+
+// What a test sets to see how programs take another machine: SIMT_GPUS=0 and SIMT_CAPABILITY=7.
+int from_environment(const char* name, int otherwise) {
+    const char* text = std::getenv(name);
+    return text ? std::atoi(text) : otherwise;
+}
+int major_capability() {
+    return from_environment("SIMT_CAPABILITY", 9);
+}
 
 }  // namespace
 
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
+    *count = from_environment("SIMT_GPUS", 1);
+    return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaSetDevice(int ordinal) {
     return ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice;
@@ -41,7 +51,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     cudaMemGetInfo(&free, &total);
     *properties = {};
     std::strcpy(properties->name, "emulated device");
-    properties->major = kMajor;
+    properties->major = major_capability();
     properties->multiProcessorCount = kMultiprocessors;
     properties->maxThreadsPerMultiProcessor = 2048;
     properties->warpSize = 32;
@@ -56,7 +66,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
             *value = kMultiprocessors;
             return cudaSuccess;
         case cudaDevAttrComputeCapabilityMajor:
-            *value = kMajor;
+            *value = major_capability();
             return cudaSuccess;
         case cudaDevAttrComputeCapabilityMinor:
             *value = 0;

@@ -1,0 +1,129 @@
+// train_gpt2cu on the emulator: what it trains, that it goes on where it stopped, and that both trainers read each
+// other's runs.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/cu_programs.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+
+class TrainCu : public testing::Test {
+protected:
+    TrainCu() {
+        setenv("KILN_OUTPUT", "", 1);  // no run directories but those asked for
+        write_markov_shards(data(), 4000, 600);
+    }
+    fs::path data() const { return directory_ / "data"; }
+    Args base(const std::string& model = "llama:layers=1,dim=16,heads=2,kv_heads=1,ctx=16") const {
+        return {"-i", data(), "-e", model, "-b", "4", "-l", "0.01", "-v", "0", "--threads", "1"};
+    }
+    // A run from its options to its last loss on the validation shards.
+    double final_loss(const Finished& run) {
+        EXPECT_EQ(run.code, 0) << run.err;
+        return number_after(run.out, "| loss ");
+    }
+
+    TempDirectory directory_;
+};
+
+TEST_F(TrainCu, learns_as_the_cpu_does_in_every_precision) {
+    const Args args = base() + Args{"-x", "30", "-v", "30", "-m", "0", "-o", ""};
+    const double reference = final_loss(train_cpu(args));
+    EXPECT_LT(reference, 2.2);  // from ln 16 = 2.77
+    const double start = std::log(16.0);
+    // A weight or activation is off by at most half a unit in its last place, and in 30 steps of so few operations the
+    // loss by no more than a few of these, relative to what it could lose.
+    const std::pair<const char*, double> precisions[] = {
+        {"float32", 0x1p-24}, {"float16", 0x1p-11}, {"bfloat16", 0x1p-8}};
+    for (const auto& [dtype, half_unit] : precisions) {
+        const Finished run = train_cu(args + Args{"--dtype", dtype});
+        EXPECT_NEAR(final_loss(run), reference, 1e-5 + 8 * half_unit * start) << dtype;
+        EXPECT_NE(run.err.find(concat(" in ", dtype, ",")), std::string::npos) << run.err;
+        EXPECT_NE(run.err.find("memory: parameters "), std::string::npos) << run.err;
+    }
+    EXPECT_NE(train_cu(args).err.find(" in bfloat16,"), std::string::npos);
+}
+
+TEST_F(TrainCu, what_saves_memory_and_time_trains_as_well) {
+    const Args args = base("gpt2:layers=2,dim=16,heads=2,ctx=16") + Args{"-x", "4", "-v", "4", "-o", ""};
+    const double plain = final_loss(train_cu(args));
+    const Args same_bits[] = {{"-r", "1"}, {"-r", "2"}, {"-r", "3"}};
+    for (const Args& options : same_bits) EXPECT_EQ(final_loss(train_cu(args + options)), plain) << options[1];
+    const Args others[] = {{"-ge", "1"},
+                           {"-ge", "2"},
+                           {"--lm-head-chunks", "3"},
+                           {"--grad-dtype", "same"},
+                           {"--moment-dtype", "bfloat16"},
+                           {"-w", "0"},
+                           {"--deterministic-products"}};
+    for (const Args& options : others) {
+        EXPECT_NEAR(final_loss(train_cu(args + options)), plain, 8 * 0x1p-8 * plain) << options[0];
+    }
+}
+
+// Killed as soon as there is something to go on with, and resumed.
+TEST_F(TrainCu, killed_and_resumed_it_equals_the_unbroken_run) {
+    const Args variants[] = {{"--dtype", "float32"},
+                             {"--dtype", "bfloat16"},
+                             {"--dtype", "bfloat16", "-w", "0", "--grad-dtype", "same", "--moment-dtype", "bfloat16"},
+                             {"--dtype", "float16", "-r", "2"}};
+    for (size_t i = 0; i < std::size(variants); i++) {
+        const fs::path whole = directory_ / concat("whole-", i), run = directory_ / concat("run-", i);
+        const Args args = base("gpt2:layers=2,dim=16,heads=2,ctx=16,dropout=0.1") +
+                          Args{"-d", "128", "-x", "60", "-n", "4", "-nk", "0", "-v", "20", "--deterministic-products"} +
+                          variants[i];
+        const Finished unbroken = train_cu(args + Args{"-o", whole});
+        ASSERT_EQ(unbroken.code, 0) << unbroken.err;
+        {
+            Running running(kTrainCu, args + Args{"-o", run});
+            ASSERT_TRUE(appears(run / "checkpoint-00000004"));
+        }
+        EXPECT_FALSE(fs::exists(run / "checkpoint-00000060")) << "killed too late to show anything";
+        const Finished resumed = train_cu({"-o", run, "--resume"});
+        ASSERT_EQ(resumed.code, 0) << resumed.err;
+        for (const char* file :
+             {"main.log", "checkpoint-00000060/model.safetensors", "checkpoint-00000060/optimizer.safetensors"}) {
+            EXPECT_EQ(read_file(run / file), read_file(whole / file)) << file << " of variant " << i;
+        }
+    }
+}
+
+TEST_F(TrainCu, both_trainers_go_on_with_each_others_runs) {
+    const Args args = base() + Args{"-k", "constant"};
+    const fs::path run = directory_ / "run", reference = directory_ / "reference";
+    ASSERT_EQ(train_cpu(args + Args{"-x", "9", "-o", reference}).code, 0);
+    ASSERT_EQ(train_cpu(args + Args{"-x", "3", "-o", run}).code, 0);
+    const Finished on_gpu = train_cu({"-o", run, "--resume", "-x", "6", "-r", "1"});
+    ASSERT_EQ(on_gpu.code, 0) << on_gpu.err;
+    EXPECT_NE(on_gpu.err.find(" in float32,"), std::string::npos) << "as the run began\n" << on_gpu.err;
+    const Finished on_cpu = train_cpu({"-o", run, "--resume", "-x", "9"});
+    ASSERT_EQ(on_cpu.code, 0) << on_cpu.err;
+    EXPECT_NE(on_cpu.err.find("the run's --recompute (-r) 1: is not available in train_gpt2"), std::string::npos);
+    EXPECT_NEAR(number_after(read_file(run / "metrics.jsonl"), "\"train_loss\":"),
+                number_after(read_file(reference / "metrics.jsonl"), "\"train_loss\":"), 1e-5);
+}
+
+TEST_F(TrainCu, a_narrow_run_goes_on_in_float32_on_the_cpu) {
+    const fs::path run = directory_ / "run";
+    ASSERT_EQ(train_cu(base() + Args{"-x", "3", "-o", run, "-w", "0", "--moment-dtype", "bfloat16"}).code, 0);
+    const std::string config = read_file(run / "config.toml");
+    for (const char* line : {"dtype = \"bfloat16\"\n", "moment-dtype = \"bfloat16\"\n", "master-weights = false\n"}) {
+        EXPECT_NE(config.find(line), std::string::npos) << line << config;
+    }
+    const Finished on_cpu = train_cpu({"-o", run, "--resume", "-x", "4"});
+    ASSERT_EQ(on_cpu.code, 0) << on_cpu.err;
+    for (const char* note :
+         {"the run's --dtype bfloat16: is not available in train_gpt2, which computes on the CPU; it "
+          "goes on with float32\n",
+          "the run's --moment-dtype bfloat16: "}) {
+        EXPECT_NE(on_cpu.err.find(note), std::string::npos) << on_cpu.err;
+    }
+    EXPECT_NE(read_file(run / "main.log").find("s:3 dtype:\"bfloat16\"->\"float32\"\n"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kiln
