@@ -57,10 +57,13 @@ TEST_F(DeviceCu, a_model_that_its_kernels_do_not_take_is_refused) {
 
 TEST_F(DeviceCu, every_option_that_is_said_to_make_it_fit_does) {
     // Of the emulated 16 GiB.
-    const Args cases[] = {{"-e", "gpt2", "-b", "44", "-t", "1024"},
-                          {"-e", "gpt2", "-b", "20", "-t", "1024", "--dtype", "float32"},
-                          {"-e", "gpt2-xl", "-b", "1", "-t", "64", "-r", "3", "-w", "0", "--moment-dtype", "bfloat16",
-                           "--lm-head-chunks", "1", "--grad-dtype", "float32"}};
+    const Args xl{"-e", "gpt2-xl", "-w", "0"};
+    const Args cases[] = {
+        {"-e", "gpt2", "-b", "44", "-t", "1024"},
+        {"-e", "gpt2", "-b", "22", "-t", "1024", "--dtype", "float32"},
+        {"-e", "gpt2-xl", "-b", "1", "-t", "64", "--moment-dtype", "bfloat16", "--grad-dtype", "same"},
+        xl + Args{"-b", "1", "-t", "64", "--grad-dtype", "same"},
+        xl + Args{"-b", "8", "-t", "1024", "-r", "3", "--moment-dtype", "bfloat16"}};
     std::string all;
     for (const Args& args : cases) {
         const Finished refused = train_cu(args + Args{"--dry-run"});
@@ -80,9 +83,13 @@ TEST_F(DeviceCu, every_option_that_is_said_to_make_it_fit_does) {
             const Finished fitting = train_cu(args + Args{"--dry-run"} + options);
             EXPECT_EQ(fitting.code, 0) << line << fitting.err;
             EXPECT_NE(fitting.out.find("it fits\n"), std::string::npos) << fitting.out;
+            const size_t bytes = line.find_first_not_of(' ', line.find("  ", 2));
+            const std::string total = concat("(", line.substr(bytes, line.find(',') - bytes), ")\n  free");
+            EXPECT_NE(fitting.out.find(total), std::string::npos) << line << "\n" << fitting.out;
         }
     }
-    for (const char* option : {"  -b ", "  -r 1 ", "  -r 3 ", "  --grad-dtype same ", "  --dtype bfloat16 "}) {
+    for (const char* option : {"  -b ", "  -r 1 ", "  -r 3 ", "  --lm-head-chunks ", "  --grad-dtype same ",
+                               "  --moment-dtype bfloat16 ", "  -w 0 ", "  --dtype bfloat16 "}) {
         EXPECT_NE(all.find(option), std::string::npos) << option << "in\n" << all;
     }
     expect_failure(train_cu({"-e", "gpt2-xl", "-b", "1", "-t", "1024", "--dtype", "float32", "--dry-run"}), 1,

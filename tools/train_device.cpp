@@ -42,7 +42,7 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
         add("--grad-dtype same", [](EngineOptions& e) { e.narrow_gradients = true; });
     }
     if (now.training && !now.narrow_moments) {
-        add("--moment-dtype bfloat16 -w 0", [](EngineOptions& e) { e.narrow_moments = true; });
+        add("--moment-dtype bfloat16", [](EngineOptions& e) { e.narrow_moments = true; });
     }
     if (now.training && narrow && now.master_weights) {
         add("-w 0", [](EngineOptions& e) { e.master_weights = false; });
@@ -165,7 +165,7 @@ void check_memory(const ModelConfig& config, const TrainOptions& o, const Device
     if (!fitting.empty()) throw Error(concat(message, ". Each of these alone makes it fit:", fitting));
     const size_t least_bytes = planned_bytes(config, least(now, device));
     const std::string all =
-        backend_is_gpu() ? "-b 1 -r 3 --lm-head-chunks 64 --grad-dtype same --moment-dtype bfloat16" : "-b 1";
+        backend_is_gpu() ? "-b 1 -r 3 --lm-head-chunks 64 --grad-dtype same --moment-dtype bfloat16 -w 0" : "-b 1";
     throw Error(concat(message, ". No option alone makes it fit; ", all, " takes ", text(least_bytes),
                        least_bytes <= free ? "" : ", so take a smaller model or a shorter -t"));
 }
