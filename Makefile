@@ -20,6 +20,7 @@ NVCC      ?= $(firstword $(wildcard /usr/local/cuda/bin/nvcc) $(shell command -v
 CUDA      ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 # The CUDA code is compiled for the host where CUDA's headers are.
 CUDA_HEADERS := $(wildcard $(CUDA)/include/cuda_runtime.h)
+CUDA_LIBRARIES := $(and $(NVCC),$(wildcard $(CUDA)/lib64/libcublasLt.so))
 MAINS     := tools/train_gpt2.cpp tools/main.cpp
 REFERENCE := $(call objects,$(wildcard cpu_reference/*.cpp))
 TOKENIZER := $(call objects,$(wildcard tokenizer/*.cpp))
@@ -41,8 +42,8 @@ help:  ## this list
 setup:  ## install the Debian packages of dev/packages.txt (says what it would install when it may not)
 	@dev/setup.sh
 
-all: programs  ## every program this machine can build
-	@dev/left_out.sh "$(NVCC)"
+all: programs $(if $(CUDA_LIBRARIES),train_gpt2cu kilncu)  ## every program this machine can build
+	@dev/left_out.sh "$(NVCC)" "$(CUDA_LIBRARIES)"
 
 programs: $(PROGRAMS)
 
