@@ -31,7 +31,7 @@ TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
 
 .PHONY: help setup all programs simt-programs tests quickstart test lint format bench bench-tokenizer faults \
-        kernel-table check-kernel-table check-gpu gpu-bundle bench-kernels profile sanitize-kernels sanitize-kernels-address \
+        kernel-table check-kernel-table check-gpu gpu-bundle gpu-checks bench-kernels profile sanitize-kernels sanitize-kernels-address \
         sanitize-kernels-thread fuzz clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -161,8 +161,14 @@ $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/kilncu: $(BUILD)/libtools.a $(BUILD)/libc
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(GPU_LIBS) $(LIBS)
 
-check-gpu: $(GPU_TESTS)  ## the kernels' tests on this machine's GPU, and under compute-sanitizer
-	@CUDA=$(CUDA) dev/check_gpu.sh $(GPU_TESTS)
+GPU_CHECKS := $(GPU_TESTS) $(BUILD)/gpu/dev/bench/bench_step $(BUILD)/gpu/dev/bench/bench_kernels
+check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2  ## all tests on this machine's GPU, its speed, and a run beside the CPU's, in 8 minutes
+	@BUILD=$(BUILD) CUDA=$(CUDA) dev/check_gpu.sh
+
+gpu-bundle:  ## all that check-gpu needs, for a machine with CUDA and nothing else, in BUILD/gpu-bundle
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-bundle ARCH=x86-64-v3 gpu-checks
+	@BUILD=$(BUILD)-bundle OUT=$(BUILD)/gpu-bundle dev/gpu_bundle.sh
+gpu-checks: $(GPU_CHECKS) $(foreach p,train_gpt2cu kilncu train_gpt2 kiln,$(BUILD)/bin/$(p))
 
 # The cases of the tests, timed. The emulator runs the same program, which says nothing of speed.
 BENCH_CASES := $(filter-out %_test.cpp tests/cuda/schedules%,$(wildcard tests/cuda/*.cpp tests/cuda/*.cu)) dev/bench/bench_kernels.cpp

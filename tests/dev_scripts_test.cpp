@@ -1,4 +1,4 @@
-// dev/run_tests.sh: no way for a test binary to end makes a failure look like success.
+// The scripts of dev/. dev/run_tests.sh: no way for a test binary to end makes a failure look like success.
 #include <gtest/gtest.h>
 
 #include "tests/process.h"
@@ -52,6 +52,83 @@ TEST_F(RunTests, a_binary_that_fails_dies_or_says_nothing_is_a_failure) {
         EXPECT_EQ(result.code, 1) << body;
         EXPECT_NE(result.out.find(" 1 failed, 0 skipped"), std::string::npos) << body << "\n" << result.out;
     }
+}
+
+// dev/check_gpu.sh with scripts in place of the programs.
+class CheckGpu : public RunTests {
+protected:
+    CheckGpu() {
+        for (const char* name : {"gpu_facts", "hopper", "matmul", "kernels", "engine"}) {
+            test(name, "echo '[  PASSED  ] 2 tests.'");
+        }
+        binary("gpu/dev/bench/bench_step", "case $* in *--brief*) echo 50.0 ms 1 ;; *) echo 'Step: 50 ms.' ;; esac");
+        binary("gpu/dev/bench/bench_kernels", "echo '| norm | 90 % |'");
+        binary("path/nvidia-smi", "echo 'GPU 0'");
+        binary("path/python3", "exit 1");
+        binary("path/compute-sanitizer", "while [[ $1 != /* ]]; do shift; done; exec \"$@\"");
+    }
+    void test(const std::string& name, const std::string& body) {
+        binary("gpu/tests/cuda/" + name + "_test",
+               "case $* in *list_tests*) echo Suite.; echo '  one'; exit ;; esac\n" + body);
+    }
+    // A trainer whose loss falls from `first` by 0.02 a step.
+    void trainer(const std::string& name, const std::string& first) {
+        binary("bin/" + name,
+               "while [ \"$1\" != -o ]; do shift; done; mkdir -p $2; seq 0 199 | awk '{ printf "
+               "\"{\\\"train_loss\\\":%f,\\\"x\\\":1}\\n\", " +
+                   first + " - $1 * 0.02 }' >$2/metrics.jsonl");
+    }
+    Finished check(const std::string& settings = "") {
+        const std::string here = directory_.path();
+        return run_program("/bin/bash",
+                           {"-c", "PATH=" + here + "/path:$PATH BUILD=" + here + " RESULTS=" + here +
+                                      "/results PYTHON=" + here + "/path/python3 " + settings + " dev/check_gpu.sh"});
+    }
+};
+
+TEST_F(CheckGpu, writes_a_row_for_each_part_and_says_why_one_is_left_out) {
+    const Finished result = check();
+    EXPECT_EQ(result.code, 0) << result.out << result.err;
+    for (const char* text :
+         {"| engine tests | ok ", "2 passed", "| 200 steps as on the CPU | skipped | 0 | no shards",
+          "| GPT-2 1558M, a step | ok ", "Step: 50 ms.", "no PyTorch with CUDA", "| racecheck, kernels tests | ok "}) {
+        EXPECT_NE(result.out.find(text), std::string::npos) << text << "\n" << result.out;
+    }
+    const Finished table = run_program("/bin/bash", {"-c", "cat " + directory_.path().string() + "/results/*-GPU.md"});
+    EXPECT_NE(table.out.find("| norm | 90 % |"), std::string::npos) << table.out;
+}
+
+TEST_F(CheckGpu, a_test_that_fails_is_a_failure_and_the_rest_still_runs) {
+    test("kernels", "echo wrong number; exit 1");
+    const Finished result = check();
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.out.find("| kernels tests | FAILED "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("| engine tests | ok "), std::string::npos) << result.out;
+}
+
+TEST_F(CheckGpu, stops_when_its_time_is_up) {
+    test("matmul", "sleep 60");
+    const Finished result = check("CHECK_GPU_SECONDS=7");
+    EXPECT_NE(result.out.find("| matmul tests | cut off "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("| engine tests | skipped | 0 | no time left"), std::string::npos) << result.out;
+}
+
+TEST_F(CheckGpu, curve_that_leaves_the_cpus_is_a_failure) {
+    trainer("train_gpt2", "8");
+    trainer("train_gpt2cu", "8.01");
+    const Finished same = check("SHARDS=" + directory_.path().string());
+    EXPECT_EQ(same.code, 0) << same.out << same.err;
+    trainer("train_gpt2cu", "9");
+    const Finished result = check("SHARDS=" + directory_.path().string());
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.out.find("| 200 steps in bfloat16 | FAILED "), std::string::npos) << result.out;
+}
+
+TEST_F(CheckGpu, without_a_gpu_says_how_many_tests_need_one) {
+    binary("path/nvidia-smi", "exit 9");
+    const Finished result = check();
+    EXPECT_EQ(result.code, 0);
+    EXPECT_EQ(result.out, "skipped: no GPU (5 tests need one)\n");
 }
 
 }  // namespace

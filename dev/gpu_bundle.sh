@@ -1,0 +1,39 @@
+#!/bin/bash
+# `make gpu-bundle`: what check-gpu needs, in the folder OUT: programs of BUILD, the shared libraries of Debian that they
+# link, shards of real text, and `run`. The machine that it goes to has a driver, the CUDA libraries, and perhaps PyTorch.
+set -eu
+cd "$(dirname "$0")/.."
+rm -rf "$OUT"
+mkdir -p "$OUT/lib" "$OUT/dev/bench" "$OUT/data"
+programs=$(cd "$BUILD" && ls -d bin/* gpu/dev/bench/bench_step gpu/dev/bench/bench_kernels gpu/tests/cuda/*_test)
+for program in $programs; do
+    mkdir -p "$OUT/$(dirname "$program")"
+    cp "$BUILD/$program" "$OUT/$program"
+    strip --strip-debug "$OUT/$program"
+    # The C library is the machine's own, and so is CUDA's.
+    ldd "$BUILD/$program" | awk '$3 ~ /^\// { print $3 }' |
+        grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcu[^/]*|libnv[^/]*)\.so'
+done | sort -u | xargs -I{} cp -L {} "$OUT/lib/"
+cp dev/check_gpu.sh "$OUT/dev/"
+cp dev/bench/torch_gpt2.py dev/bench/pytorch_model.py "$OUT/dev/bench/"
+
+# Tang poems and Song lyrics, as the quickstart's.
+text=$(mktemp)
+trap 'rm -f "$text"' EXIT
+for book in tang300 song100; do sed -E 's/\x1b\[[0-9;]*m//g' "/usr/share/games/fortunes/$book"; done >"$text"
+"$BUILD/bin/kiln" tokenizer train --input "$text" --vocab-size 4096 --output "$OUT/data/tokenizer" >/dev/null
+"$BUILD/bin/kiln" prepare --input "$text" --document-separator % --tokenizer "$OUT/data/tokenizer" --val-fraction 0.05 \
+    --output "$OUT/data/shards" >/dev/null
+
+cat >"$OUT/run" <<'END'
+#!/bin/bash
+# Everything that a GPU can say of Kiln, in 8 minutes; the table comes into results/.
+cd "$(dirname "$0")" || exit 1
+cuda=${CUDA:-/usr/local/cuda}
+export LD_LIBRARY_PATH=$PWD/lib:$cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+BUILD=$PWD CUDA=$cuda RESULTS=${RESULTS:-$PWD/results} exec dev/check_gpu.sh
+END
+chmod +x "$OUT/run"
+size=$(du -sm "$OUT" | cut -f1)
+echo "$OUT: $size MiB; there: $OUT/run"
+[ "$size" -le 60 ] || { echo "gpu-bundle: more than 60 MiB" >&2; exit 1; }
