@@ -9,7 +9,7 @@ programs=$(cd "$BUILD" && ls -d bin/* gpu/dev/bench/bench_step gpu/dev/bench/ben
 for program in $programs; do
     mkdir -p "$OUT/$(dirname "$program")"
     cp "$BUILD/$program" "$OUT/$program"
-    strip --strip-debug "$OUT/$program"
+    strip "$OUT/$program"
     # The C library is the machine's own, and so is CUDA's.
     ldd "$BUILD/$program" | awk '$3 ~ /^\// { print $3 }' |
         grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcu[^/]*|libnv[^/]*)\.so'
@@ -25,10 +25,15 @@ for book in tang300 song100; do sed -E 's/\x1b\[[0-9;]*m//g' "/usr/share/games/f
 "$BUILD/bin/kiln" prepare --input "$text" --document-separator % --tokenizer "$OUT/data/tokenizer" --val-fraction 0.05 \
     --output "$OUT/data/shards" >/dev/null
 
+# A third of the size; every machine unpacks gzip.
+tar -C "$OUT" -cf - lib bin gpu | gzip -9 >"$OUT/programs.tar.gz"
+rm -rf "${OUT:?}/lib" "${OUT:?}/bin" "${OUT:?}/gpu"
+
 cat >"$OUT/run" <<'END'
 #!/bin/bash
 # Everything that a GPU can say of Kiln, in 8 minutes; the table comes into results/.
 cd "$(dirname "$0")" || exit 1
+[ -d lib ] || tar -xzf programs.tar.gz || exit 1
 cuda=${CUDA:-/usr/local/cuda}
 export LD_LIBRARY_PATH=$PWD/lib:$cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 BUILD=$PWD CUDA=$cuda RESULTS=${RESULTS:-$PWD/results} exec dev/check_gpu.sh
