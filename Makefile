@@ -145,7 +145,7 @@ $(BUILD)/gpu/%.o: %.cpp
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	$(Q)$(CXX) $(KILN_FLAGS) -isystem $(CUDA)/include $(CXXFLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/gpu/tests/%: $(BUILD)/gpu/tests/%.o $(call gpu,$(GPU_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/libcuda.a $(BUILD)/libreference.a
+$(BUILD)/gpu/tests/%: $(BUILD)/gpu/tests/%.o $(call gpu,$(GPU_TEST_SUPPORT)) $(BUILD)/tests/main.o $(BUILD)/tools/sampler.o $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(GPU_LIBS) $(LIBS)
 

@@ -55,7 +55,7 @@ part() {
 
 last_tests() { sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1 passed/p' "$1"; }
 note=last_tests
-for name in gpu_facts hopper matmul kernels engine; do
+for name in gpu_facts hopper profile matmul kernels engine; do
     binary=$tests/${name}_test
     part "$name tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
 done

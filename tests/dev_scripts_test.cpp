@@ -58,7 +58,7 @@ TEST_F(RunTests, a_binary_that_fails_dies_or_says_nothing_is_a_failure) {
 class CheckGpu : public RunTests {
 protected:
     CheckGpu() {
-        for (const char* name : {"gpu_facts", "hopper", "matmul", "kernels", "engine"}) {
+        for (const char* name : {"gpu_facts", "hopper", "profile", "matmul", "kernels", "engine"}) {
             test(name, "echo '[  PASSED  ] 2 tests.'");
         }
         binary("gpu/dev/bench/bench_step", "case $* in *--brief*) echo 50.0 ms 1 ;; *) echo 'Step: 50 ms.' ;; esac");
@@ -128,7 +128,7 @@ TEST_F(CheckGpu, without_a_gpu_says_how_many_tests_need_one) {
     binary("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
-    EXPECT_EQ(result.out, "skipped: no GPU (5 tests need one)\n");
+    EXPECT_EQ(result.out, "skipped: no GPU (6 tests need one)\n");
 }
 
 }  // namespace
