@@ -59,7 +59,7 @@ struct StepResult {
 
 // Dynamic scaling of the loss in float16: part of what an exact resume needs.
 struct LossScale {
-    float scale = 1;
+    float scale = 0;     // 0: nothing is scaled
     int good_steps = 0;  // since it changed
 };
 
@@ -87,7 +87,8 @@ public:
     virtual void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) = 0;
     virtual LossSum take_loss() = 0;  // the sum since the last call; waits for the device
     virtual void reduce_gradients(Communicator& communicator) = 0;
-    virtual double gradient_norm() = 0;  // L2 over all gradients; NaN or infinity if any of them is
+    // L2 over all gradients; NaN or infinity if any of them is. Lowers a loss scale that is to blame, down to 1.
+    virtual double gradient_norm() = 0;
     virtual void update(const AdamWStep& step) = 0;
 
     virtual LossScale loss_scale() const { return {}; }

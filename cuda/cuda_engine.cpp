@@ -77,7 +77,7 @@ public:
     void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
     void update(const AdamWStep& step) override;
-    LossScale loss_scale() const override { return loss_scale_; }
+    LossScale loss_scale() const override { return std::is_same_v<E, __half> ? loss_scale_ : LossScale{}; }
     void set_loss_scale(const LossScale& scale) override;
     // In float16 the next step needs the loss scale that this one's overflow decides.
     bool can_queue_updates() const override { return !std::is_same_v<E, __half>; }
@@ -158,7 +158,7 @@ private:
     };
     std::array<QueuedUpdate, 2> queued_;
     uint64_t updates_queued_ = 0, updates_taken_ = 0;
-    LossScale loss_scale_;
+    LossScale loss_scale_{1};
     mutable size_t memory_bytes_ = 0;  // when last asked for
 
     Generation<E> generation_;
@@ -211,6 +211,7 @@ void CudaEngine<E, G, M>::take_rope_table(int max_T) {
     rope_table_ = DeviceBuffer<float>(table.size());
     CUDA_CHECK(cudaMemcpy(rope_table_.get(), table.data(), rope_table_.bytes(), cudaMemcpyHostToDevice));
     rope_T_ = max_T;
+    micro_steps_.clear();  // captured launches have the old table's address
 }
 
 template <class E, class G, class M>

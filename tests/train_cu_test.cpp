@@ -94,6 +94,18 @@ TEST_F(TrainCu, killed_and_resumed_it_equals_the_unbroken_run) {
     }
 }
 
+// An overflow of float16's scaled gradient is no failure of the run, whatever --on-nonfinite says; the scale it leaves
+// is part of the checkpoint.
+TEST_F(TrainCu, overflow_in_float16_lowers_the_loss_scale_and_goes_on) {
+    const fs::path run = directory_ / "run";
+    const Args args =
+        base() + Args{"--dtype", "float16", "-b", "2", "-d", "32", "-l", "0.3", "-u", "0", "-x", "12", "-n", "3"};
+    const Finished finished = train_cu(args + Args{"-nk", "0", "--on-nonfinite", "stop", "-o", run});
+    ASSERT_EQ(finished.code, 0) << finished.out << finished.err;
+    ASSERT_NE(finished.out.find("gradient overflows, loss scale now 32768"), std::string::npos) << finished.out;
+    EXPECT_NE(read_file(run / "checkpoint-00000003/trainer_state.json").find("\"loss_scale\""), std::string::npos);
+}
+
 TEST_F(TrainCu, both_trainers_go_on_with_each_others_runs) {
     const Args args = base() + Args{"-k", "constant"};
     const fs::path run = directory_ / "run", reference = directory_ / "reference";

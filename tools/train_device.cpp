@@ -163,9 +163,14 @@ void check_memory(const ModelConfig& config, const TrainOptions& o, const Device
                           ", ", text(needed - bytes), " less");
     }
     if (!fitting.empty()) throw Error(concat(message, ". Each of these alone makes it fit:", fitting));
-    const size_t least_bytes = planned_bytes(config, least(now, device));
-    const std::string all =
-        backend_is_gpu() ? "-b 1 -r 3 --lm-head-chunks 64 --grad-dtype same --moment-dtype bfloat16 -w 0" : "-b 1";
+    const EngineOptions with = least(now, device);
+    const size_t least_bytes = planned_bytes(config, with);
+    std::string all = "-b 1";
+    if (backend_is_gpu()) {
+        const bool narrow = with.precision != Precision::float32;
+        all += concat(with.precision != now.precision ? " --dtype bfloat16" : "", " -r 3 --lm-head-chunks ",
+                      with.head_chunks, " --moment-dtype bfloat16", narrow ? " --grad-dtype same -w 0" : "");
+    }
     throw Error(concat(message, ". No option alone makes it fit; ", all, " takes ", text(least_bytes),
                        least_bytes <= free ? "" : ", so take a smaller model or a shorter -t"));
 }

@@ -227,7 +227,7 @@ void Trainer::save() {
         state["model"] = describe(plan_.config);
         state["seed"] = options_.seed;
         state["T"] = options_.T;
-        if (const LossScale scale = engine_.loss_scale(); scale.scale != 1) {
+        if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) {
             state["loss_scale"] = {scale.scale, scale.good_steps};
         }
         state["train_tokens"] = loader_->num_tokens();
@@ -285,7 +285,10 @@ bool Trainer::train_step() {
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
     engine_.reduce_gradients(communicator_);
-    const BatchResult batch{.loss = sums[0] / sums[1], .norm = engine_.gradient_norm()};
+    const float scale = engine_.loss_scale().scale;
+    BatchResult batch{.loss = sums[0] / sums[1], .norm = engine_.gradient_norm()};
+    // Only the scaled gradient is too large: the next step's is not, and nothing is wrong with this one.
+    batch.overflow = std::isfinite(batch.loss) && engine_.loss_scale().scale < scale;
     judge(batch, report);
     if (report.skipped.empty()) {
         AdamWStep step = adamw_step(report.learning_rate);
@@ -334,7 +337,9 @@ void Trainer::judge(const BatchResult& batch, StepReport& report) {
     report.loss_z = progress_.loss_window.add(batch.loss);
     report.norm_z = progress_.norm_window.add(batch.norm);
     // Comparisons with NaN, which z is until its window is full, are false.
-    if (!std::isfinite(batch.loss) || !std::isfinite(batch.norm)) {
+    if (batch.overflow) {
+        report.skipped = concat("gradient overflows, loss scale now ", engine_.loss_scale().scale);
+    } else if (!std::isfinite(batch.loss) || !std::isfinite(batch.norm)) {
         report.skipped = concat(std::isfinite(batch.loss) ? "gradient" : "loss", " is not finite");
     } else if (options_.skip_loss_z > 0 && report.loss_z > options_.skip_loss_z) {
         report.skipped = concat("loss is an outlier, above z ", options_.skip_loss_z);
@@ -358,7 +363,7 @@ void Trainer::finish(const BatchResult& batch, StepReport& report) {
     if (log_) log_->train(report);
     if (hooks_.results && communicator_.rank() == 0) *hooks_.results << step_line(report) << std::endl;
     if (hooks_.on_step) hooks_.on_step(report);
-    if (std::isfinite(batch.loss) && std::isfinite(batch.norm)) {
+    if (batch.overflow || (std::isfinite(batch.loss) && std::isfinite(batch.norm))) {
         nonfinite_in_a_row_ = 0;
     } else {
         handle_nonfinite(batch, report.step);
@@ -383,10 +388,10 @@ void Trainer::handle_nonfinite(const BatchResult& batch, int64_t step) {
     }
     if (options_.on_nonfinite == "stop" || nonfinite_in_a_row_ >= kMaxNonfinite) {
         save();
-        throw Error(concat(
-            what,
-            options_.on_nonfinite == "stop" ? " (--on-nonfinite stop)" : concat(", ", kMaxNonfinite, " times in a row"),
-            "; try a lower --learning-rate, a longer warm-up, or --on-nonfinite rollback"));
+        throw Error(concat(what,
+                           options_.on_nonfinite == "stop" ? " (--on-nonfinite stop)"
+                                                           : concat(", ", nonfinite_in_a_row_, " times in a row"),
+                           "; try a lower --learning-rate, a longer warm-up, or --on-nonfinite rollback"));
     }
     note(what);
 }
@@ -402,7 +407,9 @@ void Trainer::roll_back() {
                " holds no checkpoint yet; try a lower --learning-rate");
     const uint64_t position = progress_.position;
     const int64_t failed_step = progress_.step;
+    const LossScale scale = engine_.loss_scale();  // lowered for a reason
     load_progress(newest->directory);
+    if (engine_.loss_scale().scale > scale.scale) engine_.set_loss_scale(scale);
     progress_.position = position;
     last_saved_ = progress_.step;
     if (log_) log_->note(failed_step, "rollback", concat("step-", progress_.step));

@@ -58,6 +58,7 @@ public:
 private:
     struct BatchResult {
         double loss, norm;
+        bool overflow = false;  // of float16, for which the loss scale is lower by now
     };
 
     void start();
