@@ -116,7 +116,7 @@ simt-programs: $(SIMT_PROGRAMS)  ## train_gpt2cu and kilncu on the emulator, in 
 
 faults: $(SIMT_TESTS)  ## plant faults in the CUDA sources, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(KILN_FLAGS) $(SIMT_FLAGS) $(CXXFLAGS) -O1" \
-	    LINK="$(BUILD)/tools/sampler.o $(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
+	    LINK="$(BUILD)/tools/sampler.o $(BUILD)/simt/dev/bench/step_work.o $(BUILD)/libsimt.a $(BUILD)/libreference.a $(TEST_LIBS) $(LIBS)" dev/planted_faults.sh $(FAULTS)
 
 # The same sources for a device: nvcc for the kernels, the host compiler for the rest. GPU_ARCHS: those of this machine's
 # GPUs, or of the one that Kiln is tuned for.

@@ -1,5 +1,7 @@
 #pragma once
-// The dense peak rates of NVIDIA's GPUs, as their datasheets and architecture white papers state them.
+// The dense peak rates of NVIDIA's GPUs, after their datasheets and architecture white papers. Collected by hand: a
+// test holds rows against each other (rates of one GPU, clocks they imply), not each against its sheet. A wrong row
+// makes a wrong utilisation and nothing else; mend it with its source.
 #include <cstdint>
 #include <span>
 #include <string_view>

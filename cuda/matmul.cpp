@@ -11,8 +11,9 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kAlignment = 16;  // of every pointer; cuBLASLt's tensor core kernels need it
-constexpr int kTimedLaunches = 3;  // after one to warm up
+constexpr size_t kAlignment = 16;                 // of every pointer; cuBLASLt's tensor core kernels need it
+constexpr int kTimedLaunches = 3;                 // after one to warm up
+constexpr size_t kMemoryLeft = size_t(64) << 20;  // beside what a trial takes
 
 template <class T>
 constexpr cudaDataType kTypeOf = std::is_same_v<T, float>           ? CUDA_R_32F
@@ -172,7 +173,11 @@ void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers
     Pointers trial = pointers;
     std::optional<DeviceBuffer<unsigned char>> scratch;
     if (key.accumulate) {
-        scratch.emplace(size_t(key.ldd) * size_t(key.n) * bytes_of(key.out_type));
+        const size_t bytes = size_t(key.ldd) * size_t(key.n) * bytes_of(key.out_type);
+        size_t free = 0, total = 0;
+        CUDA_CHECK(cudaMemGetInfo(&free, &total));
+        if (free < bytes + kMemoryLeft) return;  // a model that just fits: the library's first, untimed
+        scratch.emplace(bytes);
         CUDA_CHECK(cudaMemsetAsync(scratch->get(), 0, scratch->bytes(), stream));
         trial.d = scratch->get();
     }

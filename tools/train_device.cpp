@@ -89,6 +89,7 @@ EngineOptions engine_options(const TrainOptions& o) {
             .fused_gelu = o.gelu_fusion,
             .head_chunks = o.head_chunks,
             .matmul_candidates = o.deterministic_products ? 1 : defaults.matmul_candidates,
+            .graphs = o.cuda_graphs,
             .seed = o.seed};
 }
 

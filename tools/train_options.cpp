@@ -170,6 +170,9 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
                                     "take 1 GiB at most",
                             .min = 0,
                             .max = 1 << 20});
+    set.add(o.cuda_graphs,
+            {.name = "cuda-graphs",
+             .help = "give a GPU each micro-step in one call, where nothing drops out; 0: call by call"});
     set.add(o.deterministic_products,
             {.name = "deterministic-products",
              .help = "take the library's first algorithm for each product, not the one that is timed fastest: the same "

@@ -38,7 +38,7 @@ struct TrainOptions {
     int keep = 3;
     // Precision and memory
     std::string dtype = "auto", grad_dtype = "float32", moment_dtype = "float32";
-    bool tf32 = false, master_weights = true, deterministic_products = false;
+    bool tf32 = false, master_weights = true, deterministic_products = false, cuda_graphs = true;
     int recompute = 0, gelu_fusion = 0, head_chunks = 0;
     // Machine
     int threads = 0;
