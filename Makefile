@@ -210,8 +210,9 @@ check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS))  ## fails when that table is not
 
 # The kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's ThreadSanitizer
 # leaves some accesses out, and its AddressSanitizer is slower to build. Two schedules under the first and one under the
-# second, which sees races in any. The engine, whose kernels these are, in one type under the first only.
-sanitized = $(SIMT_TESTS:$(BUILD)/%=$(BUILD)-$(1)/%)
+# second, which sees races in any. The engine, whose kernels these are, in one type under the first only; what counts a
+# step's work does so on the host.
+sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out %/bench_step_test,$(SIMT_TESTS)))
 sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ifneq ($(and $(CLANG),$(SIMT_TESTS)),)
 sanitize-kernels-address:
