@@ -28,12 +28,6 @@ constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
 constexpr size_t kMaxGraphs = 16;
 constexpr int kGoodStepsToGrow = 2000;
 
-// What decides the layout of memory.
-struct Layout {
-    DeviceShape shape;
-    size_t elems;  // of the padded parameters
-};
-
 int head_rows_for(const ModelConfig& c, const EngineOptions& o, size_t element_bytes) {
     const size_t N = size_t(o.B) * o.T, row_bytes = padded_vocab(c) * element_bytes;
     const size_t chunks = o.head_chunks > 0 ? size_t(o.head_chunks) : (N * row_bytes + kLogitsBytes - 1) / kLogitsBytes;
@@ -45,10 +39,8 @@ size_t element_bytes(Precision precision) {
     return precision == Precision::float32 ? 4 : 2;
 }
 
-Layout layout_of(const ModelConfig& c, const EngineOptions& o) {
-    const DeviceShape shape{o.B, o.T, o.training, Recompute(o.recompute),
-                            head_rows_for(c, o, element_bytes(o.precision))};
-    return {shape, size_t(count_parameters(padded(c)))};
+DeviceShape shape_of(const ModelConfig& c, const EngineOptions& o) {
+    return {o.B, o.T, o.training, Recompute(o.recompute), head_rows_for(c, o, element_bytes(o.precision))};
 }
 
 // E of weights and activations, G of gradients, M of moments.
@@ -123,7 +115,7 @@ private:
 
     ModelConfig config_;
     EngineOptions options_;
-    Layout layout_;
+    DeviceShape shape_;
     DevicePeak peak_;
     Profiler* profiler_;
     Stream stream_;
@@ -168,15 +160,15 @@ template <class E, class G, class M>
 CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
     : config_(config),
       options_(options),
-      layout_(layout_of(config, options)),
+      shape_(shape_of(config, options)),
       peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
       profiler_(profiler),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
       arenas_(config, options.training, options.master_weights, stream_),
       batches_(options.B * options.T, config.V) {
     if (options.training) loss_sums_ = DeviceBuffer<float>(kMaxLosses);
-    activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, layout_.shape)[0]);
-    acts_ = bind_device_activations<E>(config_, layout_.shape, activations_.get());
+    activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, shape_)[0]);
+    acts_ = bind_device_activations<E>(config_, shape_, activations_.get());
     scalars_ = DeviceBuffer<Scalars>(1);
     host_scalars_ = PinnedBuffer<Scalars>(1);
     clear(scalars_.get(), 1, stream_);
@@ -197,7 +189,7 @@ std::string CudaEngine<E, G, M>::device_name() const {
 // have run.
 template <class E, class G, class M>
 size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
-    if (updates_taken_ > 4 && generation_.slots() == 0 && memory_bytes_ > 0) return memory_bytes_;
+    if (steps_ > 4 && generation_.slots() == 0 && memory_bytes_ > 0) return memory_bytes_;
     size_t free = 0, total = 0;
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
     return memory_bytes_ = total - free;
@@ -232,7 +224,7 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
             .stream = stream_,
             .B = B,
             .T = T,
-            .recompute = layout_.shape.recompute,
+            .recompute = shape_.recompute,
             .fused_gelu = options_.fused_gelu,
             .profiler = profiler_};
 }
@@ -267,7 +259,7 @@ void CudaEngine<E, G, M>::fill_gradients_if_clear() {
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale,
                                            bool accumulate) {
-    const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
+    const int N = options_.B * options_.T, head_rows = shape_.head_rows;
     if (!accumulate) in(Group::copies, [&] { arenas_.clear_embedding_gradients(); });
     const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
     decoder_forward(x, acts_, batch.tokens);
@@ -420,7 +412,7 @@ LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
     const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
     LossSum total{0, on_device.targets_counted};
     const DeviceContext<E> x = context(options_.B, options_.T);
-    const int N = options_.B * options_.T, head_rows = layout_.shape.head_rows;
+    const int N = options_.B * options_.T, head_rows = shape_.head_rows;
     decoder_forward(x, acts_, on_device.tokens);
     for (int first = 0; first < N; first += head_rows) {
         head_forward(x, acts_, on_device.targets, 0.0f, nullptr, first, std::min(head_rows, N - first));
@@ -468,9 +460,8 @@ void check(const ModelConfig& c, const EngineOptions& o) {
 std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options) {
     check(config, options);
     return with_types(options, [&]<class E, class G, class M>(E, G, M) {
-        const Layout layout = layout_of(config, options);
-        const auto [activations, logits] = device_activation_bytes<E>(config, layout.shape);
-        const size_t n = layout.elems;
+        const auto [activations, logits] = device_activation_bytes<E>(config, shape_of(config, options));
+        const size_t n = DeviceArenas<E, G, M>::elems(config);
         std::vector<MemoryItem> plan = {{"parameters", n * sizeof(E)}};
         if (options.training) {
             if (!std::is_same_v<E, float> && options.master_weights) {
