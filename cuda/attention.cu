@@ -337,16 +337,21 @@ void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B
 }
 
 template <class E>
-void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
-                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
-    const int tile = HS <= 128 ? 32 : 16, tiles = (T + tile - 1) / tile;
-    check("attention_backward", B, T, NH, NKV, HS, tile);
+void attention_delta(float* delta, const E* dout, const E* out, int B, int T, int NH, int HS, cudaStream_t stream) {
     int lanes = 1;
     while (lanes < kWarp && lanes * Pack<E>::kSize < HS) lanes *= 2;
     const int64_t heads = int64_t(B) * T * NH;
     launch<attention_delta_kernel<E>>(
         {.grid = unsigned((heads * lanes + kThreads - 1) / kThreads), .block = kThreads, .stream = stream}, delta, dout,
         out, heads, T, NH, HS, lanes);
+}
+
+template <class E>
+void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
+                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
+    const int tile = HS <= 128 ? 32 : 16, tiles = (T + tile - 1) / tile;
+    check("attention_backward", B, T, NH, NKV, HS, tile);
+    attention_delta(delta, dout, out, B, T, NH, HS, stream);
     const Backward<E> a{dqkv, dout, qkv, lse, delta, d, B, T, NH, NKV, HS, 1.0f / std::sqrt(float(HS))};
     const LaunchConfig of_q{unsigned(B * NH * tiles), kThreads, shared_bytes(4, 1, tile, HS), stream};
     const LaunchConfig of_kv{unsigned(B * NKV * tiles), kThreads, shared_bytes(4, 2, tile, HS), stream};
@@ -361,6 +366,7 @@ void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, cons
 
 #define KILN_ATTENTION(E)                                                                                              \
     template void attention_forward(E*, float*, const E*, const Dropout&, int, int, int, int, int, cudaStream_t);      \
+    template void attention_delta(float*, const E*, const E*, int, int, int, int, cudaStream_t);                       \
     template void attention_backward(E*, float*, const E*, const E*, const E*, const float*, const Dropout&, int, int, \
                                      int, int, int, cudaStream_t);
 KILN_ATTENTION(float)

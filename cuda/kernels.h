@@ -158,6 +158,31 @@ template <class E>
 void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
                         const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
 
+// delta (B, NH, T) = sum over HS of dout * out, both (B, T, NH HS).
+template <class E>
+void attention_delta(float* delta, const E* dout, const E* out, int B, int T, int NH, int HS, cudaStream_t stream);
+
+// ---- flash_attention.cu, flash_attention_backward.cu
+
+// What a query sees of the keys before it and of its own.
+struct AttentionMask {
+    const int* first_key = nullptr;  // (B, T) in device memory: where the document of each token begins; null: at 0
+    int window = 0;                  // the last `window` keys; 0: all
+};
+// The functions of attention.cu on the tensor cores, arXiv:2205.14135, arXiv:2307.08691: E bfloat16 or float16, HS 32,
+// 64, 80, 96, 128 or 256, a GPU of sm_80 or later. Equal inputs give equal bits.
+bool flash_attention_has(int HS);
+template <class E>
+void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B,
+                             int T, int NH, int NKV, int HS, cudaStream_t stream);
+// scratch (flash_attention_scratch_floats(..)), O(T): delta, and the sums of dq while they grow. shared_limit: bytes of
+// shared memory that a block may have; 0: what the device allows.
+size_t flash_attention_scratch_floats(int B, int T, int NH, int HS);
+template <class E>
+void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* out, const E* qkv, const float* lse,
+                              const AttentionMask& mask, const Dropout& d, int B, int T, int NH, int NKV, int HS,
+                              cudaStream_t stream, int shared_limit = 0);
+
 // ---- attention_cached.cu
 
 // Caches k_cache, v_cache (B, NKV, max_T, HS); positions (B) in device memory: where the newest token of each sequence

@@ -12,12 +12,15 @@
     extern __shared__ __align__(1024) unsigned char kiln_dynamic_shared[]; \
     T* const name = reinterpret_cast<T*>(kiln_dynamic_shared)
 #define KILN_SHARED(T, name, n) __shared__ T name[n]
+// Before a loop whose arrays must stay in registers.
+#define KILN_UNROLL _Pragma("unroll")
 
 #else
 
 #include "dev/simt/simt.h"
 
 #define KILN_DEVICE inline
+#define KILN_UNROLL
 #define KILN_DYNAMIC_SHARED(T, name) T* const name = reinterpret_cast<T*>(simt::dynamic_shared())
 #define KILN_SHARED(T, name, n) \
     static char name##_key;     \

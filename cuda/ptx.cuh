@@ -166,6 +166,26 @@ KILN_DEVICE void barrier_arrive(int id, int threads) {
 #endif
 }
 
+// For one thread a block, between barriers: what the block's threads wrote before it published a value is there for the
+// block whose thread has waited for that value, as long as that reads it past the first cache (__ldcg).
+KILN_DEVICE void publish(int* word, int value) {
+#ifdef __CUDACC__
+    asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+#else
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+#endif
+}
+KILN_DEVICE void wait_for_value(const int* word, int value) {
+#ifdef __CUDACC__
+    int now;
+    do {
+        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(word) : "memory");
+    } while (now != value);
+#else
+    simt::wait_for_block(word, value, simt::Where::here());
+#endif
+}
+
 // 2^x, within 2 ulp; 2^-inf = 0.
 KILN_DEVICE float exp2_approx(float x) {
 #ifdef __CUDACC__

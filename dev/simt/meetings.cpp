@@ -1,6 +1,8 @@
 // Where threads wait for each other: warp and warpgroup operations, barriers, polling.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "dev/simt/worker.h"
 
@@ -136,6 +138,21 @@ void Worker::wait_until(bool (*holds)(const void*), const void* context, const c
     ++polls_met_;
 }
 
+void Worker::wait_for_block(const int* word, int value, Where where) {
+    constexpr auto kPatience = std::chrono::minutes(5);  // under a sanitizer, on a busy machine
+    const auto since = std::chrono::steady_clock::now();
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
+        if (grid_->failed) {
+            happens_before(&done_);
+            running_->fiber.leave(host_);  // for good, as the whole launch is
+        }
+        if (std::chrono::steady_clock::now() - since > kPatience) {
+            fail("deadlock: waits for a value that no block stores", where);
+        }
+        std::this_thread::yield();
+    }
+}
+
 void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where) {
     this_worker().meet_warp(mask, args, op, name, where);
 }
@@ -146,6 +163,10 @@ void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where) {
 
 unsigned meet_block(const char* name, unsigned vote, Where where) {
     return this_worker().meet_block(name, vote, where);
+}
+
+void wait_for_block(const int* word, int value, Where where) {
+    this_worker().wait_for_block(word, value, where);
 }
 
 void meet_named(int id, int threads, bool arrive, Where where) {

@@ -90,6 +90,8 @@ void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where); 
 unsigned meet_block(const char* name, unsigned vote, Where where);
 // PTX's bar.sync: `threads` threads of the block, in whole warps, meet at barrier `id`. arrive: goes on at once.
 void meet_named(int id, int threads, bool arrive, Where where);
+// Until another block, which has started, stores `value`: blocks run from start to end, one on each thread of the host.
+void wait_for_block(const int* word, int value, Where where);
 // Others run until `holds`, which looks at memory that they change.
 void wait_until(bool (*holds)(const void* context), const void* context, const char* name, Where where);
 

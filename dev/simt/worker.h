@@ -87,6 +87,7 @@ public:
     void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where);
     unsigned meet_block(const char* name, unsigned vote, Where where);
     void meet_named(int id, int threads, bool arrive, Where where);
+    void wait_for_block(const int* word, int value, Where where);
     void wait_until(bool (*holds)(const void*), const void* context, const char* name, Where where);
     void sync_warp(unsigned mask, Where where);
     void defer(std::function<void()> work) { deferred_.emplace_back(running_, std::move(work)); }

@@ -14,6 +14,7 @@ void add_bias_families(std::vector<KernelFamily>& families);
 void add_cast_families(std::vector<KernelFamily>& families);
 void add_dropout_families(std::vector<KernelFamily>& families);
 void add_embedding_families(std::vector<KernelFamily>& families);
+void add_flash_attention_families(std::vector<KernelFamily>& families);
 void add_loss_families(std::vector<KernelFamily>& families);
 void add_mlp_families(std::vector<KernelFamily>& families);
 void add_norm_backward_families(std::vector<KernelFamily>& families);
@@ -31,6 +32,7 @@ inline void add_all_families(std::vector<KernelFamily>& families) {
     add_cast_families(families);
     add_dropout_families(families);
     add_embedding_families(families);
+    add_flash_attention_families(families);
     add_loss_families(families);
     add_mlp_families(families);
     add_norm_backward_families(families);

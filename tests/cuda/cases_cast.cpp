@@ -41,12 +41,6 @@ using CastFromFloat = Cast<float, T>;
 template <class T>
 using CastToFloat = Cast<T, float>;
 
-template <template <class> class Case>
-std::unique_ptr<KernelCase> make_narrow(Element element, const Shape& shape) {
-    if (element == Element::bfloat16) return std::make_unique<Case<__nv_bfloat16>>(shape);
-    return std::make_unique<Case<__half>>(shape);
-}
-
 }  // namespace
 
 void add_cast_families(std::vector<KernelFamily>& families) {

@@ -52,6 +52,12 @@ std::unique_ptr<KernelCase> make(Element element, const Shape& shape) {
             return std::make_unique<Case<__half>>(shape);
     }
 }
+// make_narrow<MyCase>: the same for kernels of the 16-bit types alone.
+template <template <class> class Case>
+std::unique_ptr<KernelCase> make_narrow(Element element, const Shape& shape) {
+    if (element == Element::bfloat16) return std::make_unique<Case<__nv_bfloat16>>(shape);
+    return std::make_unique<Case<__half>>(shape);
+}
 
 // --- Tensors of a case.
 
