@@ -1,18 +1,20 @@
-// Attention of one token a sequence over a cache of keys and values, and what appends to it. E is the element type.
-#include <bit>
+// Attention of the newest tokens over a cache of keys and values, and what appends to it. E is the element type.
+#include <cfloat>
 #include <cmath>
 
 #include "cpu_reference/error.h"
+#include "cuda/device.h"
 #include "cuda/kernels.h"
 #include "cuda/pack.cuh"
+#include "cuda/ptx.cuh"
 #include "cuda/reduce.cuh"
 
 namespace kiln {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / kWarp;
-constexpr int kEach = 8;   // columns of a head that a thread has: one pack of bf16, two of float32
-constexpr int kBatch = 4;  // rows of the cache that a thread has on their way at once
+constexpr int kColumns = 8;              // queries of a block at most: what the second operand of mma.m16n8k16 has
+constexpr float kLowest = -FLT_MAX / 2;  // below every score; its difference with itself is 0, not NaN
 
 // k_cache and v_cache (B, NKV, max_T, HS) at positions[b] + t = k and v of qkv (B, T, (NH + 2 NKV) HS), a thread a pack
 // of both; nothing where that is below 0 or not below max_T. Moves 4 B T NKV HS elements: bound by bandwidth.
@@ -33,162 +35,369 @@ __global__ void __launch_bounds__(kThreads)
     store(v_cache + to, load(k + NKV * HS));
 }
 
-// Columns (lane + step * lanes) * kPack .. of a row as floats; 0 from HS on.
+// How the work is cut. A block has a part of the keys of one key head, and of the queries that read it `heads` heads of
+// `tokens` tokens: the columns j, token-major. Chosen by shapes and the GPU alone, lengths being known to it only.
+struct Cut {
+    int heads, shares, tokens, token_blocks, parts;
+    float scale;  // of a score, to the base 2
+};
+
+// What a block's columns see and where they stand.
 template <class E>
-KILN_DEVICE void load_columns(float (&x)[kEach], const E* row, int lane, int lanes, int HS) {
-    constexpr int kPack = Pack<E>::kSize;
-    for (int step = 0; step < kEach / kPack; ++step) {
-        const int c = (lane + step * lanes) * kPack;
-        Pack<E> pack;
-        if (c < HS) pack = load(row + c);
-        for (int i = 0; i < kPack; ++i) x[step * kPack + i] = c < HS ? pack[i] : 0.0f;
+struct Queries {
+    const CachedAttention<E>& a;
+    const Cut& cut;
+    int b, kv, first_head, heads, first_token, position;
+
+    KILN_DEVICE int token(int j) const { return first_token + j / cut.heads; }
+    KILN_DEVICE bool is_real(int j) const {
+        return j < cut.heads * cut.tokens && j % cut.heads < heads && token(j) < a.T;
     }
+    KILN_DEVICE int64_t row(int j) const { return int64_t(b) * a.T + token(j); }
+    KILN_DEVICE int head(int j) const { return first_head + j % cut.heads; }
+    KILN_DEVICE const E* q(int j) const { return a.qkv + (row(j) * (a.NH + 2 * a.NKV) + head(j)) * a.HS; }
+    // Column j sees the keys from begin(end(j)) to end(j).
+    KILN_DEVICE int end(int j) const { return is_real(j) ? min(position + token(j) + 1, a.max_T) : 0; }
+    KILN_DEVICE int begin(int end) const { return a.window > 0 ? max(end - a.window, 0) : 0; }
+};
+
+// 16-byte packs of a tile's row stand in this order, so that eight rows of one column are in all banks.
+KILN_DEVICE int swizzled(int row, int pack) {
+    return pack ^ (row & 7);
 }
 
-// Part s of softmax(q K^T / sqrt(HS)) V over the keys from s * chunk on, not yet divided by its sum, for up to kHeads
-// query heads of one key head: sums (B, NH, splits, HS), and its maximum and sum in extremes (B, NH, splits, 2).
-// The cache is read once for all heads of the block. Moves 2 B NKV length HS elements for 4 B NH length HS FLOPs:
-// bound by bandwidth.                                                      Flash-Decoding; arXiv:2205.14135
-template <class E, int kHeads>
-__global__ void __launch_bounds__(kThreads)
-    attend_cache_kernel(float* sums, float* extremes, const E* qkv, const E* k_cache, const E* v_cache,
-                        const int* positions, int splits, int chunk, int max_T, int NH, int NKV, int HS, int lanes,
-                        float scale) {
-    constexpr int kPack = Pack<E>::kSize;
-    KILN_DYNAMIC_SHARED(float, scores);  // (kHeads, chunk); at the end (kWarps, kHeads, HS)
-    const int group = NH / NKV, shares = (group + kHeads - 1) / kHeads;
-    const int split = blockIdx.x % splits, head_share = blockIdx.x / splits % (NKV * shares);
-    const int b = blockIdx.x / splits / (NKV * shares), kv = head_share / shares;
-    const int h0 = kv * group + head_share % shares * kHeads, heads = min(kHeads, (kv + 1) * group - h0);
-    const int t0 = split * chunk, keys = min(min(positions[b] + 1, max_T) - t0, chunk);
-    if (keys <= 0) return;
-    const int lane = threadIdx.x % lanes, owner = threadIdx.x / lanes, owners = kThreads / lanes;
-    const int64_t cached = ((int64_t(b) * NKV + kv) * max_T + t0) * HS;
+// A warp's softmax(Q K^T) V of bf16 or f16, transposed, on tensor cores: S^T (16 keys, columns) = K Q^T, then
+// O^T (HS, columns) += V^T P^T, whose second operand is S^T with its (8, 8) matrices transposed.
+template <class E, int kHS>
+struct WarpAttention {
+    static constexpr int kRows = 16, kPacks = kHS / Pack<E>::kSize;
+    uint32_t q[kHS / 16][2], p[2];
+    float out[kHS / 16][4] = {}, highest[2] = {kLowest, kLowest}, sum[2] = {};
+    int end[2], begin[2];  // of columns 2 (lane % 4) and the next, as sum and highest
 
-    float q[kHeads][kEach];
-    for (int g = 0; g < kHeads; ++g) {
-        const int h = h0 + min(g, heads - 1);
-        load_columns(q[g], qkv + (int64_t(b) * (NH + 2 * NKV) + h) * HS, lane, lanes, HS);
-    }
-    for (int first = 0; first < keys; first += kBatch * owners) {
-        float k[kBatch][kEach];
-        for (int j = 0; j < kBatch; ++j) {
-            const int t = min(first + j * owners + owner, keys - 1);
-            load_columns(k[j], k_cache + cached + int64_t(t) * HS, lane, lanes, HS);
+    KILN_DEVICE WarpAttention(const Queries<E>& queries, int lane) {
+        for (int i = 0; i < 2; ++i) {
+            end[i] = queries.end(2 * (lane % 4) + i);
+            begin[i] = queries.begin(end[i]);
         }
-        for (int j = 0; j < kBatch; ++j) {
-            const int t = first + j * owners + owner;
-            for (int g = 0; g < kHeads; ++g) {
-                float dot = 0;
-                for (int i = 0; i < kEach; ++i) dot += q[g][i] * k[j][i];
-                for (int bits = lanes / 2; bits > 0; bits /= 2) dot += __shfl_xor_sync(~0u, dot, bits);
-                if (lane == 0 && t < keys) scores[g * chunk + t] = dot * scale;
+        const int j = lane / 4;
+        const E* const mine = queries.q(queries.is_real(j) ? j : 0);
+        for (int k = 0; k < kHS / 16; ++k) {
+            for (int i = 0; i < 2; ++i) {
+                const int c = 16 * k + 8 * i + 2 * (lane % 4);
+                q[k][i] = queries.is_real(j) && c < queries.a.HS ? *reinterpret_cast<const uint32_t*>(mine + c) : 0;
             }
         }
     }
-    __syncthreads();
-
-    for (int g = threadIdx.x / kWarp; g < heads; g += kWarps) {
-        float highest = -INFINITY, sum = 0;
-        for (int t = threadIdx.x % kWarp; t < keys; t += kWarp) highest = fmaxf(highest, scores[g * chunk + t]);
-        highest = warp_max(highest);
-        for (int t = threadIdx.x % kWarp; t < keys; t += kWarp) {
-            const float p = __expf(scores[g * chunk + t] - highest);
-            scores[g * chunk + t] = p;
-            sum += p;
+    // p of the keys from `first` on, and what it changes.
+    KILN_DEVICE void score(const Queries<E>& queries, const Pack<E>* keys, int first, int lane) {
+        float s[2][4] = {};  // two sums: half as many products wait for one another
+        for (int k = 0; k < kHS / 16; ++k) {
+            uint32_t of_k[4];
+            const int row = lane % 16;
+            ldmatrix_x4<false>(of_k, keys + row * kPacks + swizzled(row, 2 * k + lane / 16));
+            mma_m16n8k16<E>(s[k % 2], of_k, q[k]);
         }
-        sum = warp_sum(sum);
-        if (threadIdx.x % kWarp == 0) {
-            float* const extreme = extremes + ((int64_t(b) * NH + h0 + g) * splits + split) * 2;
-            extreme[0] = highest;
-            extreme[1] = sum;
+        float correction[2];
+        for (int i = 0; i < 2; ++i) {
+            for (int half = 0; half < 2; ++half) {
+                const int key = first + lane / 4 + 8 * half;
+                float& x = s[0][2 * half + i];
+                x = (x + s[1][2 * half + i]) * queries.cut.scale;
+                if (key < begin[i] || key >= end[i]) x = -INFINITY;
+            }
+            float top = fmaxf(highest[i], fmaxf(s[0][i], s[0][i + 2]));
+            for (int bits = 4; bits < kWarp; bits *= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, bits));
+            correction[i] = exp2_approx(highest[i] - top);
+            highest[i] = top;
+            for (int half = 0; half < 2; ++half) s[0][2 * half + i] = exp2_approx(s[0][2 * half + i] - top);
+            sum[i] = sum[i] * correction[i] + (s[0][i] + s[0][i + 2]);
+        }
+        for (auto& tile : out) {
+            for (int i = 0; i < 4; ++i) tile[i] *= correction[i % 2];
+        }
+        for (int half = 0; half < 2; ++half) p[half] = transpose_8x8(round2<E>(s[0][2 * half], s[0][2 * half + 1]));
+    }
+    KILN_DEVICE void add(const Queries<E>&, const Pack<E>* values, int lane) {
+        for (int n = 0; n < kHS / 16; ++n) {
+            uint32_t of_v[4];
+            const int row = lane % 8 + lane / 16 * 8;
+            ldmatrix_x4<true>(of_v, values + row * kPacks + swizzled(row, 2 * n + lane / 8 % 2));
+            mma_m16n8k16<E>(out[n], of_v, p);
         }
     }
-    __syncthreads();
-
-    float out[kHeads][kEach] = {};
-    for (int first = owner; first < keys; first += kBatch * owners) {
-        float v[kBatch][kEach];
-        for (int j = 0; j < kBatch; ++j) {
-            const int t = min(first + j * owners, keys - 1);
-            load_columns(v[j], v_cache + cached + int64_t(t) * HS, lane, lanes, HS);
+    // sums (kColumns, kHS), extremes (kColumns, 2).
+    KILN_DEVICE void store_part(float* sums, float* extremes, int lane) {
+        for (int i = 0; i < 2; ++i) {
+            for (int bits = 4; bits < kWarp; bits *= 2) sum[i] += __shfl_xor_sync(~0u, sum[i], bits);
+            if (lane < 4) {
+                extremes[2 * (2 * lane + i)] = highest[i];
+                extremes[2 * (2 * lane + i) + 1] = sum[i];
+            }
         }
-        for (int j = 0; j < kBatch; ++j) {
-            const int t = first + j * owners;
-            for (int g = 0; g < kHeads; ++g) {
-                const float p = t < keys && g < heads ? scores[g * chunk + t] : 0.0f;
-                for (int i = 0; i < kEach; ++i) out[g][i] += p * v[j][i];
+        for (int n = 0; n < kHS / 16; ++n) {
+            for (int i = 0; i < 4; ++i) {
+                sums[(2 * (lane % 4) + i % 2) * kHS + 16 * n + lane / 4 + 8 * (i / 2)] = out[n][i];
             }
         }
     }
-    for (int g = 0; g < kHeads; ++g) {
-        for (int i = 0; i < kEach; ++i) {
-            for (int bits = lanes; bits < kWarp; bits *= 2) out[g][i] += __shfl_xor_sync(~0u, out[g][i], bits);
+};
+
+// The same in float32: of a tile's eight keys a lane has the scores' part that a quarter of the packs make, then all
+// keys' values in every 32nd column. q comes through the L1 cache.
+template <int kHS>
+struct WarpAttention<float, kHS> {
+    static constexpr int kRows = 8, kPacks = kHS / 4;
+    int columns;
+    float p[kColumns], out[kColumns][kHS / kWarp] = {}, highest[kColumns], sum[kColumns] = {};
+
+    KILN_DEVICE WarpAttention(const Queries<float>& queries, int) : columns(queries.cut.heads * queries.cut.tokens) {
+        for (float& x : highest) x = kLowest;
+    }
+    KILN_DEVICE void score(const Queries<float>& queries, const Pack<float>* keys, int first, int lane) {
+        const int row = lane % 8, key = first + row;
+        float s[kColumns] = {};
+        for (int pack = lane / 8; pack < queries.a.HS / 4; pack += 4) {
+            const Pack<float> k = keys[row * kPacks + swizzled(row, pack)];
+            for (int j = 0; j < kColumns; ++j) {
+                if (j >= columns) continue;
+                const Pack<float> q = load(queries.q(queries.is_real(j) ? j : 0) + 4 * pack);
+                for (int i = 0; i < 4; ++i) s[j] += q[i] * k[i];
+            }
+        }
+        for (int j = 0; j < kColumns; ++j) {
+            if (j >= columns) continue;
+            for (int bits = 8; bits < kWarp; bits *= 2) s[j] += __shfl_xor_sync(~0u, s[j], bits);
+            const int end = queries.end(j);
+            const bool seen = key >= queries.begin(end) && key < end;
+            const float x = seen ? s[j] * queries.cut.scale : -INFINITY;
+            float top = fmaxf(highest[j], x);
+            for (int bits = 1; bits < 8; bits *= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, bits));
+            const float correction = exp2_approx(highest[j] - top);
+            highest[j] = top;
+            p[j] = exp2_approx(x - top);
+            sum[j] = sum[j] * correction + p[j];
+            for (float& o : out[j]) o *= correction;
         }
     }
-    __syncthreads();  // the scores have been read
-    float* const partial = scores + threadIdx.x / kWarp * kHeads * HS;
-    for (int g = 0; g < kHeads; ++g) {
-        for (int i = 0; i < kEach; ++i) {
-            const int c = (lane + i / kPack * lanes) * kPack + i % kPack;
-            if (threadIdx.x % kWarp < unsigned(lanes) && c < HS) partial[g * HS + c] = out[g][i];
+    KILN_DEVICE void add(const Queries<float>&, const Pack<float>* values, int lane) {
+        for (int row = 0; row < kRows; ++row) {
+            float v[kHS / kWarp];
+            for (int i = 0; i < kHS / kWarp; ++i) {
+                const int c = lane + kWarp * i;
+                v[i] = values[row * kPacks + swizzled(row, c / 4)].v[c % 4];
+            }
+            for (int j = 0; j < kColumns; ++j) {
+                if (j >= columns) continue;
+                const float weight = __shfl_sync(~0u, p[j], row);
+                for (int i = 0; i < kHS / kWarp; ++i) out[j][i] += weight * v[i];
+            }
         }
+    }
+    KILN_DEVICE void store_part(float* sums, float* extremes, int lane) {
+        for (int j = 0; j < kColumns; ++j) {
+            if (j >= columns) continue;
+            for (int bits = 1; bits < 8; bits *= 2) sum[j] += __shfl_xor_sync(~0u, sum[j], bits);
+            if (lane == 0) {
+                extremes[2 * j] = highest[j];
+                extremes[2 * j + 1] = sum[j];
+            }
+            for (int i = 0; i < kHS / kWarp; ++i) sums[j * kHS + lane + kWarp * i] = out[j][i];
+        }
+    }
+};
+
+// Four columns of `parts` parts, in order, on one scale.
+struct Merged {
+    Pack<float> value;
+    float highest = kLowest, total = 0;
+};
+KILN_DEVICE Merged merge(const float* sums, const float* extremes, int parts, int64_t sums_stride,
+                         int64_t extremes_stride) {
+    Merged all;
+    for (int i = 0; i < 4; ++i) all.value.v[i] = 0;
+#pragma unroll 8
+    for (int s = 0; s < parts; ++s) all.highest = fmaxf(all.highest, extremes[s * extremes_stride]);
+#pragma unroll 8
+    for (int s = 0; s < parts; ++s) {
+        const float factor = exp2_approx(extremes[s * extremes_stride] - all.highest);
+        const Pack<float> x = load(sums + s * sums_stride);
+        all.total += factor * extremes[s * extremes_stride + 1];
+        for (int i = 0; i < 4; ++i) all.value.v[i] += factor * x[i];
+    }
+    return all;
+}
+template <class E>
+KILN_DEVICE void store_merged(E* out, const Merged& all) {
+    for (int i = 0; i < 4; ++i) out[i] = from_float<E>(all.value[i] / all.total);
+}
+
+// Tiles of keys and of values, in turns, that a warp has in shared memory; all but one of them are on their way.
+template <int kHS>
+constexpr int kSlots = kHS <= 64    ? 6
+                       : kHS <= 128 ? 4
+                                    : 3;
+template <int kHS>
+constexpr size_t kRingBytes = size_t(kWarps) * kSlots<kHS> * 32 * kHS;
+
+// out = softmax(Q K^T / sqrt(HS)) V over the cache. Each block reads its part of the keys and values once for all of
+// its columns; its warps take tiles in turn and need no barrier until the end, where their sums are merged in their
+// order. Where a head has several parts, the block that comes last, by a counter, merges these in their order: sums
+// (pairs, parts, columns, HS) not yet divided, extremes (pairs, parts, columns, 2) their maximum and sum.
+// Flash-Decoding; arXiv:2205.14135.
+// Moves 2 B NKV length HS elements, and about 16 (HS + 2) bytes a column and part, for 4 B NH length HS FLOPs: bound by
+// bandwidth. An H200's SM gets 4.8 TB/s / 132 / 1.75 GHz = 21 bytes a cycle, for which, at 700 ns, 25 KB must be on
+// their way; a block has 40, 48 or 64 KB so (head sizes to 64, 128, 256), and two of its kind run beside each other. A
+// tile of 16 keys at HS = 128 is 8 KB, 395 cycles of that rate, and some 250 instructions for a warp, of 1580 that an
+// SM issues meanwhile: arithmetic is to stay hidden for any group of heads. Predicted, of a copy's rate: 90 % from 64
+// MB of cache on; 80 % at 32 MB (B = 1, 8192 tokens, 8 key heads of 128), where of 10 us 2 are start, first tile and
+// merging.
+template <class E, int kHS>
+__global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
+    attend_cache_kernel(CachedAttention<E> a, Cut cut, float* extremes) {
+    using Warp = WarpAttention<E, kHS>;
+    constexpr int kRows = Warp::kRows, kPacks = Warp::kPacks, kSlotPacks = kRows * kPacks, kRound = kRows * kWarps;
+    KILN_DYNAMIC_SHARED(Pack<E>, rings);
+    KILN_SHARED(int, arrivals, 1);
+    const int part = blockIdx.x % cut.parts, pair = blockIdx.x / cut.parts;
+    const int token_block = pair % cut.token_blocks, share = pair / cut.token_blocks % cut.shares;
+    const int head = pair / cut.token_blocks / cut.shares, b = head / a.NKV, kv = head % a.NKV;
+    const int group = a.NH / a.NKV, columns = cut.heads * cut.tokens;
+    const Queries<E> queries = {a,
+                                cut,
+                                b,
+                                kv,
+                                kv * group + share * cut.heads,
+                                min(cut.heads, group - share * cut.heads),
+                                token_block * cut.tokens,
+                                a.positions[b]};
+
+    // The keys of this block: the same number of rounds for each part but the last, whatever the length.
+    const int last_token = min(queries.first_token + cut.tokens, a.T) - 1;
+    const int begin = queries.begin(queries.end(0)), end = min(queries.position + last_token + 1, a.max_T);
+    const int keys = queries.position < 0 ? 0 : max(end - begin, 0);
+    const int each = max((keys + cut.parts * kRound - 1) / (cut.parts * kRound), 1) * kRound;
+    const int parts = (keys + each - 1) / each;
+    if (parts == 0 && part == 0) {
+        for (int i = threadIdx.x; i < columns * a.HS; i += kThreads) {
+            const int j = i / a.HS;
+            if (queries.is_real(j)) {
+                a.out[(queries.row(j) * a.NH + queries.head(j)) * a.HS + i % a.HS] = from_float<E>(0.0f);
+            }
+        }
+    }
+    if (part >= parts) return;
+    const int stop = min(begin + (part + 1) * each, end);
+
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+    const int first = begin + part * each + warp * kRows;
+    const int tiles = first < stop ? (stop - first + kRound - 1) / kRound : 0;
+    const int64_t cached = (int64_t(b) * a.NKV + kv) * a.max_T * a.HS;
+    Pack<E>* const ring = rings + warp * kSlots<kHS> * kSlotPacks;
+    const auto fetch = [&](int i) {  // tile i / 2 of the keys, or of the values
+        if (i < 2 * tiles) {
+            const E* const from = (i % 2 == 0 ? a.k_cache : a.v_cache) + cached;
+            Pack<E>* const to = ring + i % kSlots<kHS> * kSlotPacks;
+            for (int n = lane; n < kSlotPacks; n += kWarp) {
+                const int row = n / kPacks, pack = n % kPacks, key = first + i / 2 * kRound + row;
+                const bool valid = key < stop && pack * Pack<E>::kSize < a.HS;
+                cp_async_16(to + row * kPacks + swizzled(row, pack),
+                            valid ? from + int64_t(key) * a.HS + pack * Pack<E>::kSize : from, valid);
+            }
+        }
+        cp_async_commit();
+    };
+    for (int i = 0; i < kSlots<kHS> - 1; ++i) fetch(i);
+    const auto next = [&](int i) {  // tile i, in a slot that is overwritten once all lanes ask for the one after it
+        __syncwarp();
+        fetch(i + kSlots<kHS> - 1);
+        cp_async_wait<kSlots<kHS> - 1>();
+        __syncwarp();
+        return ring + i % kSlots<kHS> * kSlotPacks;
+    };
+    Warp mine(queries, lane);
+    for (int tile = 0; tile < tiles; ++tile) {
+        mine.score(queries, next(2 * tile), first + tile * kRound, lane);
+        mine.add(queries, next(2 * tile + 1), lane);
+    }
+
+    __syncthreads();  // all tiles have been read
+    float* const of_warps = reinterpret_cast<float*>(rings);
+    float* const extremes_of_warps = of_warps + kWarps * kColumns * kHS;
+    mine.store_part(of_warps + warp * kColumns * kHS, extremes_of_warps + warp * kColumns * 2, lane);
+    __syncthreads();
+    float* const sums = a.scratch + (int64_t(pair) * cut.parts + part) * columns * a.HS;
+    extremes += (int64_t(pair) * cut.parts + part) * columns * 2;
+    for (int i = threadIdx.x * 4; i < columns * a.HS; i += kThreads * 4) {
+        const int j = i / a.HS, c = i % a.HS;
+        if (!queries.is_real(j)) continue;
+        const Merged all =
+            merge(of_warps + j * kHS + c, extremes_of_warps + j * 2, kWarps, kColumns * kHS, kColumns * 2);
+        if (parts == 1) {
+            store_merged(a.out + (queries.row(j) * a.NH + queries.head(j)) * a.HS + c, all);
+        } else {
+            store(sums + i, all.value);
+            if (c == 0) {
+                extremes[2 * j] = all.highest;
+                extremes[2 * j + 1] = all.total;
+            }
+        }
+    }
+    if (parts == 1) return;
+
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();  // this block's sums are seen before its arrival
+        arrivals[0] = atomicAdd(a.arrivals + pair, 1) + 1;
+        __threadfence();  // and the others' after theirs
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < heads * HS; i += kThreads) {
-        float sum = 0;
-        for (int warp = 0; warp < kWarps; ++warp) sum += scores[warp * kHeads * HS + i];
-        sums[((int64_t(b) * NH + h0 + i / HS) * splits + split) * HS + i % HS] = sum;
+    if (arrivals[0] < parts) return;
+    if (threadIdx.x == 0) a.arrivals[pair] = 0;
+    const float* const all_sums = sums - int64_t(part) * columns * a.HS;
+    const float* const all_extremes = extremes - int64_t(part) * columns * 2;
+    for (int i = threadIdx.x * 4; i < columns * a.HS; i += kThreads * 4) {
+        const int j = i / a.HS, c = i % a.HS;
+        if (!queries.is_real(j)) continue;
+        store_merged(a.out + (queries.row(j) * a.NH + queries.head(j)) * a.HS + c,
+                     merge(all_sums + i, all_extremes + 2 * j, parts, columns * a.HS, columns * 2));
     }
 }
 
-// out (B, NH, HS) = the parts of its head, in order, on one scale and divided by their sum; 0 where positions[b] < 0.
-// A block a head. Moves B NH splits HS floats, for a chunk of keys one row: a small part of what the kernel above does.
-template <class E>
-__global__ void __launch_bounds__(kThreads)
-    combine_splits_kernel(E* out, const float* sums, const float* extremes, const int* positions, int splits, int chunk,
-                          int max_T, int NH, int HS) {
-    const int64_t head = blockIdx.x;
-    const int keys = min(positions[head / NH] + 1, max_T), used = keys > 0 ? (keys + chunk - 1) / chunk : 0;
-    extremes += head * splits * 2;
-    sums += head * splits * HS;
-    float highest = -INFINITY;
-    for (int s = threadIdx.x; s < used; s += kThreads) highest = fmaxf(highest, extremes[2 * s]);
-    highest = block_max(highest);
-    for (int c = threadIdx.x; c < HS; c += kThreads) {
-        float sum = 0, total = 0;
-        for (int s = 0; s < used; ++s) {
-            const float factor = __expf(extremes[2 * s] - highest);
-            total += factor * extremes[2 * s + 1];
-            sum += factor * sums[int64_t(s) * HS + c];
-        }
-        out[head * HS + c] = from_float<E>(used > 0 ? sum / total : 0.0f);
+// Blocks that run at once, and how many times as many there may be where heads are cut into parts.
+int places() {
+    return 2 * multiprocessors();
+}
+constexpr int kTurns = 4;
+
+// The fewest parts that leave a twentieth of the GPU idle at most, or else the best there are.
+int parts_of(int64_t pairs) {
+    int best = 1;
+    double best_use = 0;
+    for (int parts = 1; parts == 1 || (best_use < 0.95 && pairs * parts <= kTurns * places()); ++parts) {
+        const int64_t blocks = pairs * parts, turns = (blocks + places() - 1) / places();
+        const double use = double(blocks) / double(turns * places());
+        if (use > best_use) best = parts, best_use = use;
     }
+    return best;
 }
 
-// Parts of 128 keys; of up to 1024 where that would make more than 256 of them.
-int chunk_of(int max_T) {
-    return std::min(std::max((max_T + 255) / 256, 128), 1024);
-}
-int splits_of(int max_T) {
-    return (max_T + chunk_of(max_T) - 1) / chunk_of(max_T);
-}
-
-template <class E, int kHeads>
+template <class E, int kHS>
 void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
-    const int splits = splits_of(a.max_T), chunk = chunk_of(a.max_T), group = a.NH / a.NKV;
-    const int64_t blocks = int64_t(a.B) * a.NKV * ((group + kHeads - 1) / kHeads) * splits;
+    Cut cut;
+    const int group = a.NH / a.NKV;
+    cut.shares = (group + kColumns - 1) / kColumns;
+    cut.heads = (group + cut.shares - 1) / cut.shares;
+    cut.tokens = std::min(kColumns / cut.heads, a.T);
+    cut.token_blocks = (a.T + cut.tokens - 1) / cut.tokens;
+    const int64_t pairs = int64_t(a.B) * a.NKV * cut.shares * cut.token_blocks;
+    cut.parts = parts_of(pairs);
+    cut.scale = float(M_LOG2E / std::sqrt(double(a.HS)));
+    const int64_t blocks = pairs * cut.parts;
     KILN_CHECK(blocks < int64_t(1) << 31, "attention_cached: ", blocks, " blocks are more than a grid has");
-    float* const extremes = a.scratch + size_t(a.B) * a.NH * splits * a.HS;
-    launch<attend_cache_kernel<E, kHeads>>({.grid = unsigned(blocks),
-                                            .block = kThreads,
-                                            .shared_bytes = sizeof(float) * kHeads * std::max(chunk, kWarps * a.HS),
-                                            .stream = stream},
-                                           a.scratch, extremes, a.qkv, a.k_cache, a.v_cache, a.positions, splits, chunk,
-                                           a.max_T, a.NH, a.NKV, a.HS, int(std::bit_ceil(unsigned(a.HS) / kEach)),
-                                           1.0f / std::sqrt(float(a.HS)));
-    launch<combine_splits_kernel<E>>({.grid = unsigned(a.B * a.NH), .block = kThreads, .stream = stream}, a.out,
-                                     a.scratch, extremes, a.positions, splits, chunk, a.max_T, a.NH, a.HS);
+    launch<attend_cache_kernel<E, kHS>>(
+        {.grid = unsigned(blocks), .block = kThreads, .shared_bytes = kRingBytes<kHS>, .stream = stream}, a, cut,
+        a.scratch + blocks * cut.heads * cut.tokens * a.HS);
 }
 
 void check(const char* name, int B, int T, int max_T, int NH, int NKV, int HS) {
@@ -209,20 +418,23 @@ void append_to_cache(E* k_cache, E* v_cache, const E* qkv, const int* positions,
         qkv, positions, B, T, max_T, NH, NKV, HS);
 }
 
-size_t attention_cached_scratch_floats(int B, int max_T, int NH, int HS) {
-    return size_t(B) * NH * splits_of(max_T) * (HS + 2);
+size_t attention_cached_scratch_floats(int HS) {
+    return size_t(kTurns) * places() * kColumns * (HS + 2);
+}
+size_t attention_cached_arrivals() {
+    return size_t(kTurns) * places() / 2;
 }
 
 template <class E>
 void attention_cached(const CachedAttention<E>& a, cudaStream_t stream) {
-    check("attention_cached", a.B, 1, a.max_T, a.NH, a.NKV, a.HS);
-    const int group = a.NH / a.NKV;
-    if (group == 1) {
-        attend_cache<E, 1>(a, stream);
-    } else if (group <= 4) {
-        attend_cache<E, 4>(a, stream);
+    check("attention_cached", a.B, a.T, a.max_T, a.NH, a.NKV, a.HS);
+    KILN_CHECK(a.window >= 0, "attention_cached: a window of ", a.window, " keys; 0 means all");
+    if (a.HS <= 64) {
+        attend_cache<E, 64>(a, stream);
+    } else if (a.HS <= 128) {
+        attend_cache<E, 128>(a, stream);
     } else {
-        attend_cache<E, 8>(a, stream);
+        attend_cache<E, 256>(a, stream);
     }
 }
 

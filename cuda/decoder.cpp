@@ -368,7 +368,7 @@ void decoder_prefill(const DeviceContext<E>& x, DeviceActivations<E>& acts, cons
 
 template <class E>
 void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
-                    const int* tokens, const int* positions, float* scratch) {
+                    const int* tokens, const int* positions, const CacheScratch& scratch) {
     const ModelConfig& c = x.config;
     const int N = x.B;
     embedding_at(acts.embedded, tokens, x.params.wte, x.params.wpe, positions, N, c.C, x.stream);
@@ -382,9 +382,9 @@ void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const
             rope_at(a.qkv, x.rope_table, positions, N, c.NH, c.NKV, c.HS, x.stream);
         }
         append_to_cache(layer.k, layer.v, a.qkv, positions, N, 1, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
-        attention_cached(
-            CachedAttention<E>{a.attn, scratch, a.qkv, layer.k, layer.v, positions, N, cache.max_T, c.NH, c.NKV, c.HS},
-            x.stream);
+        attention_cached(CachedAttention<E>{a.attn, scratch.scratch, scratch.arrivals, a.qkv, layer.k, layer.v,
+                                            positions, N, 1, cache.max_T, c.NH, c.NKV, c.HS},
+                         x.stream);
         linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
         residual_norm_forward(x, a.mid, ln2(a, p), l > 0 ? acts.block[l - 1].out : acts.embedded, acts.branch, {});
         mlp_half(x, acts, l);
@@ -398,7 +398,7 @@ void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const
     template void decoder_prefill(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, int,        \
                                   const int*, const int*);                                                           \
     template void decoder_decode(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, const int*,  \
-                                 const int*, float*);
+                                 const int*, const CacheScratch&);
 #define KILN_DECODER_BACKWARD(E, G)                                                                                    \
     template void head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool);     \
     template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, const TokenRows&, \

@@ -182,14 +182,19 @@ struct DeviceCache {
     E* data = nullptr;
     int slots = 0, max_T = 0;
 };
+// What attention_cached works with, by its names.
+struct CacheScratch {
+    float* scratch = nullptr;
+    int* arrivals = nullptr;
+};
 // A prompt into one empty slot: context.B is 1, context.T the number of tokens; `zero` in device memory is 0.
 template <class E>
 void decoder_prefill(const DeviceContext<E>& context, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
                      const int* tokens, const int* zero);
 // A token for each slot at positions (slots) in device memory, below 0 for an idle one: context.B is the number of
-// slots, context.T is 1. scratch (attention_cached_scratch_floats).
+// slots, context.T is 1.
 template <class E>
 void decoder_decode(const DeviceContext<E>& context, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
-                    const int* tokens, const int* positions, float* scratch);
+                    const int* tokens, const int* positions, const CacheScratch& scratch);
 
 }  // namespace kiln

@@ -30,13 +30,17 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_
     const size_t bytes = device_activation_bytes<E>(c, shape)[0];
     size_t free = 0, total = 0;
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
-    KILN_CHECK(elems * sizeof(E) + bytes <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ",
-               (elems * sizeof(E) + bytes) >> 20, " MiB of the GPU's memory, but ", free >> 20,
+    const size_t scratch = attention_cached_scratch_floats(c.HS), arrivals = attention_cached_arrivals();
+    const size_t needed = elems * sizeof(E) + bytes + scratch * sizeof(float) + arrivals * sizeof(int);
+    KILN_CHECK(needed <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ", needed >> 20,
+               " MiB of the GPU's memory, but ", free >> 20,
                " MiB are free; lower the number of sequences or their length");
     data_ = DeviceBuffer<E>(elems);
     activations_ = DeviceBuffer<unsigned char>(bytes);
     acts_ = bind_device_activations<E>(c, shape, activations_.get());
-    scratch_ = DeviceBuffer<float>(attention_cached_scratch_floats(slots, max_T, c.NH, c.HS));
+    scratch_ = DeviceBuffer<float>(scratch);
+    arrivals_ = DeviceBuffer<int>(arrivals);
+    clear(arrivals_.get(), arrivals, stream);
     tokens_ = DeviceBuffer<int>(size_t(rows));
     positions_ = DeviceBuffer<int>(size_t(slots));
     cache_ = {data_.get(), slots, max_T};
@@ -80,7 +84,7 @@ void Generation<E>::step_all(DeviceContext<E> x, std::span<const int> tokens, st
     CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
     CUDA_CHECK(
         cudaMemcpyAsync(positions_.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice, x.stream));
-    decoder_decode(x, acts_, cache_, tokens_.get(), positions_.get(), scratch_.get());
+    decoder_decode(x, acts_, cache_, tokens_.get(), positions_.get(), {scratch_.get(), arrivals_.get()});
     head(x, acts_.lnf, cache_.slots);
     CUDA_CHECK(cudaStreamSynchronize(x.stream));  // the caller's tokens and positions are read until here
     for (int slot = 0; slot < cache_.slots; slot++) {

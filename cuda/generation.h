@@ -28,7 +28,7 @@ private:
     DeviceBuffer<E> data_;
     DeviceBuffer<unsigned char> activations_;
     DeviceBuffer<float> scratch_;
-    DeviceBuffer<int> tokens_, positions_;
+    DeviceBuffer<int> arrivals_, tokens_, positions_;
     DeviceActivations<E> acts_;
     DeviceCache<E> cache_;
     std::vector<int> lengths_;

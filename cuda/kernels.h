@@ -192,17 +192,22 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
 template <class E>
 void append_to_cache(E* k_cache, E* v_cache, const E* qkv, const int* positions, int B, int T, int max_T, int NH,
                      int NKV, int HS, cudaStream_t stream);
-// out = softmax(q K^T / sqrt(HS)) V over positions 0 .. positions[b], split over the length; 0 for an idle sequence.
+// out = softmax(q K^T / sqrt(HS)) V of T tokens a sequence, the first at positions[b]: each over the `window` keys that
+// end with its own (0: all from position 0), which stand in the cache already. 0 for an idle sequence. The bits depend
+// on the shapes and positions, and on the GPU's number of SMs, by which lengths are split.
 template <class E>
 struct CachedAttention {
-    E* out;          // (B, NH, HS) =
-    float* scratch;  // attention_cached_scratch_floats(B, max_T, NH, HS)
-    const E* qkv;    // (B, (NH + 2 NKV) HS), of which q is read
+    E* out;          // (B, T, NH, HS) =
+    float* scratch;  // attention_cached_scratch_floats(HS)
+    int* arrivals;   // attention_cached_arrivals(): zeroes before and after
+    const E* qkv;    // (B, T, (NH + 2 NKV) HS), of which q is read
     const E *k_cache, *v_cache;
     const int* positions;
-    int B, max_T, NH, NKV, HS;  // HS % 8 == 0, at most 256
+    int B, T, max_T, NH, NKV, HS;  // HS % 8 == 0, at most 256
+    int window = 0;
 };
-size_t attention_cached_scratch_floats(int B, int max_T, int NH, int HS);
+size_t attention_cached_scratch_floats(int HS);
+size_t attention_cached_arrivals();
 template <class E>
 void attention_cached(const CachedAttention<E>& a, cudaStream_t stream);
 

@@ -119,6 +119,33 @@ KILN_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
 #endif
 }
 
+// The transpose of an (8, 8) matrix of 16-bit elements that lies as one of ldmatrix_x4's. All 32 lanes.
+KILN_DEVICE uint32_t transpose_8x8(uint32_t x) {
+#ifdef __CUDACC__
+    uint32_t y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+#else
+    struct Operands {
+        uint32_t x, y;
+    } mine{x, 0};
+    simt::meet_warp(
+        ~0u, &mine,
+        [](void* const* lanes, uint32_t present) {
+            if (present != ~0u) simt::fail("movmatrix with a lane missing", simt::Where::here());
+            const auto at = [&](int i, int j) {
+                return static_cast<const Operands*>(lanes[4 * i + j / 2])->x >> (16 * (j % 2)) & 0xffff;
+            };
+            for (int lane = 0; lane < 32; ++lane) {
+                const int i = lane / 4, j = 2 * (lane % 4);
+                static_cast<Operands*>(lanes[lane])->y = at(j, i) | at(j + 1, i) << 16;
+            }
+        },
+        "movmatrix", simt::Where::here());
+    return mine.y;
+#endif
+}
+
 // 16 bytes from global to shared memory, behind this thread's back: there after cp_async_wait and, for other threads, a
 // barrier. Not `valid`: zeros, and `src` is not read.
 KILN_DEVICE void cp_async_16(void* dst, const void* src, bool valid = true) {

@@ -3,7 +3,9 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "cpu_reference/ops.h"
 #include "cuda/kernels.h"
@@ -14,88 +16,140 @@ namespace kiln::test {
 namespace {
 
 struct Cached : Heads {
-    explicit Cached(const Shape& shape)
-        : Heads(shape), B(dim(shape, "B")), max_T(dim(shape, "max_T")), cache_elems(size_t(B) * NKV * max_T * HS) {}
-    // Full, with one token, idle, a third full.
-    int position(int b) const { return b % 4 == 0 ? max_T - 1 : b % 4 == 1 ? 0 : b % 4 == 2 ? -1 : max_T / 3; }
+    Cached(const Shape& shape, int beyond)
+        : Heads(shape),
+          beyond(beyond),
+          B(dim(shape, "B")),
+          T(dim(shape, "T")),
+          max_T(dim(shape, "max_T")),
+          cache_elems(size_t(B) * NKV * max_T * HS) {}
+    // Of the first token. Full in the end, or `beyond` tokens too many; with none before; idle; a third full.
+    int position(int b) const {
+        return b % 4 == 0 ? max_T - T + beyond : b % 4 == 1 ? 0 : b % 4 == 2 ? -1 : (max_T - T) / 3;
+    }
     std::vector<float> positions() const {
         std::vector<float> all(B);
         for (int b = 0; b < B; ++b) all[b] = float(position(b));
         return all;
     }
-    const int B, max_T;
+    const int beyond, B, T, max_T;
     const size_t cache_elems;
 };
 
-template <class E>
+template <class E, int kScale>
 class AttentionCached : public KernelCase, Cached {
 public:
     explicit AttentionCached(const Shape& shape)
-        : Cached(shape),
-          qkv_(size_t(B) * QKV, random_values(size_t(B) * QKV, 1, 2)),
+        : Cached(shape, 0),
+          window(dim(shape, "W")),
+          qkv_(size_t(B) * T * QKV, random_values(size_t(B) * T * QKV, 1, kScale)),
           k_(cache_elems, cache(2)),
           v_(cache_elems, cache(3)),
           positions_(B, positions()),
-          out_(size_t(B) * NH * HS),
-          scratch_(attention_cached_scratch_floats(B, max_T, NH, HS)) {
-        double keys = 0;
-        for (int b = 0; b < B; ++b) keys += position(b) + 1;
+          out_(size_t(B) * T * NH * HS),
+          scratch_(attention_cached_scratch_floats(HS)),
+          arrivals_(attention_cached_arrivals(), std::vector<float>(attention_cached_arrivals())) {
+        double keys = 0, pairs = 0;
+        for (int b = 0; b < B; ++b) {
+            if (position(b) < 0) continue;
+            const int end = position(b) + T;
+            keys += end - begin(end - T + 1);
+            for (int t = 1; t <= T; ++t) pairs += end - T + t - begin(end - T + t);
+        }
         bytes = 2 * keys * NKV * HS * sizeof(E);
-        flops = 4 * keys * NH * HS;
+        flops = 4 * pairs * NH * HS;
     }
     void launch(cudaStream_t stream) override {
         attention_cached<E>({.out = out_.get(),
                              .scratch = scratch_.get(),
+                             .arrivals = arrivals_.get(),
                              .qkv = qkv_.get(),
                              .k_cache = k_.get(),
                              .v_cache = v_.get(),
                              .positions = positions_.get(),
                              .B = B,
+                             .T = T,
                              .max_T = max_T,
                              .NH = NH,
                              .NKV = NKV,
-                             .HS = HS},
+                             .HS = HS,
+                             .window = window},
                             stream);
     }
     void check() override {
         std::vector<float> out(out_.size()), scratch(omp_get_max_threads() * attention_scratch_elems(max_T));
         for (int b = 0; b < B; ++b) {
-            if (position(b) < 0) continue;
-            const size_t at = size_t(b) * NKV * max_T * HS;
-            kiln::attention_cached(out.data() + size_t(b) * NH * HS, scratch.data(),
-                                   qkv_.values().data() + size_t(b) * QKV, QKV, k_.values().data() + at,
-                                   v_.values().data() + at, 1, position(b) + 1, max_T, NH, NKV, HS);
+            for (int t = 0; t < T && position(b) >= 0; ++t) {
+                const size_t row = size_t(b) * T + t;
+                const int end = position(b) + t + 1;
+                const size_t at = (size_t(b) * NKV * max_T + begin(end)) * HS;
+                kiln::attention_cached(out.data() + row * NH * HS, scratch.data(), qkv_.values().data() + row * QKV,
+                                       QKV, k_.values().data() + at, v_.values().data() + at, 1, end - begin(end),
+                                       max_T, NH, NKV, HS);
+            }
         }
-        // A score is a sum of HS products, an output one of max_T.
-        expect_close("out", out_, out, HS + max_T);
+        // A score is a sum of HS products, of the size kScale^2 / 3, an output one of max_T.
+        expect_close("out", out_, out, naive(), HS * std::max(1, kScale * kScale / 3) + max_T);
         scratch_.expect_sentinel("scratch");
+        arrivals_.expect_sentinel("arrivals");
+        EXPECT_EQ(arrivals_.read(), arrivals_.values());
     }
 
 private:
+    // With probabilities, not yet divided by their sum, in E: as the second product takes them.
+    std::vector<float> naive() const {
+        std::vector<float> out(out_.size());
+        for (size_t i = 0; i < size_t(B) * T * NH; ++i) {
+            const int b = i / (T * NH), h = i % NH, end = position(b) + i / NH % T + 1;
+            if (position(b) < 0) continue;
+            const float* const q = qkv_.values().data() + i / NH * QKV + h * HS;
+            const size_t cached = (size_t(b) * NKV + h / (NH / NKV)) * max_T * HS;
+            std::vector<float> p;
+            for (int t = begin(end); t < end; ++t) {
+                const float* const k = k_.values().data() + cached + size_t(t) * HS;
+                p.push_back(std::inner_product(q, q + HS, k, 0.0f) / std::sqrt(float(HS)));
+            }
+            const float highest = *std::max_element(p.begin(), p.end());
+            for (float& x : p) x = std::exp(x - highest);
+            const float sum = std::accumulate(p.begin(), p.end(), 0.0f);
+            p = rounded<E>(p);
+            for (size_t t = 0; t < p.size(); ++t) {
+                const float* const v = v_.values().data() + cached + (begin(end) + t) * HS;
+                for (int c = 0; c < HS; ++c) out[i * HS + c] += p[t] * v[c] / sum;
+            }
+        }
+        return rounded<E>(out);
+    }
+    int begin(int end) const { return window > 0 ? std::max(end - window, 0) : 0; }
     // NaN where no token stands yet: nobody may read it.
     std::vector<float> cache(unsigned salt) const {
-        std::vector<float> values = random_values(cache_elems, salt, 2);
+        std::vector<float> values = random_values(cache_elems, salt, kScale);
         for (int b = 0; b < B; ++b) {
+            const int end = position(b) < 0 ? 0 : position(b) + T;
             for (int kv = 0; kv < NKV; ++kv) {
                 float* const head = values.data() + (size_t(b) * NKV + kv) * max_T * HS;
-                std::fill(head + size_t(position(b) + 1) * HS, head + size_t(max_T) * HS,
-                          std::numeric_limits<float>::quiet_NaN());
+                std::fill(head + size_t(end) * HS, head + size_t(max_T) * HS, std::numeric_limits<float>::quiet_NaN());
             }
         }
         return values;
     }
+    const int window;
     Tensor<E> qkv_, k_, v_;
     Tensor<int> positions_;
     Tensor<E> out_;
     Tensor<float> scratch_;
+    Tensor<int> arrivals_;
 };
+template <class E>
+using Usual = AttentionCached<E, 2>;
+template <class E>
+using LargeLogits = AttentionCached<E, 50>;
 
 template <class E>
 class AppendToCache : public KernelCase, Cached {
 public:
     explicit AppendToCache(const Shape& shape)
-        : Cached(shape),
-          T(dim(shape, "T")),
+        : Cached(shape, dim(shape, "T") - 1),
           qkv_(size_t(B) * T * QKV, random_values(size_t(B) * T * QKV, 1)),
           k_(cache_elems, random_values(cache_elems, 2)),
           v_(cache_elems, random_values(cache_elems, 3)),
@@ -125,38 +179,54 @@ public:
     }
 
 private:
-    const int T;
     Tensor<E> qkv_, k_, v_;
     Tensor<int> positions_;
 };
 
-Shape shape(int B, int max_T, int NH, int NKV, int HS) {
-    return with_heads({{"B", B}, {"max_T", max_T}}, NH, NKV, HS);
-}
-Shape with_T(int T, Shape shape) {
-    shape.push_back({"T", T});
-    return shape;
+Shape shape(int B, int max_T, int NH, int NKV, int HS, int T = 1, int W = 0) {
+    return with_heads({{"B", B}, {"max_T", max_T}, {"T", T}, {"W", W}}, NH, NKV, HS);
 }
 
 }  // namespace
 
 void add_attention_cached_families(std::vector<KernelFamily>& families) {
-    families.push_back({"attention_cached",
-                        kAllElements,
-                        {shape(1, 1, 1, 1, 32), shape(4, 300, 4, 2, 64), shape(2, 129, 9, 1, 80),
-                         shape(4, 40, 8, 1, 128), shape(1, 261, 2, 2, 256), shape(2, 35, 3, 3, 8)},
-                        {shape(32, 1024, 12, 12, 64), shape(1, 8192, 32, 8, 128), shape(32, 8192, 32, 8, 128),
-                         shape(1, 131072, 28, 4, 128)},
-                        make<AttentionCached>});
-    // Parts of more than 128 keys.
     families.push_back(
-        {"attention_cached_long", {Element::bfloat16}, {shape(1, 33000, 1, 1, 8)}, {}, make<AttentionCached>});
-    families.push_back(
-        {"append_to_cache",
+        {"attention_cached",
          kAllElements,
-         {with_T(1, shape(1, 1, 1, 1, 32)), with_T(3, shape(5, 7, 4, 2, 40)), with_T(1, shape(4, 9, 3, 3, 80))},
-         {with_T(1024, shape(16, 1024, 12, 12, 64)), with_T(1, shape(32, 1024, 32, 8, 128))},
-         make<AppendToCache>});
+         {shape(1, 1, 1, 1, 32), shape(1, 2, 2, 1, 64), shape(1, 64, 3, 1, 64), shape(1, 65, 4, 2, 128),
+          shape(1, 66, 5, 1, 32), shape(4, 300, 4, 2, 64), shape(2, 129, 9, 1, 80), shape(4, 40, 8, 1, 128),
+          shape(1, 261, 2, 2, 256), shape(2, 35, 3, 3, 8), shape(8, 1001, 7, 1, 96)},
+         {shape(1, 8192, 32, 8, 128), shape(2, 8192, 32, 8, 128), shape(4, 8192, 32, 8, 128),
+          shape(16, 8192, 32, 8, 128), shape(1, 8192, 12, 12, 64), shape(16, 8192, 12, 12, 64),
+          shape(32, 1024, 12, 12, 64), shape(1, 131072, 28, 4, 128), shape(1, 8192, 32, 8, 128, 512)},
+         make<Usual>});
+    families.push_back({"attention_cached_long",
+                        {Element::bfloat16},
+                        {shape(1, 8192, 4, 2, 32), shape(8, 2000, 3, 3, 16)},
+                        {},
+                        make<Usual>});
+    families.push_back({"attention_cached_large_logits",
+                        kAllElements,
+                        {shape(4, 300, 4, 2, 64), shape(1, 70, 8, 1, 128)},
+                        {},
+                        make<LargeLogits>});
+    families.push_back({"attention_cached_window",
+                        kAllElements,
+                        {shape(4, 300, 4, 2, 64, 1, 100), shape(1, 90, 7, 1, 128, 1, 1), shape(4, 20, 1, 1, 32, 1, 64),
+                         shape(4, 200, 2, 1, 32, 9, 33)},
+                        {shape(16, 8192, 32, 8, 128, 1, 4096)},
+                        make<Usual>});
+    families.push_back({"attention_cached_tokens",
+                        kAllElements,
+                        {shape(4, 70, 2, 2, 64, 11), shape(1, 150, 12, 4, 128, 5), shape(2, 30, 9, 1, 8, 20),
+                         shape(1, 80, 8, 1, 256, 3)},
+                        {},
+                        make<Usual>});
+    families.push_back({"append_to_cache",
+                        kAllElements,
+                        {shape(1, 1, 1, 1, 32), shape(5, 7, 4, 2, 40, 3), shape(4, 9, 3, 3, 80)},
+                        {shape(16, 1024, 12, 12, 64, 1024), shape(32, 1024, 32, 8, 128)},
+                        make<AppendToCache>});
 }
 
 }  // namespace kiln::test
