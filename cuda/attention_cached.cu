@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kThreads)
 // How the work is cut. A block has a part of the keys of one key head, and of the queries that read it `heads` heads of
 // `tokens` tokens: the columns j, token-major. Chosen by shapes and the GPU alone, lengths being known to it only.
 struct Cut {
-    int heads, shares, tokens, token_blocks, parts;
+    int group, heads, shares, tokens, token_blocks, parts;
     float scale;  // of a score, to the base 2
 };
 
@@ -81,11 +81,12 @@ struct WarpAttention {
             begin[i] = queries.begin(end[i]);
         }
         const int j = lane / 4;
-        const E* const mine = queries.q(queries.is_real(j) ? j : 0);
+        const bool is_real = queries.is_real(j);
+        const E* const mine = queries.q(is_real ? j : 0);
         for (int k = 0; k < kHS / 16; ++k) {
             for (int i = 0; i < 2; ++i) {
                 const int c = 16 * k + 8 * i + 2 * (lane % 4);
-                q[k][i] = queries.is_real(j) && c < queries.a.HS ? *reinterpret_cast<const uint32_t*>(mine + c) : 0;
+                q[k][i] = is_real && c < queries.a.HS ? *reinterpret_cast<const uint32_t*>(mine + c) : 0;
             }
         }
     }
@@ -148,11 +149,16 @@ struct WarpAttention {
 template <int kHS>
 struct WarpAttention<float, kHS> {
     static constexpr int kRows = 8, kPacks = kHS / 4;
-    int columns;
+    int columns, end[kColumns];
+    const float* q[kColumns];
     float p[kColumns], out[kColumns][kHS / kWarp] = {}, highest[kColumns], sum[kColumns] = {};
 
     KILN_DEVICE WarpAttention(const Queries<float>& queries, int) : columns(queries.cut.heads * queries.cut.tokens) {
-        for (float& x : highest) x = kLowest;
+        for (int j = 0; j < kColumns; ++j) {
+            end[j] = queries.end(j);
+            q[j] = queries.q(queries.is_real(j) ? j : 0);
+            highest[j] = kLowest;
+        }
     }
     KILN_DEVICE void score(const Queries<float>& queries, const Pack<float>* keys, int first, int lane) {
         const int row = lane % 8, key = first + row;
@@ -161,15 +167,14 @@ struct WarpAttention<float, kHS> {
             const Pack<float> k = keys[row * kPacks + swizzled(row, pack)];
             for (int j = 0; j < kColumns; ++j) {
                 if (j >= columns) continue;
-                const Pack<float> q = load(queries.q(queries.is_real(j) ? j : 0) + 4 * pack);
-                for (int i = 0; i < 4; ++i) s[j] += q[i] * k[i];
+                const Pack<float> of_q = load(q[j] + 4 * pack);
+                for (int i = 0; i < 4; ++i) s[j] += of_q[i] * k[i];
             }
         }
         for (int j = 0; j < kColumns; ++j) {
             if (j >= columns) continue;
             for (int bits = 8; bits < kWarp; bits *= 2) s[j] += __shfl_xor_sync(~0u, s[j], bits);
-            const int end = queries.end(j);
-            const bool seen = key >= queries.begin(end) && key < end;
+            const bool seen = key >= queries.begin(end[j]) && key < end[j];
             const float x = seen ? s[j] * queries.cut.scale : -INFINITY;
             float top = fmaxf(highest[j], x);
             for (int bits = 1; bits < 8; bits *= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, bits));
@@ -244,14 +249,14 @@ constexpr size_t kRingBytes = size_t(kWarps) * kSlots<kHS> * 32 * kHS;
 // its columns; its warps take tiles in turn and need no barrier until the end, where their sums are merged in their
 // order. Where a head has several parts, the block that comes last, by a counter, merges these in their order: sums
 // (pairs, parts, columns, HS) not yet divided, extremes (pairs, parts, columns, 2) their maximum and sum.
-// Flash-Decoding; arXiv:2205.14135.
+//                                                                          Flash-Decoding; arXiv:2205.14135
 // Moves 2 B NKV length HS elements, and about 16 (HS + 2) bytes a column and part, for 4 B NH length HS FLOPs: bound by
 // bandwidth. An H200's SM gets 4.8 TB/s / 132 / 1.75 GHz = 21 bytes a cycle, for which, at 700 ns, 25 KB must be on
-// their way; a block has 40, 48 or 64 KB so (head sizes to 64, 128, 256), and two of its kind run beside each other. A
-// tile of 16 keys at HS = 128 is 8 KB, 395 cycles of that rate, and some 250 instructions for a warp, of 1580 that an
-// SM issues meanwhile: arithmetic is to stay hidden for any group of heads. Predicted, of a copy's rate: 90 % from 64
-// MB of cache on; 80 % at 32 MB (B = 1, 8192 tokens, 8 key heads of 128), where of 10 us 2 are start, first tile and
-// merging.
+// their way; a block has 40, 48 or 64 KB so (head sizes to 64, 128, 256), and two or three stand on an SM. A tile of 16
+// keys at HS = 128 is 8 KB, 395 cycles of that rate, and 415 instructions of a warp, of the 1580 that an SM issues
+// meanwhile: arithmetic is to stay hidden for any group of heads. Predicted, of a copy's rate: 90 % from 128 MB of
+// cache on; 75 % at 32 MB (8192 tokens of one sequence, 8 key heads of 128), where some 3 of 11 us are the way to the
+// first tile, the last tile's end and the merging.
 template <class E, int kHS>
 __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     attend_cache_kernel(CachedAttention<E> a, Cut cut, float* extremes) {
@@ -259,25 +264,24 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     constexpr int kRows = Warp::kRows, kPacks = Warp::kPacks, kSlotPacks = kRows * kPacks, kRound = kRows * kWarps;
     KILN_DYNAMIC_SHARED(Pack<E>, rings);
     KILN_SHARED(int, arrivals, 1);
-    const int part = blockIdx.x % cut.parts, pair = blockIdx.x / cut.parts;
-    const int token_block = pair % cut.token_blocks, share = pair / cut.token_blocks % cut.shares;
-    const int head = pair / cut.token_blocks / cut.shares, b = head / a.NKV, kv = head % a.NKV;
-    const int group = a.NH / a.NKV, columns = cut.heads * cut.tokens;
+    const int b = blockIdx.x / cut.token_blocks, token_block = blockIdx.x % cut.token_blocks, part = blockIdx.y;
+    const int kv = blockIdx.z / cut.shares, first_head = blockIdx.z % cut.shares * cut.heads;
+    const int64_t pair = int64_t(blockIdx.x) * gridDim.z + blockIdx.z;
     const Queries<E> queries = {a,
                                 cut,
                                 b,
                                 kv,
-                                kv * group + share * cut.heads,
-                                min(cut.heads, group - share * cut.heads),
+                                kv * cut.group + first_head,
+                                min(cut.heads, cut.group - first_head),
                                 token_block * cut.tokens,
                                 a.positions[b]};
+    const int columns = cut.heads * cut.tokens;
 
-    // The keys of this block: the same number of rounds for each part but the last, whatever the length.
+    // The keys of this block: rounds of its warps, as many as the other parts have, or one less.
     const int last_token = min(queries.first_token + cut.tokens, a.T) - 1;
-    const int begin = queries.begin(queries.end(0)), end = min(queries.position + last_token + 1, a.max_T);
-    const int keys = queries.position < 0 ? 0 : max(end - begin, 0);
-    const int each = max((keys + cut.parts * kRound - 1) / (cut.parts * kRound), 1) * kRound;
-    const int parts = (keys + each - 1) / each;
+    const int begin = queries.begin(queries.position + queries.first_token + 1);
+    const int end = queries.position < 0 ? 0 : min(queries.position + last_token + 1, a.max_T);
+    const int rounds = (max(end - begin, 0) + kRound - 1) / kRound, parts = min(rounds, cut.parts);
     if (parts == 0 && part == 0) {
         for (int i = threadIdx.x; i < columns * a.HS; i += kThreads) {
             const int j = i / a.HS;
@@ -287,10 +291,10 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
         }
     }
     if (part >= parts) return;
-    const int stop = min(begin + (part + 1) * each, end);
+    const int stop = min(begin + (part + 1) * rounds / parts * kRound, end);
 
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-    const int first = begin + part * each + warp * kRows;
+    const int first = begin + part * rounds / parts * kRound + warp * kRows;
     const int tiles = first < stop ? (stop - first + kRound - 1) / kRound : 0;
     const int64_t cached = (int64_t(b) * a.NKV + kv) * a.max_T * a.HS;
     Pack<E>* const ring = rings + warp * kSlots<kHS> * kSlotPacks;
@@ -298,11 +302,12 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
         if (i < 2 * tiles) {
             const E* const from = (i % 2 == 0 ? a.k_cache : a.v_cache) + cached;
             Pack<E>* const to = ring + i % kSlots<kHS> * kSlotPacks;
-            for (int n = lane; n < kSlotPacks; n += kWarp) {
-                const int row = n / kPacks, pack = n % kPacks, key = first + i / 2 * kRound + row;
-                const bool valid = key < stop && pack * Pack<E>::kSize < a.HS;
-                cp_async_16(to + row * kPacks + swizzled(row, pack),
-                            valid ? from + int64_t(key) * a.HS + pack * Pack<E>::kSize : from, valid);
+#pragma unroll
+            for (int n = 0; n < kSlotPacks; n += kWarp) {
+                const int row = (n + lane) / kPacks, pack = (n + lane) % kPacks, c = pack * Pack<E>::kSize;
+                const int key = first + i / 2 * kRound + row;
+                cp_async_16(to + row * kPacks + swizzled(row, pack), from + int64_t(key) * a.HS + c,
+                            key < stop && c < a.HS);
             }
         }
         cp_async_commit();
@@ -326,8 +331,8 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     float* const extremes_of_warps = of_warps + kWarps * kColumns * kHS;
     mine.store_part(of_warps + warp * kColumns * kHS, extremes_of_warps + warp * kColumns * 2, lane);
     __syncthreads();
-    float* const sums = a.scratch + (int64_t(pair) * cut.parts + part) * columns * a.HS;
-    extremes += (int64_t(pair) * cut.parts + part) * columns * 2;
+    float* const sums = a.scratch + (pair * cut.parts + part) * columns * a.HS;
+    extremes += (pair * cut.parts + part) * columns * 2;
     for (int i = threadIdx.x * 4; i < columns * a.HS; i += kThreads * 4) {
         const int j = i / a.HS, c = i % a.HS;
         if (!queries.is_real(j)) continue;
@@ -346,11 +351,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     if (parts == 1) return;
 
     __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();  // this block's sums are seen before its arrival
-        arrivals[0] = atomicAdd(a.arrivals + pair, 1) + 1;
-        __threadfence();  // and the others' after theirs
-    }
+    if (threadIdx.x == 0) arrivals[0] = fetch_add_acq_rel(a.arrivals + pair, 1) + 1;
     __syncthreads();
     if (arrivals[0] < parts) return;
     if (threadIdx.x == 0) a.arrivals[pair] = 0;
@@ -385,19 +386,22 @@ int parts_of(int64_t pairs) {
 template <class E, int kHS>
 void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
     Cut cut;
-    const int group = a.NH / a.NKV;
-    cut.shares = (group + kColumns - 1) / kColumns;
-    cut.heads = (group + cut.shares - 1) / cut.shares;
+    cut.group = a.NH / a.NKV;
+    cut.shares = (cut.group + kColumns - 1) / kColumns;
+    cut.heads = (cut.group + cut.shares - 1) / cut.shares;
     cut.tokens = std::min(kColumns / cut.heads, a.T);
     cut.token_blocks = (a.T + cut.tokens - 1) / cut.tokens;
-    const int64_t pairs = int64_t(a.B) * a.NKV * cut.shares * cut.token_blocks;
-    cut.parts = parts_of(pairs);
+    const int64_t rows = int64_t(a.B) * cut.token_blocks, key_heads = int64_t(a.NKV) * cut.shares;
+    KILN_CHECK(rows < int64_t(1) << 31 && key_heads < 1 << 16, "attention_cached: ", a.B, " sequences of ", a.T,
+               " tokens and ", a.NKV, " key heads are more than a grid has");
+    cut.parts = parts_of(rows * key_heads);
     cut.scale = float(M_LOG2E / std::sqrt(double(a.HS)));
-    const int64_t blocks = pairs * cut.parts;
-    KILN_CHECK(blocks < int64_t(1) << 31, "attention_cached: ", blocks, " blocks are more than a grid has");
-    launch<attend_cache_kernel<E, kHS>>(
-        {.grid = unsigned(blocks), .block = kThreads, .shared_bytes = kRingBytes<kHS>, .stream = stream}, a, cut,
-        a.scratch + blocks * cut.heads * cut.tokens * a.HS);
+    launch<attend_cache_kernel<E, kHS>>({.grid = dim3(unsigned(rows), unsigned(cut.parts), unsigned(key_heads)),
+                                         .block = kThreads,
+                                         .shared_bytes = kRingBytes<kHS>,
+                                         .stream = stream},
+                                        a, cut,
+                                        a.scratch + rows * key_heads * cut.parts * cut.heads * cut.tokens * a.HS);
 }
 
 void check(const char* name, int B, int T, int max_T, int NH, int NKV, int HS) {

@@ -339,12 +339,12 @@ namespace {
 
 template <class E>
 struct LayerCache {
-    E *k, *v;  // (slots, NKV, max_T, HS)
+    E *k, *v;  // (slots from first_slot, NKV, max_T, HS)
 };
 template <class E>
-LayerCache<E> layer_cache(const ModelConfig& c, const DeviceCache<E>& cache, int l) {
-    const size_t half = size_t(cache.slots) * c.NKV * cache.max_T * c.HS;
-    E* const k = cache.data + size_t(l) * 2 * half;
+LayerCache<E> layer_cache(const ModelConfig& c, const DeviceCache<E>& cache, int l, int first_slot) {
+    const size_t slot = size_t(c.NKV) * cache.max_T * c.HS, half = cache.slots * slot;
+    E* const k = cache.data + size_t(l) * 2 * half + first_slot * slot;
     return {k, k + half};
 }
 
@@ -354,36 +354,34 @@ template <class E>
 void decoder_prefill(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
                      const int* tokens, const int* zero) {
     const ModelConfig& c = x.config;
-    const size_t begin = size_t(slot) * c.NKV * cache.max_T * c.HS;
     embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, 1, x.T, c.C, x.stream);
     norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
         attention_half(x, acts, l, l > 0 ? acts.block[l - 1].out : acts.embedded);
-        const LayerCache<E> layer = layer_cache(c, cache, l);
-        append_to_cache(layer.k + begin, layer.v + begin, acts.block[l].qkv, zero, 1, x.T, cache.max_T, c.NH, c.NKV,
-                        c.HS, x.stream);
+        const LayerCache<E> layer = layer_cache(c, cache, l, slot);
+        append_to_cache(layer.k, layer.v, acts.block[l].qkv, zero, 1, x.T, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
         mlp_half(x, acts, l);
     }
 }
 
 template <class E>
-void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
+void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int first_slot,
                     const int* tokens, const int* positions, const CacheScratch& scratch) {
     const ModelConfig& c = x.config;
-    const int N = x.B;
+    const int N = x.B * x.T;
     embedding_at(acts.embedded, tokens, x.params.wte, x.params.wpe, positions, N, c.C, x.stream);
     norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
         const BlockParams<E>& p = x.params.block[l];
         const DeviceBlock<E>& a = acts.block[l];
-        const LayerCache<E> layer = layer_cache(c, cache, l);
+        const LayerCache<E> layer = layer_cache(c, cache, l, first_slot);
         qkv_forward(x, a, p);
         if (c.position == Position::rope) {
             rope_at(a.qkv, x.rope_table, positions, N, c.NH, c.NKV, c.HS, x.stream);
         }
-        append_to_cache(layer.k, layer.v, a.qkv, positions, N, 1, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
+        append_to_cache(layer.k, layer.v, a.qkv, positions, x.B, x.T, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
         attention_cached(CachedAttention<E>{a.attn, scratch.scratch, scratch.arrivals, a.qkv, layer.k, layer.v,
-                                            positions, N, 1, cache.max_T, c.NH, c.NKV, c.HS},
+                                            positions, x.B, x.T, cache.max_T, c.NH, c.NKV, c.HS},
                          x.stream);
         linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
         residual_norm_forward(x, a.mid, ln2(a, p), l > 0 ? acts.block[l - 1].out : acts.embedded, acts.branch, {});
@@ -397,8 +395,8 @@ void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const
                                int);                                                                                 \
     template void decoder_prefill(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, int,        \
                                   const int*, const int*);                                                           \
-    template void decoder_decode(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, const int*,  \
-                                 const int*, const CacheScratch&);
+    template void decoder_decode(const DeviceContext<E>&, DeviceActivations<E>&, const DeviceCache<E>&, int,         \
+                                 const int*, const int*, const CacheScratch&);
 #define KILN_DECODER_BACKWARD(E, G)                                                                                    \
     template void head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool);     \
     template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, const TokenRows&, \

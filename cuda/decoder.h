@@ -191,10 +191,10 @@ struct CacheScratch {
 template <class E>
 void decoder_prefill(const DeviceContext<E>& context, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
                      const int* tokens, const int* zero);
-// A token for each slot at positions (slots) in device memory, below 0 for an idle one: context.B is the number of
-// slots, context.T is 1.
+// A token for each of context.B slots, where context.T is 1, or context.T tokens for one; the slots from first_slot on.
+// positions (B T) in device memory, where each stands, below 0 for an idle slot; behind what the cache holds.
 template <class E>
 void decoder_decode(const DeviceContext<E>& context, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
-                    const int* tokens, const int* positions, const CacheScratch& scratch);
+                    int first_slot, const int* tokens, const int* positions, const CacheScratch& scratch);
 
 }  // namespace kiln

@@ -1,6 +1,7 @@
 #include "cuda/generation.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "cpu_reference/error.h"
 #include "cuda/transfer.h"
@@ -42,7 +43,7 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_
     arrivals_ = DeviceBuffer<int>(arrivals);
     clear(arrivals_.get(), arrivals, stream);
     tokens_ = DeviceBuffer<int>(size_t(rows));
-    positions_ = DeviceBuffer<int>(size_t(slots));
+    positions_ = DeviceBuffer<int>(size_t(rows));
     cache_ = {data_.get(), slots, max_T};
     lengths_.assign(size_t(slots), 0);
 }
@@ -77,18 +78,18 @@ void Generation<E>::read_logits(const DeviceContext<E>& x, float* logits, int ro
     download(logits, acts_.logits + size_t(row) * padded_vocab(x.config), x.config.V, 1, x.stream);
 }
 
-// tokens, positions (slots): a token for each, position -1 where a slot is idle; leaves the logits of all.
+// As decoder_decode has it; leaves the logits of the last row of each slot.
 template <class E>
-void Generation<E>::step_all(DeviceContext<E> x, std::span<const int> tokens, std::span<const int> positions) {
-    x.B = cache_.slots, x.T = 1;
+void Generation<E>::step(const DeviceContext<E>& x, int first_slot, std::span<const int> tokens,
+                         std::span<const int> positions) {
     CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
     CUDA_CHECK(
         cudaMemcpyAsync(positions_.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice, x.stream));
-    decoder_decode(x, acts_, cache_, tokens_.get(), positions_.get(), {scratch_.get(), arrivals_.get()});
-    head(x, acts_.lnf, cache_.slots);
+    decoder_decode(x, acts_, cache_, first_slot, tokens_.get(), positions_.get(), {scratch_.get(), arrivals_.get()});
+    head(x, acts_.lnf + size_t(x.T - 1) * x.config.C, x.B);
     CUDA_CHECK(cudaStreamSynchronize(x.stream));  // the caller's tokens and positions are read until here
-    for (int slot = 0; slot < cache_.slots; slot++) {
-        if (positions[slot] >= 0) lengths_[slot] = positions[slot] + 1;
+    for (int b = 0; b < x.B; b++) {
+        if (positions[b] >= 0) lengths_[first_slot + b] = positions[b] + x.T;
     }
 }
 
@@ -100,16 +101,13 @@ void Generation<E>::prefill(DeviceContext<E> x, int slot, std::span<const int> t
     KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
     KILN_CHECK(tokens.size() <= size_t(cache_.max_T - length), "KV cache: slot ", slot, " holds ", length, " of ",
                cache_.max_T, " tokens; ", tokens.size(), " more do not fit");
-    if (length > 0) {  // behind other tokens, one by one: rare, and as long as generating them
-        std::vector<int> all(cache_.slots, 0), positions(cache_.slots, -1);
-        for (const int token : tokens) {
-            all[slot] = token;
-            positions[slot] = lengths_[slot];
-            step_all(x, all, positions);
-        }
-        return read_logits(x, logits, slot);
-    }
     x.B = 1, x.T = n;
+    if (length > 0) {
+        std::vector<int> positions(tokens.size());
+        std::iota(positions.begin(), positions.end(), length);
+        step(x, slot, tokens, positions);
+        return read_logits(x, logits, 0);
+    }
     CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
     clear(positions_.get(), 1, x.stream);
     decoder_prefill(x, acts_, cache_, slot, tokens_.get(), positions_.get());
@@ -119,8 +117,7 @@ void Generation<E>::prefill(DeviceContext<E> x, int slot, std::span<const int> t
 }
 
 template <class E>
-void Generation<E>::decode(const DeviceContext<E>& x, std::span<const int> slots, std::span<const int> tokens,
-                           float* logits) {
+void Generation<E>::decode(DeviceContext<E> x, std::span<const int> slots, std::span<const int> tokens, float* logits) {
     KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
                slots.size(), " slots");
     check_tokens(tokens, x.config.V);
@@ -134,7 +131,8 @@ void Generation<E>::decode(const DeviceContext<E>& x, std::span<const int> slots
         all[slot] = tokens[i];
         positions[slot] = lengths_[slot];
     }
-    step_all(x, all, positions);
+    x.B = cache_.slots, x.T = 1;
+    step(x, 0, all, positions);
     for (size_t i = 0; i < slots.size(); i++) read_logits(x, logits + i * x.config.V, slots[i]);
 }
 

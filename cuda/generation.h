@@ -17,11 +17,11 @@ public:
     void clear_slot(int slot);
     int slot_length(int slot) const;
     void prefill(DeviceContext<E> x, int slot, std::span<const int> tokens, float* logits);
-    void decode(const DeviceContext<E>& x, std::span<const int> slots, std::span<const int> tokens, float* logits);
+    void decode(DeviceContext<E> x, std::span<const int> slots, std::span<const int> tokens, float* logits);
 
 private:
     void check_slot(int slot) const;
-    void step_all(DeviceContext<E> x, std::span<const int> tokens, std::span<const int> positions);
+    void step(const DeviceContext<E>& x, int first_slot, std::span<const int> tokens, std::span<const int> positions);
     void head(const DeviceContext<E>& x, const E* lnf, int rows);
     void read_logits(const DeviceContext<E>& x, float* logits, int row) const;
 

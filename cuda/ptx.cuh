@@ -212,6 +212,17 @@ KILN_DEVICE void wait_for_value(const int* word, int value) {
     simt::wait_for_block(word, value, simt::Where::here());
 #endif
 }
+// word += x, and what it was: after all that this thread has seen of its block, before all that it and those that meet
+// it at a barrier read next, on the whole device.
+KILN_DEVICE int fetch_add_acq_rel(int* word, int x) {
+#ifdef __CUDACC__
+    int old;
+    asm volatile("atom.add.acq_rel.gpu.s32 %0, [%1], %2;" : "=r"(old) : "l"(word), "r"(x) : "memory");
+    return old;
+#else
+    return __atomic_fetch_add(word, x, __ATOMIC_ACQ_REL);
+#endif
+}
 
 // 2^x, within 2 ulp; 2^-inf = 0.
 KILN_DEVICE float exp2_approx(float x) {

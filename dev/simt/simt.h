@@ -146,9 +146,8 @@ inline int __syncthreads_and(int predicate, SIMT_AT) {
     return simt::meet_block("__syncthreads_and", predicate == 0, where) == 0;
 }
 void __syncwarp(unsigned mask = ~0u, SIMT_AT);
-inline void __threadfence() {  // on a word that all share, since ThreadSanitizer knows of no fences
-    static uint32_t word;
-    __atomic_fetch_add(&word, 1, __ATOMIC_SEQ_CST);
+inline void __threadfence() {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 inline void __threadfence_block() {
     __threadfence();
