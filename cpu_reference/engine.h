@@ -18,16 +18,17 @@ struct EngineOptions {
     bool training = true;  // false: weights only; forward_backward, gradients and moments are absent
     // The rest is of GPUs: the CPU engine computes in float32 and takes no other precision.
     Precision precision = Precision::float32;
-    bool tf32 = false;              // float32 products from inputs of 10 bits of mantissa
-    bool master_weights = true;     // beside narrow weights; without, updates are rounded stochastically
-    bool narrow_gradients = false;  // kept and accumulated in `precision` instead of float32
-    bool narrow_moments = false;    // bfloat16
-    int recompute = 0;              // in the backward pass: 1 the MLP's activation, 2 norms too, 3 whole blocks
-    int fused_gelu = 0;             // 1: in the product before it; 2: its gradient too
-    int head_chunks = 0;            // the head's rows in so many parts; 0: so that logits take at most 1 GiB
-    int matmul_candidates = 6;      // algorithms timed at the first use of a shape; 1: none, the library's first
-    bool graphs = true;             // give the device a micro-step in one call, where nothing drops out
-    uint64_t seed = 0;              // of stochastic rounding
+    bool tf32 = false;               // float32 products from inputs of 10 bits of mantissa
+    bool master_weights = true;      // beside narrow weights; without, updates are rounded stochastically
+    bool narrow_gradients = false;   // kept and accumulated in `precision` instead of float32
+    bool narrow_moments = false;     // bfloat16
+    int recompute = 0;               // in the backward pass: 1 the MLP's activation, 2 norms too, 3 whole blocks
+    int fused_gelu = 0;              // 1: in the product before it; 2: its gradient too
+    int head_chunks = 0;             // the head's rows in so many parts; 0: so that logits take at most 1 GiB
+    bool fixed_head_pieces = false;  // the head's products over pieces of rows that no head_chunks changes, nor a bit
+    int matmul_candidates = 6;       // algorithms timed at the first use of a shape; 1: none, the library's first
+    bool graphs = true;              // give the device a micro-step in one call, where nothing drops out
+    uint64_t seed = 0;               // of stochastic rounding
 };
 
 // The arenas of a model, each laid out as param_table(config) says.
@@ -54,7 +55,9 @@ struct AdamWStep {
 // What became of a step that was queued.
 struct StepResult {
     LossSum loss;
-    double norm;  // of the gradients, before clipping
+    double norm;     // of the gradients, before clipping
+    double seconds;  // on the device since zero_gradients or, if that came before its end, since the end of the step
+                     // before
 };
 
 // Dynamic scaling of the loss in float16: part of what an exact resume needs.
@@ -95,7 +98,8 @@ public:
     virtual void set_loss_scale(const LossScale&) {}
 
     // Where true, a step may end with queue_update in place of the last three, which waits for nothing: the norm,
-    // scaling down to max_norm (0: never; step.grad_scale is not read), and the update, unless the norm is not finite.
+    // scaling down to max_norm (0: never; step.grad_scale is not read), and the update, unless the norm or the loss is
+    // not finite.
     // Its result is due before the second one after it is queued.
     virtual bool can_queue_updates() const { return false; }
     virtual void queue_update(const AdamWStep& step, float max_norm);

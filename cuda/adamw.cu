@@ -43,23 +43,26 @@ __global__ void __launch_bounds__(kThreads) sum_of_squares_kernel(float* partial
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-// One block: sum = partials[0] + ..; non_finite = whether that is an infinity or not a number. Squares cannot cancel,
-// so one such gradient is enough; a sum of finite gradients above 3e38 counts as well.
-__global__ void __launch_bounds__(kThreads)
-    finish_sum_of_squares_kernel(float* sum, int* non_finite, const float* partials, int count) {
+// One block: sum = partials[0] + ..
+__global__ void __launch_bounds__(kThreads) finish_sum_of_squares_kernel(float* sum, const float* partials, int count) {
     float mine = 0;
     for (int i = threadIdx.x; i < count; i += kThreads) mine += partials[i];
     const float total = block_sum(mine);
-    if (threadIdx.x > 0) return;
-    *sum = total;
-    *non_finite = !(total < INFINITY);
+    if (threadIdx.x == 0) *sum = total;
 }
 
-// norm = scale * sqrt(sum); grad_scale = scale * min(1, max_norm / norm), without the minimum where max_norm is 0.
-__global__ void gradient_scale_kernel(float* grad_scale, float* norm, const float* sum, float scale, float max_norm) {
-    const float length = scale * sqrtf(*sum);
-    *norm = length;
-    *grad_scale = max_norm > 0 && length > max_norm ? scale * (max_norm / length) : scale;
+// norm = scale * sqrt(sum); grad_scale = scale * min(1, max_norm / norm), without the minimum where max_norm is 0;
+// non_finite = whether the sum or a loss is an infinity or not a number. Squares cannot cancel, so one such gradient is
+// enough; a sum of finite gradients above 3e38 counts as well. One block.
+__global__ void __launch_bounds__(kThreads) gradient_scale_kernel(GradientScale a) {
+    bool bad = !(*a.sum < INFINITY);
+    for (int i = threadIdx.x; i < a.n_losses; i += kThreads) bad |= !(fabsf(a.losses[i]) < INFINITY);
+    bad = __syncthreads_or(bad);
+    if (threadIdx.x > 0) return;
+    const float length = a.scale * sqrtf(*a.sum);
+    *a.non_finite = bad;
+    *a.norm = length;
+    *a.grad_scale = a.max_norm > 0 && length > a.max_norm ? a.scale * (a.max_norm / length) : a.scale;
 }
 
 // What changes from step to step by itself, worked out on the host.
@@ -141,17 +144,15 @@ size_t sum_of_squares_scratch_floats() {
 }
 
 template <class T>
-void sum_of_squares(float* sum, int* non_finite, float* scratch, const T* x, size_t n, cudaStream_t stream) {
+void sum_of_squares(float* sum, float* scratch, const T* x, size_t n, cudaStream_t stream) {
     constexpr size_t kTile = size_t(kThreads) * Pack<T>::kSize * kSumPacks;
     const int blocks = int(std::clamp<size_t>((n + kTile - 1) / kTile, 1, kSumBlocks));
     launch<sum_of_squares_kernel<T>>({.grid = blocks, .block = kThreads, .stream = stream}, scratch, x, n);
-    launch<finish_sum_of_squares_kernel>({.grid = 1, .block = kThreads, .stream = stream}, sum, non_finite, scratch,
-                                         blocks);
+    launch<finish_sum_of_squares_kernel>({.grid = 1, .block = kThreads, .stream = stream}, sum, scratch, blocks);
 }
 
-void gradient_scale(float* grad_scale, float* norm, const float* sum, float scale, float max_norm,
-                    cudaStream_t stream) {
-    launch<gradient_scale_kernel>({.grid = 1, .block = 1, .stream = stream}, grad_scale, norm, sum, scale, max_norm);
+void gradient_scale(const GradientScale& a, cudaStream_t stream) {
+    launch<gradient_scale_kernel>({.grid = 1, .block = kThreads, .stream = stream}, a);
 }
 
 template <class T, class G, class M>
@@ -172,7 +173,7 @@ void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRoun
         {.grid = unsigned((a.n / 4 + kThreads - 1) / kThreads), .block = kThreads, .stream = stream}, a, rounding, k);
 }
 
-#define KILN_SUM_OF_SQUARES(T) template void sum_of_squares(float*, int*, float*, const T*, size_t, cudaStream_t);
+#define KILN_SUM_OF_SQUARES(T) template void sum_of_squares(float*, float*, const T*, size_t, cudaStream_t);
 KILN_SUM_OF_SQUARES(float)
 KILN_SUM_OF_SQUARES(__nv_bfloat16)
 KILN_SUM_OF_SQUARES(__half)

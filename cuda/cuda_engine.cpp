@@ -14,34 +14,17 @@
 #include "cuda/batch_sender.h"
 #include "cuda/decoder.h"
 #include "cuda/device_peak.h"
+#include "cuda/engine_shape.h"
 #include "cuda/generation.h"
 #include "cuda/transfer.h"
 
 namespace kiln {
 namespace {
 
-constexpr size_t kLogitsBytes = size_t(1) << 30;  // at most, unless the number of chunks is given
-constexpr size_t kMaxLosses = 4096;               // micro-batches between two calls of take_loss, without a wait
-// Of the runtime, its kernels and cuBLASLt; measured by nothing yet.
-constexpr size_t kProcessBytes = size_t(512) << 20;
+constexpr size_t kMaxLosses = 4096;  // micro-batches between two calls of take_loss, without a wait
 constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
 constexpr size_t kMaxGraphs = 16;
 constexpr int kGoodStepsToGrow = 2000;
-
-int head_rows_for(const ModelConfig& c, const EngineOptions& o, size_t element_bytes) {
-    const size_t N = size_t(o.B) * o.T, row_bytes = padded_vocab(c) * element_bytes;
-    const size_t chunks = o.head_chunks > 0 ? size_t(o.head_chunks) : (N * row_bytes + kLogitsBytes - 1) / kLogitsBytes;
-    const size_t rows = (N + chunks - 1) / chunks;
-    return int(std::min(N, std::max<size_t>(rows, 1)));
-}
-
-size_t element_bytes(Precision precision) {
-    return precision == Precision::float32 ? 4 : 2;
-}
-
-DeviceShape shape_of(const ModelConfig& c, const EngineOptions& o) {
-    return {o.B, o.T, o.training, Recompute(o.recompute), head_rows_for(c, o, element_bytes(o.precision))};
-}
 
 // E of weights and activations, G of gradients, M of moments.
 template <class E, class G, class M>
@@ -63,6 +46,9 @@ public:
     void zero_gradients() override {
         gradients_clear_ = true;
         step_.emplace("step", steps_++);
+        QueuedUpdate& next = queued_[updates_queued_ % queued_.size()];
+        next.follows = updates_queued_ > updates_taken_;
+        if (!next.follows) next.begin.record(stream_);
     }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
     LossSum take_loss() override;
@@ -111,7 +97,7 @@ private:
         work();
     }
     void drain_losses();
-    void queue_norm(float max_norm);
+    void queue_norm(float max_norm, size_t losses);
 
     ModelConfig config_;
     EngineOptions options_;
@@ -144,11 +130,13 @@ private:
     struct QueuedUpdate {
         PinnedBuffer<Scalars> scalars{1};
         PinnedBuffer<float> losses{kMaxLosses};
-        Event done{cudaEventDisableTiming};
+        Event begin, done;
+        bool follows = false;  // on a step that was not taken yet when this one began
         size_t micro_batches = 0;
         LossSum before;  // what take_loss would give but for those losses
     };
-    std::array<QueuedUpdate, 2> queued_;
+    static constexpr uint64_t kMaxQueued = 2;
+    std::array<QueuedUpdate, kMaxQueued + 1> queued_;  // and the one before
     uint64_t updates_queued_ = 0, updates_taken_ = 0;
     LossScale loss_scale_{1};
     mutable size_t memory_bytes_ = 0;  // when last asked for
@@ -160,7 +148,7 @@ template <class E, class G, class M>
 CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
     : config_(config),
       options_(options),
-      shape_(shape_of(config, options)),
+      shape_(device_shape(config, options)),
       peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
       profiler_(profiler),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
@@ -172,6 +160,7 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
     scalars_ = DeviceBuffer<Scalars>(1);
     host_scalars_ = PinnedBuffer<Scalars>(1);
     clear(scalars_.get(), 1, stream_);
+    for (const QueuedUpdate& queued : queued_) queued.begin.record(stream_);
     if (options.training) set_loss_scale({kFirstLossScale});
     take_rope_table(options.T);
 }
@@ -225,6 +214,7 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
             .B = B,
             .T = T,
             .recompute = shape_.recompute,
+            .head_piece = shape_.head_piece,
             .fused_gelu = options_.fused_gelu,
             .profiler = profiler_};
 }
@@ -338,20 +328,23 @@ void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
                " ranks, but gradients of several GPUs cannot be summed yet; run one process");
 }
 
-// The norm of the gradients, and what brings them to their size and below max_norm, in scalars_.
+// The norm of the gradients, what brings them to their size and below max_norm, and whether they and so many of the
+// losses that wait are finite, in scalars_.
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::queue_norm(float max_norm) {
+void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
     const GroupRange range(profiler_, Group::optimizer, stream_);
     Scalars* const s = scalars_.get();
-    sum_of_squares(&s->sum_of_squares, &s->non_finite, acts_.scratch, arenas_.gradients(), arenas_.elems(), stream_);
-    gradient_scale(&s->grad_scale, &s->norm, &s->sum_of_squares, 1 / loss_scale_.scale, max_norm, stream_);
+    sum_of_squares(&s->sum_of_squares, acts_.scratch, arenas_.gradients(), arenas_.elems(), stream_);
+    gradient_scale(GradientScale{&s->grad_scale, &s->norm, &s->non_finite, &s->sum_of_squares, loss_sums_.get(),
+                                 int(losses), 1 / loss_scale_.scale, max_norm},
+                   stream_);
 }
 
 template <class E, class G, class M>
 double CudaEngine<E, G, M>::gradient_norm() {
     require_training("gradient_norm");
     if (gradients_clear_) return 0.0;
-    queue_norm(0);
+    queue_norm(0, 0);
     CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
     stream_.synchronize();
     if (host_scalars_[0].non_finite == 0) return host_scalars_[0].norm;
@@ -380,12 +373,13 @@ void CudaEngine<E, G, M>::update(const AdamWStep& step) {
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_update(const AdamWStep& step, float max_norm) {
     require_training("update");
-    KILN_CHECK(updates_queued_ - updates_taken_ < queued_.size(), "engine: ", queued_.size(),
-               " updates are queued already");
+    KILN_CHECK(updates_queued_ - updates_taken_ < kMaxQueued, "engine: ", kMaxQueued, " updates are queued already");
     fill_gradients_if_clear();
-    queue_norm(max_norm);
-    in(Group::optimizer,
-       [&] { arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed); });
+    queue_norm(max_norm, losses_waiting_);
+    if (std::isfinite(loss_.sum)) {  // of micro-batches that the device holds no more
+        in(Group::optimizer,
+           [&] { arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed); });
+    }
     step_.reset();
     QueuedUpdate& queued = queued_[updates_queued_++ % queued_.size()];
     queued.micro_batches = std::exchange(losses_waiting_, 0);
@@ -399,11 +393,14 @@ void CudaEngine<E, G, M>::queue_update(const AdamWStep& step, float max_norm) {
 template <class E, class G, class M>
 StepResult CudaEngine<E, G, M>::take_update() {
     KILN_CHECK(updates_taken_ < updates_queued_, "engine: no update was queued");
-    QueuedUpdate& queued = queued_[updates_taken_++ % queued_.size()];
+    const QueuedUpdate& before = queued_[(updates_taken_ + kMaxQueued) % queued_.size()];
+    const QueuedUpdate& queued = queued_[updates_taken_++ % queued_.size()];
     queued.done.synchronize();
-    StepResult result{queued.before, queued.scalars[0].norm};
+    float ms = 0;
+    CUDA_CHECK(cudaEventElapsedTime(&ms, queued.follows ? before.done : queued.begin, queued.done));
+    StepResult result{queued.before, queued.scalars[0].norm, 1e-3 * double(ms)};
     for (size_t i = 0; i < queued.micro_batches; i++) result.loss.sum += queued.losses[i];
-    if (queued.scalars[0].non_finite != 0) result.norm = std::numeric_limits<double>::infinity();
+    if (!std::isfinite(result.norm)) result.norm = std::numeric_limits<double>::infinity();
     return result;
 }
 
@@ -425,64 +422,11 @@ LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
     return total;
 }
 
-// Calls with(E(), G(), M()) for the types that the options ask for.
-template <class With>
-auto with_types(const EngineOptions& o, With with) {
-    const auto of = [&]<class E>(E e) {
-        if (o.narrow_gradients) return o.narrow_moments ? with(e, e, __nv_bfloat16()) : with(e, e, 0.0f);
-        return o.narrow_moments ? with(e, 0.0f, __nv_bfloat16()) : with(e, 0.0f, 0.0f);
-    };
-    if (o.precision == Precision::bfloat16) return of(__nv_bfloat16());
-    return o.precision == Precision::float16 ? of(__half()) : of(0.0f);
-}
-
-void check(const ModelConfig& c, const EngineOptions& o) {
-    validate(c);
-    if (o.B < 1 || o.T < 1 || o.T > c.max_T || int64_t(o.B) * o.T > 1 << 28) {
-        throw UsageError(concat("micro-batch of ", o.B, " sequences of ", o.T,
-                                " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
-                                c.max_T, ", and both together at most 2^28 tokens"));
-    }
-    const auto multiple_of_8 = [](const char* what, int n) {
-        if (n % 8 != 0) {
-            throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of 8, is ", n,
-                                    "; choose another, or use train_gpt2, which takes any"));
-        }
-    };
-    multiple_of_8("width (dim)", c.C);
-    multiple_of_8("feed-forward width (ffn)", c.F);
-    multiple_of_8("head size (head_size)", c.HS);
-    if (c.HS > 256) throw UsageError(concat("on a GPU heads have at most 256 elements, not ", c.HS));
-}
-
 }  // namespace
 
-std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options) {
-    check(config, options);
-    return with_types(options, [&]<class E, class G, class M>(E, G, M) {
-        const auto [activations, logits] = device_activation_bytes<E>(config, shape_of(config, options));
-        const size_t n = DeviceArenas<E, G, M>::elems(config);
-        std::vector<MemoryItem> plan = {{"parameters", n * sizeof(E)}};
-        if (options.training) {
-            if (!std::is_same_v<E, float> && options.master_weights) {
-                plan.push_back({"master weights", n * sizeof(float)});
-            }
-            plan.push_back({"gradients", n * sizeof(G)});
-            plan.push_back({"moments", 2 * n * sizeof(M)});
-        }
-        const size_t rope = config.position == Position::rope ? size_t(options.T) * config.HS * sizeof(float) : 0;
-        const size_t batches = BatchSender::device_bytes(options.B * options.T);
-        plan.push_back({"activations", activations - logits + rope + batches});
-        plan.push_back({"logits", logits});
-        plan.push_back({"workspace of products", MatmulOptions().workspace_bytes});
-        plan.push_back({"process and libraries", kProcessBytes});
-        return plan;
-    });
-}
-
 std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler) {
-    check(config, options);
-    return with_types(options, [&]<class E, class G, class M>(E, G, M) -> std::unique_ptr<Engine> {
+    check_engine(config, options);
+    return with_engine_types(options, [&]<class E, class G, class M>(E, G, M) -> std::unique_ptr<Engine> {
         return std::make_unique<CudaEngine<E, G, M>>(config, options, profiler);
     });
 }

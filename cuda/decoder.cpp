@@ -224,6 +224,17 @@ void decoder_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, cons
     }
 }
 
+namespace {
+
+// Calls work(piece, rows) for the pieces, from 0, that products of the head take of `rows`.
+template <class E, class Work>
+void for_each_head_piece(const DeviceContext<E>& x, int rows, Work work) {
+    const int most = x.head_piece > 0 ? x.head_piece : rows;
+    for (int piece = 0; piece < rows; piece += most) work(piece, std::min(most, rows - piece));
+}
+
+}  // namespace
+
 template <class E>
 void head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const int* targets, float gradient_scale,
                   const float* gradient_factor, int first, int rows) {
@@ -231,8 +242,10 @@ void head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const i
     const int Vp = padded_vocab(c);
     {
         const auto of = range(x, Group::products);
-        x.matmul.forward(acts.logits, acts.lnf + size_t(first) * c.C, x.params.lm_head, nullptr,
-                         {.N = rows, .I = c.C, .O = Vp}, x.stream);
+        for_each_head_piece(x, rows, [&](int piece, int n) {
+            x.matmul.forward(acts.logits + size_t(piece) * Vp, acts.lnf + (size_t(first) + piece) * c.C,
+                             x.params.lm_head, nullptr, {.N = n, .I = c.C, .O = Vp}, x.stream);
+        });
     }
     const auto of = range(x, Group::loss);
     cross_entropy(acts.losses + first, acts.logits, targets + first, gradient_scale, gradient_factor, rows, c.V, Vp,
@@ -244,10 +257,15 @@ void head_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const 
                    bool accumulate) {
     const auto of = range(x, Group::products);
     const ModelConfig& c = x.config;
-    const size_t row = size_t(first) * c.C;
-    const Linear layer{.N = rows, .I = c.C, .O = padded_vocab(c)};
-    x.matmul.backward_weight(grads.lm_head, nullptr, acts.logits, acts.lnf + row, layer, accumulate, x.stream);
-    x.matmul.backward_input(acts.branch + row, acts.logits, x.params.lm_head, layer, x.stream);
+    const int Vp = padded_vocab(c);
+    for_each_head_piece(x, rows, [&](int piece, int n) {
+        const E* const d_logits = acts.logits + size_t(piece) * Vp;
+        const size_t row = (size_t(first) + piece) * c.C;
+        const Linear layer{.N = n, .I = c.C, .O = Vp};
+        x.matmul.backward_weight(grads.lm_head, nullptr, d_logits, acts.lnf + row, layer, accumulate || piece > 0,
+                                 x.stream);
+        x.matmul.backward_input(acts.branch + row, d_logits, x.params.lm_head, layer, x.stream);
+    });
 }
 
 template <class E, class G>

@@ -17,12 +17,13 @@ namespace kiln {
 // What the backward pass computes again instead of keeping it. Each level includes those before it; none changes a bit.
 enum class Recompute : uint8_t { nothing, activation, norms, blocks };  // blocks: all but the input of each
 
-// The micro-batch and what is kept of it. `head_rows`: how many rows the head works on at a time.
+// The micro-batch and what is kept of it. `head_rows`: how many rows the head works on at a time; `head_piece`: how
+// many of them a product of it takes, 0 for all.
 struct DeviceShape {
     int B, T;
     bool training;
     Recompute recompute = Recompute::nothing;
-    int head_rows = 0;
+    int head_rows = 0, head_piece = 0;
 };
 
 template <class E>
@@ -149,6 +150,7 @@ struct DeviceContext {
     cudaStream_t stream;
     int B, T;
     Recompute recompute = Recompute::nothing;
+    int head_piece = 0;  // DeviceShape's
     int fused_gelu = 0;  // 1: in the product that makes its input; 2: also in the backward one that takes its gradient
     // Dropout is on when `training`.
     bool training = false;

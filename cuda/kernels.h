@@ -245,14 +245,21 @@ void residual_forward(T* out, const T* residual, const T* branch, const Dropout&
 
 // ---- adamw.cu
 
-// sum = the sum of x[i]^2 in float32; non_finite = 1 if that is not finite, as it is where one x is not, else 0. Both
-// in device memory. scratch (sum_of_squares_scratch_floats()).
+// sum = the sum of x[i]^2 in float32, not finite where one x is not. scratch (sum_of_squares_scratch_floats()).
 size_t sum_of_squares_scratch_floats();
 template <class T>
-void sum_of_squares(float* sum, int* non_finite, float* scratch, const T* x, size_t n, cudaStream_t stream);
+void sum_of_squares(float* sum, float* scratch, const T* x, size_t n, cudaStream_t stream);
 // Of gradients that `scale` brings to their size (1 over a loss scale): norm = scale * sqrt(sum); grad_scale = scale *
-// min(1, max_norm / norm), or scale where max_norm is 0. All in device memory: the host does not wait.
-void gradient_scale(float* grad_scale, float* norm, const float* sum, float scale, float max_norm, cudaStream_t stream);
+// min(1, max_norm / norm), or scale where max_norm is 0; non_finite = 1 if the sum or one of the losses (n_losses) is
+// not finite, else 0. All in device memory: the host does not wait.
+struct GradientScale {
+    float *grad_scale, *norm;
+    int* non_finite;
+    const float *sum, *losses;
+    int n_losses;
+    float scale, max_norm;
+};
+void gradient_scale(const GradientScale& a, cudaStream_t stream);
 
 // G of the gradients: float or T. M of the moments: float or __nv_bfloat16. Pointers aligned to 16 bytes, n % 4 == 0.
 template <class T, class G, class M>

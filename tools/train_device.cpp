@@ -88,6 +88,7 @@ EngineOptions engine_options(const TrainOptions& o) {
             .recompute = o.recompute,
             .fused_gelu = o.gelu_fusion,
             .head_chunks = o.head_chunks,
+            .fixed_head_pieces = o.deterministic_products,
             .matmul_candidates = o.deterministic_products ? 1 : defaults.matmul_candidates,
             .graphs = o.cuda_graphs,
             .seed = o.seed};

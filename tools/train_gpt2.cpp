@@ -62,7 +62,8 @@ std::string peak_text(const Engine& engine) {
     const double peak = engine.peak_flops();
     if (peak == 0) return "its peak is not known: no MFU";
     std::string rate = count_text(peak);  // "989.40T"
-    if (std::isalpha(static_cast<unsigned char>(rate.back()))) rate.insert(rate.size() - 1, " ");
+    if (std::isalpha(static_cast<unsigned char>(rate.back())))
+        rate = concat(rate.substr(0, rate.size() - 1), " ", rate.back());
     return concat("peak ", rate, "FLOP/s, ", engine.peak_is_measured() ? "measured" : "by its data sheet");
 }
 

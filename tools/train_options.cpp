@@ -175,8 +175,8 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
              .help = "give a GPU each micro-step in one call, where nothing drops out; 0: call by call"});
     set.add(o.deterministic_products,
             {.name = "deterministic-products",
-             .help = "take the library's first algorithm for each product, not the one that is timed fastest: the same "
-                     "bits on every start"});
+             .help = "take the library's first algorithm for each product, not the one that is timed fastest, and the "
+                     "head's over the same pieces of rows for any --lm-head-chunks: the same bits on every start"});
 }
 
 void add_validation_options(OptionSet& set, TrainOptions& o) {

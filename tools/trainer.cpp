@@ -268,7 +268,7 @@ bool Trainer::accumulate() {
 }
 
 bool Trainer::train_step() {
-    if (!queued_) step_began_ = Clock::now();
+    const auto began = Clock::now();
     if (!accumulate()) return false;
     StepReport report;
     report.step = progress_.step;
@@ -298,7 +298,7 @@ bool Trainer::train_step() {
         engine_.update(step);
     }
     count_step();
-    finish(batch, report);
+    finish(batch, report, std::chrono::duration<double>(Clock::now() - began).count());
     return true;
 }
 
@@ -312,7 +312,7 @@ void Trainer::take_queued(StepReport report) {
     const StepResult result = engine_.take_update();
     const BatchResult batch{.loss = result.loss.sum / double(result.loss.tokens), .norm = result.norm};
     judge(batch, report);
-    finish(batch, report);
+    finish(batch, report, result.seconds);
 }
 
 // Of the next update. Where the device decides whether it is applied, those that it passes over count too.
@@ -349,10 +349,7 @@ void Trainer::judge(const BatchResult& batch, StepReport& report) {
 }
 
 // The step is done: its line in the logs, and what follows if it was not finite.
-void Trainer::finish(const BatchResult& batch, StepReport& report) {
-    const auto now = Clock::now();
-    const double seconds = std::chrono::duration<double>(now - step_began_).count();
-    step_began_ = now;
+void Trainer::finish(const BatchResult& batch, StepReport& report, double seconds) {
     seconds_a_step_ = seconds_a_step_ == 0 ? seconds : 0.95 * seconds_a_step_ + 0.05 * seconds;
     report.ms = 1e3 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;

@@ -74,7 +74,7 @@ private:
     AdamWStep adamw_step(float rate);
     void count_step();
     void judge(const BatchResult& batch, StepReport& report);
-    void finish(const BatchResult& batch, StepReport& report);
+    void finish(const BatchResult& batch, StepReport& report, double seconds);
     void log_gpu();
     void handle_nonfinite(const BatchResult& batch, int64_t step);
     void roll_back();
@@ -100,7 +100,6 @@ private:
     // depends on it settles it first: validation, samples, checkpoints, the end.
     bool run_ahead_ = false;
     std::optional<StepReport> queued_;
-    std::chrono::steady_clock::time_point step_began_;
     std::unique_ptr<GpuMonitor> gpu_;  // with --log-gpu-every, where the GPU tells
 };
 

@@ -20,7 +20,8 @@ T read_one(const T* device) {
     return value;
 }
 
-// Sum, flag and the factor that follows from them; one gradient is infinite or not a number where the shape says so.
+// Sum, flag and the factor that follows from them; one gradient (bad 1, 2) or loss (3, 4) is infinite or not a number
+// where the shape says so.
 template <class T>
 class SumOfSquares : public KernelCase {
 public:
@@ -28,6 +29,7 @@ public:
         : n_(size_t(dim(shape, "n"))),
           bad_(dim(shape, "bad")),
           x_(n_, values(n_, bad_)),
+          losses_(kLosses, values(kLosses, bad_ - 2)),
           sum_(1),
           scale_(1),
           norm_(1),
@@ -36,13 +38,15 @@ public:
         bytes = double(n_) * sizeof(T);
     }
     void launch(cudaStream_t stream) override {
-        sum_of_squares(sum_.get(), non_finite_.get(), scratch_.get(), x_.get(), n_, stream);
-        gradient_scale(scale_.get(), norm_.get(), sum_.get(), kScale, kMaxNorm, stream);
+        sum_of_squares(sum_.get(), scratch_.get(), x_.get(), n_, stream);
+        gradient_scale(GradientScale{scale_.get(), norm_.get(), non_finite_.get(), sum_.get(), losses_.get(), kLosses,
+                                     kScale, kMaxNorm},
+                       stream);
     }
     void check() override {
         for (Tensor<float>* tensor : {&sum_, &scale_, &norm_, &scratch_}) tensor->expect_sentinel("outputs");
         ASSERT_EQ(read_one(non_finite_.get()), bad_ != 0);
-        if (bad_) return;
+        if (bad_ == 1 || bad_ == 2) return;
         const double sum = kiln::sum_of_squares(x_.values().data(), n_), norm = kScale * std::sqrt(sum);
         // Each of at most 1056 * 256 * 4 running sums has few terms; then come 16 steps of trees and 5 in a row.
         expect_close("sum", sum_, {float(sum)}, 32);
@@ -51,15 +55,17 @@ public:
     }
 
 private:
+    static constexpr int kLosses = 300;  // more than a block has threads
     static constexpr float kScale = 0.25f, kMaxNorm = 3;
     static std::vector<float> values(size_t n, int bad) {
         std::vector<float> values = random_values(n, 1);
-        if (bad) values[n - 1] = bad == 1 ? INFINITY : NAN;
+        if (bad == 1 || bad == 2) values[n - 1] = bad == 1 ? INFINITY : NAN;
         return values;
     }
     const size_t n_;
     const int bad_;
     Tensor<T> x_;
+    const Tensor<float> losses_;
     Tensor<float> sum_, scale_, norm_, scratch_;
     DeviceBuffer<int> non_finite_;
 };
@@ -254,7 +260,7 @@ void add_adamw_families(std::vector<KernelFamily>& families) {
     const auto sum = [](int n, int bad) { return Shape{{"n", n}, {"bad", bad}}; };
     families.push_back({"sum_of_squares",
                         kAllElements,
-                        {sum(1, 0), sum(8, 0), sum(5, 2), sum(70003, 0), sum(16384, 1)},
+                        {sum(1, 0), sum(8, 0), sum(5, 2), sum(70003, 0), sum(16384, 1), sum(9, 3), sum(9, 4)},
                         {sum(124475904, 0), sum(1557611200, 0)},
                         make<SumOfSquares>});
     const auto arena = [](int n, int switches, int skip) {

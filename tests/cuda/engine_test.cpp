@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/error.h"
@@ -318,6 +320,30 @@ TEST_P(CudaEngine, chunks_of_the_head_change_no_loss) {
     expect_close(*parts, *whole, Arena::gradients, tolerance(roundings()));
 }
 
+// With its products over pieces that the number of chunks does not change, not even the gradient of the head.
+TEST_P(CudaEngine, chunks_of_fixed_pieces_change_no_bit) {
+    std::vector<float> first;
+    size_t least = SIZE_MAX;
+    for (const int chunks : {0, 3, 5, 100}) {  // of 22 rows in pieces of 2: 22; 6, 6, 6, 4; 4, 4, 4, 4, 4, 2; 2, 2, ..
+        EngineOptions options = options_;
+        options.fixed_head_pieces = true;
+        options.head_chunks = chunks;
+        size_t bytes = 0;
+        for (const MemoryItem& item : plan_cuda_memory(config_, options))
+            bytes += item.kind == "logits" ? item.bytes : 0;
+        EXPECT_LT(bytes, least) << chunks;
+        least = bytes;
+        const auto e = engine(options);
+        for (int micro = 0; micro < 2; micro++) {
+            e->forward_backward(TinyBatch(kB, kT, config_.V, micro).batch(), 0.05f, 3);
+        }
+        std::vector<float> gradients = read_all(*e, Arena::gradients);
+        gradients.push_back(float(e->take_loss().sum));
+        if (first.empty()) first = gradients;
+        EXPECT_EQ(gradients, first) << chunks << " chunks";
+    }
+}
+
 // Without master weights a step rounds stochastically: the same way each time, and right on average.
 TEST_P(CudaEngine, steps_without_master_weights_repeat) {
     EngineOptions options = options_;
@@ -392,6 +418,69 @@ TEST_P(CudaEngine, dropout_matches_reference) {
     for (Engine* e : {a.get(), b.get()}) e->forward_backward(TinyBatch(kB, kT, config.V, 7).batch(), 0.05f, 9);
     EXPECT_NEAR(a->take_loss().sum, b->take_loss().sum, tolerance(roundings() / 2) * kB * kT * 4);
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
+}
+
+// A logit of minus infinity for a target: its loss is infinite, and with a small enough weight its gradient is not.
+TEST(CudaEngineUpdate, step_of_infinite_loss_and_finite_gradient_is_not_applied) {
+    const ModelConfig config = parse_model("gpt2:layers=1,dim=16,heads=2,ctx=16,vocab=37,tied=false");
+    for (const auto precision : {Precision::float32, Precision::bfloat16}) {
+        const auto e = make_cuda_engine(config, {.B = kB, .T = kT, .precision = precision});
+        std::vector<float> weights(param_table(config).back().offset + param_table(config).back().elems());
+        e->init_weights(5);
+        e->read(Arena::params, 0, weights);
+        for (const TensorSpec& spec : param_table(config)) {
+            if (spec.name == "lnf_b") std::fill_n(&weights[spec.offset], spec.elems(), 1.0f);
+            if (spec.name == "lm_head") std::fill_n(&weights[spec.offset + 36 * config.C], config.C, -3e38f);
+        }
+        e->write(Arena::params, 0, weights);
+        weights = read_all(*e, Arena::params);
+        TinyBatch bad(kB, kT, 36);
+        for (const int micro : {0, 1, 2}) {
+            bad.targets[3] = micro == 1 ? 36 : 3;
+            e->forward_backward(bad.batch(), 1e-30f, 3);
+        }
+        e->queue_update({.lr = 0.1f, .t = 1}, 1);
+        const StepResult result = e->take_update();
+        EXPECT_TRUE(std::isinf(result.loss.sum)) << result.loss.sum;
+        EXPECT_TRUE(std::isfinite(result.norm)) << result.norm;
+        EXPECT_EQ(read_all(*e, Arena::params), weights);
+        // The flag is the step's own.
+        e->zero_gradients();
+        bad.targets[3] = 3;
+        e->forward_backward(bad.batch(), 1e-30f, 3);
+        e->queue_update({.lr = 0.1f, .t = 2}, 1);
+        EXPECT_TRUE(std::isfinite(e->take_update().loss.sum));
+        EXPECT_NE(read_all(*e, Arena::params), weights);
+    }
+}
+
+// Of steps that follow each other without a wait, each takes its own time, the first and the last too; and what the
+// device waits for the host between two.
+TEST(CudaEngineUpdate, seconds_of_queued_steps_add_up_to_the_time_that_passed) {
+    const ModelConfig config = parse_model("gpt2:layers=1,dim=16,heads=2,ctx=16,vocab=37");
+    const auto e = make_cuda_engine(config, {.B = kB, .T = kT});
+    e->init_weights(5);
+    constexpr int kSteps = 6;
+    std::vector<double> seconds;
+    const auto began = std::chrono::steady_clock::now();
+    for (int step = 0; step < kSteps; step++) {
+        e->zero_gradients();
+        e->forward_backward(TinyBatch(kB, kT, config.V, step).batch(), 0.05f, 3);
+        e->queue_update({.lr = 1e-3f, .t = step + 1}, 1);
+        if (step > 0) seconds.push_back(e->take_update().seconds);
+        if (step == 2) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    seconds.push_back(e->take_update().seconds);
+    const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    double sum = 0;
+    for (const double s : seconds) {
+        EXPECT_GT(s, 0);
+        sum += s;
+    }
+    EXPECT_LE(sum, passed);
+    EXPECT_GE(sum, passed - 0.05);
+    EXPECT_GE(seconds.back(), 0.1 * (passed - 0.1) / kSteps);
+    EXPECT_GE(seconds[3], 0.09);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),
