@@ -2,7 +2,8 @@
 # `make check-gpu`: everything that a machine with a GPU can say of Kiln, in one table. Without a GPU it says how many
 # tests it could not run, and succeeds. Needs no network, and nothing but what was built in BUILD.
 # Reads BUILD, CUDA, TEST_FILTER, CHECK_GPU_SECONDS (480: no part starts or goes on after them), RESULTS (where the table
-# goes), SHARDS (token shards of real text for the comparison with the CPU), PYTHON (one that has PyTorch).
+# goes), SHARDS (token shards of real text for the comparison with the CPU), PYTHON (one that has PyTorch) and
+# PYTHON_LIBRARIES (its LD_LIBRARY_PATH, where that is not the programs').
 set -u
 cd "$(dirname "$0")/.."
 build=${BUILD:-build} results=${RESULTS:-dev/bench/results} python=${PYTHON:-python3}
@@ -12,8 +13,9 @@ tests=$build/gpu/tests/cuda bench=$build/gpu/dev/bench
 
 count=0
 for binary in "$tests"/*_test; do
-    n=$("$binary" --gtest_list_tests 2>/dev/null | grep -c '^  ')
-    [ "$n" -gt 0 ] || { echo "check-gpu: $binary lists no tests; run 'make check-gpu'" >&2; exit 1; }
+    said=$("$binary" --gtest_list_tests 2>&1)
+    n=$(grep -c '^  ' <<<"$said")
+    [ "$n" -gt 0 ] || { echo "check-gpu: $binary lists no tests: $said; run 'make check-gpu'" >&2; exit 1; }
     count=$((count + n))
 done
 if ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
@@ -55,7 +57,7 @@ part() {
 
 last_tests() { sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1 passed/p' "$1"; }
 note=last_tests
-for name in gpu_facts hopper profile matmul kernels engine; do
+for name in gpu_facts hopper profile matmul kernels engine bench_step; do
     binary=$tests/${name}_test
     part "$name tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
 done
@@ -109,12 +111,14 @@ against_torch() {
     local start=$SECONDS left said kiln=() peer=()
     local name="124M against PyTorch"
     left=$((deadline - SECONDS - 30))
-    if ! "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    local libraries=${PYTHON_LIBRARIES-${LD_LIBRARY_PATH:-}}
+    if ! LD_LIBRARY_PATH=$libraries "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
         row "$name" skipped 0 "no PyTorch with CUDA in $python"
         return
     fi
     if [ "$left" -lt 60 ]; then row "$name" skipped 0 "no time left of $deadline s"; return; fi
-    coproc TORCH { exec "$python" dev/bench/torch_gpt2.py 2>"$work/torch"; }
+    trap '' PIPE  # it may die
+    coproc TORCH { LD_LIBRARY_PATH=$libraries exec "$python" dev/bench/torch_gpt2.py 2>"$work/torch"; }
     torch_pid=$TORCH_PID
     local in=${TORCH[1]} out=${TORCH[0]}
     if ! read -r -t "$left" said <&"$out"; then

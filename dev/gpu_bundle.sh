@@ -12,7 +12,7 @@ for program in $programs; do
     strip "$OUT/$program"
     # The C library is the machine's own, and so is CUDA's.
     ldd "$BUILD/$program" | awk '$3 ~ /^\// { print $3 }' |
-        grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcu[^/]*|libnv[^/]*)\.so'
+        grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
 done | sort -u | xargs -I{} cp -L {} "$OUT/lib/"
 cp dev/check_gpu.sh "$OUT/dev/"
 cp dev/bench/torch_gpt2.py dev/bench/pytorch_model.py "$OUT/dev/bench/"
@@ -33,9 +33,15 @@ cat >"$OUT/run" <<'END'
 #!/bin/bash
 # Everything that a GPU can say of Kiln, in 8 minutes; the table comes into results/.
 cd "$(dirname "$0")" || exit 1
+nvidia-smi -L 2>/dev/null | grep -q GPU || {
+    echo "run: nvidia-smi lists no GPU here: copy this folder to a machine with an NVIDIA GPU and its driver" >&2
+    exit 1
+}
 [ -d lib ] || tar -xJf programs.tar.xz 2>/dev/null ||
     python3 -c 'import tarfile; tarfile.open("programs.tar.xz").extractall()' || exit 1
 cuda=${CUDA:-/usr/local/cuda}
+# Not for PyTorch, which brings its own.
+export PYTHON_LIBRARIES=${LD_LIBRARY_PATH:-}
 export LD_LIBRARY_PATH=$PWD/lib:$cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 BUILD=$PWD CUDA=$cuda RESULTS=${RESULTS:-$PWD/results} exec dev/check_gpu.sh
 END

@@ -58,7 +58,7 @@ TEST_F(RunTests, a_binary_that_fails_dies_or_says_nothing_is_a_failure) {
 class CheckGpu : public RunTests {
 protected:
     CheckGpu() {
-        for (const char* name : {"gpu_facts", "hopper", "profile", "matmul", "kernels", "engine"}) {
+        for (const char* name : {"gpu_facts", "hopper", "profile", "matmul", "kernels", "engine", "bench_step"}) {
             test(name, "echo '[  PASSED  ] 2 tests.'");
         }
         binary("gpu/dev/bench/bench_step", "case $* in *--brief*) echo 50.0 ms 1 ;; *) echo 'Step: 50 ms.' ;; esac");
@@ -124,11 +124,37 @@ TEST_F(CheckGpu, curve_that_leaves_the_cpus_is_a_failure) {
     EXPECT_NE(result.out.find("| 200 steps in bfloat16 | FAILED "), std::string::npos) << result.out;
 }
 
+// Five blocks of steps of each in turns, or as many as there are until PyTorch dies; its libraries are its own.
+TEST_F(CheckGpu, is_measured_beside_pytorch_while_that_lives) {
+    const std::string torch =
+        "[ \"$LD_LIBRARY_PATH\" = its/own ] || exit 1; case $1 in -c) exit 0 ;; esac; echo 'PyTorch 9, mode default'; ";
+    binary("path/python3", torch + "while read -r; do echo '100.0 ms 5 tokens/s'; done");
+    const std::string settings = "PYTHON_LIBRARIES=its/own ";
+    const Finished result = check(settings);
+    EXPECT_EQ(result.code, 0) << result.out << result.err;
+    const std::string row =
+        "Kiln 50.0 ms, PyTorch 100.0 ms: 2.000 times as fast, medians of 5 pairs; PyTorch 9, mode default |";
+    EXPECT_NE(result.out.find(row), std::string::npos) << result.out;
+    binary("path/python3", torch + "read -r; echo '100.0 ms 5 tokens/s'; echo out of memory >&2");
+    const Finished died = check(settings);
+    EXPECT_EQ(died.code, 0) << died.out << died.err;
+    EXPECT_NE(died.out.find("2.000 times as fast, medians of 1 pairs"), std::string::npos) << died.out;
+    EXPECT_NE(died.out.find("| racecheck, kernels tests | ok "), std::string::npos) << died.out;
+}
+
+TEST_F(CheckGpu, a_program_that_does_not_start_is_named_with_the_reason) {
+    binary("gpu/tests/cuda/matmul_test", "echo 'libm.so.6: version GLIBC_2.99 not found' >&2; exit 1");
+    const Finished result = check();
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.err.find("matmul_test lists no tests: libm.so.6: version GLIBC_2.99"), std::string::npos)
+        << result.err;
+}
+
 TEST_F(CheckGpu, without_a_gpu_says_how_many_tests_need_one) {
     binary("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
-    EXPECT_EQ(result.out, "skipped: no GPU (6 tests need one)\n");
+    EXPECT_EQ(result.out, "skipped: no GPU (7 tests need one)\n");
 }
 
 }  // namespace
