@@ -72,7 +72,8 @@ $(BUILD)/%.o: %.cpp
 	@echo "  compile $<"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES)
+# Some start the programs.
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(LIBRARIES) | $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(TEST_LIBS) $(LIBS)
 

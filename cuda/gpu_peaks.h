@@ -1,7 +1,10 @@
 #pragma once
-// The dense peak rates of NVIDIA's GPUs, after their datasheets and architecture white papers. Collected by hand: a
-// test holds rows against each other (rates of one GPU, clocks they imply), not each against its sheet. A wrong row
-// makes a wrong utilisation and nothing else; mend it with its source.
+// The dense peak rates of NVIDIA's GPUs, after their datasheets and architecture white papers. Collected by hand, and
+// gone through a second time: float32 is multiprocessors x CUDA cores x 2 x the boost clock stated for that GPU, and
+// the others are its multiples in that architecture, or the sheet's own where it caps them (H100 PCIe and NVL, H20,
+// B200). A test holds rows against each other (rates of one GPU, clocks they imply). Doubtful: RTX PRO 6000 Blackwell
+// Server Edition, of which NVIDIA has stated 117 and 120 TFLOP/s. Not in it: GB10, whose rate with float32 sums is not
+// stated. A wrong row makes a wrong utilisation and nothing else; mend it with its source.
 #include <cstdint>
 #include <span>
 #include <string_view>

@@ -49,7 +49,7 @@ part() {
     case $status in
         0) row "$name" ok $((SECONDS - start)) "$(${note:-true} "$log")" ;;
         124 | 137) row "$name" "cut off" $((SECONDS - start)) "after $limit s" ;;
-        *) row "$name" FAILED $((SECONDS - start)) "exit code $status: $(tail -n 1 "$log" | tr '|' '/')"
+        *) row "$name" FAILED $((SECONDS - start)) "exit code $status: $({ grep -m 1 'FAILED  \]' "$log" || tail -n 1 "$log"; } | tr '|' '/')"
            head -n 60 "$log" >&2 ;;
     esac
     return $status
@@ -89,7 +89,7 @@ elif part "200 steps on the CPU" 60 bash -c "train '$build/bin/train_gpt2' '$wor
         [ $precision = float32 ] && most=0.5 || most=2
         note='tail -n 1'
         part "200 steps in $precision" 40 bash -o pipefail -c "train '$build/bin/train_gpt2cu' '$work/$precision' \
-            --precision $precision && compare_curves '$work/$precision' '$work/cpu' $most"
+            --dtype $precision && compare_curves '$work/$precision' '$work/cpu' $most"
     done
 fi
 

@@ -71,12 +71,13 @@ protected:
         binary("gpu/tests/cuda/" + name + "_test",
                "case $* in *list_tests*) echo Suite.; echo '  one'; exit ;; esac\n" + body);
     }
-    // A trainer whose loss falls from `first` by 0.02 a step.
+    // A trainer whose loss falls from `first` by 0.02 a step, and which takes what the real one takes.
     void trainer(const std::string& name, const std::string& first) {
-        binary("bin/" + name,
-               "while [ \"$1\" != -o ]; do shift; done; mkdir -p $2; seq 0 199 | awk '{ printf "
-               "\"{\\\"train_loss\\\":%f,\\\"x\\\":1}\\n\", " +
-                   first + " - $1 * 0.02 }' >$2/metrics.jsonl");
+        binary("bin/" + name, "for o; do [[ $o != --* ]] || " + program_path("train_gpt2").string() +
+                                  " --help | grep -q -e \"$o\" || exit 2; done; "
+                                  "while [ \"$1\" != -o ]; do shift; done; mkdir -p $2; seq 0 199 | awk '{ printf "
+                                  "\"{\\\"train_loss\\\":%f,\\\"x\\\":1}\\n\", " +
+                                  first + " - $1 * 0.02 }' >$2/metrics.jsonl");
     }
     Finished check(const std::string& settings = "") {
         const std::string here = directory_.path();

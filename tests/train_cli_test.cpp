@@ -7,8 +7,7 @@
 #include <thread>
 
 #include "cpu_reference/error.h"
-#include "tests/markov_data.h"
-#include "tests/process.h"
+#include "tests/train_program.h"
 #include "tokenizer/bpe_trainer.h"
 #include "tokenizer/file.h"
 #include "tokenizer/tokenizer.h"
@@ -19,18 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
-using Args = std::vector<std::string>;
 
 const char* const kModel = "llama:layers=1,dim=16,heads=2,kv_heads=1,ctx=16";
-
-Args operator+(Args a, const Args& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
-}
-
-Finished train(const Args& args) {
-    return run_program(program_path("train_gpt2"), args);
-}
 
 std::vector<std::string> checkpoints(const fs::path& run) {
     std::vector<std::string> names;
@@ -42,20 +31,13 @@ std::vector<std::string> checkpoints(const fs::path& run) {
     return names;
 }
 
-class TrainCli : public testing::Test {
+class TrainCli : public TrainProgram {
 protected:
-    TrainCli() {
-        setenv("KILN_OUTPUT", "", 1);  // no run directories but those asked for
-        write_markov_shards(data(), 4000, 600);
-    }
-
-    fs::path data() const { return directory_ / "data"; }
-    fs::path run() const { return directory_ / "run"; }
     Args base() const { return {"-i", data(), "-e", kModel, "-b", "4", "-x", "6", "--threads", "1"}; }
 
     // The message ends train_gpt2 with `code` before anything is trained, on one line of standard error.
     void expect_failure(const Args& args, int code, const std::vector<std::string>& parts) {
-        const Finished result = train(args);
+        const Finished result = train_cpu(args);
         std::string all;
         for (const std::string& arg : args) all += arg + " ";
         EXPECT_EQ(result.code, code) << all << "\n" << result.err;
@@ -66,12 +48,10 @@ protected:
         const size_t last = result.err.rfind("train_gpt2: ");
         EXPECT_NE(last, std::string::npos) << result.err;
     }
-
-    TempDirectory directory_;
 };
 
 TEST_F(TrainCli, trains_and_leaves_a_whole_run_directory) {
-    const Finished result = train(base() + Args{"-o", run(), "-v", "3", "-n", "2", "-nk", "2"});
+    const Finished result = train_cpu(base() + Args{"-o", run(), "-v", "3", "-n", "2", "-nk", "2"});
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_NE(result.out.find("step 6/6 | loss "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("val  3/6 | loss "), std::string::npos) << result.out;
@@ -87,45 +67,45 @@ TEST_F(TrainCli, trains_and_leaves_a_whole_run_directory) {
 }
 
 TEST_F(TrainCli, printed_config_reads_back_as_itself) {
-    const Finished first = train(base() + Args{"-l", "0.00037", "-k", "wsd", "-y", "0", "--print-config"});
+    const Finished first = train_cpu(base() + Args{"-l", "0.00037", "-k", "wsd", "-y", "0", "--print-config"});
     ASSERT_EQ(first.code, 0);
     const fs::path file = directory_.write("c.toml", first.out);
-    const Finished second = train({"--config", file, "--print-config"});
+    const Finished second = train_cpu({"--config", file, "--print-config"});
     EXPECT_EQ(second.out, first.out);
     EXPECT_NE(first.out.find("learning-rate = 0.00037"), std::string::npos) << first.out;
 }
 
 TEST_F(TrainCli, dry_run_tells_parameters_flops_and_memory_and_writes_nothing) {
-    const Finished result = train(base() + Args{"-o", run(), "--dry-run"});
+    const Finished result = train_cpu(base() + Args{"-o", run(), "--dry-run"});
     EXPECT_EQ(result.code, 0) << result.err;
     for (const char* part : {"parameters ", "FLOPs a token", "steps           6", "gradients", "moments", "total"}) {
         EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
     }
     EXPECT_FALSE(fs::exists(run()));
-    EXPECT_EQ(train({"-e", "gpt2", "--dry-run"}).code, 0);  // no data needed
+    EXPECT_EQ(train_cpu({"-e", "gpt2", "--dry-run"}).code, 0);  // no data needed
 }
 
 TEST_F(TrainCli, dry_run_announces_the_peak_of_memory_within_5_percent) {
     const Args args{"-i", data(), "-e", "llama-tiny:vocab=4096", "-b", "8", "-t", "256", "-o", run()};
-    const Finished planned = train(args + Args{"--dry-run"});
+    const Finished planned = train_cpu(args + Args{"--dry-run"});
     const size_t at = planned.out.find("  total ");
     ASSERT_NE(at, std::string::npos) << planned.out;
     const double announced = std::stod(planned.out.substr(at + 8));
-    const Finished real = train(args + Args{"-x", "2", "-v", "2"});  // with a validation and a checkpoint
+    const Finished real = train_cpu(args + Args{"-x", "2", "-v", "2"});  // with a validation and a checkpoint
     ASSERT_EQ(real.code, 0) << real.err;
     EXPECT_NEAR(double(real.peak_bytes) / announced, 1, 0.05);
 }
 
 TEST_F(TrainCli, evaluates_only_and_starts_from_a_model) {
-    ASSERT_EQ(train(base() + Args{"-o", run(), "-v", "6", "-m", "0"}).code, 0);
-    const Finished eval = train({"-i", data(), "-e", run(), "-b", "4", "-m", "0", "--eval-only"});
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-v", "6", "-m", "0"}).code, 0);
+    const Finished eval = train_cpu({"-i", data(), "-e", run(), "-b", "4", "-m", "0", "--eval-only"});
     ASSERT_EQ(eval.code, 0) << eval.err;
     // The same loss that the run wrote at its end.
     const std::string metrics = read_file(run() / "metrics.jsonl");
     const size_t at = metrics.rfind("\"val_loss\":");
     EXPECT_NEAR(std::stod(eval.out.substr(5)), std::stod(metrics.substr(at + 11)), 1e-6);
 
-    const Finished tuned = train({"-i", data(), "-e", run(), "-b", "4", "-x", "1", "-v", "1", "-m", "0"});
+    const Finished tuned = train_cpu({"-i", data(), "-e", run(), "-b", "4", "-x", "1", "-v", "1", "-m", "0"});
     ASSERT_EQ(tuned.code, 0) << tuned.err;
     EXPECT_NE(tuned.out.find(concat("val  0/1 | loss ", eval.out.substr(5, 5))), std::string::npos) << tuned.out;
 }
@@ -143,8 +123,8 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
     }
     write_shard(directory_ / "text/train_0.bin", tokens, {.vocab_size = tokenizer.vocab_size()});
     const Args args{"-i", directory_ / "text", "-e", kModel, "-b", "2", "-x", "4", "--threads", "1"};
-    const Finished with = train(args + Args{"-o", directory_ / "a", "-s", "2", "-g", "8", "--prompt", "the"});
-    const Finished without = train(args + Args{"-o", directory_ / "b"});
+    const Finished with = train_cpu(args + Args{"-o", directory_ / "a", "-s", "2", "-g", "8", "--prompt", "the"});
+    const Finished without = train_cpu(args + Args{"-o", directory_ / "b"});
     ASSERT_EQ(with.code, 0) << with.err;
     ASSERT_EQ(without.code, 0) << without.err;
     EXPECT_NE(with.out.find("--- sample at step 2\nthe"), std::string::npos) << with.out;
@@ -156,8 +136,8 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
 }
 
 TEST_F(TrainCli, resume_takes_the_options_of_the_run) {
-    ASSERT_EQ(train(base() + Args{"-o", run(), "-l", "0.002", "-x", "3"}).code, 0);
-    ASSERT_EQ(train({"-o", run(), "--resume", "-x", "6"}).code, 0);
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-l", "0.002", "-x", "3"}).code, 0);
+    ASSERT_EQ(train_cpu({"-o", run(), "--resume", "-x", "6"}).code, 0);
     const std::string log = read_file(run() / "main.log");
     EXPECT_NE(log.find("s:3 max-steps:3->6\n"), std::string::npos) << log;
     EXPECT_EQ(log.find("learning-rate:"), std::string::npos) << log;
@@ -197,9 +177,9 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
 
 TEST_F(TrainCli, harmless_values_of_features_that_are_not_there_are_taken) {
     const Finished result =
-        train(base() + Args{"-z",  "0", "-pn", "1", "-pr", "0",  "-pg", "8", "-pi", "mpi", "-pf", "/tmp",
-                            "-ps", "x", "-h",  "0", "-lg", "-1", "-f",  "0", "-r",  "0",   "-ge", "0",
-                            "-w",  "1", "-sl", "6", "-sg", "6",  "-a",  "1", "-y",  "0"});
+        train_cpu(base() + Args{"-z",  "0", "-pn", "1", "-pr", "0",  "-pg", "8", "-pi", "mpi", "-pf", "/tmp",
+                                "-ps", "x", "-h",  "0", "-lg", "-1", "-f",  "0", "-r",  "0",   "-ge", "0",
+                                "-w",  "1", "-sl", "6", "-sg", "6",  "-a",  "1", "-y",  "0"});
     EXPECT_EQ(result.code, 0) << result.err;
 }
 
@@ -249,7 +229,7 @@ TEST_F(TrainCli, a_bad_place_to_write_or_to_start_from_is_refused_before_trainin
 }
 
 TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
-    ASSERT_EQ(train(base() + Args{"-o", run()}).code, 0);
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run()}).code, 0);
     const std::string log = read_file(run() / "main.log");
     expect_failure(base() + Args{"-o", run()}, 2, {"already holds checkpoint-00000006", "--resume"});
     expect_failure(base() + Args{"-o", run(), "--resume", "-e", concat(kModel, ",norm=layernorm")}, 2,
@@ -259,7 +239,7 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6 already, past the last one, 3"});
     expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "by -e"});
     EXPECT_EQ(read_file(run() / "main.log"), log);
-    const Finished again = train({"-o", run(), "--resume"});
+    const Finished again = train_cpu({"-o", run(), "--resume"});
     EXPECT_EQ(again.code, 0);
     EXPECT_NE(again.err.find("that is its last step already"), std::string::npos) << again.err;
     fs::resize_file(run() / "checkpoint-00000006/model.safetensors", 100);
@@ -267,7 +247,7 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
 }
 
 TEST_F(TrainCli, other_data_of_the_same_length_is_not_resumed_on) {
-    ASSERT_EQ(train(base() + Args{"-o", run(), "-x", "2"}).code, 0);
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-x", "2"}).code, 0);
     write_shard(directory_ / "other.bin", MarkovChain::tokens(4000, 99), {.vocab_size = 16});
     expect_failure({"-o", run(), "--resume", "-x", "4", "-i", directory_ / "other.bin"}, 2,
                    {"4000 tokens", "holds 4000 other ones: not the same data"});
@@ -285,7 +265,7 @@ TEST_F(TrainCli, without_output_the_run_still_has_a_directory) {
     const fs::path before = fs::current_path();
     fs::create_directories(directory_ / "here");
     fs::current_path(directory_ / "here");
-    const Finished result = train(base());
+    const Finished result = train_cpu(base());
     fs::current_path(before);
     ASSERT_EQ(result.code, 0) << result.err;
     std::vector<fs::path> runs(fs::directory_iterator(directory_ / "here/runs"), {});
@@ -297,7 +277,7 @@ TEST_F(TrainCli, without_output_the_run_still_has_a_directory) {
 TEST_F(TrainCli, a_full_disk_behind_the_logs_ends_the_run) {
     fs::create_directories(run());
     fs::create_symlink("/dev/full", run() / "metrics.jsonl");
-    const Finished result = train(base() + Args{"-o", run(), "-v", "0"});
+    const Finished result = train_cpu(base() + Args{"-o", run(), "-v", "0"});
     EXPECT_EQ(result.code, 1);
     EXPECT_NE(result.err.find("metrics.jsonl: cannot be written: No space left on device"), std::string::npos)
         << result.err;
@@ -350,12 +330,12 @@ TEST_F(TrainCli, stopped_and_resumed_in_two_threads_it_equals_the_unbroken_run) 
     const Args args{
         "-i", data(),      "-e", concat(kModel, ",dropout=0.1"), "-b", "4", "-d", "128", "-x", "40", "-v", "10", "-n",
         "10", "--threads", "2"};
-    ASSERT_EQ(train(args + Args{"-o", directory_ / "whole"}).code, 0);
+    ASSERT_EQ(train_cpu(args + Args{"-o", directory_ / "whole"}).code, 0);
     Running running("train_gpt2", args + Args{"-o", run()});
     ASSERT_TRUE(appears(run() / "checkpoint-00000010"));
     running.send(SIGTERM);
     ASSERT_NE(running.wait(10s), -1);
-    const Finished resumed = train({"-o", run(), "--resume"});
+    const Finished resumed = train_cpu({"-o", run(), "--resume"});
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     for (const char* file :
          {"main.log", "checkpoint-00000040/model.safetensors", "checkpoint-00000040/optimizer.safetensors"}) {

@@ -11,13 +11,8 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-class TrainCu : public testing::Test {
+class TrainCu : public TrainProgram {
 protected:
-    TrainCu() {
-        setenv("KILN_OUTPUT", "", 1);  // no run directories but those asked for
-        write_markov_shards(data(), 4000, 600);
-    }
-    fs::path data() const { return directory_ / "data"; }
     Args base(const std::string& model = "llama:layers=1,dim=16,heads=2,kv_heads=1,ctx=16") const {
         return {"-i", data(), "-e", model, "-b", "4", "-l", "0.01", "-v", "0", "--threads", "1"};
     }
@@ -26,8 +21,6 @@ protected:
         EXPECT_EQ(run.code, 0) << run.err;
         return number_after(run.out, "| loss ");
     }
-
-    TempDirectory directory_;
 };
 
 TEST_F(TrainCu, learns_as_the_cpu_does_in_every_precision) {
@@ -64,6 +57,13 @@ TEST_F(TrainCu, what_saves_memory_and_time_trains_as_well) {
     for (const Args& options : others) {
         EXPECT_NEAR(final_loss(train_cu(args + options)), plain, 8 * 0x1p-8 * plain) << options[0];
     }
+    const auto weights = [&](const Args& options) {
+        EXPECT_EQ(train_cu(args + Args{"--deterministic-products", "-o", run()} + options).code, 0);
+        const std::string bits = read_file(run() / "checkpoint-00000003/model.safetensors");
+        fs::remove_all(run());
+        return bits;
+    };
+    EXPECT_EQ(weights({}), weights({"--lm-head-chunks", "3"}));
 }
 
 // Killed as soon as there is something to go on with, and resumed.

@@ -98,6 +98,27 @@ TEST_F(Hopper, a_tensor_map_that_tma_cannot_take_is_refused_by_name) {
     EXPECT_NE(message({{64, 64}, {}, {32, 8}, Swizzle::none}).find("1 to 5 dimensions"), std::string::npos);
 }
 
+// Of (M, K) and (N, K) matrices, as functions of row and column: in float64, and in float32 in the order of k.
+struct Product {
+    std::vector<float> expected, naive;
+    template <class A, class B>
+    Product(int M, int N, int K, A a, B b) {
+        for (int m = 0; m < M; ++m) {
+            for (int n = 0; n < N; ++n) {
+                double sum = 0;
+                float in_order = 0;
+                for (int k = 0; k < K; ++k) {
+                    const float x = a(m, k), y = b(n, k);
+                    sum += double(x) * y;
+                    in_order += x * y;
+                }
+                expected.push_back(float(sum));
+                naive.push_back(in_order);
+            }
+        }
+    }
+};
+
 template <class T>
 void expect_tile(OperandA from, bool transposed_b, int N, Swizzle swizzle) {
     SCOPED_TRACE("A " + std::to_string(int(from)) + ", B " + (transposed_b ? "N-major" : "K-major") + ", N " +
@@ -105,27 +126,16 @@ void expect_tile(OperandA from, bool transposed_b, int N, Swizzle swizzle) {
     constexpr int kSide = 64;
     const Tensor<T> a(kSide * kSide, random_values(kSide * kSide, 1));
     const Tensor<T> b(size_t(N) * kSide, random_values(size_t(N) * kSide, 2));
-    std::vector<float> expected, naive;
-    for (int m = 0; m < kSide; ++m) {
-        for (int n = 0; n < N; ++n) {
-            double sum = 0;
-            float in_order = 0;
-            for (int k = 0; k < kSide; ++k) {
-                const float x = a.values()[size_t(from == OperandA::m_major ? k * kSide + m : m * kSide + k)];
-                const float y = b.values()[size_t(transposed_b ? k * N + n : n * kSide + k)];
-                sum += double(x) * y;
-                in_order += x * y;
-            }
-            expected.push_back(float(sum));
-            naive.push_back(in_order);
-        }
-    }
+    const Product product(
+        kSide, N, kSide,
+        [&](int m, int k) { return a.values()[size_t(from == OperandA::m_major ? k * kSide + m : m * kSide + k)]; },
+        [&](int n, int k) { return b.values()[size_t(transposed_b ? k * N + n : n * kSide + k)]; });
     for_each_schedule([&] {
         const Stream stream;
         const Tensor<float> c(size_t(kSide) * N);
         wgmma_tile(c.get(), a.get(), from, b.get(), transposed_b, N, swizzle, stream);
         stream.synchronize();
-        expect_close("c", c, expected, naive, 8 + kSide / 8.0);
+        expect_close("c", c, product.expected, product.naive, 8 + kSide / 8.0);
     });
 }
 
@@ -149,20 +159,9 @@ TEST_F(Hopper, product_of_uneven_sizes_matches_the_naive_one) {
         SCOPED_TRACE(M);
         const Tensor<__nv_bfloat16> a(size_t(M) * K, random_values(size_t(M) * K, 1));
         const Tensor<__nv_bfloat16> b(size_t(N) * K, random_values(size_t(N) * K, 2));
-        std::vector<float> expected, naive;
-        for (int m = 0; m < M; ++m) {
-            for (int n = 0; n < N; ++n) {
-                double sum = 0;
-                float in_order = 0;
-                for (int k = 0; k < K; ++k) {
-                    const float x = a.values()[size_t(m) * K + k], y = b.values()[size_t(n) * K + k];
-                    sum += double(x) * y;
-                    in_order += x * y;
-                }
-                expected.push_back(float(sum));
-                naive.push_back(in_order);
-            }
-        }
+        const Product product(
+            M, N, K, [&, K = K](int m, int k) { return a.values()[size_t(m) * K + k]; },
+            [&, K = K](int n, int k) { return b.values()[size_t(n) * K + k]; });
         std::optional<uint64_t> bits;
         for_each_schedule([&, M = M, N = N, K = K] {
             const Stream stream;
@@ -173,7 +172,7 @@ TEST_F(Hopper, product_of_uneven_sizes_matches_the_naive_one) {
             ASSERT_EQ(bits.value_or(now), now) << "the bits depend on the order in which threads ran";
             bits = now;
             // Tensor cores may cut what they add to the largest of each 16 instead of rounding it.
-            expect_close("c", c, expected, naive, 8 + K / 8.0);
+            expect_close("c", c, product.expected, product.naive, 8 + K / 8.0);
         });
     }
 }
