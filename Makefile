@@ -31,7 +31,7 @@ TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
 
 .PHONY: help setup all programs simt-programs tests quickstart test lint format bench bench-tokenizer faults \
-        kernel-table check-kernel-table check-gpu gpu-bundle gpu-checks bench-kernels profile sanitize-kernels sanitize-kernels-address \
+        kernel-table check-kernel-table check-gpu gpu-bundle gpu-checks bench-kernels bench-attention profile sanitize-kernels sanitize-kernels-address \
         sanitize-kernels-thread fuzz clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -162,7 +162,7 @@ $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/kilncu: $(BUILD)/libtools.a $(BUILD)/libc
 	@echo "  link $@"
 	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(GPU_LIBS) $(LIBS)
 
-GPU_CHECKS := $(GPU_TESTS) $(BUILD)/gpu/dev/bench/bench_step $(BUILD)/gpu/dev/bench/bench_kernels
+GPU_CHECKS := $(GPU_TESTS) $(foreach b,step kernels attention,$(BUILD)/gpu/dev/bench/bench_$b)
 check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2  ## all tests on this machine's GPU, its speed, and a run beside the CPU's, in 8 minutes
 	@BUILD=$(BUILD) CUDA=$(CUDA) dev/check_gpu.sh
 
@@ -189,8 +189,20 @@ $(BUILD)/simt/dev/bench/bench_step: $(call simt,dev/bench/bench_step.cpp $(BENCH
 $(BUILD)/simt/tests/cuda/bench_step_test: $(BUILD)/simt/dev/bench/step_work.o | $(BUILD)/simt/dev/bench/bench_step
 $(BUILD)/gpu/tests/cuda/bench_step_test: $(BUILD)/gpu/dev/bench/step_work.o | $(BUILD)/gpu/dev/bench/bench_step
 
+BENCH_ATTENTION := $(addprefix dev/bench/,bench_attention.cpp mma_rate.cu peer.cpp) $(BENCH_SUPPORT)
+$(BUILD)/gpu/dev/bench/bench_attention: $(call gpu,$(BENCH_ATTENTION)) $(BUILD)/libcuda.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(GPU_LIBS) $(LIBS)
+$(BUILD)/simt/dev/bench/bench_attention: $(call simt,$(BENCH_ATTENTION)) $(BUILD)/libsimt.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/simt/tests/cuda/simt_bench_attention_test: | $(BUILD)/simt/dev/bench/bench_attention
+
 bench-kernels: $(BUILD)/gpu/dev/bench/bench_kernels  ## each kernel on this machine's GPU, beside a copy and a product (BENCH_FLAGS="--filter norm")
 	@$< $(BENCH_FLAGS)
+
+bench-attention: $(BUILD)/gpu/dev/bench/bench_attention  ## flash attention on this machine's GPU, in turns with PyTorch's (PYTHON=one that has it)
+	@PYTHON=$(or $(PYTHON),$(wildcard $(BUILD)/venv/bin/python)) $< $(BENCH_FLAGS)
 
 profile: $(BUILD)/gpu/dev/bench/bench_step  ## where a step's time goes on this machine's GPU (PROFILE_FLAGS="--model gpt2-xl --batch-size 16")
 	@$< $(PROFILE_FLAGS)

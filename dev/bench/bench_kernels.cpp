@@ -2,8 +2,6 @@
 // the rate of a copy and of a matrix product in the same run.
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
-#include <fstream>
 #include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -13,6 +11,7 @@
 
 #include "cpu_reference/error.h"
 #include "dev/bench/ceilings.h"
+#include "dev/bench/results.h"
 #include "tests/cuda/kernel_case.h"
 
 namespace kiln::bench {
@@ -98,18 +97,6 @@ constexpr const char* kHeader =
     "| kernel | type | shape | us | GB/s | of the copy | TFLOP/s | of the product |\n"
     "|---|---|---|---:|---:|---:|---:|---:|";
 
-std::string today() {
-    const std::time_t now = std::time(nullptr);
-    char text[16];
-    std::strftime(text, sizeof text, "%Y-%m-%d", std::gmtime(&now));
-    return text;
-}
-
-std::string file_name_of(std::string device) {
-    for (char& c : device) c = std::isalnum(static_cast<unsigned char>(c)) ? char(std::tolower(c)) : '-';
-    return today() + "-kernels-" + device + ".md";
-}
-
 bool is_wanted(const std::vector<std::string>& filters, const std::string& name) {
     return filters.empty() || std::any_of(filters.begin(), filters.end(),
                                           [&](const std::string& filter) { return name.find(filter) != name.npos; });
@@ -155,14 +142,6 @@ nlohmann::json to_json(const std::vector<Row>& rows, const Ceilings& ceilings, c
     return all;
 }
 
-void write(const std::string& path, const std::string& text) {
-    std::ofstream file(path);
-    file << text;
-    file.close();
-    KILN_CHECK(file, "cannot write ", path);
-    std::cerr << "wrote " << path << "\n";
-}
-
 int main_of(int argc, char** argv) {
     const Options options = parse(argc, argv);
     int devices = 0;
@@ -182,11 +161,11 @@ int main_of(int argc, char** argv) {
     std::cout << intro.str() << std::flush;
     const std::vector<Row> rows = run(options, timer, ceilings);
     KILN_CHECK(!rows.empty(), "no kernel has a name with the text of --filter and one of --elements");
-    if (!options.json.empty()) write(options.json, to_json(rows, ceilings, properties.name).dump(2) + "\n");
+    if (!options.json.empty()) write_results(options.json, to_json(rows, ceilings, properties.name).dump(2) + "\n");
     if (options.output != "-" && !options.small) {
         std::string table = intro.str();
         for (const Row& row : rows) table += text_of(row, ceilings) + "\n";
-        write(options.output + "/" + file_name_of(properties.name), table);
+        write_results(options.output + "/" + results_name("kernels", properties.name), table);
     }
     return 0;
 }

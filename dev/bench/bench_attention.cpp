@@ -1,0 +1,298 @@
+// `make bench-attention`: flash attention at the shapes that models have, in turns with PyTorch's, beside the rates of
+// mma.sync, of a matrix product and of a copy in the same run.
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/error.h"
+#include "cpu_reference/rng.h"
+#include "cuda/kernels.h"
+#include "cuda/transfer.h"
+#include "dev/bench/ceilings.h"
+#include "dev/bench/mma_rate.h"
+#include "dev/bench/peer.h"
+#include "dev/bench/results.h"
+
+namespace kiln::bench {
+namespace {
+
+using Elem = __nv_bfloat16;
+
+constexpr const char* kUsage = R"(bench_attention [options]
+  --rounds N         turns of Kiln and PyTorch at each shape (default: 5)
+  --launches N       timed launches of each in a turn, at most (default: 10)
+  --peer COMMAND     PyTorch's side (default: ${PYTHON:-python3} dev/bench/torch_attention.py; "-": without)
+  --output DIR       where the table goes (default: dev/bench/results; "-": nowhere)
+  --small            tiny shapes and ceilings: to try the program, not to measure
+)";
+
+struct Options {
+    int rounds = 5, launches = 10;
+    std::string peer = "exec ${PYTHON:-python3} dev/bench/torch_attention.py", output = "dev/bench/results";
+    bool small = false;
+};
+
+Options parse(int argc, char** argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string name = argv[i];
+        if (name == "--small") {
+            options.small = true;
+            continue;
+        }
+        KILN_CHECK(i + 1 < argc, name, " is unknown or lacks its value\n", kUsage);
+        const std::string value = argv[++i];
+        if (name == "--rounds" || name == "--launches") {
+            int& number = name == "--rounds" ? options.rounds : options.launches;
+            number = std::atoi(value.c_str());
+            KILN_CHECK(number > 0, name, " ", value, ": at least 1");
+        } else if (name == "--peer") {
+            options.peer = value;
+        } else if (name == "--output") {
+            options.output = value;
+        } else {
+            throw Error("unknown option " + name + "\n" + kUsage);
+        }
+    }
+    return options;
+}
+
+struct Shape {
+    int B, T, NH, NKV, HS;
+    int goals[2] = {0, 0};  // TFLOP/s forward and backward; 0: none but the peer
+};
+
+std::vector<Shape> training_shapes(bool small) {
+    if (small) return {{2, 40, 2, 1, 64, {290, 230}}, {1, 33, 1, 1, 128}};
+    std::vector<Shape> shapes = {{64, 1024, 12, 12, 64, {290, 230}}};
+    for (const int T : {2048, 4096, 8192}) shapes.push_back({65536 / T, T, 12, 12, 64});
+    for (const int T : {1024, 2048, 4096, 8192, 16384}) {
+        shapes.push_back({16384 / T, T, 16, 16, 128});
+        if (T >= 2048 && T <= 8192) std::ranges::copy(std::vector{330, 300}, shapes.back().goals);
+    }
+    for (const int T : {2048, 4096, 8192, 16384}) shapes.push_back({16384 / T, T, 64, 8, 128});
+    return shapes;
+}
+
+// One token a sequence after a cache of T - 1.
+std::vector<Shape> decoding_shapes(bool small) {
+    if (small) return {{2, 70, 2, 1, 64}};
+    return {{32, 8192, 12, 12, 64}, {1, 8192, 32, 8, 128}, {16, 8192, 32, 8, 128}, {16, 8192, 64, 8, 128}};
+}
+
+// Uniform, of variance 1. A period of numbers is made on the host and repeated on the device.
+DeviceBuffer<Elem> random_tensor(size_t elems, uint32_t salt, const Stream& stream) {
+    std::vector<float> values(std::min(elems, size_t(1) << 20));
+    for (size_t i = 0; i < values.size(); ++i) {
+        values[i] = 1.7320508f * (2 * uniform01(philox4x32(salt, uint32_t(i), 0, 0, 0).v[0]) - 1);
+    }
+    DeviceBuffer<Elem> tensor(elems);
+    upload(tensor.get(), values.data(), values.size(), 1, stream);
+    for (size_t done = values.size(), some; done < elems; done += some) {
+        some = std::min(done, elems - done);
+        CUDA_CHECK(
+            cudaMemcpyAsync(tensor.get() + done, tensor.get(), some * sizeof(Elem), cudaMemcpyDeviceToDevice, stream));
+    }
+    stream.synchronize();
+    return tensor;
+}
+
+// Times of one thing, a round each. A mark says what is odd about it.
+struct Times {
+    std::vector<double> ms;
+    std::string mark;
+    double median() const {
+        std::vector<double> sorted = ms;
+        std::ranges::sort(sorted);
+        return sorted[sorted.size() / 2];
+    }
+    // From the fastest to the slowest, in per cent of the median.
+    double spread() const {
+        const auto [least, most] = std::ranges::minmax(ms);
+        return 100 * (most - least) / median();
+    }
+};
+struct Pass {
+    Times kiln;
+    std::map<std::string, Times> peers;  // by backend; those that take the shape
+};
+
+template <class... A>
+std::string format(const char* text, A... values) {
+    std::string line(size_t(std::snprintf(nullptr, 0, text, values...)), 0);
+    std::snprintf(line.data(), line.size() + 1, text, values...);
+    return line;
+}
+
+// PyTorch's times of a round, "BACKEND FORWARD BACKWARD" of each backend.
+void add_answer(Pass (&passes)[2], const std::string& answer) {
+    std::istringstream in(answer);
+    std::string backend, text;
+    while (in >> backend) {
+        for (Pass& pass : passes) {
+            KILN_CHECK(in >> text, "PyTorch's side answered '", answer, "'");
+            if (text == "-") continue;
+            Times& times = pass.peers[backend];
+            size_t digits = 0;
+            times.ms.push_back(std::stod(text, &digits));
+            times.mark = text.substr(digits);
+        }
+    }
+}
+
+class Bench {
+public:
+    explicit Bench(const Options& options) : options_(options), timer_(options.small ? 1 : options.launches) {
+        if (options_.peer == "-") return;
+        peer_.emplace(options_.peer);
+        peer_name_ = peer_->read_line().value_or("n/a: '" + options_.peer + "' ended without a word");
+        if (peer_name_.starts_with("n/a")) peer_.reset();
+    }
+
+    std::string run(const std::string& device) {
+        ceilings_ = measure_ceilings(timer_, options_.small);
+        mma_tflop_per_s_ = measure_mma_tflop_per_s(timer_, options_.small);
+        say("# Attention on " + device + ", " + today() + "\n\n");
+        say(format(
+            "Causal, bfloat16; medians of %d turns of at most %d launches each, cold L2 cache; +-: from the "
+            "fastest turn to the slowest. Ceilings of the same run: mma.sync %.0f TFLOP/s, a product by cuBLASLt "
+            "%.0f TFLOP/s, a copy %.0f GB/s (read and written). FLOPs: 4 B NH T^2 HS / 2 forward, 2.5 times "
+            "that backward.\n\n",
+            options_.rounds, options_.launches, mma_tflop_per_s_, ceilings_.tflop_per_s, ceilings_.gb_per_s));
+        say("Beside it: " + peer_name_ + ". x: how many times as fast Kiln is.\n\n");
+        say("| HS | T | B | heads | pass | Kiln ms | +- | TFLOP/s | of mma.sync | goal |");
+        for (const char* backend : kBackends) say(std::string(" ") + backend + " |");
+        say("\n|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+        for (const Shape& shape : training_shapes(options_.small)) train(shape);
+        say("\nDecoding: one token a sequence after a cache; bytes of the keys and values that it reads. The goal is "
+            "80 % "
+            "of the copy.\n\n| HS | cache | B | heads | us | +- | GB/s | of the copy |\n"
+            "|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+        for (const Shape& shape : decoding_shapes(options_.small)) decode(shape);
+        return text_;
+    }
+
+private:
+    static constexpr const char* kBackends[] = {"FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION"};
+
+    void say(const std::string& text) {
+        std::cout << text << std::flush;
+        text_ += text;
+    }
+
+    void train(const Shape& s) {
+        const size_t N = size_t(s.B) * size_t(s.T), sums = N * size_t(s.NH);
+        const auto qkv = random_tensor(N * size_t((s.NH + 2 * s.NKV) * s.HS), 1, stream_);
+        const auto dout = random_tensor(sums * size_t(s.HS), 2, stream_);
+        const DeviceBuffer<Elem> out(dout.size()), dqkv(qkv.size());
+        const DeviceBuffer<float> lse(sums), scratch(flash_attention_scratch_floats(s.B, s.T, s.NH, s.HS));
+        Pass passes[2];
+        for (int round = 0; round < options_.rounds; ++round) {
+            passes[0].kiln.ms.push_back(timer_.median_ms([&](cudaStream_t on) {
+                flash_attention_forward(out.get(), lse.get(), qkv.get(), {}, {}, s.B, s.T, s.NH, s.NKV, s.HS, on);
+            }));
+            passes[1].kiln.ms.push_back(timer_.median_ms([&](cudaStream_t on) {
+                flash_attention_backward(dqkv.get(), scratch.get(), dout.get(), out.get(), qkv.get(), lse.get(), {}, {},
+                                         s.B, s.T, s.NH, s.NKV, s.HS, on);
+            }));
+            if (!peer_) continue;
+            const auto answer = peer_->ask(format("%d %d %d %d %d %d", s.B, s.T, s.NH, s.NKV, s.HS, options_.launches));
+            KILN_CHECK(answer, "PyTorch's side ended at B ", s.B, ", T ", s.T, ", NH ", s.NH, ", NKV ", s.NKV, ", HS ",
+                       s.HS, "; what it wrote to standard error is above, and --peer - does without");
+            add_answer(passes, *answer);
+        }
+        for (const int pass : {0, 1}) {
+            const double tflop = 2e-12 * s.B * s.NH * s.T * s.T * s.HS * (pass == 0 ? 1 : 2.5);
+            say(row(s, pass, passes[pass], tflop));
+        }
+    }
+
+    std::string row(const Shape& s, int which, const Pass& pass, double tflop) const {
+        const double ms = pass.kiln.median(), rate = tflop / ms * 1e3;
+        std::string text =
+            format("| %d | %d | %d | %d/%d | %s | %.3f | %.1f %% | %.1f | %.1f %% | %s |", s.HS, s.T, s.B, s.NH, s.NKV,
+                   which == 0 ? "forward" : "backward", ms, pass.kiln.spread(), rate, 100 * rate / mma_tflop_per_s_,
+                   s.goals[which] ? std::to_string(s.goals[which]).c_str() : "");
+        for (const char* backend : kBackends) {
+            const auto of = pass.peers.find(backend);
+            if (of == pass.peers.end()) {
+                text += peer_ ? " refuses |" : " n/a |";
+            } else {
+                const double other = of->second.median();
+                text += format(" %.1f%s +- %.1f %%, %.2fx |", tflop / other * 1e3, of->second.mark.c_str(),
+                               of->second.spread(), other / ms);
+            }
+        }
+        return text + "\n";
+    }
+
+    void decode(const Shape& s) {
+        const size_t cached = size_t(s.B) * size_t(s.NKV) * size_t(s.T) * size_t(s.HS);
+        const auto k = random_tensor(cached, 1, stream_), v = random_tensor(cached, 2, stream_);
+        const auto qkv = random_tensor(size_t(s.B) * size_t((s.NH + 2 * s.NKV) * s.HS), 3, stream_);
+        const DeviceBuffer<Elem> out(size_t(s.B) * size_t(s.NH * s.HS));
+        const DeviceBuffer<float> scratch(attention_cached_scratch_floats(s.B, s.T, s.NH, s.HS));
+        const std::vector<int> last(size_t(s.B), s.T - 1);
+        const DeviceBuffer<int> positions(last.size());
+        CUDA_CHECK(cudaMemcpy(positions.get(), last.data(), positions.bytes(), cudaMemcpyHostToDevice));
+        const CachedAttention<Elem> attention{.out = out.get(),
+                                              .scratch = scratch.get(),
+                                              .qkv = qkv.get(),
+                                              .k_cache = k.get(),
+                                              .v_cache = v.get(),
+                                              .positions = positions.get(),
+                                              .B = s.B,
+                                              .max_T = s.T,
+                                              .NH = s.NH,
+                                              .NKV = s.NKV,
+                                              .HS = s.HS};
+        Times times;
+        for (int round = 0; round < options_.rounds; ++round) {
+            times.ms.push_back(timer_.median_ms([&](cudaStream_t on) { attention_cached(attention, on); }));
+        }
+        const double gb_per_s = 2.0 * double(cached) * sizeof(Elem) / times.median() * 1e-6;
+        say(format("| %d | %d | %d | %d/%d | %.1f | %.1f %% | %.0f | %.1f %% |\n", s.HS, s.T, s.B, s.NH, s.NKV,
+                   times.median() * 1e3, times.spread(), gb_per_s, 100 * gb_per_s / ceilings_.gb_per_s));
+    }
+
+    const Options options_;
+    std::optional<Peer> peer_;
+    std::string peer_name_ = "nothing", text_;
+    Timer timer_;
+    const Stream stream_;
+    Ceilings ceilings_{};
+    double mma_tflop_per_s_ = 0;
+};
+
+int main_of(int argc, char** argv) {
+    const Options options = parse(argc, argv);
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        std::cout << "bench_attention: skipped: no GPU\n";
+        return 0;
+    }
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    const std::string text = Bench(options).run(properties.name);
+    if (options.output != "-" && !options.small) {
+        write_results(options.output + "/" + results_name("attention", properties.name), text);
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace kiln::bench
+
+int main(int argc, char** argv) {
+    try {
+        return kiln::bench::main_of(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "bench_attention: " << error.what() << "\n";
+        return 1;
+    }
+}
