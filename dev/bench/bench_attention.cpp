@@ -236,17 +236,21 @@ private:
         const auto k = random_tensor(cached, 1, stream_), v = random_tensor(cached, 2, stream_);
         const auto qkv = random_tensor(size_t(s.B) * size_t((s.NH + 2 * s.NKV) * s.HS), 3, stream_);
         const DeviceBuffer<Elem> out(size_t(s.B) * size_t(s.NH * s.HS));
-        const DeviceBuffer<float> scratch(attention_cached_scratch_floats(s.B, s.T, s.NH, s.HS));
+        const DeviceBuffer<float> scratch(attention_cached_scratch_floats(s.HS));
+        const DeviceBuffer<int> arrivals(attention_cached_arrivals());
         const std::vector<int> last(size_t(s.B), s.T - 1);
         const DeviceBuffer<int> positions(last.size());
+        CUDA_CHECK(cudaMemset(arrivals.get(), 0, arrivals.bytes()));
         CUDA_CHECK(cudaMemcpy(positions.get(), last.data(), positions.bytes(), cudaMemcpyHostToDevice));
         const CachedAttention<Elem> attention{.out = out.get(),
                                               .scratch = scratch.get(),
+                                              .arrivals = arrivals.get(),
                                               .qkv = qkv.get(),
                                               .k_cache = k.get(),
                                               .v_cache = v.get(),
                                               .positions = positions.get(),
                                               .B = s.B,
+                                              .T = 1,
                                               .max_T = s.T,
                                               .NH = s.NH,
                                               .NKV = s.NKV,
