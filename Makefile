@@ -31,7 +31,7 @@ TEST_SUPPORT := $(call objects,$(filter-out %_test.cpp,$(wildcard tests/*.cpp)))
 CLANG      ?= $(firstword $(shell command -v clang++ clang++-14 2>/dev/null))
 
 .PHONY: help setup all programs simt-programs tests quickstart test lint format bench bench-tokenizer faults \
-        kernel-table check-kernel-table check-gpu gpu-bundle gpu-checks bench-kernels bench-attention profile sanitize-kernels sanitize-kernels-address \
+        kernel-table check-kernel-table attention-report check-gpu gpu-bundle gpu-checks bench-kernels bench-attention profile sanitize-kernels sanitize-kernels-address \
         sanitize-kernels-thread fuzz clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -218,8 +218,17 @@ $(BUILD)/ptxas/%.log: cuda/%.cu
 kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
 	@dev/kernel_table.sh $(PTXAS_LOGS)
 
-check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS))  ## fails when that table is not the committed one, too
+ATTENTION_LAUNCHES := $(BUILD)/simt/dev/bench/attention_launches
+$(ATTENTION_LAUNCHES): $(call simt,dev/bench/attention_launches.cpp) $(BUILD)/libsimt.a $(BUILD)/libreference.a
+	@echo "  link $@"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $^ $(LIBS)
+
+check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS) $(ATTENTION_LAUNCHES))  ## fails when that table is not the committed one, too
 	@NVCC="$(NVCC)" BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
+	$(if $(NVCC),@dev/attention_report.sh $(ATTENTION_LAUNCHES) --check)
+
+attention-report: kernel-table $(ATTENTION_LAUNCHES)  ## what the attention kernels take of a multiprocessor, and how many blocks it holds
+	@dev/attention_report.sh $(ATTENTION_LAUNCHES)
 
 # The kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's ThreadSanitizer
 # leaves some accesses out, and its AddressSanitizer is slower to build. Two schedules under the first and one under the

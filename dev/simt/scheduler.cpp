@@ -240,7 +240,14 @@ void run_grid(const Launch& config, const std::function<void()>& thread_body) {
     if (grid.failure) throw Failure(*grid.failure);
 }
 
+static std::atomic<void (*)(const Launch&)> launch_observer = nullptr;
+
+void set_launch_observer(void (*observer)(const Launch&)) {
+    launch_observer = observer;
+}
+
 void launch(const Launch& config, std::function<void()> thread_body) {
+    if (const auto observer = launch_observer.load()) observer(config);
     if (this_worker().running()) fail("a kernel is launched from inside a kernel", Where::here());
     const auto refuse = [&](const std::string& what) {
         throw Failure("simt: " + kernel_name(config.kernel) + " cannot be launched: " + what);

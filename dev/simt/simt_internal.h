@@ -20,6 +20,8 @@ void set_seed(unsigned seed);
 unsigned seed();
 
 std::string kernel_name(const char* pretty_function);
+// Called with each launch from now on, before it is queued; null: nothing is. What a report is made of.
+void set_launch_observer(void (*observer)(const Launch&));
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);
 
