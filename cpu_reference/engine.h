@@ -11,19 +11,21 @@
 
 namespace kiln {
 
-enum class Precision : uint8_t { float32, bfloat16, float16 };  // of weights, activations and products
+enum class Precision : uint8_t { float32, bfloat16, float16 };   // of weights, activations and products
+enum class AttentionKind : uint8_t { automatic, flash, plain };  // flash: on tensor cores; automatic: where it can be
 
 struct EngineOptions {
     int B = 4, T = 64;     // shape of a micro-batch
     bool training = true;  // false: weights only; forward_backward, gradients and moments are absent
     // The rest is of GPUs: the CPU engine computes in float32 and takes no other precision.
     Precision precision = Precision::float32;
-    bool tf32 = false;               // float32 products from inputs of 10 bits of mantissa
-    bool master_weights = true;      // beside narrow weights; without, updates are rounded stochastically
-    bool narrow_gradients = false;   // kept and accumulated in `precision` instead of float32
-    bool narrow_moments = false;     // bfloat16
-    int recompute = 0;               // in the backward pass: 1 the MLP's activation, 2 norms too, 3 whole blocks
-    int fused_gelu = 0;              // 1: in the product before it; 2: its gradient too
+    bool tf32 = false;              // float32 products from inputs of 10 bits of mantissa
+    bool master_weights = true;     // beside narrow weights; without, updates are rounded stochastically
+    bool narrow_gradients = false;  // kept and accumulated in `precision` instead of float32
+    bool narrow_moments = false;    // bfloat16
+    int recompute = 0;              // in the backward pass: 1 the MLP's activation, 2 norms too, 3 whole blocks
+    int fused_gelu = 0;             // 1: in the product before it; 2: its gradient too
+    AttentionKind attention = AttentionKind::automatic;
     int head_chunks = 0;             // the head's rows in so many parts; 0: so that logits take at most 1 GiB
     bool fixed_head_pieces = false;  // the head's products over pieces of rows that no head_chunks changes, nor a bit
     int matmul_candidates = 6;       // algorithms timed at the first use of a shape; 1: none, the library's first
@@ -78,6 +80,7 @@ public:
     virtual std::string device_name() const = 0;
     virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
     virtual bool peak_is_measured() const { return true; }  // by a product; false: its maker states it
+    virtual std::string attention() const { return ""; }    // which it was given, and why; empty: there is one
     virtual size_t memory_in_use_bytes() const = 0;         // now, by this process on this device
 
     virtual void init_weights(uint64_t seed) = 0;  // also zeroes moments

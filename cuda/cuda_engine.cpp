@@ -11,6 +11,7 @@
 #include "cpu_reference/error.h"
 #include "cpu_reference/rope_table.h"
 #include "cuda/arenas.h"
+#include "cuda/attention_choice.h"
 #include "cuda/batch_sender.h"
 #include "cuda/decoder.h"
 #include "cuda/device_peak.h"
@@ -37,6 +38,7 @@ public:
     std::string device_name() const override;
     double peak_flops() const override { return peak_.flops; }
     bool peak_is_measured() const override { return peak_.measured; }
+    std::string attention() const override { return choose_attention(config_, options_).text; }
     size_t memory_in_use_bytes() const override;
 
     void init_weights(uint64_t seed) override { arenas_.init(seed); }
@@ -216,6 +218,7 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
             .recompute = shape_.recompute,
             .head_piece = shape_.head_piece,
             .fused_gelu = options_.fused_gelu,
+            .flash = shape_.flash,
             .profiler = profiler_};
 }
 

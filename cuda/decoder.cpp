@@ -164,6 +164,32 @@ void mlp_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const Block
     activation_forward(x, a);
 }
 
+// qkv -> attn and lse.
+template <class E>
+void attention(const DeviceContext<E>& x, const DeviceBlock<E>& a, const Dropout& dropout) {
+    const ModelConfig& c = x.config;
+    if constexpr (!std::is_same_v<E, float>) {
+        if (x.flash) {
+            return flash_attention_forward(a.attn, a.lse, a.qkv, {}, dropout, x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+        }
+    }
+    attention_forward(a.attn, a.lse, a.qkv, dropout, x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+}
+// d_attn -> d_qkv.
+template <class E>
+void backward_through_attention(const DeviceContext<E>& x, const DeviceActivations<E>& acts, const DeviceBlock<E>& a,
+                                const Dropout& dropout) {
+    const ModelConfig& c = x.config;
+    if constexpr (!std::is_same_v<E, float>) {
+        if (x.flash) {
+            return flash_attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, {}, dropout,
+                                            x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+        }
+    }
+    attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, dropout, x.B, x.T, c.NH, c.NKV,
+                       c.HS, x.stream);
+}
+
 // ln1 -> mid and ln2: the block up to its MLP. in: the block's input.
 template <class E>
 void attention_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l, const E* in) {
@@ -177,7 +203,7 @@ void attention_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l
     }
     {
         const auto of = range(x, Group::attention);
-        attention_forward(a.attn, a.lse, a.qkv, attention_dropout(x, l), x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+        attention(x, a, attention_dropout(x, l));
     }
     linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
     residual_norm_forward(x, a.mid, ln2(a, p), in, acts.branch, residual_dropout(x, l, 0));
@@ -198,7 +224,8 @@ void mlp_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l) {
 size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
     if (!s.training) return 0;
     const int N = s.B * s.T;
-    size_t most = std::max(norm_backward_scratch_floats(N, c.C), size_t(N) * c.NH);  // attention's delta
+    size_t most = std::max(norm_backward_scratch_floats(N, c.C), size_t(N) * c.NH);  // plain attention's delta
+    if (s.flash) most = std::max(most, flash_attention_scratch_floats(s.B, s.T, c.NH, c.HS));
     most = std::max(most, size_t(TokenOrder::max_partials(N)) * c.C);
     if (c.qk_norm) most = std::max(most, qk_norm_backward_scratch_floats(c.HS));
     for (const int O : {c.C, c.QKV(), c.FC()}) most = std::max(most, bias_backward_scratch_floats(N, O));
@@ -329,8 +356,7 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
                         A, C, accumulate);
         {
             const auto of = range(x, Group::attention);
-            attention_backward(acts.d_qkv, scratch, acts.d_attn, a.attn, a.qkv, a.lse, attention_dropout(x, l), x.B,
-                               x.T, c.NH, c.NKV, c.HS, x.stream);
+            backward_through_attention(x, acts, a, attention_dropout(x, l));
         }
         if (c.position == Position::rope) {
             const auto of = range(x, Group::rope);

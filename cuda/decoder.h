@@ -24,6 +24,7 @@ struct DeviceShape {
     bool training;
     Recompute recompute = Recompute::nothing;
     int head_rows = 0, head_piece = 0;
+    bool flash = false;  // attention on the tensor cores
 };
 
 template <class E>
@@ -152,6 +153,7 @@ struct DeviceContext {
     Recompute recompute = Recompute::nothing;
     int head_piece = 0;  // DeviceShape's
     int fused_gelu = 0;  // 1: in the product that makes its input; 2: also in the backward one that takes its gradient
+    bool flash = false;  // attention on the tensor cores
     // Dropout is on when `training`.
     bool training = false;
     uint64_t seed = 0, first_sample = 0;

@@ -4,6 +4,7 @@
 
 #include "cpu_reference/error.h"
 #include "cuda/arenas.h"
+#include "cuda/attention_choice.h"
 #include "cuda/batch_sender.h"
 #include "cuda/cuda_engine.h"
 
@@ -32,7 +33,13 @@ DeviceShape device_shape(const ModelConfig& c, const EngineOptions& o) {
         piece = divide_up(N, std::max(kHeadPieces, least_chunks));
         rows = std::min(N, std::max<size_t>(divide_up(N, piece) / chunks, 1) * piece);
     }
-    return {o.B, o.T, o.training, Recompute(o.recompute), int(rows), int(piece)};
+    return {.B = o.B,
+            .T = o.T,
+            .training = o.training,
+            .recompute = Recompute(o.recompute),
+            .head_rows = int(rows),
+            .head_piece = int(piece),
+            .flash = choose_attention(c, o).flash};
 }
 
 void check_engine(const ModelConfig& c, const EngineOptions& o) {

@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
         const E* const values = keys + S::kKeys * HS;
         Sums<kM, kN> s;
         set_zero<kM, kN>(s);
-        multiply_tiles<E, HS, false, HS, true, HS, S::kKeys, kM, kN>(s, queries, m0, keys, 0);
+        multiply_tiles<E, HS, false, HS, true, HS, 0, kM, kN>(s, queries, m0, keys, 0);
 
         const bool masked = k0 + S::kKeys - 1 > row0 || mask.first_key || mask.window > 0;
         KILN_UNROLL
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
                     p[m][i] = round2<E>(s[m][2 * n + i / 2][2 * (i % 2)], s[m][2 * n + i / 2][2 * (i % 2) + 1]);
                 }
             }
-            multiply_step<E, HS, false, HS, kM, S::kOut>(sums, p, values, lane_offset_b<HS, false>(), 16 * n, 0);
+            multiply_step<E, HS, false, 0, kM, S::kOut>(sums, p, values, lane_offset_b<HS, false>(), 16 * n, 0);
         }
     }
 
@@ -167,8 +167,8 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
         }
     }
     const int64_t out_stride = int64_t(NH) * HS;
-    store_sums<HS, kM, S::kOut>(out + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, sums, 1.0f, m0, 0,
-                                T - q0);
+    store_sums<0, kM, S::kOut>(out + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, sums, 1.0f, m0, 0,
+                               T - q0);
 }
 
 template <class E, int HS, bool kDropout>

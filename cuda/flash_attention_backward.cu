@@ -21,6 +21,8 @@ struct BackwardTiles {
     static constexpr int kSM = kRows / kSDown / 16, kSN = kKeys / kSAcross / 16;
     static constexpr int kVM = kKeys / kVDown / 16, kVN = (HS / 16 + kVAcross - 1) / kVAcross;
     static constexpr int kQM = kRows / kQDown / 16, kQN = (HS / 16 + kQAcross - 1) / kQAcross;
+    static constexpr int kVEnd = HS % (16 * kVN * kVAcross) == 0 ? 0 : HS;
+    static constexpr int kQEnd = HS % (16 * kQN * kQAcross) == 0 ? 0 : HS;
     static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // of dq, for kRows queries, in the threads' order
     static constexpr int kElems = 2 * kKeys * HS + 2 * kRows * HS + 2 * kRows * kKeys;
     template <class E>
@@ -140,8 +142,8 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         Sums<S::kSM, S::kSN> s, dp;
         set_zero<S::kSM, S::kSN>(s);
         set_zero<S::kSM, S::kSN>(dp);
-        multiply_tiles<E, HS, false, HS, true, HS, kKeys, S::kSM, S::kSN>(s, queries, s_row, keys, s_column);
-        multiply_tiles<E, HS, false, HS, true, HS, kKeys, S::kSM, S::kSN>(dp, douts, s_row, values, s_column);
+        multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(s, queries, s_row, keys, s_column);
+        multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(dp, douts, s_row, values, s_column);
         const bool masked = k0 + kKeys - 1 > q0 || a.mask.first_key || a.mask.window > 0;
         KILN_UNROLL
         for (int m = 0; m < S::kSM; ++m) {
@@ -176,8 +178,8 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
             }
         }
         __syncthreads();  // P and dS are there
-        multiply_tiles<E, kKeys, true, HS, false, kRows, HS, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
-        multiply_tiles<E, kKeys, true, HS, false, kRows, HS, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
 
         // Which of the blocks that add to this tile's dQ this is, and whether it is the last.
         const int64_t part = (int64_t(b) * a.NH + h) * row_tiles + tile;
@@ -194,7 +196,7 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
 
         Sums<S::kQM, S::kQN> dq;
         set_zero<S::kQM, S::kQN>(dq);
-        multiply_tiles<E, kKeys, false, HS, false, kKeys, HS, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
+        multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
         float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
         KILN_UNROLL
         for (int m = 0; m < S::kQM; ++m) {
@@ -214,15 +216,15 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         }
         published = !last && threadIdx.x == 0 ? a.turns + part : nullptr;
         if (last) {
-            store_sums<HS, S::kQM, S::kQN>(a.dqkv + (first_token + q0_of_sums) * stride + h_of_sums * HS, stride, dq,
-                                           a.scale, q_row, q_column, T - q0_of_sums);
+            store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0_of_sums) * stride + h_of_sums * HS, stride,
+                                                 dq, a.scale, q_row, q_column, T - q0_of_sums);
         }
     }
     __syncthreads();
     if (published) publish(published, turn + 1);
     E* const dkey = a.dqkv + (first_token + k0) * stride + (a.NH + kv) * HS;
-    store_sums<HS, S::kVM, S::kVN>(dkey, stride, dk, a.scale, v_row, v_column, T - k0);
-    store_sums<HS, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
+    store_sums<S::kVEnd, S::kVM, S::kVN>(dkey, stride, dk, a.scale, v_row, v_column, T - k0);
+    store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
 }
 
 int64_t divide_up(int64_t a, int64_t b) {

@@ -112,12 +112,12 @@ KILN_DEVICE void load_b(uint32_t (&b)[4], const E* tile, int lane_offset, int k,
 template <int kM, int kN>
 using Sums = float[kM][2 * kN][4];
 
-// sums += a b for one step of 16: b's columns n0 to n0 + 16 kN, but none from kColumns on.
-template <class E, int kWidthB, bool kTransposedB, int kColumns, int kM, int kN>
+// sums += a b for one step of 16: b's columns n0 to n0 + 16 kN, but none from kEnd on, unless that is 0.
+template <class E, int kWidthB, bool kTransposedB, int kEnd, int kM, int kN>
 KILN_DEVICE void multiply_step(Sums<kM, kN>& sums, const uint32_t (&a)[kM][4], const E* b, int lane_b, int k, int n0) {
     KILN_UNROLL
     for (int n = 0; n < kN; ++n) {
-        if (kColumns % (16 * kN) != 0 && n0 + 16 * n >= kColumns) break;
+        if (kEnd > 0 && n0 + 16 * n >= kEnd) break;
         uint32_t of_b[4];
         load_b<kWidthB, kTransposedB>(of_b, b, lane_b, k, n0 + 16 * n);
         KILN_UNROLL
@@ -128,8 +128,8 @@ KILN_DEVICE void multiply_step(Sums<kM, kN>& sums, const uint32_t (&a)[kM][4], c
     }
 }
 
-// sums += a b: a's rows m0 to m0 + 16 kM, b's columns n0 to n0 + 16 kN below kColumns, over kK.
-template <class E, int kWidthA, bool kTransposedA, int kWidthB, bool kTransposedB, int kK, int kColumns, int kM, int kN>
+// sums += a b: a's rows m0 to m0 + 16 kM, b's columns n0 to n0 + 16 kN, kEnd as above, over kK.
+template <class E, int kWidthA, bool kTransposedA, int kWidthB, bool kTransposedB, int kK, int kEnd, int kM, int kN>
 KILN_DEVICE void multiply_tiles(Sums<kM, kN>& sums, const E* a, int m0, const E* b, int n0) {
     int lane_a = lane_offset_a<kWidthA, kTransposedA>(), lane_b = lane_offset_b<kWidthB, kTransposedB>();
     KILN_UNROLL
@@ -139,7 +139,7 @@ KILN_DEVICE void multiply_tiles(Sums<kM, kN>& sums, const E* a, int m0, const E*
         uint32_t of_a[kM][4];
         KILN_UNROLL
         for (int m = 0; m < kM; ++m) load_a<kWidthA, kTransposedA>(of_a[m], a, lane_a, m0 + 16 * m, k);
-        multiply_step<E, kWidthB, kTransposedB, kColumns, kM, kN>(sums, of_a, b, lane_b, k, n0);
+        multiply_step<E, kWidthB, kTransposedB, kEnd, kM, kN>(sums, of_a, b, lane_b, k, n0);
     }
 }
 
@@ -156,8 +156,8 @@ KILN_DEVICE void set_zero(Sums<kM, kN>& sums) {
 }
 
 // Rows of `to`, `stride` apart, = the sums of this warp, times a factor: rows m0 on below `rows`, columns n0 on below
-// kColumns.
-template <int kColumns, int kM, int kN, class E>
+// kEnd.
+template <int kEnd, int kM, int kN, class E>
 KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, float factor, int m0, int n0, int rows) {
     const int lane = threadIdx.x % 32;
     KILN_UNROLL
@@ -169,7 +169,7 @@ KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, flo
             KILN_UNROLL
             for (int n = 0; n < 2 * kN; ++n) {
                 const int column = n0 + 8 * n + lane % 4 * 2;
-                if (kColumns % (16 * kN) != 0 && column >= kColumns) break;
+                if (kEnd > 0 && column >= kEnd) break;
                 *reinterpret_cast<uint32_t*>(to + row * stride + column) =
                     round2<E>(sums[m][n][2 * half] * factor, sums[m][n][2 * half + 1] * factor);
             }

@@ -47,6 +47,9 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
     if (now.training && narrow && now.master_weights) {
         add("-w 0", [](EngineOptions& e) { e.master_weights = false; });
     }
+    if (now.training && narrow && now.attention == AttentionKind::automatic) {
+        add("--attention plain", [](EngineOptions& e) { e.attention = AttentionKind::plain; });
+    }
     if (!narrow && device.bfloat16)
         add("--dtype bfloat16", [](EngineOptions& e) { e.precision = Precision::bfloat16; });
     return all;
@@ -87,6 +90,9 @@ EngineOptions engine_options(const TrainOptions& o) {
             .narrow_moments = o.moment_dtype == "bfloat16",
             .recompute = o.recompute,
             .fused_gelu = o.gelu_fusion,
+            .attention = o.attention == "flash"   ? AttentionKind::flash
+                         : o.attention == "plain" ? AttentionKind::plain
+                                                  : AttentionKind::automatic,
             .head_chunks = o.head_chunks,
             .fixed_head_pieces = o.deterministic_products,
             .matmul_candidates = o.deterministic_products ? 1 : defaults.matmul_candidates,
@@ -115,6 +121,7 @@ void fit_to_device(TrainOptions& o, const Device& device, const std::string& pro
     if (o.dtype == "bfloat16") require(device.bfloat16, "dtype", "", o.dtype, float16);
     require(device.tf32, "tf32", " (-f)", o.tf32, false);
     require(gpu, "moment-dtype", "", o.moment_dtype, float32);
+    if (o.attention == "flash") require(gpu, "attention", "", o.attention, std::string("auto"));
     require(gpu, "recompute", " (-r)", o.recompute, 0);
     require(gpu, "gelu-fusion", " (-ge)", o.gelu_fusion, 0);
     require(gpu, "lm-head-chunks", "", o.head_chunks, 0);

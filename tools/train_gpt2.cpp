@@ -134,6 +134,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
     const auto engine = make_engine(plan.config, plan.engine_options());
     report(concat("on ", engine->device_name(), " in ", o.dtype, ", ", peak_text(*engine)));
+    if (!engine->attention().empty()) report(concat("attention: ", engine->attention()));
     report(memory_text(plan, device));
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 

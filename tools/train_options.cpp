@@ -151,6 +151,9 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.add(o.grad_dtype,
             {.name = "grad-dtype", .help = "of gradients; same: that of --dtype", .choices = {"float32", "same"}});
     set.add(o.moment_dtype, {.name = "moment-dtype", .help = "of AdamW's moments", .choices = {"float32", "bfloat16"}});
+    set.add(o.attention, {.name = "attention",
+                          .help = "flash: on the tensor cores, for bfloat16 and float16; auto: that, where it can be",
+                          .choices = {"auto", "flash", "plain"}});
     set.add(o.recompute, {.name = "recompute",
                           .short_name = "r",
                           .unit = "0..3",

@@ -37,7 +37,7 @@ struct TrainOptions {
     int64_t checkpoint_every = 250, major_every = 0;
     int keep = 3;
     // Precision and memory
-    std::string dtype = "auto", grad_dtype = "float32", moment_dtype = "float32";
+    std::string dtype = "auto", grad_dtype = "float32", moment_dtype = "float32", attention = "auto";
     bool tf32 = false, master_weights = true, deterministic_products = false, cuda_graphs = true;
     int recompute = 0, gelu_fusion = 0, head_chunks = 0;
     // Machine

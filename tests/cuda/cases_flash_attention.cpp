@@ -238,7 +238,7 @@ void add_flash_attention_families(std::vector<KernelFamily>& families) {
         small.push_back(shape(2, 129, group * (group == 2 ? 2 : 1), group == 2 ? 2 : 1, 64));
     for (const int HS : {32, 80, 96, 128, 256}) {
         small.push_back(shape(1, 193, 2, 1, HS));
-        small.push_back(shape(2, 70, 1, 1, HS, {{"dropout", 25}}));
+        small.push_back(shape(2, 70, 2, 2, HS, {{"dropout", 25}}));
     }
     small.push_back(shape(1, 300, 1, 1, 128, {{"shared", 99}}));
     small.push_back(shape(1, 150, 2, 1, 96, {{"shared", 99}, {"dropout", 25}}));
