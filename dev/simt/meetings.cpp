@@ -1,6 +1,5 @@
 // Where threads wait for each other: warp and warpgroup operations, barriers, polling.
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <thread>
 
@@ -138,18 +137,39 @@ void Worker::wait_until(bool (*holds)(const void*), const void* context, const c
     ++polls_met_;
 }
 
+// Only blocks that run store values. Where each worker waits, or has no more blocks, and no value is what its waiter
+// wants, nobody ever will.
+bool Grid::stuck() {
+    const std::lock_guard lock(mutex);
+    const auto unmet = [](const auto& wait) { return __atomic_load_n(wait.first, __ATOMIC_RELAXED) != wait.second; };
+    return int(block_waits.size()) == workers && std::ranges::all_of(block_waits, unmet);
+}
+
 void Worker::wait_for_block(const int* word, int value, Where where) {
-    constexpr auto kPatience = std::chrono::minutes(5);  // under a sanitizer, on a busy machine
-    const auto since = std::chrono::steady_clock::now();
-    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
-        if (grid_->failed) {
-            happens_before(&done_);
-            running_->fiber.leave(host_);  // for good, as the whole launch is
+    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value) return;
+    std::list<std::pair<const int*, int>>::iterator mine;
+    {
+        const Unseen unseen;
+        const std::lock_guard lock(grid_->mutex);
+        mine = grid_->block_waits.emplace(grid_->block_waits.end(), word, value);
+    }
+    const bool stuck = [&] {
+        while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value && !grid_->failed) {
+            const Unseen unseen;
+            if (grid_->stuck()) return true;
+            std::this_thread::yield();
         }
-        if (std::chrono::steady_clock::now() - since > kPatience) {
-            fail("deadlock: waits for a value that no block stores", where);
-        }
-        std::this_thread::yield();
+        return false;
+    }();
+    {
+        const Unseen unseen;
+        const std::lock_guard lock(grid_->mutex);
+        grid_->block_waits.erase(mine);
+    }
+    if (stuck) fail("deadlock: waits for a value that no block stores", where);
+    if (grid_->failed) {
+        happens_before(&done_);
+        running_->fiber.leave(host_);  // for good, as the whole launch is
     }
 }
 

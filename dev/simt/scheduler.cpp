@@ -29,10 +29,11 @@ public:
         return helpers;
     }
 
-    // Runs `work` on the caller's thread and, if no other launch has them, on the others.
-    void run(const std::function<void()>& work) {
+    // Runs the grid on the caller's thread and, if no other launch has them, on the others.
+    void run(Grid& grid, const std::function<void()>& work) {
         const std::unique_lock owner(owner_, std::try_to_lock);
         if (!owner || threads_.empty()) return work();
+        grid.workers += int(threads_.size());
         {
             const std::lock_guard lock(mutex_);
             work_ = &work;
@@ -216,6 +217,10 @@ void Worker::run(Grid& grid) {
         for (const auto& [key, memory] : shared_arrays_) std::free(memory);
         shared_arrays_.clear();
     }
+    {
+        const std::lock_guard lock(grid.mutex);
+        --grid.workers;
+    }
     grid_ = nullptr;
     happens_after(&done_);
 }
@@ -235,7 +240,7 @@ void run_grid(const Launch& config, const std::function<void()>& thread_body) {
     if (grid.blocks == 1) {
         work();
     } else {
-        Helpers::instance().run(work);
+        Helpers::instance().run(grid, work);
     }
     if (grid.failure) throw Failure(*grid.failure);
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -63,11 +64,15 @@ struct Grid {
           body(body),
           blocks(uint64_t(config.grid.x) * config.grid.y * config.grid.z),
           launch_number(launch_number) {}
+    bool stuck();  // no block goes on
+
     const Launch& config;
     const std::function<void()>& body;
     uint64_t blocks, launch_number;
     std::atomic<uint64_t> next{0};
     std::mutex mutex;
+    int workers = 1;                                    // that run blocks, or will; by the mutex, as are
+    std::list<std::pair<const int*, int>> block_waits;  // those of blocks for each other's values
     std::optional<std::string> failure;
     std::atomic<bool> failed{false};
 };

@@ -1,13 +1,17 @@
 // The emulator itself: kernels that each do one thing wrong, and the report, or the wrong number, that must follow.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "cuda/launch.h"
 #include "cuda/pack.cuh"
+#include "cuda/ptx.cuh"
 #include "cuda/reduce.cuh"
 #include "dev/simt/simt_internal.h"
 #include "tests/cuda/kernel_case.h"
@@ -241,6 +245,90 @@ void early_exit_kernel(float* out) {
 TEST(Simt, threads_that_returned_are_not_waited_for) {
     EXPECT_EQ(schedules_right<early_exit_kernel>(4, {.grid = 1, .block = kThreads}, kWarp, [](size_t) { return 32.f; }),
               4);
+}
+
+// ---- Blocks that wait for each other.
+
+// words: tickets given out, turns taken, and what the turns wrote, one after the other.
+void turns_kernel(int* words) {
+    KILN_SHARED(int, ticket, 1);
+    if (threadIdx.x == 0) {
+        ticket[0] = atomicAdd(words, 1);
+        if (ticket[0] > 0) wait_for_value(words + 1, ticket[0]);
+    }
+    __syncthreads();
+    if (threadIdx.x == kWarp) words[2] = 3 * (words[2] % 1000) + ticket[0];
+    __syncthreads();
+    if (threadIdx.x == 0) publish(words + 1, ticket[0] + 1);
+}
+
+void expect_turns() {
+    constexpr unsigned kBlocks = 20;
+    int expected = 0;
+    for (int i = 0; i < int(kBlocks); ++i) expected = 3 * (expected % 1000) + i;
+    for_each_schedule([&] {
+        const Stream stream;
+        const Tensor<int> words(3);
+        CUDA_CHECK(cudaMemsetAsync(words.get(), 0, 3 * sizeof(int), stream));
+        launch<turns_kernel>({.grid = kBlocks, .block = kThreads, .stream = stream}, words.get());
+        stream.synchronize();
+        EXPECT_EQ(words.raw()[2], expected);
+    });
+}
+
+// What `body` does while another launch has all threads of the host but the caller's.
+void with_one_host_thread(const std::function<void()>& body) {
+    std::atomic<bool> held = false, enough = false;
+    const std::function<void()> hold = [&] {
+        held = true;
+        while (!enough) std::this_thread::yield();
+    };
+    const std::jthread holder([&] { simt::run_grid({"hold", nullptr, 2, 1, 0, nullptr}, hold); });
+    while (!held) std::this_thread::yield();
+    body();
+    enough = true;
+}
+
+TEST(Simt, blocks_take_turns_by_their_tickets) {
+    expect_turns();
+    with_one_host_thread(expect_turns);
+}
+
+void forgotten_turn_kernel(int* words) {
+    wait_for_value(words, 1);
+}
+
+TEST(Simt, waiting_for_a_value_that_no_block_stores_is_a_deadlock) {
+    const Tensor<int> words(1);
+    const auto expect_deadlock = [&] {
+        const auto since = std::chrono::steady_clock::now();
+        expect_report(
+            [&](cudaStream_t s) { launch<forgotten_turn_kernel>({.grid = 5, .block = 1, .stream = s}, words.get()); },
+            {"forgotten_turn_kernel, block (", "deadlock: waits for a value that no block stores at "});
+        EXPECT_LT(std::chrono::steady_clock::now() - since, std::chrono::seconds(10));
+    };
+    expect_deadlock();
+    with_one_host_thread(expect_deadlock);
+}
+
+// The first block waits for the second, which may run beside it, and breaks.
+void broken_turn_kernel(int* words) {
+    if (atomicAdd(words, 1) == 0) wait_for_value(words + 1, 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    simt::fail("broken", simt::Where::here());
+}
+
+TEST(Simt, a_block_that_waits_ends_when_another_fails) {
+    for_each_schedule([] {
+        const Tensor<int> words(2);
+        const std::string report = report_of([&](cudaStream_t s) {
+            CUDA_CHECK(cudaMemsetAsync(words.get(), 0, 2 * sizeof(int), s));
+            launch<broken_turn_kernel>({.grid = 2, .block = 1, .stream = s}, words.get());
+        });
+        // Where blocks run one after the other, nobody could store the value.
+        const bool broken = report.find("broken") != report.npos, alone = report.find("deadlock: ") != report.npos;
+        EXPECT_TRUE(broken != alone) << report;
+    });
 }
 
 // ---- Memory.
