@@ -57,7 +57,7 @@ part() {
 
 last_tests() { sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1 passed/p' "$1"; }
 note=last_tests
-for name in gpu_facts hopper profile matmul kernels engine bench_step; do
+for name in gpu_facts hopper profile matmul kernels flash_attention engine bench_step; do
     binary=$tests/${name}_test
     part "$name tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
 done
@@ -147,6 +147,9 @@ against_torch
 
 note='tail -n 1'
 part "kernel benchmarks" 90 "$bench/bench_kernels" --launches 20 --output - && { echo; cat "$log"; } >>"$work/breakdowns"
+
+part "attention against PyTorch" 90 env PYTHON="$python" "$bench/bench_attention" --rounds 3 --launches 5 --output - &&
+    { echo; cat "$log"; } >>"$work/breakdowns"
 
 # The matrix products are NVIDIA's own kernels.
 sanitizer=$(command -v compute-sanitizer || ls "${CUDA:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)

@@ -58,11 +58,13 @@ TEST_F(RunTests, a_binary_that_fails_dies_or_says_nothing_is_a_failure) {
 class CheckGpu : public RunTests {
 protected:
     CheckGpu() {
-        for (const char* name : {"gpu_facts", "hopper", "profile", "matmul", "kernels", "engine", "bench_step"}) {
+        for (const char* name :
+             {"gpu_facts", "hopper", "profile", "matmul", "kernels", "flash_attention", "engine", "bench_step"}) {
             test(name, "echo '[  PASSED  ] 2 tests.'");
         }
         binary("gpu/dev/bench/bench_step", "case $* in *--brief*) echo 50.0 ms 1 ;; *) echo 'Step: 50 ms.' ;; esac");
         binary("gpu/dev/bench/bench_kernels", "echo '| norm | 90 % |'");
+        binary("gpu/dev/bench/bench_attention", "echo \"| 64 | forward with $PYTHON |\"");
         binary("path/nvidia-smi", "echo 'GPU 0'");
         binary("path/python3", "exit 1");
         binary("path/compute-sanitizer", "while [[ $1 != /* ]]; do shift; done; exec \"$@\"");
@@ -97,6 +99,7 @@ TEST_F(CheckGpu, writes_a_row_for_each_part_and_says_why_one_is_left_out) {
     }
     const Finished table = run_program("/bin/bash", {"-c", "cat " + directory_.path().string() + "/results/*-GPU.md"});
     EXPECT_NE(table.out.find("| norm | 90 % |"), std::string::npos) << table.out;
+    EXPECT_NE(table.out.find("/path/python3 |\n"), std::string::npos) << table.out;
 }
 
 TEST_F(CheckGpu, a_test_that_fails_is_a_failure_and_the_rest_still_runs) {

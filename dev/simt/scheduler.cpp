@@ -32,8 +32,16 @@ public:
     // Runs the grid on the caller's thread and, if no other launch has them, on the others.
     void run(Grid& grid, const std::function<void()>& work) {
         const std::unique_lock owner(owner_, std::try_to_lock);
-        if (!owner || threads_.empty()) return work();
-        grid.workers += int(threads_.size());
+        if (!owner || workers_ == 1) return work();
+#if !defined(SIMT_ASAN) && !defined(SIMT_TSAN)
+        while (threads_.size() + 1 < workers_) {
+            const size_t index = threads_.size() + 1;
+            threads_.emplace_back(
+                [this, index, seen = round_](const std::stop_token& stop) { serve(stop, index, seen); });
+        }
+#endif
+        if (threads_.empty()) return work();
+        grid.workers += int(workers_) - 1;
         {
             const std::lock_guard lock(mutex_);
             work_ = &work;
@@ -46,33 +54,32 @@ public:
         end_.wait(lock, [&] { return busy_ == 0; });
     }
 
-private:
-    Helpers() {
-#if !defined(SIMT_ASAN) && !defined(SIMT_TSAN)
-        for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i) {
-            threads_.emplace_back([this](const std::stop_token& stop) { serve(stop); });
-        }
-#endif
+    void set_workers(unsigned workers) {
+        const std::lock_guard owner(owner_);
+        workers_ = std::max(workers, 1u);
     }
+
+private:
     ~Helpers() {
         for (auto& thread : threads_) thread.request_stop();
         start_.notify_all();
     }
 
-    void serve(const std::stop_token& stop) {
-        for (uint64_t round = 0;;) {
+    void serve(const std::stop_token& stop, size_t index, uint64_t round) {
+        for (;;) {
             std::unique_lock lock(mutex_);
             start_.wait(lock, [&] { return stop.stop_requested() || round_ != round; });
             if (stop.stop_requested()) return;
             round = round_;
             const auto& work = *work_;
             lock.unlock();
-            work();
+            if (index < workers_) work();
             lock.lock();
             if (--busy_ == 0) end_.notify_one();
         }
     }
 
+    unsigned workers_ = std::max(std::thread::hardware_concurrency(), 1u);  // the caller's thread among them
     std::mutex owner_, mutex_;
     std::condition_variable start_, end_;
     const std::function<void()>* work_ = nullptr;
@@ -231,6 +238,10 @@ void set_seed(unsigned seed) {
 
 unsigned seed() {
     return seed_value();
+}
+
+void set_workers(unsigned workers) {
+    Helpers::instance().set_workers(workers);
 }
 
 void run_grid(const Launch& config, const std::function<void()>& thread_body) {

@@ -19,6 +19,9 @@ public:
 void set_seed(unsigned seed);
 unsigned seed();
 
+// How many threads of the host run a grid's blocks: at first as many as it has cores. One under a sanitizer.
+void set_workers(unsigned workers);
+
 std::string kernel_name(const char* pretty_function);
 // Called with each launch from now on, before it is queued; null: nothing is. What a report is made of.
 void set_launch_observer(void (*observer)(const Launch&));

@@ -10,4 +10,6 @@ bool is_emulated() {
     return false;
 }
 
+void set_workers(unsigned) {}
+
 }  // namespace kiln::test

@@ -23,4 +23,8 @@ bool is_emulated() {
     return true;
 }
 
+void set_workers(unsigned workers) {
+    simt::set_workers(workers);
+}
+
 }  // namespace kiln::test
