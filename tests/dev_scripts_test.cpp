@@ -158,7 +158,7 @@ TEST_F(CheckGpu, without_a_gpu_says_how_many_tests_need_one) {
     binary("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
-    EXPECT_EQ(result.out, "skipped: no GPU (7 tests need one)\n");
+    EXPECT_EQ(result.out, "skipped: no GPU (8 tests need one)\n");
 }
 
 }  // namespace
