@@ -27,16 +27,22 @@ size_t shared_bytes(int operands, int tiles_of_scores, int tile, int HS) {
     return sizeof(float) * (size_t(operands) * tile * (HS + 1) + size_t(tiles_of_scores) * tile * (tile + 1));
 }
 
+// What a thread loads at a time: HS is a multiple of 4, not always of a pack.
+constexpr int kWidth = 4;
+template <class E>
+KILN_DEVICE Elements<E, kWidth> load_four(const E* x) {
+    return *reinterpret_cast<const Elements<E, kWidth>*>(x);
+}
+
 // tile (kTile, HS + 1) = the first `rows` rows at x, `stride` apart, and zeros below them.
 template <int kTile, class E>
 KILN_DEVICE void load_tile(float* tile, const E* x, int64_t stride, int rows, int HS) {
-    constexpr int kPack = Pack<E>::kSize;
-    const int packs = HS / kPack;
-    for (int i = threadIdx.x; i < kTile * packs; i += kThreads) {
-        const int r = i / packs, c = i % packs * kPack;
-        Pack<E> x_pack;
-        if (r < rows) x_pack = load(x + r * stride + c);
-        for (int j = 0; j < kPack; ++j) tile[r * (HS + 1) + c + j] = r < rows ? x_pack[j] : 0.0f;
+    const int parts = HS / kWidth;
+    for (int i = threadIdx.x; i < kTile * parts; i += kThreads) {
+        const int r = i / parts, c = i % parts * kWidth;
+        Elements<E, kWidth> part;
+        if (r < rows) part = load_four(x + r * stride + c);
+        for (int j = 0; j < kWidth; ++j) tile[r * (HS + 1) + c + j] = r < rows ? to_float(part.v[j]) : 0.0f;
     }
 }
 
@@ -186,13 +192,12 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
 template <class E>
 __global__ void __launch_bounds__(kThreads)
     attention_delta_kernel(float* delta, const E* dout, const E* out, int64_t heads, int T, int NH, int HS, int lanes) {
-    constexpr int kPack = Pack<E>::kSize;
     const int64_t head = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / lanes;  // (B, T, NH)
     const int lane = threadIdx.x % lanes;
     float sum = 0;
-    for (int c = lane * kPack; c < HS && head < heads; c += lanes * kPack) {
-        const Pack<E> x = load(dout + head * HS + c), y = load(out + head * HS + c);
-        for (int i = 0; i < kPack; ++i) sum += x[i] * y[i];
+    for (int c = lane * kWidth; c < HS && head < heads; c += lanes * kWidth) {
+        const auto x = load_four(dout + head * HS + c), y = load_four(out + head * HS + c);
+        for (int i = 0; i < kWidth; ++i) sum += to_float(x.v[i]) * to_float(y.v[i]);
     }
     for (int bits = lanes / 2; bits > 0; bits /= 2) sum += __shfl_xor_sync(~0u, sum, bits);
     if (lane != 0 || head >= heads) return;
@@ -310,9 +315,9 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_bac
 }
 
 void check(const char* name, int B, int T, int NH, int NKV, int HS, int tile) {
-    KILN_CHECK(B > 0 && T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 8 == 0, name, ": B ",
+    KILN_CHECK(B > 0 && T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 4 == 0, name, ": B ",
                B, ", T ", T, ", NH ", NH, ", NKV ", NKV, ", HS ", HS,
-               "; NKV must divide NH, HS be a multiple of 8 up to 256");
+               "; NKV must divide NH, HS be a multiple of 4 up to 256");
     KILN_CHECK(int64_t(B) * NH * ((T + tile - 1) / tile) < int64_t(1) << 31, name, ": B ", B, ", T ", T, ", NH ", NH,
                " are more blocks than a grid has");
 }
@@ -339,7 +344,7 @@ void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B
 template <class E>
 void attention_delta(float* delta, const E* dout, const E* out, int B, int T, int NH, int HS, cudaStream_t stream) {
     int lanes = 1;
-    while (lanes < kWarp && lanes * Pack<E>::kSize < HS) lanes *= 2;
+    while (lanes < kWarp && lanes * kWidth < HS) lanes *= 2;
     const int64_t heads = int64_t(B) * T * NH;
     launch<attention_delta_kernel<E>>(
         {.grid = unsigned((heads * lanes + kThreads - 1) / kThreads), .block = kThreads, .stream = stream}, delta, dout,

@@ -16,29 +16,38 @@ constexpr int kThreads = 128, kWarps = kThreads / kWarp;
 constexpr int kColumns = 8;              // queries of a block at most: what the second operand of mma.m16n8k16 has
 constexpr float kLowest = -FLT_MAX / 2;  // below every score; its difference with itself is 0, not NaN
 
-// k_cache and v_cache (B, NKV, max_T, HS) at positions[b] + t = k and v of qkv (B, T, (NH + 2 NKV) HS), a thread a pack
-// of both; nothing where that is below 0 or not below max_T. Moves 4 B T NKV HS elements: bound by bandwidth.
+// k_cache and v_cache (B, NKV, max_T, pitch) at positions[b] + t = k and v of qkv (B, T, (NH + 2 NKV) HS), a thread a
+// pack of both; nothing where that is below 0 or not below max_T. Moves 4 B T NKV HS elements: bound by bandwidth.
 template <class E>
 __global__ void __launch_bounds__(kThreads)
     append_to_cache_kernel(E* k_cache, E* v_cache, const E* qkv, const int* positions, int B, int T, int max_T, int NH,
-                           int NKV, int HS) {
+                           int NKV, int HS, int pitch) {
     constexpr int kPack = Pack<E>::kSize;
-    const int packs = NKV * HS / kPack;
+    const int packs = NKV * pitch / kPack;
     const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, token = i / packs;
     if (token >= int64_t(B) * T) return;
     const int c = i % packs * kPack, b = token / T;
     const int64_t position = int64_t(positions[b]) + token % T;
     if (positions[b] < 0 || position >= max_T) return;
-    const E* const k = qkv + token * (NH + 2 * NKV) * HS + NH * HS + c;
-    const int64_t to = ((int64_t(b) * NKV + c / HS) * max_T + position) * HS + c % HS;
-    store(k_cache + to, load(k));
-    store(v_cache + to, load(k + NKV * HS));
+    const int kv = c / pitch, j = c % pitch;
+    const E* const k = qkv + (token * (NH + 2 * NKV) + NH + kv) * HS + j;
+    const int64_t to = ((int64_t(b) * NKV + kv) * max_T + position) * pitch + j;
+    if (pitch == HS) {
+        store(k_cache + to, load(k));
+        store(v_cache + to, load(k + NKV * HS));
+        return;
+    }
+    for (int i = 0; i < kPack; ++i) {
+        k_cache[to + i] = j + i < HS ? k[i] : from_float<E>(0.0f);
+        v_cache[to + i] = j + i < HS ? k[NKV * HS + i] : from_float<E>(0.0f);
+    }
 }
 
 // How the work is cut. A block has a part of the keys of one key head, and of the queries that read it `heads` heads of
 // `tokens` tokens: the columns j, token-major. Chosen by shapes and the GPU alone, lengths being known to it only.
 struct Cut {
     int group, heads, shares, tokens, token_blocks, parts;
+    int pitch;    // cache_pitch(HS)
     float scale;  // of a score, to the base 2
 };
 
@@ -296,7 +305,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     const int first = begin + part * rounds / parts * kRound + warp * kRows;
     const int tiles = first < stop ? (stop - first + kRound - 1) / kRound : 0;
-    const int64_t cached = (int64_t(b) * a.NKV + kv) * a.max_T * a.HS;
+    const int64_t cached = (int64_t(b) * a.NKV + kv) * a.max_T * cut.pitch;
     Pack<E>* const ring = rings + warp * kSlots<kHS> * kSlotPacks;
     const auto fetch = [&](int i) {  // tile i / 2 of the keys, or of the values
         if (i < 2 * tiles) {
@@ -306,7 +315,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
             for (int n = 0; n < kSlotPacks; n += kWarp) {
                 const int row = (n + lane) / kPacks, pack = (n + lane) % kPacks, c = pack * Pack<E>::kSize;
                 const int key = first + i / 2 * kRound + row;
-                cp_async_16(to + row * kPacks + swizzled(row, pack), from + int64_t(key) * a.HS + c,
+                cp_async_16(to + row * kPacks + swizzled(row, pack), from + int64_t(key) * cut.pitch + c,
                             key < stop && c < a.HS);
             }
         }
@@ -395,6 +404,7 @@ void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
     KILN_CHECK(rows < int64_t(1) << 31 && key_heads < 1 << 16, "attention_cached: ", a.B, " sequences of ", a.T,
                " tokens and ", a.NKV, " key heads are more than a grid has");
     cut.parts = parts_of(rows * key_heads);
+    cut.pitch = cache_pitch<E>(a.HS);
     cut.scale = float(M_LOG2E / std::sqrt(double(a.HS)));
     launch<attend_cache_kernel<E, kHS>>({.grid = dim3(unsigned(rows), unsigned(cut.parts), unsigned(key_heads)),
                                          .block = kThreads,
@@ -405,9 +415,9 @@ void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
 }
 
 void check(const char* name, int B, int T, int max_T, int NH, int NKV, int HS) {
-    KILN_CHECK(B > 0 && T > 0 && max_T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 8 == 0,
+    KILN_CHECK(B > 0 && T > 0 && max_T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 4 == 0,
                name, ": B ", B, ", T ", T, ", max_T ", max_T, ", NH ", NH, ", NKV ", NKV, ", HS ", HS,
-               "; NKV must divide NH, HS be a multiple of 8 up to 256");
+               "; NKV must divide NH, HS be a multiple of 4 up to 256");
 }
 
 }  // namespace
@@ -416,10 +426,10 @@ template <class E>
 void append_to_cache(E* k_cache, E* v_cache, const E* qkv, const int* positions, int B, int T, int max_T, int NH,
                      int NKV, int HS, cudaStream_t stream) {
     check("append_to_cache", B, T, max_T, NH, NKV, HS);
-    const int64_t packs = int64_t(B) * T * NKV * HS / Pack<E>::kSize;
+    const int64_t packs = int64_t(B) * T * NKV * cache_pitch<E>(HS) / Pack<E>::kSize;
     launch<append_to_cache_kernel<E>>(
         {.grid = unsigned((packs + kThreads - 1) / kThreads), .block = kThreads, .stream = stream}, k_cache, v_cache,
-        qkv, positions, B, T, max_T, NH, NKV, HS);
+        qkv, positions, B, T, max_T, NH, NKV, HS, cache_pitch<E>(HS));
 }
 
 size_t attention_cached_scratch_floats(int HS) {

@@ -5,8 +5,8 @@
 
 namespace kiln {
 
-// As make_engine and plan_memory of cpu_reference/engine.h. C, F and the head size are multiples of 8, the head size at
-// most 256; makes the engine on the current device. The profiler outlives it; null: none.
+// As make_engine and plan_memory of cpu_reference/engine.h. C, F and NH * HS are multiples of 8, HS of 4 (with
+// QK-norm of 8) and at most 256; makes the engine on the current device. The profiler outlives it; null: none.
 std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options,
                                          Profiler* profiler = nullptr);
 std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options);

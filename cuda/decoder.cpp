@@ -383,11 +383,11 @@ namespace {
 
 template <class E>
 struct LayerCache {
-    E *k, *v;  // (slots from first_slot, NKV, max_T, HS)
+    E *k, *v;  // (slots from first_slot, NKV, max_T, cache_pitch(HS))
 };
 template <class E>
 LayerCache<E> layer_cache(const ModelConfig& c, const DeviceCache<E>& cache, int l, int first_slot) {
-    const size_t slot = size_t(c.NKV) * cache.max_T * c.HS, half = cache.slots * slot;
+    const size_t slot = size_t(c.NKV) * cache.max_T * cache_pitch<E>(c.HS), half = cache.slots * slot;
     E* const k = cache.data + size_t(l) * 2 * half + first_slot * slot;
     return {k, k + half};
 }

@@ -180,7 +180,7 @@ template <class E, class G>
 void decoder_backward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const Params<G>& grads,
                       const TokenRows& rows, bool accumulate);
 
-// Keys and values of every layer: (L, 2, slots, NKV, max_T, HS), keys before values.
+// Keys and values of every layer: (L, 2, slots, NKV, max_T, cache_pitch(HS)), keys before values.
 template <class E>
 struct DeviceCache {
     E* data = nullptr;

@@ -49,15 +49,16 @@ void check_engine(const ModelConfig& c, const EngineOptions& o) {
                                 " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
                                 c.max_T, ", and both together at most 2^28 tokens"));
     }
-    const auto multiple_of_8 = [](const char* what, int n) {
-        if (n % 8 != 0) {
-            throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of 8, is ", n,
+    const auto multiple = [](int of, const char* what, int n) {
+        if (n % of != 0) {
+            throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of ", of, ", is ", n,
                                     "; choose another, or use train_gpt2, which takes any"));
         }
     };
-    multiple_of_8("width (dim)", c.C);
-    multiple_of_8("feed-forward width (ffn)", c.F);
-    multiple_of_8("head size (head_size)", c.HS);
+    multiple(8, "width (dim)", c.C);
+    multiple(8, "feed-forward width (ffn)", c.F);
+    multiple(c.qk_norm ? 8 : 4, "head size (head_size)", c.HS);
+    multiple(8, "heads (heads) times the head size (head_size)", c.NH * c.HS);
     if (c.HS > 256) throw UsageError(concat("on a GPU heads have at most 256 elements, not ", c.HS));
 }
 

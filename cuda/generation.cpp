@@ -25,7 +25,7 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_
     if (slots == 0) return;
     KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
     KILN_CHECK(max_T <= c.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ", c.max_T);
-    const size_t elems = size_t(c.L) * 2 * slots * c.NKV * max_T * c.HS;
+    const size_t elems = size_t(c.L) * 2 * slots * c.NKV * max_T * cache_pitch<E>(c.HS);
     const int rows = std::max(slots, max_T);
     const DeviceShape shape{1, rows, false, Recompute::nothing, slots};
     const size_t bytes = device_activation_bytes<E>(c, shape)[0];

@@ -185,8 +185,14 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
 
 // ---- attention_cached.cu
 
-// Caches k_cache, v_cache (B, NKV, max_T, HS); positions (B) in device memory: where the newest token of each sequence
-// stands, below 0 for a sequence that is idle.
+// Elements from one row of a cache to the next: HS, and zeros up to a multiple of 16 bytes.
+template <class E>
+constexpr int cache_pitch(int HS) {
+    constexpr int kPack = 16 / sizeof(E);
+    return (HS + kPack - 1) / kPack * kPack;
+}
+// Caches k_cache, v_cache (B, NKV, max_T, cache_pitch(HS)); positions (B) in device memory: where the newest token of
+// each sequence stands, below 0 for a sequence that is idle.
 //
 // Copies k and v of qkv (B, T, (NH + 2 NKV) HS) to positions[b] + t; what has no place there is left out.
 template <class E>
@@ -203,7 +209,7 @@ struct CachedAttention {
     const E* qkv;    // (B, T, (NH + 2 NKV) HS), of which q is read
     const E *k_cache, *v_cache;
     const int* positions;
-    int B, T, max_T, NH, NKV, HS;  // HS % 8 == 0, at most 256
+    int B, T, max_T, NH, NKV, HS;  // HS % 4 == 0, at most 256
     int window = 0;
 };
 size_t attention_cached_scratch_floats(int HS);

@@ -33,6 +33,12 @@ struct alignas(16) Pack {
     KILN_DEVICE void set(int i, float x) { v[i] = from_float<T>(x); }
 };
 
+// So many of T where rows are not of whole packs.
+template <class T, int kWidth>
+struct alignas(sizeof(T) * kWidth) Elements {
+    T v[kWidth];
+};
+
 // For the emulator's reports: the line of the kernel that calls.
 #ifdef __CUDACC__
 #define KILN_AT

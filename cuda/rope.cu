@@ -28,9 +28,7 @@ struct Rope {
 // that turn with them, and the same of one head more; threads along x share a row.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
-    struct alignas(sizeof(T) * kWidth) Elements {
-        T v[kWidth];
-    };
+    using Part = Elements<T, kWidth>;
     const int n = blockIdx.x * blockDim.y + threadIdx.y;
     if (n >= p.N) return;
     const int half = p.HS / 2, slices = half / kWidth, apart = (p.heads + kHeads - 1) / kHeads;
@@ -39,12 +37,12 @@ __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
     T* const row = p.qkv + int64_t(n) * p.stride;
     for (int item = threadIdx.x; item < slices * apart; item += blockDim.x) {
         const int i = item % slices * kWidth, head = item / slices;
-        Elements low[kHeads], high[kHeads];
+        Part low[kHeads], high[kHeads];
         for (int k = 0; k < kHeads; ++k) {
             const int h = head + k * apart;
             if (h >= p.heads) continue;
-            low[k] = *reinterpret_cast<const Elements*>(row + h * p.HS + i);
-            high[k] = *reinterpret_cast<const Elements*>(row + h * p.HS + half + i);
+            low[k] = *reinterpret_cast<const Part*>(row + h * p.HS + i);
+            high[k] = *reinterpret_cast<const Part*>(row + h * p.HS + half + i);
         }
         float turn[2 * kWidth];
         for (int j = 0; j < 2 * kWidth; j += Pack<float>::kSize) {
@@ -60,23 +58,30 @@ __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
                 low[k].v[j] = from_float<T>(a * cosine - b * sine);
                 high[k].v[j] = from_float<T>(b * cosine + a * sine);
             }
-            *reinterpret_cast<Elements*>(row + h * p.HS + i) = low[k];
-            *reinterpret_cast<Elements*>(row + h * p.HS + half + i) = high[k];
+            *reinterpret_cast<Part*>(row + h * p.HS + i) = low[k];
+            *reinterpret_cast<Part*>(row + h * p.HS + half + i) = high[k];
         }
     }
 }
 
 template <class T>
 void turn(const Rope<T>& p, cudaStream_t stream) {
-    KILN_CHECK(p.N > 0 && p.heads > 0 && p.HS > 0 && p.HS % 8 == 0, "rope: N ", p.N, ", heads ", p.heads, ", HS ", p.HS,
-               "; HS must be a multiple of 8");
+    KILN_CHECK(p.N > 0 && p.heads > 0 && p.HS > 0 && p.HS % 4 == 0, "rope: N ", p.N, ", heads ", p.heads, ", HS ", p.HS,
+               "; HS must be a multiple of 4");
     constexpr int kPack = Pack<T>::kSize;
-    const bool packs = p.HS / 2 % kPack == 0;  // not where HS is 40, 56, 72, ... elements of 16 bits
-    const int items = p.HS / 2 / (packs ? kPack : 4) * ((p.heads + kHeads - 1) / kHeads);
+    // Not whole packs where HS is 40, 56, 72, ... elements of 16 bits; not even fours where it is 36.
+    const int half = p.HS / 2, width = half % kPack == 0 ? kPack : half % 4 == 0 ? 4 : 2;
+    const int items = half / width * ((p.heads + kHeads - 1) / kHeads);
     const int threads = std::min(items, kThreads), rows = std::max(1, kThreads / threads);
     const LaunchConfig config{
         .grid = (p.N + rows - 1) / rows, .block = {unsigned(threads), unsigned(rows)}, .stream = stream};
-    packs ? launch<rope_kernel<T, kPack>>(config, p) : launch<rope_kernel<T, 4>>(config, p);
+    if (width == kPack) {
+        launch<rope_kernel<T, kPack>>(config, p);
+    } else if (width == 4) {
+        launch<rope_kernel<T, 4>>(config, p);
+    } else {
+        launch<rope_kernel<T, 2>>(config, p);
+    }
 }
 
 }  // namespace

@@ -127,7 +127,8 @@ Shape shape(int B, int T, int NH, int NKV, int HS) {
 
 void add_attention_families(std::vector<KernelFamily>& families) {
     const std::vector<Shape> small = {shape(1, 1, 1, 1, 32),   shape(2, 67, 4, 2, 64),  shape(1, 130, 2, 1, 80),
-                                      shape(1, 35, 3, 1, 128), shape(2, 33, 1, 1, 256), shape(1, 9, 2, 2, 8)};
+                                      shape(1, 35, 3, 1, 128), shape(2, 33, 1, 1, 256), shape(1, 9, 2, 2, 8),
+                                      shape(2, 70, 4, 2, 36),  shape(1, 40, 2, 1, 132)};
     const std::vector<Shape> few = {shape(2, 67, 2, 1, 40), shape(2, 35, 2, 1, 136)};
     const std::vector<Shape> real = {shape(64, 1024, 12, 12, 64), shape(1, 8192, 32, 8, 128)};
     families.push_back({"attention_forward", kAllElements, small, real, make<Forward>});

@@ -75,10 +75,10 @@ Shape shape_of(int B, int T, int NH, int NKV, int HS) {
 }  // namespace
 
 void add_rope_families(std::vector<KernelFamily>& families) {
-    // 40 and 72: halves that are no whole number of packs of 16 bits. 64 heads of 256: more than a block in a row.
+    // 36, 40 and 72: halves that are no whole number of packs of 16 bits. 64 heads of 256: more than a block in a row.
     const std::vector<Shape> small = {shape_of(1, 1, 1, 1, 32),  shape_of(2, 3, 3, 1, 64),   shape_of(1, 5, 5, 5, 80),
                                       shape_of(3, 2, 4, 2, 128), shape_of(2, 1, 64, 8, 256), shape_of(1, 7, 2, 1, 40),
-                                      shape_of(2, 2, 6, 3, 72)};
+                                      shape_of(2, 2, 6, 3, 72),  shape_of(2, 5, 4, 2, 36)};
     // Llama 3 8B, Qwen2.5 0.5B, TinyLlama; and a step of decoding.
     const std::vector<Shape> real = {shape_of(2, 8192, 32, 8, 128), shape_of(16, 1024, 14, 2, 64),
                                      shape_of(8, 2048, 32, 4, 64)};

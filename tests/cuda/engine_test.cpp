@@ -24,7 +24,7 @@ const std::vector<TinyModel>& models() {
     static const std::vector<TinyModel> models = {
         {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
         {"gpt2_untied", "gpt2:layers=1,dim=16,heads=2,ffn=40,ctx=16,vocab=131,tied=false,init_std=0.2"},
-        {"llama", "llama:layers=2,dim=48,heads=6,kv_heads=2,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false"},
+        {"llama", "llama:layers=2,dim=24,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false"},
         {"llama3",
          "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
          "rope_original=8,theta=100"},
@@ -491,6 +491,12 @@ TEST(CudaEngineUpdate, seconds_of_queued_steps_add_up_to_the_time_that_passed) {
     EXPECT_GE(sum, passed - 0.05);
     EXPECT_GE(seconds.back(), 0.1 * (passed - 0.1) / kSteps);
     EXPECT_GE(seconds[3], 0.09);
+}
+
+TEST(CudaEnginePlan, takes_every_preset) {
+    for (const std::string& name : preset_names()) {
+        EXPECT_NO_THROW(plan_cuda_memory(parse_model(name), {.B = 1, .T = 64})) << name;
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),
