@@ -1,5 +1,5 @@
 #pragma once
-// PTX instructions of sm_80 and up, each wrapped once, with what it means on the host beside it (dev/simt). Fragments
+// PTX instructions, each wrapped once, with what it means on the host beside it (dev/simt). Fragments
 // are laid out as "PTX ISA", section "Matrix fragments for mma.m16n8k16", has them: with g = lane / 4 and t = lane % 4,
 // A (16, 16) a[i] holds rows g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next; B (16, 8) b[i] rows 2 t + 8 i and the
 // next, column g; C, D (16, 8) d[i] row g + 8 (i / 2), column 2 t + i % 2.
@@ -23,10 +23,19 @@ KILN_DEVICE uint32_t round2(float low, float high) {
     }
 }
 
-// d (16, 8) float32 += a (16, 16) b (16, 8), of bfloat16 or float16. All 32 lanes.
+// d (16, 8) float32 += a (16, 16) b (16, 8), of bfloat16 or float16. All 32 lanes. sm_75 has no bfloat16, and float16
+// in halves.
 template <class T>
 KILN_DEVICE void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    static_assert(sizeof(T) == 2);
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) __trap();
+    for (int k = 0; k < 2; ++k) {
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[2 * k]), "r"(a[2 * k + 1]), "r"(b[k]));
+    }
+#elif defined(__CUDACC__)
     if constexpr (std::is_same_v<T, __nv_bfloat16>) {
         asm volatile(
             "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -147,9 +156,11 @@ KILN_DEVICE uint32_t transpose_8x8(uint32_t x) {
 }
 
 // 16 bytes from global to shared memory, behind this thread's back: there after cp_async_wait and, for other threads, a
-// barrier. Not `valid`: zeros, and `src` is not read.
+// barrier. Not `valid`: zeros, and `src` is not read. On sm_75 the thread copies itself, and nothing is under way.
 KILN_DEVICE void cp_async_16(void* dst, const void* src, bool valid = true) {
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+    *static_cast<int4*>(dst) = valid ? *static_cast<const int4*>(src) : make_int4(0, 0, 0, 0);
+#elif defined(__CUDACC__)
     asm volatile(
         "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(dst))),
         "l"(src), "r"(valid ? 16 : 0)
@@ -160,7 +171,8 @@ KILN_DEVICE void cp_async_16(void* dst, const void* src, bool valid = true) {
 }
 // Ends a group of copies.
 KILN_DEVICE void cp_async_commit() {
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#elif defined(__CUDACC__)
     asm volatile("cp.async.commit_group;" ::: "memory");
 #else
     simt::copy_async_commit();
@@ -169,7 +181,8 @@ KILN_DEVICE void cp_async_commit() {
 // Until at most kPending of this thread's groups are under way, the youngest.
 template <int kPending>
 KILN_DEVICE void cp_async_wait() {
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#elif defined(__CUDACC__)
     asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 #else
     simt::copy_async_wait(kPending);
