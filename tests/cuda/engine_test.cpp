@@ -493,12 +493,6 @@ TEST(CudaEngineUpdate, seconds_of_queued_steps_add_up_to_the_time_that_passed) {
     EXPECT_GE(seconds[3], 0.09);
 }
 
-TEST(CudaEnginePlan, takes_every_preset) {
-    for (const std::string& name : preset_names()) {
-        EXPECT_NO_THROW(plan_cuda_memory(parse_model(name), {.B = 1, .T = 64})) << name;
-    }
-}
-
 INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),
                          [](const auto& p) { return p.param.model.name + "_" + name_of(p.param.precision); });
 

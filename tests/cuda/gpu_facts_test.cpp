@@ -6,6 +6,8 @@
 #include <set>
 
 #include "cpu_reference/error.h"
+#include "cpu_reference/model_config.h"
+#include "cuda/cuda_engine.h"
 #include "cuda/gpu_peaks.h"
 #include "cuda/nvml.h"
 #include "cuda/require_gpu.h"
@@ -216,6 +218,14 @@ TEST(RequireGpu, nvml_knows_the_same_gpu) {
     EXPECT_GT(s.sm_clock_mhz.value_or(1000), 100);
     EXPECT_LT(s.temperature_c.value_or(40), 120);
     EXPECT_LE(s.memory_used_bytes.value_or(0), require_gpu("train_gpt2cu").total_bytes + (size_t(8) << 30));
+}
+
+// ---- What the engine takes.
+
+TEST(CudaEnginePlan, takes_every_preset) {
+    for (const std::string& name : preset_names()) {
+        EXPECT_NO_THROW(plan_cuda_memory(parse_model(name), {.B = 1, .T = 64})) << name;
+    }
 }
 
 }  // namespace
