@@ -24,12 +24,12 @@ struct ForwardTiles {
 // together, for the cache's sake, those with most keys first.
 //
 // Moves B T (2 NH + 2 NKV) HS elements, if the L2 cache holds K and V, for 2 B NH T^2 HS FLOPs. At HS 64 a warp's step
-// of 32 x 64 scores is 128 mma (4096 FLOP), 64 ex2 a lane, about 300 float32 instructions and 44 ldmatrix, which with
-// four warps read 80 KB of shared memory. On an H200 (132 SM; 1.7 GHz under load; mma.sync at best 2.6 kFLOP a clock
-// and SM; 4 warp instructions and 128 bytes of shared memory a clock): 806 clocks of tensor cores, 512 of ex2, 704 of
-// shared memory, 640 of issue. Two blocks of four warps overlap them to about 0.65 of the tensor cores' time: predicted
+// of 32 x 64 scores is 128 mma (4096 FLOP), 64 ex2 a lane, about 300 float32 instructions and 40 ldmatrix; four warps
+// read 80 KB of shared memory and write 16. On an H200 (132 SM; 1.7 GHz under load; mma.sync at best 2.6 kFLOP a clock
+// and SM; 4 warp instructions and 128 bytes of shared memory a clock): 806 clocks of tensor cores, 512 of ex2, 770 of
+// shared memory, 560 of issue. Two blocks of four warps overlap them to about 0.65 of the tensor cores' time: predicted
 // 380 TFLOP/s at long T, and 300 at T = 1024, where the diagonal's tiles cost 11 % and the start of a block as much. At
-// HS 128: 1613 clocks of tensor cores, 512 of ex2, 1408 of shared memory (the queries are read again with every tile):
+// HS 128: 1613 clocks of tensor cores, 512 of ex2, 1540 of shared memory (the queries are read again with every tile):
 // predicted 370 at T of 4096 and more.
 template <class E, int HS, bool kDropout>
 __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardTiles<HS, kDropout>::kBlocks)

@@ -68,11 +68,12 @@ struct FlashBackward {
 // one SM in four at 32.
 //
 // Moves B T (6 NH + 4 NKV) HS elements, if the second cache holds what a head reads again, for 5 B NH T^2 HS FLOPs. At
-// HS 64 a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane and 336 KB of shared memory, read and
-// written. On an H200 (as in flash_attention.cu): 2016 clocks of tensor cores, 2700 of shared memory, 512 of ex2, and
-// 48 KB of the second cache in and 32 KB out. With three barriers a step and one block of eight warps an SM (234
-// registers) those overlap to about 0.75: predicted 250 TFLOP/s at T = 1024, of 5 B NH T^2 HS / 2. At HS 128: 10.5
-// MFLOP, 4032 clocks of tensor cores, 4500 of shared memory: predicted 290 at T of 4096 and more.
+// HS 64 a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane, 352 KB read from shared memory and 48
+// written. On an H200 (as in flash_attention.cu): 2016 clocks of tensor cores, 3200 of shared memory, 512 of ex2, and
+// 32 KB from the second cache and 16 KB to it. With three barriers a step and one block of eight warps an SM those
+// overlap to about 0.75 of the longest: predicted 240 TFLOP/s at T = 1024, counted as 5 B NH T^2 HS / 2. At HS 128:
+// 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: predicted 290 at T of 4096 and more. Tiles of 128
+// queries would read a sixth less, for 250 registers: the first thing to try on a GPU.
 template <class E, int HS, int kKeys, bool kDropout>
 __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     flash_attention_backward_kernel(FlashBackward<E> a) {

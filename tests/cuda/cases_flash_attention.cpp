@@ -231,9 +231,15 @@ Shape shape(int B, int T, int NH, int NKV, int HS, const Shape& more = {}) {
 void add_flash_attention_families(std::vector<KernelFamily>& families) {
     const std::vector<Element> narrow = {Element::bfloat16, Element::float16};
     std::vector<Shape> small;
-    // Every length that the tiles make awkward, at the most used head size; groups of 1, 2, 4 and 7.
-    for (const int T : {1, 2, 17, 63, 64, 65, 127, 128, 129, 192, 257}) small.push_back(shape(1, T, 1, 1, 64));
-    small.push_back(shape(1, 1000, 1, 1, 64));
+    // Every length that the tiles make awkward, at the most used head size, and in turns at the others; groups of 1, 2,
+    // 4 and 7.
+    const int others[] = {32, 80, 96, 128, 256};
+    int turn = 0;
+    for (const int T : {1, 2, 17, 63, 64, 65, 127, 128, 129, 192, 257, 1000}) {
+        small.push_back(shape(1, T, 1, 1, 64));
+        if (T < 1000) small.push_back(shape(1, T, 1, 1, others[turn++ % 5]));
+        if (T < 192) small.push_back(shape(1, T, 1, 1, others[turn++ % 5]));
+    }
     for (const int group : {2, 4, 7})
         small.push_back(shape(2, 129, group * (group == 2 ? 2 : 1), group == 2 ? 2 : 1, 64));
     for (const int HS : {32, 80, 96, 128, 256}) {
