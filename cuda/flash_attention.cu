@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
     const int q0 = tile * S::kRows, lane = threadIdx.x % 32, m0 = threadIdx.x / 32 * (16 * kM);
     const int row0 = q0 + m0, last_row = row0 + 16 * kM - 1;  // this warp's
     const int64_t stride = int64_t(NH + 2 * NKV) * HS;
-    const E* const sequence = qkv + b * T * stride;
+    const E* const sequence = qkv + int64_t(b) * T * stride;
     const auto load_stage = [&](int stage, int k0) {
         const E* const key = sequence + k0 * stride + (NH + kv) * HS;
         E* const to = stages + stage * (2 * S::kKeys * HS);
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
         load_tile_async<S::kKeys, HS, S::kThreads>(to + S::kKeys * HS, key + NKV * HS, stride, T - k0);
         cp_async_commit();
     };
-    const int first = first_key(mask, b, q0, T) / S::kKeys * S::kKeys;
+    const int first = min(max(first_key(mask, b, q0, T), 0), q0) / S::kKeys * S::kKeys;
     load_tile_async<S::kRows, HS, S::kThreads>(queries, sequence + q0 * stride + h * HS, stride, T - q0);
     load_stage(0, first);
 

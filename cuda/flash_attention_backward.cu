@@ -228,21 +228,41 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
 }
 
+// starts[b, t] = the largest of min(max(first_key[b, s], 0), s) for s <= t: first_key itself where that is in order.
+// Were it not, a block above would wait for one that never comes. One block a sequence, a stretch a thread. Moves 12 B
+// T bytes.
+constexpr int kStartsThreads = 256;
+__global__ void __launch_bounds__(kStartsThreads) document_starts_kernel(int* starts, const int* first_key, int T) {
+    KILN_SHARED(int, highest, kStartsThreads);
+    const int tid = threadIdx.x, stretch = (T + kStartsThreads - 1) / kStartsThreads;
+    const int from = min(tid * stretch, T), to = min(from + stretch, T);
+    first_key += int64_t(blockIdx.x) * T;
+    starts += int64_t(blockIdx.x) * T;
+    const auto start = [&](int t) { return min(max(first_key[t], 0), t); };
+    int mine = 0;
+    for (int t = from; t < to; ++t) mine = max(mine, start(t));
+    highest[tid] = mine;
+    __syncthreads();
+    int now = 0;
+    for (int i = 0; i < tid; ++i) now = max(now, highest[i]);
+    for (int t = from; t < to; ++t) starts[t] = now = max(now, start(t));
+}
+
 int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-// Scratch, in floats: delta, rounded up to 16 bytes; parts; turns and started.
+// Scratch, in floats: delta, rounded up to 16 bytes; parts; turns and started; starts.
 struct Scratch {
-    int64_t delta, parts, turns;
-    size_t floats() const { return size_t(delta + parts + turns + 1); }
+    int64_t delta, parts, turns, starts;
+    size_t floats() const { return size_t(delta + parts + turns + 1 + starts); }
 };
 template <int HS>
 Scratch scratch_of(int B, int T, int NH) {
     using S = BackwardTiles<HS, kKeysOf<HS>>;
     static_assert(S::kPartFloats == BackwardTiles<HS, kFewKeysOf<HS>>::kPartFloats);
     const int64_t tiles = int64_t(B) * NH * divide_up(T, S::kRows);
-    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles};
+    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles, int64_t(B) * T};
 }
 
 template <class E, int HS, int kKeys, bool kDropout>
@@ -257,6 +277,11 @@ void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t str
     a.parts = scratch + sizes.delta;
     a.turns = reinterpret_cast<int*>(a.parts + sizes.parts);
     a.started = a.turns + sizes.turns;
+    if (a.mask.first_key) {
+        int* const starts = a.started + 1;
+        launch<document_starts_kernel>({unsigned(a.B), kStartsThreads, 0, stream}, starts, a.mask.first_key, a.T);
+        a.mask.first_key = starts;
+    }
     CUDA_CHECK(cudaMemsetAsync(a.turns, 0, (sizes.turns + 1) * sizeof(int), stream));
     launch<flash_attention_backward_kernel<E, HS, kKeys, kDropout>>(
         {unsigned(blocks), S::kThreads, S::template shared_bytes<E>(), stream}, a);

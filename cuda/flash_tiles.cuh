@@ -9,9 +9,10 @@
 namespace kiln {
 
 inline void check_flash_attention(const char* name, const AttentionMask& mask, int B, int T, int NH, int NKV) {
-    KILN_CHECK(B > 0 && T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && mask.window >= 0, name, ": B ", B, ", T ", T,
-               ", NH ", NH, ", NKV ", NKV, ", a window of ", mask.window,
-               " keys; all must be positive (a window may be 0) and NKV divide NH");
+    // Below 2^30, a position and a tile's length more are an int.
+    KILN_CHECK(B > 0 && T > 0 && T < 1 << 30 && NKV > 0 && NH > 0 && NH % NKV == 0 && mask.window >= 0, name, ": B ", B,
+               ", T ", T, ", NH ", NH, ", NKV ", NKV, ", a window of ", mask.window,
+               " keys; all must be positive (a window may be 0), T below 2^30, and NKV divide NH");
 }
 
 // Calls f<HS, dropout>(); throws for a head size that has no kernel.

@@ -315,7 +315,7 @@ TEST(Simt, waiting_for_a_value_that_no_block_stores_is_a_deadlock) {
 void broken_turn_kernel(int* words) {
     if (atomicAdd(words, 1) == 0) wait_for_value(words + 1, 1);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    simt::fail("broken", simt::Where::here());
+    simt::fail("gives up", simt::Where::here());
 }
 
 TEST(Simt, a_block_that_waits_ends_when_another_fails) {
@@ -326,8 +326,8 @@ TEST(Simt, a_block_that_waits_ends_when_another_fails) {
             launch<broken_turn_kernel>({.grid = 2, .block = 1, .stream = s}, words.get());
         });
         // Where blocks run one after the other, nobody could store the value.
-        const bool broken = report.find("broken") != report.npos, alone = report.find("deadlock: ") != report.npos;
-        EXPECT_TRUE(broken != alone) << report;
+        const bool ended = report.find("gives up") != report.npos, alone = report.find("deadlock: ") != report.npos;
+        EXPECT_TRUE(ended != alone) << report;
     });
 }
 
