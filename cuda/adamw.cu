@@ -78,7 +78,7 @@ struct Coefficients {
 // Moves, for each element, the gradient, twice m, v and the master, and p once (twice without a master): 28 bytes with
 // bf16 gradients, for ~15 FLOPs: bound by bandwidth.
 template <class T, class G, class M>
-__global__ void __launch_bounds__(kThreads, 5)
+__global__ void __launch_bounds__(kThreads, KILN_RESIDENT_THREADS >= 5 * kThreads ? 5 : 4)
     adamw_kernel(AdamWArena<T, G, M> a, AdamWRounding rounding, Coefficients k) {
     if (a.non_finite && *a.non_finite) return;
     const size_t first = (size_t(blockIdx.x) * kThreads + threadIdx.x) * 4;

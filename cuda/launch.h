@@ -12,6 +12,12 @@
     extern __shared__ __align__(1024) unsigned char kiln_dynamic_shared[]; \
     T* const name = reinterpret_cast<T*>(kiln_dynamic_shared)
 #define KILN_SHARED(T, name, n) __shared__ T name[n]
+// Threads that every multiprocessor of the architecture holds at least.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define KILN_RESIDENT_THREADS 1024
+#else
+#define KILN_RESIDENT_THREADS 1536
+#endif
 // Before a loop whose arrays must stay in registers.
 #define KILN_UNROLL _Pragma("unroll")
 
@@ -20,6 +26,7 @@
 #include "dev/simt/simt.h"
 
 #define KILN_DEVICE inline
+#define KILN_RESIDENT_THREADS 1536
 #define KILN_UNROLL
 #define KILN_DYNAMIC_SHARED(T, name) T* const name = reinterpret_cast<T*>(simt::dynamic_shared())
 #define KILN_SHARED(T, name, n) \

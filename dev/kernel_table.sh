@@ -24,7 +24,7 @@ cat "$@" | c++filt | sed -E 's,\(anonymous namespace\)::|kiln::,,g; s,\([A-Za-z_
     /Used [0-9]+ registers/ {
         match($0, /Used [0-9]+/)
         registers = substr($0, RSTART + 5, RLENGTH - 5)
-        print name "|" sm "|" registers "|" number_before("bytes smem") "|" stack "|" spilled
+        if (sm != "75") print name "|" sm "|" registers "|" number_before("bytes smem") "|" stack "|" spilled
     }' | sort -u >"$rows"
 [ -s "$rows" ] || { echo "kernel-table: no kernels in: $*" >&2; exit 1; }
 
