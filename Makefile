@@ -235,8 +235,8 @@ attention-report: kernel-table $(ATTENTION_LAUNCHES)  ## what the attention kern
 
 # The kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's ThreadSanitizer
 # leaves some accesses out, and its AddressSanitizer is slower to build. Two schedules under the first and one under the
-# second, which sees races in any; blocks run one at a time under both. Of the engine, whose kernels
-# these are, a step of each model in one type under the first only; what counts a step's work does so on the host.
+# second, which sees races in any; blocks run one at a time under both. Of the engine, whose kernels these are, a step of
+# each model in one type under the first only; what counts a step's work does so on the host.
 LEFT_TO_PLAIN_BUILDS := ten_steps losses schedules micro_batches recompute chunks steps_without graphs generation_between
 space := $(subst ,, )
 sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out %/bench_step_test %/simt_bench_attention_test,$(SIMT_TESTS)))

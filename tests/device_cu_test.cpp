@@ -92,8 +92,17 @@ TEST_F(DeviceCu, every_option_that_is_said_to_make_it_fit_does) {
                                "  --moment-dtype bfloat16 ", "  -w 0 ", "  --dtype bfloat16 "}) {
         EXPECT_NE(all.find(option), std::string::npos) << option << "in\n" << all;
     }
-    expect_failure(train_cu({"-e", "gpt2-xl", "-b", "1", "-t", "1024", "--dtype", "float32", "--dry-run"}), 1,
-                   {"No option alone makes it fit; -b 1 --dtype bfloat16 -r 3 "});
+    const Args none{"-e", "gpt2-xl", "-b", "1", "-t", "1024", "--dtype", "float32", "--dry-run"};
+    const Finished refused = train_cu(none);
+    expect_failure(refused, 1, {"No option alone makes it fit; -b 1 --dtype bfloat16 -r 3 "});
+    const size_t begin = refused.err.find("fit; ") + 5, end = refused.err.find(" takes ", begin);
+    std::istringstream words(refused.err.substr(begin, end - begin));
+    Args advice;
+    for (std::string word; words >> word;) advice.push_back(word);
+    const Finished least = train_cu(none + advice);
+    const std::string total = refused.err.substr(end + 7, refused.err.find_first_of(",\n", end + 7) - end - 7);
+    EXPECT_NE(least.out.find(concat("(", total, ")\n  free")), std::string::npos)
+        << refused.err << least.out << least.err;
 }
 
 TEST_F(DeviceCu, the_largest_micro_batch_that_fits_is_taken) {

@@ -47,7 +47,7 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
     if (now.training && narrow && now.master_weights) {
         add("-w 0", [](EngineOptions& e) { e.master_weights = false; });
     }
-    if (now.training && narrow && now.attention == AttentionKind::automatic) {
+    if (now.training && narrow && now.attention != AttentionKind::plain) {
         add("--attention plain", [](EngineOptions& e) { e.attention = AttentionKind::plain; });
     }
     if (!narrow && device.bfloat16)
@@ -65,6 +65,7 @@ EngineOptions least(EngineOptions e, const Device& device) {
     e.master_weights = false;
     if (e.precision == Precision::float32 && device.bfloat16) e.precision = Precision::bfloat16;
     e.narrow_gradients = e.precision != Precision::float32;
+    e.attention = AttentionKind::plain;
     return e;
 }
 
@@ -178,7 +179,8 @@ void check_memory(const ModelConfig& config, const TrainOptions& o, const Device
     if (backend_is_gpu()) {
         const bool narrow = with.precision != Precision::float32;
         all += concat(with.precision != now.precision ? " --dtype bfloat16" : "", " -r 3 --lm-head-chunks ",
-                      with.head_chunks, " --moment-dtype bfloat16", narrow ? " --grad-dtype same -w 0" : "");
+                      with.head_chunks, " --moment-dtype bfloat16",
+                      narrow ? " --grad-dtype same -w 0 --attention plain" : "");
     }
     throw Error(concat(message, ". No option alone makes it fit; ", all, " takes ", text(least_bytes),
                        least_bytes <= free ? "" : ", so take a smaller model or a shorter -t"));

@@ -275,16 +275,10 @@ private:
 
 int main_of(int argc, char** argv) {
     const Options options = parse(argc, argv);
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        std::cout << "bench_attention: skipped: no GPU\n";
-        return 0;
-    }
-    cudaDeviceProp properties;
-    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
-    const std::string text = Bench(options).run(properties.name);
+    const std::string gpu = gpu_name();
+    const std::string text = Bench(options).run(gpu);
     if (options.output != "-" && !options.small) {
-        write_results(options.output + "/" + results_name("attention", properties.name), text);
+        write_results(options.output + "/" + results_name("attention", gpu), text);
     }
     return 0;
 }
@@ -293,10 +287,5 @@ int main_of(int argc, char** argv) {
 }  // namespace kiln::bench
 
 int main(int argc, char** argv) {
-    try {
-        return kiln::bench::main_of(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << "bench_attention: " << error.what() << "\n";
-        return 1;
-    }
+    return kiln::bench::run_benchmark("bench_attention", kiln::bench::main_of, argc, argv);
 }

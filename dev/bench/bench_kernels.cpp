@@ -144,16 +144,11 @@ nlohmann::json to_json(const std::vector<Row>& rows, const Ceilings& ceilings, c
 
 int main_of(int argc, char** argv) {
     const Options options = parse(argc, argv);
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        throw Error("no CUDA device; run it where `nvidia-smi` shows one");
-    }
-    cudaDeviceProp properties;
-    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    const std::string gpu = gpu_name();
     Timer timer(options.launches);
     const Ceilings ceilings = measure_ceilings(timer, options.small);
     std::ostringstream intro;
-    intro << "# Kernels on " << properties.name << ", " << today() << "\n\n"
+    intro << "# Kernels on " << gpu << ", " << today() << "\n\n"
           << "Medians of at most " << options.launches << " launches, cold L2 cache. Ceilings of the same run: copy "
           << int(ceilings.gb_per_s) << " GB/s (read and written), product " << (options.small ? "" : "8192^3 ")
           << "in bfloat16 " << int(ceilings.tflop_per_s) << " TFLOP/s.\n\n"
@@ -161,11 +156,11 @@ int main_of(int argc, char** argv) {
     std::cout << intro.str() << std::flush;
     const std::vector<Row> rows = run(options, timer, ceilings);
     KILN_CHECK(!rows.empty(), "no kernel has a name with the text of --filter and one of --elements");
-    if (!options.json.empty()) write_results(options.json, to_json(rows, ceilings, properties.name).dump(2) + "\n");
+    if (!options.json.empty()) write_results(options.json, to_json(rows, ceilings, gpu).dump(2) + "\n");
     if (options.output != "-" && !options.small) {
         std::string table = intro.str();
         for (const Row& row : rows) table += text_of(row, ceilings) + "\n";
-        write_results(options.output + "/" + results_name("kernels", properties.name), table);
+        write_results(options.output + "/" + results_name("kernels", gpu), table);
     }
     return 0;
 }
@@ -174,10 +169,5 @@ int main_of(int argc, char** argv) {
 }  // namespace kiln::bench
 
 int main(int argc, char** argv) {
-    try {
-        return kiln::bench::main_of(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << "bench_kernels: " << error.what() << "\n";
-        return 1;
-    }
+    return kiln::bench::run_benchmark("bench_kernels", kiln::bench::main_of, argc, argv);
 }

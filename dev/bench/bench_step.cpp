@@ -278,12 +278,7 @@ int main_of(int argc, char** argv) {
         std::cout << table_of(work, o.ceilings, nullptr);
         return 0;
     }
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-        throw Error("no CUDA device; run it where `nvidia-smi` shows one, or with --predict");
-    }
-    cudaDeviceProp properties;
-    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    const std::string gpu = gpu_name();
     const Measured m = measure(config, engine, o);
     Ceilings ceilings{};
     if (o.brief) {
@@ -292,13 +287,13 @@ int main_of(int argc, char** argv) {
         Timer timer(o.small ? 1 : 50);
         ceilings = measure_ceilings(timer, o.small);
         std::printf("# A step of %s, %d x %d tokens, %s, on %s\n\n", o.model.c_str(), o.B, o.T, o.precision.c_str(),
-                    properties.name);
+                    gpu.c_str());
         std::cout << table_of(work, ceilings, &m) << std::flush;
         print_figures(o, m, ceilings);
     }
     if (!o.json.empty()) {
         std::ofstream file(o.json);
-        file << to_json(o, work, ceilings, m, properties.name).dump(2) << "\n";
+        file << to_json(o, work, ceilings, m, gpu).dump(2) << "\n";
         file.close();
         KILN_CHECK(file, "cannot write ", o.json);
     }
@@ -309,10 +304,5 @@ int main_of(int argc, char** argv) {
 }  // namespace kiln::bench
 
 int main(int argc, char** argv) {
-    try {
-        return kiln::bench::main_of(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << "bench_step: " << error.what() << "\n";
-        return 1;
-    }
+    return kiln::bench::run_benchmark("bench_step", kiln::bench::main_of, argc, argv);
 }

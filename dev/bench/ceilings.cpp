@@ -1,14 +1,34 @@
 #include "dev/bench/ceilings.h"
 
 #include <algorithm>
+#include <iostream>
 #include <vector>
 
+#include "cpu_reference/error.h"
 #include "cpu_reference/rng.h"
 #include "cuda/matmul.h"
 #include "cuda/transfer.h"
 #include "dev/bench/read_memory.h"
 
 namespace kiln::bench {
+
+std::string gpu_name() {
+    int devices = 0;
+    KILN_CHECK(cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0,
+               "no CUDA device; run it where `nvidia-smi` shows one");
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    return properties.name;
+}
+
+int run_benchmark(const char* program, int (*run)(int, char**), int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << program << ": " << error.what() << "\n";
+        return 1;
+    }
+}
 
 Timer::Timer(int launches) : launches_(launches), sums_(kReadBlocks) {
     int l2_bytes = 0;

@@ -1,6 +1,7 @@
 #pragma once
 // Times of what is queued on a stream, and what a GPU reaches at best: a copy, and a matrix product.
 #include <functional>
+#include <string>
 
 #include "cuda/device.h"
 #include "dev/bench/step_work.h"
@@ -21,6 +22,11 @@ private:
     Event start_, end_;
     DeviceBuffer<float> other_, sums_;
 };
+
+// The current GPU's name. Throws Error where there is none.
+std::string gpu_name();
+// main() of a benchmark: what `run` throws becomes a line with the program's name, and 1.
+int run_benchmark(const char* program, int (*run)(int, char**), int argc, char** argv);
 
 // Bytes read and written by a device's copy; a bfloat16 product of 8192^3. small: sizes for the emulator.
 Ceilings measure_ceilings(Timer& timer, bool small);
