@@ -323,6 +323,37 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
     }
 }
 
+// What waits in the reader is what memory and copying it cost; were it to grow, a long file would take the square of its
+// length.
+TEST_F(Documents, the_reader_is_never_far_ahead_of_its_blocks) {
+    std::string lines, records;
+    for (int i = 0; i < 20'000; i++) {
+        lines += concat("line ", i, i % 50 == 49 ? "\n\n" : "\n");
+        records += concat("{\"text\": \"", i, "\"}\n");
+    }
+    const struct {
+        const char* name;
+        const std::string& content;
+        DocumentMode mode;
+    } cases[] = {{"a.txt", lines, DocumentMode::file},
+                 {"a.txt", lines, DocumentMode::line},
+                 {"a.txt", lines, DocumentMode::paragraph},
+                 {"a.jsonl", records, DocumentMode::file}};
+    for (const auto& c : cases) {
+        for (const size_t block_bytes : {700, 2000, 9000}) {
+            const DocumentOptions options{.mode = c.mode, .piece_bytes = 1000, .block_bytes = block_bytes};
+            BlockReader reader({{.path = dir.write(c.name, c.content), .bytes = c.content.size()}}, options);
+            size_t given = 0, most = 0;
+            for (Block block; reader.next(block);) {
+                most = std::max<size_t>(most, reader.bytes_read() - given);
+                given += block.size;
+            }
+            EXPECT_GE(given + 1, c.content.size());  // the newline behind the last record belongs to none
+            EXPECT_LE(most, 4 * options.piece_bytes + 2 * block_bytes) << c.name << int(c.mode) << block_bytes;
+        }
+    }
+}
+
 TEST_F(Documents, csv_rows_give_the_column_by_its_name) {
     EXPECT_EQ(read("a.csv", "Text,Label\r\n\"a, \"\"b\"\"\nc\",1\r\n\r\nplain,0\n,1\n\"\",2\nlast,3"),
               (Texts{"a, \"b\"\nc", "plain", "last"}));

@@ -108,13 +108,17 @@ bool BlockReader::next(Block& block) {
             if (file_ == files_.size()) return false;
             open(std::exchange(from_, {}));
         }
-        do {
-            fill(pending_.size() + options_.block_bytes);
+        // Of a document of many pieces a block takes one, and what has been read behind it is copied each time.
+        const bool in_pieces = !scanner_ && lines_.whole_file();
+        const size_t step = in_pieces ? std::min(options_.block_bytes, 2 * options_.piece_bytes) : options_.block_bytes;
+        for (size_t wanted = step;; wanted = pending_.size() + step) {
+            fill(wanted);
             if (const size_t end = scanner_ ? record_end() : text_end()) {
                 give(block, end);
                 return true;
             }
-        } while (!at_end_);
+            if (at_end_) break;
+        }
         const bool reported = !bad_.empty();
         if (reported) give(block, pending_.size());
         bytes_before_ += source_->file_bytes();
