@@ -1,6 +1,7 @@
 #include "tokenizer/token_trie.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace kiln {
 
@@ -9,7 +10,8 @@ class TokenTrie::Builder {
 public:
     using Tokens = std::vector<std::pair<std::string_view, int>>;
     Builder(std::vector<Node>& nodes, const Tokens& tokens) : nodes_(nodes), tokens_(tokens) {
-        nodes_[0].parent = kNoParent;
+        free_.resize(nodes_.size() / 64, ~uint64_t(0));
+        take(0, kNoParent);
         struct Range {
             size_t begin, end, depth;
             uint32_t node;
@@ -42,26 +44,46 @@ private:
         // Only children fit into any block; the slots that brothers need are seldom free in an old one.
         constexpr size_t kBlocksTried = 4;
         const size_t blocks = nodes_.size() / 256;
-        while (first_free_ < blocks * 256 && nodes_[first_free_].parent != kFree) ++first_free_;
+        first_free_ = next_free(first_free_);
         size_t slot = labels_.size() == 1 ? first_free_ : (blocks - std::min(blocks, kBlocksTried)) * 256;
         for (;; ++slot) {  // for the first child
-            if (slot == nodes_.size()) nodes_.resize(nodes_.size() + 256);
+            slot = next_free(slot);
+            if (slot == nodes_.size()) add_block();
             const uint32_t base = static_cast<uint32_t>(slot) ^ labels_[0].first;
-            const auto is_free = [&](const auto& label) { return nodes_[base ^ label.first].parent == kFree; };
-            if (!std::all_of(labels_.begin(), labels_.end(), is_free)) continue;
-            for (const auto& label : labels_) nodes_[base ^ label.first].parent = parent;
+            const auto is_free = [&](const auto& label) { return free(base ^ label.first); };
+            if (!std::all_of(labels_.begin() + 1, labels_.end(), is_free)) continue;
+            for (const auto& label : labels_) take(base ^ label.first, parent);
             return base;
         }
+    }
+    void add_block() {
+        nodes_.resize(nodes_.size() + 256);
+        free_.resize(nodes_.size() / 64, ~uint64_t(0));
+    }
+    void take(uint32_t slot, uint32_t parent) {
+        nodes_[slot].parent = parent;
+        free_[slot / 64] &= ~(uint64_t(1) << slot % 64);
+    }
+    bool free(uint32_t slot) const { return free_[slot / 64] >> slot % 64 & 1; }
+    // From `slot` on; one behind the last if there is none.
+    size_t next_free(size_t slot) const {
+        if (slot == nodes_.size()) return slot;
+        uint64_t word = free_[slot / 64] & ~uint64_t(0) << slot % 64;
+        for (slot /= 64; word == 0; word = free_[slot]) {
+            if (++slot == free_.size()) return nodes_.size();
+        }
+        return slot * 64 + size_t(std::countr_zero(word));
     }
 
     std::vector<Node>& nodes_;
     const Tokens& tokens_;
     std::vector<std::pair<unsigned char, size_t>> labels_;  // of the children, and where their tokens begin
+    std::vector<uint64_t> free_;                            // a bit a slot
     size_t first_free_ = 0;                                 // no slot before it is free
 };
 
 TokenTrie::TokenTrie(std::vector<std::pair<std::string_view, int>> tokens) {
-    std::sort(tokens.begin(), tokens.end());
+    if (!std::is_sorted(tokens.begin(), tokens.end())) std::sort(tokens.begin(), tokens.end());
     Builder(nodes_, tokens);
     nodes_.shrink_to_fit();
 }
