@@ -323,8 +323,8 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
     }
 }
 
-// What waits in the reader is what memory and copying it cost; were it to grow, a long file would take the square of its
-// length.
+// What waits in the reader is what memory and copying it cost; were it to grow, a long file would take the square of
+// its length.
 TEST_F(Documents, the_reader_is_never_far_ahead_of_its_blocks) {
     std::string lines, records;
     for (int i = 0; i < 20'000; i++) {

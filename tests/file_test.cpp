@@ -6,8 +6,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "cpu_reference/error.h"
@@ -41,6 +43,49 @@ TEST(OutputFile, update_changes_part_of_an_existing_file) {
     file.close();
     EXPECT_EQ(read_file(path), "1xy45");
     EXPECT_NE(error_of([&] { OutputFile::update(dir / "none"); }).find("No such file"), std::string::npos);
+}
+
+// What is left in memory of a file, of its first `bytes`.
+double resident(const std::filesystem::path& path, size_t bytes) {
+    const MappedFile file(path);
+    const size_t page = size_t(::sysconf(_SC_PAGESIZE));
+    std::vector<unsigned char> pages((bytes + page - 1) / page);
+    EXPECT_EQ(::mincore(const_cast<unsigned char*>(file.bytes().data()), bytes, pages.data()), 0);
+    return double(std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return p & 1; })) /
+           double(pages.size());
+}
+
+TEST(OutputFile, what_write_behind_has_passed_is_on_the_disk_and_out_of_memory) {
+    TempDirectory dir;
+    constexpr size_t kPart = size_t(1) << 20;
+    std::string content;
+    OutputFile begun(dir / "a.bin"), file(std::move(begun));
+    for (int part = 0; part < 6; part++) {
+        const std::string text(kPart, char('a' + part));
+        file.write(text);
+        content += text;
+        if (part != 3) file.write_behind(content.size());  // parts may differ
+    }
+    file.write_at(1, "!", 1);  // what is not in memory any more can still be changed
+    content[1] = '!';
+    file.sync();
+    struct statfs system {};
+    ASSERT_EQ(::statfs(dir.path().c_str(), &system), 0);
+    constexpr long kTmpfs = 0x01021994;  // whose disk is memory
+    if (system.f_type != kTmpfs) {
+        EXPECT_LT(resident(dir / "a.bin", 3 * kPart), 0.5);
+    }
+    file.close();
+    EXPECT_TRUE(read_file(dir / "a.bin") == content);
+
+    int pipe[2];
+    ASSERT_EQ(::pipe(pipe), 0);
+    OutputFile into_pipe(concat("/dev/fd/", pipe[1]));  // where there is nothing to wait for
+    into_pipe.write("ab");
+    into_pipe.write_behind(1);
+    into_pipe.write_behind(2);
+    ::close(pipe[0]);
+    ::close(pipe[1]);
 }
 
 TEST(OutputFile, short_writes_into_a_pipe_are_continued) {

@@ -145,7 +145,8 @@ TEST_F(Prepare, documents_too_long_to_keep_back_are_trained_on) {
     like.end_of_text = 0;
     fs::create_directory(options.output);
     SplitWriter writer(options.output, 1e-9, 1 << 30, like);
-    const std::vector<int> part(1 << 20, 5);
+    std::vector<unsigned char> part;
+    pack_tokens(std::vector<int>(1 << 20, 5), like.vocab_size, part);
     for (const uint64_t hash : {uint64_t(3) << 60, uint64_t(1) << 60}) {
         writer.begin_document(hash);
         for (int i = 0; i < 5; i++) writer.append(part, 1);
@@ -154,7 +155,7 @@ TEST_F(Prepare, documents_too_long_to_keep_back_are_trained_on) {
     ShardIndex index;
     writer.finish(index);
     EXPECT_EQ(index.train.documents, 2u);
-    EXPECT_EQ(index.train.tokens, 2 * (5 * part.size() + 1));
+    EXPECT_EQ(index.train.tokens, 2 * (5 * (1 << 20) + 1));
     EXPECT_EQ(index.train.text_bytes, 10u);
     EXPECT_TRUE(index.val.files.empty());
 }
@@ -242,7 +243,7 @@ TEST_F(Prepare, mostly_bad_records_are_an_error_unless_allowed) {
     // Nobody waits for the end of a file with the wrong key.
     options.force = true;
     std::string many_lines;
-    for (int i = 0; i < 100000; i++) many_lines += "{\"txt\":\"a\"}\n";
+    for (int i = 0; i < 100000; i++) many_lines += concat("{\"txt\":\"", std::string(50, 'a'), "\"}\n");
     options.inputs = {dir.write("b.jsonl", many_lines).string()};
     EXPECT_NE(error().find("records are bad"), std::string::npos);
     EXPECT_EQ(error().find("of 100000"), std::string::npos);

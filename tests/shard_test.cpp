@@ -183,6 +183,35 @@ TEST_F(ShardFile, write_refuses_tokens_outside_the_vocabulary) {
     EXPECT_FALSE(std::filesystem::exists(dir / "a.bin"));
 }
 
+// Long enough to be written behind several times, with a start that is no whole page, and gone on with in between.
+TEST_F(ShardFile, long_shard_holds_every_token_in_either_width) {
+    for (const int vocab_size : {60'000, 70'000}) {
+        ShardInfo info = small_info();
+        info.vocab_size = vocab_size;
+        std::vector<int> tokens(15'000'000);
+        for (size_t i = 0; i < tokens.size(); i++) tokens[i] = int((i * 7919) % size_t(vocab_size));
+        const std::span<const int> all(tokens);
+        {
+            ShardWriter writer(dir / "long.bin", vocab_size);
+            writer.append(all.first(9'000'001));
+            writer.sync();
+        }
+        ShardWriter writer = ShardWriter::resume(dir / "long.bin", vocab_size, 9'000'000);
+        for (size_t at = 9'000'000, n = 1; at < tokens.size(); at += n, n = std::min(2 * n, tokens.size() - at)) {
+            std::vector<unsigned char> packed;
+            pack_tokens(all.subspan(at, n), vocab_size, packed);
+            EXPECT_EQ(packed.size(), n * size_t(shard_token_bytes(vocab_size)));
+            writer.append(packed);
+        }
+        EXPECT_EQ(writer.finish(info).num_tokens, tokens.size());
+        const Shard shard(dir / "long.bin");
+        shard.verify();
+        std::vector<int> back(tokens.size());
+        shard.copy(0, back.size(), back.data());
+        EXPECT_TRUE(back == tokens);
+    }
+}
+
 TEST_F(ShardFile, set_shard_count_keeps_everything_else) {
     ShardInfo info = small_info();
     info.count = 0;

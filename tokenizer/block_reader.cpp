@@ -10,6 +10,8 @@ namespace kiln {
 
 namespace {
 
+constexpr size_t kReadBytes = size_t(64) << 10;
+
 // std::count widens every byte to 64 bits first; counts of at most 255 stay bytes.
 uint64_t count_newlines(std::string_view text) {
     uint64_t count = 0;
@@ -93,9 +95,10 @@ void BlockReader::read_csv_header(uint64_t skip) {
 void BlockReader::fill(size_t bytes) {
     size_t have = pending_.size();
     if (have >= bytes || at_end_) return;
-    pending_.resize(bytes);
+    pending_.reserve(bytes + JsonRecords::kPadding);  // give() adds the padding in place
     while (have < bytes && !at_end_) {
-        const size_t n = source_->read(&pending_[have], bytes - have);
+        pending_.resize(std::min(bytes, have + kReadBytes));  // so much stays in a core's cache until it is read into
+        const size_t n = source_->read(&pending_[have], pending_.size() - have);
         at_end_ = n == 0;
         have += n;
     }

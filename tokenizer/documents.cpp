@@ -54,7 +54,10 @@ DocumentFormat format_of(const fs::path& path) {
 }
 
 std::string Block::place(size_t offset) const {
-    const auto line = first_line + uint64_t(std::count(bytes.begin(), bytes.begin() + ptrdiff_t(offset), '\n'));
+    if (offset < counted_) counted_ = newlines_ = 0;
+    newlines_ += uint64_t(std::count(bytes.begin() + ptrdiff_t(counted_), bytes.begin() + ptrdiff_t(offset), '\n'));
+    counted_ = offset;
+    const uint64_t line = first_line + newlines_;
     if (format != DocumentFormat::json) return concat(file, ":", line);
     const auto behind = std::upper_bound(records.begin(), records.end(), offset,
                                          [](size_t at, const Span& record) { return at < record.begin; });

@@ -23,7 +23,7 @@ struct DocumentOptions {
     std::vector<std::string> text_keys = {"text"};  // fields or columns: the first that a record has is its text
     std::string encoding = "utf-8";                 // one of text_encodings()
     size_t piece_bytes = size_t(256) << 10;         // a longer document is cut
-    size_t block_bytes = size_t(512) << 10;         // what a thread takes at a time, about
+    size_t block_bytes = size_t(2) << 20;           // what a thread takes at a time, about
     size_t max_record_bytes = size_t(64) << 20;     // a longer record is a bad one
     bool keep_start_of_damaged = false;             // what comes before the damage in a file; else that is an error
 };
@@ -92,6 +92,10 @@ struct Block {
     std::string_view text() const { return std::string_view(bytes).substr(0, size); }
     // FILE:LINE of a byte. Of JSON, where all may stand on one line, with the number of its record.
     std::string place(size_t offset) const;
+
+private:
+    mutable size_t counted_ = 0;     // to here place() has counted, and found ...
+    mutable uint64_t newlines_ = 0;  // ... so many: bad records come in order, and there may be one in every line
 };
 
 // A document, or a part of one, to be tokenized. Valid UTF-8.

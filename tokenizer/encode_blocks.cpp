@@ -1,6 +1,7 @@
 #include "tokenizer/encode_blocks.h"
 
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include "cpu_reference/error.h"
 #include "tokenizer/block_parser.h"
 #include "tokenizer/file.h"
+#include "tokenizer/shard.h"
 
 namespace kiln {
 
@@ -27,7 +29,9 @@ public:
 
     void run(int threads) {
         {
+            std::jthread reading([this] { read(); });
             std::vector<std::jthread> helpers;
+            const StopReading at_the_end{*this};  // also if a thread cannot be started
             for (int i = 1; i < threads; i++) helpers.emplace_back([this] { work(); });
             work();
         }
@@ -36,79 +40,100 @@ public:
 
 private:
     struct Job {
+        uint64_t number = 0;
+        Block block;
+        size_t bytes = 0;  // of the block, which does not stay
         EncodedBlock result;
-        size_t bytes = 0;  // of the block
         std::exception_ptr error;
     };
-    static constexpr size_t kBytesEach = size_t(1) << 20;
+    struct StopReading {
+        Pipeline& pipeline;
+        ~StopReading() { pipeline.stop_reading(); }
+    };
+    static constexpr size_t kBytesEach = size_t(2) << 20;
+
+    // An error of the reader is handed on like a block, so that those before it are written first.
+    void read() {
+        for (bool more = true; more;) {
+            {
+                std::unique_lock lock(mutex_);
+                room_.wait(lock, [&] {
+                    return stop_ || next_ == written_ ||
+                           (next_ - written_ < max_blocks_ && bytes_ < max_blocks_ * kBytesEach);
+                });
+                if (stop_) return;
+            }
+            Job job;
+            try {
+                more = reader_.next(job.block);
+            } catch (...) {
+                job.error = std::current_exception();
+            }
+            if (!more) break;
+            more = !job.error;
+            job.bytes = job.block.size;
+            job.result.end = job.block.end;
+            job.result.bytes_read = reader_.bytes_read();
+            const std::lock_guard lock(mutex_);
+            job.number = next_++;
+            bytes_ += job.bytes;
+            read_.push_back(std::move(job));
+            ready_.notify_one();
+        }
+        stop_reading();
+    }
+
+    void stop_reading() {
+        const std::lock_guard lock(mutex_);
+        stop_ = true;
+        room_.notify_all();
+        ready_.notify_all();
+    }
 
     void work() {
         BlockParser parser(options_);
+        std::vector<int> ids;
         for (;;) {
-            Block block;
             Job job;
-            uint64_t number;
-            if (!read(block, job, number)) return;
+            {
+                std::unique_lock lock(mutex_);
+                ready_.wait(lock, [&] { return stop_ || !read_.empty(); });
+                if (read_.empty() || failed()) return;
+                job = std::move(read_.front());
+                read_.pop_front();
+            }
             if (!job.error) {
                 try {
-                    encode(parser, block, job.result);
+                    encode(parser, job.block, ids, job.result);
                 } catch (...) {
                     job.error = std::current_exception();
                 }
             }
-            block = {};
-            hand_in(number, std::move(job));
+            job.block = {};
+            hand_in(std::move(job));
         }
     }
 
-    // An error of the reader is handed on like a block, so that those before it are written first.
-    bool read(Block& block, Job& job, uint64_t& number) {
-        const std::lock_guard reading(read_mutex_);
-        {
-            std::unique_lock lock(mutex_);
-            room_.wait(lock, [&] {
-                return stop_ || next_ == written_ ||
-                       (next_ - written_ < max_blocks_ && bytes_ < max_blocks_ * kBytesEach);
-            });
-            if (stop_) return false;
-        }
-        bool more = true;
-        try {
-            more = reader_.next(block);
-        } catch (...) {
-            job.error = std::current_exception();
-        }
-        const std::lock_guard lock(mutex_);
-        if (!more || stop_) {
-            stop_ = true;
-            return false;
-        }
-        if (job.error) stop_ = true;
-        job.bytes = block.size;
-        job.result.end = block.end;
-        job.result.bytes_read = reader_.bytes_read();
-        bytes_ += job.bytes;
-        number = next_++;
-        return true;
-    }
-
-    void encode(BlockParser& parser, const Block& block, EncodedBlock& out) {
-        out.ids.reserve(block.size / 3);  // about what text needs
+    // A document's tokens are packed while they are in the nearest cache: all tokens of a block, four bytes each, would
+    // push the encoder's tables out of the next.
+    void encode(BlockParser& parser, const Block& block, std::vector<int>& ids, EncodedBlock& out) {
+        const int vocab_size = tokenizer_.vocab_size();
+        out.tokens.reserve(block.size / 3 * size_t(shard_token_bytes(vocab_size)));  // about what text needs
         const auto on_piece = [&](const Piece& piece) {
             EncodedBlock::Piece& done = out.pieces.emplace_back();
             done.ends_document = piece.ends_document;
             done.valid = piece.valid;
             if (!piece.valid) return;
-            const size_t before = out.ids.size();
+            ids.clear();
             try {
-                tokenizer_.encode(piece.text, {.continues = !piece.starts_document}, out.ids);
+                tokenizer_.encode(piece.text, {.continues = !piece.starts_document}, ids);
             } catch (const Error& error) {
-                out.ids.resize(before);
                 out.bad.push_back({block.place(piece.at), error.what()});
                 done.valid = false;
                 return;
             }
-            done.tokens = out.ids.size() - before;
+            pack_tokens(ids, vocab_size, out.tokens);
+            done.tokens = ids.size();
             done.text_bytes = piece.text.size();
             done.hash = xxh3_64(piece.text.data(), piece.text.size());
         };
@@ -116,19 +141,19 @@ private:
     }
 
     // Whoever hands in the block that is wanted next writes it, and all that wait behind it.
-    void hand_in(uint64_t number, Job job) {
+    void hand_in(Job job) {
         std::unique_lock lock(mutex_);
-        done_.emplace(number, std::move(job));
+        done_.emplace(job.number, std::move(job));
         if (writing_) return;
         writing_ = true;
         for (auto first = done_.begin(); first != done_.end() && first->first == written_; first = done_.begin()) {
             const Job now = std::move(first->second);
             done_.erase(first);
-            const bool failed = error_ != nullptr || ended_;
+            const bool skip = failed();
             lock.unlock();
             std::exception_ptr error = now.error;
             bool go_on = true;
-            if (!failed && !error) {
+            if (!skip && !error) {
                 try {
                     go_on = write_(now.result);
                 } catch (...) {
@@ -136,15 +161,18 @@ private:
                 }
             }
             lock.lock();
-            if (!failed && error) error_ = error;
+            if (!skip && error) error_ = error;
             if (!go_on) ended_ = true;
-            stop_ = stop_ || error_ || ended_;
+            stop_ = stop_ || failed();
             bytes_ -= now.bytes;
             written_++;
             room_.notify_all();
+            if (stop_) ready_.notify_all();
         }
         writing_ = false;
     }
+
+    bool failed() const { return error_ || ended_; }
 
     BlockReader& reader_;
     const Tokenizer& tokenizer_;
@@ -152,9 +180,9 @@ private:
     const std::function<bool(const EncodedBlock&)>& write_;
     const size_t max_blocks_;
 
-    std::mutex read_mutex_;  // taken before mutex_
     std::mutex mutex_;
-    std::condition_variable room_;
+    std::condition_variable room_, ready_;  // for another block; a block to encode
+    std::deque<Job> read_;
     std::map<uint64_t, Job> done_;
     uint64_t next_ = 0, written_ = 0;  // blocks read; written
     size_t bytes_ = 0;                 // of the blocks in between

@@ -17,19 +17,18 @@ struct EncodedBlock {
         bool ends_document = false, valid = true;
     };
     std::vector<Piece> pieces;
-    std::vector<int> ids;  // of all pieces, one after another
+    std::vector<unsigned char> tokens;  // of all pieces, one after another, as pack_tokens() packs them
     std::vector<BadRecord> bad;
     InputPosition end;
     uint64_t bytes_read = 0;  // by the reader when it had this block
 };
 
-// Each of `threads` threads (the caller's is one) reads a block, encodes it and, when all before it are done, writes
-// it: so none waits for another to read or write, and one thread does everything by itself. `write` is called by one
-// thread at a time, in the order of the blocks; it returns false to stop. Throws what it or the reader threw, once the
-// blocks before are written.
-// Memory: 2 threads + 2 blocks of text and tokens at most, and no new block is read while those in flight come to more
-// than so many times 1 MiB. So with the reader's own, and the parser's 13 bytes for each of the longest record, about
-// (threads + 1) * 16 MiB; more only for records longer than a block.
+// One thread reads, finds the records' ends and unpacks; `threads` threads, of which the caller's is one, encode
+// blocks. Whoever ends the block that is to be written next writes it. `write` is called by one thread at a time, in
+// the order of the blocks; it returns false to stop. Throws what it or the reader threw, once the blocks before are
+// written. Memory: 2 threads + 2 blocks of text or tokens at most, and no new block is read while those in flight come
+// to more than so many times 2 MiB. So with the reader's own, and the parser's 13 bytes for each of the longest record,
+// about (threads + 1) * 16 MiB; more only for records longer than a block.
 void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options, int threads,
                    const std::function<bool(const EncodedBlock&)>& write);
 

@@ -23,15 +23,18 @@ public:
     void write(const void* data, size_t bytes);  // all of it, or throws (full disk, I/O error)
     void write(std::string_view text) { write(text.data(), text.size()); }
     void write_at(uint64_t offset, const void* data, size_t bytes);
-    void start_sync();  // what was written goes to the disk from now on, so that sync() has less to wait for
-    void sync();        // fsync
-    void close();       // throws on a late write error
+    // For a long file. What write() has brought up to the offset `end` goes to the disk from now on; what the call
+    // before sent there is waited for (throws if it could not be written) and leaves the page cache.
+    void write_behind(uint64_t end);
+    void sync();   // fsync
+    void close();  // throws on a late write error
     const std::filesystem::path& path() const { return path_; }
 
 private:
     OutputFile(const std::filesystem::path& path, int flags);
     std::filesystem::path path_;
     int fd_ = -1;
+    uint64_t sent_ = 0, dropped_ = 0;  // offsets: before them all is on its way to the disk; is there and out of memory
 };
 
 // A file being written under <path>.tmp-<process id>. commit() fsyncs it, renames it to `path` and fsyncs the

@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kSavedVersion = 1;
+constexpr int kSavedVersion = 2;
 constexpr uint64_t kShownBadRecords = 5;
 // So many bad records and not one good one: nobody waits for the end to learn it.
 constexpr uint64_t kHopeless = 1000;
@@ -89,6 +89,7 @@ public:
           identity_(std::move(identity)),
           recipe_(options_of(std::move(recipe))),
           output_(output),
+          vocab_size_(like.vocab_size),
           writer_(options.output, options.val_fraction, options.shard_tokens, like) {}
 
     // False: there is nothing to go on with.
@@ -153,7 +154,7 @@ public:
 
 private:
     void write(const EncodedBlock& block) {
-        const int* ids = block.ids.data();
+        std::span<const unsigned char> tokens = block.tokens;
         for (const EncodedBlock::Piece& piece : block.pieces) {
             if (piece.valid) {
                 if (!in_document_) {
@@ -162,8 +163,9 @@ private:
                     writer_.begin_document(piece.hash);
                 }
                 in_document_ = true;
-                writer_.append({ids, piece.tokens}, piece.text_bytes);
-                ids += piece.tokens;
+                const size_t bytes = piece.tokens * size_t(shard_token_bytes(vocab_size_));
+                writer_.append(tokens.first(bytes), piece.text_bytes);
+                tokens = tokens.subspan(bytes);
             }
             if (piece.ends_document && std::exchange(in_document_, false)) writer_.end_document();
         }
@@ -197,6 +199,7 @@ private:
     const std::string identity_;
     const json recipe_;
     PrepareOutput& output_;
+    const int vocab_size_;
     SplitWriter writer_;
     InputPosition from_;
     uint64_t bad_ = 0;

@@ -19,7 +19,7 @@ constexpr int32_t kMagic32 = 20240801, kVersion32 = 7;
 constexpr int32_t kTag = 'K' | 'I' << 8 | 'L' << 16 | 'N' << 24;  // the bytes "KILN"
 constexpr int kWordsUnderChecksum = 19, kWordsUsed = 21;
 
-constexpr size_t kStartSyncBytes = size_t(16) << 20;
+constexpr uint64_t kBehindBytes = uint64_t(8) << 20;
 constexpr size_t kBufferBytes = size_t(256) << 10;  // a multiple of a token's
 
 using Header = std::array<int32_t, kHeaderWords>;
@@ -113,6 +113,22 @@ int shard_token_bytes(int vocab_size) {
     return vocab_size <= 65536 ? 2 : 4;
 }
 
+void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsigned char>& packed) {
+    unsigned largest = 0;  // all of them, without a branch: for vectors
+    for (const int token : tokens) largest = std::max(largest, unsigned(token));
+    if (!tokens.empty() && largest >= unsigned(vocab_size)) {
+        const size_t at = size_t(std::ranges::find(tokens, int(largest)) - tokens.begin());
+        throw Error(concat("token ", tokens[at], " at ", at, " does not lie in a vocabulary of ", vocab_size));
+    }
+    const size_t before = packed.size(), token_bytes = size_t(shard_token_bytes(vocab_size));
+    packed.resize(before + tokens.size() * token_bytes);
+    if (token_bytes == sizeof(uint16_t)) {
+        std::copy(tokens.begin(), tokens.end(), reinterpret_cast<uint16_t*>(&packed[before]));
+    } else if (!tokens.empty()) {
+        std::memcpy(&packed[before], tokens.data(), tokens.size_bytes());
+    }
+}
+
 // Rows are drawn from anywhere; reading ahead would fetch a data set many times an epoch.
 Shard::Shard(const fs::path& path) : path_(path), file_(path, Access::random) {
     const uint64_t size = file_.bytes().size();
@@ -184,6 +200,7 @@ ShardWriter ShardWriter::resume(const fs::path& path, int vocab_size, uint64_t t
     fs::resize_file(partial, bytes);
     ShardWriter writer(path, vocab_size, OutputFile::append(partial));
     writer.num_tokens_ = tokens;
+    writer.written_ = bytes;
     InputFile file(partial);
     std::vector<char> buffer(kBufferBytes);
     file.read(buffer.data(), kShardHeaderBytes);
@@ -192,39 +209,34 @@ ShardWriter ShardWriter::resume(const fs::path& path, int vocab_size, uint64_t t
 }
 
 void ShardWriter::append(std::span<const int> tokens) {
-    KILN_CHECK(tokens.size() <= kMaxShardTokens - num_tokens_, path_.string(), ": more than ", kMaxShardTokens,
-               " tokens, the most a shard holds");
-    unsigned largest = 0;  // all of them, without a branch: for vectors
-    for (const int token : tokens) largest = std::max(largest, unsigned(token));
-    if (largest >= unsigned(vocab_size_)) {
-        const size_t at = size_t(std::ranges::find(tokens, int(largest)) - tokens.begin());
-        throw Error(concat(path_.string(), ": token ", tokens[at], " at ", num_tokens_ + at,
-                           " does not lie in a vocabulary of ", vocab_size_));
+    std::vector<unsigned char> packed;
+    try {
+        pack_tokens(tokens, vocab_size_, packed);
+    } catch (const Error& error) {
+        throw Error(concat(path_.string(), ": ", error.what()));
     }
-    const bool narrow = shard_token_bytes(vocab_size_) == 2;
-    while (!tokens.empty()) {
-        if (buffer_.size() >= kBufferBytes) flush();
-        const size_t token_bytes = narrow ? sizeof(uint16_t) : sizeof(int);
-        const size_t n = std::min(tokens.size(), (kBufferBytes - buffer_.size()) / token_bytes), at = buffer_.size();
-        buffer_.resize(at + n * token_bytes);
-        if (narrow) {
-            std::copy(tokens.begin(), tokens.begin() + ptrdiff_t(n), reinterpret_cast<uint16_t*>(&buffer_[at]));
-        } else {
-            std::memcpy(&buffer_[at], tokens.data(), n * sizeof(int));
-        }
-        tokens = tokens.subspan(n);
-        num_tokens_ += n;
+    append(packed);
+}
+
+void ShardWriter::append(std::span<const unsigned char> packed) {
+    const uint64_t tokens = packed.size() / size_t(shard_token_bytes(vocab_size_));
+    KILN_CHECK(tokens <= kMaxShardTokens - num_tokens_, path_.string(), ": more than ", kMaxShardTokens,
+               " tokens, the most a shard holds");
+    num_tokens_ += tokens;
+    while (!packed.empty()) {
+        if (buffer_.size() == kBufferBytes) flush();
+        const auto part = packed.first(std::min(packed.size(), kBufferBytes - buffer_.size()));
+        buffer_.insert(buffer_.end(), part.begin(), part.end());
+        packed = packed.subspan(part.size());
     }
 }
 
 void ShardWriter::flush() {
     hash_.update(buffer_.data(), buffer_.size());
     out_.write(buffer_.data(), buffer_.size());
-    if ((unstarted_ += buffer_.size()) >= kStartSyncBytes) {
-        out_.start_sync();
-        unstarted_ = 0;
-    }
+    written_ += buffer_.size();
     buffer_.clear();
+    if (const uint64_t end = written_ / kBehindBytes * kBehindBytes; end > behind_) out_.write_behind(behind_ = end);
 }
 
 void ShardWriter::sync() {

@@ -33,6 +33,8 @@ struct ShardInfo {
 
 // 2 up to 65,536 ids, 4 above.
 int shard_token_bytes(int vocab_size);
+// Appends tokens to `packed` as a shard holds them. Throws Error on one outside [0, vocab_size).
+void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsigned char>& packed);
 
 // A shard mapped for reading. The constructor checks the header and the file's size, not the payload's checksum.
 class Shard {
@@ -60,7 +62,8 @@ public:
     // them is cut off. Throws Error if they are not all there.
     static ShardWriter resume(const std::filesystem::path& path, int vocab_size, uint64_t tokens);
     ShardWriter(ShardWriter&&) noexcept = default;
-    void append(std::span<const int> tokens);  // throws on a token outside [0, vocab_size), or one too many
+    void append(std::span<const int> tokens);            // throws on a token outside [0, vocab_size), or one too many
+    void append(std::span<const unsigned char> packed);  // by pack_tokens(); throws on one too many
     uint64_t num_tokens() const { return num_tokens_; }
     void sync();  // what has been appended survives a power cut
     // `info` gives end_of_text, num_documents, index, count and tokenizer_sha256; the rest follows from the tokens.
@@ -74,10 +77,10 @@ private:
     std::filesystem::path path_;
     int vocab_size_;
     OutputFile out_;
-    std::vector<char> buffer_;
+    std::vector<unsigned char> buffer_;
     Xxh3 hash_;
     uint64_t num_tokens_ = 0;
-    size_t unstarted_ = 0;  // bytes written since the last start_sync()
+    uint64_t written_ = kShardHeaderBytes, behind_ = 0;  // bytes of the file; the last write_behind() of them
 };
 std::filesystem::path partial_path(const std::filesystem::path& shard);
 

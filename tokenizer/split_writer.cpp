@@ -20,19 +20,22 @@ ShardSeries::ShardSeries(fs::path directory, std::string name, uint64_t shard_to
 }
 
 void ShardSeries::begin_document() {
-    put({&like_.end_of_text, 1});
+    std::vector<unsigned char> end_of_text;
+    pack_tokens({&like_.end_of_text, 1}, like_.vocab_size, end_of_text);
+    put(end_of_text);
     split_.documents++;
     documents_in_shard_++;
 }
 
-void ShardSeries::append(std::span<const int> tokens, uint64_t text_bytes) {
-    put(tokens);
+void ShardSeries::append(std::span<const unsigned char> packed, uint64_t text_bytes) {
+    put(packed);
     split_.text_bytes += text_bytes;
 }
 
 // A shard is closed only when a token comes that it has no room for: so none but an empty split's is ever empty.
-void ShardSeries::put(std::span<const int> tokens) {
-    while (!tokens.empty()) {
+void ShardSeries::put(std::span<const unsigned char> packed) {
+    const size_t token_bytes = size_t(shard_token_bytes(like_.vocab_size));
+    while (!packed.empty()) {
         if (writer_ && writer_->num_tokens() == shard_tokens_) finish_shard();
         if (!writer_) {
             char number[16];
@@ -40,9 +43,9 @@ void ShardSeries::put(std::span<const int> tokens) {
             split_.files.emplace_back().name = name_ + number;
             writer_.emplace(directory_ / split_.files.back().name, like_.vocab_size);
         }
-        const uint64_t n = std::min<uint64_t>(tokens.size(), shard_tokens_ - writer_->num_tokens());
-        writer_->append(tokens.first(n));
-        tokens = tokens.subspan(n);
+        const uint64_t n = std::min<uint64_t>(packed.size() / token_bytes, shard_tokens_ - writer_->num_tokens());
+        writer_->append(packed.first(n * token_bytes));
+        packed = packed.subspan(n * token_bytes);
         split_.tokens += n;
     }
 }
@@ -96,6 +99,7 @@ bool ShardSeries::owns(const std::string& file) const {
 SplitWriter::SplitWriter(const fs::path& directory, double val_fraction, uint64_t shard_tokens, const ShardInfo& like)
     : directory_(directory),
       val_fraction_(val_fraction),
+      token_bytes_(size_t(shard_token_bytes(like.vocab_size))),
       train_(directory, "train", shard_tokens, like),
       val_(directory, "val", shard_tokens, like) {
     KILN_CHECK(val_fraction >= 0 && val_fraction < 1, "a validation fraction of ", val_fraction,
@@ -120,17 +124,17 @@ void SplitWriter::begin_document(uint64_t hash) {
     }
 }
 
-void SplitWriter::append(std::span<const int> tokens, uint64_t text_bytes) {
-    tokens_ += tokens.size();
-    if (target_ == Target::held && current_->tokens.size() + tokens.size() > kMaxHeldTokens) {
+void SplitWriter::append(std::span<const unsigned char> packed, uint64_t text_bytes) {
+    tokens_ += packed.size() / token_bytes_;
+    if (target_ == Target::held && current_->packed.size() + packed.size() > kMaxHeldTokens * token_bytes_) {
         release(current_, train_);
         target_ = Target::train;
     }
     if (target_ == Target::held) {
-        current_->tokens.insert(current_->tokens.end(), tokens.begin(), tokens.end());
+        current_->packed.insert(current_->packed.end(), packed.begin(), packed.end());
         current_->text_bytes += text_bytes;
     } else {
-        (target_ == Target::val ? val_ : train_).append(tokens, text_bytes);
+        (target_ == Target::val ? val_ : train_).append(packed, text_bytes);
     }
 }
 
@@ -143,7 +147,7 @@ void SplitWriter::end_document() {
 void SplitWriter::release(std::optional<Held>& held, ShardSeries& series) {
     if (!held) return;
     series.begin_document();
-    series.append(held->tokens, held->text_bytes);
+    series.append(held->packed, held->text_bytes);
     held.reset();
 }
 
@@ -163,19 +167,12 @@ void SplitWriter::finish(ShardIndex& index) {
 
 nlohmann::json SplitWriter::save(const std::optional<Held>& held) {
     if (!held) return nullptr;
-    const auto* bytes = reinterpret_cast<const uint8_t*>(held->tokens.data());
-    return {{"hash", held->hash},
-            {"text_bytes", held->text_bytes},
-            {"tokens", nlohmann::json::binary({bytes, bytes + held->tokens.size() * sizeof(int)})}};
+    return {{"hash", held->hash}, {"text_bytes", held->text_bytes}, {"tokens", nlohmann::json::binary(held->packed)}};
 }
 
 std::optional<SplitWriter::Held> SplitWriter::restore_held(const nlohmann::json& saved) {
     if (saved.is_null()) return std::nullopt;
-    Held held{saved.at("hash"), saved.at("text_bytes"), {}};
-    const nlohmann::json::binary_t& bytes = saved.at("tokens").get_binary();
-    held.tokens.resize(bytes.size() / sizeof(int));
-    if (!bytes.empty()) std::memcpy(held.tokens.data(), bytes.data(), held.tokens.size() * sizeof(int));
-    return held;
+    return Held{saved.at("hash"), saved.at("text_bytes"), saved.at("tokens").get_binary()};
 }
 
 nlohmann::json SplitWriter::save() {

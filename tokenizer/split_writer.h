@@ -17,8 +17,8 @@ class ShardSeries {
 public:
     // `like` gives vocab_size, end_of_text and tokenizer_sha256.
     ShardSeries(std::filesystem::path directory, std::string name, uint64_t shard_tokens, const ShardInfo& like);
-    void begin_document();  // writes the end-of-text token
-    void append(std::span<const int> tokens, uint64_t text_bytes);
+    void begin_document();                                                    // writes the end-of-text token
+    void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // by pack_tokens()
     ShardIndex::Split finish();
     nlohmann::json save();  // where it stands; all of it survives a power cut
     // Goes on from there. Throws Error if the shards are not as they were.
@@ -26,7 +26,7 @@ public:
     bool owns(const std::string& file) const;  // the name of one of its shards, whole or partial
 
 private:
-    void put(std::span<const int> tokens);
+    void put(std::span<const unsigned char> packed);
     void finish_shard();
 
     const std::filesystem::path directory_;
@@ -45,7 +45,7 @@ public:
     SplitWriter(const std::filesystem::path& directory, double val_fraction, uint64_t shard_tokens,
                 const ShardInfo& like);
     void begin_document(uint64_t hash);
-    void append(std::span<const int> tokens, uint64_t text_bytes);
+    void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // by pack_tokens()
     void end_document();
     void finish(ShardIndex& index);  // fills in the splits
     nlohmann::json save();           // as of ShardSeries, at any time
@@ -61,7 +61,7 @@ private:
     static constexpr size_t kMaxHeldTokens = size_t(1) << 22;
     struct Held {
         uint64_t hash = 0, text_bytes = 0;
-        std::vector<int> tokens;
+        std::vector<unsigned char> packed;
     };
     enum class Target { train, val, held };
     static nlohmann::json save(const std::optional<Held>& held);
@@ -70,6 +70,7 @@ private:
 
     const std::filesystem::path directory_;
     const double val_fraction_;
+    const size_t token_bytes_;
     ShardSeries train_, val_;
     Target target_ = Target::train;
     bool val_chosen_ = false;
