@@ -41,6 +41,7 @@ protected:
         options.tokenizer = dir / "tokenizer";
         options.output = dir / "shards";
         options.documents.separator = "%";
+        options.documents.block_bytes = size_t(64) << 10;  // several a thread, of inputs that take no time
         options.val_fraction = 0;
     }
 

@@ -1,6 +1,8 @@
 // kiln prepare: what comes out of what goes in.
 #include <cmath>
 
+#include <unistd.h>
+
 #include "cpu_reference/error.h"
 #include "tests/prepare_fixture.h"
 #include "tokenizer/sha256.h"
@@ -158,6 +160,20 @@ TEST_F(Prepare, documents_too_long_to_keep_back_are_trained_on) {
     EXPECT_EQ(index.train.tokens, 2 * (5 * (1 << 20) + 1));
     EXPECT_EQ(index.train.text_bytes, 10u);
     EXPECT_TRUE(index.val.files.empty());
+}
+
+// As in `zstdcat ... | kiln prepare --input /dev/stdin`: such a link leads to no name.
+TEST_F(Prepare, an_open_pipe_is_an_input) {
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const std::string text = "{\"text\": \"through a pipe\"}\n";
+    ASSERT_EQ(::write(ends[1], text.data(), text.size()), ssize_t(text.size()));
+    ::close(ends[1]);
+    options.inputs = {concat("/dev/fd/", ends[0])};
+    options.documents.format = DocumentFormat::jsonl;
+    prepare(options);
+    EXPECT_EQ(documents_of(found().train), Texts{"through a pipe"});
+    ::close(ends[0]);
 }
 
 TEST_F(Prepare, the_tokenizer_lies_beside_the_shards) {

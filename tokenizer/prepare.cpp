@@ -56,7 +56,9 @@ std::string identity(const json& recipe, const PrepareOptions& options, const st
     json all = {options_of(recipe), tokenizer_sha256, kSavedVersion, options.documents.piece_bytes,
                 options.documents.max_record_bytes};
     for (const InputFileInfo& file : files) {
-        all.push_back({fs::weakly_canonical(file.path).string(), file.bytes, file.modified_ns});
+        std::error_code none;  // a pipe as /dev/stdin has no other name
+        const fs::path path = fs::weakly_canonical(file.path, none);
+        all.push_back({none ? file.path.string() : path.string(), file.bytes, file.modified_ns});
     }
     const auto digest = sha256(all.dump(-1, ' ', false, json::error_handler_t::replace));
     return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});

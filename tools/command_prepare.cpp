@@ -82,7 +82,11 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     set.add(
         o.max_bad_fraction,
         {.name = "max-bad-fraction", .help = "fail if more than this part of the records is bad", .min = 0, .max = 1});
-    set.add(o.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
+    set.add(o.threads, {.name = "threads",
+                        .unit = "N",
+                        .help = "that encode, beside one that reads; 0: all processors",
+                        .min = 0,
+                        .max = 1024});
     set.add(o.force, {.name = "force",
                       .help = "replace what is in --output, shards or an unfinished run; it is removed at once"});
     if (!set.parse(args)) return false;
