@@ -80,7 +80,7 @@ std::string difference(const json& saved, const json& recipe) {
         if (!saved.contains(name) || saved.at(name) != value) names += (names.empty() ? "--" : ", --") + name;
     }
     std::replace(names.begin(), names.end(), '_', '-');
-    return names.empty() ? "input files or another tokenizer" : names;
+    return names.empty() ? "input files, tokenizer or version of Kiln" : names;
 }
 
 // The documents' way from the threads into the shards, and what of it has to be known after a kill.

@@ -122,10 +122,11 @@ void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsign
     }
     const size_t before = packed.size(), token_bytes = size_t(shard_token_bytes(vocab_size));
     packed.resize(before + tokens.size() * token_bytes);
+    unsigned char* const to = packed.data() + before;
     if (token_bytes == sizeof(uint16_t)) {
-        std::copy(tokens.begin(), tokens.end(), reinterpret_cast<uint16_t*>(&packed[before]));
+        std::copy(tokens.begin(), tokens.end(), reinterpret_cast<uint16_t*>(to));
     } else if (!tokens.empty()) {
-        std::memcpy(&packed[before], tokens.data(), tokens.size_bytes());
+        std::memcpy(to, tokens.data(), tokens.size_bytes());
     }
 }
 
