@@ -162,6 +162,16 @@ TEST_F(Prepare, documents_too_long_to_keep_back_are_trained_on) {
     EXPECT_TRUE(index.val.files.empty());
 }
 
+TEST_F(Prepare, bad_records_before_the_last_document_count_with_max_documents) {
+    const std::string lines = "{\"x\":1}\n{\"text\":\"a\"}\n[]\n{\"text\":\"b\"}\n{\"text\":\"c\"}\n{\"y\":1}\n";
+    options.inputs = {dir.write("a.jsonl", lines).string()};
+    options.max_documents = 2;
+    EXPECT_EQ(prepare(options).bad_records, 2u);
+    EXPECT_EQ(documents_of(found().train), (Texts{"a", "b"}));
+    options.strict = options.force = true;
+    EXPECT_NE(error().find("a.jsonl:1: the record has no field"), std::string::npos);
+}
+
 // As in `zstdcat ... | kiln prepare --input /dev/stdin`: such a link leads to no name.
 TEST_F(Prepare, an_open_pipe_is_an_input) {
     int ends[2];

@@ -120,6 +120,7 @@ private:
         const int vocab_size = tokenizer_.vocab_size();
         out.tokens.reserve(block.size / 3 * size_t(shard_token_bytes(vocab_size)));  // about what text needs
         const auto on_piece = [&](const Piece& piece) {
+            out.bad_before.resize(out.bad.size(), out.pieces.size());
             EncodedBlock::Piece& done = out.pieces.emplace_back();
             done.ends_document = piece.ends_document;
             done.valid = piece.valid;
@@ -138,6 +139,7 @@ private:
             done.hash = xxh3_64(piece.text.data(), piece.text.size());
         };
         parser.parse(block, on_piece, out.bad);
+        out.bad_before.resize(out.bad.size(), out.pieces.size());
     }
 
     // Whoever hands in the block that is wanted next writes it, and all that wait behind it.

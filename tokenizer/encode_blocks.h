@@ -19,6 +19,7 @@ struct EncodedBlock {
     std::vector<Piece> pieces;
     std::vector<unsigned char> tokens;  // of all pieces, one after another, as pack_tokens() packs them
     std::vector<BadRecord> bad;
+    std::vector<size_t> bad_before;  // for each of them: the piece it stands before
     InputPosition end;
     uint64_t bytes_read = 0;  // by the reader when it had this block
 };

@@ -157,11 +157,13 @@ public:
 private:
     void write(const EncodedBlock& block) {
         std::span<const unsigned char> tokens = block.tokens;
-        for (const EncodedBlock::Piece& piece : block.pieces) {
+        size_t taken = 0;  // pieces; the next is of a document too many, if there is one
+        for (; taken < block.pieces.size(); taken++) {
+            const EncodedBlock::Piece& piece = block.pieces[taken];
             if (piece.valid) {
                 if (!in_document_) {
                     full_ = options_.max_documents > 0 && writer_.documents() == options_.max_documents;
-                    if (full_) return;
+                    if (full_) break;
                     writer_.begin_document(piece.hash);
                 }
                 in_document_ = true;
@@ -171,7 +173,8 @@ private:
             }
             if (piece.ends_document && std::exchange(in_document_, false)) writer_.end_document();
         }
-        for (const BadRecord& record : block.bad) {
+        for (size_t i = 0; i < block.bad.size() && block.bad_before[i] <= taken; i++) {
+            const BadRecord& record = block.bad[i];
             const std::string text = concat(record.place, ": ", record.what);
             KILN_CHECK(!options_.strict, text);
             if (bad_++ >= kShownBadRecords) continue;
