@@ -29,7 +29,7 @@ struct EncodedBlock {
 // the order of the blocks; it returns false to stop. Throws what it or the reader threw, once the blocks before are
 // written. Memory: 2 threads + 2 blocks of text or tokens at most, and no new block is read while those in flight come
 // to more than so many times 2 MiB. So with the reader's own, and the parser's 13 bytes for each of the longest record,
-// about (threads + 1) * 16 MiB; more only for records longer than a block.
+// about (threads + 1) * 16 MiB; more for records longer than a block, and for each bad record its place and advice.
 void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options, int threads,
                    const std::function<bool(const EncodedBlock&)>& write);
 

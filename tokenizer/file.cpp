@@ -120,6 +120,7 @@ void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
 // The pages that are given back are the next to be written: memory that is warm in the processor's caches. New memory
 // costs several times as much as the copying, in a virtual machine that gets it from its host more than ten times.
 void OutputFile::write_behind(uint64_t end) {
+    if (end <= sent_) return;
     ::sync_file_range(fd_, off_t(sent_), off_t(end - sent_), SYNC_FILE_RANGE_WRITE);
     if (const off_t from = off_t(dropped_), bytes = off_t(sent_ - dropped_); bytes > 0) {
         constexpr unsigned kWait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;

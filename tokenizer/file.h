@@ -24,7 +24,8 @@ public:
     void write(std::string_view text) { write(text.data(), text.size()); }
     void write_at(uint64_t offset, const void* data, size_t bytes);
     // For a long file. What write() has brought up to the offset `end` goes to the disk from now on; what the call
-    // before sent there is waited for (throws if it could not be written) and leaves the page cache.
+    // before sent there is waited for (throws if it could not be written) and leaves the page cache. Nothing happens
+    // unless `end` has grown.
     void write_behind(uint64_t end);
     void sync();   // fsync
     void close();  // throws on a late write error

@@ -201,7 +201,6 @@ ShardWriter ShardWriter::resume(const fs::path& path, int vocab_size, uint64_t t
     fs::resize_file(partial, bytes);
     ShardWriter writer(path, vocab_size, OutputFile::append(partial));
     writer.num_tokens_ = tokens;
-    writer.written_ = bytes;
     InputFile file(partial);
     std::vector<char> buffer(kBufferBytes);
     file.read(buffer.data(), kShardHeaderBytes);
@@ -220,24 +219,25 @@ void ShardWriter::append(std::span<const int> tokens) {
 }
 
 void ShardWriter::append(std::span<const unsigned char> packed) {
-    const uint64_t tokens = packed.size() / size_t(shard_token_bytes(vocab_size_));
-    KILN_CHECK(tokens <= kMaxShardTokens - num_tokens_, path_.string(), ": more than ", kMaxShardTokens,
-               " tokens, the most a shard holds");
-    num_tokens_ += tokens;
+    const size_t token_bytes = size_t(shard_token_bytes(vocab_size_));
+    KILN_CHECK(packed.size() / token_bytes <= kMaxShardTokens - num_tokens_, path_.string(), ": more than ",
+               kMaxShardTokens, " tokens, the most a shard holds");
     while (!packed.empty()) {
         if (buffer_.size() == kBufferBytes) flush();
         const auto part = packed.first(std::min(packed.size(), kBufferBytes - buffer_.size()));
         buffer_.insert(buffer_.end(), part.begin(), part.end());
         packed = packed.subspan(part.size());
+        num_tokens_ += part.size() / token_bytes;
     }
 }
 
 void ShardWriter::flush() {
     hash_.update(buffer_.data(), buffer_.size());
     out_.write(buffer_.data(), buffer_.size());
-    written_ += buffer_.size();
     buffer_.clear();
-    if (const uint64_t end = written_ / kBehindBytes * kBehindBytes; end > behind_) out_.write_behind(behind_ = end);
+    // At whole pages: a page that is still written to would hold up the part before it.
+    const uint64_t written = kShardHeaderBytes + num_tokens_ * uint64_t(shard_token_bytes(vocab_size_));
+    out_.write_behind(written / kBehindBytes * kBehindBytes);
 }
 
 void ShardWriter::sync() {

@@ -80,7 +80,6 @@ private:
     std::vector<unsigned char> buffer_;
     Xxh3 hash_;
     uint64_t num_tokens_ = 0;
-    uint64_t written_ = kShardHeaderBytes, behind_ = 0;  // bytes of the file; the last write_behind() of them
 };
 std::filesystem::path partial_path(const std::filesystem::path& shard);
 
