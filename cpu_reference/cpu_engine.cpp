@@ -10,11 +10,11 @@
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/decoder.h"
-#include "cpu_reference/error.h"
-#include "cpu_reference/gemm.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/tensors.h"
 #include "cpu_reference/memory.h"
-#include "cpu_reference/ops.h"
-#include "cpu_reference/tensors.h"
+#include "cpu_reference/ops/gemm.h"
+#include "cpu_reference/ops/ops.h"
 
 namespace kiln {
 namespace {
@@ -221,10 +221,10 @@ void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t 
         if (!config_.tied_embeddings) std::fill_n(gradient_.wte, config_.V * C, 0.0f);
     }
     decoder_forward(context, acts_, batch.tokens);
-    for (int first = 0; first < N; first += kHeadRows) {
-        const int rows = std::min(kHeadRows, N - first);
-        head_forward(context, acts_, batch.targets, grad_scale, first, rows);
-        head_backward(context, acts_, gradient_, first, rows, accumulate || first > 0);
+    for (int first = 0; first < N; first += kLmHeadRows) {
+        const int rows = std::min(kLmHeadRows, N - first);
+        lm_head_forward(context, acts_, batch.targets, grad_scale, first, rows);
+        lm_head_backward(context, acts_, gradient_, first, rows, accumulate || first > 0);
     }
     decoder_backward(context, acts_, gradient_, batch.tokens, accumulate);
     gradients_clear_ = false;
@@ -267,8 +267,8 @@ LossSum CpuEngine::evaluate(const Batch& batch, float* losses) {
     const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T};
     const int N = options_.B * options_.T;
     decoder_forward(context, acts_, batch.tokens);
-    for (int first = 0; first < N; first += kHeadRows) {
-        head_forward(context, acts_, batch.targets, 0.0f, first, std::min(kHeadRows, N - first));
+    for (int first = 0; first < N; first += kLmHeadRows) {
+        lm_head_forward(context, acts_, batch.targets, 0.0f, first, std::min(kLmHeadRows, N - first));
     }
     if (losses) std::copy_n(acts_.losses, N, losses);
     return sum_losses(batch);

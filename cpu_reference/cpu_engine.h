@@ -1,6 +1,6 @@
 #pragma once
 // The engine in float32 on the host, under its own name: for a program that has two engines, as tests of the other do.
-#include "cpu_reference/engine.h"
+#include "cpu_reference/interface/engine.h"
 
 namespace kiln {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu_reference/ops.h"
+#include "cpu_reference/ops/ops.h"
 
 namespace kiln {
 namespace {
@@ -85,8 +85,8 @@ void decoder_forward(const DecoderContext& context, Activations<float>& acts, co
     norm_forward(c, acts.lnf, acts.lnf_mean, acts.lnf_rstd, x, params.lnf_w, params.lnf_b, N);
 }
 
-void head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
-                  int first, int rows) {
+void lm_head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
+                     int first, int rows) {
     const ModelConfig& c = context.config;
     const int stride = logits_stride(c);
     linear_forward(acts.logits, acts.lnf + size_t(first) * c.C, context.params.lm_head, nullptr, rows, c.C, c.V,
@@ -94,8 +94,8 @@ void head_forward(const DecoderContext& context, Activations<float>& acts, const
     cross_entropy(acts.losses + first, acts.logits, targets + first, gradient_scale, rows, c.V, stride);
 }
 
-void head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
-                   int rows, bool accumulate) {
+void lm_head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
+                      int rows, bool accumulate) {
     const ModelConfig& c = context.config;
     const size_t row = size_t(first) * c.C;
     linear_backward(acts.branch + row, grads.lm_head, nullptr, acts.logits, acts.lnf + row, context.params.lm_head,

@@ -1,7 +1,7 @@
 #pragma once
 // The model: a straight line of operations forward, the same line backward, and one step over a KV cache.
-#include "cpu_reference/model_config.h"
-#include "cpu_reference/tensors.h"
+#include "cpu_reference/interface/model_config.h"
+#include "cpu_reference/interface/tensors.h"
 
 namespace kiln {
 
@@ -21,11 +21,11 @@ void decoder_forward(const DecoderContext& context, Activations<float>& acts, co
 
 // logits (rows, logits_stride) of rows first, first + 1, ... of acts.lnf, in acts.logits; acts.losses of these rows.
 // gradient_scale != 0: logits become their gradient.
-void head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
-                  int first, int rows);
+void lm_head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
+                     int first, int rows);
 // acts.logits, a gradient now -> lm_head of grads (= or +=) and rows of acts.branch (=), the gradient of acts.lnf.
-void head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
-                   int rows, bool accumulate);
+void lm_head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
+                      int rows, bool accumulate);
 
 // acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` every gradient is set, wpe aside and wte where
 // it is not the head: these two are added to, so they must hold zeroes.

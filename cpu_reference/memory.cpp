@@ -14,7 +14,7 @@
 #include <xmmintrin.h>
 #endif
 
-#include "cpu_reference/error.h"
+#include "cpu_reference/interface/error.h"
 
 namespace kiln {
 namespace {

@@ -12,7 +12,7 @@ deadline=${CHECK_GPU_SECONDS:-480}
 tests=$build/gpu/tests/cuda bench=$build/gpu/dev/bench
 
 count=0
-for binary in "$tests"/*_test; do
+for binary in "$tests"/*_test "$tests"/*/*_test; do
     said=$("$binary" --gtest_list_tests 2>&1)
     n=$(grep -c '^  ' <<<"$said")
     [ "$n" -gt 0 ] || { echo "check-gpu: $binary lists no tests: $said; run 'make check-gpu'" >&2; exit 1; }
@@ -57,9 +57,9 @@ part() {
 
 last_tests() { sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1 passed/p' "$1"; }
 note=last_tests
-for name in gpu_facts hopper profile matmul kernels flash_attention engine bench_step; do
+for name in gpu_facts hopper/hopper profile matmul kernels flash_attention engine bench/step; do
     binary=$tests/${name}_test
-    part "$name tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
+    part "${name##*/} tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
 done
 
 # 200 steps on real text, by both, from the same weights and batches: the curves stay together.
@@ -118,7 +118,7 @@ against_torch() {
     fi
     if [ "$left" -lt 60 ]; then row "$name" skipped 0 "no time left of $deadline s"; return; fi
     trap '' PIPE  # it may die
-    coproc TORCH { LD_LIBRARY_PATH=$libraries exec "$python" dev/bench/torch_gpt2.py 2>"$work/torch"; }
+    coproc TORCH { LD_LIBRARY_PATH=$libraries exec "$python" dev/bench/peers/torch_gpt2.py 2>"$work/torch"; }
     torch_pid=$TORCH_PID
     local in=${TORCH[1]} out=${TORCH[0]}
     if ! read -r -t "$left" said <&"$out"; then
@@ -155,9 +155,9 @@ part "attention against PyTorch" 90 env PYTHON="$python" "$bench/bench_attention
 sanitizer=$(command -v compute-sanitizer || ls "${CUDA:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
 note=last_tests
 for tool in memcheck racecheck; do
-    for name in hopper kernels; do
-        if [ -z "$sanitizer" ]; then row "$tool, $name tests" skipped 0 "no compute-sanitizer"; continue; fi
-        part "$tool, $name tests" 60 "$sanitizer" --tool $tool --error-exitcode 1 "$tests/${name}_test" --gtest_brief=1 \
+    for name in hopper/hopper kernels; do
+        if [ -z "$sanitizer" ]; then row "$tool, ${name##*/} tests" skipped 0 "no compute-sanitizer"; continue; fi
+        part "$tool, ${name##*/} tests" 60 "$sanitizer" --tool $tool --error-exitcode 1 "$tests/${name}_test" --gtest_brief=1 \
             --gtest_filter="${TEST_FILTER:-*bfloat16*:Hopper*}"
     done
 done

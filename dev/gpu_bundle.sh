@@ -4,8 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 rm -rf "$OUT"
-mkdir -p "$OUT/lib" "$OUT/dev/bench" "$OUT/data"
-programs=$(cd "$BUILD" && ls -d bin/* gpu/dev/bench/bench_{step,kernels,attention} gpu/tests/cuda/*_test)
+mkdir -p "$OUT/lib" "$OUT/dev/bench/peers" "$OUT/data"
+programs=$(cd "$BUILD" && ls -d bin/* gpu/dev/bench/bench_{step,kernels,attention} gpu/tests/cuda/*_test gpu/tests/cuda/*/*_test)
 for program in $programs; do
     mkdir -p "$OUT/$(dirname "$program")"
     cp "$BUILD/$program" "$OUT/$program"
@@ -15,7 +15,7 @@ for program in $programs; do
         grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
 done | sort -u | xargs -I{} cp -L {} "$OUT/lib/"
 cp dev/check_gpu.sh "$OUT/dev/"
-cp dev/bench/{torch_gpt2,torch_attention,pytorch_model}.py "$OUT/dev/bench/"
+cp dev/bench/peers/{torch_gpt2,torch_attention,pytorch_model}.py "$OUT/dev/bench/peers/"
 
 # Tang poems and Song lyrics, as the quickstart's.
 text=$(mktemp)

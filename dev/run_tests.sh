@@ -1,31 +1,70 @@
 #!/bin/bash
-# Runs GoogleTest binaries one after another and closes with one line of totals. A binary that dies, or ends
-# without a result, counts as one failure. Skipped tests are named, with their reasons, before the totals.
+# Runs GoogleTest programs side by side, one a core, and closes with one line of totals. A program whose source (the
+# tests/**/NAME_test.cpp that its path names) says "// Runs alone" measures time or memory: those run at the end, one at a
+# time. A program that dies, or ends without a result, counts as one failure. Skipped tests are named, with their
+# reasons, before the totals. With REUSE=1 a program that passed before and was not built since is not run again; how many
+# is said.
 set -u
-passed=0 failed=0 skipped=0 reasons=''
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for binary in "$@"; do
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Its numbers and its time in $work/N, what it said in $work/N.log.
+run() {
+    local binary=$1 out=$work/$2 log=$work/$2.log start status ok bad skip
     start=$(date +%s%N)
-    "$binary" ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"} >"$log" 2>&1
+    OMP_WAIT_POLICY=passive "$binary" ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"} >"$log" 2>&1
     status=$?
-    ms=$((($(date +%s%N) - start) / 1000000))
     ok=$(sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
     bad=$(sed -nE 's/^\[  FAILED  \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
     skip=$(sed -nE 's/^\[  SKIPPED \] ([0-9]+) test.*/\1/p' "$log" | tail -n 1)
     if [ $status -eq 0 ] && [ -z "$ok" ]; then status=1; fi  # somebody called exit(0) before the tests were through
     ok=${ok:-0} bad=${bad:-0} skip=${skip:-0}
     if [ $status -ne 0 ] && [ "$bad" = 0 ]; then bad=1; fi
-    if [ $status -ne 0 ]; then grep -vE '^\[( RUN      |       OK )\]' "$log"; fi
-    reasons+=$(awk '/^\[ RUN / { test = $4; why = "" }
+    {
+        if [ $status -ne 0 ]; then grep -vE '^\[( RUN      |       OK )\]' "$log"; fi
+        printf '%-40s %4d passed %3d failed %3d skipped %7d ms\n' "$(name_of "$binary")" "$ok" "$bad" "$skip" \
+            $((($(date +%s%N) - start) / 1000000))
+    } >"$out.said"
+    cat "$out.said"
+    echo "$ok $bad $skip" >"$out.count"
+    awk '/^\[ RUN / { test = $4; why = "" }
         /^\[/ { inside = 0 }
         inside && NF { why = why " " $0 }
         /: Skipped$/ { inside = 1 }
-        /^\[  SKIPPED \] .* ms\)$/ { print "skipped: " test ":" why }' "$log")$'\n'
-    printf '%-32s %4d passed %3d failed %3d skipped %7d ms\n' "$(basename "$binary")" "$ok" "$bad" "$skip" "$ms"
+        /^\[  SKIPPED \] .* ms\)$/ { print "skipped: " test ":" why }' "$log" >"$out.reasons"
+    if [ "$bad" = 0 ] && [ -z "${TEST_FILTER:-}" ]; then cp "$out.count" "$binary.passed"; fi
+    return 0
+}
+
+name_of() { sed -E 's,^(.*/)?tests/,,' <<<"$1"; }
+is_alone() {
+    local source=tests/$(name_of "$1").cpp
+    [ -f "$source" ] && grep -q '^// Runs alone' "$source"
+}
+
+count=0 reused=0 alone=()
+for binary in "$@"; do
+    count=$((count + 1))
+    if [ -n "${REUSE:-}" ] && [ "$binary.passed" -nt "$binary" ] && [ -z "${TEST_FILTER:-}" ]; then
+        cp "$binary.passed" "$work/$count.count"
+        reused=$((reused + 1))
+    elif is_alone "$binary"; then
+        alone+=("$binary $count")
+    else
+        while [ "$(jobs -rp | wc -l)" -ge "${TEST_JOBS:-$(nproc)}" ]; do wait -n; done
+        run "$binary" $count &
+    fi
+done
+wait
+for entry in ${alone[@]+"${alone[@]}"}; do run ${entry% *} ${entry##* }; done
+
+passed=0 failed=0 skipped=0
+for file in "$work"/*.count; do
+    read -r ok bad skip <"$file"
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 done
+[ "$reused" = 0 ] || echo "$reused of $count test programs passed before and have not been built since: not run again"
 command -v nvidia-smi >/dev/null || echo "skipped: no GPU (0 tests need one in this version)"
-grep . <<<"$reasons"
+cat "$work"/*.reasons 2>/dev/null
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what dev/packages.txt names and this machine lacks. Without the right to, says what is missing and how to get it.
+# Installs what dev/packages.txt names and this machine lacks: what the programs need, and with "test" as its argument what
+# the tests need too. Without the right to, says what is missing and how to get it.
 set -eu
 cd "$(dirname "$0")/.."
 if ! command -v dpkg-query >/dev/null; then
@@ -7,7 +8,9 @@ if ! command -v dpkg-query >/dev/null; then
     exit 0
 fi
 missing=
-for package in $(sed 's/#.*//' dev/packages.txt); do
+wanted=$(sed 's/#.*//' dev/packages.txt)
+[ "${1:-}" = test ] || wanted=$(sed '/^# For the tests/,$d; s/#.*//' dev/packages.txt)
+for package in $wanted; do
     status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
     [ "$status" = "install ok installed" ] || missing="$missing $package"
 done

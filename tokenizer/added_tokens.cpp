@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "cpu_reference/error.h"
-#include "tokenizer/splitting.h"
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/pre_tokenizer/scanners.h"
 
 namespace kiln {
 namespace {

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "tokenizer/split_pattern.h"
-#include "tokenizer/tokenizer_parts.h"
+#include "tokenizer/huggingface/parts.h"
+#include "tokenizer/pre_tokenizer/regex_splitter.h"
 
 namespace kiln {
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "cpu_reference/error.h"
-#include "tokenizer/file.h"
-#include "tokenizer/sentencepiece_tokenizer.h"
-#include "tokenizer/tokenizer_kind.h"
-#include "tokenizer/tokenizer_parts.h"
-#include "tokenizer/utf8.h"
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/huggingface/parts.h"
+#include "tokenizer/io/file.h"
+#include "tokenizer/sentencepiece/tokenizer.h"
+#include "tokenizer/tokenizer_impl.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 

@@ -14,18 +14,18 @@
 #include <string>
 #include <vector>
 
-#include "cpu_reference/backend.h"
-#include "cpu_reference/communicator.h"
-#include "cpu_reference/engine.h"
-#include "cpu_reference/error.h"
-#include "tokenizer/file.h"
-#include "tools/openmp_wait.h"
-#include "tools/options.h"
-#include "tools/step_report.h"
-#include "tools/stop_signal.h"
-#include "tools/train_device.h"
-#include "tools/train_plan.h"
-#include "tools/trainer.h"
+#include "cpu_reference/interface/backend.h"
+#include "cpu_reference/interface/communicator.h"
+#include "cpu_reference/interface/engine.h"
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tools/cli/openmp_wait.h"
+#include "tools/cli/options.h"
+#include "tools/cli/stop_signal.h"
+#include "tools/train/device.h"
+#include "tools/train/plan.h"
+#include "tools/train/step_report.h"
+#include "tools/train/trainer.h"
 
 namespace kiln {
 namespace {

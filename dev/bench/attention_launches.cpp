@@ -3,9 +3,9 @@
 #include <iostream>
 #include <set>
 
-#include "cuda/device.h"
-#include "cuda/kernels.h"
-#include "dev/simt/simt_internal.h"
+#include "cuda/device/handles.h"
+#include "cuda/kernels/kernels.h"
+#include "dev/emulator/core/internal.h"
 
 namespace kiln::bench {
 namespace {

@@ -93,7 +93,7 @@ def start(workload, args, environment):
     kiln = Worker("Kiln", [args.engine, workload.kind, workload.model, *shape], environment)
     workers = [kiln]
     for name, flags in [("PyTorch", []), ("PyTorch compiled", ["--compile"])]:
-        command = [sys.executable, ROOT / "dev/bench/pytorch_worker.py", workload.kind, "--config",
+        command = [sys.executable, ROOT / "dev/bench/peers/pytorch_worker.py", workload.kind, "--config",
                    json.dumps(kiln.hello["config"]), "--shape", *shape, "--threads", args.threads, *flags]
         try:
             worker = Worker(name, command, {**PYTORCH_ENVIRONMENT, **environment})

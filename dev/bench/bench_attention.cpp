@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "cpu_reference/error.h"
-#include "cpu_reference/rng.h"
-#include "cuda/kernels.h"
-#include "cuda/transfer.h"
-#include "dev/bench/ceilings.h"
-#include "dev/bench/mma_rate.h"
-#include "dev/bench/peer.h"
-#include "dev/bench/results.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/rng.h"
+#include "cuda/device/transfer.h"
+#include "cuda/kernels/kernels.h"
+#include "dev/bench/support/ceilings.h"
+#include "dev/bench/support/mma_rate.h"
+#include "dev/bench/support/peer.h"
+#include "dev/bench/support/results.h"
 
 namespace kiln::bench {
 namespace {
@@ -26,14 +26,14 @@ using Elem = __nv_bfloat16;
 constexpr const char* kUsage = R"(bench_attention [options]
   --rounds N         turns of Kiln and PyTorch at each shape (default: 5)
   --launches N       timed launches of each in a turn, at most (default: 10)
-  --peer COMMAND     PyTorch's side (default: ${PYTHON:-python3} dev/bench/torch_attention.py; "-": without)
+  --peer COMMAND     PyTorch's side (default: ${PYTHON:-python3} dev/bench/peers/torch_attention.py; "-": without)
   --output DIR       where the table goes (default: dev/bench/results; "-": nowhere)
   --small            tiny shapes and ceilings: to try the program, not to measure
 )";
 
 struct Options {
     int rounds = 5, launches = 10;
-    std::string peer = "exec ${PYTHON:-python3} dev/bench/torch_attention.py", output = "dev/bench/results";
+    std::string peer = "exec ${PYTHON:-python3} dev/bench/peers/torch_attention.py", output = "dev/bench/results";
     bool small = false;
 };
 

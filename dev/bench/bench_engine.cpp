@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "cpu_reference/engine.h"
-#include "cpu_reference/error.h"
-#include "cpu_reference/rng.h"
-#include "tools/openmp_wait.h"
+#include "cpu_reference/interface/engine.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/rng.h"
+#include "tools/cli/openmp_wait.h"
 
 namespace kiln {
 namespace {
@@ -35,7 +35,7 @@ int parse_int(const char* text, const char* what) {
     return value;
 }
 
-// The fields dev/bench/pytorch_model.py reads: one description makes both models.
+// The fields dev/bench/peers/pytorch_model.py reads: one description makes both models.
 json to_json(const ModelConfig& c) {
     return {{"L", c.L},
             {"C", c.C},

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "cpu_reference/error.h"
-#include "dev/bench/ceilings.h"
-#include "dev/bench/results.h"
+#include "cpu_reference/interface/error.h"
+#include "dev/bench/support/ceilings.h"
+#include "dev/bench/support/results.h"
 #include "tests/cuda/kernel_case.h"
 
 namespace kiln::bench {

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "cpu_reference/error.h"
-#include "dev/bench/documents.h"
-#include "tokenizer/file.h"
+#include "cpu_reference/interface/error.h"
+#include "dev/bench/support/documents.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
 
 namespace {

@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "cpu_reference/error.h"
-#include "cpu_reference/rng.h"
-#include "cuda/cuda_engine.h"
-#include "cuda/profile.h"
-#include "dev/bench/ceilings.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/rng.h"
+#include "cuda/device/profile.h"
+#include "cuda/engine/cuda_engine.h"
+#include "dev/bench/support/ceilings.h"
 
 namespace kiln::bench {
 namespace {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "dev/bench/documents.h"
+#include "dev/bench/support/documents.h"
 #include "tokenizer/tokenizer.h"
 
 int main(int argc, char** argv) try {

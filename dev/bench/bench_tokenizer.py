@@ -20,7 +20,7 @@ from importlib import metadata
 
 from bench import ROOT, commit, cpu_name
 
-WORKER = ROOT / "dev/bench/tokenizer_worker.py"
+WORKER = ROOT / "dev/bench/peers/tokenizer_worker.py"
 
 
 def run(command, threads):

@@ -8,11 +8,11 @@
 #include <thread>
 
 #include "cpu_reference/cpu_engine.h"
-#include "cpu_reference/error.h"
-#include "cpu_reference/tensors.h"
-#include "cuda/cuda_engine.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/tensors.h"
+#include "cuda/engine/cuda_engine.h"
 #include "tests/cuda/schedules.h"
-#include "tests/tiny_models.h"
+#include "tests/support/tiny_models.h"
 
 namespace kiln::testing {
 namespace {
@@ -319,7 +319,7 @@ TEST_P(CudaEngine, recompute_changes_no_bit) {
 TEST_P(CudaEngine, chunks_of_the_head_change_no_loss) {
     const auto whole = engine(options_);
     EngineOptions options = options_;
-    options.head_chunks = 5;  // of 22 rows: 5, 5, 5, 5, 2
+    options.lm_head_chunks = 5;  // of 22 rows: 5, 5, 5, 5, 2
     const auto parts = engine(options);
     const TinyBatch data(kB, kT, config_.V);
     std::vector<float> x(kB * kT), y(kB * kT);
@@ -336,8 +336,8 @@ TEST_P(CudaEngine, chunks_of_fixed_pieces_change_no_bit) {
     size_t least = SIZE_MAX;
     for (const int chunks : {0, 3, 5, 100}) {  // of 22 rows in pieces of 2: 22; 6, 6, 6, 4; 4, 4, 4, 4, 4, 2; 2, 2, ..
         EngineOptions options = options_;
-        options.fixed_head_pieces = true;
-        options.head_chunks = chunks;
+        options.fixed_lm_head_chunks = true;
+        options.lm_head_chunks = chunks;
         size_t bytes = 0;
         for (const MemoryItem& item : plan_cuda_memory(config_, options))
             bytes += item.kind == "logits" ? item.bytes : 0;

@@ -5,8 +5,8 @@
 #include <climits>
 #include <cmath>
 
-#include "cpu_reference/error.h"
-#include "cuda/kernels.h"
+#include "cpu_reference/interface/error.h"
+#include "cuda/kernels/kernels.h"
 #include "tests/cuda/kernel_case.h"
 #include "tests/cuda/schedules.h"
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "cuda/kernels.h"
+#include "cuda/kernels/kernels.h"
 #include "tests/cuda/kernel_case.h"
 #include "tests/cuda/schedules.h"
 

@@ -5,12 +5,12 @@
 #include <cstdlib>
 #include <set>
 
-#include "cpu_reference/error.h"
-#include "cpu_reference/model_config.h"
-#include "cuda/cuda_engine.h"
-#include "cuda/gpu_peaks.h"
-#include "cuda/nvml.h"
-#include "cuda/require_gpu.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/model_config.h"
+#include "cuda/device/gpu_peaks.h"
+#include "cuda/device/nvml.h"
+#include "cuda/device/require_gpu.h"
+#include "cuda/engine/cuda_engine.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <string_view>
 
-#include "cpu_reference/error.h"
-#include "tests/cuda/cases.h"
+#include "cpu_reference/interface/error.h"
+#include "tests/cuda/cases/cases.h"
 
 namespace kiln::test {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/device.h"
+#include "cuda/device/handles.h"
 #include "tests/cuda/element.h"
 
 namespace kiln::test {

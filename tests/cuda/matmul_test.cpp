@@ -1,11 +1,11 @@
 // Linear layers over cuBLASLt against the float32 reference: every epilogue, odd sizes, accumulation, the plans' cache.
-#include "cuda/matmul.h"
+#include "cuda/engine/matmul.h"
 
 #include <gtest/gtest.h>
 
 #include <cstring>
 
-#include "cpu_reference/ops.h"
+#include "cpu_reference/ops/ops.h"
 #include "tests/cuda/kernel_case.h"
 #include "tests/cuda/schedules.h"
 

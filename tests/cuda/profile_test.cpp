@@ -1,11 +1,11 @@
 // Times by group of kernels: what is counted, and that counting changes nothing.
-#include "cuda/profile.h"
+#include "cuda/device/profile.h"
 
 #include <gtest/gtest.h>
 
-#include "cpu_reference/error.h"
-#include "cuda/cuda_engine.h"
-#include "tests/tiny_models.h"
+#include "cpu_reference/interface/error.h"
+#include "cuda/engine/cuda_engine.h"
+#include "tests/support/tiny_models.h"
 
 namespace kiln::testing {
 namespace {

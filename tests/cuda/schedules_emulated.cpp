@@ -2,7 +2,7 @@
 
 #include <cstdlib>
 
-#include "dev/simt/simt_internal.h"
+#include "dev/emulator/core/internal.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {

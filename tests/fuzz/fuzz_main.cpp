@@ -5,8 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu_reference/error.h"
-#include "tests/fuzz_targets.h"
+#include "cpu_reference/interface/error.h"
+#include "tests/fuzz/targets.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static const kiln::FuzzTarget* const target = [] {

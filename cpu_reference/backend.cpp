@@ -1,0 +1,28 @@
+// The backend of programs that are linked against libreference alone.
+#include "cpu_reference/interface/backend.h"
+#include "cpu_reference/cpu_engine.h"
+#include "cpu_reference/memory.h"
+
+namespace kiln {
+
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options) {
+    return make_cpu_engine(config, options);
+}
+
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
+    return plan_cpu_memory(config, options);
+}
+
+bool backend_is_gpu() {
+    return false;
+}
+
+Device require_device(std::string_view) {
+    return {.name = "this machine", .free_bytes = available_memory_bytes()};
+}
+
+std::unique_ptr<GpuMonitor> make_gpu_monitor() {
+    return nullptr;
+}
+
+}  // namespace kiln

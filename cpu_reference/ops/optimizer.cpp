@@ -1,0 +1,52 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "cpu_reference/interface/engine.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/ops/ops.h"
+
+namespace kiln {
+
+AdamWStepSize step_size(const AdamWStep& step) {
+    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
+    return {.lr = step.lr,
+            .beta1 = step.beta1,
+            .beta2 = step.beta2,
+            .eps = step.eps,
+            .weight_decay = step.weight_decay,
+            .correction1 = float(1 - std::pow(double(step.beta1), double(step.t))),
+            .correction2 = float(1 - std::pow(double(step.beta2), double(step.t)))};
+}
+
+void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s, float grad_scale, size_t n) {
+    const float root2 = 1.0f / std::sqrt(s.correction2), step = s.lr / s.correction1, decay = s.lr * s.weight_decay;
+#pragma omp parallel for simd
+    for (size_t i = 0; i < n; i++) {
+        const float gradient = grad_scale * g[i];
+        const float m_new = s.beta1 * m[i] + (1.0f - s.beta1) * gradient;
+        const float v_new = s.beta2 * v[i] + (1.0f - s.beta2) * gradient * gradient;
+        m[i] = m_new;
+        v[i] = v_new;
+        p[i] -= step * m_new / (std::sqrt(v_new) * root2 + s.eps) + decay * p[i];
+    }
+}
+
+double sum_of_squares(const float* x, size_t n) {
+    constexpr size_t kBlocks = 256;  // their sums fit the stack
+    const size_t elems = (n + kBlocks - 1) / kBlocks;
+    std::array<double, kBlocks> sums;
+#pragma omp parallel for
+    for (size_t block = 0; block < kBlocks; block++) {
+        const size_t begin = std::min(n, block * elems), end = std::min(n, begin + elems);
+        // In double: the square of a float may overflow one, and a norm must not be infinite unless a gradient is.
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t i = begin; i < end; i++) sum += double(x[i]) * x[i];
+        sums[block] = sum;
+    }
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+}  // namespace kiln

@@ -1,0 +1,13 @@
+#pragma once
+// CUDA_CHECK(call): throws kiln::Error with the call, its place and what CUDA says of it.
+#include <cuda_runtime.h>
+
+#include "cpu_reference/interface/error.h"
+
+#define CUDA_CHECK(call)                                                                                              \
+    do {                                                                                                              \
+        if (const cudaError_t kiln_status = (call); kiln_status != cudaSuccess) {                                     \
+            throw kiln::Error(kiln::concat(__FILE__, ":", __LINE__, ": ", #call, ": ", cudaGetErrorName(kiln_status), \
+                                           ": ", cudaGetErrorString(kiln_status)));                                   \
+        }                                                                                                             \
+    } while (false)

@@ -1,0 +1,74 @@
+#pragma once
+// How kernels are written and launched, the same for nvcc and for a host compiler, which runs them under dev/emulator.
+#ifdef __CUDACC__
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define KILN_DEVICE __device__ __forceinline__
+// Within a kernel: T* name, the dynamic shared memory of the launch; T (&name)[n], shared memory of this place.
+#define KILN_DYNAMIC_SHARED(T, name)                                       \
+    extern __shared__ __align__(1024) unsigned char kiln_dynamic_shared[]; \
+    T* const name = reinterpret_cast<T*>(kiln_dynamic_shared)
+#define KILN_SHARED(T, name, n) __shared__ T name[n]
+// Threads that every multiprocessor of the architecture holds at least.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define KILN_RESIDENT_THREADS 1024
+#else
+#define KILN_RESIDENT_THREADS 1536
+#endif
+// Before a loop whose arrays must stay in registers.
+#define KILN_UNROLL _Pragma("unroll")
+
+#else
+
+#include "dev/emulator/core/simt.h"
+
+#define KILN_DEVICE inline
+#define KILN_RESIDENT_THREADS 1536
+#define KILN_UNROLL
+#define KILN_DYNAMIC_SHARED(T, name) T* const name = reinterpret_cast<T*>(simt::dynamic_shared())
+#define KILN_SHARED(T, name, n) \
+    static char name##_key;     \
+    T(&name)[n] = *static_cast<T(*)[n]>(simt::shared_array(&name##_key, sizeof(T[n])))
+
+#endif
+
+#include <type_traits>
+#include <utility>
+
+#include "cuda/device/cuda_check.h"
+
+namespace kiln {
+
+struct LaunchConfig {
+    dim3 grid, block;
+    size_t shared_bytes = 0;  // dynamic
+    cudaStream_t stream = nullptr;
+};
+
+template <auto Kernel, class... P>
+void launch_as(void (*)(P...), const LaunchConfig& config, std::type_identity_t<P>... args) {
+    constexpr size_t kWithoutAsking = 48 << 10;
+    if (config.shared_bytes > kWithoutAsking) {
+        CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize, int(config.shared_bytes)));
+    }
+#ifdef __CUDACC__
+    Kernel<<<config.grid, config.block, config.shared_bytes, config.stream>>>(args...);
+    CUDA_CHECK(cudaGetLastError());
+#else
+    simt::launch({__PRETTY_FUNCTION__, reinterpret_cast<const void*>(Kernel), config.grid, config.block,
+                  config.shared_bytes, config.stream},
+                 [=] { Kernel(args...); });
+#endif
+}
+
+// launch<norm_kernel<float>>({grid, block, shared_bytes, stream}, args...): queues the kernel. Throws Error.
+template <auto Kernel, class... A>
+void launch(const LaunchConfig& config, A&&... args) {
+    launch_as<Kernel>(Kernel, config, std::forward<A>(args)...);
+}
+
+}  // namespace kiln

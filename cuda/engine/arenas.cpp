@@ -1,0 +1,147 @@
+#include "cuda/engine/arenas.h"
+
+#include <algorithm>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/device/transfer.h"
+#include "cuda/engine/decoder.h"
+
+namespace kiln {
+
+template <class E, class G, class M>
+size_t DeviceArenas<E, G, M>::elems(const ModelConfig& config) {
+    return size_t(count_parameters(padded(config)));
+}
+
+template <class E, class G, class M>
+DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, bool training, bool master, cudaStream_t stream)
+    : config_(config), stream_(stream), table_(param_table(config)), device_table_(param_table(padded(config))) {
+    const size_t n = elems(config);
+    const ModelConfig padded_config = padded(config);
+    params_ = DeviceBuffer<E>(n);
+    param_ = bind_params(padded_config, params_.get());
+    clear(params_.get(), n, stream);
+    if (!training) return;
+    if (master && !std::is_same_v<E, float>) {
+        master_ = DeviceBuffer<float>(n);
+        clear(master_.get(), n, stream);
+    }
+    gradients_ = DeviceBuffer<G>(n);
+    gradient_ = bind_params(padded_config, gradients_.get());
+    for (DeviceBuffer<M>* moment : {&moment1_, &moment2_}) {
+        *moment = DeviceBuffer<M>(n);
+        clear(moment->get(), n, stream);
+    }
+    std::vector<size_t> switches;
+    bool decays = true;
+    for (const TensorSpec& spec : device_table_) {
+        if (spec.decays() == decays) continue;
+        switches.push_back(spec.offset);
+        decays = !decays;
+    }
+    decay_switches_ = DeviceBuffer<size_t>(switches.size());
+    CUDA_CHECK(cudaMemcpy(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice));
+}
+
+template <class E, class G, class M>
+template <class Visit>
+void DeviceArenas<E, G, M>::for_each_stretch(size_t offset, size_t n, Visit visit) const {
+    const size_t elems = size_t(count_parameters(config_));
+    KILN_CHECK(offset <= elems && n <= elems - offset, "engine: elements [", offset, ", ", offset + n,
+               ") lie outside an arena of ", elems);
+    for (size_t i = 0; i < table_.size(); i++) {
+        const size_t begin = std::max(offset, table_[i].offset);
+        const size_t end = std::min(offset + n, table_[i].offset + table_[i].elems());
+        if (begin < end) visit(device_table_[i].offset + (begin - table_[i].offset), begin - offset, end - begin);
+    }
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::read(Arena arena, size_t offset, std::span<float> out, float gradient_scale) const {
+    for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
+        float* const into = out.data() + to;
+        switch (arena) {
+            case Arena::params:
+                if (master_.size() > 0) return download(into, master_.get() + from, n, 1, stream_);
+                return download(into, params_.get() + from, n, 1, stream_);
+            case Arena::gradients:
+                if (gradient_scale == 0) return void(std::fill_n(into, n, 0.0f));
+                return download(into, gradients_.get() + from, n, gradient_scale, stream_);
+            case Arena::moment1:
+                return download(into, moment1_.get() + from, n, 1, stream_);
+            case Arena::moment2:
+                return download(into, moment2_.get() + from, n, 1, stream_);
+        }
+    });
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::write(Arena arena, size_t offset, std::span<const float> in, float gradient_scale) {
+    for_each_stretch(offset, in.size(), [&](size_t to, size_t from, size_t n) {
+        const float* const values = in.data() + from;
+        switch (arena) {
+            case Arena::params:
+                if (master_.size() > 0) upload(master_.get() + to, values, n, 1, stream_);
+                return upload(params_.get() + to, values, n, 1, stream_);
+            case Arena::gradients:
+                return upload(gradients_.get() + to, values, n, 1 / gradient_scale, stream_);
+            case Arena::moment1:
+                return upload(moment1_.get() + to, values, n, 1, stream_);
+            case Arena::moment2:
+                return upload(moment2_.get() + to, values, n, 1, stream_);
+        }
+    });
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::init(uint64_t seed) {
+    std::vector<float> w;
+    for (size_t index = 0; index < table_.size(); index++) {
+        w.resize(table_[index].elems());
+        init_tensor(config_, table_[index], index, seed, w.data());
+        write(Arena::params, table_[index].offset, w, 1);
+    }
+    clear(moment1_.get(), moment1_.size(), stream_);
+    clear(moment2_.get(), moment2_.size(), stream_);
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::clear_gradients() {
+    clear(gradients_.get(), gradients_.size(), stream_);
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::clear_embedding_gradients() {
+    const size_t C = size_t(config_.C);
+    if (gradient_.wpe) clear(gradient_.wpe, config_.max_T * C, stream_);
+    if (!config_.tied_embeddings) clear(gradient_.wte, padded_vocab(config_) * C, stream_);
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::update(const AdamWStep& step, const float* grad_scale, const int* non_finite,
+                                   uint64_t rounding_seed) {
+    const AdamWArena<E, G, M> arena{.params = params_.get(),
+                                    .master = master_.size() > 0 ? master_.get() : nullptr,
+                                    .m = moment1_.get(),
+                                    .v = moment2_.get(),
+                                    .grads = gradients_.get(),
+                                    .n = params_.size(),
+                                    .decay_switches = decay_switches_.get(),
+                                    .switches = int(decay_switches_.size()),
+                                    .grad_scale = grad_scale,
+                                    .non_finite = non_finite};
+    adamw(arena, step_size(step), {.seed = rounding_seed, .step = uint64_t(step.t)}, stream_);
+}
+
+template class DeviceArenas<float, float, float>;
+template class DeviceArenas<float, float, __nv_bfloat16>;
+template class DeviceArenas<__nv_bfloat16, float, float>;
+template class DeviceArenas<__nv_bfloat16, float, __nv_bfloat16>;
+template class DeviceArenas<__nv_bfloat16, __nv_bfloat16, float>;
+template class DeviceArenas<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16>;
+template class DeviceArenas<__half, float, float>;
+template class DeviceArenas<__half, float, __nv_bfloat16>;
+template class DeviceArenas<__half, __half, float>;
+template class DeviceArenas<__half, __half, __nv_bfloat16>;
+
+}  // namespace kiln

@@ -1,0 +1,437 @@
+// Engine on one GPU: arenas bound by the tables, one stream for the computation, one for batches on their way to it.
+#include "cuda/engine/cuda_engine.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/rope_table.h"
+#include "cuda/device/device_peak.h"
+#include "cuda/device/transfer.h"
+#include "cuda/engine/arenas.h"
+#include "cuda/engine/attention_choice.h"
+#include "cuda/engine/batch_sender.h"
+#include "cuda/engine/decoder.h"
+#include "cuda/engine/engine_shape.h"
+#include "cuda/engine/generation.h"
+
+namespace kiln {
+namespace {
+
+constexpr size_t kMaxLosses = 4096;  // micro-batches between two calls of take_loss, without a wait
+constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
+constexpr size_t kMaxGraphs = 16;
+constexpr int kGoodStepsToGrow = 2000;
+
+// E of weights and activations, G of gradients, M of moments.
+template <class E, class G, class M>
+class CudaEngine final : public Engine {
+public:
+    CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler);
+    ~CudaEngine() override { cudaDeviceSynchronize(); }  // nothing is freed that is in use
+
+    const ModelConfig& config() const override { return config_; }
+    std::string device_name() const override;
+    double peak_flops() const override { return peak_.flops; }
+    bool peak_is_measured() const override { return peak_.measured; }
+    std::string attention() const override { return choose_attention(config_, options_).text; }
+    size_t memory_in_use_bytes() const override;
+
+    void init_weights(uint64_t seed) override { arenas_.init(seed); }
+    void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
+    void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
+
+    void zero_gradients() override {
+        gradients_clear_ = true;
+        step_.emplace("step", steps_++);
+        QueuedUpdate& next = queued_[updates_queued_ % queued_.size()];
+        next.follows = updates_queued_ > updates_taken_;
+        if (!next.follows) next.begin.record(stream_);
+    }
+    void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
+    LossSum take_loss() override;
+    void reduce_gradients(Communicator& communicator) override;
+    double gradient_norm() override;
+    void update(const AdamWStep& step) override;
+    LossScale loss_scale() const override { return std::is_same_v<E, __half> ? loss_scale_ : LossScale{}; }
+    void set_loss_scale(const LossScale& scale) override;
+    // In float16 the next step needs the loss scale that this one's overflow decides.
+    bool can_queue_updates() const override { return !std::is_same_v<E, __half>; }
+    void queue_update(const AdamWStep& step, float max_norm) override;
+    StepResult take_update() override;
+    LossSum evaluate(const Batch& batch, float* losses) override;
+
+    void open_cache(int slots, int max_T) override {
+        if (slots > 0) take_rope_table(max_T);
+        generation_.open(config_, slots, max_T, stream_);
+    }
+    void clear_slot(int slot) override { generation_.clear_slot(slot); }
+    int slot_length(int slot) const override { return generation_.slot_length(slot); }
+    void prefill(int slot, std::span<const int> tokens, float* logits) override {
+        generation_.prefill(context(1, 1), slot, tokens, logits);
+    }
+    void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override {
+        generation_.decode(context(1, 1), slots, tokens, logits);
+    }
+
+private:
+    void require_training(const char* what) const;
+    void fill_gradients_if_clear();
+    void take_rope_table(int max_T);
+    DeviceContext<E> context(int B, int T);
+    void queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale, bool accumulate);
+    bool drops_out() const;
+    struct MicroStep {
+        size_t set;
+        bool accumulate;
+        float grad_scale;
+        int times = 0;
+        Graph graph = {};
+    };
+    MicroStep* kind_of(size_t set, bool accumulate, float grad_scale);
+    template <class Work>
+    void in(Group group, Work work) const {
+        const GroupRange range(profiler_, group, stream_);
+        work();
+    }
+    void drain_losses();
+    void queue_norm(float max_norm, size_t losses);
+
+    ModelConfig config_;
+    EngineOptions options_;
+    DeviceShape shape_;
+    DevicePeak peak_;
+    Profiler* profiler_;
+    Stream stream_;
+    Matmul matmul_;
+    DeviceArenas<E, G, M> arenas_;
+    DeviceBuffer<unsigned char> activations_;
+    DeviceActivations<E> acts_;
+    DeviceBuffer<float> rope_table_;
+    int rope_T_ = 0;
+    bool gradients_clear_ = true;
+    std::optional<NvtxRange> step_;  // from zero_gradients to the update
+    int64_t steps_ = 0;
+
+    BatchSender batches_;
+    std::vector<MicroStep> micro_steps_;
+    DeviceBuffer<float> loss_sums_;  // of micro-batches that take_loss has not seen
+    size_t losses_waiting_ = 0;
+    LossSum loss_;
+
+    struct Scalars {  // in device memory
+        float sum_of_squares, norm, grad_scale, loss_scale, loss;
+        int non_finite;
+    };
+    DeviceBuffer<Scalars> scalars_;
+    PinnedBuffer<Scalars> host_scalars_;
+    struct QueuedUpdate {
+        PinnedBuffer<Scalars> scalars{1};
+        PinnedBuffer<float> losses{kMaxLosses};
+        Event begin, done;
+        bool follows = false;  // on a step that was not taken yet when this one began
+        size_t micro_batches = 0;
+        LossSum before;  // what take_loss would give but for those losses
+    };
+    static constexpr uint64_t kMaxQueued = 2;
+    std::array<QueuedUpdate, kMaxQueued + 1> queued_;  // and the one before
+    uint64_t updates_queued_ = 0, updates_taken_ = 0;
+    LossScale loss_scale_{1};
+    mutable size_t memory_bytes_ = 0;  // when last asked for
+
+    Generation<E> generation_;
+};
+
+template <class E, class G, class M>
+CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
+    : config_(config),
+      options_(options),
+      shape_(device_shape(config, options)),
+      peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
+      profiler_(profiler),
+      matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
+      arenas_(config, options.training, options.master_weights, stream_),
+      batches_(options.B * options.T, config.V) {
+    if (options.training) loss_sums_ = DeviceBuffer<float>(kMaxLosses);
+    activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, shape_)[0]);
+    acts_ = bind_device_activations<E>(config_, shape_, activations_.get());
+    scalars_ = DeviceBuffer<Scalars>(1);
+    host_scalars_ = PinnedBuffer<Scalars>(1);
+    clear(scalars_.get(), 1, stream_);
+    for (const QueuedUpdate& queued : queued_) queued.begin.record(stream_);
+    if (options.training) set_loss_scale({kFirstLossScale});
+    take_rope_table(options.T);
+}
+
+template <class E, class G, class M>
+std::string CudaEngine<E, G, M>::device_name() const {
+    cudaDeviceProp properties;
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    return properties.name;
+}
+
+// Asked for after every step, and the driver takes its time: what is held does not change once all kinds of micro-steps
+// have run.
+template <class E, class G, class M>
+size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
+    if (steps_ > 4 && generation_.slots() == 0 && memory_bytes_ > 0) return memory_bytes_;
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return memory_bytes_ = total - free;
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::take_rope_table(int max_T) {
+    if (config_.position != Position::rope || max_T <= rope_T_) return;
+    const std::vector<float> table = rope_table(config_, max_T);
+    stream_.synchronize();
+    rope_table_ = DeviceBuffer<float>(table.size());
+    CUDA_CHECK(cudaMemcpy(rope_table_.get(), table.data(), rope_table_.bytes(), cudaMemcpyHostToDevice));
+    rope_T_ = max_T;
+    micro_steps_.clear();  // captured launches have the old table's address
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::set_loss_scale(const LossScale& scale) {
+    if (!std::is_same_v<E, __half>) return;
+    loss_scale_ = scale;
+    CUDA_CHECK(cudaMemcpyAsync(&scalars_.get()->loss_scale, &loss_scale_.scale, sizeof(float), cudaMemcpyHostToDevice,
+                               stream_));
+    stream_.synchronize();
+}
+
+template <class E, class G, class M>
+DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
+    return {.config = config_,
+            .params = arenas_.params(),
+            .rope_table = rope_table_.get(),
+            .matmul = matmul_,
+            .stream = stream_,
+            .B = B,
+            .T = T,
+            .recompute = shape_.recompute,
+            .lm_head_chunk = shape_.lm_head_chunk,
+            .fused_gelu = options_.fused_gelu,
+            .flash = shape_.flash,
+            .profiler = profiler_};
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::read(Arena arena, size_t offset, std::span<float> out) const {
+    if (arena != Arena::params) require_training("gradients and moments");
+    const bool zero = arena == Arena::gradients && gradients_clear_;
+    arenas_.read(arena, offset, out, zero ? 0 : 1 / loss_scale_.scale);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::write(Arena arena, size_t offset, std::span<const float> in) {
+    if (arena != Arena::params) require_training("gradients and moments");
+    if (arena == Arena::gradients) fill_gradients_if_clear();
+    arenas_.write(arena, offset, in, 1 / loss_scale_.scale);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::require_training(const char* what) const {
+    KILN_CHECK(options_.training, "engine: ", what, " needs an engine made with EngineOptions::training");
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::fill_gradients_if_clear() {
+    if (!gradients_clear_) return;
+    arenas_.clear_gradients();
+    gradients_clear_ = false;
+}
+
+// All that a micro-step gives the device once its batch is there, the same calls for the same arguments.
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale,
+                                           bool accumulate) {
+    const int N = options_.B * options_.T, lm_head_rows = shape_.lm_head_rows;
+    if (!accumulate) in(Group::copies, [&] { arenas_.clear_embedding_gradients(); });
+    const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
+    decoder_forward(x, acts_, batch.tokens);
+    for (int first = 0; first < N; first += lm_head_rows) {
+        const int rows = std::min(lm_head_rows, N - first);
+        lm_head_forward(x, acts_, batch.targets, grad_scale, loss_scale, first, rows);
+        lm_head_backward(x, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
+    }
+    in(Group::loss, [&] { sum_losses(&scalars_.get()->loss, acts_.losses, N, stream_); });
+    decoder_backward(x, acts_, arenas_.grads(), batch.rows, accumulate);
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
+    require_training("forward_backward");
+    const NvtxRange micro_step("micro-step, first sample", int64_t(batch.first_sample));
+    const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
+    DeviceContext<E> x = context(options_.B, options_.T);
+    x.training = true;
+    x.seed = seed;
+    x.first_sample = batch.first_sample;
+    const bool accumulate = !gradients_clear_;
+    const auto queue = [&] { queue_micro_step(x, on_device, grad_scale, accumulate); };
+    // The second time that a kind of micro-step comes, it is captured: by then every product has its plan.
+    const bool graphs = options_.graphs && !drops_out() && !profiler_;
+    MicroStep* const kind = graphs ? kind_of(on_device.set, accumulate, grad_scale) : nullptr;
+    if (!kind || kind->times++ == 0) {
+        queue();
+    } else {
+        if (!kind->graph) kind->graph = Graph(stream_, queue);
+        kind->graph.launch(stream_);
+    }
+    if (losses_waiting_ == kMaxLosses) drain_losses();
+    in(Group::copies, [&] {
+        CUDA_CHECK(cudaMemcpyAsync(loss_sums_.get() + losses_waiting_++, &scalars_.get()->loss, sizeof(float),
+                                   cudaMemcpyDeviceToDevice, stream_));
+    });
+    batches_.used(stream_);
+    gradients_clear_ = false;
+    loss_.tokens += on_device.targets_counted;
+}
+
+// Dropout's masks depend on the sample, which a captured launch could not be told.
+template <class E, class G, class M>
+bool CudaEngine<E, G, M>::drops_out() const {
+    return config_.dropout_embedding > 0 || config_.dropout_residual > 0 || config_.dropout_attention > 0;
+}
+
+template <class E, class G, class M>
+auto CudaEngine<E, G, M>::kind_of(size_t set, bool accumulate, float grad_scale) -> MicroStep* {
+    for (MicroStep& kind : micro_steps_) {
+        if (kind.set == set && kind.accumulate == accumulate && kind.grad_scale == grad_scale) return &kind;
+    }
+    if (micro_steps_.size() == kMaxGraphs) return nullptr;  // a caller that changes the scale all the time
+    return &micro_steps_.emplace_back(MicroStep{set, accumulate, grad_scale});
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::drain_losses() {
+    std::vector<float> sums(losses_waiting_);
+    download(sums.data(), loss_sums_.get(), sums.size(), 1, stream_);
+    for (const float sum : sums) loss_.sum += sum;
+    losses_waiting_ = 0;
+}
+
+template <class E, class G, class M>
+LossSum CudaEngine<E, G, M>::take_loss() {
+    drain_losses();
+    return std::exchange(loss_, {});
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
+    require_training("reduce_gradients");
+    KILN_CHECK(communicator.size() == 1, "engine: ", communicator.size(),
+               " ranks, but gradients of several GPUs cannot be summed yet; run one process");
+}
+
+// The norm of the gradients, what brings them to their size and below max_norm, and whether they and so many of the
+// losses that wait are finite, in scalars_.
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
+    const GroupRange range(profiler_, Group::optimizer, stream_);
+    Scalars* const s = scalars_.get();
+    sum_of_squares(&s->sum_of_squares, acts_.scratch, arenas_.gradients(), arenas_.elems(), stream_);
+    gradient_scale(GradientScale{&s->grad_scale, &s->norm, &s->non_finite, &s->sum_of_squares, loss_sums_.get(),
+                                 int(losses), 1 / loss_scale_.scale, max_norm},
+                   stream_);
+}
+
+template <class E, class G, class M>
+double CudaEngine<E, G, M>::gradient_norm() {
+    require_training("gradient_norm");
+    if (gradients_clear_) return 0.0;
+    queue_norm(0, 0);
+    CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
+    stream_.synchronize();
+    if (host_scalars_[0].non_finite == 0) return host_scalars_[0].norm;
+    // After an overflow the next step's gradients are half as large.
+    if (loss_scale_.scale > 1) set_loss_scale({loss_scale_.scale / 2});
+    return std::numeric_limits<double>::infinity();
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::update(const AdamWStep& step) {
+    require_training("update");
+    fill_gradients_if_clear();
+    stream_.synchronize();  // host_scalars_ may be on its way still
+    host_scalars_[0].grad_scale = step.grad_scale / loss_scale_.scale;
+    CUDA_CHECK(cudaMemcpyAsync(&scalars_.get()->grad_scale, &host_scalars_.get()->grad_scale, sizeof(float),
+                               cudaMemcpyHostToDevice, stream_));
+    in(Group::optimizer, [&] { arenas_.update(step, &scalars_.get()->grad_scale, nullptr, options_.seed); });
+    step_.reset();
+    if (std::is_same_v<E, __half> && ++loss_scale_.good_steps >= kGoodStepsToGrow &&
+        loss_scale_.scale < kMaxLossScale) {
+        gradients_clear_ = true;  // they are of the old scale, and used
+        set_loss_scale({2 * loss_scale_.scale});
+    }
+}
+
+template <class E, class G, class M>
+void CudaEngine<E, G, M>::queue_update(const AdamWStep& step, float max_norm) {
+    require_training("update");
+    KILN_CHECK(updates_queued_ - updates_taken_ < kMaxQueued, "engine: ", kMaxQueued, " updates are queued already");
+    fill_gradients_if_clear();
+    queue_norm(max_norm, losses_waiting_);
+    if (std::isfinite(loss_.sum)) {  // of micro-batches that the device holds no more
+        in(Group::optimizer,
+           [&] { arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed); });
+    }
+    step_.reset();
+    QueuedUpdate& queued = queued_[updates_queued_++ % queued_.size()];
+    queued.micro_batches = std::exchange(losses_waiting_, 0);
+    queued.before = std::exchange(loss_, {});
+    CUDA_CHECK(cudaMemcpyAsync(queued.losses.get(), loss_sums_.get(), queued.micro_batches * sizeof(float),
+                               cudaMemcpyDeviceToHost, stream_));
+    CUDA_CHECK(cudaMemcpyAsync(queued.scalars.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
+    queued.done.record(stream_);
+}
+
+template <class E, class G, class M>
+StepResult CudaEngine<E, G, M>::take_update() {
+    KILN_CHECK(updates_taken_ < updates_queued_, "engine: no update was queued");
+    const QueuedUpdate& before = queued_[(updates_taken_ + kMaxQueued) % queued_.size()];
+    const QueuedUpdate& queued = queued_[updates_taken_++ % queued_.size()];
+    queued.done.synchronize();
+    float ms = 0;
+    CUDA_CHECK(cudaEventElapsedTime(&ms, queued.follows ? before.done : queued.begin, queued.done));
+    StepResult result{queued.before, queued.scalars[0].norm, 1e-3 * double(ms)};
+    for (size_t i = 0; i < queued.micro_batches; i++) result.loss.sum += queued.losses[i];
+    if (!std::isfinite(result.norm)) result.norm = std::numeric_limits<double>::infinity();
+    return result;
+}
+
+template <class E, class G, class M>
+LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
+    const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
+    LossSum total{0, on_device.targets_counted};
+    const DeviceContext<E> x = context(options_.B, options_.T);
+    const int N = options_.B * options_.T, lm_head_rows = shape_.lm_head_rows;
+    decoder_forward(x, acts_, on_device.tokens);
+    for (int first = 0; first < N; first += lm_head_rows) {
+        lm_head_forward(x, acts_, on_device.targets, 0.0f, nullptr, first, std::min(lm_head_rows, N - first));
+    }
+    batches_.used(stream_);
+    std::vector<float> each(losses ? 0 : N);
+    float* const into = losses ? losses : each.data();
+    download(into, acts_.losses, N, 1, stream_);
+    for (int n = 0; n < N; n++) total.sum += into[n];
+    return total;
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler) {
+    check_engine(config, options);
+    return with_engine_types(options, [&]<class E, class G, class M>(E, G, M) -> std::unique_ptr<Engine> {
+        return std::make_unique<CudaEngine<E, G, M>>(config, options, profiler);
+    });
+}
+
+}  // namespace kiln

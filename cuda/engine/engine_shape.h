@@ -1,0 +1,28 @@
+#pragma once
+// What an engine's options come to before there is one: its types, its shape, whether it can be made at all.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "cpu_reference/interface/engine.h"
+#include "cuda/engine/decoder.h"
+
+namespace kiln {
+
+// Throws UsageError, with what to do, for a model or a micro-batch that the kernels do not take.
+void check_engine(const ModelConfig& config, const EngineOptions& options);
+
+DeviceShape device_shape(const ModelConfig& config, const EngineOptions& options);
+
+// Calls with(E(), G(), M()) for the types that the options ask for: E of weights and activations, G of gradients, M of
+// moments.
+template <class With>
+auto with_engine_types(const EngineOptions& o, With with) {
+    const auto of = [&]<class E>(E e) {
+        if (o.narrow_gradients) return o.narrow_moments ? with(e, e, __nv_bfloat16()) : with(e, e, 0.0f);
+        return o.narrow_moments ? with(e, 0.0f, __nv_bfloat16()) : with(e, 0.0f, 0.0f);
+    };
+    if (o.precision == Precision::bfloat16) return of(__nv_bfloat16());
+    return o.precision == Precision::float16 ? of(__half()) : of(0.0f);
+}
+
+}  // namespace kiln

@@ -1,0 +1,143 @@
+#include "cuda/engine/generation.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/device/transfer.h"
+
+namespace kiln {
+namespace {
+
+void check_tokens(std::span<const int> tokens, int V) {
+    for (size_t i = 0; i < tokens.size(); i++) {
+        KILN_CHECK(tokens[i] >= 0 && tokens[i] < V, "engine: token ", tokens[i], " at position ", i,
+                   " is outside the model's vocabulary of ", V, "; was the text encoded by another tokenizer?");
+    }
+}
+
+}  // namespace
+
+template <class E>
+void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_t stream) {
+    CUDA_CHECK(cudaStreamSynchronize(stream));  // nothing reads the earlier cache
+    *this = {};
+    if (slots == 0) return;
+    KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
+    KILN_CHECK(max_T <= c.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ", c.max_T);
+    const size_t elems = size_t(c.L) * 2 * slots * c.NKV * max_T * cache_pitch<E>(c.HS);
+    const int rows = std::max(slots, max_T);
+    const DeviceShape shape{1, rows, false, Recompute::nothing, slots};
+    const size_t bytes = device_activation_bytes<E>(c, shape)[0];
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    const size_t scratch = attention_cached_scratch_floats(c.HS), arrivals = attention_cached_arrivals();
+    const size_t needed = elems * sizeof(E) + bytes + scratch * sizeof(float) + arrivals * sizeof(int);
+    KILN_CHECK(needed <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ", needed >> 20,
+               " MiB of the GPU's memory, but ", free >> 20,
+               " MiB are free; lower the number of sequences or their length");
+    data_ = DeviceBuffer<E>(elems);
+    activations_ = DeviceBuffer<unsigned char>(bytes);
+    acts_ = bind_device_activations<E>(c, shape, activations_.get());
+    scratch_ = DeviceBuffer<float>(scratch);
+    arrivals_ = DeviceBuffer<int>(arrivals);
+    clear(arrivals_.get(), arrivals, stream);
+    tokens_ = DeviceBuffer<int>(size_t(rows));
+    positions_ = DeviceBuffer<int>(size_t(rows));
+    cache_ = {data_.get(), slots, max_T};
+    lengths_.assign(size_t(slots), 0);
+}
+
+template <class E>
+void Generation<E>::check_slot(int slot) const {
+    KILN_CHECK(slot >= 0 && slot < cache_.slots, "KV cache: slot ", slot, " of ", cache_.slots);
+}
+
+template <class E>
+void Generation<E>::clear_slot(int slot) {
+    check_slot(slot);
+    lengths_[slot] = 0;
+}
+
+template <class E>
+int Generation<E>::slot_length(int slot) const {
+    check_slot(slot);
+    return lengths_[slot];
+}
+
+// acts_.logits = those of `rows` rows of lnf.
+template <class E>
+void Generation<E>::head(const DeviceContext<E>& x, const E* lnf, int rows) {
+    x.matmul.forward(acts_.logits, lnf, x.params.lm_head, nullptr,
+                     {.N = rows, .I = x.config.C, .O = padded_vocab(x.config)}, x.stream);
+}
+
+// logits (V) = those of one row.
+template <class E>
+void Generation<E>::read_logits(const DeviceContext<E>& x, float* logits, int row) const {
+    download(logits, acts_.logits + size_t(row) * padded_vocab(x.config), x.config.V, 1, x.stream);
+}
+
+// As decoder_decode has it; leaves the logits of the last row of each slot.
+template <class E>
+void Generation<E>::step(const DeviceContext<E>& x, int first_slot, std::span<const int> tokens,
+                         std::span<const int> positions) {
+    CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
+    CUDA_CHECK(
+        cudaMemcpyAsync(positions_.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice, x.stream));
+    decoder_decode(x, acts_, cache_, first_slot, tokens_.get(), positions_.get(), {scratch_.get(), arrivals_.get()});
+    head(x, acts_.lnf + size_t(x.T - 1) * x.config.C, x.B);
+    CUDA_CHECK(cudaStreamSynchronize(x.stream));  // the caller's tokens and positions are read until here
+    for (int b = 0; b < x.B; b++) {
+        if (positions[b] >= 0) lengths_[first_slot + b] = positions[b] + x.T;
+    }
+}
+
+template <class E>
+void Generation<E>::prefill(DeviceContext<E> x, int slot, std::span<const int> tokens, float* logits) {
+    check_slot(slot);
+    check_tokens(tokens, x.config.V);
+    const int length = lengths_[slot], n = int(tokens.size());
+    KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
+    KILN_CHECK(tokens.size() <= size_t(cache_.max_T - length), "KV cache: slot ", slot, " holds ", length, " of ",
+               cache_.max_T, " tokens; ", tokens.size(), " more do not fit");
+    x.B = 1, x.T = n;
+    if (length > 0) {
+        std::vector<int> positions(tokens.size());
+        std::iota(positions.begin(), positions.end(), length);
+        step(x, slot, tokens, positions);
+        return read_logits(x, logits, 0);
+    }
+    CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
+    clear(positions_.get(), 1, x.stream);
+    decoder_prefill(x, acts_, cache_, slot, tokens_.get(), positions_.get());
+    head(x, acts_.lnf + size_t(n - 1) * x.config.C, 1);
+    lengths_[slot] = n;
+    read_logits(x, logits, 0);
+}
+
+template <class E>
+void Generation<E>::decode(DeviceContext<E> x, std::span<const int> slots, std::span<const int> tokens, float* logits) {
+    KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
+               slots.size(), " slots");
+    check_tokens(tokens, x.config.V);
+    std::vector<int> all(cache_.slots, 0), positions(cache_.slots, -1);
+    for (size_t i = 0; i < slots.size(); i++) {
+        const int slot = slots[i];
+        check_slot(slot);
+        KILN_CHECK(lengths_[slot] < cache_.max_T, "KV cache: slot ", slot, " is full at ", cache_.max_T,
+                   " tokens; clear it or open a longer cache");
+        KILN_CHECK(positions[slot] < 0, "KV cache: slot ", slot, " is given twice in one decode");
+        all[slot] = tokens[i];
+        positions[slot] = lengths_[slot];
+    }
+    x.B = cache_.slots, x.T = 1;
+    step(x, 0, all, positions);
+    for (size_t i = 0; i < slots.size(); i++) read_logits(x, logits + i * x.config.V, slots[i]);
+}
+
+template class Generation<float>;
+template class Generation<__nv_bfloat16>;
+template class Generation<__half>;
+
+}  // namespace kiln

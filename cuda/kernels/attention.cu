@@ -1,0 +1,381 @@
+// Causal attention, plain: float32 arithmetic on the ordinary units, for every head size and element type. E is the
+// element type; T the length of a sequence.
+#include <cmath>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/kernels/kernels.h"
+#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/reduce.cuh"
+
+namespace kiln {
+namespace {
+
+constexpr int kThreads = 256;
+
+// How a block's threads share a kTile x kTile tile of scores and a kTile x HS tile of sums: thread (ty, tx) has kRows
+// rows from ty * kRows on, of the scores kCols columns from tx * kCols on, of the sums every kTx-th column.
+template <int kTile>
+struct Tile {
+    static constexpr int kCols = kTile >= 32 ? 4 : 1, kTx = kTile / kCols, kTy = kThreads / kTx, kRows = kTile / kTy;
+    static constexpr int kPitch = kTile + 1;
+    static_assert(kRows * kTy == kTile);
+    static KILN_DEVICE int tx() { return threadIdx.x % kTx; }
+    static KILN_DEVICE int ty() { return threadIdx.x / kTx; }
+};
+
+size_t shared_bytes(int operands, int tiles_of_scores, int tile, int HS) {
+    return sizeof(float) * (size_t(operands) * tile * (HS + 1) + size_t(tiles_of_scores) * tile * (tile + 1));
+}
+
+// What a thread loads at a time: HS is a multiple of 4, not always of a pack.
+constexpr int kWidth = 4;
+template <class E>
+KILN_DEVICE Elements<E, kWidth> load_four(const E* x) {
+    return *reinterpret_cast<const Elements<E, kWidth>*>(x);
+}
+
+// tile (kTile, HS + 1) = the first `rows` rows at x, `stride` apart, and zeros below them.
+template <int kTile, class E>
+KILN_DEVICE void load_tile(float* tile, const E* x, int64_t stride, int rows, int HS) {
+    const int parts = HS / kWidth;
+    for (int i = threadIdx.x; i < kTile * parts; i += kThreads) {
+        const int r = i / parts, c = i % parts * kWidth;
+        Elements<E, kWidth> part;
+        if (r < rows) part = load_four(x + r * stride + c);
+        for (int j = 0; j < kWidth; ++j) tile[r * (HS + 1) + c + j] = r < rows ? to_float(part.v[j]) : 0.0f;
+    }
+}
+
+// s = this thread's part of a b^T; a, b (kTile, HS + 1).
+template <int kTile>
+KILN_DEVICE void multiply_rows(float (&s)[Tile<kTile>::kRows][Tile<kTile>::kCols], const float* a, const float* b,
+                               int HS) {
+    using L = Tile<kTile>;
+    for (auto& row : s) {
+        for (float& x : row) x = 0;
+    }
+    a += L::ty() * L::kRows * (HS + 1);
+    b += L::tx() * L::kCols * (HS + 1);
+    for (int c = 0; c < HS; ++c) {
+        float of_b[L::kCols];
+        for (int j = 0; j < L::kCols; ++j) of_b[j] = b[j * (HS + 1) + c];
+        for (int i = 0; i < L::kRows; ++i) {
+            const float of_a = a[i * (HS + 1) + c];
+            for (int j = 0; j < L::kCols; ++j) s[i][j] += of_a * of_b[j];
+        }
+    }
+}
+
+// sums (kTile, HS) += this thread's part of p x, or of p^T x; p (kTile, kTile + 1), x (kTile, HS + 1).
+template <int kTile, bool kTransposed, int kOut>
+KILN_DEVICE void add_product(float (&sums)[Tile<kTile>::kRows][kOut], const float* p, const float* x, int HS) {
+    using L = Tile<kTile>;
+    for (int k = 0; k < kTile; ++k) {
+        float of_p[L::kRows];
+        for (int i = 0; i < L::kRows; ++i) {
+            const int row = L::ty() * L::kRows + i;
+            of_p[i] = kTransposed ? p[k * L::kPitch + row] : p[row * L::kPitch + k];
+        }
+        for (int j = 0; j < kOut; ++j) {
+            const int c = L::tx() + j * L::kTx;
+            const float of_x = c < HS ? x[k * (HS + 1) + c] : 0.0f;
+            for (int i = 0; i < L::kRows; ++i) sums[i][j] += of_p[i] * of_x;
+        }
+    }
+}
+
+// The first `rows` rows of x, `stride` apart, = sums times a number of each row.
+template <int kTile, int kOut, class E>
+KILN_DEVICE void store_sums(E* x, int64_t stride, const float (&sums)[Tile<kTile>::kRows][kOut],
+                            const float (&factors)[Tile<kTile>::kRows], int rows, int HS) {
+    using L = Tile<kTile>;
+    for (int i = 0; i < L::kRows; ++i) {
+        const int row = L::ty() * L::kRows + i;
+        for (int j = 0; j < kOut; ++j) {
+            const int c = L::tx() + j * L::kTx;
+            if (row < rows && c < HS) x[row * stride + c] = from_float<E>(sums[i][j] * factors[i]);
+        }
+    }
+}
+
+// x *= mask / (1 - p) for the probabilities of query q and the keys from k on, which are four aligned ones or one.
+template <int kCols>
+KILN_DEVICE void drop(float (&x)[kCols], const Dropout& d, int b, int h, int q, int k) {
+    const Philox4 words = dropout_words(d.seed, d.stream, d.first_sample + b, d.layer, h, q, unsigned(k) / 4);
+    const float keep_scale = 1.0f / (1.0f - d.p);
+    for (int j = 0; j < kCols; ++j) {
+        const int i = (k + j) % 4;  // by choice, not by address: an array that is indexed lives in memory
+        const uint32_t word = i == 0 ? words.v[0] : i == 1 ? words.v[1] : i == 2 ? words.v[2] : words.v[3];
+        x[j] = uniform01(word) < d.p ? 0.0f : x[j] * keep_scale;
+    }
+}
+
+// Which tile of which head a block has. Long rows of tiles come first, so that the last to end is short.
+struct Place {
+    int tile, b, h;
+    KILN_DEVICE Place(int tiles, int B, int heads, bool last_first) {
+        const int sequences = B * heads, i = blockIdx.x / sequences;
+        tile = last_first ? tiles - 1 - i : i;
+        b = blockIdx.x % sequences / heads;
+        h = blockIdx.x % heads;
+    }
+};
+
+// out = dropout(softmax(Q K^T / sqrt(HS), causal)) V, lse = log of the softmax's sum.   arXiv:1706.03762,
+// arXiv:2205.14135 qkv (B, T, (NH + 2 NKV) HS), query head h reading key head h / (NH / NKV); out (B, T, NH HS); lse
+// (B, NH, T) float. A block has kTile queries of a head, and takes kTile keys at a time, correcting sums as larger
+// maxima turn up. Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for ~2 B NH T^2 HS FLOPs: bound
+// by reading shared memory, far from the tensor cores.
+template <class E, int kTile, int kMaxHS>
+__global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
+    attention_forward_kernel(E* out, float* lse, const E* qkv, Dropout d, int B, int T, int NH, int NKV, int HS,
+                             float scale) {
+    using L = Tile<kTile>;
+    constexpr int kOut = kMaxHS / L::kTx;
+    KILN_DYNAMIC_SHARED(float, queries);             // (kTile, HS + 1)
+    float* const keys = queries + kTile * (HS + 1);  // and values, (kTile, HS + 1)
+    float* const scores = keys + kTile * (HS + 1);   // (kTile, kTile + 1)
+    const Place place((T + kTile - 1) / kTile, B, NH, true);
+    const int b = place.b, h = place.h, q0 = place.tile * kTile, kv = h / (NH / NKV);
+    const int64_t stride = int64_t(NH + 2 * NKV) * HS;
+    const E* const sequence = qkv + b * T * stride;
+    load_tile<kTile>(queries, sequence + q0 * stride + h * HS, stride, T - q0, HS);
+
+    float sums[L::kRows][kOut] = {}, highest[L::kRows], total[L::kRows] = {};
+    for (float& x : highest) x = -INFINITY;
+    for (int k0 = 0; k0 <= q0; k0 += kTile) {
+        __syncthreads();
+        load_tile<kTile>(keys, sequence + k0 * stride + (NH + kv) * HS, stride, T - k0, HS);
+        __syncthreads();
+        float s[L::kRows][L::kCols];
+        multiply_rows<kTile>(s, queries, keys, HS);
+        for (int i = 0; i < L::kRows; ++i) {
+            const int row = L::ty() * L::kRows + i, column = L::tx() * L::kCols;
+            float row_highest = highest[i], row_sum = 0;
+            for (int j = 0; j < L::kCols; ++j) {
+                s[i][j] = k0 + column + j <= q0 + row ? s[i][j] * scale : -INFINITY;
+                row_highest = fmaxf(row_highest, s[i][j]);
+            }
+            for (int bits = L::kTx / 2; bits > 0; bits /= 2) {
+                row_highest = fmaxf(row_highest, __shfl_xor_sync(~0u, row_highest, bits));
+            }
+            for (int j = 0; j < L::kCols; ++j) {
+                s[i][j] = __expf(s[i][j] - row_highest);
+                row_sum += s[i][j];
+            }
+            for (int bits = L::kTx / 2; bits > 0; bits /= 2) row_sum += __shfl_xor_sync(~0u, row_sum, bits);
+            const float correction = __expf(highest[i] - row_highest);
+            highest[i] = row_highest;
+            total[i] = total[i] * correction + row_sum;
+            for (int j = 0; j < kOut; ++j) sums[i][j] *= correction;
+            if (d.p > 0) drop(s[i], d, b, h, q0 + row, k0 + column);
+            for (int j = 0; j < L::kCols; ++j) scores[row * L::kPitch + column + j] = s[i][j];
+        }
+        __syncthreads();
+        load_tile<kTile>(keys, sequence + k0 * stride + (NH + NKV + kv) * HS, stride, T - k0, HS);
+        __syncthreads();
+        add_product<kTile, false>(sums, scores, keys, HS);
+    }
+
+    float inverse[L::kRows];
+    for (int i = 0; i < L::kRows; ++i) {
+        inverse[i] = 1.0f / total[i];
+        const int q = q0 + L::ty() * L::kRows + i;
+        if (L::tx() == 0 && q < T) lse[(int64_t(b) * NH + h) * T + q] = highest[i] + logf(total[i]);
+    }
+    const int64_t out_stride = int64_t(NH) * HS;
+    store_sums<kTile>(out + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, sums, inverse, T - q0, HS);
+}
+
+// delta[b, h, t] = sum over HS of dout * out, by `lanes` (a power of two) threads each.             arXiv:2205.14135
+// dout, out (B, T, NH HS); delta (B, NH, T) float. Moves 2 B T NH HS elements for as many FLOPs: bound by bandwidth.
+template <class E>
+__global__ void __launch_bounds__(kThreads)
+    attention_delta_kernel(float* delta, const E* dout, const E* out, int64_t heads, int T, int NH, int HS, int lanes) {
+    const int64_t head = (int64_t(blockIdx.x) * kThreads + threadIdx.x) / lanes;  // (B, T, NH)
+    const int lane = threadIdx.x % lanes;
+    float sum = 0;
+    for (int c = lane * kWidth; c < HS && head < heads; c += lanes * kWidth) {
+        const auto x = load_four(dout + head * HS + c), y = load_four(out + head * HS + c);
+        for (int i = 0; i < kWidth; ++i) sum += to_float(x.v[i]) * to_float(y.v[i]);
+    }
+    for (int bits = lanes / 2; bits > 0; bits /= 2) sum += __shfl_xor_sync(~0u, sum, bits);
+    if (lane != 0 || head >= heads) return;
+    const int64_t token = head / NH, h = head % NH;
+    delta[(token / T * NH + h) * T + token % T] = sum;
+}
+
+// What both halves of the backward pass share.
+template <class E>
+struct Backward {
+    E* dqkv;
+    const E *dout, *qkv;
+    const float *lse, *delta;
+    Dropout d;
+    int B, T, NH, NKV, HS;
+    float scale;
+};
+
+// dscores (kTile, kTile + 1) = scale P (M dO V^T - delta), and where asked for probabilities (the same) = M P, with P
+// the probabilities and M the mask of dropout over 1 - p, of queries from q0 on and keys from k0 on.
+template <class E, int kTile>
+KILN_DEVICE void tile_gradient(float* dscores, float* probabilities, const float* queries, const float* douts,
+                               const float* keys, const float* values, const Backward<E>& a, int b, int h, int q0,
+                               int k0) {
+    using L = Tile<kTile>;
+    float s[L::kRows][L::kCols], dp[L::kRows][L::kCols];
+    multiply_rows<kTile>(s, queries, keys, a.HS);
+    multiply_rows<kTile>(dp, douts, values, a.HS);
+    for (int i = 0; i < L::kRows; ++i) {
+        const int row = L::ty() * L::kRows + i, column = L::tx() * L::kCols, q = q0 + row;
+        const int64_t at = (int64_t(b) * a.NH + h) * a.T + q;
+        const float lse = q < a.T ? a.lse[at] : 0.0f, delta = q < a.T ? a.delta[at] : 0.0f;
+        for (int j = 0; j < L::kCols; ++j) {
+            s[i][j] = k0 + column + j <= q && q < a.T ? __expf(s[i][j] * a.scale - lse) : 0.0f;
+        }
+        if (a.d.p > 0) drop(dp[i], a.d, b, h, q, k0 + column);
+        for (int j = 0; j < L::kCols; ++j) {
+            dscores[row * L::kPitch + column + j] = a.scale * s[i][j] * (dp[i][j] - delta);
+        }
+        if (!probabilities) continue;
+        if (a.d.p > 0) drop(s[i], a.d, b, h, q, k0 + column);
+        for (int j = 0; j < L::kCols; ++j) probabilities[row * L::kPitch + column + j] = s[i][j];
+    }
+}
+
+// dQ = dS K, a block kTile queries of a head. With the kernel below and delta: B T (6 NH + 4 NKV) HS elements moved if
+// the L2 cache holds what is read again, for ~7 B NH T^2 HS FLOPs, two products of five being made twice so that
+// neither kernel needs atomics. Shapes as in the forward pass. Bound by reading shared memory.  arXiv:2307.08691
+template <class E, int kTile, int kMaxHS>
+__global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_backward_q_kernel(Backward<E> a) {
+    using L = Tile<kTile>;
+    constexpr int kOut = kMaxHS / L::kTx;
+    const int T = a.T, HS = a.HS;
+    KILN_DYNAMIC_SHARED(float, queries);
+    float *const douts = queries + kTile * (HS + 1), *const keys = douts + kTile * (HS + 1);
+    float *const values = keys + kTile * (HS + 1), *const dscores = values + kTile * (HS + 1);
+    const Place place((T + kTile - 1) / kTile, a.B, a.NH, true);
+    const int b = place.b, h = place.h, q0 = place.tile * kTile, kv = h / (a.NH / a.NKV);
+    const int64_t stride = int64_t(a.NH + 2 * a.NKV) * HS, out_stride = int64_t(a.NH) * HS;
+    const int64_t first = b * T * stride;
+    load_tile<kTile>(queries, a.qkv + first + q0 * stride + h * HS, stride, T - q0, HS);
+    load_tile<kTile>(douts, a.dout + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, T - q0, HS);
+
+    float dq[L::kRows][kOut] = {};
+    for (int k0 = 0; k0 <= q0; k0 += kTile) {
+        __syncthreads();
+        const E* const key = a.qkv + first + k0 * stride + (a.NH + kv) * HS;
+        load_tile<kTile>(keys, key, stride, T - k0, HS);
+        load_tile<kTile>(values, key + a.NKV * HS, stride, T - k0, HS);
+        __syncthreads();
+        tile_gradient<E, kTile>(dscores, nullptr, queries, douts, keys, values, a, b, h, q0, k0);
+        __syncthreads();
+        add_product<kTile, false>(dq, dscores, keys, HS);
+    }
+    float ones[L::kRows];
+    for (float& x : ones) x = 1;
+    store_sums<kTile>(a.dqkv + first + q0 * stride + h * HS, stride, dq, ones, T - q0, HS);
+}
+
+// dV = (M P)^T dO, dK = dS^T Q, a block kTile keys of a key head: its query heads one after the other, each from the
+// diagonal on, so that sums have one order.
+template <class E, int kTile, int kMaxHS>
+__global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_backward_kv_kernel(Backward<E> a) {
+    using L = Tile<kTile>;
+    constexpr int kOut = kMaxHS / L::kTx;
+    const int T = a.T, HS = a.HS, group = a.NH / a.NKV;
+    KILN_DYNAMIC_SHARED(float, queries);
+    float *const douts = queries + kTile * (HS + 1), *const keys = douts + kTile * (HS + 1);
+    float *const values = keys + kTile * (HS + 1), *const dscores = values + kTile * (HS + 1);
+    float* const probabilities = dscores + kTile * L::kPitch;
+    const Place place((T + kTile - 1) / kTile, a.B, a.NKV, false);
+    const int b = place.b, kv = place.h, k0 = place.tile * kTile;
+    const int64_t stride = int64_t(a.NH + 2 * a.NKV) * HS, out_stride = int64_t(a.NH) * HS;
+    const int64_t first = b * T * stride, key = first + k0 * stride + (a.NH + kv) * HS;
+    load_tile<kTile>(keys, a.qkv + key, stride, T - k0, HS);
+    load_tile<kTile>(values, a.qkv + key + a.NKV * HS, stride, T - k0, HS);
+
+    float dk[L::kRows][kOut] = {}, dv[L::kRows][kOut] = {};
+    for (int h = kv * group; h < (kv + 1) * group; ++h) {
+        for (int q0 = k0; q0 < T; q0 += kTile) {
+            __syncthreads();
+            load_tile<kTile>(queries, a.qkv + first + q0 * stride + h * HS, stride, T - q0, HS);
+            load_tile<kTile>(douts, a.dout + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, T - q0, HS);
+            __syncthreads();
+            tile_gradient<E, kTile>(dscores, probabilities, queries, douts, keys, values, a, b, h, q0, k0);
+            __syncthreads();
+            add_product<kTile, true>(dv, probabilities, douts, HS);
+            add_product<kTile, true>(dk, dscores, queries, HS);
+        }
+    }
+    float ones[L::kRows];
+    for (float& x : ones) x = 1;
+    store_sums<kTile>(a.dqkv + key, stride, dk, ones, T - k0, HS);
+    store_sums<kTile>(a.dqkv + key + a.NKV * HS, stride, dv, ones, T - k0, HS);
+}
+
+void check(const char* name, int B, int T, int NH, int NKV, int HS, int tile) {
+    KILN_CHECK(B > 0 && T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 4 == 0, name, ": B ",
+               B, ", T ", T, ", NH ", NH, ", NKV ", NKV, ", HS ", HS,
+               "; NKV must divide NH, HS be a multiple of 4 up to 256");
+    KILN_CHECK(int64_t(B) * NH * ((T + tile - 1) / tile) < int64_t(1) << 31, name, ": B ", B, ", T ", T, ", NH ", NH,
+               " are more blocks than a grid has");
+}
+
+}  // namespace
+
+template <class E>
+void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B, int T, int NH, int NKV, int HS,
+                       cudaStream_t stream) {
+    const int tile = HS <= 128 ? 64 : 32;
+    check("attention_forward", B, T, NH, NKV, HS, tile);
+    const LaunchConfig config{.grid = unsigned(B * NH * ((T + tile - 1) / tile)),
+                              .block = kThreads,
+                              .shared_bytes = shared_bytes(2, 1, tile, HS),
+                              .stream = stream};
+    const float scale = 1.0f / std::sqrt(float(HS));
+    if (tile == 64) {
+        launch<attention_forward_kernel<E, 64, 128>>(config, out, lse, qkv, d, B, T, NH, NKV, HS, scale);
+    } else {
+        launch<attention_forward_kernel<E, 32, 256>>(config, out, lse, qkv, d, B, T, NH, NKV, HS, scale);
+    }
+}
+
+template <class E>
+void attention_delta(float* delta, const E* dout, const E* out, int B, int T, int NH, int HS, cudaStream_t stream) {
+    int lanes = 1;
+    while (lanes < kWarp && lanes * kWidth < HS) lanes *= 2;
+    const int64_t heads = int64_t(B) * T * NH;
+    launch<attention_delta_kernel<E>>(
+        {.grid = unsigned((heads * lanes + kThreads - 1) / kThreads), .block = kThreads, .stream = stream}, delta, dout,
+        out, heads, T, NH, HS, lanes);
+}
+
+template <class E>
+void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
+                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
+    const int tile = HS <= 128 ? 32 : 16, tiles = (T + tile - 1) / tile;
+    check("attention_backward", B, T, NH, NKV, HS, tile);
+    attention_delta(delta, dout, out, B, T, NH, HS, stream);
+    const Backward<E> a{dqkv, dout, qkv, lse, delta, d, B, T, NH, NKV, HS, 1.0f / std::sqrt(float(HS))};
+    const LaunchConfig of_q{unsigned(B * NH * tiles), kThreads, shared_bytes(4, 1, tile, HS), stream};
+    const LaunchConfig of_kv{unsigned(B * NKV * tiles), kThreads, shared_bytes(4, 2, tile, HS), stream};
+    if (tile == 32) {
+        launch<attention_backward_q_kernel<E, 32, 128>>(of_q, a);
+        launch<attention_backward_kv_kernel<E, 32, 128>>(of_kv, a);
+    } else {
+        launch<attention_backward_q_kernel<E, 16, 256>>(of_q, a);
+        launch<attention_backward_kv_kernel<E, 16, 256>>(of_kv, a);
+    }
+}
+
+#define KILN_ATTENTION(E)                                                                                              \
+    template void attention_forward(E*, float*, const E*, const Dropout&, int, int, int, int, int, cudaStream_t);      \
+    template void attention_delta(float*, const E*, const E*, int, int, int, int, cudaStream_t);                       \
+    template void attention_backward(E*, float*, const E*, const E*, const E*, const float*, const Dropout&, int, int, \
+                                     int, int, int, cudaStream_t);
+KILN_ATTENTION(float)
+KILN_ATTENTION(__nv_bfloat16)
+KILN_ATTENTION(__half)
+
+}  // namespace kiln

@@ -1,0 +1,207 @@
+// Causal attention, forward, on the tensor cores. E is the element type, 16 bits wide; T the length of a sequence.
+#include <cmath>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/kernels/flash_tiles.cuh"
+
+namespace kiln {
+namespace {
+
+// A block's share for one head size: kRows queries, kKeys keys at a time, kBlocks blocks of four warps on a
+// multiprocessor of sm_90 (for its registers). A warp has rows of its own, so that a row's maximum stays in the warp.
+template <int HS, bool kDropout>
+struct ForwardTiles {
+    static constexpr int kRows = HS > 128 ? 64 : 128, kKeys = HS > 128 || kDropout ? 32 : 64, kWarps = 4,
+                         kThreads = 32 * kWarps;
+    static constexpr int kM = kRows / kWarps / 16, kN = kKeys / 16, kOut = HS / 16, kBlocks = 2;
+    static constexpr int kElems = (kRows + 4 * kKeys) * HS;  // the queries, two stages of keys and values
+};
+
+// out = dropout(softmax(Q K^T / sqrt(HS), masked)) V, lse = log of the softmax's sum. arXiv:2307.08691
+// qkv (B, T, (NH + 2 NKV) HS), out (B, T, NH HS), lse (B, NH, T) float. A block has kRows queries of a head; it takes
+// kKeys keys at a time, the next ones on their way meanwhile, and corrects its sums as larger maxima turn up. The
+// accumulators of Q K^T, rounded, are operand A of P V: probabilities never leave registers. Blocks of one head stand
+// together, for the cache's sake, those with most keys first.
+//
+// Moves B T (2 NH + 2 NKV) HS elements, if the L2 cache holds K and V, for 2 B NH T^2 HS FLOPs. At HS 64 a warp's step
+// of 32 x 64 scores is 128 mma (4096 FLOP), 64 ex2 a lane, about 300 float32 instructions and 40 ldmatrix; four warps
+// read 80 KB of shared memory and write 16. On an H200 (132 SM; 1.7 GHz under load; mma.sync at best 2.6 kFLOP a clock
+// and SM; 4 warp instructions and 128 bytes of shared memory a clock): 806 clocks of tensor cores, 512 of ex2, 770 of
+// shared memory, 560 of issue. Two blocks of four warps overlap them to about 0.65 of the tensor cores' time: predicted
+// 380 TFLOP/s at long T, and 300 at T = 1024, where the diagonal's tiles cost 11 % and the start of a block as much. At
+// HS 128: 1613 clocks of tensor cores, 512 of ex2, 1540 of shared memory (the queries are read again with every tile):
+// predicted 370 at T of 4096 and more.
+template <class E, int HS, bool kDropout>
+__global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardTiles<HS, kDropout>::kBlocks)
+    flash_attention_forward_kernel(E* out, float* lse, const E* qkv, AttentionMask mask, Dropout d, int T, int NH,
+                                   int NKV, float scale) {
+    using S = ForwardTiles<HS, kDropout>;
+    constexpr int kM = S::kM, kN = S::kN;
+    KILN_DYNAMIC_SHARED(E, queries);
+    E* const stages = queries + S::kRows * HS;  // each keys (kKeys, HS), then values
+    const int tiles = (T + S::kRows - 1) / S::kRows, tile = tiles - 1 - int(blockIdx.x) % tiles;
+    const int b = int(blockIdx.x) / tiles / NH, h = int(blockIdx.x) / tiles % NH, kv = h / (NH / NKV);
+    const int q0 = tile * S::kRows, lane = threadIdx.x % 32, m0 = threadIdx.x / 32 * (16 * kM);
+    const int row0 = q0 + m0, last_row = row0 + 16 * kM - 1;  // this warp's
+    const int64_t stride = int64_t(NH + 2 * NKV) * HS;
+    const E* const sequence = qkv + int64_t(b) * T * stride;
+    const auto load_stage = [&](int stage, int k0) {
+        const E* const key = sequence + k0 * stride + (NH + kv) * HS;
+        E* const to = stages + stage * (2 * S::kKeys * HS);
+        load_tile_async<S::kKeys, HS, S::kThreads>(to, key, stride, T - k0);
+        load_tile_async<S::kKeys, HS, S::kThreads>(to + S::kKeys * HS, key + NKV * HS, stride, T - k0);
+        cp_async_commit();
+    };
+    const int first = min(max(first_key(mask, b, q0, T), 0), q0) / S::kKeys * S::kKeys;
+    load_tile_async<S::kRows, HS, S::kThreads>(queries, sequence + q0 * stride + h * HS, stride, T - q0);
+    load_stage(0, first);
+
+    // Of rows row0 + 16 m + 8 i + lane / 4: maxima of the scores before scaling, and this lane's part of the sums.
+    float highest[kM][2], total[kM][2];
+    Sums<kM, S::kOut> sums;
+    set_zero<kM, S::kOut>(sums);
+    KILN_UNROLL
+    for (int m = 0; m < kM; ++m) {
+        KILN_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            highest[m][i] = -INFINITY;
+            total[m][i] = 0;
+        }
+    }
+    const int end = min(q0 + S::kRows, T);
+    for (int k0 = first, stage = 0; k0 < end; k0 += S::kKeys, stage ^= 1) {
+        cp_async_wait<0>();
+        __syncthreads();  // this stage is there, and nobody reads the other any more
+        if (k0 + S::kKeys < end) load_stage(stage ^ 1, k0 + S::kKeys);
+        if (k0 > last_row) continue;  // every key is in the future of this warp's queries
+        const E* const keys = stages + stage * (2 * S::kKeys * HS);
+        const E* const values = keys + S::kKeys * HS;
+        Sums<kM, kN> s;
+        set_zero<kM, kN>(s);
+        multiply_tiles<E, HS, false, HS, true, HS, 0, kM, kN>(s, queries, m0, keys, 0);
+
+        const bool masked = k0 + S::kKeys - 1 > row0 || mask.first_key || mask.window > 0;
+        KILN_UNROLL
+        for (int m = 0; m < kM; ++m) {
+            KILN_UNROLL
+            for (int i = 0; i < 2; ++i) {
+                if (masked) {
+                    const int q = row0 + 16 * m + 8 * i + lane / 4, low = first_key(mask, b, min(q, T - 1), T);
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * kN; ++n) {
+                        KILN_UNROLL
+                        for (int j = 0; j < 2; ++j) {
+                            const int k = k0 + 8 * n + lane % 4 * 2 + j;
+                            if (k > q || k < low) s[m][n][2 * i + j] = -INFINITY;
+                        }
+                    }
+                }
+                float row_highest = highest[m][i];
+                KILN_UNROLL
+                for (int n = 0; n < 2 * kN; ++n) {
+                    row_highest = fmaxf(row_highest, fmaxf(s[m][n][2 * i], s[m][n][2 * i + 1]));
+                }
+                row_highest = fmaxf(row_highest, __shfl_xor_sync(~0u, row_highest, 1));
+                row_highest = fmaxf(row_highest, __shfl_xor_sync(~0u, row_highest, 2));
+                // Where a row has seen no key yet, -inf - -inf would be NaN.
+                const float from = row_highest == -INFINITY ? 0.0f : row_highest * scale;
+                const float correction = exp2_approx(highest[m][i] * scale - from);
+                highest[m][i] = row_highest;
+                float row_sum = 0;
+                KILN_UNROLL
+                for (int n = 0; n < 2 * kN; ++n) {
+                    KILN_UNROLL
+                    for (int j = 0; j < 2; ++j) {
+                        s[m][n][2 * i + j] = exp2_approx(fmaf(s[m][n][2 * i + j], scale, -from));
+                        row_sum += s[m][n][2 * i + j];
+                    }
+                }
+                total[m][i] = total[m][i] * correction + row_sum;
+                KILN_UNROLL
+                for (int n = 0; n < 2 * S::kOut; ++n) {
+                    sums[m][n][2 * i] *= correction;
+                    sums[m][n][2 * i + 1] *= correction;
+                }
+            }
+            if constexpr (kDropout) {
+                KILN_UNROLL
+                for (int n = 0; n < 2 * kN; ++n) {
+                    float factors[4];
+                    dropout_factors(factors, d, b, h, row0 + 16 * m, k0 + 8 * n);
+                    KILN_UNROLL
+                    for (int i = 0; i < 4; ++i) s[m][n][i] *= factors[i];
+                }
+            }
+        }
+        KILN_UNROLL
+        for (int n = 0; n < kN; ++n) {
+            uint32_t p[kM][4];
+            KILN_UNROLL
+            for (int m = 0; m < kM; ++m) {
+                KILN_UNROLL
+                for (int i = 0; i < 4; ++i) {
+                    p[m][i] = round2<E>(s[m][2 * n + i / 2][2 * (i % 2)], s[m][2 * n + i / 2][2 * (i % 2) + 1]);
+                }
+            }
+            multiply_step<E, HS, false, 0, kM, S::kOut>(sums, p, values, lane_offset_b<HS, false>(), 16 * n, 0);
+        }
+    }
+
+    KILN_UNROLL
+    for (int m = 0; m < kM; ++m) {
+        KILN_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            float sum = total[m][i];
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            const int q = row0 + 16 * m + 8 * i + lane / 4;
+            if (lane % 4 == 0 && q < T) {
+                lse[(int64_t(b) * NH + h) * T + q] = highest[m][i] * (scale / kLog2e) + logf(sum);
+            }
+            const float inverse = 1.0f / sum;
+            KILN_UNROLL
+            for (int n = 0; n < 2 * S::kOut; ++n) {
+                sums[m][n][2 * i] *= inverse;
+                sums[m][n][2 * i + 1] *= inverse;
+            }
+        }
+    }
+    const int64_t out_stride = int64_t(NH) * HS;
+    store_sums<0, kM, S::kOut>(out + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, sums, 1.0f, m0, 0,
+                               T - q0);
+}
+
+template <class E, int HS, bool kDropout>
+void forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B, int T, int NH,
+             int NKV, cudaStream_t stream) {
+    using S = ForwardTiles<HS, kDropout>;
+    const int64_t blocks = int64_t(B) * NH * ((T + S::kRows - 1) / S::kRows);
+    KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_forward: B ", B, ", T ", T, ", NH ", NH,
+               " are more blocks than a grid has");
+    launch<flash_attention_forward_kernel<E, HS, kDropout>>(
+        {unsigned(blocks), S::kThreads, sizeof(E) * S::kElems, stream}, out, lse, qkv, mask, d, T, NH, NKV,
+        kLog2e / std::sqrt(float(HS)));
+}
+
+}  // namespace
+
+bool flash_attention_has(int HS) {
+    return HS == 32 || HS == 64 || HS == 80 || HS == 96 || HS == 128 || HS == 256;
+}
+
+template <class E>
+void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B,
+                             int T, int NH, int NKV, int HS, cudaStream_t stream) {
+    check_flash_attention("flash_attention_forward", mask, B, T, NH, NKV);
+    with_instance("flash_attention_forward", HS, d.p > 0, [&]<int kHS, bool kDropout> {
+        forward<E, kHS, kDropout>(out, lse, qkv, mask, d, B, T, NH, NKV, stream);
+    });
+}
+
+#define KILN_FLASH_ATTENTION(E)                                                                                      \
+    template void flash_attention_forward(E*, float*, const E*, const AttentionMask&, const Dropout&, int, int, int, \
+                                          int, int, cudaStream_t);
+KILN_FLASH_ATTENTION(__nv_bfloat16)
+KILN_FLASH_ATTENTION(__half)
+
+}  // namespace kiln

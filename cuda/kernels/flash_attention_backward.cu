@@ -1,0 +1,337 @@
+// Causal attention, backward, on the tensor cores. E is the element type, 16 bits wide; T the length of a sequence.
+#include <algorithm>
+#include <cmath>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/kernels/flash_tiles.cuh"
+
+namespace kiln {
+namespace {
+
+// A block's share for one head size: kKeys keys, kRows queries at a time. Its warps are laid out three times: kS* over
+// the tile of scores (queries, keys), kV* over the gradients of keys and values (keys, HS), kQ* over that of the
+// queries (queries, HS).
+template <int HS, int kKeysOfBlock>
+struct BackwardTiles {
+    static constexpr int kKeys = kKeysOfBlock, kRows = HS > 128 ? 32 : 64, kWarps = HS > 128 ? 4 : 8;
+    static constexpr int kThreads = 32 * kWarps;
+    static constexpr int kSDown = 2, kVDown = HS > 128 ? 2 : 4, kQDown = 2;
+    static constexpr int kSAcross = kWarps / kSDown, kVAcross = kWarps / kVDown, kQAcross = kWarps / kQDown;
+    // In units of 16: a warp's rows and columns of each. A last warp may have fewer columns, or none.
+    static constexpr int kSM = kRows / kSDown / 16, kSN = kKeys / kSAcross / 16;
+    static constexpr int kVM = kKeys / kVDown / 16, kVN = (HS / 16 + kVAcross - 1) / kVAcross;
+    static constexpr int kQM = kRows / kQDown / 16, kQN = (HS / 16 + kQAcross - 1) / kQAcross;
+    static constexpr int kVEnd = HS % (16 * kVN * kVAcross) == 0 ? 0 : HS;
+    static constexpr int kQEnd = HS % (16 * kQN * kQAcross) == 0 ? 0 : HS;
+    static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // of dq, for kRows queries, in the threads' order
+    static constexpr int kElems = 2 * kKeys * HS + 2 * kRows * HS + 2 * kRows * kKeys;
+    template <class E>
+    static constexpr size_t shared_bytes() {
+        return kElems * sizeof(E) + 2 * kRows * sizeof(float);
+    }
+};
+
+// Keys of a block. Fewer where a block may have no more than 99 KB of shared memory (sm_86, sm_89, sm_120), and where
+// dropout needs the registers.
+template <int HS>
+constexpr int kKeysOf = HS > 128 ? 32 : 128;
+template <int HS>
+constexpr int kFewKeysOf = HS > 80 && HS <= 128 ? 64 : kKeysOf<HS>;
+
+template <class E>
+struct FlashBackward {
+    E* dqkv;
+    const E *dout, *qkv;
+    const float* lse;
+    const float* delta = nullptr;
+    float* parts = nullptr;  // (B, NH, tiles of queries, kPartFloats): dq while it grows
+    int* turns = nullptr;    // (B, NH, tiles of queries): how many blocks of keys have added to it
+    int* started = nullptr;  // blocks that have
+    AttentionMask mask;
+    Dropout d;
+    int B, T, NH, NKV;
+    float scale;
+};
+
+// dQ, dK, dV of out = dropout(softmax(Q K^T / sqrt(HS), masked)) V.                                 arXiv:2307.08691
+// dqkv, qkv (B, T, (NH + 2 NKV) HS); dout (B, T, NH HS); lse, delta (B, NH, T) float. A block owns kKeys keys of a key
+// head, whose dK and dV it keeps in registers; the queries that see them pass by, kRows at a time, the last ones first,
+// for one query head after the other. P and dS go through shared memory to the warps that multiply by them.
+//
+// dQ is a sum over blocks, added in one order, without atomics on floats: that of the keys. Each block adds to a part
+// that lies in the second cache, when the block before it says that it has; since all blocks of a head walk the queries
+// in the same direction, a block follows the one before by an addition, not by a tile. The first sets the sum, the last
+// rounds it into dqkv. Blocks number themselves as they start: one that waits, waits for one that runs.
+//
+// The orders that were left: dQ in a second kernel over blocks of queries makes two products of five again (7/5 of the
+// FLOPs); one block a head needs no turns, but B NKV blocks alone, 1.06 of the best rounds at B NKV = 768 on 132 SMs,
+// one SM in four at 32.
+//
+// Moves B T (6 NH + 4 NKV) HS elements, if the second cache holds what a head reads again, for 5 B NH T^2 HS FLOPs. At
+// HS 64 a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane, 352 KB read from shared memory and 48
+// written. On an H200 (as in flash_attention.cu): 2016 clocks of tensor cores, 3200 of shared memory, 512 of ex2, and
+// 32 KB from the second cache and 16 KB to it. With three barriers a step and one block of eight warps an SM those
+// overlap to about 0.75 of the longest: predicted 240 TFLOP/s at T = 1024, counted as 5 B NH T^2 HS / 2. At HS 128:
+// 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: predicted 290 at T of 4096 and more. Tiles of 128
+// queries would read a sixth less, for 250 registers: the first thing to try on a GPU.
+template <class E, int HS, int kKeys, bool kDropout>
+__global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
+    flash_attention_backward_kernel(FlashBackward<E> a) {
+    using S = BackwardTiles<HS, kKeys>;
+    constexpr int kRows = S::kRows;
+    KILN_DYNAMIC_SHARED(E, keys);                                     // (kKeys, HS)
+    E* const values = keys + kKeys * HS;                              // (kKeys, HS)
+    E* const queries = values + kKeys * HS;                           // (kRows, HS)
+    E* const douts = queries + kRows * HS;                            // (kRows, HS)
+    E* const p = douts + kRows * HS;                                  // (kRows, kKeys)
+    E* const ds = p + kRows * kKeys;                                  // (kRows, kKeys)
+    float* const lse = reinterpret_cast<float*>(ds + kRows * kKeys);  // (kRows), times log2(e)
+    float* const delta = lse + kRows;                                 // (kRows)
+    KILN_SHARED(int, ticket, 1);
+    const int T = a.T, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = a.NH / a.NKV;
+    if (threadIdx.x == 0) ticket[0] = atomicAdd(a.started, 1);
+    __syncthreads();
+    const int key_tiles = (T + kKeys - 1) / kKeys, row_tiles = (T + kRows - 1) / kRows;
+    const int j = ticket[0] % key_tiles, b = ticket[0] / key_tiles / a.NKV, kv = ticket[0] / key_tiles % a.NKV;
+    const int k0 = j * kKeys;
+    const int64_t stride = int64_t(a.NH + 2 * a.NKV) * HS, out_stride = int64_t(a.NH) * HS,
+                  first_token = int64_t(b) * T;
+    const E* const key = a.qkv + (first_token + k0) * stride + (a.NH + kv) * HS;
+    load_tile_async<kKeys, HS, S::kThreads>(keys, key, stride, T - k0);
+    load_tile_async<kKeys, HS, S::kThreads>(values, key + a.NKV * HS, stride, T - k0);
+
+    // Tiles of queries from the diagonal to the last that sees one of these keys.
+    const int first_tile = k0 / kRows;
+    int last_tile = row_tiles - 1;
+    for (int low = first_tile; low < last_tile;) {
+        const int middle = (low + last_tile + 1) / 2;
+        const bool sees = first_key(a.mask, b, middle * kRows, T) < k0 + kKeys;
+        low = sees ? middle : low;
+        last_tile = sees ? last_tile : middle - 1;
+    }
+    // Of the next tile: rows into shared memory, and for each of the first threads one of lse and delta.
+    const auto load_rows = [&](int h, int q0) {
+        load_tile_async<kRows, HS, S::kThreads>(queries, a.qkv + (first_token + q0) * stride + h * HS, stride, T - q0);
+        load_tile_async<kRows, HS, S::kThreads>(douts, a.dout + (first_token + q0) * out_stride + h * HS, out_stride,
+                                                T - q0);
+        cp_async_commit();
+        const int row = threadIdx.x % kRows, q = q0 + row;
+        const bool of_lse = int(threadIdx.x) < kRows;
+        if (int(threadIdx.x) >= 2 * kRows) return 0.0f;
+        // A row that is not there has probabilities of 2^-inf.
+        if (q >= T) return of_lse ? INFINITY : 0.0f;
+        const int64_t at = (int64_t(b) * a.NH + h) * T + q;
+        return of_lse ? a.lse[at] * kLog2e : a.delta[at];
+    };
+
+    Sums<S::kVM, S::kVN> dk, dv;
+    set_zero<S::kVM, S::kVN>(dk);
+    set_zero<S::kVM, S::kVN>(dv);
+    const int s_row = warp / S::kSAcross * (16 * S::kSM), s_column = warp % S::kSAcross * (16 * S::kSN);
+    const int v_row = warp / S::kVAcross * (16 * S::kVM), v_column = warp % S::kVAcross * (16 * S::kVN);
+    const int q_row = warp / S::kQAcross * (16 * S::kQM), q_column = warp % S::kQAcross * (16 * S::kQN);
+    int* published = nullptr;  // by thread 0, at the next barrier
+    int turn = 0;
+    float statistic = load_rows(kv * group, last_tile * kRows);
+    for (int h = kv * group, tile = last_tile; h < (kv + 1) * group;) {
+        const int q0 = tile * kRows;
+        if (int(threadIdx.x) < 2 * kRows) lse[threadIdx.x] = statistic;
+        cp_async_wait<0>();
+        __syncthreads();  // the rows are there, dS of the step before has been read, and its part of dQ written
+        if (published) publish(published, turn + 1);
+
+        Sums<S::kSM, S::kSN> s, dp;
+        set_zero<S::kSM, S::kSN>(s);
+        set_zero<S::kSM, S::kSN>(dp);
+        multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(s, queries, s_row, keys, s_column);
+        multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(dp, douts, s_row, values, s_column);
+        const bool masked = k0 + kKeys - 1 > q0 || a.mask.first_key || a.mask.window > 0;
+        KILN_UNROLL
+        for (int m = 0; m < S::kSM; ++m) {
+            const int row = s_row + 16 * m + lane / 4;  // and row + 8
+            const float lses[2] = {lse[row], lse[row + 8]}, deltas[2] = {delta[row], delta[row + 8]};
+            int lows[2] = {0, 0};
+            if (masked) {
+                lows[0] = first_key(a.mask, b, min(q0 + row, T - 1), T);
+                lows[1] = first_key(a.mask, b, min(q0 + row + 8, T - 1), T);
+            }
+            KILN_UNROLL
+            for (int n = 0; n < 2 * S::kSN; ++n) {
+                const int column = s_column + 8 * n + lane % 4 * 2;
+                float factors[4] = {1, 1, 1, 1};
+                if constexpr (kDropout) {
+                    dropout_factors(factors, a.d, b, h, q0 + s_row + 16 * m, k0 + s_column + 8 * n);
+                }
+                KILN_UNROLL
+                for (int i = 0; i < 4; ++i) {
+                    const int q = q0 + row + i / 2 * 8, k = k0 + column + i % 2;
+                    float probability = exp2_approx(fmaf(s[m][n][i], a.scale * kLog2e, -lses[i / 2]));
+                    if (masked && (k > q || k < lows[i / 2])) probability = 0;
+                    dp[m][n][i] = probability * (dp[m][n][i] * factors[i] - deltas[i / 2]);
+                    s[m][n][i] = probability * factors[i];
+                }
+                KILN_UNROLL
+                for (int i = 0; i < 2; ++i) {
+                    const int at = tile_offset<kKeys>(row + 8 * i, column);
+                    *reinterpret_cast<uint32_t*>(p + at) = round2<E>(s[m][n][2 * i], s[m][n][2 * i + 1]);
+                    *reinterpret_cast<uint32_t*>(ds + at) = round2<E>(dp[m][n][2 * i], dp[m][n][2 * i + 1]);
+                }
+            }
+        }
+        __syncthreads();  // P and dS are there
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
+
+        // Which of the blocks that add to this tile's dQ this is, and whether it is the last.
+        const int64_t part = (int64_t(b) * a.NH + h) * row_tiles + tile;
+        turn = j - first_key(a.mask, b, q0, T) / kKeys;
+        const bool last = k0 + kKeys >= min(q0 + kRows, T);
+        if (threadIdx.x == 0 && turn > 0) wait_for_value(a.turns + part, turn);
+        __syncthreads();  // the rows have been read; it is this block's turn
+        const int q0_of_sums = q0, h_of_sums = h;
+        if (--tile < first_tile) {
+            tile = last_tile;
+            ++h;
+        }
+        if (h < (kv + 1) * group) statistic = load_rows(h, tile * kRows);
+
+        Sums<S::kQM, S::kQN> dq;
+        set_zero<S::kQM, S::kQN>(dq);
+        multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
+        float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
+        KILN_UNROLL
+        for (int m = 0; m < S::kQM; ++m) {
+            KILN_UNROLL
+            for (int n = 0; n < 2 * S::kQN; ++n) {
+                float(&sum)[4] = dq[m][n];
+                float4* const at = parts + (m * 2 * S::kQN + n) * S::kThreads;
+                if (turn > 0) {
+                    const float4 before = __ldcg(at);
+                    sum[0] += before.x;
+                    sum[1] += before.y;
+                    sum[2] += before.z;
+                    sum[3] += before.w;
+                }
+                if (!last) __stcg(at, make_float4(sum[0], sum[1], sum[2], sum[3]));
+            }
+        }
+        published = !last && threadIdx.x == 0 ? a.turns + part : nullptr;
+        if (last) {
+            store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0_of_sums) * stride + h_of_sums * HS, stride,
+                                                 dq, a.scale, q_row, q_column, T - q0_of_sums);
+        }
+    }
+    __syncthreads();
+    if (published) publish(published, turn + 1);
+    E* const dkey = a.dqkv + (first_token + k0) * stride + (a.NH + kv) * HS;
+    store_sums<S::kVEnd, S::kVM, S::kVN>(dkey, stride, dk, a.scale, v_row, v_column, T - k0);
+    store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
+}
+
+// starts[b, t] = the largest of min(max(first_key[b, s], 0), s) for s <= t: first_key itself where that is in order.
+// Were it not, a block above would wait for one that never comes. One block a sequence, a stretch a thread. Moves 12 B
+// T bytes.
+constexpr int kStartsThreads = 256;
+__global__ void __launch_bounds__(kStartsThreads) document_starts_kernel(int* starts, const int* first_key, int T) {
+    KILN_SHARED(int, highest, kStartsThreads);
+    const int tid = threadIdx.x, stretch = (T + kStartsThreads - 1) / kStartsThreads;
+    const int from = min(tid * stretch, T), to = min(from + stretch, T);
+    first_key += int64_t(blockIdx.x) * T;
+    starts += int64_t(blockIdx.x) * T;
+    const auto start = [&](int t) { return min(max(first_key[t], 0), t); };
+    int mine = 0;
+    for (int t = from; t < to; ++t) mine = max(mine, start(t));
+    highest[tid] = mine;
+    __syncthreads();
+    int now = 0;
+    for (int i = 0; i < tid; ++i) now = max(now, highest[i]);
+    for (int t = from; t < to; ++t) starts[t] = now = max(now, start(t));
+}
+
+int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+// Scratch, in floats: delta, rounded up to 16 bytes; parts; turns and started; starts.
+struct Scratch {
+    int64_t delta, parts, turns, starts;
+    size_t floats() const { return size_t(delta + parts + turns + 1 + starts); }
+};
+template <int HS>
+Scratch scratch_of(int B, int T, int NH) {
+    using S = BackwardTiles<HS, kKeysOf<HS>>;
+    static_assert(S::kPartFloats == BackwardTiles<HS, kFewKeysOf<HS>>::kPartFloats);
+    const int64_t tiles = int64_t(B) * NH * divide_up(T, S::kRows);
+    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles, int64_t(B) * T};
+}
+
+template <class E, int HS, int kKeys, bool kDropout>
+void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t stream) {
+    using S = BackwardTiles<HS, kKeys>;
+    const Scratch sizes = scratch_of<HS>(a.B, a.T, a.NH);
+    const int64_t blocks = int64_t(a.B) * a.NKV * divide_up(a.T, S::kKeys);
+    KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_backward: B ", a.B, ", T ", a.T, ", NKV ", a.NKV,
+               " are more blocks than a grid has");
+    attention_delta(scratch, a.dout, out, a.B, a.T, a.NH, HS, stream);
+    a.delta = scratch;
+    a.parts = scratch + sizes.delta;
+    a.turns = reinterpret_cast<int*>(a.parts + sizes.parts);
+    a.started = a.turns + sizes.turns;
+    if (a.mask.first_key) {
+        int* const starts = a.started + 1;
+        launch<document_starts_kernel>({unsigned(a.B), kStartsThreads, 0, stream}, starts, a.mask.first_key, a.T);
+        a.mask.first_key = starts;
+    }
+    CUDA_CHECK(cudaMemsetAsync(a.turns, 0, (sizes.turns + 1) * sizeof(int), stream));
+    launch<flash_attention_backward_kernel<E, HS, kKeys, kDropout>>(
+        {unsigned(blocks), S::kThreads, S::template shared_bytes<E>(), stream}, a);
+}
+
+}  // namespace
+
+size_t flash_attention_scratch_floats(int B, int T, int NH, int HS) {
+    size_t floats = 0;
+    with_instance("flash_attention_backward", HS, false,
+                  [&]<int kHS, bool> { floats = scratch_of<kHS>(B, T, NH).floats(); });
+    return floats;
+}
+
+template <class E>
+void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* out, const E* qkv, const float* lse,
+                              const AttentionMask& mask, const Dropout& d, int B, int T, int NH, int NKV, int HS,
+                              cudaStream_t stream, int shared_limit) {
+    check_flash_attention("flash_attention_backward", mask, B, T, NH, NKV);
+    const FlashBackward<E> a{.dqkv = dqkv,
+                             .dout = dout,
+                             .qkv = qkv,
+                             .lse = lse,
+                             .mask = mask,
+                             .d = d,
+                             .B = B,
+                             .T = T,
+                             .NH = NH,
+                             .NKV = NKV,
+                             .scale = 1.0f / std::sqrt(float(HS))};
+    if (shared_limit == 0) {
+        int device = 0;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    }
+    with_instance("flash_attention_backward", HS, d.p > 0, [&]<int kHS, bool kDropout> {
+        constexpr int kMany = kDropout ? kFewKeysOf<kHS> : kKeysOf<kHS>;
+        if (int(BackwardTiles<kHS, kMany>::template shared_bytes<E>()) <= shared_limit) {
+            backward<E, kHS, kMany, kDropout>(a, scratch, out, stream);
+        } else {
+            backward<E, kHS, kFewKeysOf<kHS>, kDropout>(a, scratch, out, stream);
+        }
+    });
+}
+
+#define KILN_FLASH_ATTENTION(E)                                                                           \
+    template void flash_attention_backward(E*, float*, const E*, const E*, const E*, const float*,        \
+                                           const AttentionMask&, const Dropout&, int, int, int, int, int, \
+                                           cudaStream_t, int);
+KILN_FLASH_ATTENTION(__nv_bfloat16)
+KILN_FLASH_ATTENTION(__half)
+
+}  // namespace kiln

@@ -1,0 +1,222 @@
+// The next token from logits, chosen on the device as tools/generate/sampler.cpp does on the host.
+#include <bit>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/kernels/kernels.h"
+#include "cuda/kernels/pack.cuh"
+#include "cuda/kernels/reduce.cuh"
+
+namespace kiln {
+namespace {
+
+using uint64 = unsigned long long;
+
+constexpr int kThreads = 1024;
+constexpr int kIdBits = 28;  // kMaxVocab of model_config.cpp
+constexpr uint64 kNone = ~uint64(0);
+constexpr int kBins = 1 << 11;
+
+// Orders tokens from the most to the least likely, equal logits by id: a smaller key is likelier.
+KILN_DEVICE uint64 key_of(float logit, int id) {
+    const uint32_t bits = __float_as_uint(logit + 0.0f);  // -0 becomes 0
+    const uint32_t descending = bits >> 31 ? bits : ~bits & 0x7fffffffu;
+    return uint64(descending) << kIdBits | unsigned(id);
+}
+
+// visit(logit, id) for the tokens of a row that are this thread's, minus infinity aside, which is never chosen.
+template <class T, class Visit>
+KILN_DEVICE void for_each_logit(const T* row, int V, Visit visit) {
+    constexpr int kPack = Pack<T>::kSize;
+    for (int v = threadIdx.x * kPack; v < V; v += kThreads * kPack) {
+        const Pack<T> pack = load(row + v);
+        for (int i = 0; i < kPack; ++i) {
+            if (v + i < V && pack[i] != -INFINITY) visit(pack[i], v + i);
+        }
+    }
+}
+
+// Every thread gets the smallest key, or the sum, of the block's. Both are whole numbers: any order will do.
+template <bool kSum>
+KILN_DEVICE uint64 block_reduce(uint64 x) {
+    KILN_SHARED(uint64, partial, kThreads / kWarp);
+    const auto combine = [](uint64 a, uint64 b) { return kSum ? a + b : a < b ? a : b; };
+    for (int bits = kWarp / 2; bits > 0; bits /= 2) x = combine(x, __shfl_xor_sync(~0u, x, bits));
+    __syncthreads();
+    if (threadIdx.x % kWarp == 0) partial[threadIdx.x / kWarp] = x;
+    __syncthreads();
+    x = partial[threadIdx.x % kWarp];
+    for (int bits = kWarp / 2; bits > 0; bits /= 2) x = combine(x, __shfl_xor_sync(~0u, x, bits));
+    return x;
+}
+
+// The likeliest token's key; kNone if there is none, or if a logit is NaN or plus infinity.
+template <class T>
+KILN_DEVICE uint64 likeliest(const T* row, int V) {
+    uint64 best = kNone;
+    int bad = 0;
+    for_each_logit(row, V, [&](float logit, int id) {
+        bad |= !(logit < INFINITY);
+        best = min(best, key_of(logit, id));
+    });
+    best = block_reduce<false>(best);
+    return __syncthreads_or(bad) ? kNone : best;
+}
+
+KILN_DEVICE int id_of(uint64 key) {
+    return key == kNone ? -1 : int(key & ((uint64(1) << kIdBits) - 1));
+}
+
+// tokens (N) = the id of the largest of V logits, the lowest of equals; -1 where no token can be chosen.
+// logits (N, Vp). A block a row. Moves N V elements: bound by bandwidth.
+template <class T>
+__global__ void __launch_bounds__(kThreads) argmax_kernel(int* tokens, const T* logits, int V, int Vp) {
+    const uint64 best = likeliest(logits + int64_t(blockIdx.x) * Vp, V);
+    if (threadIdx.x == 0) tokens[blockIdx.x] = id_of(best);
+}
+
+struct Found {
+    uint64 key, sum;  // sum: of the weights up to and including the key's
+};
+
+// The smallest key up to which the weights add to at least `target`, which must be positive and no more than all of
+// them: key by key of key(logit, id), weight(logit) each, where the key is at most `limit`. Radix selection: a
+// histogram of weights by the topmost digit, then by the next among those that share it, and so on. histogram: shared,
+// kBins + 2.
+template <class T, class Key, class Weight>
+KILN_DEVICE Found select(uint64* histogram, const T* row, int V, uint64 target, uint64 limit, Key key, Weight weight) {
+    uint64* const found = histogram + kBins;
+    constexpr int kDigits = 6, kShifts[kDigits + 1] = {60, 49, 38, kIdBits, 17, 6, 0};
+    uint64 prefix = 0, below = 0;
+    for (int digit = 1; digit <= kDigits; ++digit) {
+        const int shift = kShifts[digit], above = kShifts[digit - 1];
+        // No id has a bit here.
+        if (above <= kIdBits && unsigned(V - 1) >> shift == 0) {
+            prefix <<= above - shift;
+            continue;
+        }
+        __syncthreads();
+        for (int bin = threadIdx.x; bin < kBins; bin += kThreads) histogram[bin] = 0;
+        __syncthreads();
+        for_each_logit(row, V, [&](float logit, int id) {
+            const uint64 k = key(logit, id);
+            if (k > limit || k >> above != prefix) return;
+            atomicAdd(&histogram[k >> shift & ((1u << (above - shift)) - 1)], weight(logit));
+        });
+        __syncthreads();
+        if (threadIdx.x < kWarp) {
+            constexpr int kShare = kBins / kWarp;
+            const int lane = threadIdx.x;
+            uint64 mine = 0;
+            for (int i = 0; i < kShare; ++i) mine += histogram[lane * kShare + i];
+            uint64 upto = mine;
+            for (int delta = 1; delta < kWarp; delta *= 2) {
+                const uint64 before = __shfl_up_sync(~0u, upto, delta);
+                if (lane >= delta) upto += before;
+            }
+            uint64 sum = below + upto - mine;
+            if (sum < target && sum + mine >= target) {
+                int bin = lane * kShare;
+                while (sum + histogram[bin] < target) sum += histogram[bin++];
+                found[0] = bin;
+                found[1] = sum;
+            }
+        }
+        __syncthreads();
+        prefix = prefix << (above - shift) | found[0];
+        below = found[1];
+    }
+    uint64 sum = 0;
+    for_each_logit(row, V, [&](float logit, int id) {
+        const uint64 k = key(logit, id);
+        if (k <= prefix && k <= limit) sum += weight(logit);
+    });
+    return {prefix, block_reduce<true>(sum)};
+}
+
+// tokens (N) = draws from softmax(logits / temperature) restricted to the top_k likeliest and of those to the fewest
+// whose probabilities add to top_p: the least likely kept is selected, never sorted for. Weights are whole numbers,
+// 2^weight_bits for the likeliest token, so sums have no order; a token is lost only if its probability is below 2^-43
+// at V = 200k. The uniform number has 53 bits. -1 where no token can be chosen.
+// logits (N, Vp). A block a row. Reads V elements up to 24 times, once from memory: bound by the L2 cache, and where
+// temperature counts by exponentials in double.             A. Holtzman et al., arXiv:1904.09751
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    sample_kernel(int* tokens, const T* logits, SampleOptions options, const uint64_t* samples, const int* positions,
+                  int weight_bits, int V, int Vp) {
+    KILN_SHARED(uint64, histogram, kBins + 2);
+    const T* const row = logits + int64_t(blockIdx.x) * Vp;
+    const uint64 best = likeliest(row, V);
+    if (best == kNone) {
+        if (threadIdx.x == 0) tokens[blockIdx.x] = -1;
+        return;
+    }
+    const double highest = to_float(row[id_of(best)]), unit = double(uint64(1) << weight_bits);
+    const auto by_likelihood = [](float logit, int id) { return key_of(logit, id); };
+    const auto by_id = [](float, int id) { return uint64(unsigned(id)); };
+    const auto weight = [&](float logit) -> uint64 {
+        return uint64(exp((double(logit) - highest) / options.temperature) * unit + 0.5);
+    };
+
+    uint64 limit = kNone - 1, count = 0, total = 0;
+    for_each_logit(row, V, [&](float, int) { ++count; });
+    count = block_reduce<true>(count);
+    if (options.top_k > 0 && unsigned(options.top_k) < count) {
+        limit = select(histogram, row, V, options.top_k, limit, by_likelihood, [](float) { return uint64(1); }).key;
+    }
+    for_each_logit(row, V, [&](float logit, int id) {
+        if (key_of(logit, id) <= limit) total += weight(logit);
+    });
+    total = block_reduce<true>(total);
+    if (options.top_p < 1) {
+        const uint64 target = uint64(ceil(options.top_p * double(total)));
+        const Found kept = select(histogram, row, V, max(min(target, total), uint64(1)), limit, by_likelihood, weight);
+        total = kept.sum;  // what is drawn below lies within it
+    }
+    const Philox4 word = philox4x32(options.seed, uint32_t(samples[blockIdx.x]), uint32_t(samples[blockIdx.x] >> 32),
+                                    positions[blockIdx.x], uint32_t(RngStream::sampling));
+    const uint64 uniform = (uint64(word.v[0]) << 32 | word.v[1]) >> 11 << 11;  // of 2^64
+    const uint64 target = __umul64hi(uniform, total) + 1;
+    // The host sorts what it filters, and draws in that order.
+    int token;
+    if (options.top_k > 0 || options.top_p < 1) {
+        token = id_of(select(histogram, row, V, target, limit, by_likelihood, weight).key);
+    } else {
+        token = int(select(histogram, row, V, target, kNone - 1, by_id, weight).key);
+    }
+    if (threadIdx.x == 0) tokens[blockIdx.x] = token;
+}
+
+void check(const char* name, int N, int V, int Vp) {
+    KILN_CHECK(N > 0 && V > 0 && V <= 1 << kIdBits && Vp >= V && Vp % 8 == 0, name, ": N ", N, ", V ", V, ", Vp ", Vp,
+               "; Vp must be a multiple of 8, V at most that");
+}
+
+}  // namespace
+
+template <class T>
+void argmax(int* tokens, const T* logits, int N, int V, int Vp, cudaStream_t stream) {
+    check("argmax", N, V, Vp);
+    launch<argmax_kernel<T>>({.grid = unsigned(N), .block = kThreads, .stream = stream}, tokens, logits, V, Vp);
+}
+
+template <class T>
+void sample(int* tokens, const T* logits, const SampleOptions& options, const uint64_t* samples, const int* positions,
+            int N, int V, int Vp, cudaStream_t stream) {
+    check("sample", N, V, Vp);
+    KILN_CHECK(options.temperature >= 0 && options.top_k >= 0 && options.top_p > 0 && options.top_p <= 1,
+               "sample: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p);
+    if (options.temperature == 0 || options.top_k == 1) return argmax(tokens, logits, N, V, Vp, stream);
+    const int weight_bits = 62 - int(std::bit_width(unsigned(V)));  // so that a sum is below 2^62
+    launch<sample_kernel<T>>({.grid = unsigned(N), .block = kThreads, .stream = stream}, tokens, logits, options,
+                             samples, positions, weight_bits, V, Vp);
+}
+
+#define KILN_SAMPLE(T)                                                                                     \
+    template void argmax(int*, const T*, int, int, int, cudaStream_t);                                     \
+    template void sample(int*, const T*, const SampleOptions&, const uint64_t*, const int*, int, int, int, \
+                         cudaStream_t);
+KILN_SAMPLE(float)
+KILN_SAMPLE(__nv_bfloat16)
+KILN_SAMPLE(__half)
+
+}  // namespace kiln

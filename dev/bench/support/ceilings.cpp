@@ -1,0 +1,88 @@
+#include "dev/bench/support/ceilings.h"
+
+#include <algorithm>
+#include <iostream>
+#include <vector>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/rng.h"
+#include "cuda/device/transfer.h"
+#include "cuda/engine/matmul.h"
+#include "dev/bench/support/read_memory.h"
+
+namespace kiln::bench {
+
+std::string gpu_name() {
+    int devices = 0;
+    KILN_CHECK(cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0,
+               "no CUDA device; run it where `nvidia-smi` shows one");
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+    return properties.name;
+}
+
+int run_benchmark(const char* program, int (*run)(int, char**), int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << program << ": " << error.what() << "\n";
+        return 1;
+    }
+}
+
+Timer::Timer(int launches) : launches_(launches), sums_(kReadBlocks) {
+    int l2_bytes = 0;
+    CUDA_CHECK(cudaDeviceGetAttribute(&l2_bytes, cudaDevAttrL2CacheSize, 0));
+    other_ = DeviceBuffer<float>(size_t(l2_bytes) * 2 / sizeof(float));
+    CUDA_CHECK(cudaMemset(other_.get(), 0, other_.bytes()));
+}
+
+double Timer::median_ms(const std::function<void(cudaStream_t)>& work) {
+    constexpr int kAtLeast = 5;
+    constexpr double kEnoughMs = 1000;
+    work(stream_);
+    stream_.synchronize();
+    std::vector<float> times;
+    double spent_ms = 0;
+    while (int(times.size()) < launches_ && (int(times.size()) < kAtLeast || spent_ms < kEnoughMs)) {
+        read_memory(sums_.get(), other_.get(), other_.size(), stream_);
+        start_.record(stream_);
+        work(stream_);
+        end_.record(stream_);
+        end_.synchronize();
+        float ms = 0;
+        CUDA_CHECK(cudaEventElapsedTime(&ms, start_, end_));
+        times.push_back(ms);
+        spent_ms += ms;
+    }
+    std::nth_element(times.begin(), times.begin() + ptrdiff_t(times.size() / 2), times.end());
+    return std::max(times[times.size() / 2], 1e-6f);
+}
+
+Ceilings measure_ceilings(Timer& timer, bool small) {
+    const size_t bytes = small ? size_t(1) << 20 : size_t(1) << 30;
+    const DeviceBuffer<unsigned char> from(bytes), to(bytes);
+    CUDA_CHECK(cudaMemset(from.get(), 1, bytes));
+    const double copy_ms = timer.median_ms([&](cudaStream_t stream) {
+        CUDA_CHECK(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream));
+    });
+
+    // Random data: a product of zeros draws less power, and runs faster.
+    const int n = small ? 64 : 8192;
+    const size_t elems = size_t(n) * size_t(n);
+    const DeviceBuffer<__nv_bfloat16> a(elems), b(elems), out(elems);
+    const Stream stream;
+    std::vector<float> values(elems);
+    for (const auto* matrix : {&a, &b}) {
+        for (size_t i = 0; i < elems; i++) {
+            values[i] = uniform01(philox4x32(matrix == &a, uint32_t(i), 0, 0, 0).v[0]) - 0.5f;
+        }
+        upload(matrix->get(), values.data(), elems, 1, stream);
+    }
+    Matmul matmul;
+    const double product_ms = timer.median_ms(
+        [&](cudaStream_t on) { matmul.forward(out.get(), a.get(), b.get(), nullptr, {.N = n, .I = n, .O = n}, on); });
+    return {2.0 * double(bytes) / copy_ms * 1e-6, 2.0 * double(elems) * n / product_ms * 1e-9};
+}
+
+}  // namespace kiln::bench

@@ -1,0 +1,291 @@
+// Runs grids of CUDA threads on the host: every thread of a block is a fiber, switched at barriers, warp operations and
+// waits only. See dev/docs/emulator.md.
+#include <algorithm>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <thread>
+
+#include "dev/emulator/core/worker.h"
+
+namespace simt {
+
+namespace {
+
+unsigned& seed_value() {
+    static unsigned value = [] {
+        const char* text = std::getenv("SIMT_SEED");
+        return text ? unsigned(std::strtoul(text, nullptr, 10)) : 0u;
+    }();
+    return value;
+}
+
+// The threads beside the caller's, kept from launch to launch.
+class Helpers {
+public:
+    static Helpers& instance() {
+        static Helpers helpers;
+        return helpers;
+    }
+
+    // Runs the grid on the caller's thread and, if no other launch has them, on the others.
+    void run(Grid& grid, const std::function<void()>& work) {
+        const std::unique_lock owner(owner_, std::try_to_lock);
+        if (!owner || workers_ == 1) return work();
+#if !defined(SIMT_ASAN) && !defined(SIMT_TSAN)
+        while (threads_.size() + 1 < workers_) {
+            const size_t index = threads_.size() + 1;
+            threads_.emplace_back(
+                [this, index, seen = round_](const std::stop_token& stop) { serve(stop, index, seen); });
+        }
+#endif
+        if (threads_.empty()) return work();
+        grid.workers += int(workers_) - 1;
+        {
+            const std::lock_guard lock(mutex_);
+            work_ = &work;
+            busy_ = threads_.size();
+            ++round_;
+        }
+        start_.notify_all();
+        work();
+        std::unique_lock lock(mutex_);
+        end_.wait(lock, [&] { return busy_ == 0; });
+    }
+
+    void set_workers(unsigned workers) {
+        const std::lock_guard owner(owner_);
+        workers_ = std::max(workers, 1u);
+    }
+
+private:
+    ~Helpers() {
+        for (auto& thread : threads_) thread.request_stop();
+        start_.notify_all();
+    }
+
+    void serve(const std::stop_token& stop, size_t index, uint64_t round) {
+        for (;;) {
+            std::unique_lock lock(mutex_);
+            start_.wait(lock, [&] { return stop.stop_requested() || round_ != round; });
+            if (stop.stop_requested()) return;
+            round = round_;
+            const auto& work = *work_;
+            lock.unlock();
+            if (index < workers_) work();
+            lock.lock();
+            if (--busy_ == 0) end_.notify_one();
+        }
+    }
+
+    unsigned workers_ = std::max(std::thread::hardware_concurrency(), 1u);  // the caller's thread among them
+    std::mutex owner_, mutex_;
+    std::condition_variable start_, end_;
+    const std::function<void()>* work_ = nullptr;
+    size_t busy_ = 0;
+    uint64_t round_ = 0;
+    std::vector<std::jthread> threads_;
+};
+
+}  // namespace
+
+Worker& this_worker() {
+    static thread_local Worker worker;
+    return worker;
+}
+
+void Worker::thread_main(void* self) {
+    auto& worker = *static_cast<Worker*>(self);
+    happens_after(&worker.launched_);
+    worker.grid_->body();
+    happens_before(&worker.done_);
+    worker.exit_thread();
+}
+
+void Worker::exit_thread() {
+    {
+        const Unseen unseen;
+        Thread& thread = *running_;
+        thread.state = State::exited;
+        const int warp = thread.rank >> 5;
+        lanes_alive_[warp] &= ~(1u << (thread.rank & 31));
+        // The others may have waited for this thread alone.
+        if (--live_ > 0 && at_barrier_ == live_) release_barrier();
+        for (WarpMeeting& meeting : meetings_[warp]) finish(meeting, warp);
+    }
+    running_->fiber.leave(host_);
+}
+
+void Worker::start(int rank) {
+    Thread& thread = *threads_[rank];
+    thread.state = State::ready;
+    thread.rank = rank;
+    thread.copies.clear();
+    thread.copy_groups = 0;
+    const unsigned x = blockDim.x, y = blockDim.y, at = unsigned(rank);
+    thread.index = {at % x, at / x % y, at / (x * y)};
+    thread.fiber.start(&Worker::thread_main, this, rank);
+#ifdef SIMT_TSAN
+    thread.fiber.name(("CUDA thread " + text_of(thread.index) + " of block " + text_of(blockIdx)).c_str());
+#endif
+}
+
+// Lets each lane go on to its next meeting. False: none could.
+bool Worker::run_warp(int warp) {
+    int lanes[32];
+    std::iota(lanes, lanes + 32, 0);
+    if (seed() != 0) std::shuffle(lanes, lanes + 32, rng_);
+    bool any = false;
+    for (const int lane : lanes) {
+        const int rank = warp * 32 + lane;
+        if (rank >= count_) continue;
+        Thread& thread = *threads_[rank];
+        if (thread.state != State::ready && thread.state != State::polling) continue;
+        const bool polled = thread.state == State::polling;
+        const uint64_t met = polls_met_;
+        thread.state = State::ready;
+        running_ = &thread;
+        threadIdx = thread.index;
+        host_.resume(thread.fiber);
+        running_ = nullptr;
+        if (grid_->failed) return false;
+        any |= !polled || polls_met_ != met;
+    }
+    return any;
+}
+
+// Each warp in turn runs as far as it can, or until a coin stops it: so warps drift apart as far as the barriers allow,
+// and a missing barrier shows as data that is stale or overwritten.
+void Worker::run_block() {
+    const unsigned warps = unsigned(count_ + 31) / 32;
+    live_ = count_;
+    at_barrier_ = 0;
+    votes_[0] = votes_[1] = 0;
+    meetings_.resize(std::max<size_t>(meetings_.size(), warps));
+    for (auto& list : meetings_) {
+        for (WarpMeeting& meeting : list) meeting.arrived = 0;
+    }
+    for (WarpgroupMeeting& meeting : warpgroups_) meeting.arrived = 0;
+    for (NamedBarrier& barrier : named_) barrier = {};
+    deferred_.clear();
+    begin_tma(count_);
+    begin_wgmma(count_);
+    while (int(threads_.size()) < count_) threads_.push_back(std::make_unique<Thread>());
+    for (int i = 0; i < count_; ++i) start(i);
+    for (unsigned w = 0; w < warps; ++w) {
+        const int lanes = std::min(32, count_ - int(w) * 32);
+        lanes_alive_[w] = lanes == 32 ? ~0u : (1u << lanes) - 1;
+    }
+    std::vector<int> order(warps);
+    std::iota(order.begin(), order.end(), 0);
+    while (live_ > 0 && !grid_->failed) {
+        if (seed() != 0) std::shuffle(order.begin(), order.end(), rng_);
+        bool progress = false;
+        for (const int warp : order) {
+            while (run_warp(warp)) {
+                progress = true;
+                if (seed() != 0 && rng_() % 8 == 0) break;
+            }
+        }
+        progress |= land_one_copy(progress);
+        if (!progress && live_ > 0 && !grid_->failed) {
+            report("deadlock: no thread of the block can go on", nullptr, std::nullopt);
+        }
+    }
+    while (!deferred_.empty() && !grid_->failed) land_one_copy(false);
+    if (!grid_->failed) work_for(nullptr, end_wgmma);
+    if (!grid_->failed) work_for(nullptr, end_tma);
+    for (int i = 0; i < count_; ++i) threads_[i]->fiber.finish(threads_[i]->state == State::exited);
+}
+
+void Worker::run(Grid& grid) {
+    const Unseen unseen;
+    grid_ = &grid;
+    gridDim = grid.config.grid;
+    blockDim = grid.config.block;
+    count_ = int(blockDim.x * blockDim.y * blockDim.z);
+    happens_before(&launched_);
+    for (uint64_t i; !grid.failed && (i = grid.next++) < grid.blocks;) {
+        const uint64_t at = seed() % 2 == 0 ? i : grid.blocks - 1 - i;
+        blockIdx = {unsigned(at % gridDim.x), unsigned(at / gridDim.x % gridDim.y),
+                    unsigned(at / (uint64_t(gridDim.x) * gridDim.y))};
+        std::seed_seq sequence{uint64_t(seed()), grid.launch_number, at};
+        rng_.seed(sequence);
+        // Of its own and exactly as large, for each block: a sanitizer sees what lies outside, and stale data is NaN.
+        if (const size_t bytes = grid.config.shared_bytes; bytes > 0) {
+            void* memory = nullptr;
+            if (::posix_memalign(&memory, 1024, bytes) != 0) std::abort();
+            dynamic_shared_ = static_cast<unsigned char*>(memory);
+            std::memset(dynamic_shared_, 0xff, bytes);
+        }
+        run_block();
+        std::free(std::exchange(dynamic_shared_, nullptr));
+        for (const auto& [key, memory] : shared_arrays_) std::free(memory);
+        shared_arrays_.clear();
+    }
+    {
+        const std::lock_guard lock(grid.mutex);
+        --grid.workers;
+    }
+    grid_ = nullptr;
+    happens_after(&done_);
+}
+
+void set_seed(unsigned seed) {
+    seed_value() = seed;
+}
+
+unsigned seed() {
+    return seed_value();
+}
+
+void set_workers(unsigned workers) {
+    Helpers::instance().set_workers(workers);
+}
+
+void run_grid(const Launch& config, const std::function<void()>& thread_body) {
+    static std::atomic<uint64_t> launches = 0;
+    Grid grid(config, thread_body, launches++);
+    const auto work = [&] { this_worker().run(grid); };
+    if (grid.blocks == 1) {
+        work();
+    } else {
+        Helpers::instance().run(grid, work);
+    }
+    if (grid.failure) throw Failure(*grid.failure);
+}
+
+static std::atomic<void (*)(const Launch&)> launch_observer = nullptr;
+
+void set_launch_observer(void (*observer)(const Launch&)) {
+    launch_observer = observer;
+}
+
+void launch(const Launch& config, std::function<void()> thread_body) {
+    if (const auto observer = launch_observer.load()) observer(config);
+    if (this_worker().running()) fail("a kernel is launched from inside a kernel", Where::here());
+    const auto refuse = [&](const std::string& what) {
+        throw Failure("simt: " + kernel_name(config.kernel) + " cannot be launched: " + what);
+    };
+    const auto [gx, gy, gz] = std::tuple(config.grid.x, config.grid.y, config.grid.z);
+    const auto [bx, by, bz] = std::tuple(config.block.x, config.block.y, config.block.z);
+    if (uint64_t(bx) * by * bz < 1 || uint64_t(bx) * by * bz > kMaxThreads || bz > 64) {
+        refuse("a block of " + text_of(uint3{bx, by, bz}) + " threads");
+    }
+    if (gx < 1 || gy < 1 || gz < 1 || gx > 0x7fffffff || gy > 65535 || gz > 65535) {
+        refuse("a grid of " + text_of(uint3{gx, gy, gz}) + " blocks");
+    }
+    const size_t allowed = std::min(shared_bytes_allowed(config.address), kMaxSharedBytes);
+    if (config.shared_bytes > allowed) {
+        refuse(std::to_string(config.shared_bytes) + " bytes of dynamic shared memory, of " + std::to_string(allowed) +
+               " allowed (cudaFuncSetAttribute)");
+    }
+    enqueue(config.stream, [config, body = std::move(thread_body)] { run_grid(config, body); });
+}
+
+int thread_rank() {
+    return this_worker().running()->rank;
+}
+
+}  // namespace simt

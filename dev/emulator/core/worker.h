@@ -1,0 +1,142 @@
+#pragma once
+// What runs blocks: the scheduler, the meetings of threads, memory and reports share it. See dev/docs/emulator.md.
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dev/emulator/core/fiber.h"
+#include "dev/emulator/core/internal.h"
+
+namespace simt {
+
+constexpr int kMaxThreads = 1024;
+constexpr size_t kMaxSharedBytes = 227 << 10;  // of a block, sm_90
+constexpr int kNamedBarriers = 16;
+
+enum class State : uint8_t { ready, waiting, polling, exited };
+
+struct Copy {
+    void* dst;
+    const void* src;
+    int bytes, group;
+};
+
+struct Thread {
+    Fiber fiber;
+    uint3 index{};
+    int rank = 0;
+    State state = State::ready;
+    const char* waits_in = "";
+    Where where{};
+    std::vector<Copy> copies;
+    int copy_groups = 0;
+};
+
+struct WarpMeeting {
+    uint32_t mask = 0, arrived = 0;
+    const char* name = "";
+    WarpOp op = nullptr;
+    void* args[32];
+};
+
+struct WarpgroupMeeting {
+    int arrived = 0;
+    const char* name = "";
+    void* args[128];
+};
+
+struct NamedBarrier {
+    int threads = 0, arrived = 0;
+    std::vector<int> waiting;  // ranks
+};
+
+struct Grid {
+    Grid(const Launch& config, const std::function<void()>& body, uint64_t launch_number)
+        : config(config),
+          body(body),
+          blocks(uint64_t(config.grid.x) * config.grid.y * config.grid.z),
+          launch_number(launch_number) {}
+    bool stuck();  // no block goes on
+
+    const Launch& config;
+    const std::function<void()>& body;
+    uint64_t blocks, launch_number;
+    std::atomic<uint64_t> next{0};
+    std::mutex mutex;
+    int workers = 1;                                    // that run blocks, or will; by the mutex, as are
+    std::list<std::pair<const int*, int>> block_waits;  // those of blocks for each other's values
+    std::optional<std::string> failure;
+    std::atomic<bool> failed{false};
+};
+
+// Runs blocks, one after another, on one thread of the host.
+class Worker {
+public:
+    void run(Grid& grid);
+    Thread* running() { return running_; }
+    bool busy() const { return grid_ != nullptr; }
+    unsigned char* dynamic_shared() { return dynamic_shared_; }
+    size_t dynamic_shared_bytes() const { return grid_->config.shared_bytes; }
+    void* shared_array(const void* key, size_t bytes);
+
+    [[noreturn]] void fail(const char* what, Where where);
+    void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
+    void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where);
+    unsigned meet_block(const char* name, unsigned vote, Where where);
+    void meet_named(int id, int threads, bool arrive, Where where);
+    void wait_for_block(const int* word, int value, Where where);
+    void wait_until(bool (*holds)(const void*), const void* context, const char* name, Where where);
+    void sync_warp(unsigned mask, Where where);
+    void defer(std::function<void()> work) { deferred_.emplace_back(running_, std::move(work)); }
+
+private:
+    void run_block();
+    bool run_warp(int warp);
+    bool land_one_copy(bool others_go_on);
+    void work_for(const Thread* thread, const std::function<void()>& work);
+    void start(int rank);
+    static void thread_main(void* worker);
+    void exit_thread();
+    void wait(const char* name, Where where);
+    bool finish(WarpMeeting& meeting, int warp);
+    void release_barrier();
+    void report(const std::string& what, const Thread* thread, std::optional<Where> where);
+
+    Grid* grid_ = nullptr;
+    std::vector<std::unique_ptr<Thread>> threads_;
+    HostFiber host_;
+    Thread* running_ = nullptr;
+    int count_ = 0, live_ = 0, at_barrier_ = 0;
+    unsigned votes_[2] = {}, phase_ = 0;
+    std::vector<std::vector<WarpMeeting>> meetings_;  // by warp
+    uint32_t lanes_alive_[kMaxThreads / 32] = {};
+    WarpgroupMeeting warpgroups_[kMaxThreads / 128];
+    NamedBarrier named_[kNamedBarriers];
+    uint64_t polls_met_ = 0;
+    std::vector<std::pair<const Thread*, std::function<void()>>> deferred_;  // who asked for it
+    const Thread* works_for_ = nullptr;                                      // while another unit does a thread's work
+    unsigned char* dynamic_shared_ = nullptr;
+    std::vector<std::pair<const void*, void*>> shared_arrays_;
+    std::mt19937_64 rng_;
+    // Addresses that stand for moments, for ThreadSanitizer. The first is the grid's start, and its end.
+    char launched_ = 0, done_ = 0, barrier_tokens_[2] = {}, warp_tokens_[kMaxThreads / 32] = {},
+         named_tokens_[kNamedBarriers] = {};
+};
+
+// A unit of the chip that is no thread found a fault.
+struct Abandoned {};
+
+Worker& this_worker();  // of the calling thread of the host
+
+std::string text_of(uint3 at);
+std::string text_of(Where where);
+
+}  // namespace simt

@@ -1,0 +1,357 @@
+// libcublasLt for the emulated device, as far as Kiln calls it, compiled against the real header and linked in its
+// place. Column-major, as there. What the real library refuses, or computes only by luck (a workspace that is too
+// small, an auxiliary buffer without its alignment), is refused here with the status that its manual names. Products
+// are queued on their stream like kernels, sum in float32, and leave NaN in the workspace.
+#include <cublasLt.h>
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "dev/emulator/core/internal.h"
+#include "dev/emulator/libraries/matmul.h"
+
+namespace {
+
+using namespace simt;
+
+// What a descriptor was told: bytes by attribute.
+class Attributes {
+public:
+    cublasStatus_t set(int key, size_t expected_bytes, const void* value, size_t bytes) {
+        if (expected_bytes == 0) return CUBLAS_STATUS_NOT_SUPPORTED;  // by this stand-in
+        if (!value || bytes != expected_bytes) return CUBLAS_STATUS_INVALID_VALUE;
+        const auto* first = static_cast<const char*>(value);
+        values_[key].assign(first, first + bytes);
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    template <class T>
+    T get(int key, T otherwise) const {
+        const auto found = values_.find(key);
+        if (found == values_.end()) return otherwise;
+        T value;
+        std::memcpy(&value, found->second.data(), sizeof value);
+        return value;
+    }
+
+private:
+    std::map<int, std::vector<char>> values_;
+};
+
+struct Descriptor : cublasLtMatmulDescOpaque_t {
+    cublasComputeType_t compute;
+    cudaDataType scale;
+    Attributes attributes;
+};
+struct Layout : cublasLtMatrixLayoutOpaque_t {
+    cudaDataType type;
+    int64_t rows, cols, ld;
+    Attributes attributes;
+};
+struct Preference : cublasLtMatmulPreferenceOpaque_t {
+    Attributes attributes;
+};
+
+size_t bytes_of(cublasLtMatmulDescAttributes_t attribute) {
+    switch (attribute) {
+        case CUBLASLT_MATMUL_DESC_TRANSA:
+        case CUBLASLT_MATMUL_DESC_TRANSB:
+        case CUBLASLT_MATMUL_DESC_EPILOGUE:
+        case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE:
+        case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+        case CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET:
+            return 4;
+        case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+        case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+        case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+            return 8;
+        default:
+            return 0;
+    }
+}
+size_t bytes_of(cublasLtMatrixLayoutAttribute_t attribute) {
+    switch (attribute) {
+        case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
+            return 4;
+        case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
+            return 8;
+        default:
+            return 0;
+    }
+}
+size_t bytes_of(cublasLtMatmulPreferenceAttributes_t attribute) {
+    switch (attribute) {
+        case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+            return 8;
+        case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+        case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+        case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+        case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+            return 4;
+        default:
+            return 0;
+    }
+}
+
+bool is_known(cudaDataType type) {
+    return type == CUDA_R_32F || type == CUDA_R_16BF || type == CUDA_R_16F;
+}
+bool has_bias(unsigned epilogue) {
+    return (epilogue & (CUBLASLT_EPILOGUE_BIAS | 16 | CUBLASLT_EPILOGUE_BGRADA | CUBLASLT_EPILOGUE_BGRADB)) != 0;
+}
+bool is_aligned(const void* p, size_t bytes) {
+    return reinterpret_cast<uintptr_t>(p) % bytes == 0;
+}
+
+Operand operand(const Layout& layout, const void* data, bool transposed) {
+    return {data, layout.type, layout.ld,
+            layout.attributes.get<int64_t>(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, 0), transposed};
+}
+
+cublasStatus_t check_epilogue(const Product& p, const Attributes& attributes) {
+    switch (p.epilogue) {
+        case CUBLASLT_EPILOGUE_DEFAULT:
+        case CUBLASLT_EPILOGUE_BIAS:
+        case CUBLASLT_EPILOGUE_GELU:
+        case CUBLASLT_EPILOGUE_GELU_BIAS:
+        case CUBLASLT_EPILOGUE_GELU_AUX:
+        case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
+        case CUBLASLT_EPILOGUE_DGELU:
+        case CUBLASLT_EPILOGUE_DGELU_BGRAD:
+        case CUBLASLT_EPILOGUE_BGRADA:
+        case CUBLASLT_EPILOGUE_BGRADB:
+            break;
+        default:
+            return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    // The real library has strides for these; Kiln batches none of them.
+    if (p.epilogue != CUBLASLT_EPILOGUE_DEFAULT && p.batch > 1) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (has_aux(p.epilogue)) {
+        if (!p.aux || p.aux_ld < p.m || p.aux_ld % 8 != 0 || !is_aligned(p.aux, 16)) {
+            return CUBLAS_STATUS_INVALID_VALUE;
+        }
+        const int type = attributes.get<int>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, p.d_type);
+        if (type != p.d_type) return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    if (has_bias(p.epilogue)) {
+        if (!p.bias || !is_aligned(p.bias, element_bytes(p.d_type))) return CUBLAS_STATUS_INVALID_VALUE;
+        const int type = attributes.get<int>(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, p.d_type);
+        if (type != p.d_type) return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+// Everything but the matrices' addresses, which the heuristic does not get.
+cublasStatus_t read(Product& p, const Descriptor* op, const Layout* a, const Layout* b, const Layout* c,
+                    const Layout* d) {
+    if (!op || !a || !b || !c || !d) return CUBLAS_STATUS_INVALID_VALUE;
+    if (op->scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (op->compute != CUBLAS_COMPUTE_32F && op->compute != CUBLAS_COMPUTE_32F_FAST_TF32) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    const auto& attributes = op->attributes;
+    const int ta = attributes.get<int>(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_N);
+    const int tb = attributes.get<int>(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
+    if ((ta != CUBLAS_OP_N && ta != CUBLAS_OP_T) || (tb != CUBLAS_OP_N && tb != CUBLAS_OP_T)) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    for (const Layout* layout : {a, b, c, d}) {
+        if (layout->rows < 1 || layout->cols < 1 || layout->ld < layout->rows) return CUBLAS_STATUS_INVALID_VALUE;
+        if (!is_known(layout->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
+        if (layout->attributes.get<int>(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1) !=
+            d->attributes.get<int>(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1)) {
+            return CUBLAS_STATUS_INVALID_VALUE;
+        }
+    }
+    p.tf32 = op->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a->type == CUDA_R_32F;
+    p.m = d->rows;
+    p.n = d->cols;
+    p.k = ta == CUBLAS_OP_T ? a->rows : a->cols;
+    p.a = operand(*a, nullptr, ta == CUBLAS_OP_T);
+    p.b = operand(*b, nullptr, tb == CUBLAS_OP_T);
+    p.c = operand(*c, nullptr, false);
+    const Operand out = operand(*d, nullptr, false);
+    p.d_type = out.type;
+    p.d_ld = out.ld;
+    p.d_batch_stride = out.batch_stride;
+    p.batch = d->attributes.get<int>(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1);
+    if (p.batch < 1 || (p.a.transposed ? a->cols : a->rows) != p.m || (p.b.transposed ? b->rows : b->cols) != p.n ||
+        (p.b.transposed ? b->cols : b->rows) != p.k || c->rows != p.m || c->cols != p.n) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    if (a->type != b->type || c->type != d->type || (d->type != a->type && d->type != CUDA_R_32F)) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    p.epilogue = attributes.get<unsigned>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DEFAULT);
+    p.bias = attributes.get<void*>(CUBLASLT_MATMUL_DESC_BIAS_POINTER, nullptr);
+    p.aux = attributes.get<void*>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, nullptr);
+    p.aux_ld = attributes.get<int64_t>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, 0);
+    return check_epilogue(p, attributes);
+}
+
+struct Algorithm {
+    uint64_t tag, variant, workspace_bytes, alignment[4];
+};
+constexpr uint64_t kTag = 0x53494d544c743031;
+static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
+
+template <class Opaque, class Own>
+cublasStatus_t create(Opaque** out, Own value) {
+    if (!out) return CUBLAS_STATUS_INVALID_VALUE;
+    *out = new Own(std::move(value));
+    return CUBLAS_STATUS_SUCCESS;
+}
+const Layout* layout_of(cublasLtMatrixLayout_t layout) {
+    return static_cast<const Layout*>(layout);
+}
+
+}  // namespace
+
+struct cublasLtContext {};
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+    *handle = new cublasLtContext;
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+    delete handle;
+    return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion() {
+    return CUBLAS_VERSION;
+}
+const char* cublasLtGetStatusName(cublasStatus_t status) {
+    switch (status) {
+        case CUBLAS_STATUS_SUCCESS:
+            return "CUBLAS_STATUS_SUCCESS";
+        case CUBLAS_STATUS_NOT_INITIALIZED:
+            return "CUBLAS_STATUS_NOT_INITIALIZED";
+        case CUBLAS_STATUS_INVALID_VALUE:
+            return "CUBLAS_STATUS_INVALID_VALUE";
+        case CUBLAS_STATUS_NOT_SUPPORTED:
+            return "CUBLAS_STATUS_NOT_SUPPORTED";
+        default:
+            return "a status of the emulated cuBLASLt";
+    }
+}
+const char* cublasLtGetStatusString(cublasStatus_t status) {
+    return cublasLtGetStatusName(status);
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* op, cublasComputeType_t compute, cudaDataType_t scale) {
+    return create(op, Descriptor{{}, compute, scale, {}});
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t op) {
+    delete static_cast<Descriptor*>(op);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t op, cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+    return static_cast<Descriptor*>(op)->attributes.set(attribute, bytes_of(attribute), value, bytes);
+}
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
+                                          uint64_t cols, int64_t ld) {
+    return create(layout, Layout{{}, type, int64_t(rows), int64_t(cols), ld, {}});
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(const cublasLtMatrixLayout_t layout) {
+    delete layout_of(layout);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void* value,
+                                                size_t bytes) {
+    return static_cast<Layout*>(layout)->attributes.set(attribute, bytes_of(attribute), value, bytes);
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+    return create(preference, Preference{});
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+    delete static_cast<Preference*>(preference);
+    return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+                                                    size_t bytes) {
+    return static_cast<Preference*>(preference)->attributes.set(attribute, bytes_of(attribute), value, bytes);
+}
+
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t op,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int requested,
+                                              cublasLtMatmulHeuristicResult_t results[], int* returned) {
+    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+    if (!preference || requested < 1 || !results || !returned) return CUBLAS_STATUS_INVALID_VALUE;
+    *returned = 0;
+    Product p;
+    const cublasStatus_t status =
+        read(p, static_cast<Descriptor*>(op), layout_of(a), layout_of(b), layout_of(c), layout_of(d));
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    const auto& wishes = static_cast<Preference*>(preference)->attributes;
+    const auto limit = wishes.get<uint64_t>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 0);
+    Algorithm algorithm{kTag, 0, 0, {}};
+    for (int i = 0; i < 4; ++i) {
+        algorithm.alignment[i] = wishes.get<uint32_t>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i, 256);
+    }
+    for (uint64_t variant = 0; variant < kVariants && *returned < requested; ++variant) {
+        algorithm.variant = variant;
+        algorithm.workspace_bytes = variant == halves ? uint64_t(p.m * p.n * p.batch) * sizeof(float) : 0;
+        if (algorithm.workspace_bytes > limit) continue;
+        cublasLtMatmulHeuristicResult_t& result = results[(*returned)++];
+        result = {};
+        std::memcpy(&result.algo, &algorithm, sizeof algorithm);
+        result.workspaceSize = algorithm.workspace_bytes;
+        result.state = CUBLAS_STATUS_SUCCESS;
+        result.wavesCount = 1;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, const void* alpha, const void* A,
+                              cublasLtMatrixLayout_t a, const void* B, cublasLtMatrixLayout_t b, const void* beta,
+                              const void* C, cublasLtMatrixLayout_t c, void* D, cublasLtMatrixLayout_t d,
+                              const cublasLtMatmulAlgo_t* algo, void* workspace, size_t workspace_bytes,
+                              cudaStream_t stream) {
+    if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+    Product p;
+    const cublasStatus_t status =
+        read(p, static_cast<Descriptor*>(op), layout_of(a), layout_of(b), layout_of(c), layout_of(d));
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    if (!alpha || !beta || !A || !B || !D) return CUBLAS_STATUS_INVALID_VALUE;
+    p.alpha = *static_cast<const float*>(alpha);
+    p.beta = *static_cast<const float*>(beta);
+    if (p.beta != 0 && !C) return CUBLAS_STATUS_INVALID_VALUE;
+    // In place only with one layout.
+    if (C == D && (p.c.ld != p.d_ld || p.c.batch_stride != p.d_batch_stride)) return CUBLAS_STATUS_INVALID_VALUE;
+    Algorithm algorithm{kTag, whole, 0, {16, 16, 16, 16}};  // without one, the library's own choice
+    if (algo) std::memcpy(&algorithm, algo, sizeof algorithm);
+    if (algorithm.tag != kTag || algorithm.variant >= kVariants) return CUBLAS_STATUS_INVALID_VALUE;
+    // One found for another, smaller product does not do.
+    if (algorithm.variant == halves && algorithm.workspace_bytes < uint64_t(p.m * p.n * p.batch) * sizeof(float)) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    if (workspace_bytes < algorithm.workspace_bytes || !is_aligned(workspace, 256) ||
+        (algorithm.workspace_bytes > 0 && !workspace)) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    const void* const addresses[] = {A, B, p.beta != 0 ? C : nullptr, D};
+    for (int i = 0; i < 4; ++i) {
+        if (!is_aligned(addresses[i], algorithm.alignment[i])) return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    p.a.data = A;
+    p.b.data = B;
+    p.c.data = C;
+    p.d = D;
+    simt::enqueue(stream, [=] {
+        if (algorithm.workspace_bytes > 0) std::memset(workspace, 0xff, algorithm.workspace_bytes);
+        run(p, Variant(algorithm.variant));
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+}  // extern "C"

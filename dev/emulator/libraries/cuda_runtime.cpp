@@ -1,0 +1,456 @@
+// libcudart for the emulated device, as far as Kiln calls it, compiled against the real header and linked in its place.
+// Work is queued on its stream and runs later, at moments that the seed chooses, in any order that streams and events
+// allow: what the host reads too early is not there yet. With seed 0 it runs at once where it may.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dev/emulator/core/internal.h"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// One recording of an event: done when the stream gets there.
+struct Moment {
+    bool done = false;
+    Clock::time_point time;
+    CUgraph_st* captured_in = nullptr;
+};
+
+// A step of a stream or graph: something to do, or a moment to wait for.
+struct Step {
+    std::function<void()> work;
+    std::shared_ptr<Moment> after;
+};
+
+}  // namespace
+
+struct CUgraph_st {
+    std::vector<std::function<void()>> steps;  // in the order of capture, which every edge goes along
+    std::set<CUstream_st*> streams;            // those that take part
+    CUstream_st* origin = nullptr;
+};
+struct CUgraphExec_st {
+    std::vector<std::function<void()>> steps;
+};
+struct CUstream_st {
+    std::deque<Step> steps;
+    CUgraph_st* capture = nullptr;
+    bool unjoined = false;  // captured work that the origin does not wait for yet
+    bool running = false;
+};
+struct CUevent_st {
+    std::shared_ptr<Moment> moment;
+    CUstream_st* stream = nullptr;
+};
+
+namespace {
+
+constexpr size_t kAlignment = 256;
+constexpr size_t kMemoryBytes = size_t(16) << 30;
+constexpr size_t kSharedWithoutAsking = 48 << 10;
+
+struct Device {
+    std::recursive_mutex mutex;
+    std::vector<std::unique_ptr<CUstream_st>> streams;
+    std::map<const void*, size_t> allocations;  // bytes
+    std::map<const void*, size_t> shared_allowed;
+    size_t used_bytes = 0;
+    std::mt19937 rng;
+    unsigned rng_seed = 0;
+
+    bool flip(unsigned sides) {
+        if (simt::seed() == 0) return true;
+        if (rng_seed != simt::seed()) rng.seed(rng_seed = simt::seed());
+        return rng() % sides == 0;
+    }
+};
+
+Device& device() {
+    static Device device;
+    return device;
+}
+
+bool can_go_on(const CUstream_st& stream) {
+    return !stream.running && !stream.steps.empty() &&
+           (!stream.steps.front().after || stream.steps.front().after->done);
+}
+
+void run_step(CUstream_st& stream) {
+    const Step step = std::move(stream.steps.front());
+    stream.steps.pop_front();
+    if (!step.work) return;
+    stream.running = true;  // its work may call back into the runtime
+    try {
+        step.work();
+    } catch (...) {
+        stream.running = false;
+        for (const auto& other : device().streams) other->steps.clear();  // the device is lost, as a real one would be
+        throw;
+    }
+    stream.running = false;
+}
+
+// Runs one step of a stream that can go on. False: there is none.
+bool run_any() {
+    auto& streams = device().streams;
+    std::vector<CUstream_st*> ready;
+    for (const auto& stream : streams) {
+        if (can_go_on(*stream)) ready.push_back(stream.get());
+    }
+    if (ready.empty()) return false;
+    run_step(*ready[simt::seed() == 0 ? 0 : device().rng() % ready.size()]);
+    return true;
+}
+
+template <class Done>
+void run_until(Done done) {
+    while (!done()) {
+        if (!run_any()) {
+            for (const auto& stream : device().streams) stream->steps.clear();
+            throw simt::Failure("simt: deadlock: the streams wait for events that no stream will record");
+        }
+    }
+}
+
+void run_all() {
+    run_until([] {
+        return std::all_of(device().streams.begin(), device().streams.end(),
+                           [](const auto& stream) { return stream->steps.empty() || stream->running; });
+    });
+}
+
+void add(CUstream_st* stream, Step step) {
+    auto& d = device();
+    if (!stream) {  // the legacy default stream: after all before it, and before all that follows
+        run_all();
+        if (step.work) step.work();
+        return;
+    }
+    if (stream->capture) {
+        if (step.work) stream->capture->steps.push_back(std::move(step.work));
+        stream->unjoined = stream != stream->capture->origin;
+        return;
+    }
+    stream->steps.push_back(std::move(step));
+    while (d.flip(4) && run_any()) {
+    }
+}
+
+cudaError_t allocate(void** p, size_t bytes, int with) {
+    auto& d = device();
+    const std::lock_guard lock(d.mutex);
+    if (d.used_bytes + bytes > kMemoryBytes) {
+        *p = nullptr;
+        return cudaErrorMemoryAllocation;
+    }
+    if (::posix_memalign(p, kAlignment, std::max<size_t>(bytes, 1)) != 0) return cudaErrorMemoryAllocation;
+    std::memset(*p, with, bytes);
+    d.allocations[*p] = bytes;
+    d.used_bytes += bytes;
+    return cudaSuccess;
+}
+
+cudaError_t release(void* p) {
+    auto& d = device();
+    const std::lock_guard lock(d.mutex);
+    if (!p) return cudaSuccess;
+    const auto found = d.allocations.find(p);
+    if (found == d.allocations.end()) return cudaErrorInvalidValue;
+    run_all();  // as the real one, which waits for the device
+    d.used_bytes -= found->second;
+    d.allocations.erase(found);
+    std::free(p);
+    return cudaSuccess;
+}
+
+}  // namespace
+
+namespace simt {
+
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+    const std::lock_guard lock(device().mutex);
+    add(stream, {std::move(work), nullptr});
+}
+
+size_t shared_bytes_allowed(const void* kernel) {
+    const std::lock_guard lock(device().mutex);
+    const auto found = device().shared_allowed.find(kernel);
+    return found == device().shared_allowed.end() ? kSharedWithoutAsking : found->second;
+}
+
+}  // namespace simt
+
+extern "C" {
+
+const char* cudaGetErrorName(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess:
+            return "cudaSuccess";
+        case cudaErrorMemoryAllocation:
+            return "cudaErrorMemoryAllocation";
+        case cudaErrorInvalidValue:
+            return "cudaErrorInvalidValue";
+        case cudaErrorNotReady:
+            return "cudaErrorNotReady";
+        case cudaErrorStreamCaptureUnjoined:
+            return "cudaErrorStreamCaptureUnjoined";
+        case cudaErrorStreamCaptureUnsupported:
+            return "cudaErrorStreamCaptureUnsupported";
+        case cudaErrorInvalidDevice:
+            return "cudaErrorInvalidDevice";
+        default:
+            return "an error of the emulated device";
+    }
+}
+const char* cudaGetErrorString(cudaError_t error) {
+    switch (error) {
+        case cudaSuccess:
+            return "no error";
+        case cudaErrorMemoryAllocation:
+            return "out of memory";
+        case cudaErrorInvalidValue:
+            return "invalid argument";
+        case cudaErrorNotReady:
+            return "device not ready";
+        case cudaErrorStreamCaptureUnjoined:
+            return "capture was not joined: a stream does work that the origin does not wait for";
+        case cudaErrorStreamCaptureUnsupported:
+            return "operation not permitted while a stream is capturing";
+        default:
+            return "an error of the emulated device";
+    }
+}
+cudaError_t cudaGetLastError() {
+    return cudaSuccess;  // what fails, throws
+}
+cudaError_t cudaPeekAtLastError() {
+    return cudaSuccess;
+}
+
+// --- memory
+
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+    return allocate(p, bytes, 0xff);
+}
+cudaError_t cudaFree(void* p) {
+    return release(p);
+}
+cudaError_t cudaMallocHost(void** p, size_t bytes) {
+    return allocate(p, bytes, 0xff);
+}
+cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) {
+    return allocate(p, bytes, 0xff);
+}
+cudaError_t cudaFreeHost(void* p) {
+    return release(p);
+}
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+    const std::lock_guard lock(device().mutex);
+    *total = kMemoryBytes;
+    *free = kMemoryBytes - device().used_bytes;
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+    simt::enqueue(stream, [=] {
+        if (bytes > 0) std::memmove(dst, src, bytes);  // null pointers, then, are in order
+    });
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
+    return cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
+}
+cudaError_t cudaMemcpy2DAsync(void* dst, size_t dst_pitch, const void* src, size_t src_pitch, size_t width,
+                              size_t height, cudaMemcpyKind, cudaStream_t stream) {
+    if (width > dst_pitch || width > src_pitch) return cudaErrorInvalidValue;
+    simt::enqueue(stream, [=] {
+        for (size_t row = 0; row < height; ++row) {
+            std::memmove(static_cast<char*>(dst) + row * dst_pitch, static_cast<const char*>(src) + row * src_pitch,
+                         width);
+        }
+    });
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
+    simt::enqueue(stream, [=] { std::memset(p, value, bytes); });
+    return cudaSuccess;
+}
+cudaError_t cudaMemset(void* p, int value, size_t bytes) {
+    return cudaMemsetAsync(p, value, bytes, nullptr);
+}
+
+// --- streams and events
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+    const std::lock_guard lock(device().mutex);
+    *stream = device().streams.emplace_back(std::make_unique<CUstream_st>()).get();
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+    return cudaStreamCreateWithFlags(stream, 0);
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+    return cudaStreamCreateWithFlags(stream, flags);
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    const std::lock_guard lock(device().mutex);
+    if (!stream) {
+        run_all();
+        return cudaSuccess;
+    }
+    if (stream->capture) return cudaErrorStreamCaptureUnsupported;
+    run_until([&] { return stream->steps.empty(); });
+    return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    const std::lock_guard lock(device().mutex);
+    run_any();
+    return !stream || stream->steps.empty() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    const std::lock_guard lock(device().mutex);
+    run_until([&] { return stream->steps.empty(); });
+    std::erase_if(device().streams, [&](const auto& one) { return one.get() == stream; });
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    *event = new CUevent_st;
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+    return cudaEventCreateWithFlags(event, 0);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    const std::lock_guard lock(device().mutex);
+    event->moment = std::make_shared<Moment>();
+    event->stream = stream;
+    if (stream && stream->capture) {
+        event->moment->captured_in = stream->capture;
+        return cudaSuccess;
+    }
+    add(stream, {[moment = event->moment] {
+                     moment->done = true;
+                     moment->time = Clock::now();
+                 },
+                 nullptr});
+    return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    const std::lock_guard lock(device().mutex);
+    if (!event->moment) return cudaSuccess;  // never recorded: nothing to wait for
+    if (CUgraph_st* graph = event->moment->captured_in) {
+        if (!stream) return cudaErrorStreamCaptureUnsupported;
+        stream->capture = graph;  // joins the capture
+        graph->streams.insert(stream);
+        if (event->stream != stream) event->stream->unjoined = false;
+        if (stream != graph->origin) stream->unjoined = true;
+        return cudaSuccess;
+    }
+    if (stream && stream->capture) return cudaErrorStreamCaptureUnsupported;
+    add(stream, {nullptr, event->moment});
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    const std::lock_guard lock(device().mutex);
+    if (event->moment) run_until([&] { return event->moment->done; });
+    return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    const std::lock_guard lock(device().mutex);
+    run_any();
+    return !event->moment || event->moment->done ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
+    const std::lock_guard lock(device().mutex);
+    if (!start->moment || !end->moment) return cudaErrorInvalidValue;
+    if (!start->moment->done || !end->moment->done) return cudaErrorNotReady;
+    *ms = std::chrono::duration<float, std::milli>(end->moment->time - start->moment->time).count();
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+    const std::lock_guard lock(device().mutex);
+    run_all();
+    return cudaSuccess;
+}
+
+// --- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    const std::lock_guard lock(device().mutex);
+    if (!stream || stream->capture) return cudaErrorInvalidValue;
+    stream->capture = new CUgraph_st;
+    stream->capture->origin = stream;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    const std::lock_guard lock(device().mutex);
+    *status = stream && stream->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+    const std::lock_guard lock(device().mutex);
+    *graph = nullptr;
+    if (!stream->capture || stream->capture->origin != stream) return cudaErrorInvalidValue;
+    CUgraph_st* captured = std::exchange(stream->capture, nullptr);
+    bool joined = true;
+    for (CUstream_st* other : captured->streams) {
+        if (other == stream) continue;
+        joined &= !std::exchange(other->unjoined, false);
+        other->capture = nullptr;
+    }
+    if (!joined) {
+        delete captured;
+        return cudaErrorStreamCaptureUnjoined;
+    }
+    *graph = captured;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+    *exec = new CUgraphExec_st{graph->steps};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    simt::enqueue(stream, [steps = exec->steps] {
+        for (const auto& step : steps) step();
+    });
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+// --- kernels
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+    const std::lock_guard lock(device().mutex);
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > 227 << 10) {
+        return cudaErrorInvalidValue;
+    }
+    device().shared_allowed[kernel] = size_t(value);
+    return cudaSuccess;
+}
+
+}  // extern "C"

@@ -1,0 +1,173 @@
+#include "dev/emulator/libraries/matmul.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+namespace simt {
+
+namespace {
+
+float load(const void* p, cudaDataType type, int64_t i) {
+    switch (type) {
+        case CUDA_R_16BF:
+            return __bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]);
+        case CUDA_R_16F:
+            return __half2float(static_cast<const __half*>(p)[i]);
+        default:
+            return static_cast<const float*>(p)[i];
+    }
+}
+void store(void* p, cudaDataType type, int64_t i, float value) {
+    switch (type) {
+        case CUDA_R_16BF:
+            static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(value);
+            break;
+        case CUDA_R_16F:
+            static_cast<__half*>(p)[i] = __float2half_rn(value);
+            break;
+        default:
+            static_cast<float*>(p)[i] = value;
+    }
+}
+// To the 10 bits of TF32, ties away from zero, as cvt.rna.tf32 does.
+float round_to_tf32(float x) {
+    return std::isfinite(x) ? std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000u) & ~0x1fffu) : x;
+}
+
+constexpr float kSqrt2OverPi = 0.7978845608f, kCubic = 0.044715f;
+float gelu(float x) {
+    return 0.5f * x * (1 + std::tanh(kSqrt2OverPi * (x + kCubic * x * x * x)));
+}
+float gelu_slope(float x) {
+    const float t = std::tanh(kSqrt2OverPi * (x + kCubic * x * x * x));
+    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * kSqrt2OverPi * (1 + 3 * kCubic * x * x);
+}
+
+int64_t run_length(Variant variant, int64_t k) {
+    return variant == whole ? k : variant == halves ? (k + 1) / 2 : std::min<int64_t>(k, 32);
+}
+
+// Panels of kRows rows of A and kColumns columns of B, so that the inner loop stays in registers.
+constexpr int kRows = 16, kColumns = 4;
+// On both cores where that pays. ThreadSanitizer does not know OpenMP's barriers.
+bool is_worth_threads(const Product& p) {
+#ifdef SIMT_TSAN
+    return p.m < 0;
+#else
+    return double(p.m) * double(p.n) * double(p.k) > 1e7;
+#endif
+}
+
+// `width` x k panels of op(X)'s long side, which has `count` of them; the rest is zero.
+std::vector<float> panels(const Product& p, const Operand& x, bool along_rows, int64_t count, int width,
+                          int64_t offset) {
+    const int64_t k = p.k;
+    const int64_t padded = (count + width - 1) / width * width;
+    std::vector<float> packed(size_t(padded * k));
+    // Element (i, l), l along k, stands at i + l ld or at l + i ld.
+    const bool unit = along_rows ? !x.transposed : x.transposed;
+#pragma omp parallel for if (is_worth_threads(p))
+    for (int64_t first = 0; first < count; first += width) {
+        for (int64_t l = 0; l < k; ++l) {
+            for (int64_t i = first; i < std::min(first + width, count); ++i) {
+                const float value = load(x.data, x.type, offset + (unit ? i + l * x.ld : l + i * x.ld));
+                packed[size_t(first * k + l * width + i - first)] = p.tf32 ? round_to_tf32(value) : value;
+            }
+        }
+    }
+    return packed;
+}
+
+void multiply_panels(float* out, const float* a, const float* b, int64_t k, int64_t run) {
+    float sum[kColumns][kRows] = {};
+    for (int64_t begin = 0; begin < k; begin += run) {
+        float part[kColumns][kRows] = {};
+        for (int64_t l = begin; l < std::min(begin + run, k); ++l) {
+            for (int j = 0; j < kColumns; ++j) {
+                for (int i = 0; i < kRows; ++i) part[j][i] += a[l * kRows + i] * b[l * kColumns + j];
+            }
+        }
+        for (int j = 0; j < kColumns; ++j) {
+            for (int i = 0; i < kRows; ++i) sum[j][i] += part[j][i];
+        }
+    }
+    std::memcpy(out, sum, sizeof sum);
+}
+
+// Of one matrix of the batch: op(A) op(B), (n, m) floats with m contiguous.
+std::vector<float> multiply(const Product& p, const std::vector<float>& a, const std::vector<float>& b,
+                            Variant variant) {
+    std::vector<float> result(size_t(p.m * p.n));
+    const int64_t run = run_length(variant, p.k);
+#pragma omp parallel for if (is_worth_threads(p))
+    for (int64_t j0 = 0; j0 < p.n; j0 += kColumns) {
+        for (int64_t i0 = 0; i0 < p.m; i0 += kRows) {
+            float tile[kColumns * kRows];
+            multiply_panels(tile, &a[size_t(i0 * p.k)], &b[size_t(j0 * p.k)], p.k, run);
+            for (int64_t j = j0; j < std::min(j0 + kColumns, p.n); ++j) {
+                for (int64_t i = i0; i < std::min(i0 + kRows, p.m); ++i) {
+                    result[size_t(j * p.m + i)] = tile[(j - j0) * kRows + i - i0];
+                }
+            }
+        }
+    }
+    return result;
+}
+
+// bias[i] = the sum over k of a packed operand.
+void sum_over_k(const Product& p, const std::vector<float>& packed, int64_t count, int width) {
+    for (int64_t i = 0; i < count; ++i) {
+        float sum = 0;
+        for (int64_t l = 0; l < p.k; ++l) sum += packed[size_t(i / width * width * p.k + l * width + i % width)];
+        store(p.bias, p.d_type, i, sum);
+    }
+}
+
+void finish(const Product& p, const std::vector<float>& products, int64_t z) {
+    const bool adds_bias = (p.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
+    const bool applies_gelu = (p.epilogue & CUBLASLT_EPILOGUE_GELU) != 0;
+    const bool applies_slope = (p.epilogue & 64) != 0;
+    std::vector<float> column_sums(size_t(p.m));
+    for (int64_t j = 0; j < p.n; ++j) {
+        for (int64_t i = 0; i < p.m; ++i) {
+            float x = p.alpha * products[size_t(j * p.m + i)];
+            if (p.beta != 0) x += p.beta * load(p.c.data, p.c.type, z * p.c.batch_stride + j * p.c.ld + i);
+            if (adds_bias) x += load(p.bias, p.d_type, i);
+            if (applies_gelu) {
+                if (has_aux(p.epilogue)) store(p.aux, p.d_type, j * p.aux_ld + i, x);
+                x = gelu(x);
+            }
+            if (applies_slope) x *= gelu_slope(load(p.aux, p.d_type, j * p.aux_ld + i));
+            column_sums[size_t(i)] += x;
+            store(p.d, p.d_type, z * p.d_batch_stride + j * p.d_ld + i, x);
+        }
+    }
+    if (p.epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD) {
+        for (int64_t i = 0; i < p.m; ++i) store(p.bias, p.d_type, i, column_sums[size_t(i)]);
+    }
+}
+
+}  // namespace
+
+size_t element_bytes(cudaDataType type) {
+    return type == CUDA_R_32F ? 4 : 2;
+}
+
+void run(const Product& p, Variant variant) {
+    for (int64_t z = 0; z < p.batch; ++z) {
+        const auto a = panels(p, p.a, true, p.m, kRows, z * p.a.batch_stride);
+        const auto b = panels(p, p.b, false, p.n, kColumns, z * p.b.batch_stride);
+        const auto products = multiply(p, a, b, variant);
+        if (p.epilogue == CUBLASLT_EPILOGUE_BGRADA) sum_over_k(p, a, p.m, kRows);
+        if (p.epilogue == CUBLASLT_EPILOGUE_BGRADB) sum_over_k(p, b, p.n, kColumns);
+        finish(p, products, z);
+    }
+}
+
+}  // namespace simt

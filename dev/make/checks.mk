@@ -1,0 +1,77 @@
+# What someone who changes Kiln runs besides the tests; .ci/run runs all of them.
+
+# ---- change: for those who change the code
+
+.PHONY: lint format fuzz mutations sanitize-kernels sanitize-kernels-address sanitize-kernels-thread kernel-table \
+        check-kernel-table attention-report compile-commands
+
+lint:  ## formatting, include rules, file lengths
+	@dev/lint.sh
+
+format:  ## let clang-format lay out every source
+	@git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | grep -v unicode/tables.cpp | xargs clang-format -i
+
+compile-commands:  ## compile_commands.json, for clangd and other editors' helpers
+	@$(MAKE) --no-print-directory -Bn V=1 programs tests | dev/compile_commands.sh >compile_commands.json
+
+# ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
+
+FUZZ_FLAGS := -std=c++20 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
+              -fno-sanitize-recover=undefined -I.
+FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp tokenizer/*/*.cpp) tests/fuzz/targets.cpp tests/fuzz/fuzz_main.cpp)
+
+fuzz: $(if $(CLANG),$(BUILD)/fuzz/fuzz)  ## every fuzzer for a minute (FUZZ_SECONDS=60); needs clang
+	@BUILD=$(BUILD) dev/fuzz.sh
+
+$(BUILD)/fuzz/fuzz: $(FUZZ_OBJECTS)
+	@echo "  link $@"
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+$(BUILD)/fuzz/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $< for the fuzzers"
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
+
+# ---- tests of the tests
+
+mutations: $(EMULATED_TESTS)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
+	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(KILN_FLAGS) $(EMULATOR_FLAGS)" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
+	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT) $(HOST_SAMPLER)" dev/mutations.sh $(MUTATIONS)
+
+# ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
+# ThreadSanitizer leaves some accesses out, and its AddressSanitizer is slower to build. What runs the programs or counts
+# a step's work does so in the plain build.
+
+sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out %/bench/step_test %/bench/attention_test,$(EMULATED_TESTS)))
+sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+ifneq ($(and $(CLANG),$(CUDA_HEADERS)),)
+sanitize-kernels-address:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CXX='$(CLANG)' SANITIZE=address,undefined CXXFLAGS='-O1 -g1' $(call sanitized,asan)
+	@BUILD=$(BUILD)-asan dev/sanitized_tests.sh address $(call sanitized,asan)
+sanitize-kernels-thread:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='-O1 -g1' $(call sanitized,tsan)
+	@BUILD=$(BUILD)-tsan dev/sanitized_tests.sh thread $(call sanitized,tsan)
+else
+sanitize-kernels-address sanitize-kernels-thread:
+	@echo "$@: skipped: $(if $(CLANG),no CUDA headers,no clang)"
+endif
+
+# ---- ptxas's report on every kernel; sm_75, which is not in the table, must compile
+
+PTXAS_LOGS := $(patsubst cuda/kernels/%.cu,$(BUILD)/ptxas/%.log,$(wildcard cuda/kernels/*.cu))
+$(BUILD)/ptxas/%.log: cuda/kernels/%.cu
+	@mkdir -p $(@D)
+	@echo "  ptxas $<"
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,75 80 90a 120,$(call gencode,$a)) -Xptxas -v -MMD -MP -MF $(@:.log=.d) -MT $@ -c -o /dev/null $< 2>$@.part || { cat $@.part; exit 1; }
+	@mv $@.part $@
+
+kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
+	@dev/kernel_table.sh $(PTXAS_LOGS)
+
+ATTENTION_LAUNCHES := $(BUILD)/emulator/dev/bench/attention_launches
+check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS) $(ATTENTION_LAUNCHES))  ## fails when that table is not the committed one, too
+	@NVCC="$(NVCC)" BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
+	$(if $(NVCC),@dev/attention_report.sh $(ATTENTION_LAUNCHES) --check)
+
+attention-report: kernel-table $(ATTENTION_LAUNCHES)  ## what the attention kernels take of a multiprocessor, and how many blocks it holds
+	@dev/attention_report.sh $(ATTENTION_LAUNCHES)

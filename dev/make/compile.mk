@@ -1,0 +1,107 @@
+# How sources become objects, libraries and programs. Three ways to compile: for the CPU (build/), for the emulator
+# (build/emulator/: the CUDA code by the host compiler), and for a GPU (build/gpu/: kernels by nvcc).
+
+KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
+              -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-failed) -I. \
+              $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread
+
+# The one way to link. Objects come first, then the archives in the order in which they need each other.
+define link
+@mkdir -p $(@D)
+@echo "  link $@"
+$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -o $@ $(sort $(filter %.o,$^)) $(filter %.a,$^) $(TEST_LIBS) $(GPU_LIBS) $(LIBS)
+endef
+
+# ---- the CPU
+
+objects   = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
+# What a program computes with is the backend object that it is linked with: no archive holds one.
+CPU_BACKEND := $(BUILD)/cpu_reference/backend.o
+LIBRARIES := $(addprefix $(BUILD)/lib,tools.a reference.a tokenizer.a)
+
+$(BUILD)/libreference.a: $(call objects,$(filter-out cpu_reference/backend.cpp,$(wildcard cpu_reference/*.cpp cpu_reference/*/*.cpp)))
+$(BUILD)/libtokenizer.a: $(call objects,$(wildcard tokenizer/*.cpp tokenizer/*/*.cpp))
+$(BUILD)/libtools.a: $(call objects,$(wildcard tools/*/*.cpp))
+$(BUILD)/lib%.a:
+	@rm -f $@
+	@mkdir -p $(@D)
+	@echo "  archive $@"
+	$(Q)ar rcs $@ $^
+
+$(BUILD)/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/bin/train_gpt2: $(BUILD)/tools/train_gpt2.o
+$(BUILD)/bin/kiln: $(BUILD)/tools/kiln.o
+$(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln: $(CPU_BACKEND) $(LIBRARIES)
+	$(link)
+
+# ---- the emulator: dev/emulator runs the kernels, and stands in for the CUDA libraries
+
+EMULATOR_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pragmas -Wno-psabi
+emulated    = $(patsubst %,$(BUILD)/emulator/%.o,$(basename $(1)))
+CUDA_SOURCES := $(filter-out cuda/engine/backend.cpp,$(wildcard cuda/*/*.cu cuda/*/*.cpp))
+EMULATED_BACKEND := $(BUILD)/emulator/cuda/engine/backend.o
+# NVML's stand-in is loaded at run time, as NVML is.
+EMULATED_NVML := $(BUILD)/emulator/libnvidia-ml.so.1
+EMULATED_PROGRAMS := $(BUILD)/emulator/bin/train_gpt2cu $(BUILD)/emulator/bin/kilncu
+EMULATED_LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
+
+$(BUILD)/libemulator.a: $(call emulated,$(filter-out dev/emulator/libraries/nvml.cpp,$(wildcard dev/emulator/*/*.cpp)) $(CUDA_SOURCES))
+$(BUILD)/emulator/cuda/device/require_gpu.o: KILN_FLAGS += -DKILN_GPU_ARCHS='"the emulator"'
+$(EMULATED_NVML): dev/emulator/libraries/nvml.cpp
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
+$(BUILD)/emulator/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "  compile $< for the emulator"
+	$(Q)$(CXX) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+$(BUILD)/emulator/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $< for the emulator"
+	$(Q)$(CXX) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/emulator/bin/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
+$(BUILD)/emulator/bin/kilncu: $(BUILD)/tools/kiln.o
+$(EMULATED_PROGRAMS): $(EMULATED_BACKEND) $(EMULATED_LIBRARIES)
+	$(link)
+
+# ---- a GPU. GPU_ARCHS: those of this machine's GPUs; where there is none, one of each generation, whose later chips
+# run its code too.
+
+GPU_ARCHS  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | \
+                sed 's/^90$$/90a/; s/^100$$/100a/'),75 80 90a 100 120)
+NVCC_FLAGS := -std=c++20 -O3 -lineinfo -I. -ccbin $(CXX) -Werror all-warnings -Xcompiler -Wall,-Wextra
+gencode     = -gencode=arch=compute_$(1),code=sm_$(1)
+gpu         = $(patsubst %,$(BUILD)/gpu/%.o,$(basename $(1)))
+GPU_BACKEND := $(BUILD)/gpu/cuda/engine/backend.o
+GPU_PROGRAMS := $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/kilncu
+GPU_LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libcuda.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
+
+# Rewritten when GPU_ARCHS changes, so that what depends on it is built again.
+$(BUILD)/gpu/archs: FORCE
+	@mkdir -p $(@D)
+	@echo '$(GPU_ARCHS)' | cmp -s - $@ || echo '$(GPU_ARCHS)' >$@
+$(call gpu,$(wildcard cuda/*/*.cu tests/cuda/*/*.cu dev/bench/*/*.cu) cuda/device/require_gpu.cpp): $(BUILD)/gpu/archs
+$(BUILD)/gpu/cuda/device/require_gpu.o: KILN_FLAGS += -DKILN_GPU_ARCHS='"$(GPU_ARCHS)"'
+
+$(BUILD)/libcuda.a: $(call gpu,$(CUDA_SOURCES))
+$(BUILD)/gpu/%.o: %.cu
+	$(if $(CUDA_LIBRARIES),,@dev/left_out.sh "$(NVCC)" "$(CUDA_LIBRARIES)"; exit 1)
+	@mkdir -p $(@D)
+	@echo "  compile $< for sm $(GPU_ARCHS)"
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,$(GPU_ARCHS),$(call gencode,$a)) -MMD -MP -c -o $@ $<
+$(BUILD)/gpu/%.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	$(Q)$(CXX) $(KILN_FLAGS) -isystem $(CUDA)/include $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/bin/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
+$(BUILD)/bin/kilncu: $(BUILD)/tools/kiln.o
+$(GPU_PROGRAMS) $(BUILD)/gpu/tests/% $(BUILD)/gpu/dev/bench/%: GPU_LIBS := -L$(CUDA)/lib64 -Wl,-rpath,$(CUDA)/lib64 -lcublasLt -lcudart
+$(GPU_PROGRAMS): $(GPU_BACKEND) $(GPU_LIBRARIES)
+	$(link)

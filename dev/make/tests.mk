@@ -1,0 +1,61 @@
+# The tests. A file X_test.cpp is a program; the others of its folder, and those of tests/support, are linked to it.
+#   tests/<room>/            on the CPU
+#   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
+# A test program that measures time or memory says "// Runs alone" in its source: dev/run_tests.sh heeds it.
+
+.PHONY: tests test check-gpu gpu-bundle gpu-checks
+TEST_SUPPORT := $(call objects,$(wildcard tests/support/*.cpp))
+CPU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out tests/cuda/% tests/emulator/%,$(wildcard tests/*/*_test.cpp)))
+FUZZ_TARGETS := $(call objects,tests/fuzz/targets.cpp)
+
+# Some start the programs.
+$(CPU_TESTS): TEST_LIBS := -lgtest
+$(CPU_TESTS): $(BUILD)/%: $(BUILD)/%.o $(TEST_SUPPORT) $(FUZZ_TARGETS) $(CPU_BACKEND) $(LIBRARIES) | $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
+	$(link)
+
+# What tests on a device share: the cases of the kernels, and Hopper's. Schedules differ between emulator and GPU.
+CUDA_CASES := $(filter-out %_test.cpp tests/cuda/schedules_%,$(wildcard tests/cuda/*.cpp tests/cuda/cases/*.cpp tests/cuda/*/*.cu))
+CUDA_TESTS := $(basename $(wildcard tests/cuda/*_test.cpp tests/cuda/*/*_test.cpp))
+EMULATOR_TESTS := $(basename $(wildcard tests/emulator/*_test.cpp tests/emulator/bench/*_test.cpp)) $(CUDA_TESTS)
+# What the kernels that sample are held against.
+HOST_SAMPLER := $(BUILD)/tools/generate/sampler.o
+EMULATED_CASES := $(call emulated,$(CUDA_CASES) tests/cuda/schedules_emulated.cpp)
+
+EMULATED_TESTS := $(addprefix $(BUILD)/emulator/,$(EMULATOR_TESTS))
+EMULATED_PROGRAM_TESTS := $(addprefix $(BUILD)/emulator/,$(basename $(wildcard tests/emulator/programs/*_test.cpp)))
+$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS): TEST_LIBS := -lgtest
+$(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(HOST_SAMPLER) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a | $(EMULATED_NVML)
+	$(link)
+# These run the programs and look at their runs, with the CPU's engine.
+$(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
+	$(link)
+$(filter %/bench/step_test,$(EMULATED_TESTS)): | $(BUILD)/emulator/dev/bench/bench_step
+$(filter %/bench/attention_test,$(EMULATED_TESTS)): | $(BUILD)/emulator/dev/bench/bench_attention
+
+GPU_TESTS := $(addprefix $(BUILD)/gpu/,$(CUDA_TESTS))
+$(GPU_TESTS): TEST_LIBS := -lgtest
+$(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $(TEST_SUPPORT) $(HOST_SAMPLER) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
+	$(link)
+$(filter %/bench/step_test,$(GPU_TESTS)): | $(BUILD)/gpu/dev/bench/bench_step
+
+TESTS := $(CPU_TESTS) $(if $(CUDA_HEADERS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS))
+tests: $(TESTS)
+
+# ---- test: what shows that it is right
+
+test:  ## build everything and run every test
+	@dev/setup.sh test
+	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
+	@dev/check_readme.sh
+	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
+
+GPU_CHECKS := $(GPU_TESTS) $(foreach b,step kernels attention,$(BUILD)/gpu/dev/bench/bench_$b)
+check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2  ## all tests on this machine's GPU, its speed, and a run beside the CPU's, in 8 minutes
+	@BUILD=$(BUILD) CUDA=$(CUDA) dev/check_gpu.sh
+
+# Of the machine that the bundle goes to: every architecture is 30 MiB more.
+BUNDLE_ARCHS ?= 90a
+gpu-bundle:  ## all that check-gpu needs, for a machine with CUDA and nothing else, in BUILD/gpu-bundle
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-bundle ARCH=x86-64-v3 GPU_ARCHS="$(BUNDLE_ARCHS)" gpu-checks
+	@BUILD=$(BUILD)-bundle OUT=$(BUILD)/gpu-bundle dev/gpu_bundle.sh
+gpu-checks: $(GPU_CHECKS) $(foreach p,train_gpt2cu kilncu train_gpt2 kiln,$(BUILD)/bin/$(p))

@@ -1,0 +1,79 @@
+#!/bin/bash
+# `make mutations`: tests of the tests. Each line of tests/cuda/mutations.txt changes one place of a copy of a CUDA source
+# for the worse, builds the kernel tests with it, and demands that they fail.
+#     NAME | SOURCE | HEADER or - | FILTER | PERL SUBSTITUTION
+# The substitution is applied to HEADER (a file that SOURCE includes) or else to SOURCE, and must change it.
+# Reads CXX, FLAGS, SUPPORT, LIBRARIES, LIBS and BUILD from the environment; arguments are names to run alone. A mutation
+# that was caught, and whose sources and tests have not changed since, is not run again: how many is said at the end.
+set -u
+cd "$(dirname "$0")/.."
+list=tests/cuda/mutations.txt work=$BUILD/mutations
+tests=$(ls "$BUILD"/emulator/tests/{cuda,emulator}/*_test.o "$BUILD"/emulator/tests/cuda/{hopper,bench}/*_test.o 2>/dev/null)
+if [ -z "$tests" ]; then
+    echo "mutations: skipped: no CUDA headers here; $(grep -c '^[a-z].*|' $list) mutations not tried"
+    exit 0
+fi
+mkdir -p "$work"
+objects="$tests $SUPPORT"
+# All that a mutation is linked with: when any of it changes, every mutation is tried again.
+linked=$(cat $objects $LIBRARIES | sha256sum)
+
+mutate() {
+    local name=$1 source=$2 header=$3 filter=$4 substitution=$5
+    local directory=$work/$name target=$source
+    [ "$header" = - ] || target=$header
+    local key
+    key=$(sha256sum <<<"$linked $CXX $FLAGS $source $header $filter $substitution")
+    if [ "$(cat "$directory/caught" 2>/dev/null)" = "$key" ]; then
+        echo "$name" >>"$work/reused"
+        return 0
+    fi
+    rm -rf "$directory"
+    mkdir -p "$directory/$(dirname "$target")"
+    perl -0pe "$substitution" "$target" >"$directory/$target" || return 1
+    if cmp -s "$target" "$directory/$target"; then
+        echo "mutations: $name: the substitution changes nothing in $target; mend $list"
+        return 1
+    fi
+    local from=$source
+    [ "$header" = - ] && from=$directory/$source
+    if ! $CXX -I"$directory" $FLAGS -O1 -g0 -x c++ -c -o "$directory/mutation.o" "$from" 2>"$directory/log" ||
+        ! $CXX $FLAGS -s -o "$directory/test" "$directory/mutation.o" ${objects/"$BUILD/emulator/${source%.*}.o"/} $LIBRARIES \
+            $LIBS 2>>"$directory/log"; then
+        echo "mutations: $name: does not build:"
+        head -n 5 "$directory/log"
+        return 1
+    fi
+    timeout 120 "$directory/test" --gtest_filter="$filter" --gtest_brief=1 >"$directory/log" 2>&1
+    local status=$?
+    if [ $status = 0 ]; then
+        echo "mutations: $name: NOT CAUGHT by $filter"
+        return 1
+    fi
+    if grep -q 'Running 0 tests' "$directory/log"; then
+        echo "mutations: $name: no test matches $filter"
+        return 1
+    fi
+    echo "mutations: $name: caught"
+    rm -f "$directory/test" "$directory/mutation.o"
+    echo "$key" >"$directory/caught"
+}
+
+failed=0 count=0 pids=
+: >"$work/reused"
+while IFS='|' read -r name source header filter substitution; do
+    name=$(echo "$name" | xargs)
+    case $name in '' | '#'*) continue ;; esac
+    [ $# -gt 0 ] && [[ " $* " != *" $name "* ]] && continue
+    count=$((count + 1))
+    mutate "$name" "$(echo "$source" | xargs)" "$(echo "$header" | xargs)" "$(echo "$filter" | xargs)" \
+        "$(echo "$substitution" | sed 's/^ *//')" &
+    pids="$pids $!"
+    [ "$(echo $pids | wc -w)" -lt "$(nproc)" ] && continue
+    set_of=($pids)
+    wait "${set_of[0]}" || failed=$((failed + 1))
+    pids="${set_of[*]:1}"
+done <$list
+for pid in $pids; do wait "$pid" || failed=$((failed + 1)); done
+echo "mutations: $count tried, $((count - failed)) caught, $(wc -l <"$work/reused") of these known from an earlier run"
+[ $failed = 0 ]

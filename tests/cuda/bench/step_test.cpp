@@ -1,0 +1,96 @@
+// make profile: its arithmetic counts the kernels that the engine launches, and its program runs to the end.
+// Runs alone: it measures time.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "cuda/engine/cuda_engine.h"
+#include "dev/bench/support/step_work.h"
+#include "tests/support/process.h"
+#include "tests/support/tiny_models.h"
+
+namespace kiln::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Those of one step, by group: counted, and launched.
+void expect_ranges(const char* model, EngineOptions options) {
+    const ModelConfig config = parse_model(model);
+    options.B = 2, options.T = 11, options.matmul_candidates = 1;
+    Profiler profiler;
+    const auto engine = make_cuda_engine(config, options, &profiler);
+    engine->init_weights(1);
+    engine->zero_gradients();
+    engine->forward_backward(TinyBatch(options.B, options.T, config.V).batch(), 0.05f, 3);
+    engine->gradient_norm();
+    engine->update({.lr = 1e-3f});
+    const auto times = profiler.take();
+    const auto work = bench::step_work(config, options);
+    for (int i = 0; i < kGroups; i++) {
+        EXPECT_EQ(bench::sum_of(work, Group(i), {1, 1}).ranges, times[size_t(i)].ranges)
+            << model << ", " << name_of(Group(i)) << ", recompute " << options.recompute;
+    }
+}
+
+}  // namespace
+
+TEST(StepWork, counts_the_kernels_that_run) {
+    for (const char* model : {"gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37",
+                              "llama:layers=2,dim=16,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37,tied=false",
+                              "qwen3:layers=1,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37"}) {
+        for (const int recompute : {0, 1, 2, 3}) expect_ranges(model, {.recompute = recompute});
+        expect_ranges(model, {.precision = Precision::bfloat16, .fused_gelu = 1, .lm_head_chunks = 5});
+        expect_ranges(model, {.precision = Precision::bfloat16, .fused_gelu = 2});
+    }
+}
+
+// 6 FLOPs a weight and token, and attention's 7 B NH T^2 HS of each layer.
+TEST(StepWork, flops_are_those_of_the_model) {
+    const ModelConfig config = parse_model("gpt2");
+    const double N = 64 * 1024;
+    const auto work = bench::step_work(config, {.B = 64, .T = 1024, .precision = Precision::bfloat16});
+    const double matrices = 12.0 * 12 * 768 * 768 + 50304.0 * 768;
+    EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::products, {1, 1}).flops, 6 * matrices * N);
+    EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::attention, {1, 1}).flops, 7.0 * N * 1024 * 768 * 12);
+    // A ceiling twice as high halves the floor of what it bounds, and of nothing else.
+    for (const Group group : {Group::products, Group::attention}) {
+        const double slow = bench::sum_of(work, group, {1e9, 100}).floor_ms;
+        EXPECT_DOUBLE_EQ(bench::sum_of(work, group, {1e9, 200}).floor_ms, slow / 2);
+    }
+}
+
+TEST(BenchStep, writes_every_group_and_figure) {
+    const fs::path program = build_path() / "dev/bench/bench_step";
+    const TempDirectory directory;
+    const fs::path json = directory.path() / "step.json";
+    const Finished run =
+        run_program(program, {"--model", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37", "--batch-size", "2",
+                              "--seq-len", "8", "--steps", "2", "--small", "--json", json});
+    ASSERT_EQ(run.code, 0) << run.err;
+    for (const char* text : {"| products ", "| attention ", "Launch gaps", "First step", "Memory in use"}) {
+        EXPECT_NE(run.out.find(text), std::string::npos) << text << "\n" << run.out;
+    }
+    const auto all = nlohmann::json::parse(std::ifstream(json));
+    ASSERT_EQ(all["groups"].size(), size_t(kGroups));
+    double sum = 0;
+    for (const auto& group : all["groups"]) {
+        EXPECT_EQ(group["ranges"], group["ranges_expected"]) << group["group"];
+        sum += group["ms"].get<double>();
+    }
+    EXPECT_GT(sum, 0);
+    EXPECT_LE(sum, all["profiled_ms"].get<double>() * 1.5);  // medians of each, of two steps
+}
+
+TEST(BenchStep, refuses_what_it_cannot_run) {
+    const fs::path program = build_path() / "dev/bench/bench_step";
+    for (const std::vector<std::string>& wrong :
+         std::vector<std::vector<std::string>>{{"--steps", "0"}, {"--precision", "int8"}, {"--nonsense", "1"}}) {
+        const Finished run = run_program(program, wrong);
+        EXPECT_EQ(run.code, 1) << wrong[0];
+        EXPECT_NE(run.err.find(wrong[0]), std::string::npos) << run.err;
+    }
+}
+
+}  // namespace kiln::testing

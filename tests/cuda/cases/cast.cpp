@@ -1,0 +1,54 @@
+// Cases of cuda/kernels/cast.cu.
+#include <gtest/gtest.h>
+
+#include "cuda/kernels/kernels.h"
+#include "tests/cuda/cases/cases.h"
+
+namespace kiln::test {
+namespace {
+
+template <class From, class To>
+class Cast : public KernelCase {
+public:
+    explicit Cast(const Shape& shape) : n_(size_t(dim(shape, "n"))), in_(n_, values(n_)), out_(n_) {
+        bytes = double(n_) * (sizeof(From) + sizeof(To));
+    }
+    void launch(cudaStream_t stream) override { cast(out_.get(), in_.get(), n_, stream); }
+    void check() override {
+        const std::vector<float> expected = rounded<To>(in_.values()), actual = out_.read();
+        for (size_t i = 0; i < n_; ++i) {
+            const bool both_nan = actual[i] != actual[i] && expected[i] != expected[i];
+            ASSERT_TRUE(actual[i] == expected[i] || both_nan) << i << ": " << actual[i] << ", expected " << expected[i];
+        }
+        out_.expect_sentinel("out");
+    }
+
+private:
+    // Of every size, and what is not a number.
+    static std::vector<float> values(size_t n) {
+        std::vector<float> values = random_values(n, 1, 3);
+        for (size_t i = 0; i < n; ++i) values[i] *= std::ldexp(1.0f, int(i % 43) - 26);
+        if (n > 20) values[7] = INFINITY, values[9] = -INFINITY, values[11] = NAN, values[14] = 1e-30f;
+        return values;
+    }
+    const size_t n_;
+    Tensor<From> in_;
+    Tensor<To> out_;
+};
+
+template <class T>
+using CastFromFloat = Cast<float, T>;
+template <class T>
+using CastToFloat = Cast<T, float>;
+
+}  // namespace
+
+void add_cast_families(std::vector<KernelFamily>& families) {
+    const std::vector<Element> narrow = {Element::bfloat16, Element::float16};
+    const std::vector<Shape> small = {{{"n", 1}}, {{"n", 8}}, {{"n", 4099}}, {{"n", 12288}}};
+    const std::vector<Shape> real = {{{"n", 124475904}}, {{"n", 1557611200}}, {{"n", 38597376}}};
+    families.push_back({"cast_from_float", narrow, small, real, make_narrow<CastFromFloat>});
+    families.push_back({"cast_to_float", narrow, small, real, make_narrow<CastToFloat>});
+}
+
+}  // namespace kiln::test

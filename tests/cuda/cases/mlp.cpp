@@ -1,0 +1,108 @@
+// Cases of cuda/kernels/mlp.cu.
+#include "cpu_reference/ops/ops.h"
+#include "cuda/kernels/kernels.h"
+#include "tests/cuda/cases/cases.h"
+
+namespace kiln::test {
+namespace {
+
+// Half the values in [-1, 1], half ten times as wide: where the gate bends, and where it is shut or open.
+std::vector<float> wide_values(size_t elems, unsigned salt) {
+    std::vector<float> values = random_values(elems, salt);
+    for (size_t i = 1; i < elems; i += 2) values[i] *= 10;
+    return values;
+}
+
+// The device's exponential errs by a few roundings more than the reference's.
+constexpr double kTerms = 16;
+
+template <class T, bool kSwiglu>
+class MlpForward : public KernelCase {
+public:
+    explicit MlpForward(const Shape& shape)
+        : N(dim(shape, "N")),
+          F(dim(shape, "F")),
+          fc_(size_t(N) * F * kParts, wide_values(size_t(N) * F * kParts, 1)),
+          act_(size_t(N) * F) {
+        bytes = (kParts + 1.0) * N * F * sizeof(T);
+    }
+    void launch(cudaStream_t stream) override {
+        (kSwiglu ? kiln::swiglu_forward<T> : kiln::gelu_forward<T>)(act_.get(), fc_.get(), N, F, stream);
+    }
+    void check() override {
+        std::vector<float> act(act_.size());
+        if constexpr (kSwiglu) {
+            kiln::swiglu_forward(act.data(), fc_.values().data(), N, F);
+        } else {
+            kiln::gelu_forward(act.data(), fc_.values().data(), N, F);
+        }
+        expect_close("act", act_, act, kTerms);
+    }
+
+private:
+    static constexpr int kParts = kSwiglu ? 2 : 1;
+    const int N, F;
+    Tensor<T> fc_, act_;
+};
+template <class T>
+using GeluForward = MlpForward<T, false>;
+template <class T>
+using SwigluForward = MlpForward<T, true>;
+
+template <class T, bool kSwiglu>
+class MlpBackward : public KernelCase {
+public:
+    explicit MlpBackward(const Shape& shape)
+        : N(dim(shape, "N")),
+          F(dim(shape, "F")),
+          fc_(size_t(N) * F * kParts, wide_values(size_t(N) * F * kParts, 1)),
+          dact_(size_t(N) * F, random_values(size_t(N) * F, 2)),
+          dfc_(fc_.size()) {
+        bytes = (2 * kParts + 1.0) * N * F * sizeof(T);
+    }
+    void launch(cudaStream_t stream) override { run(dfc_.get(), stream); }
+    void check() override {
+        std::vector<float> dfc(dfc_.size());
+        if constexpr (kSwiglu) {
+            kiln::swiglu_backward(dfc.data(), dact_.values().data(), fc_.values().data(), N, F);
+        } else {
+            kiln::gelu_backward(dfc.data(), dact_.values().data(), fc_.values().data(), N, F);
+        }
+        expect_close("dfc", dfc_, dfc, kTerms);
+        run(fc_.get(), nullptr);
+        CUDA_CHECK(cudaDeviceSynchronize());
+        expect_close("dfc in the place of fc", fc_, dfc, kTerms);
+    }
+
+private:
+    static constexpr int kParts = kSwiglu ? 2 : 1;
+    void run(T* dfc, cudaStream_t stream) {
+        (kSwiglu ? swiglu_backward<T> : gelu_backward<T>)(dfc, dact_.get(), fc_.get(), N, F, stream);
+    }
+    const int N, F;
+    Tensor<T> fc_, dact_, dfc_;
+};
+template <class T>
+using GeluBackward = MlpBackward<T, false>;
+template <class T>
+using SwigluBackward = MlpBackward<T, true>;
+
+}  // namespace
+
+void add_mlp_families(std::vector<KernelFamily>& families) {
+    // A block takes 512 packs, 2048 or 4096 elements.
+    const std::vector<Shape> small = {{{"N", 1}, {"F", 8}},
+                                      {{"N", 3}, {"F", 24}},
+                                      {{"N", 1}, {"F", 4096}},
+                                      {{"N", 7}, {"F", 1032}},
+                                      {{"N", 65}, {"F", 136}}};
+    // GPT-2 124M and 1558M; Qwen2.5 0.5B and Llama 3 8B.
+    const std::vector<Shape> gelu = {{{"N", 65536}, {"F", 3072}}, {{"N", 16384}, {"F", 6400}}};
+    const std::vector<Shape> swiglu = {{{"N", 32768}, {"F", 4864}}, {{"N", 8192}, {"F", 14336}}};
+    families.push_back({"gelu_forward", kAllElements, small, gelu, make<GeluForward>});
+    families.push_back({"gelu_backward", kAllElements, small, gelu, make<GeluBackward>});
+    families.push_back({"swiglu_forward", kAllElements, small, swiglu, make<SwigluForward>});
+    families.push_back({"swiglu_backward", kAllElements, small, swiglu, make<SwigluBackward>});
+}
+
+}  // namespace kiln::test

@@ -1,0 +1,221 @@
+#include "tokenizer/io/file.h"
+
+#include <algorithm>
+#include <csignal>
+#include <thread>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/temp_directory.h"
+
+namespace kiln {
+namespace {
+
+using testing::ExitedWithCode;
+
+size_t files_in(const std::filesystem::path& directory) {
+    return size_t(std::distance(std::filesystem::directory_iterator(directory), {}));
+}
+
+TEST(OutputFile, write_and_write_at_compose_the_file) {
+    TempDirectory dir;
+    OutputFile file(dir / "a.bin");
+    file.write("hello world");
+    file.write_at(6, "there", 5);
+    file.write("!");
+    file.sync();
+    file.close();
+    EXPECT_EQ(read_file(dir / "a.bin"), "hello there!");
+}
+
+TEST(OutputFile, update_changes_part_of_an_existing_file) {
+    TempDirectory dir;
+    const auto path = dir.write("a", "12345");
+    OutputFile file = OutputFile::update(path);
+    file.write_at(1, "xy", 2);
+    file.close();
+    EXPECT_EQ(read_file(path), "1xy45");
+    EXPECT_NE(error_of([&] { OutputFile::update(dir / "none"); }).find("No such file"), std::string::npos);
+}
+
+// What is left in memory of a file, of its first `bytes`.
+double resident(const std::filesystem::path& path, size_t bytes) {
+    const MappedFile file(path);
+    const size_t page = size_t(::sysconf(_SC_PAGESIZE));
+    std::vector<unsigned char> pages((bytes + page - 1) / page);
+    EXPECT_EQ(::mincore(const_cast<unsigned char*>(file.bytes().data()), bytes, pages.data()), 0);
+    return double(std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return p & 1; })) /
+           double(pages.size());
+}
+
+TEST(OutputFile, what_write_behind_has_passed_is_on_the_disk_and_out_of_memory) {
+    TempDirectory dir;
+    constexpr size_t kPart = size_t(1) << 20;
+    std::string content;
+    OutputFile begun(dir / "a.bin"), file(std::move(begun));
+    for (int part = 0; part < 6; part++) {
+        const std::string text(kPart, char('a' + part));
+        file.write(text);
+        content += text;
+        if (part != 3) file.write_behind(content.size());  // parts may differ
+    }
+    file.write_at(1, "!", 1);  // what is not in memory any more can still be changed
+    content[1] = '!';
+    file.sync();
+    struct statfs system {};
+    ASSERT_EQ(::statfs(dir.path().c_str(), &system), 0);
+    constexpr long kTmpfs = 0x01021994;  // whose disk is memory
+    if (system.f_type != kTmpfs) {
+        EXPECT_LT(resident(dir / "a.bin", 3 * kPart), 0.5);
+    }
+    file.close();
+    EXPECT_TRUE(read_file(dir / "a.bin") == content);
+
+    int pipe[2];
+    ASSERT_EQ(::pipe(pipe), 0);
+    OutputFile into_pipe(concat("/dev/fd/", pipe[1]));  // where there is nothing to wait for
+    into_pipe.write("ab");
+    into_pipe.write_behind(1);
+    into_pipe.write_behind(2);
+    ::close(pipe[0]);
+    ::close(pipe[1]);
+}
+
+TEST(OutputFile, short_writes_into_a_pipe_are_continued) {
+    TempDirectory dir;
+    const auto fifo = dir / "fifo";
+    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+    std::string sent(3'000'000, 'x');  // many times a pipe's buffer, so the kernel takes it in parts
+    for (size_t i = 0; i < sent.size(); i++) sent[i] = char('a' + i % 26);
+    std::string received;
+    std::thread reader([&] { received = read_file(fifo); });
+    OutputFile file(fifo);
+    file.write(sent);
+    file.close();
+    reader.join();
+    EXPECT_EQ(received, sent);
+}
+
+TEST(OutputFile, full_disk_is_an_error_naming_the_file) {
+    OutputFile file("/dev/full");
+    const std::string message = error_of([&] { file.write("x"); });
+    EXPECT_NE(message.find("/dev/full: cannot be written: No space left on device"), std::string::npos) << message;
+}
+
+TEST(OutputFile, missing_directory_is_an_error) {
+    TempDirectory dir;
+    const std::string message = error_of([&] { OutputFile file(dir / "no/such/file"); });
+    EXPECT_NE(message.find("no/such/file: cannot be opened for writing: No such file or directory"), std::string::npos)
+        << message;
+}
+
+TEST(MappedFile, shows_the_bytes_and_moves) {
+    TempDirectory dir;
+    MappedFile a(dir.write("a", "12345"), Access::random);
+    MappedFile b(std::move(a));
+    EXPECT_EQ(b.text(), "12345");
+    EXPECT_EQ(a.bytes().size(), 0u);
+    MappedFile c;
+    c = std::move(b);
+    EXPECT_EQ(c.text(), "12345");
+}
+
+TEST(MappedFile, empty_file_has_no_bytes) {
+    TempDirectory dir;
+    EXPECT_TRUE(MappedFile(dir.write("empty", "")).bytes().empty());
+}
+
+TEST(MappedFile, missing_file_directory_and_pipe_are_errors) {
+    TempDirectory dir;
+    EXPECT_NE(error_of([&] { MappedFile file(dir / "none"); }).find("none: cannot be opened: No such file"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { MappedFile file(dir.path()); }).find("is a directory"), std::string::npos);
+    EXPECT_NE(error_of([&] { MappedFile file("/dev/null"); }).find("not a regular file"), std::string::npos);
+}
+
+TEST(ReadFile, returns_every_byte_of_files_and_devices) {
+    TempDirectory dir;
+    std::string content(200'000, '\0');
+    for (size_t i = 0; i < content.size(); i++) content[i] = char(i * 7);
+    EXPECT_EQ(read_file(dir.write("a", content)), content);
+    EXPECT_EQ(read_file(dir.write("empty", "")), "");
+    EXPECT_EQ(read_file("/dev/null"), "");
+    EXPECT_FALSE(read_file("/proc/self/status").empty());  // its size is reported as 0
+    EXPECT_NE(error_of([&] { read_file(dir.path()); }).find("is a directory"), std::string::npos);
+}
+
+TEST(WriteFileAtomic, replaces_the_file_and_leaves_no_other) {
+    TempDirectory dir;
+    write_file_atomic(dir / "a", "first");
+    write_file_atomic(dir / "a", "second");
+    EXPECT_EQ(read_file(dir / "a"), "second");
+    EXPECT_EQ(files_in(dir.path()), 1u);
+}
+
+// A limit on the size of files makes the write fail half way, as a full disk does.
+TEST(WriteFileAtomic, failing_write_keeps_the_old_file_whole) {
+    TempDirectory dir;
+    write_file_atomic(dir / "a", "old");
+    const auto child = [&] {
+        std::signal(SIGXFSZ, SIG_IGN);
+        const rlimit limit{1000, 1000};
+        setrlimit(RLIMIT_FSIZE, &limit);
+        const std::string message = error_of([&] { write_file_atomic(dir / "a", std::string(100'000, 'x')); });
+        _exit(message.find("cannot be written: File too large") != std::string::npos ? 0 : 1);
+    };
+    EXPECT_EXIT(child(), ExitedWithCode(0), "");
+    EXPECT_EQ(read_file(dir / "a"), "old");
+    EXPECT_EQ(files_in(dir.path()), 1u);
+}
+
+TEST(WriteFileAtomic, target_that_is_a_directory_is_an_error) {
+    TempDirectory dir;
+    std::filesystem::create_directory(dir / "a");
+    EXPECT_NE(error_of([&] { write_file_atomic(dir / "a", "x"); }).find("cannot be replaced"), std::string::npos);
+    EXPECT_EQ(files_in(dir.path()), 1u);
+}
+
+TEST(Xxh3, agrees_with_the_published_test_vector) {
+    EXPECT_EQ(xxh3_64("", 0), 0x2D06800538D394C2ull);  // XXH3_64bits of nothing, seed 0: xxHash's sanity check
+}
+
+TEST(Xxh3, parts_give_the_hash_of_the_whole) {
+    std::string data(10'000, '\0');
+    for (size_t i = 0; i < data.size(); i++) data[i] = char(i * i);
+    for (const size_t part : {1u, 7u, 240u, 1024u, 9999u}) {
+        Xxh3 hash;
+        for (size_t i = 0; i < data.size(); i += part) hash.update(&data[i], std::min(part, data.size() - i));
+        EXPECT_EQ(hash.digest(), xxh3_64(data.data(), data.size())) << part;
+    }
+}
+
+TEST(AtomicFile, without_commit_leaves_nothing) {
+    TempDirectory dir;
+    {
+        AtomicFile file(dir / "a");
+        file.file().write("x");
+        EXPECT_EQ(files_in(dir.path()), 1u);
+    }
+    EXPECT_EQ(files_in(dir.path()), 0u);
+}
+
+TEST(InputFile, reads_in_parts_to_the_end) {
+    TempDirectory dir;
+    InputFile file(dir.write("a", "12345"));
+    EXPECT_EQ(file.size(), 5u);
+    char buffer[3];
+    EXPECT_EQ(file.read(buffer, 3), 3u);
+    EXPECT_EQ(file.read(buffer, 3), 2u);
+    EXPECT_EQ(file.read(buffer, 3), 0u);
+    EXPECT_EQ(buffer[0], '4');
+}
+
+}  // namespace
+}  // namespace kiln

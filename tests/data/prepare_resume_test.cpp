@@ -1,0 +1,185 @@
+// kiln prepare that is stopped, killed or disturbed, and started again: the same bytes as of a run that was not.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/prepare_fixture.h"
+
+namespace kiln {
+namespace {
+
+using PrepareResume = Prepare;
+
+// The progress callback throws after each number of blocks: every place where a run can go on, with documents of
+// several pieces, shards that end and one document kept back for validation.
+TEST_F(PrepareResume, run_that_stops_after_any_block_goes_on_to_the_same_bytes) {
+    Texts documents = many(120);
+    documents[50] += "\xFF";
+    std::mt19937 random(5);
+    documents[60] = words(random, 400);
+    input(documents);
+    options.documents.piece_bytes = 64;
+    options.documents.block_bytes = 1200;
+    options.shard_tokens = 1500;
+    options.save_seconds = 0;
+    options.threads = 2;
+    for (const double fraction : {1e-9, 0.1}) {
+        options.val_fraction = fraction;
+        fs::remove_all(options.output);
+        int blocks = 0;
+        options.progress = [&](const PrepareProgress&) { blocks++; };
+        prepare(options);
+        const auto whole = snapshot(options.output);
+        EXPECT_GT(blocks, 8);
+        int resumed = 0;
+        options.report = [&](const std::string& text) {
+            resumed += text.find("going on") != text.npos;
+            EXPECT_EQ(text.find("starting over"), text.npos) << text;
+            EXPECT_EQ(text.find("cannot"), text.npos) << text;
+        };
+        for (int stop = 1; stop <= blocks; stop++) {
+            fs::remove_all(options.output);
+            int seen = 0;
+            options.progress = [&](const PrepareProgress&) {
+                if (++seen == stop) throw std::runtime_error("stop");
+                options.save_seconds = seen % 3 == 1 ? 0 : 1e9;  // what came after the last save must go
+            };
+            options.save_seconds = 0;
+            EXPECT_EQ(error(), "stop");
+            options.save_seconds = 0;
+            options.progress = [](const PrepareProgress&) {};
+            prepare(options);
+            ASSERT_EQ(difference(snapshot(options.output), whole), "") << stop;
+        }
+        EXPECT_EQ(resumed, blocks);
+    }
+}
+
+TEST_F(PrepareResume, unfinished_run_of_something_else_is_started_over) {
+    input(many(300));
+    options.documents.block_bytes = 1000;
+    options.save_seconds = 0;
+    options.shard_tokens = 500;
+    const auto stop = [&] {
+        int blocks = 0;
+        options.progress = [&](const PrepareProgress&) {
+            if (++blocks == 5) throw std::runtime_error("stop");
+        };
+        EXPECT_EQ(error(), "stop");
+        options.progress = [](const PrepareProgress&) {};
+    };
+    std::string said;
+    options.report = [&](const std::string& text) { said += text; };
+    stop();
+    const auto unfinished = snapshot(options.output);
+    input(many(301));  // the file has changed
+    EXPECT_NE(error().find("unfinished run with other input files"), std::string::npos) << error();
+    input(many(300));
+    options.max_documents = 7;
+    EXPECT_NE(error().find("unfinished run with other --max-documents;"), std::string::npos) << error();
+    EXPECT_EQ(difference(snapshot(options.output), unfinished), "");  // nothing is lost by asking
+    options.max_documents = 0;
+    input(many(301));
+    options.force = true;
+    prepare(options);
+    EXPECT_NE(said.find("starting over"), std::string::npos) << said;
+    EXPECT_TRUE(documents_of(found().train) == many(301));
+
+    for (const char* damage : {"marker", "shard"}) {
+        stop();
+        said.clear();
+        if (damage == std::string("marker")) {
+            std::string bytes = read_file(options.output / kUnfinishedName);
+            bytes.back() ^= 1;
+            dir.write("shards/shards.json.unfinished", bytes);
+        } else {
+            fs::remove(options.output / "train_000000.bin");
+        }
+        prepare(options);
+        EXPECT_NE(said.find("starting over"), std::string::npos) << damage << said;
+        EXPECT_TRUE(documents_of(found().train) == many(301));
+    }
+}
+
+TEST_F(PrepareResume, goes_on_however_the_paths_are_spelt_and_keeps_strict) {
+    input(many(300));
+    options.documents.block_bytes = 1000;
+    options.save_seconds = 0;
+    prepare(options);
+    const auto whole = snapshot(options.output);
+    fs::remove_all(options.output);
+    int blocks = 0;
+    options.progress = [&](const PrepareProgress&) {
+        if (++blocks == 5) throw std::runtime_error("stop");
+    };
+    EXPECT_EQ(error(), "stop");
+    options.progress = [](const PrepareProgress&) {};
+    options.inputs = {(dir / "." / "tokenizer" / ".." / "input.txt").string()};
+    options.tokenizer = dir / "." / "tokenizer" / "tokenizer.json";
+    std::string said;
+    options.report = [&](const std::string& text) { said += text; };
+    prepare(options);
+    EXPECT_NE(said.find("going on"), std::string::npos) << said;
+    const auto resumed = snapshot(options.output);
+    EXPECT_EQ(resumed.at("train_000000.bin") == whole.at("train_000000.bin"), true);
+
+    fs::remove_all(options.output);
+    Texts documents = many(300);
+    documents[3] += "\xFF";
+    input(documents);
+    options.max_bad_fraction = 0;
+    EXPECT_NE(error().find("nothing is finished"), std::string::npos) << error();
+    options.strict = true;
+    options.max_bad_fraction = 1;
+    EXPECT_NE(error().find("input.txt:"), std::string::npos) << error();
+}
+
+TEST_F(PrepareResume, two_runs_do_not_write_into_one_directory) {
+    input(many(30));
+    fs::create_directory(options.output);
+    const DirectoryLock other(options.output);
+    EXPECT_NE(error().find("another process is writing to it"), std::string::npos) << error();
+}
+
+// kill -9 at many moments of a run: what is left is either whole or refused, and the next run goes on with it.
+TEST_F(PrepareResume, killed_run_never_looks_whole_and_goes_on_to_the_same_bytes) {
+    input(many(4000));
+    options.shard_tokens = 8000;
+    options.val_fraction = 0.05;
+    options.threads = 2;
+    options.documents.block_bytes = 2000;
+    options.save_seconds = 0.01;
+    const auto start = std::chrono::steady_clock::now();
+    prepare(options);
+    const auto duration =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+    const auto whole = snapshot(options.output);
+    std::mt19937 random(4);
+    int kills = 0;
+    bool done = false;
+    fs::remove_all(options.output);
+    while (kills < 20 || !done) {
+        const pid_t child = fork();
+        ASSERT_GE(child, 0);
+        if (child == 0) _exit(error().empty() ? 0 : 1);
+        usleep(useconds_t(random() % uint64_t(duration.count() / 3)));
+        if (kills < 20) kill(child, SIGKILL);
+        int status;
+        waitpid(child, &status, 0);
+        kills += WIFSIGNALED(status);
+        done = WIFEXITED(status);
+        ASSERT_TRUE(!done || WEXITSTATUS(status) == 0);
+        const bool refused = !error_of([&] { found(); }).empty();
+        EXPECT_TRUE(refused || has_shard_index(options.output));
+        if (refused) continue;
+        fs::remove(options.output / kUnfinishedName);  // may outlive a kill after shards.json: then it says nothing
+        ASSERT_EQ(difference(snapshot(options.output), whole), "") << kills;
+        fs::remove_all(options.output);
+    }
+}
+
+}  // namespace
+}  // namespace kiln

@@ -1,0 +1,379 @@
+// The stand-ins for cudart and cuBLASLt: what is queued is not done, what is wrong is refused as the real ones do.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "cpu_reference/interface/error.h"
+#include "cuda/device/launch.h"
+#include "dev/emulator/core/internal.h"
+#include "tests/cuda/kernel_case.h"
+#include "tests/cuda/schedules.h"
+
+namespace kiln::test {
+namespace {
+
+constexpr unsigned kSeeds = 16;
+
+void fill_kernel(float* out, float value) {
+    out[threadIdx.x] = value;
+}
+void double_kernel(float* out, const float* in) {
+    out[threadIdx.x] = 2 * in[threadIdx.x];
+}
+
+void fill(const Tensor<float>& out, float value, cudaStream_t stream) {
+    launch<fill_kernel>({.grid = 1, .block = dim3(unsigned(out.size())), .stream = stream}, out.get(), value);
+}
+
+// In how many schedules `program` gives 1.
+int schedules_with_one(const std::function<float()>& program) {
+    int count = 0;
+    for (unsigned seed = 0; seed < kSeeds; ++seed) {
+        simt::set_seed(seed);
+        count += program() == 1;
+    }
+    simt::set_seed(0);
+    return count;
+}
+
+// ---- Streams and events.
+
+TEST(SimtRuntime, memory_read_before_its_stream_is_done_may_be_old) {
+    const auto read = [](bool wait) {
+        const Stream stream;
+        const Tensor<float> out(8);
+        fill(out, 1, stream);
+        if (wait) stream.synchronize();
+        const float seen = *out.get();  // the host, without a copy that would wait
+        stream.synchronize();
+        return seen;
+    };
+    EXPECT_EQ(schedules_with_one([&] { return read(true); }), int(kSeeds));
+    EXPECT_LT(schedules_with_one([&] { return read(false); }), int(kSeeds));
+}
+
+TEST(SimtRuntime, a_copy_is_read_only_after_its_event) {
+    const auto read = [](bool wait) {
+        const Stream stream;
+        const Event copied;
+        const Tensor<float> out(8);
+        const PinnedBuffer<float> host(8);
+        fill(out, 1, stream);
+        CUDA_CHECK(cudaMemcpyAsync(host.get(), out.get(), host.size() * sizeof(float), cudaMemcpyDeviceToHost, stream));
+        copied.record(stream);
+        if (wait) copied.synchronize();
+        const float seen = host[0];
+        stream.synchronize();
+        return seen;
+    };
+    EXPECT_EQ(schedules_with_one([&] { return read(true); }), int(kSeeds));
+    EXPECT_LT(schedules_with_one([&] { return read(false); }), int(kSeeds));
+}
+
+TEST(SimtRuntime, streams_are_ordered_by_events_alone) {
+    const auto chain = [](bool wait) {
+        const Stream first, second;
+        const Event filled;
+        const Tensor<float> in(8), out(8);
+        fill(in, 0.5f, first);
+        filled.record(first);
+        if (wait) CUDA_CHECK(cudaStreamWaitEvent(second, filled, 0));
+        launch<double_kernel>({.grid = 1, .block = 8, .stream = second}, out.get(), in.get());
+        second.synchronize();
+        first.synchronize();
+        return out.read()[0];
+    };
+    EXPECT_EQ(schedules_with_one([&] { return chain(true); }), int(kSeeds));
+    EXPECT_LT(schedules_with_one([&] { return chain(false); }), int(kSeeds));
+}
+
+TEST(SimtRuntime, an_event_knows_whether_it_happened) {
+    const Stream stream;
+    const Event start, end;
+    float ms = -1;
+    EXPECT_EQ(cudaEventElapsedTime(&ms, start, end), cudaErrorInvalidValue);  // never recorded
+    start.record(stream);
+    end.record(stream);
+    end.synchronize();
+    EXPECT_EQ(cudaEventQuery(end), cudaSuccess);
+    EXPECT_EQ(cudaEventElapsedTime(&ms, start, end), cudaSuccess);
+    EXPECT_GE(ms, 0);
+}
+
+// ---- Graphs.
+
+struct Graph {
+    ~Graph() {
+        if (exec) cudaGraphExecDestroy(exec);
+        if (graph) cudaGraphDestroy(graph);
+    }
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+};
+
+TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_does_it_with_the_data_of_then) {
+    for_each_schedule([] {
+        const Stream stream;
+        const Tensor<float> in(8), out(8);
+        Graph graph;
+        CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+        launch<double_kernel>({.grid = 1, .block = 8, .stream = stream}, out.get(), in.get());
+        EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
+        CUDA_CHECK(cudaStreamEndCapture(stream, &graph.graph));
+        EXPECT_TRUE(std::isnan(out.read()[0]));
+        CUDA_CHECK(cudaGraphInstantiate(&graph.exec, graph.graph, 0));
+        for (const float value : {1.0f, 5.0f}) {
+            fill(in, value, stream);
+            CUDA_CHECK(cudaGraphLaunch(graph.exec, stream));
+            stream.synchronize();
+            EXPECT_EQ(out.read()[7], 2 * value);
+        }
+    });
+}
+
+TEST(SimtRuntime, a_capture_whose_fork_was_not_joined_is_an_error) {
+    for (const bool join : {false, true}) {
+        const Stream origin, side;
+        const Event fork, done;
+        const Tensor<float> out(8);
+        Graph graph;
+        CUDA_CHECK(cudaStreamBeginCapture(origin, cudaStreamCaptureModeGlobal));
+        fork.record(origin);
+        CUDA_CHECK(cudaStreamWaitEvent(side, fork, 0));
+        fill(out, 1, side);
+        if (join) {
+            done.record(side);
+            CUDA_CHECK(cudaStreamWaitEvent(origin, done, 0));
+        }
+        EXPECT_EQ(cudaStreamEndCapture(origin, &graph.graph), join ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
+        EXPECT_EQ(graph.graph != nullptr, join);
+    }
+}
+
+// ---- Memory.
+
+TEST(SimtRuntime, fresh_memory_is_nan) {
+    const DeviceBuffer<float> buffer(5);
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(std::isnan(buffer.get()[i]));
+}
+
+TEST(SimtRuntime, freeing_twice_or_what_was_never_allocated_is_an_error) {
+    void* p = nullptr;
+    CUDA_CHECK(cudaMalloc(&p, 64));
+    EXPECT_EQ(cudaFree(static_cast<char*>(p) + 8), cudaErrorInvalidValue);
+    EXPECT_EQ(cudaFree(p), cudaSuccess);
+    EXPECT_EQ(cudaFree(p), cudaErrorInvalidValue);
+    EXPECT_EQ(cudaFree(nullptr), cudaSuccess);
+}
+
+TEST(SimtRuntime, more_memory_than_the_device_has_is_an_error) {
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    void* p = nullptr;
+    EXPECT_EQ(cudaMalloc(&p, total + 1), cudaErrorMemoryAllocation);
+    EXPECT_EQ(p, nullptr);
+}
+
+// ---- cuBLASLt. D (m, n) = op(A) op(B), column-major.
+
+class Product {
+public:
+    Product(int m, int n, int k, cudaDataType type = CUDA_R_32F, int batch = 1) {
+        CUBLAS_CHECK(cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+        layout(a, type, m, k, batch);
+        layout(b, type, k, n, batch);
+        layout(d, type, m, n, batch);
+        CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
+        prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(1) << 16);
+        for (int i = 0; i < 4; ++i) {
+            prefer(cublasLtMatmulPreferenceAttributes_t(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i), uint32_t(16));
+        }
+    }
+    ~Product() {
+        cublasLtMatmulPreferenceDestroy(preference);
+        for (const cublasLtMatrixLayout_t one : {a, b, d}) cublasLtMatrixLayoutDestroy(one);
+        cublasLtMatmulDescDestroy(op);
+    }
+    template <class V>
+    void prefer(cublasLtMatmulPreferenceAttributes_t attribute, V value) {
+        CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value));
+    }
+    template <class V>
+    cublasStatus_t set(cublasLtMatmulDescAttributes_t attribute, V value) {
+        return cublasLtMatmulDescSetAttribute(op, attribute, &value, sizeof value);
+    }
+    cublasStatus_t find(int wanted = 8) {
+        found.assign(size_t(wanted), {});
+        int count = 0;
+        const cublasStatus_t status =
+            cublasLtMatmulAlgoGetHeuristic(handle, op, a, b, d, d, preference, wanted, found.data(), &count);
+        found.resize(size_t(count));
+        return status;
+    }
+    cublasStatus_t run(const void* pa, const void* pb, void* pd, const cublasLtMatmulAlgo_t* algo, void* workspace,
+                       size_t bytes, cudaStream_t stream, float beta = 0) {
+        const float alpha = 1;
+        return cublasLtMatmul(handle, op, &alpha, pa, a, pb, b, &beta, pd, d, pd, d, algo, workspace, bytes, stream);
+    }
+
+    CublasLt handle;
+    cublasLtMatmulDesc_t op = nullptr;
+    cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
+    cublasLtMatmulPreference_t preference = nullptr;
+    std::vector<cublasLtMatmulHeuristicResult_t> found;
+
+private:
+    static void layout(cublasLtMatrixLayout_t& out, cudaDataType type, int rows, int cols, int batch) {
+        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&out, type, uint64_t(rows), uint64_t(cols), rows));
+        const int64_t stride = int64_t(rows) * cols;
+        CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch));
+        CUBLAS_CHECK(
+            cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
+    }
+};
+
+TEST(SimtCublasLt, each_algorithm_multiplies_each_matrix_of_a_batch) {
+    constexpr int m = 24, n = 13, k = 71, batch = 3;
+    Product product(m, n, k, CUDA_R_32F, batch);
+    const Tensor<float> a(m * k * batch, random_values(m * k * batch, 1)),
+        b(k * n * batch, random_values(k * n * batch, 2));
+    const Tensor<unsigned char> workspace(1 << 16);
+    ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
+    ASSERT_EQ(product.found.size(), 3u);
+    std::vector<float> expected(size_t(m) * n * batch);
+    for (int z = 0; z < batch; ++z) {
+        for (int j = 0; j < n; ++j) {
+            for (int i = 0; i < m; ++i) {
+                double sum = 0;
+                for (int l = 0; l < k; ++l) {
+                    sum += double(a.values()[size_t((z * k + l) * m + i)]) * b.values()[size_t((z * n + j) * k + l)];
+                }
+                expected[size_t((z * n + j) * m + i)] = float(sum);
+            }
+        }
+    }
+    for_each_schedule([&] {
+        for (const auto& algorithm : product.found) {
+            const Stream stream;
+            const Tensor<float> d(expected.size());
+            ASSERT_EQ(
+                product.run(a.get(), b.get(), d.get(), &algorithm.algo, workspace.get(), workspace.size(), stream),
+                CUBLAS_STATUS_SUCCESS);
+            stream.synchronize();
+            expect_close("d", d, expected, k);
+        }
+    });
+}
+
+TEST(SimtCublasLt, a_smaller_workspace_leaves_fewer_algorithms) {
+    Product product(16, 16, 16);
+    product.prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(0));
+    ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(product.found.size(), 2u);
+    ASSERT_EQ(product.find(1), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(product.found.size(), 1u);
+}
+
+TEST(SimtCublasLt, an_attribute_of_the_wrong_size_is_refused) {
+    Product product(8, 8, 8);
+    EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSA, int64_t(CUBLAS_OP_T)), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int32_t(8)), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(CUBLAS_OP_T)), CUBLAS_STATUS_SUCCESS);
+}
+
+TEST(SimtCublasLt, shapes_that_do_not_fit_are_refused) {
+    Product product(8, 16, 24);
+    ASSERT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(CUBLAS_OP_T)), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(product.find(), CUBLAS_STATUS_INVALID_VALUE);
+}
+
+TEST(SimtCublasLt, gelus_input_needs_its_stride_and_alignment) {
+    Product product(16, 8, 8, CUDA_R_16BF);
+    const Tensor<__nv_bfloat16> aux(16 * 8);
+    const auto find = [&](void* pointer, int64_t ld) {
+        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(CUBLASLT_EPILOGUE_GELU_AUX)));
+        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointer));
+        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld));
+        return product.find();
+    };
+    EXPECT_EQ(find(aux.get(), 16), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(find(aux.get(), 20), CUBLAS_STATUS_INVALID_VALUE);      // no multiple of 8
+    EXPECT_EQ(find(aux.get(), 8), CUBLAS_STATUS_INVALID_VALUE);       // shorter than a column
+    EXPECT_EQ(find(aux.get() + 4, 16), CUBLAS_STATUS_INVALID_VALUE);  // 8 bytes off
+    EXPECT_EQ(find(nullptr, 16), CUBLAS_STATUS_INVALID_VALUE);
+}
+
+TEST(SimtCublasLt, the_bias_has_the_type_of_the_output) {
+    Product product(16, 8, 8, CUDA_R_16BF);
+    const Tensor<float> bias(16);
+    CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(CUBLASLT_EPILOGUE_BIAS)));
+    EXPECT_EQ(product.find(), CUBLAS_STATUS_INVALID_VALUE);  // none given
+    CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void*>(bias.get())));
+    EXPECT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
+    CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(CUDA_R_32F)));
+    EXPECT_EQ(product.find(), CUBLAS_STATUS_NOT_SUPPORTED);
+}
+
+TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
+    Product product(16, 16, 32);
+    const Tensor<float> a(16 * 32 + 8, random_values(16 * 32 + 8, 1)), b(16 * 32, random_values(16 * 32, 2)),
+        d(16 * 16);
+    const Tensor<unsigned char> workspace(1 << 16);
+    ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
+    const auto split = std::find_if(product.found.begin(), product.found.end(),
+                                    [](const auto& result) { return result.workspaceSize > 0; });
+    ASSERT_NE(split, product.found.end());
+    const Stream stream;
+    const auto run = [&](const float* from, unsigned char* space, size_t bytes) {
+        return product.run(from, b.get(), d.get(), &split->algo, space, bytes, stream);
+    };
+    EXPECT_EQ(run(a.get(), workspace.get(), split->workspaceSize), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(run(a.get() + 1, workspace.get(), split->workspaceSize), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(run(a.get(), workspace.get(), split->workspaceSize - 1), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(run(a.get(), workspace.get() + 16, split->workspaceSize), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(run(a.get(), nullptr, split->workspaceSize), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(run(nullptr, workspace.get(), split->workspaceSize), CUBLAS_STATUS_INVALID_VALUE);
+    stream.synchronize();
+}
+
+TEST(SimtCublasLt, a_bias_gradient_sums_the_operand_that_the_epilogue_names) {
+    constexpr int m = 16, n = 8, k = 40;
+    const Tensor<float> a(m * k, random_values(m * k, 1)), b(k * n, random_values(k * n, 2)), d(m * n);
+    for (const bool of_a : {true, false}) {
+        Product product(m, n, k);
+        const int count = of_a ? m : n;
+        const Tensor<float> sums(static_cast<size_t>(count));
+        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE,
+                                 uint32_t(of_a ? CUBLASLT_EPILOGUE_BGRADA : CUBLASLT_EPILOGUE_BGRADB)));
+        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void*>(sums.get())));
+        const Stream stream;
+        ASSERT_EQ(product.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream), CUBLAS_STATUS_SUCCESS);
+        stream.synchronize();
+        std::vector<float> expected(static_cast<size_t>(count));
+        for (int i = 0; i < count; ++i) {
+            for (int l = 0; l < k; ++l) {
+                expected[size_t(i)] += of_a ? a.values()[size_t(l * m + i)] : b.values()[size_t(i * k + l)];
+            }
+        }
+        expect_close("sums", sums, expected, k);
+    }
+}
+
+TEST(SimtCublasLt, a_product_waits_in_its_stream) {
+    const auto first_element = [](bool wait) {
+        Product product(8, 8, 8);
+        const Tensor<float> a(64, std::vector<float>(64, 1)), b(64, std::vector<float>(64, 0.125f)), d(64);
+        const Stream stream;
+        CUBLAS_CHECK(product.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream));
+        if (wait) stream.synchronize();
+        const float seen = *d.get();
+        stream.synchronize();
+        return seen;
+    };
+    EXPECT_EQ(schedules_with_one([&] { return first_element(true); }), int(kSeeds));
+    EXPECT_LT(schedules_with_one([&] { return first_element(false); }), int(kSeeds));
+}
+
+}  // namespace
+}  // namespace kiln::test

@@ -1,0 +1,46 @@
+// Every file of tests/fuzz/corpus through its fuzzer's target, in the ordinary build: hostile files made by hand, and
+// what the fuzzers found.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/fuzz/targets.h"
+
+namespace kiln {
+namespace {
+
+class FuzzCorpus : public ::testing::TestWithParam<FuzzTarget> {};
+
+TEST_P(FuzzCorpus, holds_what_the_parsers_promise) {
+    const std::filesystem::path folder = std::filesystem::path("tests/fuzz/corpus") / GetParam().name;
+    int files = 0, refused = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+        std::ifstream file(entry.path(), std::ios::binary);
+        const std::string input(std::istreambuf_iterator<char>(file), {});
+        const auto start = std::chrono::steady_clock::now();
+        try {
+            GetParam().run(input);
+        } catch (const Error& error) {
+            ++refused;
+            EXPECT_GT(std::string(error.what()).size(), 10u) << entry.path();
+        } catch (const std::exception& other) {
+            ADD_FAILURE() << entry.path() << ": " << other.what();
+        }
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        EXPECT_LT(took.count(), 10) << entry.path();  // of a few kilobytes; the slowest takes milliseconds
+        ++files;
+    }
+    EXPECT_GE(files, 5);
+    EXPECT_GT(files, refused) << "at least one file should be read";
+    EXPECT_GT(refused, 0) << "at least one file should be refused";
+}
+
+INSTANTIATE_TEST_SUITE_P(, FuzzCorpus, ::testing::ValuesIn(fuzz_targets),
+                         [](const auto& target) { return std::string(target.param.name); });
+
+}  // namespace
+}  // namespace kiln

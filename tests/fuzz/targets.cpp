@@ -1,0 +1,157 @@
+#include "tests/fuzz/targets.h"
+
+#include <stdexcept>
+#include <vector>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/temp_directory.h"
+#include "tokenizer/data/shard.h"
+#include "tokenizer/huggingface/parts.h"
+#include "tokenizer/prepare/block_parser.h"
+#include "tokenizer/prepare/block_reader.h"
+#include "tokenizer/sentencepiece/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
+
+namespace kiln {
+namespace {
+
+void expect(bool holds, const char* what) {
+    if (!holds) throw std::logic_error(what);
+}
+
+constexpr std::string_view kTexts[] = {"", "a", " ab  c\n\n'S 12345 \u00e9\u6f22\u5b57\U0001F600",
+                                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "\xFF\xC3(\x80"};
+
+// Encodes and decodes; with `again`, a copy that was saved and loaded gives the same ids.
+void use(const Tokenizer& tokenizer, const Tokenizer* again) {
+    for (const std::string_view text : kTexts) {
+        for (const bool allow_special : {false, true}) {
+            try {
+                const Encoding encoding = tokenizer.encode_with_offsets(text, {.allow_special = allow_special});
+                expect(encoding.ids.size() == encoding.spans.size(), "a span for each id");
+                for (const TextSpan& span : encoding.spans) {
+                    expect(span.begin <= span.end && span.end <= text.size(), "spans lie in the text");
+                }
+                expect(tokenizer.encode(text, {.allow_special = allow_special}) == encoding.ids, "the same ids twice");
+                const std::string decoded = tokenizer.decode(encoding.ids);
+                DecodeStream stream(tokenizer);
+                std::string streamed;
+                for (const int id : encoding.ids) streamed += stream.push(id);
+                expect(streamed + stream.finish() == decoded, "streamed as decoded");
+                if (again) {
+                    expect(again->encode(text, {.allow_special = allow_special}) == encoding.ids,
+                           "a saved copy gives the same ids");
+                }
+            } catch (const Error&) {
+                // text that this tokenizer cannot take
+            }
+        }
+    }
+}
+
+void fuzz_tokenizer_json(std::string_view input) {
+    const Tokenizer tokenizer = Tokenizer::parse(input, "input");
+    const std::string saved = tokenizer.to_json();
+    const Tokenizer again = Tokenizer::parse(saved, "saved");
+    expect(again.to_json() == saved, "saved twice, the same");
+    use(tokenizer, &again);
+}
+
+// vocab.json, merges.txt, added_tokens.json, special_tokens_map.json and tokenizer_config.json, a NUL between.
+void fuzz_vocab_merges(std::string_view input) {
+    std::string files[5];
+    for (std::string& file : files) {
+        const size_t end = std::min(input.find('\0'), input.size());
+        file = input.substr(0, end);
+        input.remove_prefix(std::min(end + 1, input.size()));
+    }
+    const SideFiles side = {.added_tokens = files[2], .special_tokens_map = files[3], .config = files[4]};
+    const Tokenizer tokenizer = make_tokenizer(parse_vocab_and_merges(files[0], "v", files[1], "m", side), "input");
+    const Tokenizer again = Tokenizer::parse(tokenizer.to_json(), "saved");
+    use(tokenizer, &again);
+}
+
+void fuzz_tiktoken(std::string_view input) {
+    const Tokenizer tokenizer =
+        make_tokenizer(parse_tiktoken(input, "input", PreTokenizer(), {{"<|endoftext|>", 300}}), "input");
+    const Tokenizer again = Tokenizer::parse(tokenizer.to_json(), "saved");
+    use(tokenizer, &again);
+}
+
+void fuzz_sentencepiece(std::string_view input) {
+    use(make_sentencepiece_tokenizer(std::string(input), "input"), nullptr);
+}
+
+// A regular expression up to the first NUL, then the text.
+void fuzz_split_pattern(std::string_view input) {
+    const size_t end = std::min(input.find('\0'), input.size());
+    const std::string_view text = input.substr(std::min(end + 1, input.size()));
+    const Splitter splitter = Splitter::from_pattern(std::string(input.substr(0, end)), "input");
+    std::string joined;
+    splitter.split(text, [&](std::string_view piece) {
+        expect(!piece.empty(), "no piece is empty");
+        joined += piece;
+    });
+    expect(joined == text, "the pieces are the text");
+}
+
+// All documents of a file with these bytes.
+void read_documents(std::string_view input, DocumentFormat format) {
+    static const TempDirectory directory;
+    const std::filesystem::path path = directory.write("input", input);
+    DocumentOptions options;
+    options.format = format;
+    options.text_keys = {"text", "content"};
+    options.piece_bytes = 64;
+    options.block_bytes = 256;
+    options.max_record_bytes = 4096;
+    BlockReader reader({{.path = path, .bytes = input.size()}}, options);
+    BlockParser parser(options);
+    Block block;
+    std::vector<BadRecord> bad;
+    size_t bytes = 0;
+    while (reader.next(block)) {
+        parser.parse(
+            block,
+            [&](const Piece& piece) {
+                expect(!find_invalid_utf8(piece.text), "documents are UTF-8");
+                bytes += piece.text.size();
+            },
+            bad);
+        expect(block.bytes.size() < 100000, "blocks are bounded");
+    }
+    const bool packed = input.starts_with("\x1F\x8B") || input.starts_with("\x28\xB5\x2F\xFD");
+    expect(packed || bytes <= 3 * input.size(), "documents are no longer than the file");
+}
+
+void fuzz_jsonl(std::string_view input) {
+    const bool array = !input.empty() && input[0] % 2 != 0;  // also reads arrays
+    if (!input.empty()) input.remove_prefix(1);
+    read_documents(input, array ? DocumentFormat::json : DocumentFormat::jsonl);
+}
+
+void fuzz_csv(std::string_view input) {
+    read_documents(input, DocumentFormat::csv);
+}
+
+void fuzz_shard(std::string_view input) {
+    static const TempDirectory directory;
+    const Shard shard(directory.write("shard.bin", input));
+    expect(shard.info().payload_bytes() <= input.size(), "tokens lie in the file");
+    std::vector<int> tokens(shard.info().num_tokens);
+    if (!tokens.empty()) shard.copy(0, tokens.size(), tokens.data());
+    shard.verify();
+}
+
+}  // namespace
+
+const FuzzTarget fuzz_targets[kFuzzTargets] = {{"tokenizer_json", fuzz_tokenizer_json},
+                                               {"vocab_merges", fuzz_vocab_merges},
+                                               {"tiktoken", fuzz_tiktoken},
+                                               {"sentencepiece", fuzz_sentencepiece},
+                                               {"split_pattern", fuzz_split_pattern},
+                                               {"jsonl", fuzz_jsonl},
+                                               {"csv", fuzz_csv},
+                                               {"shard", fuzz_shard}};
+
+}  // namespace kiln

@@ -1,0 +1,165 @@
+// The scripts of dev/. dev/run_tests.sh: no way for a test binary to end makes a failure look like success.
+#include <gtest/gtest.h>
+
+#include "tests/support/process.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RunTests : public testing::Test {
+protected:
+    // A stand-in for a test binary: a shell script.
+    fs::path binary(const std::string& name, const std::string& body) {
+        const fs::path path = directory_.write(name, "#!/bin/bash\n" + body + "\n");
+        fs::permissions(path, fs::perms::owner_all);
+        return path;
+    }
+
+    Finished run(const fs::path& second) {
+        return run_program("dev/run_tests.sh", {binary("good", "echo '[  PASSED  ] 3 tests.'"), second});
+    }
+
+    TempDirectory directory_;
+};
+
+TEST_F(RunTests, binaries_that_pass_are_summed_up) {
+    const Finished result = run(binary("other", "echo '[  PASSED  ] 2 tests.'"));
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.out.find("5 passed, 0 failed, 0 skipped"), std::string::npos) << result.out;
+}
+
+TEST_F(RunTests, skipped_tests_are_named_with_their_reasons_before_the_totals) {
+    const Finished result =
+        run(binary("other",
+                   "echo '[ RUN      ] Gpu.adds'; echo 'a.cpp:3: Skipped'; echo 'no GPU here'; echo; "
+                   "echo '[  SKIPPED ] Gpu.adds (0 ms)'; echo '[  PASSED  ] 2 tests.'; "
+                   "echo '[  SKIPPED ] 1 test, listed below:'; echo '[  SKIPPED ] Gpu.adds'"));
+    EXPECT_EQ(result.code, 0) << result.out;
+    const std::string end = "skipped: Gpu.adds: no GPU here\n5 passed, 0 failed, 1 skipped\n";
+    EXPECT_TRUE(result.out.ends_with(end)) << result.out;
+}
+
+TEST_F(RunTests, a_filter_that_matches_nothing_in_one_binary_is_no_failure) {
+    EXPECT_EQ(run(binary("other", "echo '[  PASSED  ] 0 tests.'")).code, 0);
+}
+
+TEST_F(RunTests, a_binary_that_fails_dies_or_says_nothing_is_a_failure) {
+    for (const char* body : {"echo '[  PASSED  ] 2 tests.'; echo '[  FAILED  ] 1 test, listed below:'; exit 1",
+                             "kill -SEGV $$", "exit 3", "exit 0"}) {
+        const Finished result = run(binary("other", body));
+        EXPECT_EQ(result.code, 1) << body;
+        EXPECT_NE(result.out.find(" 1 failed, 0 skipped"), std::string::npos) << body << "\n" << result.out;
+    }
+}
+
+// dev/check_gpu.sh with scripts in place of the programs.
+class CheckGpu : public RunTests {
+protected:
+    CheckGpu() {
+        for (const char* name : {"gpu_facts", "hopper/hopper", "profile", "matmul", "kernels", "flash_attention",
+                                 "engine", "bench/step"}) {
+            test(name, "echo '[  PASSED  ] 2 tests.'");
+        }
+        binary("gpu/dev/bench/bench_step", "case $* in *--brief*) echo 50.0 ms 1 ;; *) echo 'Step: 50 ms.' ;; esac");
+        binary("gpu/dev/bench/bench_kernels", "echo '| norm | 90 % |'");
+        binary("gpu/dev/bench/bench_attention", "echo \"| 64 | forward with $PYTHON |\"");
+        binary("path/nvidia-smi", "echo 'GPU 0'");
+        binary("path/python3", "exit 1");
+        binary("path/compute-sanitizer", "while [[ $1 != /* ]]; do shift; done; exec \"$@\"");
+    }
+    void test(const std::string& name, const std::string& body) {
+        binary("gpu/tests/cuda/" + name + "_test",
+               "case $* in *list_tests*) echo Suite.; echo '  one'; exit ;; esac\n" + body);
+    }
+    // A trainer whose loss falls from `first` by 0.02 a step, and which takes what the real one takes.
+    void trainer(const std::string& name, const std::string& first) {
+        binary("bin/" + name, "for o; do [[ $o != --* ]] || " + program_path("train_gpt2").string() +
+                                  " --help | grep -q -e \"$o\" || exit 2; done; "
+                                  "while [ \"$1\" != -o ]; do shift; done; mkdir -p $2; seq 0 199 | awk '{ printf "
+                                  "\"{\\\"train_loss\\\":%f,\\\"x\\\":1}\\n\", " +
+                                  first + " - $1 * 0.02 }' >$2/metrics.jsonl");
+    }
+    Finished check(const std::string& settings = "") {
+        const std::string here = directory_.path();
+        return run_program("/bin/bash",
+                           {"-c", "PATH=" + here + "/path:$PATH BUILD=" + here + " RESULTS=" + here +
+                                      "/results PYTHON=" + here + "/path/python3 " + settings + " dev/check_gpu.sh"});
+    }
+};
+
+TEST_F(CheckGpu, writes_a_row_for_each_part_and_says_why_one_is_left_out) {
+    const Finished result = check();
+    EXPECT_EQ(result.code, 0) << result.out << result.err;
+    for (const char* text :
+         {"| engine tests | ok ", "2 passed", "| 200 steps as on the CPU | skipped | 0 | no shards",
+          "| GPT-2 1558M, a step | ok ", "Step: 50 ms.", "no PyTorch with CUDA", "| racecheck, kernels tests | ok "}) {
+        EXPECT_NE(result.out.find(text), std::string::npos) << text << "\n" << result.out;
+    }
+    const Finished table = run_program("/bin/bash", {"-c", "cat " + directory_.path().string() + "/results/*-GPU.md"});
+    EXPECT_NE(table.out.find("| norm | 90 % |"), std::string::npos) << table.out;
+    EXPECT_NE(table.out.find("/path/python3 |\n"), std::string::npos) << table.out;
+}
+
+TEST_F(CheckGpu, a_test_that_fails_is_a_failure_and_the_rest_still_runs) {
+    test("kernels", "echo wrong number; exit 1");
+    const Finished result = check();
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.out.find("| kernels tests | FAILED "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("| engine tests | ok "), std::string::npos) << result.out;
+}
+
+TEST_F(CheckGpu, stops_when_its_time_is_up) {
+    test("matmul", "sleep 60");
+    const Finished result = check("CHECK_GPU_SECONDS=7");
+    EXPECT_NE(result.out.find("| matmul tests | cut off "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("| engine tests | skipped | 0 | no time left"), std::string::npos) << result.out;
+}
+
+TEST_F(CheckGpu, curve_that_leaves_the_cpus_is_a_failure) {
+    trainer("train_gpt2", "8");
+    trainer("train_gpt2cu", "8.01");
+    const Finished same = check("SHARDS=" + directory_.path().string());
+    EXPECT_EQ(same.code, 0) << same.out << same.err;
+    trainer("train_gpt2cu", "9");
+    const Finished result = check("SHARDS=" + directory_.path().string());
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.out.find("| 200 steps in bfloat16 | FAILED "), std::string::npos) << result.out;
+}
+
+// Five blocks of steps of each in turns, or as many as there are until PyTorch dies; its libraries are its own.
+TEST_F(CheckGpu, is_measured_beside_pytorch_while_that_lives) {
+    const std::string torch =
+        "[ \"$LD_LIBRARY_PATH\" = its/own ] || exit 1; case $1 in -c) exit 0 ;; esac; echo 'PyTorch 9, mode default'; ";
+    binary("path/python3", torch + "while read -r; do echo '100.0 ms 5 tokens/s'; done");
+    const std::string settings = "PYTHON_LIBRARIES=its/own ";
+    const Finished result = check(settings);
+    EXPECT_EQ(result.code, 0) << result.out << result.err;
+    const std::string row =
+        "Kiln 50.0 ms, PyTorch 100.0 ms: 2.000 times as fast, medians of 5 pairs; PyTorch 9, mode default |";
+    EXPECT_NE(result.out.find(row), std::string::npos) << result.out;
+    binary("path/python3", torch + "read -r; echo '100.0 ms 5 tokens/s'; echo out of memory >&2");
+    const Finished died = check(settings);
+    EXPECT_EQ(died.code, 0) << died.out << died.err;
+    EXPECT_NE(died.out.find("2.000 times as fast, medians of 1 pairs"), std::string::npos) << died.out;
+    EXPECT_NE(died.out.find("| racecheck, kernels tests | ok "), std::string::npos) << died.out;
+}
+
+TEST_F(CheckGpu, a_program_that_does_not_start_is_named_with_the_reason) {
+    binary("gpu/tests/cuda/matmul_test", "echo 'libm.so.6: version GLIBC_2.99 not found' >&2; exit 1");
+    const Finished result = check();
+    EXPECT_EQ(result.code, 1);
+    EXPECT_NE(result.err.find("matmul_test lists no tests: libm.so.6: version GLIBC_2.99"), std::string::npos)
+        << result.err;
+}
+
+TEST_F(CheckGpu, without_a_gpu_says_how_many_tests_need_one) {
+    binary("path/nvidia-smi", "exit 9");
+    const Finished result = check();
+    EXPECT_EQ(result.code, 0);
+    EXPECT_EQ(result.out, "skipped: no GPU (8 tests need one)\n");
+}
+
+}  // namespace
+}  // namespace kiln

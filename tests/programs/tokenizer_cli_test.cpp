@@ -1,0 +1,142 @@
+// kiln tokenizer: the real program on requests as a newcomer makes them, its messages and exit codes.
+#include <gtest/gtest.h>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/process.h"
+#include "tests/support/tiny_run.h"
+#include "tokenizer/unicode/utf8.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+using Args = std::vector<std::string>;
+
+class TokenizerCli : public testing::Test {
+protected:
+    static Finished kiln(Args args, const std::string& input = "") {
+        return run_program(program_path("kiln"), args, input);
+    }
+    Finished train(const std::string& input, const Args& more) {
+        Args args{"tokenizer", "train", "--input", input, "--output", output()};
+        args.insert(args.end(), more.begin(), more.end());
+        return kiln(args);
+    }
+    static void expect_said(const Finished& result, int code, const Args& parts) {
+        EXPECT_EQ(result.code, code) << result.err;
+        for (const std::string& part : parts) {
+            EXPECT_NE(result.err.find(part), std::string::npos) << "lacks: " << part << "\n" << result.err;
+        }
+    }
+    fs::path output() const { return dir_ / "tokenizer"; }
+    Tokenizer trained() const { return Tokenizer::load(output()); }
+
+    // The 256 bytes as .tiktoken has them.
+    fs::path ranks() const {
+        constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        std::string text;
+        for (int byte = 0; byte < 256; ++byte) {
+            text += {kDigits[byte >> 2], kDigits[(byte & 3) << 4], '=', '='};
+            text += concat(" ", byte, "\n");
+        }
+        return dir_.write("bytes.tiktoken", text);
+    }
+
+    TempDirectory dir_;
+    const fs::path text_ = dir_.write("text.txt", kTinyText);
+};
+
+TEST_F(TokenizerCli, train_refuses_what_is_no_file_of_plain_text) {
+    for (const std::string type : {"bpe", "char", "sentencepiece-bpe"}) {
+        for (const char* name : {"a.jsonl", "a.ndjson", "a.json", "a.csv", "a.tsv", "a.JSONL", "a.jsonl.gz"}) {
+            expect_said(train(dir_.write(name, "{\"text\":\"a\"}\n"), {"--type", type, "--vocab-size", "300"}), 1,
+                        {name, "holds records by its name", "plain text is wanted", ".txt file first"});
+        }
+        const auto refuse = [&](const std::string& input, const char* what) {
+            expect_said(train(input, {"--type", type, "--vocab-size", "300"}), 1, {input, what});
+        };
+        refuse(dir_.path(), "is a directory, and text files are wanted");
+        refuse(dir_ / "*.txt", "without quotes");
+        refuse(dir_.write("text.txt.gz", "x"), "is packed");
+        EXPECT_FALSE(fs::exists(output()));
+    }
+}
+
+TEST_F(TokenizerCli, spaces_around_the_commas_of_special_tokens_are_no_part_of_them) {
+    ASSERT_EQ(train(text_, {"--vocab-size", "300", "--special-tokens", " <s>, <pad> ,<a b>", "</s>"}).code, 0);
+    int id = 0;
+    for (const char* token : {"<s>", "<pad>", "<a b>", "</s>"}) EXPECT_EQ(trained().token_id(token), id++) << token;
+}
+
+TEST_F(TokenizerCli, characters_without_unk_are_warned_of) {
+    const Finished without = train(text_, {"--type", "char"});
+    expect_said(without, 0, {"will be refused", "--special-tokens '<|endoftext|>,<unk>'"});
+    const Finished with = train(text_, {"--type", "char", "--special-tokens", "<|endoftext|>,<unk>"});
+    EXPECT_EQ(with.code, 0) << with.err;
+    EXPECT_EQ(with.err.find("refused"), std::string::npos) << with.err;
+}
+
+TEST_F(TokenizerCli, sentencepiece_names_the_options_that_kiln_has) {
+    std::string rare;
+    for (int i = 0; i < 400; ++i) append_utf8(rare, 0x4E00 + i), rare += i % 20 == 19 ? "\n" : "";
+    const Finished small = train(dir_.write("rare.txt", rare), {"--type", "sentencepiece-bpe", "--vocab-size", "300"});
+    expect_said(small, 1, {"Increase --vocab-size or decrease --character-coverage, to 0.995 perhaps"});
+    EXPECT_EQ(small.err.find("character_coverage"), std::string::npos) << small.err;
+}
+
+TEST_F(TokenizerCli, ranks_without_special_tokens_are_warned_of_and_prepare_says_how_to_mend_it) {
+    const Args import{"tokenizer", "import", ranks(), "--output", output(), "--pre-tokenizer", "gpt2"};
+    expect_said(kiln(import), 0, {"cannot separate documents", "--special-tokens '<|endoftext|>=50256'"});
+    expect_said(kiln({"prepare", "--input", text_, "--tokenizer", output(), "--output", dir_ / "shards"}), 1,
+                {"no end-of-text token", "train it", "again with --special-tokens"});
+    Args with = import;
+    with.insert(with.end(), {"--special-tokens", "<|endoftext|>=256"});
+    EXPECT_EQ(kiln(with).err.find("separate"), std::string::npos);
+}
+
+TEST_F(TokenizerCli, import_lists_the_names_it_knows) {
+    expect_said(kiln({"tokenizer", "import", "gpt3", "--output", output()}), 1,
+                {"gpt3: not found", "gpt2, r50k_base, p50k_base, cl100k_base, o200k_base"});
+}
+
+TEST_F(TokenizerCli, import_without_a_network_says_what_to_fetch_by_hand) {
+    expect_said(kiln({"tokenizer", "import", "gpt2", "--output", output(), "--mirror", "http://127.0.0.1:9", "--cache",
+                      dir_ / "cache"}),
+                1,
+                {"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
+                 "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783", "gpt-2/encodings/main/vocab.bpe",
+                 "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5", "--mirror DIR"});
+}
+
+TEST_F(TokenizerCli, inspect_shows_what_a_tokenizer_is_made_of) {
+    const auto expect_rows = [&](const Args& rows) {
+        const Finished result = kiln({"inspect", output()});
+        for (const std::string& row : rows) {
+            EXPECT_NE(result.out.find(row), std::string::npos) << "lacks: " << row << "\n" << result.out << result.err;
+        }
+    };
+    ASSERT_EQ(train(text_, {"--vocab-size", "262", "--normalizer", "nfc", "--pre-tokenizer", "llama3"}).code, 0);
+    expect_rows({"kind            byte-level BPE\n", "normalizer      nfc\n", "pre-tokenizer   llama3\n",
+                 "byte fallback   not needed", "merges          5\n", "special         0 <|endoftext|>\n",
+                 "end of text     0 <|endoftext|>\n"});
+    ASSERT_EQ(train(text_, {"--type", "char", "--special-tokens", "<unk>"}).code, 0);
+    expect_rows({"kind            a token a character\n", "byte fallback   no: other characters are unknown\n",
+                 "end of text     none"});
+    ASSERT_EQ(train(text_, {"--type", "sentencepiece-bpe", "--vocab-size", "310", "--byte-fallback"}).code, 0);
+    expect_rows({"kind            SentencePiece BPE\n", "normalizer      none\n", "byte fallback   yes\n",
+                 "special         0 <unk>\n", "end of text     2 </s>\n"});
+}
+
+TEST_F(TokenizerCli, decode_takes_lists_as_json_and_python_print_them) {
+    ASSERT_EQ(train(text_, {"--vocab-size", "300"}).code, 0);
+    const Args decode{"tokenizer", "decode", "--tokenizer", output()};
+    const std::string plain = kiln(decode, "10 20 30\n").out;
+    EXPECT_FALSE(plain.empty());
+    for (const char* list : {"[10, 20, 30]\n", "10,20,30\n", "[10,20,30]\r\n"}) {
+        EXPECT_EQ(kiln(decode, list).out, plain) << list;
+    }
+    expect_said(kiln(decode, "[10, x]\n"), 1, {"standard input, line 1", "\"x\" is not a token id"});
+}
+
+}  // namespace
+}  // namespace kiln

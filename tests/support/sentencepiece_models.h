@@ -1,0 +1,113 @@
+#pragma once
+// Small SentencePiece models, trained within the test, and strings to try them on.
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "tokenizer/unicode/utf8.h"
+
+namespace kiln {
+
+// Words of made-up English and Chinese, the frequent ones short, in lines of one to twenty.
+inline std::vector<std::string> made_up_lines(int lines, unsigned seed) {
+    std::mt19937 random(seed);
+    std::vector<std::string> words;
+    for (int i = 0; i < 400; ++i) {
+        std::string word;
+        const int letters = 1 + static_cast<int>(random() % (2 + i / 40));
+        for (int j = 0; j < letters; ++j) {
+            if (i % 3 == 0) {
+                append_utf8(word, 0x4E00 + random() % 60);
+            } else {
+                word += "etaoinshrdlucmfw"[random() % (4 + random() % 13)];
+            }
+        }
+        words.push_back(word);
+    }
+    std::vector<std::string> result;
+    for (int i = 0; i < lines; ++i) {
+        std::string line;
+        for (int n = 1 + static_cast<int>(random() % 20); n > 0; --n) {
+            if (!line.empty() && random() % 5 != 0) line += ' ';
+            line += words[random() % (1 + random() % words.size())];
+            if (random() % 9 == 0) line += ",.!?"[random() % 4];
+        }
+        result.push_back(line);
+    }
+    return result;
+}
+
+class Lines : public sentencepiece::SentenceIterator {
+public:
+    explicit Lines(std::vector<std::string> lines) : lines_(std::move(lines)) {}
+    bool done() const override { return at_ == lines_.size(); }
+    void Next() override { ++at_; }
+    const std::string& value() const override { return lines_[at_]; }
+    sentencepiece::util::Status status() const override { return {}; }
+
+private:
+    std::vector<std::string> lines_;
+    size_t at_ = 0;
+};
+
+// A .model file's content. `options` as of spm_train.
+inline std::string train_sentencepiece(std::unordered_map<std::string, std::string> options) {
+    options.emplace("minloglevel", "2");
+    options.emplace("vocab_size", "500");
+    options.emplace("num_threads", "2");
+    Lines lines(made_up_lines(1500, 1));
+    std::string model;
+    const auto status = sentencepiece::SentencePieceTrainer::Train(options, &lines, &model);
+    if (!status.ok()) throw std::runtime_error(status.ToString());
+    return model;
+}
+
+// Text that tries what a model may get wrong: known words, spaces of all kinds, characters without a piece, those that
+// normalisation changes, "▁" itself, and (if wanted) bytes that are no UTF-8.
+template <class Random>
+std::string awkward_text(Random& random, bool invalid) {
+    static const std::vector<std::string> known = made_up_lines(200, 2);
+    std::string text;
+    for (int parts = static_cast<int>(random() % 12); parts > 0; --parts) {
+        switch (random() % 10) {
+            case 0:
+                text += std::string(random() % 4, ' ');
+                break;
+            case 1:
+                append_utf8(text, random() % 0xD800);
+                break;
+            case 2:
+                append_utf8(text, 0xE000 + random() % 0x102000);
+                break;
+            case 3:
+                text += static_cast<char>(random() % 128);
+                break;
+            case 4: {
+                static const char* const special[] = {"▁",       "　",     "\n",     "\t",   "ﬁ",      "Ａ",
+                                                      "e\u0301", "①",      "\u200B", "½",    "</s>",   "<s>",
+                                                      "<unk>",   "<0x41>", "<sep>",  "<sep", "\u00A0", "㌀"};
+                text += special[random() % std::size(special)];
+                break;
+            }
+            case 5:
+                if (invalid) text += static_cast<char>(128 + random() % 128);
+                break;
+            default: {
+                const std::string& line = known[random() % known.size()];
+                const size_t start = random() % line.size();
+                text += line.substr(start, random() % 30);  // may cut a character
+                if (!invalid) {
+                    while (const auto at = find_invalid_utf8(text)) text.erase(*at, 1);
+                }
+            }
+        }
+    }
+    return text;
+}
+
+}  // namespace kiln

@@ -1,0 +1,331 @@
+#include "tokenizer/pre_tokenizer/pre_tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <random>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/tokenizer_fixtures.h"
+#include "tokenizer/io/sha256.h"
+
+namespace kiln {
+namespace {
+
+using Pieces = std::vector<std::string>;
+
+template <class Splits>
+Pieces pieces_of(const Splits& splitter, std::string_view text) {
+    Pieces result;
+    splitter.split(text, [&](std::string_view piece) { result.emplace_back(piece); });
+    return result;
+}
+
+Pieces pieces(std::string_view text, SplitterKind kind = SplitterKind::kGpt2) {
+    return pieces_of(Splitter(kind), text);
+}
+
+constexpr SplitterKind kScanners[] = {SplitterKind::kGpt2, SplitterKind::kCl100k, SplitterKind::kLlama3,
+                                      SplitterKind::kQwen2, SplitterKind::kO200k};
+
+// PCRE2 knows \s differently, so the 25 White_Space characters are spelled out.
+const std::string kSpace =
+    "\\x{09}-\\x{0D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
+
+class Pcre {
+public:
+    explicit Pcre(const std::string& pattern) {
+        int error;
+        PCRE2_SIZE at;
+        code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                              PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &error, &at, nullptr);
+        if (!code_) throw std::runtime_error("PCRE2 does not take the pattern, offset " + std::to_string(at));
+        match_ = pcre2_match_data_create_from_pattern(code_, nullptr);
+    }
+    Pcre(const Pcre&) = delete;
+    ~Pcre() {
+        pcre2_match_data_free(match_);
+        pcre2_code_free(code_);
+    }
+    // End of the match that starts at `start`, or npos.
+    size_t match(const std::string& text, size_t start) {
+        const int found = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start,
+                                      PCRE2_ANCHORED | PCRE2_NO_UTF_CHECK, match_, nullptr);
+        return found < 0 ? std::string::npos : pcre2_get_ovector_pointer(match_)[1];
+    }
+
+private:
+    pcre2_code* code_;
+    pcre2_match_data* match_;
+};
+
+std::string utf8(uint32_t code_point) {
+    std::string text;
+    append_utf8(text, code_point);
+    return text;
+}
+
+bool is_surrogate(uint32_t code_point) {
+    return code_point >= 0xD800 && code_point < 0xE000;
+}
+
+TEST(Splitter, words_take_one_space_and_contractions_stand_alone) {
+    EXPECT_EQ(pieces("Hello world, it's 42!"), (Pieces{"Hello", " world", ",", " it", "'s", " 42", "!"}));
+    EXPECT_EQ(pieces("they'll we'RE I'd'"), (Pieces{"they", "'ll", " we", "'", "RE", " I", "'d", "'"}));
+}
+
+TEST(Splitter, white_space_leaves_its_last_character_to_what_follows) {
+    EXPECT_EQ(pieces("a  b"), (Pieces{"a", " ", " b"}));
+    EXPECT_EQ(pieces("a \n\nb"), (Pieces{"a", " \n", "\n", "b"}));
+    EXPECT_EQ(pieces("a\tb  "), (Pieces{"a", "\t", "b", "  "}));
+    EXPECT_EQ(pieces("a\u00a0\u3000b"), (Pieces{"a", "\u00a0", "\u3000", "b"}));
+}
+
+TEST(Splitter, empty_text_has_no_pieces) {
+    EXPECT_EQ(pieces(""), Pieces{});
+}
+
+TEST(Splitter, hugging_face_fixture_has_the_same_pieces) {
+    const auto lines = fixture_lines("splits.jsonl");
+    ASSERT_GT(lines.size(), 100u);
+    for (const auto& line : lines)
+        EXPECT_EQ(pieces(line.at("text").get<std::string>()), line.at("pieces").get<Pieces>());
+}
+
+TEST(Splitter, classes_of_all_code_points_are_hugging_faces) {
+    Fnv1a hash;
+    for (uint32_t c = 0; c <= kMaxCodePoint; ++c) {
+        hash.add(std::string(1, static_cast<char>(is_surrogate(c) ? CharClass::kOther : char_class(c))));
+    }
+    EXPECT_EQ(hash.hex(), fixture_hash("char_classes"));
+}
+
+TEST(Splitter, classes_differ_from_pcre2_only_where_it_has_no_character_yet) {
+    Pcre letter("\\p{L}"), number("\\p{N}"), space("[" + kSpace + "]"), unassigned("\\p{Cn}");
+    int assigned = 0;
+    for (uint32_t c = 0; c <= kMaxCodePoint; ++c) {
+        if (is_surrogate(c)) continue;
+        const std::string text = utf8(c);
+        if (unassigned.match(text, 0) != std::string::npos) continue;
+        ++assigned;
+        const CharClass expected = letter.match(text, 0) != std::string::npos   ? CharClass::kLetter
+                                   : number.match(text, 0) != std::string::npos ? CharClass::kNumber
+                                   : space.match(text, 0) != std::string::npos  ? CharClass::kSpace
+                                                                                : CharClass::kOther;
+        ASSERT_EQ(char_class(c), expected) << "U+" << std::hex << c;
+    }
+    EXPECT_GT(assigned, 250000);
+}
+
+TEST(Splitter, random_text_splits_as_pcre2_splits_it) {
+    Pcre unassigned("\\p{Cn}");
+    std::mt19937 random(1);
+    Pieces alphabet;
+    for (int i = 0; i < 30; ++i)
+        alphabet.insert(alphabet.end(), {" ", "'", "\n", "s", "S", "l", "r", "E", "1", "\u00e9"});
+    for (int i = 0; i < 10;
+         ++i) {  // capitals, small letters, neither; marks; the long s; a capital with small beside it
+        alphabet.insert(alphabet.end(),
+                        {"\u00c9", "\u6f22", "\u01c5", "\u02b0", "\u0301", "\u017f", "\r", "/", "!", "\u3000"});
+    }
+    for (uint32_t c = 1; c < 128; ++c) alphabet.push_back(utf8(c));
+    for (const uint32_t c : {0x85, 0xA0, 0x1680, 0x2003, 0x2028, 0x202F, 0x205F, 0x3000, 0x200B, 0xFEFF, 0x180E}) {
+        alphabet.push_back(utf8(c));
+    }
+    while (alphabet.size() < 1300) {
+        const uint32_t c = random() % (alphabet.size() % 2 ? 0x3000u : kMaxCodePoint);
+        if (!is_surrogate(c) && c > 0 && unassigned.match(utf8(c), 0) == std::string::npos) alphabet.push_back(utf8(c));
+    }
+    for (const SplitterKind kind : kScanners) {
+        const Splitter splitter(kind);
+        const SplitPattern pattern(splitter.pattern(), "test", true);
+        for (int round = 0; round < 20000; ++round) {
+            std::string text;
+            for (size_t n = random() % 30; n > 0; --n) text += alphabet[random() % alphabet.size()];
+            ASSERT_EQ(pieces_of(splitter, text), pieces_of(pattern, text)) << text << "\n" << splitter.pattern();
+        }
+    }
+}
+
+TEST(Splitter, every_pair_and_triple_of_awkward_characters_splits_as_pcre2_splits_it) {
+    const Pieces awkward = {" ",      "\n",     "\r",     "\t",     "'", "s",      "S", "L", "v",      "E",     "a",
+                            "\u00c9", "\u6f22", "\u01c5", "\u0301", "1", "\u00b2", "!", "/", "\u017f", "\u0085"};
+    for (const SplitterKind kind : kScanners) {
+        const Splitter splitter(kind);
+        const SplitPattern pattern(splitter.pattern(), "test", true);
+        for (size_t code = 0, n = awkward.size(); code < n * n * n * n; ++code) {
+            std::string text;
+            for (size_t rest = code, i = 0; i < 4; ++i, rest /= n) text += awkward[rest % n];
+            ASSERT_EQ(pieces_of(splitter, text), pieces_of(pattern, text)) << text << "\n" << splitter.pattern();
+        }
+    }
+}
+
+TEST(Splitter, kinds_differ_where_their_expressions_do) {
+    const std::string text = "HTTPServer's 12345 don'T!\n\n x/\n  ";
+    EXPECT_EQ(pieces(text, SplitterKind::kLlama3),
+              (Pieces{"HTTPServer", "'s", " ", "123", "45", " don", "'T", "!\n\n", " x", "/\n", "  "}));
+    EXPECT_EQ(pieces(text, SplitterKind::kQwen2),
+              (Pieces{"HTTPServer", "'s", " ", "1", "2", "3", "4", "5", " don", "'T", "!\n\n", " x", "/\n", "  "}));
+    EXPECT_EQ(pieces(text, SplitterKind::kO200k),
+              (Pieces{"HTTPServer's", " ", "123", "45", " don'T", "!\n\n", " x", "/\n", "  "}));
+    EXPECT_EQ(pieces("camelCaseWord", SplitterKind::kO200k), (Pieces{"camel", "Case", "Word"}));
+    EXPECT_EQ(pieces("a\n  ", SplitterKind::kLlama3), (Pieces{"a", "\n", "  "}));
+    EXPECT_EQ(pieces("a\n  ", SplitterKind::kCl100k), (Pieces{"a", "\n  "}));
+    EXPECT_EQ(pieces("a b", SplitterKind::kNone), (Pieces{"a b"}));
+    EXPECT_EQ(pieces("", SplitterKind::kNone), Pieces{});
+}
+
+TEST(Splitter, published_expressions_are_recognised) {
+    for (const SplitterKind kind : kScanners) {
+        EXPECT_EQ(Splitter::from_pattern(Splitter(kind).pattern(), "test").kind(), kind);
+    }
+    // GPT-2's as tiktoken writes it.
+    EXPECT_EQ(Splitter::from_pattern(
+                  "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s", "test")
+                  .kind(),
+              SplitterKind::kGpt2);
+    EXPECT_EQ(Splitter::from_pattern("\\p{L}", "test").kind(), SplitterKind::kPattern);
+}
+
+TEST(SplitPattern, text_between_matches_is_a_piece_or_dropped) {
+    EXPECT_EQ(pieces_of(SplitPattern("[0-9]+", "test", false), "ab12c3"), (Pieces{"ab", "12", "c", "3"}));
+    EXPECT_EQ(pieces_of(SplitPattern("[0-9]+", "test", true), "ab12c3"), (Pieces{"12", "3"}));
+    EXPECT_EQ(pieces_of(SplitPattern("[0-9]+", "test", false), ""), Pieces{});
+    EXPECT_EQ(pieces_of(SplitPattern("x*", "test", false), "ab\u6f22xxc"), (Pieces{"a", "b", "\u6f22", "xx", "c"}));
+    EXPECT_EQ(pieces_of(SplitPattern("(?=[A-Z])", "test", false), "aBcD"), (Pieces{"a", "Bc", "D"}));
+}
+
+TEST(SplitPattern, lines_spaces_and_words_are_those_of_hugging_face) {
+    EXPECT_EQ(pieces_of(SplitPattern("^.", "test", false), "ab\ncd"), (Pieces{"a", "b\n", "c", "d"}));
+    EXPECT_EQ(pieces_of(SplitPattern("\\s", "test", true), "a\u0085b\u180ec\u3000"), (Pieces{"\u0085", "\u3000"}));
+    EXPECT_EQ(pieces_of(SplitPattern("[^\\S\\n]", "test", true), "a \n\u00a0"), (Pieces{" ", "\u00a0"}));
+    EXPECT_EQ(pieces_of(SplitPattern("\\w+", "test", true), "e\u0301_1-\u6f22"), (Pieces{"e\u0301_1", "\u6f22"}));
+}
+
+TEST(SplitPattern, classes_hold_hugging_faces_code_points) {
+    std::string all;
+    for (uint32_t c = 0; c <= kMaxCodePoint; ++c) {
+        if (!is_surrogate(c)) append_utf8(all, c);
+    }
+    const auto expected = nlohmann::json::parse(slurp(tokenizer_fixture("properties.json")));
+    ASSERT_GT(expected.size(), 100u);
+    for (const auto& [pattern, count_and_hash] : expected.items()) {
+        std::string matched;  // three bytes a code point
+        SplitPattern(pattern + "+", "test", true).split(all, [&](std::string_view piece) {
+            for (const char *p = piece.data(), *end = p + piece.size(); p < end;) {
+                uint32_t c = 0;
+                p += decode_utf8(p, end, c);
+                for (int shift = 0; shift < 24; shift += 8) matched += static_cast<char>(c >> shift & 255);
+            }
+        });
+        EXPECT_EQ(matched.size() / 3, count_and_hash.at(0).get<size_t>()) << pattern;
+        const auto digest = sha256(matched);
+        EXPECT_EQ(hex({reinterpret_cast<const char*>(digest.data()), 8}), count_and_hash.at(1).get<std::string>())
+            << pattern;
+    }
+}
+
+TEST(SplitPattern, invalid_utf8_never_matches_and_is_kept) {
+    EXPECT_EQ(pieces_of(SplitPattern("[\\s\\S]", "test", false), "a\xFF\xE4\xB8\nb"),
+              (Pieces{"a", "\xFF\xE4\xB8", "\n", "b"}));
+}
+
+TEST(SplitPattern, long_runs_neither_overflow_nor_turn_quadratic) {
+    const std::string run(1 << 20, 'a');
+    EXPECT_EQ(pieces_of(SplitPattern("\\p{L}+", "test", false), run), Pieces{run});
+    EXPECT_EQ(pieces_of(SplitPattern("(?:a|b)+", "test", false), run), Pieces{run});
+}
+
+std::string refusal(const std::string& name_or_pattern) {
+    try {
+        Splitter::parse(name_or_pattern, "--pre-tokenizer");
+    } catch (const UsageError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+TEST(SplitPattern, what_engines_read_differently_is_refused) {
+    EXPECT_EQ(
+        refusal("\\p{N}{1,3}+"),
+        "--pre-tokenizer: the regular expression has, at byte 9, \"}+\": + after a counted repetition does not mean "
+        "the same to all engines; it is possessive in some engines and repeats in others; leave it out or use "
+        "(?>...)");
+    for (const char* pattern :
+         {"\\h+", "a\\b", "[a[b]]", "[a-z&&[b]]", "(?m).", "(?s:.)", "\\pL", "[]a]", "(*COMMIT)a", "\\R"}) {
+        EXPECT_NE(refusal(pattern).find("does not mean the same to all engines"), std::string::npos) << pattern;
+    }
+    EXPECT_EQ(refusal("(a"),
+              "--pre-tokenizer: \"(a\" is no regular expression: missing closing parenthesis (near byte 2)");
+    EXPECT_EQ(refusal("a\\"), "--pre-tokenizer: \"a\\\" is no regular expression: \\ at end of pattern (near byte 2)");
+    for (const char* pattern : {"(?i:abc)", "(?<=a)b", "(?>a+)", "[\\]\\[]", "[^\\s\\p{L}]++", "a{2,3}", "\\p{Han}"}) {
+        EXPECT_EQ(refusal(pattern), "") << pattern;
+    }
+}
+
+TEST(SplitPattern, catastrophic_expression_is_an_error) {
+    const SplitPattern pattern("(?:a|aa)+[bc]", "test", false);
+    EXPECT_THROW(pieces_of(pattern, std::string(100, 'a')), Error);
+}
+
+TEST(Splitter, invalid_utf8_is_split_without_loss) {
+    std::mt19937 random(2);
+    for (int round = 0; round < 5000; ++round) {
+        const std::string text = random_bytes(random, random() % 20);
+        std::string joined;
+        for (const std::string& piece : pieces(text)) {
+            EXPECT_FALSE(piece.empty());
+            joined += piece;
+        }
+        ASSERT_EQ(joined, text);
+    }
+    // A byte that starts no character counts as punctuation, and so does a character that is cut short.
+    EXPECT_EQ(pieces("a\xFF\x80 b\xE4\xB8"), (Pieces{"a", "\xFF\x80", " b", "\xE4\xB8"}));
+}
+
+TEST(Splitter, unknown_name_is_refused_with_those_there_are) {
+    EXPECT_EQ(Splitter::parse("llama3", "test").kind(), SplitterKind::kLlama3);
+    EXPECT_EQ(refusal("whitespace"),
+              "--pre-tokenizer: \"whitespace\" is not known; there are: gpt2, cl100k, llama3, qwen2, o200k, none, or a "
+              "regular expression");
+}
+
+TEST(UnicodeTables, version_is_the_one_hugging_face_fits) {
+    EXPECT_STREQ(kUnicodeVersion, "16.0.0");
+}
+
+TEST(Utf8, decoding_accepts_exactly_what_encoding_makes) {
+    for (uint32_t c = 0; c <= kMaxCodePoint; ++c) {
+        const std::string text = utf8(c);
+        uint32_t decoded = 0;
+        const int length = decode_utf8(text.data(), text.data() + text.size(), decoded);
+        if (is_surrogate(c)) {
+            ASSERT_EQ(length, 0);
+            continue;
+        }
+        ASSERT_EQ(length, static_cast<int>(text.size()));
+        ASSERT_EQ(decoded, c);
+        for (size_t cut = 1; cut < text.size(); ++cut) {
+            ASSERT_EQ(decode_utf8(text.data(), text.data() + cut, decoded), 0);
+            ASSERT_EQ(incomplete_utf8_tail(concat("x", text.substr(0, cut))), cut);
+        }
+        ASSERT_EQ(incomplete_utf8_tail(text), 0u);
+    }
+}
+
+TEST(Utf8, invalid_bytes_are_found_at_their_offset) {
+    EXPECT_EQ(find_invalid_utf8("plain ASCII, longer than eight bytes, \u6f22\u5b57 \U0001F600"), std::nullopt);
+    EXPECT_EQ(find_invalid_utf8("abc\xC3\xA9\xFFz"), 5u);
+    EXPECT_EQ(find_invalid_utf8("0123456789\xC3"), 10u);
+    for (const char* bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF0\x80\x80\x80",
+                            "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF"}) {
+        EXPECT_EQ(find_invalid_utf8(bad), 0u) << bad;
+        EXPECT_EQ(incomplete_utf8_tail(bad), 0u) << bad;
+    }
+}
+
+}  // namespace
+}  // namespace kiln

@@ -1,0 +1,245 @@
+#include "tools/checkpoint/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+
+#include "tests/support/fake_engine.h"
+#include "tests/support/temp_directory.h"
+#include "tokenizer/io/file.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const char* const kModel = "llama:layers=1,dim=8,heads=2,kv_heads=1,ffn=12,vocab=11,ctx=16";
+
+FakeEngine make_filled(float seed) {
+    FakeEngine engine(parse_model(kModel));
+    engine.fill(seed);
+    return engine;
+}
+
+void flip_bit(const fs::path& path, size_t byte, int bit) {
+    std::string content = read_file(path);
+    content.at(byte) = char(content[byte] ^ 1 << bit);
+    std::ofstream(path, std::ios::binary) << content;
+}
+
+std::vector<int64_t> steps_of(const fs::path& run) {
+    std::vector<int64_t> steps;
+    for (const CheckpointRef& checkpoint : list_checkpoints(run)) steps.push_back(checkpoint.step);
+    return steps;
+}
+
+// Saves the given steps, each with weights of its own.
+void save_steps(const fs::path& run, std::initializer_list<int64_t> steps) {
+    for (const int64_t step : steps) save_checkpoint(run, step, make_filled(float(step)), {{"step", step}}, {});
+}
+
+TEST(Checkpoint, saved_state_loads_back_equal) {
+    const TempDirectory directory;
+    FakeEngine engine = make_filled(3), copy(parse_model(kModel));
+    const json state = {{"step", 10}, {"window", {1.5, 0.1, 1e-300}}, {"seed", ~uint64_t(0)}};
+    const fs::path checkpoint = save_checkpoint(directory / "run", 10, engine, state, {});
+    EXPECT_EQ(checkpoint, directory / "run" / "checkpoint-00000010");
+    verify_checkpoint(checkpoint);
+    EXPECT_EQ(load_training_state(checkpoint, copy), state);
+    for (const Arena arena : {Arena::params, Arena::moment1, Arena::moment2}) {
+        EXPECT_EQ(copy.arena(arena), engine.arena(arena));
+    }
+    EXPECT_TRUE(read_model_config(checkpoint) == parse_model(kModel));
+    EXPECT_EQ(resolve_model_directory(directory / "run"), checkpoint);
+    EXPECT_EQ(resolve_model_directory(checkpoint), checkpoint);
+}
+
+TEST(Checkpoint, holds_the_files_that_hugging_face_tools_look_for) {
+    const TempDirectory directory;
+    const fs::path checkpoint = save_checkpoint(directory / "run", 1, make_filled(1), json::object(), {});
+    for (const char* name : {"model.safetensors", "config.json", "generation_config.json", "optimizer.safetensors",
+                             "trainer_state.json", "manifest.json"}) {
+        EXPECT_TRUE(fs::is_regular_file(checkpoint / name)) << name;
+    }
+}
+
+TEST(Checkpoint, equal_states_give_equal_bytes) {
+    const TempDirectory a, b;
+    for (const TempDirectory* run : {&a, &b}) save_steps(run->path(), {7});
+    for (const auto& entry : fs::directory_iterator(a / "checkpoint-00000007")) {
+        EXPECT_EQ(read_file(entry.path()), read_file(b / "checkpoint-00000007" / entry.path().filename()));
+    }
+}
+
+TEST(Checkpoint, saving_a_step_again_replaces_it) {
+    const TempDirectory run;
+    save_checkpoint(run.path(), 5, make_filled(1), {{"n", 1}}, {});
+    const fs::path checkpoint = save_checkpoint(run.path(), 5, make_filled(2), {{"n", 2}}, {});
+    verify_checkpoint(checkpoint);
+    FakeEngine engine(parse_model(kModel));
+    EXPECT_EQ(load_training_state(checkpoint, engine).at("n"), 2);
+    EXPECT_EQ(engine.arena(Arena::params), make_filled(2).arena(Arena::params));
+    EXPECT_EQ(std::distance(fs::directory_iterator(run.path()), fs::directory_iterator()), 1);
+}
+
+TEST(Checkpoint, failed_save_leaves_what_was_there) {
+    const TempDirectory run;
+    save_steps(run.path(), {5});
+    const std::string before = read_file(run / "checkpoint-00000005/manifest.json");
+    class FailingEngine : public FakeEngine {
+    public:
+        using FakeEngine::FakeEngine;
+        void read(Arena arena, size_t offset, std::span<float> out) const override {
+            if (arena == Arena::moment2) throw Error("no space left");
+            FakeEngine::read(arena, offset, out);
+        }
+    };
+    const FailingEngine engine(parse_model(kModel));
+    EXPECT_THROW(save_checkpoint(run.path(), 5, engine, {}, {}), Error);
+    EXPECT_THROW(save_checkpoint(run.path(), 6, engine, {}, {}), Error);
+    verify_checkpoint(run / "checkpoint-00000005");
+    EXPECT_EQ(read_file(run / "checkpoint-00000005/manifest.json"), before);
+    EXPECT_EQ(std::distance(fs::directory_iterator(run.path()), fs::directory_iterator()), 1);
+}
+
+TEST(Checkpoint, unwritable_run_is_named) {
+    const TempDirectory directory;
+    const fs::path file = directory.write("file", "x");
+    const std::string message = error_of([&] { save_checkpoint(file, 5, make_filled(1), {}, {}); });
+    EXPECT_NE(message.find(file.string()), std::string::npos) << message;
+}
+
+TEST(Checkpoint, missing_tokenizer_directory_is_an_error_and_no_checkpoint) {
+    const TempDirectory run;
+    EXPECT_THROW(save_checkpoint(run.path(), 1, make_filled(1), {}, run / "none"), Error);
+    EXPECT_TRUE(list_checkpoints(run.path()).empty());
+}
+
+TEST(Checkpoint, list_is_newest_first_and_only_of_checkpoints) {
+    const TempDirectory run;
+    save_steps(run.path(), {9, 10, 2});
+    for (const char* name : {".saving-checkpoint-00000099", "checkpoint-x", "checkpoint-", "checkpoint-12.tmp"}) {
+        fs::create_directory(run / name);
+    }
+    run.write("checkpoint-00000050", "a file");
+    EXPECT_EQ(steps_of(run.path()), (std::vector<int64_t>{10, 9, 2}));
+    EXPECT_TRUE(list_checkpoints(run / "none").empty());
+}
+
+TEST(Checkpoint, one_left_half_replaced_is_still_found) {
+    const TempDirectory run;
+    save_steps(run.path(), {3, 4});
+    fs::rename(run / "checkpoint-00000004", run / "checkpoint-00000004.replaced");
+    const auto newest = newest_checkpoint(run.path(), nullptr);
+    ASSERT_TRUE(newest);
+    EXPECT_EQ(newest->step, 4);
+    prune_checkpoints(run.path(), 1, 0);
+    EXPECT_EQ(steps_of(run.path()), (std::vector<int64_t>{4}));
+}
+
+// Every byte of every file matters to verification.
+TEST(Checkpoint, flipped_bits_and_truncations_are_noticed_and_passed_over) {
+    const TempDirectory run;
+    save_steps(run.path(), {1, 2});
+    const fs::path newest = run / "checkpoint-00000002";
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(newest)) files.push_back(entry.path());
+    std::mt19937 random(1);
+    for (int i = 0; i < 1500; i++) {
+        const fs::path& file = files[random() % files.size()];
+        const std::string before = read_file(file);
+        const bool truncate = i % 5 == 0;
+        const size_t byte = random() % before.size();
+        if (truncate) {
+            fs::resize_file(file, byte);
+        } else {
+            flip_bit(file, byte, int(random() % 8));
+        }
+        const std::string message = error_of([&] { verify_checkpoint(newest); });
+        EXPECT_NE(message.find(file.filename().string()), std::string::npos)
+            << file << " byte " << byte << ": " << message;
+        std::vector<std::string> reports;
+        const auto found = newest_checkpoint(run.path(), [&](const std::string& why) { reports.push_back(why); });
+        ASSERT_TRUE(found);
+        EXPECT_EQ(found->step, 1);
+        ASSERT_EQ(reports.size(), 1u);
+        EXPECT_NE(reports[0].find(file.filename().string()), std::string::npos);
+        std::ofstream(file, std::ios::binary) << before;
+    }
+    EXPECT_EQ(newest_checkpoint(run.path(), nullptr)->step, 2);
+}
+
+TEST(Checkpoint, missing_files_are_noticed) {
+    for (const char* name : {"manifest.json", "model.safetensors", "trainer_state.json", "config.json"}) {
+        const TempDirectory run;
+        save_steps(run.path(), {1});
+        fs::remove(run / "checkpoint-00000001" / name);
+        const std::string message = error_of([&] { verify_checkpoint(run / "checkpoint-00000001"); });
+        EXPECT_NE(message.find(name), std::string::npos) << message;
+        EXPECT_NE(error_of([&] { resolve_model_directory(run.path()); }).find(name), std::string::npos);
+    }
+}
+
+TEST(Checkpoint, manifest_of_another_version_is_refused) {
+    const TempDirectory run;
+    save_steps(run.path(), {1});
+    const fs::path path = run / "checkpoint-00000001/manifest.json";
+    json manifest = json::parse(read_file(path));
+    manifest["version"] = 2;
+    std::ofstream(path) << manifest.dump(1) << "\n";
+    EXPECT_NE(error_of([&] { verify_checkpoint(path.parent_path()); }).find("version 2"), std::string::npos);
+}
+
+TEST(Checkpoint, pruning_keeps_the_newest_and_the_major_ones) {
+    const TempDirectory run;
+    save_steps(run.path(), {1, 2, 3, 4, 5, 6, 7});
+    fs::create_directory(run / ".saving-checkpoint-00000008");
+    run.write("keep.txt", "not ours");
+    prune_checkpoints(run.path(), 2, 3);
+    EXPECT_EQ(steps_of(run.path()), (std::vector<int64_t>{7, 6, 3}));
+    EXPECT_FALSE(fs::exists(run / ".saving-checkpoint-00000008"));
+    EXPECT_TRUE(fs::exists(run / "keep.txt"));
+    prune_checkpoints(run.path(), 0, 0);
+    EXPECT_EQ(steps_of(run.path()).size(), 3u);
+}
+
+TEST(Checkpoint, pruning_never_removes_the_newest_whole_one) {
+    const TempDirectory run;
+    save_steps(run.path(), {1, 2, 3, 4});
+    for (const char* name : {"checkpoint-00000003", "checkpoint-00000004"}) fs::remove(run / name / "config.json");
+    prune_checkpoints(run.path(), 1, 0);
+    EXPECT_EQ(newest_checkpoint(run.path(), nullptr)->step, 2);
+}
+
+TEST(Checkpoint, weights_of_another_model_are_refused) {
+    const TempDirectory run;
+    save_steps(run.path(), {1});
+    FakeEngine other(parse_model("llama:layers=2,dim=8,heads=2,kv_heads=1,ffn=12,vocab=11,ctx=16"));
+    const std::string message = error_of([&] { load_weights(run / "checkpoint-00000001", other); });
+    EXPECT_NE(message.find("layers=2"), std::string::npos) << message;
+}
+
+TEST(Checkpoint, weights_without_optimizer_do_not_resume) {
+    const TempDirectory run;
+    save_steps(run.path(), {1});
+    fs::remove(run / "checkpoint-00000001/optimizer.safetensors");
+    FakeEngine engine(parse_model(kModel));
+    EXPECT_NE(error_of([&] { load_training_state(run / "checkpoint-00000001", engine); }).find("optimizer.safetensors"),
+              std::string::npos);
+    load_weights(run / "checkpoint-00000001", engine);
+    EXPECT_EQ(engine.arena(Arena::params), make_filled(1).arena(Arena::params));
+}
+
+TEST(Checkpoint, model_directory_that_is_none_is_explained) {
+    const TempDirectory directory;
+    const fs::path file = directory.write("file", "x");
+    EXPECT_NE(error_of([&] { resolve_model_directory(directory / "none"); }).find("no such directory"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { resolve_model_directory(file); }).find("not a directory"), std::string::npos);
+    EXPECT_NE(error_of([&] { resolve_model_directory(directory.path()); }).find("neither a model"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kiln

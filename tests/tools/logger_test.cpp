@@ -1,0 +1,162 @@
+#include "tools/train/logger.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/temp_directory.h"
+#include "tokenizer/io/file.h"
+#include "tools/train/loss_curve.h"
+
+namespace kiln {
+namespace {
+
+constexpr LogPosition kEmpty{};
+
+StepReport report(int64_t step, double loss) {
+    StepReport r;
+    r.step = step;
+    r.total_steps = 100;
+    r.loss = loss;
+    r.norm = 1.0 / 3;
+    r.learning_rate = 3e-4f;
+    r.ms = 12.5;
+    r.tokens_per_second = 20480;
+    return r;
+}
+
+TEST(RunLog, main_log_has_the_lines_of_llmc) {
+    const TempDirectory run;
+    RunLog log(run.path(), kEmpty);
+    log.validation(0, 10.98765);
+    log.train(report(0, 10.98765));
+    log.note(1, "learning-rate", "0.1->0.2");
+    EXPECT_EQ(read_file(run / "main.log"),
+              "s:0 tel:10.9877\ns:0 trl:10.9877 lr:0.000300 norm:0.33\ns:1 learning-rate:0.1->0.2\n");
+}
+
+TEST(RunLog, metrics_keep_every_bit_and_not_a_number_is_null) {
+    const TempDirectory run;
+    RunLog log(run.path(), kEmpty);
+    StepReport r = report(7, 0.1 + 0.2);
+    r.skipped = "loss is an outlier";
+    log.train(r);
+    log.train(report(8, std::nan("")));
+    log.sample(8, "bad \xff byte\n");
+    std::istringstream lines(read_file(run / "metrics.jsonl"));
+    std::string line;
+    std::getline(lines, line);
+    const auto first = nlohmann::json::parse(line);
+    EXPECT_EQ(first["train_loss"].get<double>(), 0.1 + 0.2);
+    EXPECT_EQ(first["norm"].get<double>(), 1.0 / 3);
+    EXPECT_EQ(first["learning_rate"].get<float>(), 3e-4f);
+    EXPECT_EQ(first["skipped"], "loss is an outlier");
+    EXPECT_TRUE(first["mfu"].is_null());
+    std::getline(lines, line);
+    EXPECT_TRUE(nlohmann::json::parse(line)["train_loss"].is_null());
+    std::getline(lines, line);
+    EXPECT_EQ(nlohmann::json::parse(line)["step"], 8);
+}
+
+TEST(RunLog, what_came_after_the_checkpoint_is_cut) {
+    const TempDirectory run;
+    LogPosition position;
+    {
+        RunLog log(run.path(), kEmpty);
+        log.train(report(0, 3));
+        position = log.position();
+        log.train(report(1, 2));
+    }
+    const std::string before = read_file(run / "main.log");
+    RunLog log(run.path(), position);
+    log.train(report(1, 2));
+    EXPECT_EQ(read_file(run / "main.log"), before);
+    EXPECT_EQ(read_loss_curve(run.path()).train.size(), 2u);
+}
+
+TEST(RunLog, a_file_that_cannot_be_written_is_named) {
+    const TempDirectory run;
+    std::filesystem::create_symlink("/dev/full", run / "main.log");
+    RunLog log(run.path(), kEmpty);
+    try {
+        log.train(report(0, 3));
+        FAIL() << "/dev/full took it";
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find((run / "main.log").string()), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("No space left"), std::string::npos) << error.what();
+    }
+}
+
+TEST(StepLine, shows_what_a_user_watches) {
+    StepReport r = report(11, 5.12345);
+    r.loss_z = -0.5;
+    r.memory_bytes = 412 << 20;
+    r.seconds_left = 72;
+    EXPECT_EQ(
+        step_line(r),
+        "step  12/100 | loss 5.1235 (z -0.50) | norm 0.3333 (z n/a) | lr 3.00e-04 | 12 ms | 20.5k tok/s | MFU n/a | "
+        "412.0 MiB | 1m 12s left");
+    r.mfu = 0.456;
+    r.skipped = "loss is not finite";
+    EXPECT_NE(step_line(r).find("| MFU 45.6% |"), std::string::npos);
+    EXPECT_TRUE(step_line(r).ends_with("| update skipped: loss is not finite"));
+}
+
+TEST(StepLine, durations_take_two_units) {
+    EXPECT_EQ(duration_text(59.4), "59s");
+    EXPECT_EQ(duration_text(3725), "1h 02m");
+    EXPECT_EQ(duration_text(90000), "1d 01h");
+    EXPECT_EQ(duration_text(NAN), "?");
+}
+
+TEST(LossCurve, reads_both_losses_and_passes_over_a_torn_last_line) {
+    const TempDirectory run;
+    write_file_atomic(
+        run / "metrics.jsonl",
+        "{\"step\":0,\"val_loss\":3.5}\n{\"step\":0,\"train_loss\":3.25}\n{\"step\":1,\"train_loss\":null}\n{\"st");
+    const LossCurve curve = read_loss_curve(run.path());
+    ASSERT_EQ(curve.train.size(), 1u);
+    ASSERT_EQ(curve.val.size(), 1u);
+    EXPECT_EQ(curve.train[0].loss, 3.25);
+    EXPECT_EQ(curve.val[0].loss, 3.5);
+}
+
+TEST(LossCurve, a_broken_line_is_named_by_its_number) {
+    const TempDirectory run;
+    write_file_atomic(run / "metrics.jsonl", "{\"step\":0,\"val_loss\":3.5}\nnot json\n");
+    try {
+        read_loss_curve(run.path());
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("metrics.jsonl:2: not a line of metrics: not json"),
+                  std::string::npos);
+    }
+}
+
+TEST(LossCurve, svg_has_both_curves_inside_its_frame_and_a_bounded_size) {
+    LossCurve curve;
+    for (int i = 0; i < 50000; i++) curve.train.push_back({double(i), 2 + 8 * std::exp(-i / 5000.0)});
+    for (int i = 0; i < 50000; i += 5000) curve.val.push_back({double(i), 2.1 + 8 * std::exp(-i / 5000.0)});
+    const std::string svg = loss_svg(curve, "a <run> & more");
+    EXPECT_LT(svg.size(), 100000u);
+    EXPECT_NE(svg.find("a &lt;run> &amp; more"), std::string::npos);
+    EXPECT_NE(svg.find("validation"), std::string::npos);
+    EXPECT_EQ(svg.find("nan"), std::string::npos);
+    // The first training point is the highest loss and stands at the frame's left edge.
+    EXPECT_NE(svg.find("d=\"M70.0 "), std::string::npos);
+    EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+}
+
+TEST(LossCurve, svg_of_one_point_and_of_none_is_still_a_picture) {
+    for (const LossCurve& curve : {LossCurve{}, LossCurve{.train = {{0, 1.5}}, .val = {}}}) {
+        const std::string svg = loss_svg(curve, "");
+        EXPECT_EQ(svg.find("nan"), std::string::npos);
+        EXPECT_EQ(svg.find("inf"), std::string::npos);
+    }
+}
+
+}  // namespace
+}  // namespace kiln

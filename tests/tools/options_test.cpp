@@ -1,0 +1,251 @@
+#include "tools/cli/options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <functional>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/temp_directory.h"
+
+namespace kiln {
+namespace {
+
+// A small program's options, one of every kind.
+struct Program {
+    int rows = 4;
+    int64_t steps = -1;
+    uint64_t seed = 1337;
+    float lr = 3e-4f;
+    double temperature = 1.0;
+    bool resume = false;
+    std::string model = "gpt2", schedule = "cosine";
+    std::vector<std::string> input;
+    OptionSet set{"prog", "a program"};
+
+    Program() {
+        set.section("Batch");
+        set.add(rows, {.name = "batch-size", .short_name = "b", .help = "rows of a batch", .min = 1, .max = 1024});
+        set.add(steps, {.name = "max-steps", .short_name = "x", .help = "-1: by epochs", .min = -1});
+        set.add(seed, {.name = "seed", .help = "of everything random"});
+        set.section("Training");
+        set.add(lr, {.name = "learning-rate", .short_name = "l", .help = "peak", .min = 0, .max = 0.1});
+        set.add(temperature, {.name = "temperature", .help = "of samples", .min = 0});
+        set.add(resume, {.name = "resume", .short_name = "y", .help = "go on"});
+        set.add(model, {.name = "model", .short_name = "e", .help = "descriptor"});
+        set.add(schedule,
+                {.name = "schedule", .short_name = "k", .help = "", .choices = {"constant", "cosine", "wsd"}});
+        set.add(input, {.name = "input", .short_name = "in", .help = "files"});
+        set.add_unavailable({.name = "zero-stage", .short_name = "z", .help = "sharding of the optimizer"}, {"0"});
+    }
+};
+
+std::string usage_error(const std::function<void()>& run) {
+    try {
+        run();
+    } catch (const UsageError& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+std::string usage_error_of(const std::vector<std::string>& args) {
+    Program program;
+    return usage_error([&] { program.set.parse(args); });
+}
+
+class TemporaryFile {
+public:
+    explicit TemporaryFile(const std::string& content) : path_(directory_.write("c.toml", content)) {}
+    const std::string& path() const { return path_; }
+
+private:
+    TempDirectory directory_;
+    std::string path_;
+};
+
+TEST(Options, defaults_stay_when_nothing_is_given) {
+    Program p;
+    EXPECT_TRUE(p.set.parse({}));
+    EXPECT_EQ(p.rows, 4);
+    EXPECT_EQ(p.schedule, "cosine");
+    EXPECT_FALSE(p.set.given("batch-size"));
+}
+
+TEST(Options, long_and_short_names_set_the_same_value) {
+    for (const std::vector<std::string>& args : {std::vector<std::string>{"-b", "8"},
+                                                 {"-b=8"},
+                                                 {"--batch-size", "8"},
+                                                 {"--batch-size=8"},
+                                                 {"-b", "2", "-b", "8"}}) {
+        Program p;
+        EXPECT_TRUE(p.set.parse(args));
+        EXPECT_EQ(p.rows, 8);
+        EXPECT_TRUE(p.set.given("batch-size"));
+        EXPECT_EQ(p.set.source("batch-size"), "--batch-size (-b)");
+    }
+}
+
+TEST(Options, a_flag_takes_a_value_or_none) {
+    const std::vector<std::pair<std::vector<std::string>, bool>> cases = {
+        {{"--resume"}, true},    {{"-y", "1"}, true},  {{"-y"}, true},
+        {{"--resume=0"}, false}, {{"-y", "0"}, false}, {{"--resume", "-b", "2"}, true},
+    };
+    for (const auto& [args, expected] : cases) {
+        Program p;
+        EXPECT_TRUE(p.set.parse(args));
+        EXPECT_EQ(p.resume, expected) << args[0];
+    }
+}
+
+TEST(Options, values_may_be_empty_negative_or_begin_with_a_dash) {
+    Program p;
+    EXPECT_TRUE(p.set.parse({"-x", "-1", "--model=", "--schedule", "wsd"}));
+    EXPECT_EQ(p.steps, -1);
+    EXPECT_EQ(p.model, "");
+    EXPECT_EQ(p.schedule, "wsd");
+    Program q;
+    EXPECT_TRUE(q.set.parse({"-e", "-odd-", "-x=-1"}));
+    EXPECT_EQ(q.model, "-odd-");
+}
+
+TEST(Options, a_list_takes_all_values_up_to_the_next_option) {
+    Program p;
+    EXPECT_TRUE(p.set.parse({"--input", "a", "b c", "[d]", "-b", "2", "--input=e"}));
+    EXPECT_EQ(p.input, (std::vector<std::string>{"a", "b c", "[d]", "e"}));
+    EXPECT_EQ(p.rows, 2);
+}
+
+TEST(Options, positional_arguments_are_taken_in_order) {
+    std::string command;
+    std::vector<std::string> files;
+    int n = 0;
+    OptionSet set("prog", "");
+    set.add_positional(command, {.name = "command", .help = "", .required = true});
+    set.add_positional(files, {.name = "file", .help = ""});
+    set.add(n, {.name = "count", .short_name = "n", .help = ""});
+    EXPECT_TRUE(set.parse({"go", "-n", "3", "x", "y"}));
+    EXPECT_EQ(command, "go");
+    EXPECT_EQ(n, 3);
+    EXPECT_EQ(files, (std::vector<std::string>{"x", "y"}));
+}
+
+TEST(Options, numbers_keep_every_bit) {
+    Program p;
+    EXPECT_TRUE(p.set.parse({"--seed", "18446744073709551615", "-l", "0.1", "--temperature", "0.30000000000000004"}));
+    EXPECT_EQ(p.seed, UINT64_MAX);
+    EXPECT_EQ(p.lr, 0.1f);  // the end of the range belongs to it, in float too
+    EXPECT_EQ(p.temperature, 0.1 + 0.2);
+}
+
+TEST(OptionErrors, an_unknown_option_names_the_nearest) {
+    EXPECT_EQ(usage_error_of({"--batchsize", "3"}),
+              "unknown option --batchsize; did you mean --batch-size? See prog --help");
+    EXPECT_EQ(usage_error_of({"--modle=x"}), "unknown option --modle; did you mean --model? See prog --help");
+    EXPECT_NE(usage_error_of({"-bb", "3"}).find("unknown option -bb; did you mean -b?"), std::string::npos);
+    EXPECT_EQ(usage_error_of({"stray"}), "unexpected argument \"stray\"; see prog --help");
+}
+
+TEST(OptionErrors, a_bad_number_names_option_text_and_range) {
+    EXPECT_EQ(usage_error_of({"-b", "four"}),
+              "--batch-size (-b): \"four\" is not a whole number; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", "4.5"}),
+              "--batch-size (-b): \"4.5\" is not a whole number; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", ""}), "--batch-size (-b): \"\" is not a whole number; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", "0"}), "--batch-size (-b): 0 is out of range; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-b", "99999999999999999999"}),
+              "--batch-size (-b): 99999999999999999999 is out of range; it must lie in [1, 1024]");
+    EXPECT_EQ(usage_error_of({"-l", "nan"}), "--learning-rate (-l): nan is out of range; it must lie in [0, 0.1]");
+    EXPECT_EQ(usage_error_of({"--seed", "-1"}).find("--seed: \"-1\" is not a whole number"), 0u);
+}
+
+TEST(OptionErrors, a_missing_value_is_not_taken_from_the_next_option) {
+    EXPECT_EQ(usage_error_of({"-b", "--resume"}), "--batch-size (-b) needs a value: rows of a batch");
+    EXPECT_EQ(usage_error_of({"--model"}), "--model (-e) needs a value: descriptor");
+}
+
+TEST(OptionErrors, a_wrong_choice_lists_them) {
+    EXPECT_EQ(usage_error_of({"-k", "cosin"}),
+              "--schedule (-k): \"cosin\" is not one of constant, cosine, wsd; did you mean cosine?");
+    EXPECT_EQ(usage_error_of({"--resume=maybe"}), "--resume (-y): \"maybe\" is neither true (1) nor false (0)");
+}
+
+TEST(OptionErrors, an_unavailable_feature_is_refused_unless_switched_off) {
+    EXPECT_EQ(usage_error_of({"-z", "0"}), "no error");
+    EXPECT_EQ(
+        usage_error_of({"-z", "1"}),
+        "--zero-stage (-z) 1: sharding of the optimizer is not available in prog yet; leave the option out or set "
+        "it to 0");
+}
+
+TEST(OptionErrors, a_required_option_that_is_absent_is_named) {
+    std::string model;
+    OptionSet set("prog", "");
+    set.add(model, {.name = "model", .help = "a directory", .required = true});
+    EXPECT_EQ(usage_error([&] { set.parse({}); }), "--model is required: a directory; see prog --help");
+}
+
+TEST(OptionSources, command_line_beats_environment_beats_file) {
+    const TemporaryFile file("batch-size = 2\nmax_steps = 20\nlearning-rate = 1e-3\n");
+    setenv("KILN_MAX_STEPS", "30", 1);
+    setenv("KILN_LEARNING_RATE", "0.002", 1);
+    Program p;
+    EXPECT_TRUE(p.set.parse({"--config", file.path(), "-l", "0.003"}));
+    unsetenv("KILN_MAX_STEPS");
+    unsetenv("KILN_LEARNING_RATE");
+    EXPECT_EQ(p.rows, 2);
+    EXPECT_EQ(p.steps, 30);
+    EXPECT_EQ(p.lr, 0.003f);
+    EXPECT_EQ(p.set.source("max-steps"), "KILN_MAX_STEPS");
+    EXPECT_EQ(p.set.source("batch-size"), file.path() + ":1: batch-size");
+}
+
+TEST(OptionSources, file_errors_name_file_line_and_nearest_key) {
+    const TemporaryFile unknown("# comment\nbatch-size = 2\nbatch-sise = 3\n");
+    EXPECT_EQ(usage_error_of({"--config", unknown.path()}),
+              unknown.path() + ":3: batch-sise is not an option of prog; did you mean batch-size?");
+    const TemporaryFile range("\nbatch-size = 0\n");
+    EXPECT_EQ(usage_error_of({"--config", range.path()}),
+              range.path() + ":2: batch-size: 0 is out of range; it must lie in [1, 1024]");
+    const TemporaryFile syntax("batch-size = \n");
+    EXPECT_EQ(usage_error_of({"--config", syntax.path()}).find(syntax.path() + ":1: "), 0u);
+    EXPECT_EQ(usage_error_of({"--config", "/nowhere/c.toml"}).find("--config: cannot read /nowhere/c.toml"), 0u);
+    const TemporaryFile list("batch-size = [1, 2]\n");
+    EXPECT_EQ(usage_error_of({"--config", list.path()}), list.path() + ":1: batch-size: takes one value, not a list");
+}
+
+TEST(OptionSources, printed_toml_reads_back_as_the_same_values) {
+    Program p;
+    EXPECT_TRUE(p.set.parse({"-b", "7", "-l", "0.00123", "--temperature", "0.7", "-e", "quote \" back \\ \n \x7f é",
+                             "-y", "--input", "a", "b"}));
+    const TemporaryFile file(p.set.to_toml());
+    Program q;
+    EXPECT_TRUE(q.set.parse({"--config", file.path()}));
+    EXPECT_EQ(q.set.to_toml(), p.set.to_toml());
+    EXPECT_EQ(q.model, p.model);
+    EXPECT_EQ(q.lr, p.lr);
+    EXPECT_EQ(q.input, p.input);
+}
+
+TEST(OptionHelp, names_every_option_and_is_grouped_by_section) {
+    testing::internal::CaptureStdout();
+    Program p;
+    EXPECT_FALSE(p.set.parse({"--help"}));
+    const std::string help = testing::internal::GetCapturedStdout();
+    for (const char* part :
+         {"\nBatch:\n", "\nTraining:\n", "-b,  --batch-size N", "rows of a batch [4]", "--print-config",
+          "constant | cosine | wsd", "sharding of the optimizer (not available yet)"}) {
+        EXPECT_NE(help.find(part), std::string::npos) << part << " in\n" << help;
+    }
+    EXPECT_LT(help.find("\nBatch:"), help.find("--batch-size"));
+    EXPECT_LT(help.find("--batch-size"), help.find("\nTraining:"));
+}
+
+TEST(Nearest, counts_a_swap_of_neighbours_as_one) {
+    EXPECT_EQ(nearest("modle", {"mode", "model"}), "mode");  // one letter left out, first of the equals
+    EXPECT_EQ(nearest("lera", {"leaf", "lear"}), "lear");    // a swap against two changes
+    EXPECT_EQ(nearest("x", {}), "");
+}
+
+}  // namespace
+}  // namespace kiln

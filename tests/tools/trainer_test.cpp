@@ -1,0 +1,318 @@
+// The loop itself: what it asks of engine and loader, and what it does when a step goes wrong. Resuming has a test
+// program of its own.
+#include "tools/train/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <sstream>
+#include <thread>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/train_run.h"
+#include "tools/train/loss_curve.h"
+
+namespace kiln {
+namespace {
+
+// Keeps what passes through, and spoils the loss or the gradient of the steps it is told to.
+class WatchedEngine : public EngineProxy {
+public:
+    struct Log {
+        std::vector<uint64_t> samples;  // first_sample of every micro-batch
+        std::vector<std::vector<int>> tokens;
+        std::vector<float> grad_scales;  // of forward_backward
+        std::vector<AdamWStep> updates;
+        std::function<double(int step, double loss)> loss = [](int, double loss) { return loss; };
+        std::function<double(int step, double norm)> norm = [](int, double norm) { return norm; };
+        int take_losses = 0, norms = 0;
+    };
+
+    WatchedEngine(std::unique_ptr<Engine> real, Log& log) : EngineProxy(std::move(real)), log_(log) {}
+    void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override {
+        log_.samples.push_back(batch.first_sample);
+        log_.tokens.emplace_back(batch.tokens, batch.tokens + 16);
+        log_.grad_scales.push_back(grad_scale);
+        EngineProxy::forward_backward(batch, grad_scale, seed);
+    }
+    LossSum take_loss() override {
+        LossSum loss = EngineProxy::take_loss();
+        loss.sum = log_.loss(log_.take_losses++, loss.sum);
+        return loss;
+    }
+    double gradient_norm() override { return log_.norm(log_.norms++, EngineProxy::gradient_norm()); }
+    void update(const AdamWStep& step) override {
+        log_.updates.push_back(step);
+        EngineProxy::update(step);
+    }
+
+private:
+    Log& log_;
+};
+
+class TrainerTest : public testing::Test {
+protected:
+    static void SetUpTestSuite() {
+        data_ = std::make_unique<TempDirectory>();
+        write_markov_shards(data_->path(), 20000, 2000);
+    }
+    static void TearDownTestSuite() { data_.reset(); }
+
+    TrainRun make_run() {
+        TrainRun run(data_->path(), directory_ / "run");
+        run.wrap = [this](std::unique_ptr<Engine> engine) {
+            return std::make_unique<WatchedEngine>(std::move(engine), log_);
+        };
+        return run;
+    }
+
+    static std::unique_ptr<TempDirectory> data_;
+    TempDirectory directory_;
+    WatchedEngine::Log log_;
+};
+std::unique_ptr<TempDirectory> TrainerTest::data_;
+
+TEST_F(TrainerTest, accumulates_micro_batches_to_the_total_batch) {
+    TrainRun run = make_run();
+    run.options.total_batch_tokens = 3 * 4 * 16;
+    run.options.max_steps = 2;
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    EXPECT_EQ(log_.samples, (std::vector<uint64_t>{0, 4, 8, 12, 16, 20}));
+    for (const float scale : log_.grad_scales) EXPECT_FLOAT_EQ(scale, 1.0f / (3 * 4 * 16));
+    EXPECT_EQ(log_.updates.size(), 2u);
+    EXPECT_EQ(run.progress.position, 24u);
+}
+
+TEST_F(TrainerTest, updates_get_rate_clipping_and_options) {
+    TrainRun run = make_run();
+    run.options.grad_clip = 0.25f;
+    run.options.warmup_steps = 4;
+    run.options.beta1 = 0.8f;
+    run.options.beta2 = 0.97f;
+    run.options.weight_decay = 0.3f;
+    run.run();
+    ASSERT_EQ(log_.updates.size(), 10u);
+    int clipped = 0;
+    for (size_t i = 0; i < 10; i++) {
+        const double norm = run.steps[i].norm;
+        clipped += norm > 0.25;
+        EXPECT_FLOAT_EQ(log_.updates[i].grad_scale, norm > 0.25 ? float(0.25 / norm) : 1.0f);
+        EXPECT_EQ(log_.updates[i].t, int64_t(i) + 1);
+        EXPECT_EQ(log_.updates[i].lr, run.steps[i].learning_rate);
+        EXPECT_EQ(log_.updates[i].beta1, 0.8f);
+        EXPECT_EQ(log_.updates[i].beta2, 0.97f);
+        EXPECT_EQ(log_.updates[i].weight_decay, 0.3f);
+    }
+    EXPECT_GT(clipped, 0);
+    EXPECT_FLOAT_EQ(log_.updates[0].lr, 0.0025f);
+}
+
+TEST_F(TrainerTest, one_epoch_is_every_sequence_once) {
+    TrainRun run = make_run();
+    run.options.max_steps = -1;
+    run.run();
+    // (10000 - 1) / 16 sequences of either shard, four a step, the rest left out.
+    EXPECT_EQ(run.steps.size(), 2u * 624 / 4);
+}
+
+TEST_F(TrainerTest, overfitting_sees_one_batch_only_and_learns_it) {
+    TrainRun run = make_run();
+    run.options.overfit_one_batch = true;
+    run.options.model = "llama:layers=1,dim=32,heads=2,ctx=16";
+    run.options.B = 1;
+    run.options.max_steps = 150;
+    run.run();
+    for (size_t i = 0; i < log_.samples.size(); i++) {
+        EXPECT_EQ(log_.samples[i], 0u);
+        EXPECT_EQ(log_.tokens[i], log_.tokens[0]);
+    }
+    EXPECT_LT(run.steps.back().loss, 0.05);  // far under the chain's entropy: only memory explains it
+}
+
+TEST_F(TrainerTest, validation_counts_every_sequence_once) {
+    TrainRun run = make_run();
+    run.options.val_every = 5;
+    run.options.val_max_batches = 0;
+    run.options.max_steps = 5;
+    std::vector<int64_t> counted;
+    struct Counting : EngineProxy {
+        Counting(std::unique_ptr<Engine> real, std::vector<int64_t>& counted)
+            : EngineProxy(std::move(real)), counted_(counted) {}
+        LossSum evaluate(const Batch& batch, float* losses) override {
+            const LossSum sum = EngineProxy::evaluate(batch, losses);
+            counted_.push_back(sum.tokens);
+            return sum;
+        }
+        std::vector<int64_t>& counted_;
+    };
+    run.wrap = [&](std::unique_ptr<Engine> engine) { return std::make_unique<Counting>(std::move(engine), counted); };
+    run.options.B = 7;
+    run.run();
+    // 1999 / 16 = 124 sequences in batches of 7: 17 whole ones and one of five; at the start and at the end.
+    ASSERT_EQ(counted.size(), 36u);
+    EXPECT_EQ(counted[0], 7 * 16);
+    EXPECT_EQ(counted[17], 5 * 16);
+    const std::string log = read_file(directory_ / "run/main.log");
+    EXPECT_NE(log.find("s:0 tel:"), std::string::npos);
+    EXPECT_NE(log.find("s:5 tel:"), std::string::npos);
+}
+
+TEST_F(TrainerTest, a_step_that_is_not_finite_is_skipped_and_leaves_no_trace) {
+    for (const bool in_loss : {true, false}) {
+        log_ = {};
+        TrainRun run(data_->path());
+        run.wrap = make_run().wrap;
+        const auto spoil = [](int step, double value) { return step == 4 || step == 5 ? std::nan("") : value; };
+        (in_loss ? log_.loss : log_.norm) = spoil;
+        EXPECT_EQ(run.run(), TrainOutcome::finished);
+        EXPECT_EQ(log_.updates.size(), 8u);
+        EXPECT_EQ(run.progress.updates, 8);
+        EXPECT_EQ(run.steps[4].skipped, in_loss ? "loss is not finite" : "gradient is not finite");
+        EXPECT_EQ(run.progress.loss_window.values().size(), in_loss ? 8u : 10u);
+        EXPECT_EQ(run.progress.norm_window.values().size(), in_loss ? 10u : 8u);
+        for (const float w : run.weights) ASSERT_TRUE(std::isfinite(w));
+    }
+}
+
+TEST_F(TrainerTest, stop_on_nonfinite_leaves_a_checkpoint_and_throws) {
+    TrainRun run = make_run();
+    run.options.on_nonfinite = "stop";
+    log_.loss = [](int step, double loss) { return step == 4 ? HUGE_VAL : loss; };
+    const std::string message = error_of([&] { run.run(); });
+    EXPECT_NE(message.find("loss inf"), std::string::npos) << message;
+    EXPECT_EQ(log_.updates.size(), 4u);
+    const auto newest = newest_checkpoint(directory_ / "run", [](const std::string&) {});
+    ASSERT_TRUE(newest);
+    EXPECT_EQ(newest->step, 5);
+}
+
+TEST_F(TrainerTest, skipping_for_ever_ends_in_an_error) {
+    TrainRun run(data_->path());
+    run.wrap = make_run().wrap;
+    run.options.max_steps = 1000;
+    log_.norm = [](int, double) { return HUGE_VAL; };
+    EXPECT_NE(error_of([&] { run.run(); }).find("50 times in a row"), std::string::npos);
+    EXPECT_EQ(log_.updates.size(), 0u);
+}
+
+TEST_F(TrainerTest, rollback_returns_to_the_checkpoint_and_passes_over_the_batch) {
+    TrainRun run = make_run();
+    run.options.on_nonfinite = "rollback";
+    run.options.checkpoint_every = 4;
+    log_.loss = [](int step, double loss) { return step == 6 ? std::nan("") : loss; };
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    // Steps 0..6, the last failing; then from the checkpoint at 4 to the end at 10.
+    std::vector<int64_t> steps;
+    for (const StepReport& report : run.steps) steps.push_back(report.step);
+    EXPECT_EQ(steps, (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8, 9}));
+    for (size_t i = 0; i < log_.samples.size(); i++) EXPECT_EQ(log_.samples[i], 4 * i);  // never back in the data
+    EXPECT_EQ(log_.updates[6].t, 5);  // the first after the rollback is the fifth that counts
+    EXPECT_NE(read_file(directory_ / "run/main.log").find("rollback:step-4"), std::string::npos);
+}
+
+TEST_F(TrainerTest, rollbacks_that_do_not_help_end_in_an_error) {
+    TrainRun run = make_run();
+    run.options.on_nonfinite = "rollback";
+    run.options.checkpoint_every = 4;
+    run.options.max_steps = 1000;
+    log_.loss = [](int step, double loss) { return step >= 6 ? std::nan("") : loss; };
+    EXPECT_NE(error_of([&] { run.run(); }).find("after 3 rollbacks"), std::string::npos);
+    EXPECT_EQ(log_.take_losses, 10);
+}
+
+TEST_F(TrainerTest, an_outlier_is_skipped_once_the_window_is_full) {
+    for (const bool by_loss : {true, false}) {
+        log_ = {};
+        TrainRun run(data_->path());
+        run.wrap = make_run().wrap;
+        run.options.max_steps = 140;
+        (by_loss ? run.options.skip_loss_z : run.options.skip_norm_z) = 8;
+        const auto spike = [](int step, double value) { return step == 5 || step == 135 ? 100 * value : value; };
+        (by_loss ? log_.loss : log_.norm) = spike;
+        run.run();
+        EXPECT_EQ(run.steps[5].skipped, "");  // too early to tell
+        // One value far off among 128 scores 127 / sqrt(127), about 11, however far it is.
+        EXPECT_NEAR(by_loss ? run.steps[135].loss_z : run.steps[135].norm_z, 11.27, 0.1);
+        EXPECT_NE(run.steps[135].skipped.find("outlier"), std::string::npos);
+        EXPECT_EQ(log_.updates.size(), 139u);
+    }
+}
+
+TEST_F(TrainerTest, ranks_see_the_same_samples_and_learn_the_same) {
+    // Steps of four rows: as one micro-batch, as four, and on 2 and 4 ranks. What cutting the batch alone changes, by
+    // rounding, is what ranks may change too.
+    struct Result {
+        std::vector<double> losses;
+        std::map<uint64_t, std::vector<int>> tokens;  // by number of the row
+    };
+    const auto train = [&](int world, int B) {
+        auto communicators = make_thread_communicators(world);
+        std::vector<WatchedEngine::Log> logs(world);
+        std::vector<std::unique_ptr<TrainRun>> runs;
+        std::vector<std::thread> threads;
+        for (int rank = 0; rank < world; rank++) {
+            runs.push_back(std::make_unique<TrainRun>(data_->path()));
+            TrainRun& run = *runs.back();
+            run.world = world;
+            run.options.B = B;
+            run.options.total_batch_tokens = 4 * 16;
+            run.wrap = [&logs, rank](std::unique_ptr<Engine> engine) {
+                return std::make_unique<WatchedEngine>(std::move(engine), logs[rank]);
+            };
+            threads.emplace_back([&run, &communicators, rank] { run.run_as(*communicators[rank]); });
+        }
+        for (std::thread& thread : threads) thread.join();
+        Result result;
+        for (const StepReport& report : runs[0]->steps) result.losses.push_back(report.loss);
+        for (int rank = 0; rank < world; rank++) {
+            EXPECT_EQ(runs[rank]->weights, runs[0]->weights) << rank;  // every rank the same bits
+            for (size_t i = 0; i < logs[rank].samples.size(); i++) {
+                EXPECT_TRUE(result.tokens.emplace(logs[rank].samples[i], logs[rank].tokens[i]).second) << "seen twice";
+            }
+        }
+        return result;
+    };
+    const Result whole = train(1, 4), cut = train(1, 1);
+    double tolerance = 1e-6;
+    for (size_t i = 0; i < whole.losses.size(); i++) {
+        tolerance = std::max(tolerance, 4 * std::abs(whole.losses[i] - cut.losses[i]));
+    }
+    EXPECT_LT(tolerance, 1e-3);
+    for (const int world : {2, 4}) {
+        const Result result = train(world, 4 / world);
+        ASSERT_EQ(result.losses.size(), 10u);
+        for (size_t i = 0; i < 10; i++) EXPECT_NEAR(result.losses[i], whole.losses[i], tolerance) << world << " " << i;
+        for (const auto& [row, tokens] : result.tokens) EXPECT_EQ(tokens, cut.tokens.at(row)) << row;
+        EXPECT_EQ(result.tokens.size(), size_t(10 * world));
+    }
+}
+
+TEST_F(TrainerTest, a_source_of_known_entropy_is_learnt) {
+    TempDirectory data;
+    write_markov_shards(data.path(), 200000, 40000);
+    TrainRun run(data.path(), directory_ / "run");
+    run.options.model = "llama:layers=1,dim=32,heads=2,ctx=32";
+    run.options.T = 32;
+    run.options.B = 16;
+    run.options.max_steps = 300;
+    run.options.warmup_steps = 10;
+    run.options.val_every = 300;
+    run.options.val_max_batches = 0;
+    run.run();
+    const double loss = read_loss_curve(directory_ / "run").val.back().loss;
+    EXPECT_NEAR(loss, MarkovChain::entropy(), 0.02 * MarkovChain::entropy());
+}
+
+TEST_F(TrainerTest, a_small_rest_of_the_epoch_still_makes_a_step) {
+    TrainOptions options;
+    options.T = 16;
+    options.total_batch_tokens = 1024 * 16;
+    EXPECT_EQ(total_steps(options, 10), 1);
+    options.epochs = 2.5;
+    EXPECT_EQ(total_steps(options, 4096), 10);
+    options.max_steps = 7;
+    EXPECT_EQ(total_steps(options, 4096), 7);
+}
+
+}  // namespace
+}  // namespace kiln

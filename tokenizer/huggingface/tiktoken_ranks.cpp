@@ -1,0 +1,150 @@
+// Reads tiktoken's rank files: a line a token, its bytes in base64, a space, its rank, which is its id.
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/huggingface/parts.h"
+
+namespace kiln {
+namespace {
+
+constexpr size_t kMaxTokenBytes = 512;  // the longest published one has 128; what follows is quadratic in it
+
+// Of base64 with its padding; false if it is none.
+bool decode_base64(std::string_view text, std::string& bytes) {
+    static const std::array<int8_t, 256> kValues = [] {
+        std::array<int8_t, 256> values;
+        values.fill(-1);
+        constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        for (size_t i = 0; i < digits.size(); ++i)
+            values[static_cast<unsigned char>(digits[i])] = static_cast<int8_t>(i);
+        return values;
+    }();
+    bytes.clear();
+    if (text.empty() || text.size() % 4 != 0) return false;
+    const size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < text.size() - padding; ++i) {
+        const int value = kValues[static_cast<unsigned char>(text[i])];
+        if (value < 0) return false;
+        bits = bits << 6 | static_cast<uint32_t>(value);
+        if (i % 4 != 0) bytes += static_cast<char>(bits >> (6 - 2 * (i % 4)));
+    }
+    return true;
+}
+
+struct RankedToken {
+    std::string bytes;
+    int rank;
+};
+
+std::vector<RankedToken> read_ranks(std::string_view text, const std::string& name) {
+    std::vector<RankedToken> tokens;
+    size_t number = 0;
+    for (size_t start = 0; start < text.size();) {
+        const size_t end = std::min(text.find('\n', start), text.size());
+        std::string_view line = text.substr(start, end - start);
+        start = end + 1;
+        ++number;
+        if (line.ends_with('\r')) line.remove_suffix(1);
+        if (line.empty()) continue;
+        const size_t space = std::min(line.find(' '), line.size());
+        RankedToken token;
+        const std::string_view rank = line.substr(std::min(space + 1, line.size()));
+        const auto [stop, status] = std::from_chars(rank.data(), rank.data() + rank.size(), token.rank);
+        KILN_CHECK(decode_base64(line.substr(0, space), token.bytes) && status == std::errc() &&
+                       stop == rank.data() + rank.size() && token.rank >= 0,
+                   name, ": line ", number,
+                   ": must be a token's bytes in base64, a space and its rank, as in tiktoken's files");
+        KILN_CHECK(token.bytes.size() <= kMaxTokenBytes, name, ": line ", number, ": a token of ", token.bytes.size(),
+                   " bytes; at most ", kMaxTokenBytes, " are supported");
+        tokens.push_back(std::move(token));
+    }
+    KILN_CHECK(!tokens.empty(), name, ": holds no tokens");
+    std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    for (size_t i = 1; i < tokens.size(); ++i) {
+        KILN_CHECK(tokens[i - 1].rank != tokens[i].rank, name, ": rank ", tokens[i].rank, " is there twice");
+    }
+    return tokens;
+}
+
+// tiktoken joins any two neighbours whose bytes together are a token, that of the lowest rank first. Of the many ways
+// to cut a token into two, at most one ever occurs: what happens within the token's bytes before they are joined is
+// what happens to them standing alone. So that way, if there is one, is the token's merge, and merges with the ranks'
+// order give tiktoken's ids.
+std::optional<std::pair<int, int>> last_merge(const RankedToken& token,
+                                              const std::unordered_map<std::string_view, int>& by_bytes) {
+    constexpr int kNone = INT32_MAX;
+    const std::string_view bytes = token.bytes;
+    std::vector<size_t> starts;  // of the parts, and the end
+    for (size_t i = 0; i <= bytes.size(); ++i) starts.push_back(i);
+    const auto id_of = [&](size_t first, size_t last) {  // of the parts first to last, joined
+        const auto found = by_bytes.find(bytes.substr(starts[first], starts[last + 1] - starts[first]));
+        return found == by_bytes.end() ? kNone : found->second;
+    };
+    std::vector<int> joined;  // rank of parts i and i + 1 together
+    for (size_t i = 0; i + 2 < starts.size(); ++i) joined.push_back(id_of(i, i + 1));
+    while (joined.size() > 1) {
+        const auto best = std::min_element(joined.begin(), joined.end());
+        if (*best == kNone) break;
+        const auto i = static_cast<size_t>(best - joined.begin());
+        starts.erase(starts.begin() + static_cast<ptrdiff_t>(i + 1));
+        joined.erase(best);
+        if (i < joined.size()) joined[i] = id_of(i, i + 1);
+        if (i > 0) joined[i - 1] = id_of(i - 1, i);
+    }
+    if (starts.size() != 3) return std::nullopt;
+    return std::pair(id_of(0, 0), id_of(1, 1));
+}
+
+}  // namespace
+
+TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizer pre_tokenizer,
+                              const std::vector<SpecialToken>& special_tokens) {
+    const std::vector<RankedToken> ranked = read_ranks(text, name);
+    TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, std::move(pre_tokenizer));
+    BpeVocabulary& vocabulary = parts.vocabulary;
+    int last = ranked.back().rank;
+    for (const SpecialToken& token : special_tokens) last = std::max(last, token.id);
+    const size_t ids = static_cast<size_t>(last) + 1;
+    KILN_CHECK(ids <= max_ids(ranked.size() + special_tokens.size()), name, ": holds ", ranked.size(),
+               " tokens with ids up to ", last, "; that leaves too many ids without a token");
+    vocabulary.tokens.resize(ids);
+    parts.is_text.resize(ids);
+    for (const RankedToken& token : ranked) {
+        vocabulary.tokens[token.rank] = token.bytes;
+        parts.is_text[token.rank] = true;
+    }
+    for (const SpecialToken& token : special_tokens) {
+        KILN_CHECK(token.id >= 0 && !token.content.empty(), name, ": the special token \"", token.content,
+                   "\" with id ", token.id, ": it needs a text, and an id of 0 or more");
+        KILN_CHECK(vocabulary.tokens[token.id].empty(), name, ": the special token \"", token.content, "\" has id ",
+                   token.id, ", which is another token's");
+        vocabulary.tokens[token.id] = token.content;
+        parts.added.push_back({.id = token.id, .content = token.content, .special = true, .in_vocabulary = false});
+    }
+    std::sort(parts.added.begin(), parts.added.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+
+    std::unordered_map<std::string_view, int> by_bytes;
+    by_bytes.reserve(ranked.size());
+    for (const RankedToken& token : ranked) {
+        KILN_CHECK(by_bytes.emplace(token.bytes, token.rank).second, name, ": the token of rank ", token.rank,
+                   " is there twice");
+    }
+    for (int byte = 0; byte < 256; ++byte) {
+        const char text = static_cast<char>(byte);
+        KILN_CHECK(by_bytes.contains(std::string_view(&text, 1)), name, ": byte ", byte,
+                   " has no token; the ranks of a tokenizer have all 256 bytes, without which some text has no ids");
+    }
+    for (const RankedToken& token : ranked) {
+        if (const auto halves = last_merge(token, by_bytes)) vocabulary.merges.push_back(*halves);
+    }
+    vocabulary.ignore_merges = true;
+    return parts;
+}
+
+}  // namespace kiln

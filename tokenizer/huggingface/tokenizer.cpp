@@ -1,0 +1,175 @@
+// The kinds that Hugging Face's files describe, byte-level BPE and characters: added tokens, normaliser, then the
+// model.
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe/encoder_pool.h"
+#include "tokenizer/huggingface/parts.h"
+#include "tokenizer/unicode/utf8.h"
+
+namespace kiln {
+namespace {
+
+std::vector<AddedToken> select(const std::vector<AddedToken>& added, bool normalized) {
+    std::vector<AddedToken> selected;
+    for (const AddedToken& token : added) {
+        if (token.normalized == normalized) selected.push_back(token);
+    }
+    return selected;
+}
+
+// What the kinds share.
+class PartsTokenizer : public TokenizerKind {
+public:
+    explicit PartsTokenizer(TokenizerParts parts);
+    void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
+                std::vector<TextSpan>* spans) const override;
+    int vocab_size() const override { return static_cast<int>(parts_.vocabulary.tokens.size()); }
+    std::string_view token_bytes(int id) const override { return parts_.vocabulary.tokens[id]; }
+    const std::vector<AddedToken>& added_tokens() const override { return parts_.added; }
+    std::vector<File> files() const override { return write_tokenizer_files(parts_); }
+
+protected:
+    // Called with the range of `plain` that each id stands for; empty if nobody asks.
+    using SpanSink = std::function<void(size_t begin, size_t end)>;
+    // Appends the ids of a stretch of normalised text without added tokens. `continues`: as in EncodeOptions.
+    virtual void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids,
+                              const SpanSink& sink) const = 0;
+
+    const TokenizerParts parts_;
+
+private:
+    const Normalizer normalizer_;
+    AddedTokenFinder in_original_, in_normalized_;  // of the added tokens to look for there
+};
+
+PartsTokenizer::PartsTokenizer(TokenizerParts parts) : parts_(std::move(parts)), normalizer_(parts_.normalizer) {
+    std::vector<AddedToken> normal_forms = parts_.added;
+    std::string buffer;
+    for (AddedToken& token : normal_forms) token.content = std::string(normalizer_.normalize(token.content, buffer));
+    in_original_ = AddedTokenFinder(select(parts_.added, false));
+    in_normalized_ = AddedTokenFinder(select(normal_forms, true));
+}
+
+void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
+                            std::vector<TextSpan>* spans) const {
+    if (parts_.normalizer != NormalizerKind::kNone || parts_.model == TokenizerParts::Model::kCharacters) {
+        const auto invalid = find_invalid_utf8(text);
+        KILN_CHECK(!invalid, "text that is not UTF-8, first at byte ", invalid.value_or(0), "; this tokenizer",
+                   parts_.normalizer == NormalizerKind::kNone
+                       ? "'s tokens are characters"
+                       : concat("'s normalizer (", normalizer_name(parts_.normalizer), ") takes UTF-8 only"));
+    }
+    bool continues = options.continues;
+    const auto start_in = [](std::string_view whole, std::string_view part) {
+        return static_cast<size_t>(part.data() - whole.data());
+    };
+    // Where the stretch that is being encoded lies in `text`, and how its normal form came about.
+    size_t stretch = 0, plain_start = 0;
+    std::string normal_form;
+    std::string_view normalized;
+    Alignment alignment;
+    const auto push_span = [&](size_t begin, size_t end) {  // of the normal form's bytes
+        const auto [from, to] = alignment.original(begin, end);
+        spans->push_back({stretch + from, stretch + to});
+    };
+    SpanSink sink;
+    if (spans) sink = [&](size_t begin, size_t end) { push_span(plain_start + begin, plain_start + end); };
+
+    const auto encode_part = [&](std::string_view plain) {
+        if (spans) plain_start = start_in(normalized, plain);
+        encode_plain(plain, std::exchange(continues, false), ids, sink);
+    };
+    const auto encode_stretch = [&](std::string_view original) {
+        if (spans) stretch = start_in(text, original);
+        normalized = normalizer_.normalize(original, normal_form, spans ? &alignment : nullptr);
+        in_normalized_.split(normalized, options.allow_special, encode_part, [&](int id, std::string_view found) {
+            ids.push_back(id);
+            const size_t begin = start_in(normalized, found);
+            if (spans) push_span(begin, begin + found.size());
+        });
+    };
+    in_original_.split(text, options.allow_special, encode_stretch, [&](int id, std::string_view found) {
+        ids.push_back(id);
+        const size_t begin = start_in(text, found);
+        if (spans) spans->push_back({begin, begin + found.size()});
+    });
+}
+
+class ByteLevelTokenizer final : public PartsTokenizer {
+public:
+    ByteLevelTokenizer(TokenizerParts parts, const std::string& name)
+        : PartsTokenizer(std::move(parts)), model_(parts_.vocabulary, parts_.is_text, name), encoders_(model_) {}
+
+private:
+    void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids,
+                      const SpanSink& sink) const override {
+        EncoderPool::Lease lease(encoders_);
+        std::string with_space;
+        parts_.pre_tokenizer.split(
+            plain, continues, with_space, [&](std::string_view piece, size_t start, bool spaced) {
+                size_t i = ids.size();
+                lease.encoder().encode(piece, ids);
+                if (!sink) return;
+                size_t end = start;
+                for (size_t missing = spaced; i < ids.size(); ++i, missing = 0) {  // the added space is in no text
+                    const size_t begin = end;
+                    end += parts_.vocabulary.tokens[ids[i]].size() - missing;
+                    sink(begin, end);
+                }
+            });
+    }
+
+    const BpeModel model_;
+    mutable EncoderPool encoders_;
+};
+
+class CharacterTokenizer final : public PartsTokenizer {
+public:
+    CharacterTokenizer(TokenizerParts parts, const std::string& name) : PartsTokenizer(std::move(parts)) {
+        for (size_t id = 0; id < parts_.vocabulary.tokens.size(); ++id) {
+            if (!parts_.is_text[id]) continue;
+            const std::string& token = parts_.vocabulary.tokens[id];
+            uint32_t character;
+            const int length = decode_utf8(token.data(), token.data() + token.size(), character);
+            KILN_CHECK(length > 0 && static_cast<size_t>(length) == token.size(), name, ": token ", id, " \"", token,
+                       "\" is not one character; of word-level models only those of single characters are supported");
+            if (character >= ids_.size()) ids_.resize(character + 1, -1);
+            ids_[character] = static_cast<int>(id);
+        }
+    }
+
+private:
+    void encode_plain(std::string_view plain, bool, std::vector<int>& ids, const SpanSink& sink) const override {
+        const char* const end = plain.data() + plain.size();
+        for (const char* p = plain.data(); p < end;) {
+            uint32_t character = 0;
+            const int length = decode_utf8(p, end, character);
+            int id = character < ids_.size() ? ids_[character] : -1;
+            if (id < 0) id = parts_.unknown;
+            KILN_CHECK(id >= 0, "the text holds \"", std::string_view(p, static_cast<size_t>(length)),
+                       "\" (code point ", character, ", byte ", p - plain.data(),
+                       " of a stretch), which is not in the vocabulary, and there is no <unk> for it; train the "
+                       "tokenizer on text that has it, or with <unk> among the --special-tokens");
+            ids.push_back(id);
+            if (sink) sink(static_cast<size_t>(p - plain.data()), static_cast<size_t>(p - plain.data() + length));
+            p += length;
+        }
+    }
+
+    std::vector<int> ids_;  // by code point, up to the largest; -1: not in the vocabulary
+};
+
+}  // namespace
+
+Tokenizer make_tokenizer(TokenizerParts parts, const std::string& name) {
+    if (parts.model == TokenizerParts::Model::kCharacters) {
+        return Tokenizer(std::make_unique<const CharacterTokenizer>(std::move(parts), name));
+    }
+    return Tokenizer(std::make_unique<const ByteLevelTokenizer>(std::move(parts), name));
+}
+
+}  // namespace kiln

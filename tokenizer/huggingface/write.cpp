@@ -1,0 +1,218 @@
+// Writes a tokenizer as Hugging Face's tools lay it out.
+#include <algorithm>
+
+#include "tokenizer/huggingface/byte_level.h"
+#include "tokenizer/huggingface/parts.h"
+
+namespace kiln {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json, int indent) {
+    return json.dump(indent, ' ', /*ensure_ascii=*/false);
+}
+
+// Each token as the files spell it.
+std::vector<std::string> spellings(const TokenizerParts& parts) {
+    const ByteLevel byte_level;
+    const bool bpe = parts.model == TokenizerParts::Model::kByteLevelBpe;
+    std::vector<std::string> spelled;
+    spelled.reserve(parts.vocabulary.tokens.size());
+    for (size_t id = 0; id < parts.vocabulary.tokens.size(); ++id) {
+        const std::string& bytes = parts.vocabulary.tokens[id];
+        spelled.push_back(bpe && parts.is_text[id] ? byte_level.spell(bytes) : bytes);
+    }
+    return spelled;
+}
+
+// The tokens for which `wanted`, in the order of the ids. Appends without the search for a duplicate that operator[] of
+// an ordered object makes.
+Json vocab_object(const std::vector<std::string>& spelled, const std::vector<bool>& wanted) {
+    Json vocab = Json::object();
+    auto& entries = vocab.get_ref<Json::object_t&>();
+    entries.reserve(spelled.size());
+    for (size_t id = 0; id < spelled.size(); ++id) {
+        if (wanted[id] && !spelled[id].empty()) entries.Container::emplace_back(spelled[id], id);
+    }
+    return vocab;
+}
+
+std::vector<bool> in_vocabulary(const TokenizerParts& parts) {
+    std::vector<bool> in(parts.vocabulary.tokens.size(), true);
+    for (const AddedToken& token : parts.added) in[token.id] = token.in_vocabulary;
+    return in;
+}
+
+// The first of `names` among the special tokens; empty if none is.
+std::string first_special(const TokenizerParts& parts, std::initializer_list<const char*> names) {
+    for (const char* name : names) {
+        for (const AddedToken& token : parts.added) {
+            if (token.special && token.content == name) return token.content;
+        }
+    }
+    return "";
+}
+
+// bos_token, eos_token, ...: what the special tokens are for, as far as their names tell.
+Json special_token_roles(const TokenizerParts& parts) {
+    Json roles = Json::object();
+    const int end_of_text = find_end_of_text(parts.added);
+    const std::string end = end_of_text < 0 ? "" : parts.vocabulary.tokens[end_of_text];
+    std::string begin = first_special(parts, {"<|begin_of_text|>", "<s>", "<bos>", "[BOS]"});
+    if (begin.empty() && end == "<|endoftext|>") begin = end;  // GPT-2 uses one token for both
+    if (!begin.empty()) roles["bos_token"] = begin;
+    if (!end.empty()) roles["eos_token"] = end;
+    const std::string unknown = first_special(parts, {"<unk>", "<|unk|>", "[UNK]"});
+    if (!unknown.empty()) roles["unk_token"] = unknown;
+    const std::string padding = first_special(parts, {"<pad>", "<|pad|>", "[PAD]", "<|padding|>"});
+    if (!padding.empty()) roles["pad_token"] = padding;
+    return roles;
+}
+
+Json normalizer_json_of(NormalizerKind kind) {
+    if (kind == NormalizerKind::kNone) return nullptr;
+    return {{"type", kind == NormalizerKind::kNfc ? "NFC" : "NFKC"}};
+}
+
+Json added_token_json(const AddedToken& token) {
+    return {{"content", token.content}, {"single_word", token.single_word}, {"lstrip", token.lstrip},
+            {"rstrip", token.rstrip},   {"normalized", token.normalized},   {"special", token.special}};
+}
+
+}  // namespace
+
+TokenizerParts TokenizerParts::characters(NormalizerKind normalizer) {
+    TokenizerParts parts;
+    parts.model = Model::kCharacters;
+    parts.normalizer = normalizer;
+    parts.normalizer_json = normalizer_json_of(normalizer);
+    parts.pre_tokenizer.splitter = Splitter(SplitterKind::kNone);
+    parts.pre_tokenizer_json = {
+        {"type", "Split"}, {"pattern", {{"Regex", kAnyCharacter}}}, {"behavior", "Isolated"}, {"invert", false}};
+    parts.decoder = {{"type", "Fuse"}};
+    return parts;
+}
+
+TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, PreTokenizer pre_tokenizer) {
+    TokenizerParts parts;
+    parts.normalizer = normalizer;
+    parts.normalizer_json = normalizer_json_of(normalizer);
+    const auto byte_level = [](bool prefix, bool trim, bool regex) {
+        return Json{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"trim_offsets", trim}, {"use_regex", regex}};
+    };
+    const Splitter& splitter = pre_tokenizer.splitter;
+    const bool gpt2 = splitter.kind() == SplitterKind::kGpt2;
+    const Json last = byte_level(pre_tokenizer.prefix_space != PreTokenizer::PrefixSpace::kNone, true, gpt2);
+    if (gpt2 || splitter.kind() == SplitterKind::kNone) {
+        parts.pre_tokenizer_json = last;
+    } else {
+        const Json split = {{"type", "Split"},
+                            {"pattern", {{"Regex", splitter.pattern()}}},
+                            {"behavior", "Isolated"},
+                            {"invert", false}};
+        parts.pre_tokenizer_json = {{"type", "Sequence"}, {"pretokenizers", {split, last}}};
+    }
+    parts.pre_tokenizer = std::move(pre_tokenizer);
+    parts.post_processor = byte_level(true, false, true);  // as GPT-2's: only says which characters an id came from
+    parts.decoder = byte_level(true, true, true);
+    return parts;
+}
+
+std::string write_tokenizer_json(const TokenizerParts& parts) {
+    const std::vector<std::string> spelled = spellings(parts);
+    Json added = Json::array();
+    for (const AddedToken& token : parts.added) {
+        Json entry = {{"id", token.id}};
+        entry.update(added_token_json(token));
+        added.push_back(std::move(entry));
+    }
+    Json vocab = vocab_object(spelled, in_vocabulary(parts)), model;
+    if (parts.model == TokenizerParts::Model::kCharacters) {
+        model = {{"type", "WordLevel"}};
+        model["vocab"] = std::move(vocab);
+        model["unk_token"] = parts.unknown < 0 ? "<unk>" : spelled[parts.unknown];  // the format wants one
+    } else {
+        model = {{"type", "BPE"},
+                 {"dropout", nullptr},
+                 {"unk_token", nullptr},
+                 {"continuing_subword_prefix", nullptr},
+                 {"end_of_word_suffix", nullptr},
+                 {"fuse_unk", false},
+                 {"byte_fallback", false},
+                 {"ignore_merges", parts.vocabulary.ignore_merges}};
+        Json merges = Json::array();
+        for (const auto& [left, right] : parts.vocabulary.merges) merges.push_back({spelled[left], spelled[right]});
+        model["vocab"] = std::move(vocab);
+        model["merges"] = std::move(merges);
+    }
+    Json json = {{"version", "1.0"},
+                 {"truncation", parts.truncation},
+                 {"padding", parts.padding},
+                 {"added_tokens", std::move(added)},
+                 {"normalizer", parts.normalizer_json},
+                 {"pre_tokenizer", parts.pre_tokenizer_json},
+                 {"post_processor", parts.post_processor},
+                 {"decoder", parts.decoder}};
+    json["model"] = std::move(model);
+    return dump(json, 2);
+}
+
+std::string write_vocab_json(const TokenizerParts& parts) {
+    return dump(vocab_object(spellings(parts), in_vocabulary(parts)), -1);
+}
+
+std::string write_merges_text(const TokenizerParts& parts) {
+    const std::vector<std::string> spelled = spellings(parts);
+    std::string text = "#version: 0.2\n";
+    for (const auto& [left, right] : parts.vocabulary.merges) text += spelled[left] + " " + spelled[right] + "\n";
+    return text;
+}
+
+// added_tokens.json: the tokens that the model's vocabulary lacks; empty if it has all.
+std::string write_added_tokens(const TokenizerParts& parts) {
+    Json added = Json::object();
+    for (const AddedToken& token : parts.added) {
+        if (!token.in_vocabulary) added[token.content] = token.id;
+    }
+    return added.empty() ? "" : dump(added, 2) + "\n";
+}
+
+std::string write_special_tokens_map(const TokenizerParts& parts) {
+    if (!parts.special_tokens_map_json.empty()) return parts.special_tokens_map_json;
+    return dump(special_token_roles(parts), 2) + "\n";
+}
+
+std::string write_tokenizer_config(const TokenizerParts& parts) {
+    if (!parts.config_json.empty()) return parts.config_json;
+    Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                   {"add_prefix_space", parts.pre_tokenizer.prefix_space != PreTokenizer::PrefixSpace::kNone},
+                   {"clean_up_tokenization_spaces", false}};
+    Json decoder = Json::object();
+    for (const AddedToken& token : parts.added) decoder[std::to_string(token.id)] = added_token_json(token);
+    config["added_tokens_decoder"] = std::move(decoder);
+    config.update(special_token_roles(parts));
+    return dump(config, 2) + "\n";
+}
+
+std::vector<TokenizerKind::File> write_tokenizer_files(const TokenizerParts& parts) {
+    std::vector<TokenizerKind::File> files = {{"tokenizer.json", write_tokenizer_json(parts)}};
+    files.push_back({"vocab.json", write_vocab_json(parts)});
+    if (parts.model == TokenizerParts::Model::kByteLevelBpe) files.push_back({"merges.txt", write_merges_text(parts)});
+    const std::string added = write_added_tokens(parts);
+    if (!added.empty()) files.push_back({"added_tokens.json", added});
+    files.push_back({"special_tokens_map.json", write_special_tokens_map(parts)});
+    files.push_back({"tokenizer_config.json", write_tokenizer_config(parts)});
+    return files;
+}
+
+int find_end_of_text(const std::vector<AddedToken>& added) {
+    for (int i = 0; i < kEndOfTextNames; ++i) {
+        for (const AddedToken& token : added) {
+            if (token.special && token.content == kWellKnownSpecialTokens[i]) return token.id;
+        }
+    }
+    return -1;
+}
+
+}  // namespace kiln

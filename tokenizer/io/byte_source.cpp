@@ -1,0 +1,260 @@
+#include "tokenizer/io/byte_source.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include <unicode/ucnv.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+class ByteSource::Stream {
+public:
+    virtual ~Stream() = default;
+    virtual size_t read(char* out, size_t bytes) = 0;  // 0 only at the end
+};
+
+namespace {
+
+using Stream = ByteSource::Stream;
+constexpr size_t kBufferBytes = size_t(128) << 10;
+
+// The file itself. Its first bytes can be looked at before they are read: a pipe cannot be rewound.
+class FileStream : public Stream {
+public:
+    explicit FileStream(const fs::path& path) : file_(path) {
+        head_.resize(4);
+        size_t have = 0;
+        for (size_t n; have < head_.size() && (n = file_.read(&head_[have], head_.size() - have)) > 0;) have += n;
+        head_.resize(have);
+    }
+    const std::string& head() const { return head_; }
+    const uint64_t& taken() const { return taken_; }
+    size_t read(char* out, size_t bytes) override {
+        size_t n = std::min(bytes, head_.size());
+        if (n > 0) {
+            std::memcpy(out, head_.data(), n);
+            head_.erase(0, n);
+        } else {
+            n = file_.read(out, bytes);
+        }
+        taken_ += n;
+        return n;
+    }
+
+private:
+    InputFile file_;
+    std::string head_;
+    uint64_t taken_ = 0;
+};
+
+// A stream made from another one's bytes, which wait in a buffer.
+class Filter : public Stream {
+public:
+    Filter(std::unique_ptr<Stream> in, std::string name) : in_(std::move(in)), name_(std::move(name)) {}
+
+protected:
+    bool refill() {
+        begin_ = 0;
+        end_ = in_->read(buffer_.data(), buffer_.size());
+        return end_ > 0;
+    }
+    std::unique_ptr<Stream> in_;
+    const std::string name_;
+    std::vector<char> buffer_ = std::vector<char>(kBufferBytes);
+    size_t begin_ = 0, end_ = 0;
+};
+
+class GzipStream : public Filter {
+public:
+    GzipStream(std::unique_ptr<Stream> in, const std::string& name) : Filter(std::move(in), name) {
+        constexpr int kGzipOnly = 16 + MAX_WBITS;
+        KILN_CHECK(inflateInit2(&z_, kGzipOnly) == Z_OK, name, ": no memory to unpack it");
+    }
+    ~GzipStream() override { inflateEnd(&z_); }
+
+    size_t read(char* out, size_t bytes) override {
+        const size_t wanted = std::min(bytes, kBufferBytes);
+        z_.next_out = reinterpret_cast<Bytef*>(out);
+        z_.avail_out = uInt(wanted);
+        while (z_.avail_out == wanted) {
+            if (begin_ == end_ && !refill()) {
+                KILN_CHECK(!in_member_, name_, ": the gzip data is truncated; copy or download the file again");
+                return 0;
+            }
+            if (!in_member_) {  // zeros may pad a member, as on tapes
+                if (members_ > 0)
+                    begin_ =
+                        size_t(std::find_if(&buffer_[begin_], buffer_.data() + end_, [](char c) { return c != 0; }) -
+                               buffer_.data());
+                if (begin_ == end_) continue;
+                inflateReset(&z_);
+                in_member_ = true;
+            }
+            z_.next_in = reinterpret_cast<Bytef*>(&buffer_[begin_]);
+            z_.avail_in = uInt(end_ - begin_);
+            const int result = inflate(&z_, Z_NO_FLUSH);
+            begin_ = end_ - z_.avail_in;
+            KILN_CHECK(result == Z_OK || result == Z_STREAM_END || result == Z_BUF_ERROR, name_,
+                       ": the gzip data is damaged (", z_.msg ? z_.msg : "zlib", "); copy or download the file again");
+            if (result == Z_STREAM_END) {
+                in_member_ = false;
+                members_++;
+            }
+        }
+        return wanted - z_.avail_out;
+    }
+
+private:
+    z_stream z_{};
+    bool in_member_ = false;
+    uint64_t members_ = 0;
+};
+
+class ZstdStream : public Filter {
+public:
+    ZstdStream(std::unique_ptr<Stream> in, const std::string& name)
+        : Filter(std::move(in), name), context_(ZSTD_createDCtx()) {
+        KILN_CHECK(context_, name, ": no memory to unpack it");
+    }
+    ~ZstdStream() override { ZSTD_freeDCtx(context_); }
+
+    // The library refuses a frame whose window is larger than 128 MiB: memory stays bounded.
+    size_t read(char* out, size_t bytes) override {
+        ZSTD_outBuffer to{out, bytes, 0};
+        while (to.pos == 0) {
+            if (begin_ == end_ && !pending_output_ && !refill()) {
+                KILN_CHECK(!in_frame_, name_, ": the zstd data is truncated; copy or download the file again");
+                return 0;
+            }
+            ZSTD_inBuffer from{buffer_.data(), end_, begin_};
+            const size_t result = ZSTD_decompressStream(context_, &to, &from);
+            KILN_CHECK(!ZSTD_isError(result), name_, ": the zstd data cannot be unpacked (", ZSTD_getErrorName(result),
+                       "); copy or download the file again, or pack it anew without --long");
+            begin_ = from.pos;
+            in_frame_ = result != 0;
+            pending_output_ = to.pos == to.size && in_frame_;  // it may hold more without more input
+        }
+        return to.pos;
+    }
+
+private:
+    ZSTD_DCtx* const context_;
+    bool in_frame_ = false, pending_output_ = false;
+};
+
+class ConvertedStream : public Filter {
+public:
+    ConvertedStream(std::unique_ptr<Stream> in, const std::string& name, const std::string& encoding)
+        : Filter(std::move(in), name), encoding_(encoding) {
+        UErrorCode error = U_ZERO_ERROR;
+        from_ = ucnv_open(encoding.c_str(), &error);
+        to_ = ucnv_open("UTF-8", &error);
+        ucnv_setToUCallBack(from_, UCNV_TO_U_CALLBACK_STOP, nullptr, nullptr, nullptr, &error);
+        KILN_CHECK(U_SUCCESS(error), name, ": text in ", encoding, " cannot be read here (", u_errorName(error), ")");
+    }
+    ~ConvertedStream() override {
+        ucnv_close(from_);
+        ucnv_close(to_);
+    }
+
+    size_t read(char* out, size_t bytes) override {
+        char* target = out;
+        while (target == out && !done_) {
+            const bool at_end = begin_ == end_ && !refill();
+            const char* source = buffer_.data() + begin_;
+            const char* const source_end = buffer_.data() + end_;
+            UErrorCode error = U_ZERO_ERROR;
+            ucnv_convertEx(to_, from_, &target, out + bytes, &source, source_end, pivot_.data(), &pivot_source_,
+                           &pivot_target_, pivot_.data() + pivot_.size(), false, at_end, &error);
+            offset_ += uint64_t(source - (buffer_.data() + begin_));
+            begin_ = size_t(source - buffer_.data());
+            KILN_CHECK(U_SUCCESS(error) || error == U_BUFFER_OVERFLOW_ERROR, name_, ": byte ", offset_,
+                       " or the one before it is not ", encoding_, "; is --encoding right?");
+            done_ = at_end && error != U_BUFFER_OVERFLOW_ERROR;
+        }
+        return size_t(target - out);
+    }
+
+private:
+    const std::string encoding_;
+    UConverter *from_ = nullptr, *to_ = nullptr;
+    std::array<UChar, 4096> pivot_{};
+    UChar *pivot_source_ = pivot_.data(), *pivot_target_ = pivot_.data();
+    uint64_t offset_ = 0;
+    bool done_ = false;
+};
+
+bool is_gzip(std::string_view head) {
+    return head.starts_with("\x1F\x8B");
+}
+
+bool is_zstd(std::string_view head) {  // a frame, or one to be skipped, as pzstd puts in front
+    return head.starts_with("\x28\xB5\x2F\xFD") ||
+           (head.size() >= 4 && (head[0] & 0xF0) == 0x50 && head.substr(1, 3) == "\x2A\x4D\x18");
+}
+
+}  // namespace
+
+const std::vector<std::string>& text_encodings() {
+    static const std::vector<std::string> names = {"utf-8", "latin-1", "windows-1252", "gb18030", "big5", "utf-16"};
+    return names;
+}
+
+ByteSource::ByteSource(const fs::path& path, const std::string& encoding) : path_(path) {
+    auto file = std::make_unique<FileStream>(path);
+    file_bytes_ = &file->taken();
+    const std::string head = file->head(), name = path.string();
+    stream_ = std::move(file);
+    if (is_gzip(head)) {
+        stream_ = std::make_unique<GzipStream>(std::move(stream_), name);
+    } else if (is_zstd(head)) {
+        stream_ = std::make_unique<ZstdStream>(std::move(stream_), name);
+    } else {
+        KILN_CHECK(head.empty() || (!name.ends_with(".gz") && !name.ends_with(".zst")), name,
+                   ": is not packed as its name says; download it again, or rename it");
+    }
+    if (encoding != "utf-8") stream_ = std::make_unique<ConvertedStream>(std::move(stream_), name, encoding);
+    constexpr std::string_view kMark = "\xEF\xBB\xBF";
+    head_.resize(kMark.size());
+    size_t have = 0;
+    for (size_t n; have < kMark.size() && (n = stream_->read(&head_[have], kMark.size() - have)) > 0;) have += n;
+    head_.resize(have);
+    if (head_ == kMark) head_.clear();
+    KILN_CHECK(encoding != "utf-8" || !(head_.starts_with("\xFF\xFE") || head_.starts_with("\xFE\xFF")), name,
+               ": begins with the mark of UTF-16; read it with --encoding utf-16");
+}
+
+ByteSource::ByteSource(ByteSource&&) noexcept = default;
+ByteSource::~ByteSource() = default;
+
+size_t ByteSource::read(char* out, size_t bytes) {
+    const size_t n = std::min(bytes, head_.size());
+    if (n == 0) return stream_->read(out, bytes);
+    std::memcpy(out, head_.data(), n);
+    head_.erase(0, n);
+    return n;
+}
+
+void ByteSource::skip(uint64_t bytes) {
+    std::vector<char> buffer(kBufferBytes);
+    while (bytes > 0) {
+        const size_t n = read(buffer.data(), std::min<uint64_t>(bytes, buffer.size()));
+        KILN_CHECK(n > 0, path_.string(), ": is shorter than it was; remove the output directory and start over");
+        bytes -= n;
+    }
+}
+
+uint64_t ByteSource::file_bytes() const {
+    return *file_bytes_;
+}
+
+}  // namespace kiln

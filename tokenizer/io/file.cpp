@@ -1,0 +1,284 @@
+#include "tokenizer/io/file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// The header alone: no library to link, and the compiler sees the processor it builds for.
+// AVX2 at most: GCC 12 takes the AVX-512 intrinsics' undefined operands for uninitialised reads.
+#define XXH_INLINE_ALL
+#ifdef __AVX2__
+#define XXH_VECTOR XXH_AVX2
+#endif
+#include <xxhash.h>
+
+#include "cpu_reference/interface/error.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Call it first after the failed system call: anything else may change errno.
+[[noreturn]] void throw_errno(const fs::path& path, const char* what) {
+    const int error = errno;
+    const char* hint = "";
+    if (error == ENOSPC || error == EDQUOT) hint = "; free some space, or write to another disk";
+    if (error == EACCES || error == EROFS) hint = "; check the permissions, or choose another path";
+    throw Error(concat(path.string(), ": ", what, ": ", std::strerror(error), hint));
+}
+
+// A file descriptor that closes itself.
+class Descriptor {
+public:
+    Descriptor(const fs::path& path, int flags, const char* what) {
+        do fd_ = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+        while (fd_ < 0 && errno == EINTR);
+        if (fd_ < 0) throw_errno(path, what);
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    int get() const { return fd_; }
+    int release() { return std::exchange(fd_, -1); }
+
+private:
+    int fd_ = -1;
+};
+
+struct stat status_of(int fd, const fs::path& path) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) throw_errno(path, "cannot be examined");
+    KILN_CHECK(!S_ISDIR(status.st_mode), path.string(), ": is a directory where a file is expected");
+    return status;
+}
+
+// EINVAL: a pipe, a terminal, or a file system that has no fsync. There is nothing to make durable there.
+void sync_descriptor(int fd, const fs::path& path) {
+    int result;
+    do result = ::fsync(fd);
+    while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno(path, "cannot be written to disk");
+}
+
+}  // namespace
+
+OutputFile::OutputFile(const fs::path& path, int flags)
+    : path_(path), fd_(Descriptor(path, flags, "cannot be opened for writing").release()) {}
+
+OutputFile::OutputFile(const fs::path& path) : OutputFile(path, O_WRONLY | O_CREAT | O_TRUNC) {}
+
+OutputFile OutputFile::update(const fs::path& path) {
+    return OutputFile(path, O_WRONLY);
+}
+
+OutputFile OutputFile::append(const fs::path& path) {
+    OutputFile file = update(path);
+    if (::lseek(file.fd_, 0, SEEK_END) < 0) throw_errno(path, "cannot be written");
+    return file;
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), sent_(other.sent_), dropped_(other.dropped_) {}
+
+OutputFile::~OutputFile() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+void OutputFile::write(const void* data, size_t bytes) {
+    const char* p = static_cast<const char*>(data);
+    while (bytes > 0) {
+        const ssize_t n = ::write(fd_, p, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw_errno(path_, "cannot be written");
+        p += n;
+        bytes -= size_t(n);
+    }
+}
+
+void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
+    const char* p = static_cast<const char*>(data);
+    while (bytes > 0) {
+        const ssize_t n = ::pwrite(fd_, p, bytes, off_t(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw_errno(path_, "cannot be written");
+        p += n;
+        offset += uint64_t(n);
+        bytes -= size_t(n);
+    }
+}
+
+// The pages that are given back are the next to be written: memory that is warm in the processor's caches. New memory
+// costs several times as much as the copying, in a virtual machine that gets it from its host more than ten times.
+void OutputFile::write_behind(uint64_t end) {
+    if (end <= sent_) return;
+    ::sync_file_range(fd_, off_t(sent_), off_t(end - sent_), SYNC_FILE_RANGE_WRITE);
+    if (const off_t from = off_t(dropped_), bytes = off_t(sent_ - dropped_); bytes > 0) {
+        constexpr unsigned kWait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+        const bool failed = ::sync_file_range(fd_, from, bytes, kWait) != 0;
+        // fsync does not report these again. Other errors: the file system cannot wait for a part, and fsync will.
+        if (failed && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) throw_errno(path_, "cannot be written");
+        ::posix_fadvise(fd_, from, bytes, POSIX_FADV_DONTNEED);
+    }
+    dropped_ = std::exchange(sent_, end);
+}
+
+void OutputFile::sync() {
+    sync_descriptor(fd_, path_);
+}
+
+void OutputFile::close() {
+    if (fd_ < 0) return;
+    // On Linux the descriptor is gone even after EINTR; a second close could hit another thread's file.
+    if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_errno(path_, "cannot be written");
+}
+
+MappedFile::MappedFile(const fs::path& path, Access access) {
+    const Descriptor file(path, O_RDONLY | O_NONBLOCK, "cannot be opened");  // else a pipe would wait for its writer
+    const struct stat status = status_of(file.get(), path);
+    KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so it cannot be mapped into memory");
+    if (status.st_size == 0) return;  // mmap refuses length 0
+    void* data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_SHARED, file.get(), 0);
+    if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
+    data_ = static_cast<const unsigned char*>(data);
+    size_ = size_t(status.st_size);
+    // A hint: it may change speed, never what is read.
+    if (access == Access::random) ::madvise(data, size_, MADV_RANDOM);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+MappedFile::~MappedFile() {
+    if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
+}
+
+void MappedFile::release(size_t offset, size_t bytes) const {
+    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const size_t first = offset / page * page;
+    ::madvise(const_cast<unsigned char*>(data_) + first, offset + bytes - first, MADV_DONTNEED);
+}
+
+AtomicFile::AtomicFile(const fs::path& path)
+    : path_(path), file_(path.string() + ".tmp-" + std::to_string(::getpid())) {}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
+
+AtomicFile::~AtomicFile() {
+    if (pending_) ::unlink(file_.path().c_str());
+}
+
+void AtomicFile::commit() {
+    file_.sync();
+    file_.close();
+    rename_file(file_.path(), path_);
+    pending_ = false;
+}
+
+InputFile::InputFile(const fs::path& path) : path_(path) {
+    Descriptor file(path, O_RDONLY, "cannot be opened");
+    const struct stat status = status_of(file.get(), path);
+    if (S_ISREG(status.st_mode)) size_ = uint64_t(status.st_size);
+    fd_ = file.release();
+}
+
+InputFile::InputFile(InputFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+
+InputFile::~InputFile() {
+    if (fd_ >= 0) ::close(fd_);
+}
+
+size_t InputFile::read(void* data, size_t bytes) {
+    for (;;) {
+        const ssize_t n = ::read(fd_, data, bytes);
+        if (n >= 0) return size_t(n);
+        if (errno != EINTR) throw_errno(path_, "cannot be read");
+    }
+}
+
+std::string read_file(const fs::path& path) {
+    InputFile file(path);
+    std::string content;
+    // One byte more than the size: the read that returns 0 then needs no second growth.
+    size_t room = file.size() > 0 ? size_t(file.size()) + 1 : size_t(1) << 16, used = 0;
+    for (;;) {
+        content.resize(room);
+        const size_t n = file.read(content.data() + used, room - used);
+        used += n;
+        if (n == 0) break;
+        if (used == room) room *= 2;
+    }
+    content.resize(used);
+    return content;
+}
+
+void write_file_atomic(const fs::path& path, std::string_view content) {
+    AtomicFile out(path);
+    out.file().write(content);
+    out.commit();
+}
+
+void rename_file(const fs::path& from, const fs::path& to) {
+    if (::rename(from.c_str(), to.c_str()) != 0) throw_errno(to, "cannot be replaced");
+    sync_directory(to.parent_path());
+}
+
+DirectoryLock::DirectoryLock(const fs::path& directory) {
+    Descriptor opened(directory, O_RDONLY | O_DIRECTORY, "cannot be opened");
+    if (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0) {
+        KILN_CHECK(errno != EWOULDBLOCK, directory.string(), ": another process is writing to it; wait for it");
+        if (errno != ENOTSUP && errno != ENOLCK) throw_errno(directory, "cannot be locked");  // as on some networks
+    }
+    fd_ = opened.release();
+}
+
+DirectoryLock::~DirectoryLock() {
+    ::close(fd_);
+}
+
+void sync_directory(const fs::path& directory) {
+    const fs::path path = directory.empty() ? fs::path(".") : directory;
+    const Descriptor opened(path, O_RDONLY | O_DIRECTORY, "cannot be opened");
+    sync_descriptor(opened.get(), path);
+}
+
+uint64_t xxh3_64(const void* data, size_t bytes) {
+    return XXH3_64bits(data, bytes);
+}
+
+struct Xxh3::State {
+    XXH3_state_t value;  // aligned to 64 bytes, which new respects
+};
+
+Xxh3::Xxh3() : state_(std::make_unique<State>()) {
+    XXH3_64bits_reset(&state_->value);
+}
+Xxh3::Xxh3(Xxh3&&) noexcept = default;
+Xxh3::~Xxh3() = default;
+
+void Xxh3::update(const void* data, size_t bytes) {
+    XXH3_64bits_update(&state_->value, data, bytes);
+}
+
+uint64_t Xxh3::digest() const {
+    return XXH3_64bits_digest(&state_->value);
+}
+
+}  // namespace kiln

@@ -1,0 +1,232 @@
+#include "tokenizer/prepare/block_reader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "cpu_reference/interface/error.h"
+
+namespace kiln {
+
+namespace {
+
+constexpr size_t kReadBytes = size_t(64) << 10;
+
+// std::count widens every byte to 64 bits first; counts of at most 255 stay bytes.
+uint64_t count_newlines(std::string_view text) {
+    uint64_t count = 0;
+    while (!text.empty()) {
+        const size_t n = std::min<size_t>(text.size(), 255);
+        uint8_t some = 0;
+        for (size_t i = 0; i < n; i++) some = uint8_t(some + (text[i] == '\n'));
+        count += some;
+        text.remove_prefix(n);
+    }
+    return count;
+}
+
+}  // namespace
+
+BlockReader::BlockReader(std::vector<InputFileInfo> files, DocumentOptions options, const InputPosition& from)
+    : files_(std::move(files)), options_(std::move(options)), lines_(options_), file_(from.file), from_(from) {
+    KILN_CHECK(options_.piece_bytes >= 16 && options_.block_bytes >= 1, "pieces of ", options_.piece_bytes,
+               " and blocks of ", options_.block_bytes, " bytes are too short");
+    // Block::Span counts in 32 bits.
+    KILN_CHECK(options_.max_record_bytes + 2 * options_.block_bytes < UINT32_MAX, "records of ",
+               options_.max_record_bytes, " bytes are too long");
+    for (size_t i = 0; i < files_.size(); i++) {
+        bytes_total_ += files_[i].bytes;
+        if (i < file_) bytes_before_ += files_[i].bytes;
+    }
+}
+
+void BlockReader::open(const InputPosition& from) {
+    const auto& path = files_[file_].path;
+    source_.emplace(path, options_.encoding);
+    format_ = options_.format == DocumentFormat::automatic ? format_of(path) : options_.format;
+    pending_.clear();
+    at_end_ = false;
+    offset_ = from.offset;
+    line_ = from.line;
+    record_ = from.records;
+    skipped_ = 0;
+    continues_ = from.continues;
+    in_line_ = from.in_line;
+    open_ = false;
+    scanner_.reset();
+    if (format_ == DocumentFormat::csv || format_ == DocumentFormat::tsv) return read_csv_header(from.offset);
+    if (format_ == DocumentFormat::jsonl) scanner_ = std::make_unique<LineScanner>();
+    if (format_ == DocumentFormat::json) scanner_ = std::make_unique<JsonScanner>(from.json_state);
+    source_->skip(from.offset);
+}
+
+void BlockReader::read_csv_header(uint64_t skip) {
+    const std::string name = files_[file_].path.string();
+    const char delimiter = format_ == DocumentFormat::tsv ? '\t' : ',';
+    constexpr size_t kMaxHeader = size_t(1) << 20;
+    CsvScanner scanner(delimiter);
+    std::vector<Block::Span> rows;
+    for (size_t want = 4096; rows.empty() && !at_end_ && want <= kMaxHeader; want *= 2) {
+        fill(want);
+        scanner.scan(pending_, rows);
+    }
+    if (rows.empty() && at_end_) scanner.finish(pending_, rows);
+    scanner_ = std::make_unique<CsvScanner>(delimiter);
+    if (rows.empty() && at_end_ && pending_.find_first_not_of(" \t\r\n") == pending_.npos) return;  // no rows either
+    KILN_CHECK(!rows.empty(), name, ":1: no header row that ends; is this a CSV file?");
+    const size_t after = std::min(pending_.size(), size_t(rows[0].begin) + rows[0].size + 1);
+    try {
+        csv_ =
+            csv_layout(std::string_view(pending_).substr(rows[0].begin, rows[0].size), delimiter, options_.text_keys);
+    } catch (const Error& error) {
+        throw Error(concat(name, ":1: ", error.what()));
+    }
+    if (skip == 0) {
+        line_ += count_newlines(std::string_view(pending_).substr(0, after));
+        offset_ += after;
+        pending_.erase(0, after);
+    } else if (skip <= pending_.size()) {
+        pending_.erase(0, skip);
+    } else {
+        source_->skip(skip - std::exchange(pending_, {}).size());
+    }
+}
+
+void BlockReader::fill(size_t bytes) {
+    size_t have = pending_.size();
+    if (have >= bytes || at_end_) return;
+    pending_.reserve(bytes + JsonRecords::kPadding);  // give() adds the padding in place
+    while (have < bytes && !at_end_) {
+        pending_.resize(std::min(bytes, have + kReadBytes));  // so much stays in a core's cache until it is read into
+        const size_t n = source_->read(&pending_[have], pending_.size() - have);
+        at_end_ = n == 0;
+        have += n;
+    }
+    pending_.resize(have);
+}
+
+bool BlockReader::next(Block& block) {
+    for (;;) {
+        if (!source_) {
+            if (file_ == files_.size()) return false;
+            open(std::exchange(from_, {}));
+        }
+        // Of a document of many pieces a block takes one, and what has been read behind it is copied each time.
+        const bool in_pieces = !scanner_ && lines_.whole_file();
+        const size_t step = in_pieces ? std::min(options_.block_bytes, 2 * options_.piece_bytes) : options_.block_bytes;
+        for (size_t wanted = step;; wanted = pending_.size() + step) {
+            fill(wanted);
+            if (const size_t end = scanner_ ? record_end() : text_end()) {
+                give(block, end);
+                return true;
+            }
+            if (at_end_) break;
+        }
+        const bool reported = !bad_.empty();
+        if (reported) give(block, pending_.size());
+        bytes_before_ += source_->file_bytes();
+        source_.reset();
+        file_++;
+        if (reported) {
+            block.end = {.file = file_};
+            return true;
+        }
+    }
+}
+
+size_t BlockReader::text_end() {
+    open_ = false;
+    if (at_end_) return pending_.size();
+    std::string_view text = pending_;
+    const auto line_before = [&](size_t end) {  // where the line begins that ends at `end`
+        const void* newline = end < 2 ? nullptr : ::memrchr(text.data(), '\n', end - 1);
+        return newline ? size_t(static_cast<const char*>(newline) - text.data()) + 1 : 0;
+    };
+    if (!lines_.whole_file()) {
+        const size_t whole = line_before(text.size() + 1);  // whole lines end here
+        if (lines_.every_line() && whole > 0) return whole;
+        for (size_t end = whole, begin; end > 0 && !lines_.every_line(); end = begin) {
+            begin = line_before(end);
+            if ((begin > 0 || !in_line_) && lines_.divides(text.substr(begin, end - begin))) return end;
+        }
+        if ((whole > 0 || !in_line_) && lines_.may_divide(text.substr(whole))) text = text.substr(0, whole);
+        text = without_newlines(text, kNewlinesAside);
+    }
+    const size_t cut = find_cut(text, options_.piece_bytes);
+    open_ = cut > 0;
+    return cut;
+}
+
+size_t BlockReader::record_end() {
+    scanner_->scan(pending_, records_);
+    if (at_end_ && scanner_->mistake().empty()) scanner_->finish(pending_, records_);
+    if (!scanner_->mistake().empty()) {
+        report(scanner_->mistake() + "; the rest of the file cannot be read", scanner_->scanned());
+        KILN_CHECK(options_.keep_start_of_damaged, bad_.back().place, ": ", bad_.back().what,
+                   ". Mend the file or leave it out; --max-bad-fraction 1 takes what comes before");
+        at_end_ = true;
+        return 0;
+    }
+    if (scanner_->in_record() && !scanner_->skipping() &&
+        pending_.size() - scanner_->begin() > options_.max_record_bytes) {
+        report(concat("a record of more than ", options_.max_record_bytes, " bytes",
+                      format_ == DocumentFormat::json || format_ == DocumentFormat::jsonl
+                          ? "; is it one, or is a newline missing?"
+                          : "; is a quote not closed?"),
+               scanner_->begin());
+        scanner_->skip();
+        (records_.empty() ? record_ : skipped_)++;
+    }
+    if (!records_.empty()) return size_t(records_.back().begin) + records_.back().size;
+    if (!scanner_->in_record() || scanner_->skipping()) drop(scanner_->scanned());
+    return 0;
+}
+
+void BlockReader::drop(size_t bytes) {
+    line_ += count_newlines(std::string_view(pending_).substr(0, bytes));
+    offset_ += bytes;
+    scanner_->cut(bytes);
+    pending_.erase(0, bytes);
+}
+
+void BlockReader::report(std::string what, size_t at) {
+    const auto line = line_ + count_newlines(std::string_view(pending_).substr(0, at));
+    bad_.push_back({concat(files_[file_].path.string(), ":", line), std::move(what)});
+}
+
+void BlockReader::give(Block& block, size_t bytes) {
+    block = {};
+    block.file = files_[file_].path.string();
+    block.format = format_;
+    block.csv = csv_;
+    block.first_line = line_;
+    block.offset = offset_;
+    block.records_before = record_;
+    block.continues = continues_;
+    block.in_line = in_line_;
+    block.open = open_;
+    block.records = std::exchange(records_, {});
+    block.bad = std::exchange(bad_, {});
+    block.size = bytes;
+    block.bytes = std::move(pending_);
+    pending_ = block.bytes.substr(bytes);
+    block.bytes.resize(bytes);
+    block.bytes.append(JsonRecords::kPadding, '\0');
+    if (scanner_) scanner_->cut(bytes);
+    line_ += count_newlines(block.text());
+    offset_ += bytes;
+    record_ += block.records.size() + std::exchange(skipped_, 0);
+    continues_ = open_;
+    in_line_ = open_ && block.text().back() != '\n';
+    block.end = {file_, offset_, line_, continues_, in_line_, scanner_ ? scanner_->state() : 0, record_};
+}
+
+uint64_t BlockReader::bytes_read() const {
+    return bytes_before_ + (source_ ? source_->file_bytes() : 0);
+}
+
+uint64_t BlockReader::bytes_total() const {
+    return bytes_total_;
+}
+
+}  // namespace kiln

@@ -1,0 +1,148 @@
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string_view>
+
+#include <fnmatch.h>
+#include <sys/stat.h>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/prepare/documents.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::array<std::string_view, 8> kTextExtensions = {".txt",    ".text", ".md",  ".jsonl",
+                                                             ".ndjson", ".json", ".csv", ".tsv"};
+constexpr std::array<std::string_view, 9> kUnreadable = {".bz2", ".xz",  ".zip", ".parquet",    ".arrow",
+                                                         ".pdf", ".bin", ".7z",  ".safetensors"};
+// What tokenizers and data directories consist of: never meant as text when a directory is named.
+constexpr std::array<std::string_view, 9> kOwnFiles = {
+    "tokenizer.json",    "vocab.json",  "tokenizer_config.json", "special_tokens_map.json", "merges.txt",
+    "added_tokens.json", "shards.json", "tokenizer.model",       "tokenizer.vocab"};
+
+template <class List>
+bool contains(const List& list, std::string_view word) {
+    return std::find(list.begin(), list.end(), word) != list.end();
+}
+
+std::string lower_extension(const fs::path& path) {
+    std::string extension = path.extension().string();
+    for (char& c : extension) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+    return extension;
+}
+
+bool is_text_name(const fs::path& path) {
+    const std::string extension = lower_extension(path);
+    const bool packed = extension == ".gz" || extension == ".zst";
+    return contains(kTextExtensions, packed ? lower_extension(path.stem()) : extension) &&
+           !contains(kOwnFiles, path.filename().string());
+}
+
+// Throws if it is not what can be read to an end.
+InputFileInfo examine(const fs::path& path) {
+    struct stat status {};
+    KILN_CHECK(::stat(path.c_str(), &status) == 0, path.string(), ": ",
+               errno == ENOENT ? "not found" : std::strerror(errno),
+               "; --input takes files, directories and quoted patterns");
+    KILN_CHECK(S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode), path.string(), ": is a ",
+               S_ISSOCK(status.st_mode) ? "socket" : "device",
+               " where text is expected; --input takes files, pipes and directories");
+    KILN_CHECK(!contains(kUnreadable, lower_extension(path)), path.string(), ": ", lower_extension(path),
+               " files cannot be read here; unpack or convert it to .txt or .jsonl first (.gz and .zst are read)");
+    if (S_ISFIFO(status.st_mode)) return {.path = path, .pipe = true};
+    return {.path = path,
+            .bytes = uint64_t(status.st_size),
+            .modified_ns = int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+std::vector<fs::path> entries_of(const fs::path& directory) {
+    std::vector<fs::path> entries;
+    std::error_code error;
+    fs::directory_iterator it(directory, error), end;
+    for (; !error && it != end; it.increment(error)) {
+        if (!it->path().filename().string().starts_with(".")) entries.push_back(it->path());
+    }
+    KILN_CHECK(!error, directory.string(), ": the directory cannot be read: ", error.message(),
+               "; check its permissions, or name what you want of it");
+    std::sort(entries.begin(), entries.end());
+    return entries;
+}
+
+// Links to directories are not followed, so that loops end; links to files are, as model hubs' caches consist of them.
+bool is_own_directory(const fs::path& path) {
+    std::error_code ignored;
+    return fs::is_directory(fs::symlink_status(path, ignored));
+}
+
+bool is_file(const fs::path& path) {
+    std::error_code ignored;  // a link that leads nowhere, or round in circles, is no file
+    return fs::is_regular_file(path, ignored);
+}
+
+void walk(const fs::path& directory, std::vector<fs::path>& files) {
+    for (const fs::path& entry : entries_of(directory)) {
+        if (is_own_directory(entry)) {
+            walk(entry, files);
+        } else if (is_text_name(entry) && is_file(entry)) {
+            files.push_back(entry);
+        }
+    }
+}
+
+// Adds what the parts [at, end) of a pattern match below `base`.
+void expand(const fs::path& base, fs::path::iterator at, fs::path::iterator end, std::vector<fs::path>& found) {
+    if (at == end) {
+        if (is_file(base)) found.push_back(base);
+        return;
+    }
+    const std::string part = at->string();
+    const auto next = std::next(at);
+    std::error_code ignored;
+    if (part == "**") {
+        expand(base, next, end, found);
+        for (const fs::path& entry : entries_of(base.empty() ? "." : base)) {
+            if (is_own_directory(entry)) expand(base.empty() ? entry.filename() : entry, at, end, found);
+        }
+    } else if (part.find_first_of("*?[") == part.npos) {
+        if (fs::exists(base / part, ignored)) expand(base / part, next, end, found);
+    } else if (base.empty() || fs::is_directory(base, ignored)) {
+        for (const fs::path& entry : entries_of(base.empty() ? "." : base)) {
+            const std::string name = entry.filename();
+            if (::fnmatch(part.c_str(), name.c_str(), FNM_PERIOD) == 0) expand(base / name, next, end, found);
+        }
+    }
+}
+
+}  // namespace
+
+std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs) {
+    std::vector<InputFileInfo> files;
+    for (const std::string& input : inputs) {
+        std::error_code ignored;
+        std::vector<fs::path> found;
+        if (fs::is_directory(input, ignored)) {
+            walk(input, found);
+            KILN_CHECK(
+                !found.empty(), input,
+                ": no text in this directory (no .txt, .text, .md, .jsonl, .ndjson, .json, .csv, .tsv, also with "
+                ".gz or .zst); files with other names must be named one by one");
+        } else if (!fs::exists(input, ignored) && input.find_first_of("*?[") != input.npos) {
+            const fs::path pattern(input);
+            expand("", pattern.begin(), pattern.end(), found);
+            std::sort(found.begin(), found.end());
+            found.erase(std::unique(found.begin(), found.end()), found.end());
+            KILN_CHECK(!found.empty(), input, ": no file matches; is the pattern quoted, and the path right?");
+        } else {
+            found.push_back(input);
+        }
+        for (const fs::path& path : found) files.push_back(examine(path));
+    }
+    KILN_CHECK(!files.empty(), "no text given; name files or directories with --input");
+    return files;
+}
+
+}  // namespace kiln

@@ -1,0 +1,135 @@
+#include "tokenizer/prepare/output.h"
+
+#include <algorithm>
+#include <cctype>
+#include <vector>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tokenizer/io/sha256.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr char kFirstLine[] = "kiln prepare has not finished this directory; run it again to go on.\n";
+constexpr size_t kHashDigits = 16;
+
+// train_000000.bin or val_000000.bin, whole or partial.
+bool is_own_shard(std::string name) {
+    if (name.ends_with(".partial")) name.resize(name.size() - 8);
+    const size_t prefix = name.starts_with("train_") ? 6 : name.starts_with("val_") ? 4 : 0;
+    if (prefix == 0 || name.size() != prefix + 10) return false;
+    const std::string number = name.substr(prefix, 6);
+    const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
+    return std::all_of(number.begin(), number.end(), is_digit) && name.ends_with(".bin");
+}
+
+bool is_own_file(const std::string& name) {
+    const auto& tokenizer = tokenizer_file_names();
+    return name == kShardIndexName || name == kUnfinishedName ||
+           std::find(tokenizer.begin(), tokenizer.end(), name) != tokenizer.end();
+}
+
+struct Contents {
+    std::vector<fs::path> shards;     // of `kiln prepare`
+    std::vector<fs::path> leftovers;  // temporary files of a killed run
+};
+
+Contents contents_of(const fs::path& directory) {
+    Contents found;
+    std::error_code error;
+    fs::directory_iterator it(directory, error), end;
+    for (; !error && it != end; it.increment(error)) {
+        const std::string name = it->path().filename().string(), target = name.substr(0, name.find(".tmp-"));
+        if (is_own_shard(name)) {
+            found.shards.push_back(it->path());
+        } else if (target != name && is_own_file(target)) {
+            found.leftovers.push_back(it->path());
+        }
+    }
+    KILN_CHECK(!error, directory.string(), ": the directory cannot be read: ", error.message());
+    return found;
+}
+
+void remove_file(const fs::path& path) {
+    std::error_code error;
+    fs::remove(path, error);
+    KILN_CHECK(!error, path.string(), ": cannot be removed: ", error.message());
+}
+
+}  // namespace
+
+PrepareOutput::PrepareOutput(const fs::path& directory, bool force) : directory_(directory) {
+    std::error_code error;
+    fs::create_directories(directory, error);
+    KILN_CHECK(!error, directory.string(), ": the directory cannot be created: ", error.message());
+    lock_.emplace(directory);
+    const bool whole = has_shard_index(directory);
+    unfinished_ = !whole && fs::exists(directory / kUnfinishedName);
+    const size_t shards = contents_of(directory).shards.size();
+    KILN_CHECK(force || unfinished_ || (!whole && shards == 0), directory.string(), ": holds shards already (", shards,
+               " files); choose another --output, or replace them with --force");
+}
+
+std::optional<json> PrepareOutput::saved() const {
+    if (!unfinished_) return std::nullopt;
+    const std::string text = read_file(directory_ / kUnfinishedName);
+    const size_t head = sizeof(kFirstLine) - 1 + kHashDigits + 1;
+    if (text.size() < head || !text.starts_with(kFirstLine)) return std::nullopt;
+    const std::string_view body = std::string_view(text).substr(head);
+    if (text.substr(sizeof(kFirstLine) - 1, kHashDigits) != hex_u64(xxh3_64(body.data(), body.size()))) {
+        return std::nullopt;
+    }
+    return json::from_cbor(body);
+}
+
+void PrepareOutput::save(const json& state) {
+    std::string body;
+    json::to_cbor(state, body);
+    write_file_atomic(directory_ / kUnfinishedName,
+                      concat(kFirstLine, hex_u64(xxh3_64(body.data(), body.size())), "\n", body));
+}
+
+void PrepareOutput::start() {
+    write_file_atomic(directory_ / kUnfinishedName, kFirstLine);
+    remove_file(directory_ / kShardIndexName);
+    const auto [shards, leftovers] = contents_of(directory_);
+    for (const fs::path& path : shards) remove_file(path);
+    for (const fs::path& path : leftovers) remove_file(path);
+    sync_directory(directory_);
+}
+
+void PrepareOutput::remove_all_but(const SplitWriter& writer) {
+    const auto [shards, leftovers] = contents_of(directory_);
+    for (const fs::path& path : shards) {
+        if (!writer.owns(path.filename())) remove_file(path);
+    }
+    for (const fs::path& path : leftovers) remove_file(path);
+}
+
+void PrepareOutput::finish(const ShardIndex& index) {
+    write_shard_index(directory_, index);
+    remove_file(directory_ / kUnfinishedName);
+}
+
+std::vector<TokenizerKind::File> tokenizer_copy(const fs::path& source, const Tokenizer& tokenizer) {
+    const std::vector<fs::path> files = tokenizer_files(source);
+    const fs::path& main = files.front();
+    std::vector<TokenizerKind::File> copy;
+    const bool of_parts = main.filename() == "vocab.json";  // with merges.txt, and no file that says it all
+    if (of_parts) copy.push_back({"tokenizer.json", tokenizer.to_json()});
+    for (const fs::path& file : files) {
+        const bool renamed = file == main && !of_parts;
+        copy.push_back({!renamed                       ? file.filename().string()
+                        : file.extension() == ".model" ? "tokenizer.model"
+                                                       : "tokenizer.json",
+                        read_file(file)});
+    }
+    return copy;
+}
+
+}  // namespace kiln

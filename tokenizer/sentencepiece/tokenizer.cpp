@@ -1,0 +1,188 @@
+#include "tokenizer/sentencepiece/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe/encoder_pool.h"
+#include "tokenizer/sentencepiece/character_bpe.h"
+#include "tokenizer/sentencepiece/model.h"
+#include "tokenizer/sentencepiece/normalizer.h"
+#include "tokenizer/tokenizer_impl.h"
+
+namespace kiln {
+namespace {
+
+constexpr std::string_view kSpaceSymbol = "▁";
+
+// Normalised text -> ids, with the end of each in the text.
+class Encoder {
+public:
+    virtual ~Encoder() = default;
+    virtual void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const = 0;
+};
+
+class OwnEncoder final : public Encoder {
+public:
+    OwnEncoder(const SentencePieceModel& model, const std::string& name)
+        : bpe_(CharacterBpe::of_sentencepiece(model, name)), encoders_(bpe_.model()) {}
+    void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const override {
+        EncoderPool::Lease lease(encoders_);
+        bpe_.encode(text, lease.encoder(), ids, ends);
+    }
+
+private:
+    const CharacterBpe bpe_;
+    mutable EncoderPool encoders_;
+};
+
+class LibraryEncoder final : public Encoder {
+public:
+    LibraryEncoder(const SentencePieceModel& model, const std::string& name)
+        : escape_whitespaces_(model.escape_whitespaces) {
+        const auto status = library_.LoadFromSerializedProto(model.serialize_without_normalization());
+        KILN_CHECK(status.ok(), name, ": the SentencePiece library refuses it: ", status.ToString());
+    }
+    void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const override {
+        std::string escaped;
+        std::vector<size_t> end_of;  // by byte of `escaped`: the end of what it comes from in `text`
+        for (size_t i = 0; i < text.size(); ++i) {
+            escaped += escape_whitespaces_ && text[i] == ' ' ? kSpaceSymbol : text.substr(i, 1);
+            if (ends) end_of.resize(escaped.size(), i + 1);
+        }
+        if (!ends) {
+            std::vector<int> found;
+            check(library_.Encode(escaped, &found));
+            ids.insert(ids.end(), found.begin(), found.end());
+            return;
+        }
+        sentencepiece::ImmutableSentencePieceText found;
+        check(library_.Encode(escaped, found.mutable_proto()));
+        size_t end = 0;
+        for (const auto& piece : found.pieces()) {
+            ids.push_back(static_cast<int>(piece.id()));
+            // Of the pieces of a character's bytes, only the last has an extent.
+            end = piece.begin() == piece.end() ? end + 1 : piece.end();
+            ends->push_back(end_of.at(end - 1));
+        }
+    }
+
+private:
+    static void check(const sentencepiece::util::Status& status) {
+        KILN_CHECK(status.ok(), "the SentencePiece library cannot encode the text: ", status.ToString());
+    }
+    const bool escape_whitespaces_;
+    sentencepiece::SentencePieceProcessor library_;
+};
+
+class SentencePieceTokenizer final : public TokenizerKind {
+public:
+    SentencePieceTokenizer(std::string file, const std::string& name)
+        : file_(std::move(file)), model_(SentencePieceModel::parse(file_, name)), normalizer_(model_, name) {
+        if (model_.kind == SentencePieceModel::Kind::bpe) {
+            encoder_ = std::make_unique<const OwnEncoder>(model_, name);
+        } else {
+            encoder_ = std::make_unique<const LibraryEncoder>(model_, name);
+        }
+        for (size_t i = 0; i < model_.pieces.size(); ++i) {
+            const SentencePiece& piece = model_.pieces[i];
+            const int id = static_cast<int>(i);
+            tokens_.push_back(bytes_of(piece));
+            if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
+                special_.push_back({.id = id, .content = piece.text, .special = true});
+            }
+            if (piece.type == SentencePiece::Type::control && piece.text == model_.end_of_text) end_of_text_ = id;
+        }
+        for (size_t byte = 0; byte < model_.byte_ids.size(); ++byte) {
+            tokens_[model_.byte_ids[byte]] = static_cast<char>(byte);
+        }
+        finder_ = AddedTokenFinder(special_);
+    }
+
+    void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
+                std::vector<TextSpan>* spans) const override {
+        std::string normal;
+        std::vector<TextSpan> origins;
+        std::vector<size_t> ends;
+        bool continues = options.continues;
+        const auto offset_of = [&](std::string_view part) { return static_cast<size_t>(part.data() - text.data()); };
+        const auto encode_plain = [&](std::string_view plain) {
+            normalizer_.normalize(plain, std::exchange(continues, true), normal, spans ? &origins : nullptr);
+            ends.clear();
+            encoder_->encode(normal, ids, spans ? &ends : nullptr);
+            const size_t offset = offset_of(plain);
+            size_t begin = 0;
+            for (const size_t end : ends) {
+                // All bytes of a character have the whole of it, even if it is shorter in the text than they are.
+                if (end > begin || begin == 0) {
+                    spans->push_back({offset + origins[begin].begin, offset + origins[end - 1].end});
+                } else {
+                    spans->push_back(spans->back());
+                }
+                begin = end;
+            }
+        };
+        finder_.split(text, options.allow_special, encode_plain, [&](int id, std::string_view found) {
+            ids.push_back(id);
+            if (spans) spans->push_back({offset_of(found), offset_of(found) + found.size()});
+        });
+    }
+    int vocab_size() const override { return static_cast<int>(tokens_.size()); }
+    std::string_view token_bytes(int id) const override { return tokens_[id]; }
+    const std::vector<AddedToken>& added_tokens() const override { return special_; }
+    // As the library: a piece of spaces alone leaves the next one at the start, if several are dropped.
+    std::string_view bytes_at_start(int id, bool& at_start) const override {
+        using Type = SentencePiece::Type;
+        std::string_view bytes = tokens_[id];
+        const Type type = model_.pieces[id].type;
+        if (type == Type::control) return bytes;  // no part of the text
+        const bool drop = (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && bytes.starts_with(' ') &&
+                          type != Type::unknown && type != Type::byte;
+        if (drop) bytes.remove_prefix(1);
+        at_start = bytes.empty() && model_.remove_extra_whitespaces;
+        return bytes;
+    }
+    int end_of_text() const override { return end_of_text_; }
+    // tokenizer.vocab is for people: a piece a line, with its score.
+    std::vector<File> files() const override {
+        std::ostringstream vocab;
+        for (const SentencePiece& piece : model_.pieces) vocab << piece.text << '\t' << piece.score << '\n';
+        return {{"tokenizer.model", file_}, {"tokenizer.vocab", vocab.str()}};
+    }
+
+private:
+    std::string bytes_of(const SentencePiece& piece) const {
+        if (piece.type == SentencePiece::Type::unknown) return model_.unknown_surface;
+        if (piece.type == SentencePiece::Type::control) return piece.text;
+        std::string bytes;
+        for (size_t i = 0; i < piece.text.size(); ++i) {
+            const bool space = std::string_view(piece.text).substr(i).starts_with(kSpaceSymbol);
+            bytes += space ? ' ' : piece.text[i];
+            if (space) i += kSpaceSymbol.size() - 1;
+        }
+        return bytes;
+    }
+
+    const std::string file_;
+    const SentencePieceModel model_;
+    const SentencePieceNormalizer normalizer_;
+    std::unique_ptr<const Encoder> encoder_;
+    std::vector<std::string> tokens_;  // by id: what it decodes to
+    std::vector<AddedToken> special_;
+    int end_of_text_ = -1;
+    AddedTokenFinder finder_;
+};
+
+}  // namespace
+
+Tokenizer make_sentencepiece_tokenizer(std::string file, const std::string& name) {
+    return Tokenizer(std::make_unique<const SentencePieceTokenizer>(std::move(file), name));
+}
+
+}  // namespace kiln

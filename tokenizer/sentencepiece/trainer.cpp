@@ -1,0 +1,259 @@
+#include "tokenizer/sentencepiece/trainer.h"
+
+#include <sentencepiece_trainer.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <exception>
+#include <thread>
+#include <unordered_map>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/huggingface/parts.h"
+#include "tokenizer/io/file.h"
+#include "tokenizer/sentencepiece/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+using LibraryOptions = std::unordered_map<std::string, std::string>;
+
+namespace {
+
+constexpr size_t kLongestLine = 4192;   // the library's default; its BPE counts characters of a word in 16 bits
+constexpr int kMostTokens = 100000000;  // stands for "all"
+
+// The lines of all files, without their ends, as the library asks for them.
+class Lines final : public sentencepiece::SentenceIterator {
+public:
+    explicit Lines(const std::vector<MappedFile>& files) : files_(files) { Next(); }
+    bool done() const override { return done_; }
+    void Next() override {
+        while (rest_.empty()) {
+            if (file_ == files_.size()) {
+                done_ = true;
+                return;
+            }
+            rest_ = files_[file_++].text();
+        }
+        const size_t end = std::min(rest_.find('\n'), rest_.size());
+        if (end <= kLongestLine) {
+            line_ = rest_.substr(0, end);
+            rest_.remove_prefix(std::min(end + 1, rest_.size()));
+            return;
+        }
+        size_t cut = rest_.rfind(' ', kLongestLine);
+        if (cut == rest_.npos || cut == 0) {
+            for (cut = kLongestLine; (rest_[cut] & 0xC0) == 0x80;) --cut;
+        }
+        line_ = rest_.substr(0, cut);
+        rest_.remove_prefix(cut);
+    }
+    const std::string& value() const override { return line_; }
+    sentencepiece::util::Status status() const override { return {}; }
+
+private:
+    const std::vector<MappedFile>& files_;
+    size_t file_ = 0;
+    std::string_view rest_;  // of the file before files_[file_]
+    std::string line_;
+    bool done_ = false;
+};
+
+// A file in memory that a child process can write and its parent read.
+class SharedText {
+public:
+    SharedText() : fd_(::memfd_create("kiln", MFD_CLOEXEC)) {
+        KILN_CHECK(fd_ >= 0, "cannot create a file in memory: ", std::strerror(errno));
+    }
+    SharedText(const SharedText&) = delete;
+    ~SharedText() { ::close(fd_); }
+    int fd() const { return fd_; }
+    bool write(std::string_view text) const {
+        while (!text.empty()) {
+            const ssize_t written = ::write(fd_, text.data(), text.size());
+            if (written < 0 && errno == EINTR) continue;
+            if (written <= 0) return false;
+            text.remove_prefix(static_cast<size_t>(written));
+        }
+        return true;
+    }
+    std::string read() const {
+        struct stat info {};
+        KILN_CHECK(::fstat(fd_, &info) == 0, "cannot read a file in memory: ", std::strerror(errno));
+        std::string text(static_cast<size_t>(info.st_size), '\0');
+        for (size_t at = 0; at < text.size();) {
+            const ssize_t got = ::pread(fd_, text.data() + at, text.size() - at, static_cast<off_t>(at));
+            KILN_CHECK(got > 0, "cannot read a file in memory: ", std::strerror(errno));
+            at += static_cast<size_t>(got);
+        }
+        return text;
+    }
+
+private:
+    int fd_;
+};
+
+// A copy of this process that is killed when this goes.
+class Child {
+public:
+    Child() : pid_(::fork()) { KILN_CHECK(pid_ >= 0, "cannot start a process: ", std::strerror(errno)); }
+    Child(const Child&) = delete;
+    ~Child() {
+        if (pid_ <= 0) return;
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+    bool is_this_process() const { return pid_ == 0; }
+    // Its wait status once it has ended.
+    int wait(const std::function<void()>& poll) {
+        for (int status = 0;;) {
+            if (::waitpid(pid_, &status, WNOHANG) == pid_) {
+                pid_ = -1;
+                return status;
+            }
+            if (poll) poll();
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+    }
+
+private:
+    pid_t pid_;
+};
+
+// "Internal: ./src/file.cc(12) [condition] What is wrong, what to do." without what only the library's authors can use.
+std::string reason_of(std::string log) {
+    log.erase(std::min(log.find("\nProgram terminated"), log.size()));
+    log.erase(log.find_last_not_of(" \n.") + 1);
+    std::replace(log.begin(), log.end(), '\n', ' ');
+    // Its options have other names than Kiln's, which are the ones to be changed.
+    const auto rename = [&log](std::string_view theirs, std::string_view ours) {
+        if (const size_t at = log.find(theirs); at != log.npos) log.replace(at, theirs.size(), ours);
+    };
+    rename("Increase vocab_size", "Increase --vocab-size");
+    rename("character_coverage with --character_coverage option", "--character-coverage, to 0.995 perhaps");
+    const size_t bracket = log.rfind("] ");
+    return bracket != log.npos ? log.substr(bracket + 2) : log + "; give it more text, or other options";
+}
+
+// What `train` returns, which is computed by a child process. Throws Error with what the child says if that fails.
+std::string in_child_process(const std::function<std::string()>& train, const std::function<void()>& poll) {
+    const SharedText result, log;
+    const pid_t parent = ::getpid();
+    Child child;
+    if (child.is_this_process()) {
+        ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (::getppid() != parent) ::_exit(1);
+        ::setpgid(0, 0);  // Ctrl-C is the parent's to act on
+        ::dup2(log.fd(), STDOUT_FILENO);
+        ::dup2(log.fd(), STDERR_FILENO);
+        bool good = false;
+        try {
+            good = result.write(train());
+            if (!good) log.write("no memory for the model");
+        } catch (const std::exception& error) {
+            log.write(error.what());
+        }
+        ::_exit(good ? 0 : 1);
+    }
+    const int status = child.wait(poll);
+    KILN_CHECK(!WIFSIGNALED(status), "the SentencePiece library was ended by signal ", WTERMSIG(status), " (",
+               ::strsignal(WTERMSIG(status)), "), perhaps for want of memory; give it less text");
+    KILN_CHECK(WEXITSTATUS(status) == 0,
+               "the SentencePiece library cannot train on this text: ", reason_of(log.read()));
+    return result.read();
+}
+
+LibraryOptions library_options(const SentencePieceTrainerOptions& options) {
+    static constexpr const char* kTypes[] = {"unigram", "bpe", "word", "char"};
+    const bool identity = options.normalization == "identity";
+    const bool all = options.vocab_size == 0 && options.kind == SentencePieceModel::Kind::character;
+    LibraryOptions all_options = {
+        {"model_type", kTypes[static_cast<int>(options.kind) - 1]},
+        {"vocab_size", std::to_string(all ? kMostTokens : options.vocab_size)},
+        {"normalization_rule_name", options.normalization},
+        {"remove_extra_whitespaces", identity ? "false" : "true"},
+        {"character_coverage", concat(options.character_coverage)},
+        {"byte_fallback", options.byte_fallback ? "true" : "false"},
+        {"num_threads", std::to_string(options.threads > 0 ? options.threads : 16)},
+        {"bos_id", "-1"},
+        {"minloglevel", "2"},
+    };
+
+    std::vector<AddedToken> tokens;
+    const auto add = [&](const std::string& text) {
+        tokens.push_back({.id = static_cast<int>(tokens.size()), .content = text, .special = true});
+    };
+    for (const std::string& text : options.special_tokens) add(text);
+    if (find_end_of_text(tokens) < 0) add("</s>");
+    if (std::find(options.special_tokens.begin(), options.special_tokens.end(), "<unk>") ==
+        options.special_tokens.end()) {
+        add("<unk>");
+    }
+    const int end_of_text = find_end_of_text(tokens);
+    std::string control;
+    for (const AddedToken& token : tokens) {
+        const std::string id = std::to_string(token.id);
+        if (token.id == end_of_text) {
+            all_options["eos_id"] = id;
+            all_options["eos_piece"] = token.content;
+        } else if (token.content == "<unk>" || token.content == "<s>" || token.content == "<pad>") {
+            all_options[token.content == "<unk>" ? "unk_id" : token.content == "<s>" ? "bos_id" : "pad_id"] = id;
+        } else {  // these fill the ids that are left, in order
+            control += (control.empty() ? "" : ",") + token.content;
+        }
+    }
+    if (!control.empty()) all_options["control_symbols"] = control;
+    return all_options;
+}
+
+void check_options(const SentencePieceTrainerOptions& options) {
+    check_special_tokens(options.special_tokens);
+    for (const std::string& token : options.special_tokens) {
+        if (token.find_first_of(",\"\n") != token.npos) {
+            throw UsageError(concat("the special token \"", token,
+                                    "\" holds a comma, a quotation mark or a line break, which SentencePiece's options "
+                                    "cannot; choose another"));
+        }
+    }
+    if (options.vocab_size <= 0 && options.kind != SentencePieceModel::Kind::character) {
+        throw UsageError(concat("a vocabulary of ", options.vocab_size, " tokens is too small; 32000 is common"));
+    }
+}
+
+}  // namespace
+
+Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& options,
+                                        const std::vector<fs::path>& files) {
+    check_options(options);
+    std::vector<MappedFile> texts;
+    bool empty = true;
+    for (const fs::path& path : files) {
+        const std::string_view text = texts.emplace_back(path).text();
+        const auto invalid = find_invalid_utf8(text);
+        KILN_CHECK(!invalid, path.string(), ": text that is not UTF-8, first at byte ", invalid.value_or(0),
+                   "; convert it (iconv -f LATIN1 -t UTF-8, say) or leave the file out");
+        empty = empty && text.find_first_not_of(" \t\r\n") == text.npos;
+    }
+    KILN_CHECK(!empty, files.empty() ? "" : files.front().string() + ": ", "there is no text to train on");
+
+    const auto train = [&] {
+        Lines lines(texts);
+        std::string model;
+        const auto status = sentencepiece::SentencePieceTrainer::Train(library_options(options), &lines, &model);
+        KILN_CHECK(status.ok(), status.ToString());
+        return model;
+    };
+    return make_sentencepiece_tokenizer(in_child_process(train, options.poll), "the trained model");
+}
+
+}  // namespace kiln

@@ -1,0 +1,102 @@
+#include "tokenizer/unicode/normalizer.h"
+
+#include <unicode/bytestream.h>
+#include <unicode/edits.h>
+#include <unicode/normalizer2.h>
+#include <unicode/uniset.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/unicode/utf8.h"
+
+namespace kiln {
+namespace {
+
+bool is_ascii(std::string_view text) {
+    return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+void check_icu(UErrorCode status, const char* what) {
+    KILN_CHECK(U_SUCCESS(status), "ICU failed to ", what, ": ", u_errorName(status));
+}
+
+}  // namespace
+
+NormalizerKind parse_normalizer(const std::string& name) {
+    if (name == "none") return NormalizerKind::kNone;
+    if (name == "nfc") return NormalizerKind::kNfc;
+    if (name == "nfkc") return NormalizerKind::kNfkc;
+    throw UsageError(concat("normalizer \"", name, "\" is not known; there are: ", kNormalizerNames));
+}
+
+const char* normalizer_name(NormalizerKind kind) {
+    switch (kind) {
+        case NormalizerKind::kNone:
+            return "none";
+        case NormalizerKind::kNfc:
+            return "nfc";
+        case NormalizerKind::kNfkc:
+            return "nfkc";
+    }
+    return "";
+}
+
+struct Normalizer::Impl {
+    // Hugging Face's normal forms are those of Unicode 9. ICU's newer data differ in 134 code points of NFKC and in
+    // the order of 98 younger marks, so characters younger than Unicode 9 are left alone.
+    icu::UnicodeSet age;
+    std::unique_ptr<icu::FilteredNormalizer2> filtered;
+
+    explicit Impl(NormalizerKind kind) {
+        UErrorCode status = U_ZERO_ERROR;
+        age.applyPattern(icu::UnicodeString("[:age=9.0:]"), status);
+        check_icu(status, "find the characters of Unicode 9");
+        age.freeze();
+        const icu::Normalizer2* whole = kind == NormalizerKind::kNfc ? icu::Normalizer2::getNFCInstance(status)
+                                                                     : icu::Normalizer2::getNFKCInstance(status);
+        check_icu(status, "load its normalisation data");
+        filtered = std::make_unique<icu::FilteredNormalizer2>(*whole, age);
+    }
+};
+
+Normalizer::Normalizer(NormalizerKind kind) : kind_(kind) {
+    if (kind != NormalizerKind::kNone) impl_ = std::make_unique<const Impl>(kind);
+}
+Normalizer::Normalizer(Normalizer&&) noexcept = default;
+Normalizer& Normalizer::operator=(Normalizer&&) noexcept = default;
+Normalizer::~Normalizer() = default;
+
+std::string_view Normalizer::normalize(std::string_view text, std::string& buffer, Alignment* alignment) const {
+    if (alignment) *alignment = {};
+    if (!impl_ || is_ascii(text)) return text;
+    const auto invalid = find_invalid_utf8(text);
+    KILN_CHECK(!invalid, "byte ", invalid.value_or(0), " of the text is not UTF-8; the normalizer ",
+               normalizer_name(kind_), " takes UTF-8 only");
+    // ICU counts bytes in 32 bits, and a normal form may be longer than its source.
+    KILN_CHECK(text.size() < INT32_MAX / 20, "a text of ", text.size(),
+               " bytes is too long to normalise in one piece; split it");
+    buffer.clear();
+    icu::StringByteSink<std::string> sink(&buffer, static_cast<int32_t>(text.size()));
+    UErrorCode status = U_ZERO_ERROR;
+    icu::Edits edits;
+    impl_->filtered->normalizeUTF8(0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())), sink,
+                                   alignment ? &edits : nullptr, status);
+    check_icu(status, "normalise a text");
+    if (alignment) {
+        // What changed keeps the range of its whole change; the rest goes byte by byte.
+        for (auto edit = edits.getFineIterator(); edit.next(status);) {
+            const size_t from = static_cast<size_t>(edit.sourceIndex()), to = from + edit.oldLength();
+            for (int32_t i = 0; i < edit.newLength(); ++i) {
+                alignment->begins_.push_back(edit.hasChange() ? from : from + i);
+                alignment->ends_.push_back(edit.hasChange() ? to : from + i + 1);
+            }
+        }
+        check_icu(status, "align a text with its normal form");
+        alignment->begins_.push_back(text.size());
+    }
+    return buffer;
+}
+
+}  // namespace kiln

@@ -1,0 +1,42 @@
+#include "tokenizer/unicode/utf8.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace kiln {
+
+std::optional<size_t> find_invalid_utf8(std::string_view text) {
+    const char* p = text.data();
+    const char* end = p + text.size();
+    while (p < end) {
+        uint64_t eight;
+        if (end - p >= 8 && (std::memcpy(&eight, p, 8), (eight & 0x8080808080808080u) == 0)) {
+            p += 8;  // all ASCII
+            continue;
+        }
+        uint32_t code_point;
+        const int length = decode_utf8(p, end, code_point);
+        if (length == 0) return p - text.data();
+        p += length;
+    }
+    return std::nullopt;
+}
+
+size_t incomplete_utf8_tail(std::string_view text) {
+    for (size_t tail = 1; tail <= std::min<size_t>(3, text.size()); ++tail) {
+        const std::string_view last = text.substr(text.size() - tail);
+        const unsigned char lead = last[0];
+        if ((lead & 0xC0) == 0x80) continue;  // a continuation: the character starts further left
+        const size_t needed = lead < 0xC2 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 1;
+        if (tail >= needed) return 0;
+        if (tail == 1) return 1;
+        // The second byte alone can already rule out a valid character (overlong, surrogate, above U+10FFFF).
+        const unsigned char second = last[1];
+        if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F)) return 0;
+        if ((lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) return 0;
+        return tail;
+    }
+    return 0;
+}
+
+}  // namespace kiln

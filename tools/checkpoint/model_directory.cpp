@@ -1,0 +1,57 @@
+#include "tools/checkpoint/model_directory.h"
+
+#include <omp.h>
+
+#include <filesystem>
+
+#include "cpu_reference/interface/error.h"
+#include "tools/checkpoint/checkpoint.h"
+#include "tools/train/device.h"
+
+namespace kiln {
+
+void set_threads(int threads) {
+    if (threads > 0) omp_set_num_threads(threads);
+}
+
+void add_dtype_option(OptionSet& set, std::string& dtype) {
+    set.add(dtype, {.name = "dtype",
+                    .help = "of weights, activations and products; auto: bfloat16 on a GPU that computes in it, else "
+                            "float32",
+                    .choices = {"auto", "float32", "bfloat16", "float16"}});
+}
+
+Precision choose_precision(const std::string& dtype) {
+    const std::string program = backend_is_gpu() ? "kilncu" : "kiln";
+    TrainOptions options;
+    options.dtype = dtype;
+    fit_to_device(options, require_device(program), program, nullptr, nullptr);
+    return parse_precision(options.dtype);
+}
+
+std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options) {
+    std::unique_ptr<Engine> engine = make_engine(read_model_config(directory), options);
+    load_weights(directory, *engine);
+    return engine;
+}
+
+Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_directory, const ModelConfig& config) {
+    const std::filesystem::path path = tokenizer.empty() ? model_directory : tokenizer;
+    KILN_CHECK(!tokenizer.empty() || std::filesystem::exists(path / "tokenizer.json") ||
+                   std::filesystem::exists(path / "vocab.json") || std::filesystem::exists(path / "tokenizer.model"),
+               path.string(), ": holds no tokenizer; name one with --tokenizer DIR");
+    Tokenizer opened = Tokenizer::load(path);
+    KILN_CHECK(opened.vocab_size() <= config.V, path.string(), ": the tokenizer has ", opened.vocab_size(),
+               " ids, but the model has ", config.V, "; it belongs to another model");
+    return opened;
+}
+
+std::optional<int> end_of_text_of(const Tokenizer& tokenizer) {
+    try {
+        return tokenizer.end_of_text();
+    } catch (const Error&) {
+        return std::nullopt;
+    }
+}
+
+}  // namespace kiln

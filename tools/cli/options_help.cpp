@@ -1,0 +1,170 @@
+// The texts of an OptionSet: --help, --print-config and the TOML file it reads back.
+#include <optional>
+#include <sstream>
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "cpu_reference/interface/error.h"
+#include "tools/cli/options.h"
+
+namespace kiln {
+
+namespace {
+
+const char* const kNotInFiles[] = {"help", "config", "print-config"};
+
+bool stands_in_files(const std::string& name) {
+    return std::find(std::begin(kNotInFiles), std::end(kNotInFiles), name) == std::end(kNotInFiles);
+}
+
+// A TOML scalar as one would type it behind an option; nothing for dates and tables.
+std::optional<std::string> scalar_text(const toml::node& node) {
+    if (const auto* text = node.as_string()) return text->get();
+    if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
+    if (const auto* number = node.as_floating_point()) {
+        char buffer[64];
+        return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, number->get()).ptr);
+    }
+    if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
+    return std::nullopt;
+}
+
+std::string wrapped(const std::string& text, size_t indent, size_t width) {
+    std::string out;
+    size_t column = indent;
+    std::istringstream words(text);
+    for (std::string word; words >> word;) {
+        if (column > indent && column + 1 + word.size() > width) {
+            out += "\n" + std::string(indent, ' ');
+            column = indent;
+        } else if (column > indent) {
+            out += ' ';
+            column++;
+        }
+        out += word;
+        column += word.size();
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string OptionSet::help_text() const {
+    constexpr size_t kIndent = 38, kWidth = 118;
+    std::string out = program_ + ": " + description_ + "\n\nUsage: " + program_ + " [OPTIONS]";
+    for (const Option& option : options_) {
+        if (!option.positional) continue;
+        const std::string name = option.spelled() + (option.is_list() ? "..." : "");
+        out += option.spec.required ? " " + name : " [" + name + "]";
+    }
+    out += "\n";
+    std::string section;
+    for (const Option& option : options_) {
+        if (option.section != section) out += "\n" + (section = option.section) + ":\n";
+        std::string unit = option.spec.unit;
+        if (unit.empty() && !option.spec.choices.empty()) unit = "NAME";
+        if (unit.empty() && !option.is_flag())
+            unit = std::holds_alternative<std::string*>(option.target) ? "TEXT" : "N";
+        std::string left = "  ";
+        if (option.positional) {
+            left += option.spelled();
+        } else {
+            const std::string& letter = option.spec.short_name;
+            left += letter.empty() ? "     "
+                                   : "-" + letter + "," + std::string(letter.size() < 3 ? 3 - letter.size() : 1, ' ');
+            left += "--" + option.spec.name + (option.is_flag() ? "" : " " + unit) + (option.is_list() ? "..." : "");
+        }
+        std::string right = option.spec.help;
+        if (!option.available) right += " (not available yet)";
+        if (!option.spec.choices.empty()) {
+            right += ": ";
+            for (const std::string& choice : option.spec.choices) {
+                right += choice + (&choice == &option.spec.choices.back() ? "" : " | ");
+            }
+        }
+        const bool plain = option.default_text == "\"\"" || option.default_text == "false" ||
+                           option.default_text == "[]" || option.spec.required || !option.available;
+        if (!plain) right += " [" + option.default_text + "]";
+        left += left.size() + 2 > kIndent ? "\n" + std::string(kIndent, ' ') : std::string(kIndent - left.size(), ' ');
+        out += left + wrapped(right, kIndent, kWidth) + "\n";
+    }
+    out += "\nEvery option may also stand in the --config file (name = value) or in the environment (KILN_NAME).\n";
+    return out;
+}
+
+std::string OptionSet::to_toml() const {
+    std::string out = "# " + program_ + "\n", section;
+    for (const Option& option : options_) {
+        if (option.positional || !option.available || !stands_in_files(option.spec.name)) continue;
+        if (option.section != section) out += "\n# " + (section = option.section) + "\n";
+        out += option.spec.name + " = " + option.toml_value() + "\n";
+    }
+    return out;
+}
+
+std::map<std::string, std::string> OptionSet::values() const {
+    std::map<std::string, std::string> all;
+    for (const Option& option : options_) {
+        if (!option.available || !stands_in_files(option.spec.name)) continue;
+        all[option.spec.name] = option.toml_value();
+    }
+    return all;
+}
+
+void OptionSet::read_config(const std::string& path) {
+    toml::table table;
+    if (std::filesystem::is_directory(path)) throw UsageError(concat("--config: ", path, " is a directory"));
+    try {
+        table = toml::parse_file(path);
+    } catch (const toml::parse_error& error) {
+        const auto line = error.source().begin.line;
+        if (line == 0) throw UsageError(concat("--config: cannot read ", path, ": ", error.description()));
+        throw UsageError(concat(path, ":", line, ": ", error.description()));
+    }
+    for (const auto& [key, node] : table) {
+        std::string name(key.str());
+        std::replace(name.begin(), name.end(), '_', '-');
+        const std::string where = concat(path, ":", key.source().begin.line, ": ", key.str());
+        Option* option = find(name);
+        if (!option || option->positional || !stands_in_files(name)) {
+            std::vector<std::string> keys;
+            for (const Option& o : options_) {
+                if (!o.positional && stands_in_files(o.spec.name)) keys.push_back(o.spec.name);
+            }
+            throw UsageError(
+                concat(where, " is not an option of ", program_, "; did you mean ", nearest(name, keys), "?"));
+        }
+        std::vector<std::string> texts;
+        const toml::array* array = node.as_array();
+        const auto append = [&](const toml::node& value) {
+            const std::optional<std::string> text = scalar_text(value);
+            if (!text) throw UsageError(where + ": a text, a number, true, false or a list of them is wanted");
+            texts.push_back(*text);
+        };
+        if (array) {
+            for (const toml::node& value : *array) append(value);
+        } else {
+            append(node);
+        }
+        option->set(texts, where);
+    }
+}
+
+std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
+    std::vector<std::string> items;
+    for (const std::string& list : lists) {
+        for (size_t start = 0; start < list.size();) {
+            const size_t comma = std::min(list.find(',', start), list.size());
+            const size_t first = list.find_first_not_of(" \t", start);
+            if (first < comma) items.push_back(list.substr(first, list.find_last_not_of(" \t", comma - 1) + 1 - first));
+            start = comma + 1;
+        }
+    }
+    return items;
+}
+
+}  // namespace kiln

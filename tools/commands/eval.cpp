@@ -1,0 +1,176 @@
+// kiln eval: loss, perplexity and bits per byte of a model on shards.
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <optional>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/data/dataloader.h"
+#include "tokenizer/data/shard.h"
+#include "tokenizer/data/shard_index.h"
+#include "tokenizer/io/file.h"
+#include "tokenizer/io/sha256.h"
+#include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/model_directory.h"
+#include "tools/cli/options.h"
+#include "tools/commands/commands.h"
+
+namespace kiln {
+namespace {
+
+struct Arguments {
+    std::string model, data, split = "auto", dtype = "auto";
+    int B = 8, T = 0, threads = 0;
+    int64_t max_batches = 0;
+};
+
+bool parse(const std::vector<std::string>& args, Arguments& a) {
+    OptionSet set(
+        "kiln eval",
+        "Loss (nats a token), perplexity and bits per byte of a model on shards. Every token but the first of "
+        "each shard counts once; each sequence starts without context.");
+    set.add(a.model, {.name = "model", .unit = "DIR", .help = "a checkpoint, or a run: its newest", .required = true});
+    set.add(a.data, {.name = "data", .unit = "SHARDS", .help = "a directory, a glob or a file", .required = true});
+    set.add(a.split, {.name = "split",
+                      .help = "of a directory; auto: val if there is one, else train",
+                      .choices = {"auto", "train", "val"}});
+    set.add(a.B, {.name = "batch-size", .short_name = "b", .unit = "ROWS", .help = "rows of a batch", .min = 1});
+    set.add(a.T, {.name = "sequence-length",
+                  .short_name = "t",
+                  .unit = "TOKENS",
+                  .help = "tokens a row; 0: the model's context, at most 1024",
+                  .min = 0});
+    set.add(a.max_batches, {.name = "max-batches", .unit = "N", .help = "stop after so many; 0: all", .min = 0});
+    add_dtype_option(set, a.dtype);
+    set.add(a.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
+    return set.parse(args);
+}
+
+// Cuts shards into rows of T tokens, each target used once; what is left of the last row of a shard is ignored.
+class Rows {
+public:
+    Rows(const std::vector<std::filesystem::path>& paths, int B, int T, int V) : B_(B), T_(T), V_(V) {
+        for (const std::filesystem::path& path : paths) {
+            const Shard& shard = shards_.emplace_back(path);
+            KILN_CHECK(shard.info().vocab_size <= V, path.string(), ": its tokens are of a vocabulary of ",
+                       shard.info().vocab_size, ", but the model has ", V,
+                       "; prepare the data with the model's tokenizer");
+            shard.verify();
+        }
+        tokens_.resize(size_t(B) * T), targets_.resize(tokens_.size()), row_.resize(size_t(T) + 1);
+    }
+
+    // Fills the next batch; false at the end.
+    bool next() {
+        std::fill(tokens_.begin(), tokens_.end(), 0);
+        std::fill(targets_.begin(), targets_.end(), -1);
+        int b = 0;
+        for (; b < B_ && find(); b++) {
+            const Shard& shard = shards_[shard_];
+            const size_t n = std::min<uint64_t>(T_, shard.info().num_tokens - 1 - first_);
+            shard.copy(first_, n + 1, row_.data());
+            for (size_t i = 0; i <= n; i++) {
+                KILN_CHECK(row_[i] >= 0 && row_[i] < V_, shard.path().string(), ": token ", first_ + i, " is ", row_[i],
+                           ", but the model's vocabulary has ", V_, "; prepare the data with the model's tokenizer");
+            }
+            std::copy_n(row_.begin(), n, tokens_.begin() + size_t(b) * T_);
+            std::copy_n(row_.begin() + 1, n, targets_.begin() + size_t(b) * T_);
+            first_ += n;
+        }
+        return b > 0;
+    }
+
+    // Whether all has been handed out.
+    bool at_end() { return !find(); }
+    Batch batch() const { return {tokens_.data(), targets_.data()}; }
+
+private:
+    // Moves to a shard that has a target left.
+    bool find() {
+        while (shard_ < shards_.size() && first_ + 1 >= shards_[shard_].info().num_tokens) shard_++, first_ = 0;
+        return shard_ < shards_.size();
+    }
+
+    int B_, T_, V_;
+    std::vector<Shard> shards_;
+    std::vector<int> tokens_, targets_, row_;
+    size_t shard_ = 0;
+    uint64_t first_ = 0;
+};
+
+// A vocabulary of the same size may still be another one: then the figures mean nothing. Only a note, because the same
+// tokenizer can be spelled in other bytes.
+void note_other_tokenizer(const std::filesystem::path& shard, const std::filesystem::path& model_directory) {
+    const ShardInfo info = Shard(shard).info();
+    std::filesystem::path tokenizer = model_directory / "tokenizer.json";
+    if (!std::filesystem::exists(tokenizer)) tokenizer = model_directory / "tokenizer.model";
+    const bool known = info.ours && info.tokenizer_sha256 != std::array<unsigned char, 32>{};
+    if (known && std::filesystem::exists(tokenizer) && sha256(read_file(tokenizer)) != info.tokenizer_sha256) {
+        std::cerr << "note: " << shard.string() << " was made by another tokenizer.json than the one in "
+                  << model_directory.string() << "\n";
+    }
+}
+
+// Bytes of text behind a split, or why they are not known.
+struct TextBytes {
+    uint64_t bytes = 0;
+    std::string unknown;
+};
+
+TextBytes text_bytes(const std::string& data, bool val) {
+    if (!std::filesystem::is_directory(data) || !has_shard_index(data)) {
+        return {0, "bytes of text are known for a directory with shards.json only"};
+    }
+    const ShardIndex index = read_shard_index(data);
+    const uint64_t bytes = (val ? index.val : index.train).text_bytes;
+    return {bytes, bytes ? "" : "shards.json says 0 bytes of text"};
+}
+
+}  // namespace
+
+int command_eval(const std::vector<std::string>& args) {
+    Arguments a;
+    if (!parse(args, a)) return 0;
+    set_threads(a.threads);
+    const Precision precision = choose_precision(a.dtype);
+    const DataPaths paths = find_data(a.data);
+    const bool val = a.split == "val" || (a.split == "auto" && !paths.val.empty());
+    const auto& shards = val ? paths.val : paths.train;
+    KILN_CHECK(!shards.empty(), a.data, ": has no shards of the split ", val ? "val" : "train");
+
+    const std::string directory = resolve_model_directory(a.model).string();
+    const ModelConfig config = read_model_config(directory);
+    const int T = a.T ? a.T : std::min(1024, config.max_T);
+    if (T > config.max_T) {
+        throw UsageError(concat("--sequence-length is ", T, "; the model's context is ", config.max_T, " tokens"));
+    }
+    Rows rows(shards, a.B, T, config.V);
+    KILN_CHECK(!rows.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
+    note_other_tokenizer(shards[0], directory);
+    const std::unique_ptr<Engine> engine =
+        open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
+
+    LossSum total;
+    for (int64_t batch = 0; (a.max_batches == 0 || batch < a.max_batches) && rows.next(); batch++) {
+        const LossSum sum = engine->evaluate(rows.batch());
+        total.sum += sum.sum;
+        total.tokens += sum.tokens;
+    }
+    const double loss = total.sum / double(total.tokens);
+    TextBytes text = text_bytes(a.data, val);
+    if (text.unknown.empty() && !rows.at_end()) text.unknown = "--max-batches left out a part of the text";
+    char line[256];
+    std::snprintf(line, sizeof(line), "split %s\ntokens %lld\nloss %.6f\nperplexity %.4f\n", val ? "val" : "train",
+                  static_cast<long long>(total.tokens), loss, std::exp(loss));
+    std::cout << line;
+    if (text.unknown.empty()) {
+        std::snprintf(line, sizeof(line), "bits_per_byte %.6f\n", total.sum / std::log(2.0) / double(text.bytes));
+        std::cout << line;
+    } else {
+        std::cout << "bits_per_byte n/a (" << text.unknown << ")\n";
+    }
+    return 0;
+}
+
+}  // namespace kiln

@@ -1,0 +1,214 @@
+// kiln generate: text from a model.
+#include <unistd.h>
+
+#include <iomanip>
+#include <iostream>
+#include <utility>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tokenizer/unicode/utf8.h"
+#include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/model_directory.h"
+#include "tools/cli/options.h"
+#include "tools/commands/commands.h"
+#include "tools/generate/generator.h"
+
+namespace kiln {
+namespace {
+
+struct Arguments {
+    std::string model, tokenizer, dtype = "auto";
+    std::vector<std::string> prompts;
+    GenerateOptions generation;
+    SamplerOptions sampling;
+    int num_samples = 1, threads = 0;
+    bool interactive = false, ignore_eos = false, echo = true;
+};
+
+bool parse(const std::vector<std::string>& args, Arguments& a) {
+    OptionSet set(
+        "kiln generate",
+        "Text from a model, to standard output; figures go to standard error. Several samples are parted by a "
+        "line `---`.");
+    set.add(a.model, {.name = "model", .unit = "DIR", .help = "a checkpoint, or a run: its newest", .required = true});
+    set.add(a.tokenizer, {.name = "tokenizer", .unit = "DIR", .help = "default: the model's own"});
+    set.add(a.prompts, {.name = "prompt",
+                        .unit = "TEXT",
+                        .help = "several are continued each; FILE:path reads one a line, blank lines left out; empty: "
+                                "the start of a document"});
+    set.add(a.interactive, {.name = "interactive", .help = "read prompts from standard input, until its end (Ctrl-D)"});
+    set.section("Sampling");
+    set.add(a.generation.max_new_tokens,
+            {.name = "max-new-tokens", .unit = "TOKENS", .help = "at most so many a sample", .min = 1});
+    set.add(a.sampling.temperature, {.name = "temperature", .help = "0: always the likeliest token", .min = 0});
+    set.add(a.sampling.top_k, {.name = "top-k", .unit = "TOKENS", .help = "of the likeliest only; 0: all", .min = 0});
+    set.add(a.sampling.top_p, {.name = "top-p",
+                               .unit = "SHARE",
+                               .help = "of the likeliest that hold this share of probability; 1: all",
+                               .min = 1e-6,
+                               .max = 1});
+    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples of each prompt", .min = 1});
+    set.add(a.sampling.seed, {.name = "seed", .help = "the same seed gives the same samples"});
+    set.add(a.ignore_eos, {.name = "ignore-eos", .help = "go on after the end-of-text token"});
+    set.add(a.echo, {.name = "echo", .help = "print the prompt before its continuation; --echo=0: do not"});
+    set.section("Machine");
+    set.add(a.generation.max_slots, {.name = "slots",
+                                     .unit = "N",
+                                     .help = "sequences computed together; memory of the cache grows with it",
+                                     .min = 1,
+                                     .max = 4096});
+    add_dtype_option(set, a.dtype);
+    set.add(a.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
+    if (!set.parse(args)) return false;
+    if (a.interactive && !a.prompts.empty()) {
+        throw UsageError("--interactive reads prompts from standard input; leave out --prompt");
+    }
+    return true;
+}
+
+void check_utf8(const std::string& text, const std::string& where) {
+    const auto offset = find_invalid_utf8(text);
+    KILN_CHECK(!offset, where, ": is not UTF-8 at byte ", *offset, "; convert it first, with iconv for example");
+}
+
+// The prompts with FILE:path replaced by the lines of the file.
+std::vector<std::string> expand(const std::vector<std::string>& prompts) {
+    std::vector<std::string> texts;
+    for (const std::string& prompt : prompts) {
+        if (!prompt.starts_with("FILE:")) {
+            check_utf8(prompt, "--prompt");
+            texts.push_back(prompt);
+            continue;
+        }
+        const std::string path = prompt.substr(5), content = read_file(path);
+        check_utf8(content, path);
+        const size_t before = texts.size();
+        for (size_t begin = 0; begin < content.size();) {
+            const size_t end = std::min(content.find('\n', begin), content.size());
+            std::string line = content.substr(begin, end - begin);
+            if (line.ends_with('\r')) line.pop_back();
+            if (line.find_first_not_of(" \t") != line.npos) texts.push_back(line);
+            begin = end + 1;
+        }
+        KILN_CHECK(texts.size() > before, path, ": holds no prompt; write one a line");
+    }
+    if (texts.empty()) texts.push_back("");
+    return texts;
+}
+
+class Session {
+public:
+    Session(const Arguments& arguments, Precision precision)
+        : arguments_(arguments),
+          directory_(resolve_model_directory(arguments.model).string()),
+          engine_(open_engine(directory_, {.B = 1, .T = 1, .training = false, .precision = precision})),
+          tokenizer_(open_tokenizer(arguments.tokenizer, directory_, engine_->config())),
+          end_of_text_(end_of_text_of(tokenizer_)) {
+        arguments_.generation.vocab_size = tokenizer_.vocab_size();
+        arguments_.generation.stop_token = arguments.ignore_eos ? -1 : end_of_text_.value_or(-1);
+    }
+
+    void run(const std::vector<std::string>& prompts, bool echo) {
+        std::vector<GenerateRequest> requests;
+        for (const std::string& prompt : prompts) {
+            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({encode(prompt), next_sample_++});
+        }
+        const bool stream = requests.size() == 1;
+        const auto text_of = [&](size_t request) {
+            return echo ? prompts[request / arguments_.num_samples] : std::string();
+        };
+        // Samples finish in any order and are printed in the order asked for.
+        std::vector<std::optional<Generated>> done(requests.size());
+        size_t printed = 0;
+        DecodeStream decoder(tokenizer_, !prompts[0].empty());
+        std::string lead = text_of(0);  // printed once the prompt has been accepted
+        const auto on_token = [&](size_t, int token) {
+            if (stream) print(std::exchange(lead, "") + decoder.push(token));
+        };
+        const auto on_done = [&](size_t request, const Generated& result) {
+            done[request] = result;
+            if (stream) return print(std::exchange(lead, "") + decoder.finish() + "\n");
+            for (; printed < done.size() && done[printed]; printed++) {
+                const bool continues = !prompts[printed / arguments_.num_samples].empty();
+                print((printed ? "---\n" : "") + text_of(printed) +
+                      tokenizer_.decode(done[printed]->tokens, continues) + "\n");
+            }
+        };
+        report(generate(*engine_, arguments_.sampling, requests, arguments_.generation, on_token, on_done), done);
+    }
+
+private:
+    std::vector<int> encode(const std::string& prompt) const {
+        std::vector<int> ids = tokenizer_.encode(prompt);
+        if (!ids.empty()) return ids;
+        KILN_CHECK(end_of_text_, "the prompt is empty, and the tokenizer of ", directory_,
+                   " has no end-of-text token to start from; give a prompt");
+        return {*end_of_text_};
+    }
+
+    static void print(const std::string& text) {
+        std::cout << text << std::flush;
+        KILN_CHECK(std::cout, "standard output cannot be written (disk full or closed); the text is incomplete");
+    }
+
+    void report(const GenerateStats& stats, const std::vector<std::optional<Generated>>& results) const {
+        size_t full = 0;
+        for (const auto& result : results) full += result && result->finish == Finish::context;
+        if (full > 0) {
+            std::cerr << "note: " << full << (full == 1 ? " sample" : " samples")
+                      << " stopped where the model's context of " << engine_->config().max_T << " tokens was full\n";
+        }
+        // The first token of each sample comes with its prompt, the others by decoding.
+        const int64_t decoded = stats.new_tokens - int64_t(results.size());
+        std::cerr << std::fixed << std::setprecision(1) << "prompt: " << stats.prompt_tokens << " tokens in "
+                  << stats.prefill_s * 1e3 << " ms; generated: " << stats.new_tokens << " tokens";
+        if (decoded > 0 && stats.decode_s > 0) std::cerr << ", " << double(decoded) / stats.decode_s << " tokens/s";
+        std::cerr << "\n";
+    }
+
+    Arguments arguments_;
+    std::string directory_;
+    std::unique_ptr<Engine> engine_;
+    Tokenizer tokenizer_;
+    std::optional<int> end_of_text_;
+    uint64_t next_sample_ = 0;
+};
+
+// A bad line is reported and the next one read: the conversation goes on.
+void converse(Session& session) {
+    const bool terminal = isatty(STDIN_FILENO);
+    std::string line;
+    while (true) {
+        if (terminal) std::cerr << "> " << std::flush;
+        if (!std::getline(std::cin, line)) break;
+        if (line.ends_with('\r')) line.pop_back();
+        try {
+            check_utf8(line, "the prompt");
+            session.run({line}, false);
+        } catch (const Error& error) {
+            if (!std::cout) throw;
+            std::cerr << "kiln: " << error.what() << "\n";
+        }
+    }
+    if (terminal) std::cerr << "\n";
+}
+
+}  // namespace
+
+int command_generate(const std::vector<std::string>& args) {
+    Arguments arguments;
+    if (!parse(args, arguments)) return 0;
+    set_threads(arguments.threads);
+    const Precision precision = choose_precision(arguments.dtype);
+    const std::vector<std::string> prompts = expand(arguments.prompts);  // before the model, which takes longer
+    Session session(arguments, precision);
+    if (arguments.interactive) {
+        converse(session);
+    } else {
+        session.run(prompts, arguments.echo);
+    }
+    return 0;
+}
+
+}  // namespace kiln

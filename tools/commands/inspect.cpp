@@ -1,0 +1,261 @@
+// kiln inspect: what is in a shard, a data directory, a tokenizer, a checkpoint or a run.
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/model_config.h"
+#include "tokenizer/data/dataloader.h"
+#include "tokenizer/data/shard.h"
+#include "tokenizer/data/shard_index.h"
+#include "tokenizer/huggingface/parts.h"
+#include "tokenizer/io/sha256.h"
+#include "tokenizer/prepare/documents.h"
+#include "tokenizer/sentencepiece/model.h"
+#include "tokenizer/tokenizer.h"
+#include "tools/checkpoint/checkpoint.h"
+#include "tools/cli/options.h"
+#include "tools/commands/commands.h"
+#include "tools/formats/safetensors.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Name and value, the values below each other.
+template <class... Parts>
+void row(const std::string& name, const Parts&... value) {
+    std::cout << name << std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') << concat(value...) << "\n";
+}
+
+// As one line a terminal can show: control characters are spelled out, a character that is cut shows as \x..
+std::string printable(const std::string& text) {
+    std::string line;
+    for (const char c : text) {
+        const unsigned char byte = static_cast<unsigned char>(c);
+        if (c == '\n') {
+            line += "\\n";
+        } else if (byte < 0x20 || byte == 0x7f) {
+            line += "\\x" + hex({&c, 1});
+        } else {
+            line += c;
+        }
+    }
+    return line;
+}
+
+// The documents that begin first in the shard, each to about max_bytes.
+void print_documents(const Shard& shard, const Tokenizer& tokenizer, int documents, size_t max_bytes) {
+    constexpr size_t kWindow = 4096;
+    std::vector<int> tokens;
+    std::string text;
+    std::optional<DecodeStream> decode;  // of the document being shown
+    int shown = 0;
+    bool cut = false;
+    const auto flush = [&] {
+        if (shown > 0) row("document " + std::to_string(shown), printable(text), cut ? " ..." : "");
+        text.clear();
+        decode.emplace(tokenizer);
+        cut = false;
+    };
+    for (uint64_t at = 0; at < shard.info().num_tokens; at++) {
+        if (at % kWindow == 0) {
+            tokens.resize(std::min<uint64_t>(kWindow, shard.info().num_tokens - at));
+            shard.copy(at, tokens.size(), tokens.data());
+        }
+        const int token = tokens[at % kWindow];
+        if (token == shard.info().end_of_text) {
+            flush();
+            if (shown++ == documents) return;
+        } else if (text.size() >= max_bytes) {
+            cut = true;
+        } else if (shown > 0) {
+            text += decode->push(token);
+        }
+    }
+    flush();
+}
+
+void inspect_shard(const fs::path& path, int documents) {
+    const Shard shard(path);
+    const ShardInfo& info = shard.info();
+    row("shard", path.string());
+    row("layout", info.ours ? "Kiln's, as llm.c reads it" : "llm.c's", ", ", info.token_bytes, " bytes a token");
+    row("tokens", info.num_tokens);
+    if (!info.ours) {
+        row("checksum", "none in llm.c's shards");
+        return;
+    }
+    row("vocabulary", info.vocab_size);
+    row("end of text", info.end_of_text);
+    row("documents", info.num_documents, info.num_documents == 1 ? " begins in it" : " begin in it");
+    if (info.count > 0) row("place", info.index + 1, " of ", info.count);
+    row("tokenizer", "SHA-256 ",
+        hex({reinterpret_cast<const char*>(info.tokenizer_sha256.data()), info.tokenizer_sha256.size()}));
+    shard.verify();
+    row("checksum", hex_u64(info.payload_xxh3), ", verified");
+    const fs::path beside = find_data(path.string()).tokenizer;
+    if (documents == 0 || info.end_of_text < 0 || beside.empty()) return;
+    const Tokenizer tokenizer = Tokenizer::load(beside);
+    if (tokenizer.vocab_size() != info.vocab_size) {
+        row("text", "not shown: the tokenizer beside it has ", tokenizer.vocab_size(), " ids");
+        return;
+    }
+    print_documents(shard, tokenizer, documents, 200);
+}
+
+void inspect_split(const char* name, const fs::path& directory, const ShardIndex& index,
+                   const ShardIndex::Split& split) {
+    row(name, counted(split.tokens, "token"), ", ", counted(split.documents, "document"), ", ",
+        counted(split.text_bytes, "byte"), " of text, ", counted(split.files.size(), "shard"));
+    size_t i = 0;
+    for (const Shard& shard : open_shards(directory, index, split)) {
+        shard.verify();
+        const ShardIndex::File& file = split.files[i++];
+        row("  " + file.name, counted(file.tokens, "token"), ", ", counted(file.documents, "document"),
+            ", checksum verified");
+    }
+}
+
+void inspect_data(const fs::path& directory) {
+    const ShardIndex index = read_shard_index(directory);
+    row("data", directory.string());
+    row("vocabulary", index.vocab_size, ", end of text ", index.end_of_text);
+    inspect_split("train", directory, index, index.train);
+    inspect_split("val", directory, index, index.val);
+    if (index.bad_records > 0) row("left out", counted(index.bad_records, "bad record"));
+    row("recipe", index.recipe.dump());
+}
+
+void inspect_sentencepiece(const SentencePieceModel& model) {
+    const char* const kinds[] = {"unigram", "BPE", "word", "character"};
+    row("kind", "SentencePiece ", kinds[int(model.kind) - 1]);
+    row("normalizer", model.charsmap.empty() ? "none" : "the rules in the model",
+        model.remove_extra_whitespaces ? "; of several spaces one is kept" : "");
+    row("pre-tokenizer", "spaces are part of the pieces",
+        model.add_dummy_prefix ? "; a text gets one at its start" : "");
+    row("byte fallback", model.byte_fallback ? "yes" : "no: characters without a piece are unknown");
+    row("merges", "none: the pieces have scores");
+    for (size_t id = 0; id < model.pieces.size(); id++) {
+        const SentencePiece& piece = model.pieces[id];
+        if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
+            row("special", id, " ", printable(piece.text));
+        }
+    }
+}
+
+void inspect_parts(const TokenizerParts& parts) {
+    const bool characters = parts.model == TokenizerParts::Model::kCharacters;
+    const PreTokenizer& pre = parts.pre_tokenizer;
+    const char* const splitters[] = {"none", "gpt2", "cl100k", "llama3", "qwen2", "o200k"};
+    const bool pattern = pre.splitter.kind() == SplitterKind::kPattern;
+    row("kind", characters ? "a token a character" : "byte-level BPE");
+    row("normalizer", normalizer_name(parts.normalizer));
+    if (!characters) {
+        row("pre-tokenizer", pattern ? pre.splitter.pattern() : splitters[int(pre.splitter.kind())],
+            pre.before.empty() ? "" : concat(", after ", counted(pre.before.size(), "other")),
+            pre.prefix_space == PreTokenizer::PrefixSpace::kNone ? "" : "; with a space in front");
+    }
+    row("byte fallback", !characters          ? "not needed: every byte has a token"
+                         : parts.unknown >= 0 ? "no: other characters are unknown"
+                                              : "no: text with other characters is refused");
+    row("merges", parts.vocabulary.merges.size());
+    for (const AddedToken& token : parts.added) {
+        if (token.special) row("special", token.id, " ", printable(token.content));
+    }
+}
+
+void inspect_tokenizer(const fs::path& path) {
+    const Tokenizer tokenizer = Tokenizer::load(path);
+    row("tokenizer", path.string());
+    row("vocabulary", tokenizer.vocab_size());
+    const fs::path main = tokenizer_files(path).front();
+    if (main.extension() == ".model") {
+        inspect_sentencepiece(SentencePieceModel::parse(tokenizer.to_json(), main.string()));
+    } else {
+        inspect_parts(parse_tokenizer_json(tokenizer.to_json(), main.string()));
+    }
+    try {
+        const int id = tokenizer.end_of_text();
+        row("end of text", id, " ", printable(std::string(tokenizer.token_bytes(id))));
+    } catch (const Error&) {
+        row("end of text", "none: `kiln prepare` cannot separate documents with it");
+    }
+}
+
+void print_tensor(const StoredTensor& tensor) {
+    std::cout << "  " << tensor.name << std::string(tensor.name.size() < 48 ? 48 - tensor.name.size() : 1, ' ')
+              << tensor.dtype << " " << shape_text(tensor.shape) << "\n";
+}
+
+void inspect_model(const fs::path& path) {
+    const fs::path directory = resolve_model_directory(path);
+    const ModelConfig config = read_model_config(directory);
+    row("model", directory.string());
+    row("architecture", describe(config));
+    row("parameters", count_parameters(config));
+    if (fs::exists(directory / "manifest.json")) {
+        verify_checkpoint(directory);
+        row("manifest", "every file has its size and checksum");
+    }
+    const ModelTensors tensors(directory);
+    const std::vector<std::string> names = tensors.names();
+    row("tensors", names.size());
+    for (const std::string& name : names) print_tensor(*tensors.find(name).tensor);
+}
+
+// A data directory without an index: the headers of what -i would read.
+void inspect_loose_shards(const fs::path& directory) {
+    const DataPaths found = find_data(directory.string());
+    row("data", directory.string(), ", without ", kShardIndexName);
+    for (const auto& [name, shards] : {std::pair{"train", found.train}, std::pair{"val", found.val}}) {
+        uint64_t tokens = 0;
+        for (const fs::path& path : shards) tokens += Shard(path).info().num_tokens;
+        row(name, counted(tokens, "token"), " in ", counted(shards.size(), "shard"));
+    }
+}
+
+void inspect_directory(const fs::path& directory) {
+    if (has_shard_index(directory) || fs::exists(directory / kUnfinishedName)) {
+        find_data(directory.string());  // refuses what is not whole
+        return inspect_data(directory);
+    }
+    const bool model = fs::exists(directory / "config.json") || !list_checkpoints(directory).empty();
+    if (model) return inspect_model(directory);
+    const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json") ||
+                           fs::exists(directory / "tokenizer.model");
+    if (tokenizer) return inspect_tokenizer(directory);
+    inspect_loose_shards(directory);
+}
+
+}  // namespace
+
+int command_inspect(const std::vector<std::string>& args) {
+    std::string path;
+    int documents = 3;
+    OptionSet set("kiln inspect",
+                  "What is in a shard, a data directory, a tokenizer, a checkpoint, a run or a .safetensors file; "
+                  "checksums are verified.");
+    set.add_positional(path, {.name = "path", .unit = "PATH", .help = "file or directory", .required = true});
+    set.add(documents, {.name = "documents", .unit = "N", .help = "of a shard to show as text", .min = 0, .max = 1e6});
+    if (!set.parse(args)) return 0;
+    std::error_code error;
+    const bool found = fs::exists(path, error);
+    KILN_CHECK(!error, path, ": cannot be looked at: ", error.message());
+    KILN_CHECK(found, path, ": not found; name a shard, a data directory, a tokenizer, a checkpoint or a run");
+    if (fs::is_directory(path)) {
+        inspect_directory(path);
+    } else if (path.ends_with(".json") || path.ends_with(".model")) {
+        inspect_tokenizer(path);
+    } else if (path.ends_with(".safetensors")) {
+        const SafetensorsFile file{fs::path(path)};
+        for (const StoredTensor& tensor : file.tensors()) print_tensor(tensor);
+    } else {
+        inspect_shard(path, documents);
+    }
+    return 0;
+}
+
+}  // namespace kiln

@@ -1,0 +1,27 @@
+#include <filesystem>
+#include <iostream>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tools/cli/options.h"
+#include "tools/commands/commands.h"
+#include "tools/train/loss_curve.h"
+
+namespace kiln {
+
+int command_plot(const std::vector<std::string>& args) {
+    std::string run, output;
+    OptionSet set("kiln plot", "the loss curve of a run as SVG");
+    set.add(run, {.name = "run", .unit = "DIR", .help = "a directory that train_gpt2 -o wrote", .required = true});
+    set.add(output, {.name = "output", .short_name = "o", .unit = "FILE", .help = "default: loss.svg in the run"});
+    if (!set.parse(args)) return 0;
+
+    const std::filesystem::path path = output.empty() ? run + "/loss.svg" : output;
+    const LossCurve curve = read_loss_curve(run);
+    KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run, "/metrics.jsonl: holds no loss yet; train a few steps");
+    write_file_atomic(path, loss_svg(curve, std::filesystem::absolute(run).lexically_normal().string()));
+    std::cout << path.string() << "\n";
+    return 0;
+}
+
+}  // namespace kiln

@@ -1,0 +1,220 @@
+// kiln prepare: documents to shards of tokens.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+
+#include <unistd.h>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/data/shard.h"
+#include "tokenizer/io/byte_source.h"
+#include "tokenizer/prepare/prepare.h"
+#include "tools/cli/options.h"
+#include "tools/cli/stop_signal.h"
+#include "tools/commands/commands.h"
+
+namespace kiln {
+namespace {
+
+template <class Enum>
+Enum chosen(const std::vector<std::string>& names, const std::string& name) {
+    return Enum(std::find(names.begin(), names.end(), name) - names.begin());
+}
+
+// One of text_encodings(), by that name or another usual one, in capitals or not. Throws UsageError.
+std::string encoding_named(const std::string& text) {
+    const auto plain = [](std::string name) {
+        std::erase_if(name, [](char c) { return c == '-' || c == '_' || c == ' '; });
+        for (char& c : name) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+        return name;
+    };
+    std::string name = plain(text), known;
+    if (name == "iso88591") name = "latin1";
+    if (name == "cp1252") name = "windows1252";
+    if (name == "gbk" || name == "gb2312" || name == "cp936") name = "gb18030";  // which holds both
+    for (const std::string& encoding : text_encodings()) {
+        if (plain(encoding) == name) return encoding;
+        known += (known.empty() ? "" : ", ") + encoding;
+    }
+    throw UsageError(concat("--encoding: \"", text, "\" is not one of ", known, "; did you mean ",
+                            nearest(text, text_encodings()), "?"));
+}
+
+bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
+    const std::vector<std::string> modes = {"file", "line", "paragraph"};
+    std::string tokenizer, output, mode = "file", format = "auto", text_key = "text";
+    std::string encodings;
+    for (const std::string& name : text_encodings()) encodings += (encodings.empty() ? "" : ", ") + name;
+    OptionSet set("kiln prepare",
+                  "Documents to shards of tokens, with the tokenizer beside them. Files of text (.txt and any other "
+                  "name) hold documents as --documents says; .jsonl, .ndjson, .json, .csv and .tsv hold a record a "
+                  "document; all of them may be packed as .gz or .zst. A run that was stopped goes on when it is "
+                  "started again with the same options.");
+    set.add(o.inputs, {.name = "input",
+                       .unit = "PATH",
+                       .help = "files, directories, or quoted patterns with * ? [] and **",
+                       .required = true});
+    set.add(tokenizer,
+            {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
+    set.add(output, {.name = "output", .unit = "DIR", .help = "where the shards go", .required = true});
+    set.add(o.val_fraction, {.name = "val-fraction",
+                             .help = "of the documents go to validation, chosen by their hash; 0: none",
+                             .min = 0,
+                             .max = 0.5});
+    set.add(o.shard_tokens, {.name = "shard-tokens",
+                             .unit = "TOKENS",
+                             .help = "in a shard, at most",
+                             .min = 1,
+                             .max = double(kMaxShardTokens)});
+    set.add(mode, {.name = "documents", .help = "what one document is in a file of text", .choices = modes});
+    set.add(o.documents.separator, {.name = "document-separator",
+                                    .unit = "LINE",
+                                    .help = "documents stand between lines that are this; overrides --documents"});
+    set.add(text_key, {.name = "text-key",
+                       .unit = "NAMES",
+                       .help = "fields or columns, as text,content,story: the first that a record has is its text"});
+    set.add(format,
+            {.name = "format", .help = "of the files; auto: what their names say", .choices = document_format_names()});
+    set.add(o.documents.encoding, {.name = "encoding", .help = "of the files: " + encodings + "; all becomes UTF-8"});
+    set.add(o.max_documents, {.name = "max-documents", .unit = "N", .help = "stop after so many; 0: take all"});
+    set.add(o.strict, {.name = "strict", .help = "stop at the first bad record, instead of leaving it out"});
+    set.add(
+        o.max_bad_fraction,
+        {.name = "max-bad-fraction", .help = "fail if more than this part of the records is bad", .min = 0, .max = 1});
+    set.add(o.threads, {.name = "threads",
+                        .unit = "N",
+                        .help = "that encode, beside one that reads; 0: all processors",
+                        .min = 0,
+                        .max = 1024});
+    set.add(o.force, {.name = "force",
+                      .help = "replace what is in --output, shards or an unfinished run; it is removed at once"});
+    if (!set.parse(args)) return false;
+    o.documents.encoding = encoding_named(o.documents.encoding);
+    o.tokenizer = tokenizer;
+    o.output = output;
+    o.documents.mode = chosen<DocumentMode>(modes, mode);
+    o.documents.format = chosen<DocumentFormat>(document_format_names(), format);
+    o.documents.text_keys = split_at_commas({text_key});
+    if (o.documents.text_keys.empty()) throw UsageError("--text-key: \"" + text_key + "\" names no field");
+    if (o.documents.separator.find('\n') != std::string::npos) {
+        throw UsageError("--document-separator is one line; it cannot contain a newline");
+    }
+    return true;
+}
+
+// One line on standard error, written over every half second; on no terminal, a line every ten.
+class ProgressLine {
+public:
+    void show(const PrepareProgress& p) {
+        const auto now = Clock::now();
+        if (now - last_ < (terminal_ ? std::chrono::milliseconds(500) : std::chrono::seconds(10))) return;
+        last_ = now;
+        const double seconds = std::max(1e-3, std::chrono::duration<double>(now - start_).count());
+        const double mb = double(p.bytes_read) * 1e-6, total = double(p.bytes_total) * 1e-6;
+        const double speed = (mb - double(p.bytes_before) * 1e-6) / seconds;
+        char line[240];
+        int n = std::snprintf(line, sizeof line, "%.0f MB", mb);
+        const auto add = [&](const char* format, auto... values) {
+            n += std::snprintf(line + n, sizeof line - size_t(n), format, values...);
+        };
+        if (total > 0) add(" of %.0f (%.0f%%)", total, 100 * mb / total);
+        add(", %.1f MB/s", speed);
+        if (total > mb && speed > 0) add(", %s left", duration((total - mb) / speed).c_str());
+        add(", %llu documents, %.1f million tokens", static_cast<unsigned long long>(p.documents),
+            double(p.tokens) * 1e-6);
+        if (p.bad_records > 0) add(", %llu bad records", static_cast<unsigned long long>(p.bad_records));
+        std::cerr << (terminal_ ? "\r\033[K" : "") << line << (terminal_ ? "" : "\n") << std::flush;
+        shown_ = true;
+    }
+    void note(const std::string& text) {
+        end();
+        std::cerr << text << "\n";
+    }
+    // Clears the line.
+    void end() {
+        if (shown_ && terminal_) std::cerr << "\r\033[K" << std::flush;
+    }
+    double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+private:
+    static std::string duration(double seconds) {
+        char text[32];
+        const auto s = static_cast<unsigned long long>(seconds);
+        std::snprintf(text, sizeof text,
+                      s >= 3600 ? "%llu:%02llu h"
+                      : s >= 60 ? "%llu:%02llu min"
+                                : "%llu s",
+                      s >= 3600 ? s / 3600
+                      : s >= 60 ? s / 60
+                                : s,
+                      s >= 3600 ? s / 60 % 60 : s % 60);
+        return text;
+    }
+    using Clock = std::chrono::steady_clock;
+    const bool terminal_ = ::isatty(STDERR_FILENO) != 0;
+    const Clock::time_point start_ = Clock::now();
+    Clock::time_point last_ = start_;
+    bool shown_ = false;
+};
+
+void print_split(const char* name, const ShardIndex::Split& split) {
+    std::cout << name << ": " << counted(split.tokens, "token") << " of " << counted(split.documents, "document")
+              << " (" << counted(split.text_bytes, "byte") << " of text) in " << counted(split.files.size(), "shard")
+              << "\n";
+}
+
+// Whether any input is divided as --documents says, as far as its name tells.
+bool has_plain_text(const PrepareOptions& options) {
+    const DocumentFormat format = options.documents.format;
+    if (format != DocumentFormat::automatic) return format == DocumentFormat::text;
+    return std::any_of(options.inputs.begin(), options.inputs.end(),
+                       [](const std::string& input) { return format_of(input) == DocumentFormat::text; });
+}
+
+}  // namespace
+
+int command_prepare(const std::vector<std::string>& args) {
+    PrepareOptions options;
+    if (!parse(args, options)) return 0;
+    options.documents.keep_start_of_damaged = options.max_bad_fraction >= 1;
+    ProgressLine progress;
+    options.progress = [&](const PrepareProgress& p) { progress.show(p); };
+    options.report = [&](const std::string& text) { progress.note(text); };
+    catch_stop_signals();
+    options.stop = [] { return stop_signal() != 0; };
+    ShardIndex index;
+    try {
+        index = prepare(options);
+    } catch (const PrepareStopped& stopped) {
+        progress.end();
+        std::cerr << "stopped by " << signal_name(stop_signal()) << "; " << stopped.what() << "\n";
+        return 3;
+    } catch (...) {
+        progress.end();
+        throw;
+    }
+    progress.end();
+    print_split("train", index.train);
+    print_split("val", index.val);
+    std::cout << "shards: " << options.output.string() << "\n";
+    if (index.bad_records > 0) {
+        std::cerr << index.bad_records << (index.bad_records == 1 ? " bad record was" : " bad records were")
+                  << " left out\n";
+    }
+    const double bytes = double(index.train.text_bytes + index.val.text_bytes);
+    char line[80];
+    std::snprintf(line, sizeof line, "%.1f s, %.1f MB/s\n", progress.seconds(), bytes * 1e-6 / progress.seconds());
+    std::cerr << line;
+    if (options.val_fraction > 0 && index.val.files.empty()) {
+        std::cerr << "no validation split: "
+                  << (index.train.documents == 1 ? "there is only one document"
+                                                 : "by their hashes one of the two would have no documents")
+                  << (has_plain_text(options) ? "; --documents paragraph or --document-separator make more of a file"
+                                              : "")
+                  << "\n";
+    }
+    return 0;
+}
+
+}  // namespace kiln

@@ -1,0 +1,258 @@
+#include "tools/formats/huggingface.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/tensors.h"
+
+namespace kiln {
+namespace {
+
+constexpr size_t kChunkElems = size_t(1) << 20;  // what streaming holds of a tensor
+
+// How a family names what a field of the parameter table holds. The parts divide its rows, in order.
+struct FieldNames {
+    std::string_view field;
+    std::vector<std::string_view> parts;
+    bool transposed = false;
+};
+
+const std::vector<FieldNames>& gpt2_names() {
+    static const std::vector<FieldNames> names = {
+        {"wte", {"transformer.wte.weight"}},
+        {"wpe", {"transformer.wpe.weight"}},
+        {"ln1_w", {"ln_1.weight"}},
+        {"ln1_b", {"ln_1.bias"}},
+        {"qkv_w", {"attn.c_attn.weight"}, true},
+        {"qkv_b", {"attn.c_attn.bias"}},
+        {"attn_out_w", {"attn.c_proj.weight"}, true},
+        {"attn_out_b", {"attn.c_proj.bias"}},
+        {"ln2_w", {"ln_2.weight"}},
+        {"ln2_b", {"ln_2.bias"}},
+        {"fc_w", {"mlp.c_fc.weight"}, true},
+        {"fc_b", {"mlp.c_fc.bias"}},
+        {"proj_w", {"mlp.c_proj.weight"}, true},
+        {"proj_b", {"mlp.c_proj.bias"}},
+        {"lnf_w", {"transformer.ln_f.weight"}},
+        {"lnf_b", {"transformer.ln_f.bias"}},
+        {"lm_head", {"lm_head.weight"}},
+    };
+    return names;
+}
+
+// Qwen2 and Qwen3 have Llama's names; each has some of these tensors.
+const std::vector<FieldNames>& llama_names() {
+    static const std::vector<FieldNames> names = {
+        {"wte", {"model.embed_tokens.weight"}},
+        {"ln1_w", {"input_layernorm.weight"}},
+        {"qkv_w", {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"}},
+        {"qkv_b", {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"}},
+        {"q_norm", {"self_attn.q_norm.weight"}},
+        {"k_norm", {"self_attn.k_norm.weight"}},
+        {"attn_out_w", {"self_attn.o_proj.weight"}},
+        {"attn_out_b", {"self_attn.o_proj.bias"}},
+        {"ln2_w", {"post_attention_layernorm.weight"}},
+        {"fc_w", {"mlp.gate_proj.weight", "mlp.up_proj.weight"}},
+        {"fc_b", {"mlp.gate_proj.bias", "mlp.up_proj.bias"}},
+        {"proj_w", {"mlp.down_proj.weight"}},
+        {"proj_b", {"mlp.down_proj.bias"}},
+        {"lnf_w", {"model.norm.weight"}},
+        {"lm_head", {"lm_head.weight"}},
+    };
+    return names;
+}
+
+// The last part of a TensorSpec's name: "block.3.qkv_w" -> "qkv_w".
+std::string_view field_of(const TensorSpec& spec) {
+    const std::string_view name = spec.name;
+    return name.substr(name.rfind('.') + 1);
+}
+
+size_t rows_of_part(const ModelConfig& c, std::string_view field, size_t part, size_t parts, size_t rows) {
+    if (parts == 3) return size_t(part == 0 ? c.NH : c.NKV) * c.HS;  // q | k | v
+    return field.starts_with("fc_") ? rows / parts : rows;           // gate | up
+}
+
+std::string base_prefix(const std::string& model_type) {
+    return model_type == "gpt2" ? "transformer." : model_type == "kiln" ? "" : "model.";
+}
+
+// Buffers that old files carry and nobody needs.
+bool is_buffer(std::string_view name) {
+    return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
+           name.ends_with(".rotary_emb.inv_freq");
+}
+
+// out (cols, rows) = in (rows, cols) transposed; by tiles, so that both sides stay in cache.
+void transpose(const float* in, float* out, size_t rows, size_t cols) {
+    constexpr size_t kTile = 32;
+    for (size_t r0 = 0; r0 < rows; r0 += kTile) {
+        for (size_t c0 = 0; c0 < cols; c0 += kTile) {
+            for (size_t r = r0; r < std::min(rows, r0 + kTile); r++) {
+                for (size_t c = c0; c < std::min(cols, c0 + kTile); c++) out[c * rows + r] = in[r * cols + c];
+            }
+        }
+    }
+}
+
+// At most eight names, so that a foreign model does not fill the screen.
+std::string some_of(const std::vector<std::string>& names) {
+    std::string text;
+    for (size_t i = 0; i < std::min<size_t>(8, names.size()); i++) text += (i ? ", " : "") + names[i];
+    if (names.size() > 8) text += concat(" and ", names.size() - 8, " more");
+    return text;
+}
+
+// Calls visit(first element, values) for the tensor's values in the arena, a chunk at a time.
+template <class Visit>
+void for_each_chunk(size_t elems, std::vector<float>& buffer, Visit visit) {
+    for (size_t done = 0; done < elems; done += kChunkElems) {
+        buffer.resize(std::min(kChunkElems, elems - done));
+        visit(done, std::span<float>(buffer));
+    }
+}
+
+// A head that repeats tied embeddings must be the embeddings: training would lose what differs.
+void check_tied_lm_head(const ModelTensors& tensors, const HfTensor& wte, const std::string& wte_name) {
+    const auto head = tensors.find("lm_head.weight"), embeddings = tensors.find(wte_name);
+    if (!head || !embeddings) return;
+    KILN_CHECK(head.tensor->shape == wte.shape, head.file->path().string(), ": tensor 'lm_head.weight' has shape ",
+               shape_text(head.tensor->shape), "; config.json asks for ", shape_text(wte.shape));
+    std::vector<float> a, b;
+    for_each_chunk(wte.rows * wte.cols, a, [&](size_t first, std::span<float> values) {
+        b.resize(values.size());
+        head.file->read(*head.tensor, first, values);
+        embeddings.file->read(*embeddings.tensor, first, b);
+        KILN_CHECK(std::memcmp(a.data(), b.data(), values.size_bytes()) == 0, head.file->path().string(),
+                   ": lm_head.weight differs from ", wte_name,
+                   ", but config.json ties them; set \"tie_word_embeddings\": false there to keep both");
+    });
+}
+
+}  // namespace
+
+std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& model_type) {
+    std::vector<HfTensor> tensors;
+    const bool gpt2 = model_type == "gpt2";
+    const std::vector<FieldNames>& table = gpt2 ? gpt2_names() : llama_names();
+    for (const TensorSpec& spec : param_table(config)) {
+        FieldNames names{field_of(spec), {spec.name}};
+        std::string prefix;
+        if (model_type != "kiln") {
+            const auto row = std::ranges::find(table, field_of(spec), &FieldNames::field);
+            KILN_CHECK(row != table.end(), "a model of type ", model_type, " has no tensor for ", spec.name);
+            names = *row;
+            if (spec.layer >= 0) prefix = concat(gpt2 ? "transformer.h." : "model.layers.", spec.layer, ".");
+        }
+        size_t offset = spec.offset;
+        for (size_t part = 0; part < names.parts.size(); part++) {
+            HfTensor tensor;
+            tensor.name = prefix + std::string(names.parts[part]);
+            tensor.rows = rows_of_part(config, names.field, part, names.parts.size(), spec.shape[0]);
+            tensor.cols = spec.shape[1];
+            tensor.offset = offset;
+            tensor.transposed = names.transposed;
+            tensor.shape = {tensor.rows};
+            if (tensor.transposed) {
+                tensor.shape = {tensor.cols, tensor.rows};
+            } else if (spec.shape[1] > 1 || spec.init == Init::normal || spec.init == Init::normal_residual) {
+                tensor.shape = {tensor.rows, tensor.cols};
+            }
+            offset += tensor.rows * tensor.cols;
+            tensors.push_back(std::move(tensor));
+        }
+    }
+    return tensors;
+}
+
+void write_hf_weights(const std::filesystem::path& path, const Engine& engine) {
+    const std::vector<HfTensor> tensors = hf_tensors(engine.config(), hf_model_type(engine.config()));
+    std::vector<SafetensorsWriter::Declared> declared;
+    for (const HfTensor& tensor : tensors) declared.push_back({tensor.name, tensor.shape});
+    SafetensorsWriter writer(path, declared);
+    std::vector<float> buffer, turned;
+    for (const HfTensor& tensor : tensors) {
+        const size_t elems = tensor.rows * tensor.cols;
+        if (tensor.transposed) {
+            buffer.resize(elems), turned.resize(elems);
+            engine.read(Arena::params, tensor.offset, buffer);
+            transpose(buffer.data(), turned.data(), tensor.rows, tensor.cols);
+            writer.append(turned);
+            continue;
+        }
+        for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
+            engine.read(Arena::params, tensor.offset + first, values);
+            writer.append(values);
+        });
+    }
+    writer.finish();
+}
+
+void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine) {
+    const std::string where = tensors.path().string();
+    std::vector<HfTensor> wanted = hf_tensors(engine.config(), model_type);
+    const std::string prefix = base_prefix(model_type);
+    const std::string& first = wanted[0].name;
+    // Saved from the model without its head: no prefix.
+    if (!tensors.find(first) && first.starts_with(prefix) && tensors.find(first.substr(prefix.size()))) {
+        for (HfTensor& tensor : wanted) {
+            if (tensor.name.starts_with(prefix)) tensor.name.erase(0, prefix.size());
+        }
+    }
+    std::set<std::string> names;
+    std::vector<std::string> missing, unexpected;
+    for (const HfTensor& tensor : wanted) {
+        names.insert(tensor.name);
+        const auto found = tensors.find(tensor.name);
+        if (!found) {
+            missing.push_back(tensor.name);
+            continue;
+        }
+        KILN_CHECK(found.tensor->shape == tensor.shape, found.file->path().string(), ": tensor '", tensor.name,
+                   "' has shape ", shape_text(found.tensor->shape), "; config.json asks for ",
+                   shape_text(tensor.shape));
+    }
+    const bool tied = engine.config().tied_embeddings;
+    for (const std::string& name : tensors.names()) {
+        const bool tied_lm_head = tied && name == "lm_head.weight" && model_type != "kiln";
+        if (!names.contains(name) && !is_buffer(name) && !tied_lm_head) unexpected.push_back(name);
+    }
+    KILN_CHECK(missing.empty(), where, ": ", missing.size(),
+               " tensors are missing that config.json asks for: ", some_of(missing),
+               unexpected.empty() ? "" : "; there instead: ", some_of(unexpected));
+    KILN_CHECK(unexpected.empty(), where, ": holds tensors that a model of type ", model_type,
+               " with this config.json does not have: ", some_of(unexpected));
+    if (tied) check_tied_lm_head(tensors, wanted[0], wanted[0].name);
+
+    std::vector<float> buffer, turned;
+    const auto check_finite = [&](const HfTensor& tensor, std::span<const float> values) {
+        const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
+        KILN_CHECK(bad == values.end(), where, ": tensor '", tensor.name, "' holds ", *bad,
+                   ": nothing can be computed from it; take an earlier checkpoint");
+    };
+    for (const HfTensor& tensor : wanted) {
+        const auto found = tensors.find(tensor.name);
+        const size_t elems = tensor.rows * tensor.cols;
+        if (tensor.transposed) {
+            buffer.resize(elems), turned.resize(elems);
+            found.file->read(*found.tensor, 0, buffer);
+            check_finite(tensor, buffer);
+            transpose(buffer.data(), turned.data(), tensor.cols, tensor.rows);
+            engine.write(Arena::params, tensor.offset, turned);
+            continue;
+        }
+        for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
+            found.file->read(*found.tensor, first, values);
+            check_finite(tensor, values);
+            engine.write(Arena::params, tensor.offset + first, values);
+        });
+    }
+}
+
+}  // namespace kiln

@@ -1,0 +1,344 @@
+#include "tools/formats/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "cpu_reference/interface/error.h"
+#include "tools/formats/json_file.h"
+
+namespace kiln {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "safetensors is little-endian, and so is this code");
+
+using nlohmann::json;
+
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the reference implementation's limit
+constexpr size_t kMaxRank = 16, kMaxNameBytes = 4096;
+
+struct DtypeBytes {
+    std::string_view name;
+    uint64_t bytes;
+};
+constexpr DtypeBytes kDtypes[] = {{"F32", 4},     {"F16", 2},     {"BF16", 2}, {"F64", 8}, {"I64", 8}, {"I32", 4},
+                                  {"I16", 2},     {"I8", 1},      {"U64", 8},  {"U32", 4}, {"U16", 2}, {"U8", 1},
+                                  {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"BOOL", 1}, {"C64", 8}};
+
+// Takes the header apart as it is parsed. A tree of JSON values would need many times the header's size, which a
+// hostile file chooses; this holds only what a StoredTensor does, and stops at the first thing out of place.
+class HeaderReader : public nlohmann::json_sax<json> {
+public:
+    std::vector<StoredTensor> tensors;
+    std::string problem;  // what is wrong; empty: nothing
+
+    bool null() override { return fail("null"); }
+    bool boolean(bool) override { return fail("a boolean"); }
+    bool number_integer(number_integer_t) override { return fail("a negative number"); }
+    bool number_float(number_float_t, const string_t&) override { return fail("a number that is no whole number"); }
+    bool binary(binary_t&) override { return fail("binary data"); }
+
+    bool number_unsigned(number_unsigned_t value) override {
+        if (place_ == Place::shape) {
+            if (tensors.back().shape.size() >= kMaxRank) return complain("has more than 16 dimensions");
+            tensors.back().shape.push_back(value);
+            return true;
+        }
+        if (place_ == Place::offsets) {
+            if (num_offsets_ >= 2) return complain("has more than two data_offsets");
+            (num_offsets_++ == 0 ? tensors.back().begin : tensors.back().end) = value;
+            return true;
+        }
+        return fail("a number");
+    }
+
+    bool string(string_t& value) override {
+        if (place_ == Place::metadata) return true;
+        if (place_ != Place::tensor || field_ != "dtype") return fail("a string");
+        tensors.back().dtype = value;
+        return true;
+    }
+
+    bool start_object(size_t) override {
+        if (place_ == Place::start) {
+            place_ = Place::top;
+        } else if (place_ == Place::top && in_metadata_) {
+            place_ = Place::metadata;
+        } else if (place_ == Place::top) {
+            place_ = Place::tensor;
+            has_dtype_ = has_shape_ = has_offsets_ = false;
+        } else {
+            return fail("an object");
+        }
+        return true;
+    }
+
+    bool key(string_t& value) override {
+        if (place_ == Place::metadata) return true;
+        if (place_ == Place::top) {
+            in_metadata_ = value == "__metadata__";
+            if (in_metadata_ && std::exchange(seen_metadata_, true)) return complain("repeats __metadata__");
+            if (value.size() > kMaxNameBytes) return complain("has a name of more than 4096 bytes after it");
+            if (!in_metadata_) tensors.push_back({value, "", {}, 0, 0});
+            return true;
+        }
+        field_ = value;
+        bool* seen = value == "dtype"          ? &has_dtype_
+                     : value == "shape"        ? &has_shape_
+                     : value == "data_offsets" ? &has_offsets_
+                                               : nullptr;
+        if (!seen) return complain(concat("has a field '", value, "' that the format does not know"));
+        if (std::exchange(*seen, true)) return complain(concat("repeats its field '", value, "'"));
+        return true;
+    }
+
+    bool end_object() override {
+        if (place_ == Place::tensor && !(has_dtype_ && has_shape_ && has_offsets_)) {
+            return complain("lacks dtype, shape or data_offsets");
+        }
+        place_ = place_ == Place::top ? Place::end : Place::top;
+        return true;
+    }
+
+    bool start_array(size_t) override {
+        if (place_ == Place::tensor && field_ == "shape") {
+            place_ = Place::shape;
+        } else if (place_ == Place::tensor && field_ == "data_offsets") {
+            place_ = Place::offsets;
+            num_offsets_ = 0;
+        } else {
+            return fail("an array");
+        }
+        return true;
+    }
+
+    bool end_array() override {
+        if (place_ == Place::offsets && num_offsets_ != 2) return complain("has fewer than two data_offsets");
+        place_ = Place::tensor;
+        return true;
+    }
+
+    bool parse_error(size_t position, const std::string&, const json::exception&) override {
+        problem = concat("is no valid JSON at byte ", position + sizeof(uint64_t));
+        return false;
+    }
+
+private:
+    enum class Place { start, top, metadata, tensor, shape, offsets, end };
+
+    bool complain(const std::string& what) {
+        problem = tensors.empty() ? what : concat("at tensor '", tensors.back().name, "' ", what);
+        return false;
+    }
+    bool fail(const char* what) { return complain(concat("has ", what, " where the format allows none")); }
+
+    Place place_ = Place::start;
+    std::string field_;
+    bool in_metadata_ = false, seen_metadata_ = false;
+    bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
+    int num_offsets_ = 0;
+};
+
+// The bytes the tensor must take, or nothing if the product overflows or the type is unknown.
+std::optional<uint64_t> expected_bytes(const StoredTensor& tensor) {
+    const auto* dtype = std::ranges::find(kDtypes, std::string_view(tensor.dtype), &DtypeBytes::name);
+    if (dtype == std::end(kDtypes)) return std::nullopt;
+    // The product of the extents that are not 0 must fit too: elems() multiplies in any order.
+    uint64_t bytes = dtype->bytes;
+    bool empty = false;
+    for (const uint64_t extent : tensor.shape) {
+        empty |= extent == 0;
+        if (extent != 0 && __builtin_mul_overflow(bytes, extent, &bytes)) return std::nullopt;
+    }
+    return empty ? 0 : bytes;
+}
+
+void check_layout(const std::filesystem::path& path, std::vector<StoredTensor>& tensors, uint64_t data_bytes) {
+    for (const StoredTensor& tensor : tensors) {
+        KILN_CHECK(std::ranges::find(kDtypes, std::string_view(tensor.dtype), &DtypeBytes::name) != std::end(kDtypes),
+                   path.string(), ": tensor '", tensor.name, "' has the unknown type '", tensor.dtype, "'");
+        KILN_CHECK(tensor.begin <= tensor.end && tensor.end <= data_bytes, path.string(), ": tensor '", tensor.name,
+                   "' claims the bytes ", tensor.begin, "..", tensor.end, " of ", data_bytes,
+                   "; the file is truncated or corrupt, get it again");
+        const auto bytes = expected_bytes(tensor);
+        KILN_CHECK(bytes == tensor.end - tensor.begin, path.string(), ": tensor '", tensor.name, "' of type ",
+                   tensor.dtype, " and shape ", shape_text(tensor.shape), " does not fit its ",
+                   tensor.end - tensor.begin, " bytes");
+    }
+    std::ranges::sort(tensors, [](const StoredTensor& a, const StoredTensor& b) {
+        return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    });
+    uint64_t covered = 0;
+    for (const StoredTensor& tensor : tensors) {
+        KILN_CHECK(
+            tensor.begin == covered, path.string(), ": tensor '", tensor.name, "' begins at byte ", tensor.begin,
+            tensor.begin < covered ? " and overlaps the one before it, which ends at " : " and leaves a hole after ",
+            covered);
+        covered = tensor.end;
+    }
+    KILN_CHECK(covered == data_bytes, path.string(), ": ", data_bytes - covered,
+               " bytes at its end belong to no tensor; the file is corrupt, get it again");
+    std::ranges::sort(tensors, {}, &StoredTensor::name);
+    const auto twin = std::ranges::adjacent_find(tensors, {}, &StoredTensor::name);
+    KILN_CHECK(twin == tensors.end(), path.string(), ": tensor '", twin->name, "' is there twice");
+}
+
+template <float (*to_float)(uint16_t)>
+void convert(const unsigned char* in, std::span<float> out) {
+    for (size_t i = 0; i < out.size(); i++) {
+        uint16_t bits;
+        std::memcpy(&bits, in + 2 * i, sizeof(bits));
+        out[i] = to_float(bits);
+    }
+}
+
+}  // namespace
+
+std::string shape_text(std::span<const uint64_t> shape) {
+    std::string text = "(";
+    for (size_t i = 0; i < shape.size(); i++) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + ")";
+}
+
+float bfloat16_to_float(uint16_t bits) {
+    return std::bit_cast<float>(uint32_t(bits) << 16);
+}
+
+float half_to_float(uint16_t bits) {
+    const uint32_t sign = uint32_t(bits & 0x8000) << 16, exponent = (bits >> 10) & 31, mantissa = bits & 1023;
+    if (exponent == 0) {  // zero and subnormals: mantissa * 2^-24, exact in float32
+        const float magnitude = float(mantissa) * 0x1p-24f;
+        return sign ? -magnitude : magnitude;
+    }
+    const uint32_t wide = exponent == 31 ? 255 : exponent + (127 - 15);
+    return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
+}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
+    const auto bytes = file_.bytes();
+    uint64_t header_bytes = 0;
+    KILN_CHECK(bytes.size() >= sizeof(header_bytes), path.string(), ": ", bytes.size(),
+               " bytes are too few for a safetensors file; it is empty or truncated, get it again");
+    std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
+    KILN_CHECK(header_bytes <= kMaxHeaderBytes && header_bytes <= bytes.size() - sizeof(header_bytes), path.string(),
+               ": claims a header of ", header_bytes, " bytes in a file of ", bytes.size(),
+               "; it is truncated or no safetensors file");
+    const std::string_view header = file_.text().substr(sizeof(header_bytes), header_bytes);
+    KILN_CHECK(header.starts_with('{'), path.string(), ": the header does not begin with '{'; no safetensors file");
+    HeaderReader reader;
+    const bool parsed = json::sax_parse(header.begin(), header.end(), &reader);
+    KILN_CHECK(parsed && reader.problem.empty(), path.string(), ": the safetensors header ", reader.problem);
+    tensors_ = std::move(reader.tensors);
+    data_ = bytes.data() + sizeof(header_bytes) + header_bytes;
+    check_layout(path_, tensors_, bytes.size() - sizeof(header_bytes) - header_bytes);
+}
+
+const StoredTensor* SafetensorsFile::find(std::string_view name) const {
+    const auto found = std::ranges::lower_bound(tensors_, name, {}, &StoredTensor::name);
+    return found != tensors_.end() && found->name == name ? &*found : nullptr;
+}
+
+void SafetensorsFile::read(const StoredTensor& tensor, uint64_t first, std::span<float> out) const {
+    KILN_CHECK(first <= tensor.elems() && out.size() <= tensor.elems() - first, path_.string(), ": tensor '",
+               tensor.name, "' has ", tensor.elems(), " values; asked for ", out.size(), " from ", first);
+    const unsigned char* in = data_ + tensor.begin;
+    if (tensor.dtype == "F32") {
+        if (!out.empty()) std::memcpy(out.data(), in + first * sizeof(float), out.size_bytes());
+    } else if (tensor.dtype == "F16") {
+        convert<half_to_float>(in + 2 * first, out);
+    } else if (tensor.dtype == "BF16") {
+        convert<bfloat16_to_float>(in + 2 * first, out);
+    } else {
+        throw Error(concat(path_.string(), ": tensor '", tensor.name, "' is of type ", tensor.dtype,
+                           "; weights are read from F32, F16 and BF16"));
+    }
+}
+
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors)
+    : file_(path) {
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    header["__metadata__"] = {{"format", "pt"}};
+    std::set<std::string_view> names{"__metadata__"};
+    for (const Declared& tensor : tensors) {
+        KILN_CHECK(names.insert(tensor.name).second, path.string(), ": tensor '", tensor.name, "' is written twice");
+        uint64_t elems = 1;
+        for (const uint64_t extent : tensor.shape) elems *= extent;
+        const uint64_t begin = values_left_ * sizeof(float);
+        values_left_ += elems;
+        header[tensor.name] = {
+            {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {begin, values_left_ * sizeof(float)}}};
+    }
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data is aligned in a mapping
+    const uint64_t header_bytes = text.size();
+    KILN_CHECK(header_bytes <= kMaxHeaderBytes, path.string(), ": a header of ", header_bytes, " bytes is too long");
+    file_.write(&header_bytes, sizeof(header_bytes));
+    file_.write(text);
+}
+
+void SafetensorsWriter::append(std::span<const float> values) {
+    KILN_CHECK(values.size() <= values_left_, file_.path().string(), ": ", values.size(), " values appended where ",
+               values_left_, " were declared");
+    file_.write(values.data(), values.size_bytes());
+    values_left_ -= values.size();
+}
+
+void SafetensorsWriter::finish() {
+    KILN_CHECK(values_left_ == 0, file_.path().string(), ": ", values_left_, " declared values were not written");
+    file_.sync();
+    file_.close();
+}
+
+ModelTensors::ModelTensors(const std::filesystem::path& directory) {
+    const auto single = directory / "model.safetensors", index = directory / "model.safetensors.index.json";
+    std::error_code ignored;
+    if (std::filesystem::exists(single, ignored)) {
+        path_ = single;
+        files_.emplace_back(single);
+        for (const StoredTensor& tensor : files_[0].tensors()) file_of_.emplace(tensor.name, 0);
+        return;
+    }
+    KILN_CHECK(std::filesystem::exists(index, ignored), directory.string(),
+               ": holds neither model.safetensors nor model.safetensors.index.json");
+    path_ = index;
+    const json parsed = read_json(index);
+    const auto map = parsed.find("weight_map");
+    KILN_CHECK(map != parsed.end() && map->is_object(), index.string(), ": has no \"weight_map\"; get it again");
+    std::map<std::string, size_t> opened;
+    for (const auto& [tensor, value] : map->items()) {
+        KILN_CHECK(value.is_string(), index.string(), ": tensor '", tensor, "' names no file");
+        const std::string file = value.get<std::string>();
+        // Names only: a path could lead out of the directory.
+        KILN_CHECK(!file.empty() && file.find('/') == file.npos, index.string(), ": tensor '", tensor, "' lies in '",
+                   file, "', which is no file name");
+        const auto [place, is_first] = opened.try_emplace(file, files_.size());
+        if (is_first) files_.emplace_back(directory / file);
+        KILN_CHECK(files_[place->second].find(tensor), index.string(), ": tensor '", tensor, "' is not in ", file);
+        file_of_.emplace(tensor, place->second);
+    }
+    for (const SafetensorsFile& file : files_) {
+        for (const StoredTensor& tensor : file.tensors()) {
+            const auto listed = file_of_.find(tensor.name);
+            KILN_CHECK(listed != file_of_.end() && files_[listed->second].path() == file.path(), file.path().string(),
+                       ": tensor '", tensor.name, "' is not listed in ", index.filename().string());
+        }
+    }
+}
+
+ModelTensors::Found ModelTensors::find(std::string_view name) const {
+    const auto place = file_of_.find(name);
+    if (place == file_of_.end()) return {};
+    const SafetensorsFile& file = files_[place->second];
+    return {&file, file.find(name)};
+}
+
+std::vector<std::string> ModelTensors::names() const {
+    std::vector<std::string> names;
+    for (const auto& [name, file] : file_of_) names.push_back(name);
+    return names;
+}
+
+}  // namespace kiln

@@ -1,0 +1,90 @@
+#pragma once
+// The safetensors format: u64 length of a JSON header, the header, the tensors' bytes. Written as float32, tensor by
+// tensor; read from float32, float16 and bfloat16. Everything a hostile file can claim is checked before it is used.
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/io/file.h"
+
+namespace kiln {
+
+// One tensor of a file, as its header declares it.
+struct StoredTensor {
+    std::string name;
+    std::string dtype;            // "F32", "F16", "BF16", ... any type the format knows
+    std::vector<uint64_t> shape;  // empty: a scalar
+    uint64_t begin = 0, end = 0;  // bytes from the start of the data
+    uint64_t elems() const {      // the product of the shape; checked against overflow when the file was opened
+        uint64_t n = 1;
+        for (const uint64_t extent : shape) n *= extent;
+        return n;
+    }
+};
+
+// "(2, 3)".
+std::string shape_text(std::span<const uint64_t> shape);
+
+// A file mapped for reading. The constructor throws Error, naming the file and the tensor, unless the header is valid,
+// every type known, every shape as long as its bytes, and the tensors cover the data without holes or overlaps.
+class SafetensorsFile {
+public:
+    explicit SafetensorsFile(const std::filesystem::path& path);
+    const std::filesystem::path& path() const { return path_; }
+    const std::vector<StoredTensor>& tensors() const { return tensors_; }  // sorted by name
+    const StoredTensor* find(std::string_view name) const;                 // null: there is none
+    // Elements first .. first + out.size() - 1 as float32. Throws if the type is none of F32, F16, BF16.
+    void read(const StoredTensor& tensor, uint64_t first, std::span<float> out) const;
+
+private:
+    std::filesystem::path path_;
+    MappedFile file_;
+    const unsigned char* data_ = nullptr;
+    std::vector<StoredTensor> tensors_;
+};
+
+// Writes float32 tensors in the order given, holding none of them: memory is what one append() passes.
+class SafetensorsWriter {
+public:
+    struct Declared {
+        std::string name;
+        std::vector<uint64_t> shape;
+    };
+    // Creates the file and writes its header. Throws on a repeated name.
+    SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors);
+    void append(std::span<const float> values);  // the next values, across tensors if need be
+    void finish();                               // fsyncs and closes; throws unless every value was appended
+
+private:
+    OutputFile file_;
+    uint64_t values_left_ = 0;
+};
+
+// The tensors of a model directory: model.safetensors, or the files that model.safetensors.index.json names.
+class ModelTensors {
+public:
+    explicit ModelTensors(const std::filesystem::path& directory);
+    struct Found {
+        const SafetensorsFile* file = nullptr;
+        const StoredTensor* tensor = nullptr;
+        explicit operator bool() const { return tensor != nullptr; }
+    };
+    Found find(std::string_view name) const;
+    std::vector<std::string> names() const;  // sorted
+    // The file that lists them: the only one, or the index. Stands in messages.
+    const std::filesystem::path& path() const { return path_; }
+
+private:
+    std::filesystem::path path_;
+    std::vector<SafetensorsFile> files_;
+    std::map<std::string, size_t, std::less<>> file_of_;  // name -> index in files_
+};
+
+float half_to_float(uint16_t bits);      // IEEE binary16
+float bfloat16_to_float(uint16_t bits);  // the upper half of a float32
+
+}  // namespace kiln

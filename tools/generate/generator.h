@@ -1,0 +1,47 @@
+#pragma once
+// Text generation over an Engine's KV cache: several sequences at once, each its own slot.
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "cpu_reference/interface/engine.h"
+#include "tools/generate/sampler.h"
+
+namespace kiln {
+
+struct GenerateRequest {
+    std::vector<int> prompt;     // at least one token
+    uint64_t sample_number = 0;  // with the seed and the position it decides every draw
+};
+
+struct GenerateOptions {
+    int max_new_tokens = 256;
+    int stop_token = -1;  // ends a sequence and is not part of it; -1: none
+    int vocab_size = 0;   // ids from here up are never drawn (padding of the model's vocabulary); 0: all may be
+    int max_slots = 8;    // sequences at once; the cache grows with it
+    std::function<bool()> stop_requested = nullptr;  // asked before each token; true: what is not done stays undone
+};
+
+enum class Finish : uint8_t { stop_token, length, context };  // context: the model's context is full
+
+struct Generated {
+    std::vector<int> tokens;
+    Finish finish = Finish::length;
+};
+
+struct GenerateStats {
+    int64_t prompt_tokens = 0, new_tokens = 0;
+    double prefill_s = 0, decode_s = 0;
+};
+
+// Called with each token as it is drawn; requests advance together, so their tokens interleave.
+using OnToken = std::function<void(size_t request, int token)>;
+// Called once a request is complete.
+using OnDone = std::function<void(size_t request, const Generated& result)>;
+
+// Continues every request; what a request gives does not depend on the others but for rounding in the engine. Opens the
+// engine's cache and frees it. Throws Error if a prompt is empty or leaves no room in the context.
+GenerateStats generate(Engine& engine, const SamplerOptions& sampling, const std::vector<GenerateRequest>& requests,
+                       const GenerateOptions& options, const OnToken& on_token, const OnDone& on_done);
+
+}  // namespace kiln

@@ -1,0 +1,50 @@
+#pragma once
+// The logs of a run directory: main.log (llm.c's lines) and metrics.jsonl (every digit).
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "cpu_reference/interface/backend.h"
+#include "tools/train/step_report.h"
+
+namespace kiln {
+
+// A file that only grows, each text written at once. Throws Error with the path and the system's reason.
+class AppendFile {
+public:
+    // Cut to `keep_bytes` first; a shorter file stays as it is.
+    AppendFile(const std::filesystem::path& path, uint64_t keep_bytes);
+    AppendFile(const AppendFile&) = delete;
+    ~AppendFile();
+    void append(std::string_view text);
+    uint64_t size_bytes() const { return size_; }
+
+private:
+    std::filesystem::path path_;
+    int fd_ = -1;
+    uint64_t size_ = 0;
+};
+
+// Where the logs stood when a checkpoint was written: what came after belongs to steps that will be done again.
+struct LogPosition {
+    uint64_t main_bytes = 0, metrics_bytes = 0;
+};
+
+class RunLog {
+public:
+    RunLog(const std::filesystem::path& run, const LogPosition& keep);
+
+    void train(const StepReport& report);              // s:STEP trl:LOSS lr:RATE norm:NORM
+    void validation(int64_t step, double loss);        // s:STEP tel:LOSS
+    void gpu(int64_t step, const GpuSample& sample);   // metrics.jsonl only
+    void sample(int64_t step, std::string_view text);  // metrics.jsonl only
+    // s:STEP NAME:VALUE, which llm.c's log readers take for one more series; neither may hold a blank.
+    void note(int64_t step, const std::string& name, const std::string& value);
+    LogPosition position() const { return {main_.size_bytes(), metrics_.size_bytes()}; }
+
+private:
+    AppendFile main_, metrics_;
+};
+
+}  // namespace kiln

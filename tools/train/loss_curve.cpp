@@ -1,0 +1,182 @@
+#include "tools/train/loss_curve.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+
+namespace kiln {
+
+namespace {
+
+// The plot's frame in a picture of 860 x 480.
+constexpr double kWidth = 860, kHeight = 480, kLeft = 70, kRight = 836, kTop = 52, kBottom = 428;
+constexpr const char* kTrainColour = "#2563eb";
+constexpr const char* kValColour = "#ea580c";
+
+[[gnu::format(printf, 2, 3)]] void print(std::string& out, const char* pattern, ...) {
+    char buffer[512];
+    va_list arguments;
+    va_start(arguments, pattern);
+    std::vsnprintf(buffer, sizeof buffer, pattern, arguments);
+    va_end(arguments);
+    out += buffer;
+}
+
+std::string escaped(const std::string& text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == '<') {
+            out += "&lt;";
+        } else if (c == '&') {
+            out += "&amp;";
+        } else if (static_cast<unsigned char>(c) >= 0x20) {
+            out += c;
+        }
+    }
+    return out;
+}
+
+// An axis from `low` to `high`, widened to whole ticks of 1, 2 or 5 times a power of ten.
+struct Axis {
+    double low, high, tick;
+
+    Axis(double smallest, double largest, int ticks, bool widen) : low(smallest), high(largest) {
+        if (high - low < 1e-9) high = low + std::max(1e-3, std::abs(low) * 0.1);
+        const double rough = (high - low) / ticks, power = std::pow(10, std::floor(std::log10(rough)));
+        tick = power * (rough / power > 5 ? 10 : rough / power > 2 ? 5 : rough / power > 1 ? 2 : 1);
+        if (!widen) return;
+        low = std::floor(low / tick) * tick;
+        high = std::ceil(high / tick) * tick;
+    }
+    double place(double value, double from, double to) const {
+        return from + (value - low) / (high - low) * (to - from);
+    }
+};
+
+// At most `limit` points, each the mean of its neighbours.
+std::vector<LossPoint> thinned(const std::vector<LossPoint>& points, size_t limit) {
+    if (points.size() <= limit) return points;
+    std::vector<LossPoint> out;
+    for (size_t i = 0; i < limit; i++) {
+        const size_t begin = i * points.size() / limit, end = (i + 1) * points.size() / limit;
+        LossPoint mean{0, 0};
+        for (size_t j = begin; j < end; j++) {
+            mean.step += points[j].step / double(end - begin);
+            mean.loss += points[j].loss / double(end - begin);
+        }
+        out.push_back(mean);
+    }
+    return out;
+}
+
+// The mean over about a fiftieth of the curve to either side, less near its ends: it lags behind nothing.
+std::vector<LossPoint> smoothed(const std::vector<LossPoint>& points) {
+    const size_t n = points.size(), reach = n / 50;
+    std::vector<LossPoint> out;
+    for (size_t i = 0; i < n; i++) {
+        const size_t r = std::min({reach, i, n - 1 - i});
+        double sum = 0;
+        for (size_t j = i - r; j <= i + r; j++) sum += points[j].loss;
+        out.push_back({points[i].step, sum / double(2 * r + 1)});
+    }
+    return out;
+}
+
+}  // namespace
+
+LossCurve read_loss_curve(const std::filesystem::path& run) {
+    const std::filesystem::path path = run / "metrics.jsonl";
+    KILN_CHECK(std::filesystem::exists(path), path.string(),
+               ": not found; --run takes a directory that train_gpt2 -o wrote");
+    const std::string text = read_file(path);
+    LossCurve curve;
+    size_t line_number = 0;
+    for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+        line_number++;
+        const auto json = nlohmann::json::parse(text.begin() + long(begin), text.begin() + long(end), nullptr, false);
+        KILN_CHECK(json.is_object() && json.contains("step") && json["step"].is_number(), path.string(), ":",
+                   line_number, ": not a line of metrics: ", text.substr(begin, std::min<size_t>(end - begin, 60)));
+        const double step = json["step"];
+        if (json.contains("train_loss") && json["train_loss"].is_number()) {
+            curve.train.push_back({step, json["train_loss"]});
+        }
+        if (json.contains("val_loss") && json["val_loss"].is_number()) curve.val.push_back({step, json["val_loss"]});
+    }
+    return curve;
+}
+
+std::string loss_svg(const LossCurve& curve, const std::string& title) {
+    const std::vector<LossPoint> train = thinned(curve.train, 1000), val = thinned(curve.val, 1000);
+    double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
+    for (const auto* points : {&train, &val}) {
+        for (const LossPoint& p : *points) {
+            low = std::min(low, p.loss);
+            high = std::max(high, p.loss);
+            first = std::min(first, p.step);
+            last = std::max(last, p.step);
+        }
+    }
+    if (low > high) low = 0, high = 1, first = 0, last = 1;
+    const Axis x(first, last, 8, false), y(low, high, 6, true);
+
+    std::string svg;
+    print(svg,
+          "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" "
+          "font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#374151\">\n",
+          kWidth, kHeight, kWidth, kHeight);
+    print(svg, "<rect width=\"%g\" height=\"%g\" fill=\"#ffffff\"/>\n", kWidth, kHeight);
+    svg +=
+        "<text x=\"70\" y=\"30\" font-size=\"16\" font-weight=\"600\" fill=\"#111827\">" + escaped(title) + "</text>\n";
+    for (double value = y.low; value < y.high + y.tick / 2; value += y.tick) {
+        const double at = y.place(value, kBottom, kTop);
+        print(svg, "<path d=\"M%g %.1fH%g\" stroke=\"#e5e7eb\"/>", kLeft, at, kRight);
+        print(svg, "<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", kLeft - 8, at + 4.5,
+              std::abs(value) < y.tick / 1e6 ? 0.0 : value);
+    }
+    for (double value = std::ceil(x.low / x.tick) * x.tick; value <= x.high + x.tick / 1e6; value += x.tick) {
+        const double at = x.place(value, kLeft, kRight);
+        print(svg, "<path d=\"M%.1f %gv5\" stroke=\"#9ca3af\"/>", at, kBottom);
+        print(svg, "<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%.6g</text>\n", at, kBottom + 20, value);
+    }
+    print(svg, "<path d=\"M%g %gV%gH%g\" fill=\"none\" stroke=\"#9ca3af\"/>\n", kLeft, kTop, kBottom, kRight);
+    print(svg, "<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">step</text>\n", (kLeft + kRight) / 2, kHeight - 12);
+    print(svg, "<text transform=\"translate(20 %g) rotate(-90)\" text-anchor=\"middle\">loss (nats a token)</text>\n",
+          (kTop + kBottom) / 2);
+
+    const auto line = [&](const std::vector<LossPoint>& points, const char* colour, double width, double opacity) {
+        if (points.empty()) return;
+        print(svg,
+              "<path fill=\"none\" stroke=\"%s\" stroke-width=\"%g\" stroke-opacity=\"%g\" stroke-linejoin=\"round\" "
+              "d=\"",
+              colour, width, opacity);
+        for (size_t i = 0; i < points.size(); i++) {
+            print(svg, "%c%.1f %.1f", i == 0 ? 'M' : 'L', x.place(points[i].step, kLeft, kRight),
+                  y.place(points[i].loss, kBottom, kTop));
+        }
+        svg += "\"/>\n";
+    };
+    line(train, kTrainColour, 1, 0.3);
+    line(smoothed(train), kTrainColour, 2, 1);
+    line(val, kValColour, 2, 1);
+    for (const LossPoint& p : val.size() <= 60 ? val : std::vector<LossPoint>{}) {
+        print(svg, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>step %g: %.4f</title></circle>\n",
+              x.place(p.step, kLeft, kRight), y.place(p.loss, kBottom, kTop), kValColour, p.step, p.loss);
+    }
+    double left = kRight - 20;
+    const auto legend = [&](const char* name, const char* colour, const std::vector<LossPoint>& points) {
+        if (points.empty()) return;
+        left -= 170;
+        print(svg, "<path d=\"M%g %gh22\" stroke=\"%s\" stroke-width=\"3\"/>", left, kTop + 14, colour);
+        print(svg, "<text x=\"%g\" y=\"%g\">%s %.4f</text>\n", left + 30, kTop + 18.5, name, points.back().loss);
+    };
+    legend("validation", kValColour, curve.val);
+    legend("training", kTrainColour, curve.train);
+    return svg + "</svg>\n";
+}
+
+}  // namespace kiln

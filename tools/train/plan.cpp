@@ -1,0 +1,299 @@
+#include "tools/train/plan.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <ctime>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/data/shard.h"
+#include "tokenizer/tokenizer.h"
+#include "tools/checkpoint/checkpoint.h"
+#include "tools/train/sample.h"
+#include "tools/train/step_report.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+using Report = std::function<void(const std::string&)>;
+
+namespace {
+
+DataPaths find_all_data(const TrainOptions& o) {
+    DataPaths data;
+    if (!o.data.empty()) data = find_data(o.data);
+    if (!o.val_data.empty()) {
+        const DataPaths found = find_data(o.val_data);
+        data.val = found.val.empty() ? found.train : found.val;
+        if (data.tokenizer.empty()) data.tokenizer = found.tokenizer;
+    }
+    if (o.eval_only) {
+        if (data.val.empty() && !o.dry_run) {
+            throw UsageError("--eval-only needs validation shards: give -j SHARDS, or -i a directory that holds them");
+        }
+    } else if (data.train.empty() && !o.dry_run) {
+        if (!o.data.empty()) throw UsageError(concat("--input (-i) ", o.data, ": holds validation shards only"));
+        throw UsageError(
+            "--input (-i) is required: shards to train on; `kiln prepare` makes them from text. See train_gpt2 --help");
+    }
+    return data;
+}
+
+// What the data was tokenized with; 0 if neither shards nor a tokenizer say.
+int vocabulary_of(const DataPaths& data, const fs::path& tokenizer) {
+    int V = 0;
+    for (const auto* shards : {&data.train, &data.val}) {
+        for (const fs::path& path : *shards) V = std::max(V, Shard(path).info().vocab_size);
+    }
+    if (!tokenizer.empty()) V = std::max(V, Tokenizer::load(tokenizer).vocab_size());
+    return V;
+}
+
+void check_vocabulary(const ModelConfig& config, int data_V, const std::string& model) {
+    if (data_V <= config.V) return;
+    throw UsageError(concat("--model (-e) ", model, " has a vocabulary of ", config.V,
+                            ", the data and its tokenizer one of ", data_V,
+                            "; use a model of at least that, or prepare the data with the model's tokenizer"));
+}
+
+// The model of the options alone: preset, descriptor or directory.
+void choose_model(TrainPlan& plan, int data_V, const Report& report) {
+    TrainOptions& o = plan.options;
+    std::error_code ignored;
+    const bool looks_like_path = o.model.starts_with(".") || o.model.starts_with("/");
+    if (fs::is_directory(o.model, ignored) || looks_like_path) {
+        plan.weights = resolve_model_directory(o.model);
+        plan.config = read_model_config(plan.weights);
+        check_vocabulary(plan.config, data_V, o.model);
+        return;
+    }
+    plan.config = parse_model(o.model);
+    if (o.model.find("vocab=") == std::string::npos && data_V > 0 && data_V != plan.config.V) {
+        report(concat("vocabulary ", data_V, " from the data (", o.model, " alone would have ", plan.config.V, ")"));
+        plan.config.V = data_V;
+    }
+    check_vocabulary(plan.config, data_V, o.model);
+    o.model = describe(plan.config);
+}
+
+void check_same(const std::string& what, const std::string& then, const std::string& now, const fs::path& checkpoint) {
+    if (then == now) return;
+    throw UsageError(
+        concat("--resume: ", checkpoint.string(), " was trained with ", what, " ", then, ", not ", now,
+               "; leave the option out to go on with it, or start a new run (another --output) from it with -e ",
+               checkpoint.string()));
+}
+
+// Fills plan.checkpoint and plan.state if there is something to go on from.
+void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
+    const TrainOptions& o = plan.options;
+    if (!o.resume) return;
+    if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to go on with");
+    const auto newest = newest_checkpoint(o.output, report);
+    if (!newest) {
+        const bool none = list_checkpoints(o.output).empty();
+        KILN_CHECK(none, o.output, ": no checkpoint is whole; start anew with another --output");
+        if (!model_given) {
+            throw UsageError(concat("--resume: ", o.output,
+                                    " holds no checkpoint; is it the right directory? To begin a "
+                                    "new run there, name its model by -e"));
+        }
+        report(concat(o.output, " holds no checkpoint yet: starting from the beginning"));
+        return;
+    }
+    plan.checkpoint = newest->directory;
+    const fs::path file = plan.checkpoint / "trainer_state.json";
+    plan.state = nlohmann::json::parse(read_file(file), nullptr, false);
+    KILN_CHECK(plan.state.is_object() && plan.state.contains("model") && plan.state["model"].is_string() &&
+                   plan.state.contains("position") && plan.state.contains("seed") && plan.state.contains("T"),
+               file.string(), ": not the state of a trainer; to start from its weights use -e ",
+               plan.checkpoint.string());
+}
+
+void resolve_batch(TrainPlan& plan, int world, const Report& report, const Device& device) {
+    TrainOptions& o = plan.options;
+    if (o.T == 0) o.T = std::min(plan.config.max_T, 1024);
+    if (o.T > plan.config.max_T) {
+        throw UsageError(concat("--sequence-length (-t) ", o.T, " is beyond the model's context of ", plan.config.max_T,
+                                "; give less, or a model with ctx=", o.T));
+    }
+    const int64_t row_tokens = int64_t(o.T) * world;
+    if (o.B == 0 && (o.total_batch_tokens == 0 || o.total_batch_tokens % row_tokens == 0)) {
+        if (device.free_bytes == 0) {
+            throw UsageError("--batch-size (-b) auto: how much memory is free is not known here; give a number");
+        }
+        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / row_tokens, device.free_bytes);
+        report(concat("--batch-size auto: micro-batches of ", o.B, o.B == 1 ? " row" : " rows"));
+    }
+    o.B = std::max(o.B, 1);
+    const int64_t micro = int64_t(o.B) * o.T * world;
+    if (o.total_batch_tokens == 0) o.total_batch_tokens = micro;
+    if (o.total_batch_tokens % micro != 0) {
+        const int64_t below = o.total_batch_tokens / micro * micro;
+        throw UsageError(concat("--total-batch-size (-d) ", o.total_batch_tokens, " is no multiple of ", o.B,
+                                " rows x ", o.T, " tokens", world > 1 ? concat(" x ", world, " ranks") : "", " = ",
+                                micro, "; use ", below > 0 ? concat(below, " or ") : "", below + micro));
+    }
+}
+
+}  // namespace
+
+TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, const Report& report,
+                    const Device& device) {
+    TrainPlan plan{.options = options,
+                   .config = {},
+                   .weights = {},
+                   .checkpoint = {},
+                   .state = {},
+                   .data = {},
+                   .tokenizer = {},
+                   .values = {}};
+    TrainOptions& o = plan.options;
+    plan.data = find_all_data(o);
+    plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
+    const int data_V = vocabulary_of(plan.data, plan.tokenizer);
+    find_checkpoint(plan, model_given, report);
+
+    if (plan.checkpoint.empty()) {
+        choose_model(plan, data_V, report);
+        resolve_batch(plan, world, report, device);
+    } else {
+        const std::string trained = plan.state["model"];
+        if (model_given && !fs::is_directory(o.model)) {
+            choose_model(plan, data_V, [](const std::string&) {});
+            check_same("the model", trained, o.model, plan.checkpoint);
+        }
+        plan.config = parse_model(trained);
+        o.model = trained;
+        check_vocabulary(plan.config, data_V, trained);
+        resolve_batch(plan, world, report, device);
+        check_same("--sequence-length", std::to_string(plan.state["T"].get<int>()), std::to_string(o.T),
+                   plan.checkpoint);
+        check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
+                   plan.checkpoint);
+    }
+    if (o.sample_every > 0) {
+        if (plan.tokenizer.empty()) {
+            throw UsageError(
+                "--sample-every (-s) needs a tokenizer to show the text: give --tokenizer DIR, or -i a directory that "
+                "holds one");
+        }
+        sample_prompt(o, Tokenizer::load(plan.tokenizer), plan.config.max_T);  // fails now, not at the first sample
+    }
+    if (o.on_nonfinite == "rollback" && (o.output.empty() || o.checkpoint_every == 0)) {
+        throw UsageError(
+            "--on-nonfinite rollback needs --output (-o) and --checkpoint-every (-n), to have something to "
+            "roll back to");
+    }
+    return plan;
+}
+
+RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    // File systems without locks (some network ones) go unlocked: a run there is no worse off than before.
+    if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    close(std::exchange(fd_, -1));
+    throw Error(concat("--output (-o) ", run.string(),
+                       ": another process trains there; wait for it to end, or name another directory"));
+}
+
+RunLock::~RunLock() {
+    if (fd_ >= 0) close(fd_);
+}
+
+std::string default_run_directory() {
+    const std::time_t now = std::time(nullptr);
+    std::tm local{};
+    localtime_r(&now, &local);
+    char text[32];
+    std::strftime(text, sizeof(text), "runs/%Y%m%d-%H%M%S", &local);
+    return text;
+}
+
+RunLock prepare_run_directory(const TrainPlan& plan) {
+    const TrainOptions& o = plan.options;
+    const fs::path run = o.output;
+    std::error_code error;
+    if (!o.resume) {
+        const auto checkpoints = fs::is_directory(run, error) ? list_checkpoints(run) : std::vector<CheckpointRef>{};
+        if (!checkpoints.empty()) {
+            throw UsageError(concat("--output (-o) ", o.output, " already holds ",
+                                    checkpoints[0].directory.filename().string(),
+                                    "; go on with it by --resume, or name another directory"));
+        }
+    }
+    fs::create_directories(run, error);
+    KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
+               ": cannot be made a directory: ", error ? error.message() : "a file is in the way", "; name another");
+    RunLock lock(run);
+    const fs::path probe = run / ".write-test";
+    try {
+        write_file_atomic(probe, "x");
+    } catch (const Error& failure) {
+        throw Error(
+            concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; name another directory"));
+    }
+    fs::remove(probe, error);
+    // Weights and two moments in float32.
+    const double needed = 12.0 * double(count_parameters(plan.config));
+    const fs::space_info space = fs::space(run, error);
+    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint takes ",
+               bytes_text(needed), " and only ", bytes_text(double(space.available)),
+               " are free there; free some, or name a directory on another disk");
+    return lock;
+}
+
+DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator) {
+    return {.shards = plan.data.train,
+            .B = plan.options.B,
+            .T = plan.options.T,
+            .rank = communicator.rank(),
+            .world = communicator.size(),
+            .seed = plan.options.seed,
+            .vocab_size = plan.config.V};
+}
+
+DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator) {
+    DataLoaderOptions options = train_loader_options(plan, communicator);
+    options.shards = plan.data.val;
+    options.shuffle = false;
+    return options;
+}
+
+int64_t total_steps(const TrainOptions& options, uint64_t num_sequences) {
+    if (options.max_steps >= 0) return options.max_steps;
+    const double sequences_a_step = double(options.total_batch_tokens) / options.T;
+    return std::max<int64_t>(1, int64_t(options.epochs * double(num_sequences) / sequences_a_step));
+}
+
+std::string describe_plan(const TrainPlan& plan, const Device& device) {
+    const TrainOptions& o = plan.options;
+    const int64_t parameters = count_parameters(plan.config), flops = flops_per_token(plan.config, o.T);
+    std::string text = concat("model           ", describe(plan.config), "\nparameters      ", parameters, " (",
+                              count_text(double(parameters)), ")\nFLOPs a token   ", flops, " (",
+                              count_text(double(flops)), ")\nmicro-batch     ", o.B, " x ", o.T, " = ",
+                              int64_t(o.B) * o.T, " tokens\nbatch           ", o.total_batch_tokens, " tokens\n");
+    if (!plan.data.train.empty()) {
+        DataLoaderOptions loader_options = train_loader_options(plan, *make_single_communicator());
+        loader_options.prefetch = 0;
+        const DataLoader loader(loader_options);
+        text += concat("training data   ", loader.num_tokens(), " tokens in ", plan.data.train.size(),
+                       " shards\nsteps           ", total_steps(o, loader.num_sequences()), "\n");
+    }
+    text += "memory\n";
+    size_t sum = 0;
+    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
+        text += concat("  ", item.kind, std::string(item.kind.size() < 23 ? 23 - item.kind.size() : 1, ' '), item.bytes,
+                       " (", bytes_text(double(item.bytes)), ")\n");
+        sum += item.bytes;
+    }
+    text += concat("  total                  ", sum, " (", bytes_text(double(sum)), ")\n");
+    if (device.free_bytes == 0) return text;
+    return text + concat("  free                   ", device.free_bytes, " (", bytes_text(double(device.free_bytes)),
+                         " of ", device.name, sum <= device.free_bytes ? "): it fits\n" : "): it does not fit\n");
+}
+
+}  // namespace kiln

@@ -1,0 +1,38 @@
+#include "tools/train/sample.h"
+
+#include "cpu_reference/interface/error.h"
+#include "tools/generate/generator.h"
+
+namespace kiln {
+
+std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tokenizer, int max_T) {
+    const int end_of_text = tokenizer.end_of_text();
+    std::vector<int> tokens = tokenizer.encode(options.prompt);
+    if (tokens.empty()) tokens = {end_of_text};
+    if (int(tokens.size()) >= max_T) {
+        throw UsageError(concat("--prompt: ", tokens.size(), " tokens leave no room in the model's context of ", max_T,
+                                "; shorten it"));
+    }
+    return tokens;
+}
+
+std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, uint64_t number,
+                                       const std::function<bool()>& stop_requested) {
+    const TrainOptions& o = plan.options;
+    const Tokenizer tokenizer = Tokenizer::load(plan.tokenizer);
+    std::optional<std::string> text;
+    // The cache is held only while text is made: training needs the memory more.
+    generate(engine, {.temperature = o.temperature, .top_k = o.top_k, .top_p = o.top_p, .seed = o.seed},
+             {{sample_prompt(o, tokenizer, engine.config().max_T), number}},
+             {.max_new_tokens = o.sample_tokens,
+              .stop_token = tokenizer.end_of_text(),
+              .vocab_size = tokenizer.vocab_size(),
+              .max_slots = 1,
+              .stop_requested = stop_requested},
+             nullptr, [&](size_t, const Generated& result) {
+                 text = o.prompt + tokenizer.decode(result.tokens, !o.prompt.empty());
+             });
+    return text;
+}
+
+}  // namespace kiln
