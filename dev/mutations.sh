@@ -37,7 +37,7 @@ mutate() {
     fi
     local from=$source
     [ "$header" = - ] && from=$directory/$source
-    if ! $CXX -I"$directory" $FLAGS -O1 -g0 -x c++ -c -o "$directory/mutation.o" "$from" 2>"$directory/log" ||
+    if ! $CXX -I"$directory" $FLAGS -x c++ -c -o "$directory/mutation.o" "$from" 2>"$directory/log" ||
         ! $CXX $FLAGS -s -o "$directory/test" "$directory/mutation.o" ${objects/"$BUILD/emulator/${source%.*}.o"/} $LIBRARIES \
             $LIBS 2>>"$directory/log"; then
         echo "mutations: $name: does not build:"

@@ -6,6 +6,22 @@ KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-m
               $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread
 
+# Headers that most sources include are compiled once: dev/make/precompiled/. Empty: not at all.
+PRECOMPILE ?= yes
+# $(call precompiled,NAME): where it is, if it is; -include finds what lies beside it.
+PRECOMPILED := $(BUILD)/precompiled
+precompiled  = $(if $(PRECOMPILE),$(PRECOMPILED)/$(1).h.$(if $(findstring clang,$(CXX)),pch,gch))
+include_precompiled = $(if $(PRECOMPILE),-include $(PRECOMPILED)/$(1).h)
+# Tests are compiled in half the time and run as long.
+TEST_CXXFLAGS ?= $(patsubst -O3,-O1,$(CXXFLAGS))
+
+define precompile
+@mkdir -p $(@D)
+@echo "  precompile $<"
+@echo '#include "$<"' >$(basename $@)
+$(Q)$(CXX) $(KILN_FLAGS) $(1) -MMD -MP -MT $@ -MF $(basename $@).d -x c++-header -o $@ $<
+endef
+
 # The one way to link. Objects come first, then the archives in the order in which they need each other.
 define link
 @mkdir -p $(@D)
@@ -29,10 +45,18 @@ $(BUILD)/lib%.a:
 	@echo "  archive $@"
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/%.o: %.cpp
+$(BUILD)/%_test.o: %_test.cpp | $(call precompiled,host_test)
 	@mkdir -p $(@D)
 	@echo "  compile $<"
-	$(Q)$(CXX) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) $(call include_precompiled,host_test) $(KILN_FLAGS) $(TEST_CXXFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/%.o: %.cpp | $(call precompiled,host)
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	$(Q)$(CXX) $(call include_precompiled,host) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+$(call precompiled,host): dev/make/precompiled/host.h
+	$(call precompile,$(CXXFLAGS))
+$(call precompiled,host_test): dev/make/precompiled/host_test.h
+	$(call precompile,$(TEST_CXXFLAGS))
 
 $(BUILD)/bin/train_gpt2: $(BUILD)/tools/train_gpt2.o
 $(BUILD)/bin/kiln: $(BUILD)/tools/kiln.o
@@ -56,14 +80,22 @@ $(EMULATED_NVML): dev/emulator/libraries/nvml.cpp
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
-$(BUILD)/emulator/%.o: %.cu
+$(BUILD)/emulator/%.o: %.cu | $(call precompiled,cuda)
 	@mkdir -p $(@D)
 	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
-$(BUILD)/emulator/%.o: %.cpp
+	$(Q)$(CXX) $(call include_precompiled,cuda) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+$(BUILD)/emulator/tests/%.o: tests/%.cpp | $(call precompiled,cuda_test)
 	@mkdir -p $(@D)
 	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) $(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(TEST_CXXFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/emulator/%.o: %.cpp | $(call precompiled,cuda)
+	@mkdir -p $(@D)
+	@echo "  compile $< for the emulator"
+	$(Q)$(CXX) $(call include_precompiled,cuda) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+$(call precompiled,cuda): dev/make/precompiled/cuda.h
+	$(call precompile,$(EMULATOR_FLAGS) $(CXXFLAGS))
+$(call precompiled,cuda_test): dev/make/precompiled/cuda_test.h
+	$(call precompile,$(EMULATOR_FLAGS) $(TEST_CXXFLAGS))
 
 $(BUILD)/emulator/bin/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
 $(BUILD)/emulator/bin/kilncu: $(BUILD)/tools/kiln.o

@@ -38,7 +38,8 @@ $(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $
 	$(link)
 $(filter %/bench/step_test,$(GPU_TESTS)): | $(BUILD)/gpu/dev/bench/bench_step
 
-TESTS := $(CPU_TESTS) $(if $(CUDA_HEADERS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS))
+# Longest first.
+TESTS := $(if $(CUDA_HEADERS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)) $(CPU_TESTS)
 tests: $(TESTS)
 
 # ---- test: what shows that it is right

@@ -25,7 +25,7 @@ namespace {
 
 constexpr double kLogitTolerance = 1e-5, kLossTolerance = 1e-5, kGradientTolerance = 1e-4;
 
-const std::filesystem::path kGolden = std::filesystem::path(__FILE__).parent_path() / "fixtures/golden";
+const std::filesystem::path kGolden = std::filesystem::path(__FILE__).parent_path().parent_path() / "fixtures/golden";
 
 nlohmann::json read_json(const std::filesystem::path& path) {
     std::ifstream file(path);
