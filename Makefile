@@ -56,7 +56,7 @@ clean:  ## remove everything that was built
 
 include dev/make/compile.mk
 include dev/make/tests.mk
-include dev/make/checks.mk
 include dev/make/bench.mk
+include dev/make/checks.mk
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -2,8 +2,8 @@
 # Runs GoogleTest programs side by side, one a core, and closes with one line of totals. A program whose source (the
 # tests/**/NAME_test.cpp that its path names) says "// Runs alone" measures time or memory: those run at the end, one at a
 # time. A program that dies, or ends without a result, counts as one failure. Skipped tests are named, with their
-# reasons, before the totals. With REUSE=1 a program that passed before and was not built since is not run again; how many
-# is said.
+# reasons, before the totals. With REUSE=1 a program is not run again if it passed before, and neither it nor the
+# programs, scripts and fixtures that tests use have changed since; how many these are is said.
 set -u
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -42,10 +42,17 @@ is_alone() {
     [ -f "$source" ] && grep -q '^// Runs alone' "$source"
 }
 
+# Whether the test program $1 passed in a run before, on all that is there now.
+is_known() {
+    [ -n "${REUSE:-}" ] && [ -z "${TEST_FILTER:-}" ] && [ "$1.passed" -nt "$1" ] &&
+        [ -z "$(find "${BUILD:-build}"/bin "${BUILD:-build}"/emulator/bin dev tests/fixtures tests/fuzz/corpus README.md \
+            -type f -newer "$1.passed" -print -quit 2>/dev/null)" ]
+}
+
 count=0 reused=0 alone=()
 for binary in "$@"; do
     count=$((count + 1))
-    if [ -n "${REUSE:-}" ] && [ "$binary.passed" -nt "$binary" ] && [ -z "${TEST_FILTER:-}" ]; then
+    if is_known "$binary"; then
         cp "$binary.passed" "$work/$count.count"
         reused=$((reused + 1))
     elif is_alone "$binary"; then
@@ -63,7 +70,7 @@ for file in "$work"/*.count; do
     read -r ok bad skip <"$file"
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 done
-[ "$reused" = 0 ] || echo "$reused of $count test programs passed before and have not been built since: not run again"
+[ "$reused" = 0 ] || echo "reused: the results of $reused of $count test programs, on which nothing has changed since they passed"
 command -v nvidia-smi >/dev/null || echo "skipped: no GPU (0 tests need one in this version)"
 cat "$work"/*.reasons 2>/dev/null
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -12,7 +12,7 @@ format:  ## let clang-format lay out every source
 	@git ls-files -co --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | grep -v unicode/tables.cpp | xargs clang-format -i
 
 compile-commands:  ## compile_commands.json, for clangd and other editors' helpers
-	@$(MAKE) --no-print-directory -Bn V=1 programs tests | dev/compile_commands.sh >compile_commands.json
+	@$(MAKE) --no-print-directory -Bn V=1 PRECOMPILE= programs tests | dev/compile_commands.sh >compile_commands.json
 
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
