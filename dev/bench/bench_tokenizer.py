@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Kiln's tokenizer beside `tokenizers`, tiktoken and SentencePiece on this CPU: processes take turns, medians.
+"""Kiln's tokenizer and its peers `tokenizers`, tiktoken and SentencePiece on this CPU: medians of interleaved processes.
 
-Every measurement is a process of its own; the processes of one row take turns. Prints a table and writes it to
+Every measurement is a process of its own; the processes of one row are interleaved. Prints a table and writes it to
 dev/bench/results/. The vocabulary is GPT-2's, out of the PyPI package openai-whisper.
 """
 import argparse
@@ -40,7 +40,7 @@ def run(command, threads):
     return result
 
 
-def take_turns(contenders, rounds, output=None):
+def interleave(contenders, rounds, output=None):
     """{name: (command, threads)} -> {name: medians and extremes}. `output` is removed before each measurement."""
     results = {name: [] for name in contenders}
     names = list(contenders)
@@ -90,7 +90,7 @@ class Bench:
         for name, goal in (("english", "≥ 12"), ("chinese", "≥ 10; memory ≤ 0.3")):
             path, size = self.corpora[name], self.corpora[name].stat().st_size
             command = self.kiln("tokenizer", "train", "--input", path, "--vocab-size", "30000", "--output", self.dir / f"trained_{name}")
-            result = take_turns({"Kiln": (command, 2), "tokenizers": ([sys.executable, WORKER, "train", path, "30000"], 2)}, self.args.train_rounds)
+            result = interleave({"Kiln": (command, 2), "tokenizers": ([sys.executable, WORKER, "train", path, "30000"], 2)}, self.args.train_rounds)
             kiln, peer = {**result["Kiln"], "bytes": size}, result["tokenizers"]
             ratio = f"{peer['seconds'] / kiln['seconds']:.1f}; memory {kiln['peak'] / peer['peak']:.2f} ({kiln['peak'] / 1e9:.2f} of {peer['peak'] / 1e9:.2f} GB)"
             self.row(f"training, {name}, 30,000 tokens", kiln, "tokenizers", peer, ratio, goal)
@@ -101,7 +101,7 @@ class Bench:
     def encode(self):
         for name, goals in (("english", {"tokenizers": "≥ 20", "tiktoken": "≥ 4"}), ("chinese", {"tokenizers": "≥ 10", "tiktoken": "≥ 3"})):
             path, size = self.corpora[name], 20_000_000
-            result = take_turns({
+            result = interleave({
                 "Kiln": self.encode_command(path, 1, size),
                 "tokenizers": ([sys.executable, WORKER, "encode", "tokenizers", self.gpt2 / "tokenizer.json", path, size], 1),
                 "tiktoken": ([sys.executable, WORKER, "encode", "tiktoken", self.ranks, path, size], 1)}, self.args.rounds)
@@ -110,7 +110,7 @@ class Bench:
             for peer, goal in goals.items():
                 self.row(f"encoding, {name}, one thread", kiln, peer, result[peer], f"{result[peer]['seconds'] / kiln['seconds']:.1f}", goal)
             all_of_it = path.stat().st_size  # 20 MB are a tenth of a second, in which the threads' caches are still cold
-            result = take_turns({"one": self.encode_command(path, 1, all_of_it), "two": self.encode_command(path, 2, all_of_it)}, self.args.rounds)
+            result = interleave({"one": self.encode_command(path, 1, all_of_it), "two": self.encode_command(path, 2, all_of_it)}, self.args.rounds)
             one, two = result["one"], result["two"]
             self.row(f"encoding, {name}, two threads", two, "Kiln, one", one, f"{one['seconds'] / two['seconds']:.2f}", "≥ 1.8")
 
@@ -118,7 +118,7 @@ class Bench:
         for name, character in (("a", "a"), ("space", " "), ("中", "中")):
             path = self.dir / "one_character.txt"
             path.write_text(character * (1_000_000 // len(character.encode())))
-            result = take_turns({"one": self.encode_command(path, 1, 10**7), "English": self.encode_command(self.corpora["english"], 1, 10**7)}, self.args.rounds)
+            result = interleave({"one": self.encode_command(path, 1, 10**7), "English": self.encode_command(self.corpora["english"], 1, 10**7)}, self.args.rounds)
             one, normal = result["one"], result["English"]
             ratio = one["seconds"] / one["bytes"] / (normal["seconds"] / normal["bytes"])
             self.row(f"encoding, 1 MB of {name}", one, "Kiln, English", normal, f"{ratio:.2f} of the time a byte", "≤ 5")
@@ -148,7 +148,7 @@ class Bench:
         shards = self.dir / "shards"
         for threads in (1, 2):
             command = self.kiln("prepare", "--input", source, "--tokenizer", self.gpt2, "--output", shards, "--threads", threads)
-            result = take_turns({"prepare": (command, threads), "encode": self.encode_command(plain, threads, size)}, self.args.rounds, shards)
+            result = interleave({"prepare": (command, threads), "encode": self.encode_command(plain, threads, size)}, self.args.rounds, shards)
             kiln, pure = {**result["prepare"], "bytes": size}, result["encode"]
             ratio = kiln["bytes"] / kiln["seconds"] / (pure["bytes"] / pure["seconds"])
             self.row(f"jsonl.zst → shards, English, {threads} thread{'s' * (threads > 1)} and a reader", kiln, "encoding alone", pure, f"{ratio:.2f}", "≥ 0.8")
@@ -157,14 +157,14 @@ class Bench:
         versions = {name: metadata.version(name) for name in ("tokenizers", "tiktoken")}
         sizes = ", ".join(f"{name} {path.stat().st_size / 1e6:.0f} MB" for name, path in self.corpora.items())
         return "\n".join([
-            f"# Kiln's tokenizer beside others on a CPU, {datetime.date.today()}", "",
+            f"# Kiln's tokenizer and its peers on a CPU, {datetime.date.today()}", "",
             f"- {cpu_name()}, {os.cpu_count()} cores; Kiln {commit()}; {', '.join(f'{k} {v}' for k, v in versions.items())}, Python {platform.python_version()}",
-            f"- load average at the start: {load:.2f}; medians of {self.args.rounds} turns ({self.args.train_rounds} for training)",
+            f"- load average at the start: {load:.2f}; medians of {self.args.rounds} rounds ({self.args.train_rounds} for training)",
             f"- corpora: {sizes}; dev/bench/make_corpora.py says what they are; encoding takes the first 20 MB, in documents of 10 kB, with GPT-2's vocabulary", "",
             "MB/s (median, least–most seconds). Training is `kiln tokenizer train` as a whole process, start and files included, and",
             "`train()` alone for tokenizers; both on two threads. `kiln prepare` is a whole process too; beside the threads that",
             "encode it has one that reads and unpacks.", "",
-            "| what | Kiln | beside | ratio | goal |", "|---|---|---|---|---|", *self.rows, ""])
+            "| what | Kiln | peer | ratio | goal |", "|---|---|---|---|---|", *self.rows, ""])
 
 
 def main():

@@ -1,4 +1,5 @@
-// What most sources of the host include, compiled once (dev/make/compile.mk). Sources include what they need all the same.
+// What most sources of the host include, compiled once (dev/make/compile.mk). Sources include what they need all the
+// same.
 #include <algorithm>
 #include <array>
 #include <chrono>
