@@ -28,20 +28,21 @@ public:
     CpuEngine(const ModelConfig& config, const EngineOptions& options);
 
     const ModelConfig& config() const override { return config_; }
+    Optimizer optimizer() const override { return options_.optimizer; }
     std::string device_name() const override;
     double peak_flops() const override;
     size_t memory_in_use_bytes() const override { return resident_bytes(); }
 
     void init_weights(uint64_t seed) override;
-    void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
-    void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
+    void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
+    void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;
 
     void zero_gradients() override { gradients_clear_ = true; }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
     LossSum take_loss() override;
     void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
-    void update(const AdamWStep& step) override;
+    void update(const OptimizerStep& step) override;
     LossSum evaluate(const Batch& batch, float* losses) override;
 
     void open_cache(int slots, int max_T) override;
@@ -51,7 +52,7 @@ public:
     void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override;
 
 private:
-    const MappedArray& arena(Arena which) const;
+    const MappedArray& arena(const Arena& which) const;
     void require_training(const char* what) const;
     void fill_gradients_if_clear();
     void check_batch(const Batch& batch) const;
@@ -64,7 +65,8 @@ private:
     EngineOptions options_;
     int threads_ = omp_get_max_threads();
     std::vector<TensorSpec> table_;
-    MappedArray params_, gradients_, moment1_, moment2_, activations_;
+    MappedArray params_, gradients_, activations_;
+    std::vector<MappedArray> states_;  // of the optimizer
     Params<float> param_, gradient_;
     Activations<float> acts_;
     std::vector<float> rope_table_;
@@ -91,8 +93,9 @@ CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options)
     param_ = bind_params(config_, params_.data());
     if (options.training) {
         gradients_ = MappedArray(n, "gradients");
-        moment1_ = MappedArray(n, "moments");
-        moment2_ = MappedArray(n, "moments");
+        for (size_t i = 0; i < optimizer_info(options.optimizer).states.size(); i++) {
+            states_.emplace_back(n, "optimizer state");
+        }
         gradient_ = bind_params(config_, gradients_.data());
     }
     activations_ = MappedArray(activation_elems(config_, shape), "activations");
@@ -133,30 +136,22 @@ void CpuEngine::init_weights(uint64_t seed) {
     for (size_t index = 0; index < table_.size(); index++) {
         init_tensor(config_, table_[index], index, seed, params_.data() + table_[index].offset);
     }
-    moment1_.discard();
-    moment2_.discard();
+    for (MappedArray& state : states_) state.discard();
 }
 
-const MappedArray& CpuEngine::arena(Arena which) const {
-    switch (which) {
-        case Arena::params:
-            return params_;
-        case Arena::gradients:
-            return gradients_;
-        case Arena::moment1:
-            return moment1_;
-        default:
-            return moment2_;
-    }
+const MappedArray& CpuEngine::arena(const Arena& which) const {
+    if (which == Arena::params) return params_;
+    require_training(std::string(which.name).c_str());
+    if (which == Arena::gradients) return gradients_;
+    return states_[state_index(options_.optimizer, which.name)];
 }
 
 void check_span(const MappedArray& arena, size_t offset, size_t n) {
     KILN_CHECK(offset <= arena.size() && n <= arena.size() - offset, "engine: elements [", offset, ", ", offset + n,
-               ") lie outside an arena of ", arena.size(),
-               arena.size() == 0 ? " (an engine made without training has weights only)" : "");
+               ") lie outside an arena of ", arena.size());
 }
 
-void CpuEngine::read(Arena which, size_t offset, std::span<float> out) const {
+void CpuEngine::read(const Arena& which, size_t offset, std::span<float> out) const {
     check_span(arena(which), offset, out.size());
     if (which == Arena::gradients && gradients_clear_) {
         std::fill(out.begin(), out.end(), 0.0f);
@@ -165,7 +160,7 @@ void CpuEngine::read(Arena which, size_t offset, std::span<float> out) const {
     }
 }
 
-void CpuEngine::write(Arena which, size_t offset, std::span<const float> in) {
+void CpuEngine::write(const Arena& which, size_t offset, std::span<const float> in) {
     check_span(arena(which), offset, in.size());
     if (which == Arena::gradients) fill_gradients_if_clear();
     std::copy_n(in.begin(), in.size(), arena(which).data() + offset);
@@ -249,16 +244,11 @@ double CpuEngine::gradient_norm() {
     return gradients_clear_ ? 0.0 : std::sqrt(sum_of_squares(gradients_.data(), gradients_.size()));
 }
 
-void CpuEngine::update(const AdamWStep& step) {
+void CpuEngine::update(const OptimizerStep& step) {
     require_training("update");
-    AdamWStepSize size = step_size(step);
     fill_gradients_if_clear();
     const PoolScope scope(threads_);
-    for (const TensorSpec& spec : table_) {
-        size.weight_decay = spec.decays() ? step.weight_decay : 0.0f;
-        adamw(params_.data() + spec.offset, moment1_.data() + spec.offset, moment2_.data() + spec.offset,
-              gradients_.data() + spec.offset, size, step.grad_scale, spec.elems());
-    }
+    update_params(options_.optimizer, table_, params_, gradients_, states_, step);
 }
 
 LossSum CpuEngine::evaluate(const Batch& batch, float* losses) {
@@ -372,7 +362,7 @@ std::vector<MemoryItem> plan_cpu_memory(const ModelConfig& config, const EngineO
     std::vector<MemoryItem> plan = {{"parameters", weights}};
     if (options.training) {
         plan.push_back({"gradients", weights});
-        plan.push_back({"moments", 2 * weights});
+        plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * weights});
     }
     plan.push_back({"activations", activations});
     plan.push_back({"logits", logits});
