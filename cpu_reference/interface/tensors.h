@@ -51,7 +51,7 @@ std::string tensor_name(const char* field, int layer);  // "qkv_w", 3 -> "block.
 template <class T, class Visit>
 void for_each_param(const ModelConfig& c, Params<T>& p, Visit visit) {
     const size_t C = c.C, F = c.F, V = c.V, FC = c.FC(), QKV = c.QKV(), A = size_t(c.NH) * c.HS, HS = c.HS;
-    const bool norm_bias = c.norm == Norm::layernorm;
+    const bool norm_bias = c.centered_norm();
     size_t offset = 0;
     int layer = -1;
     const auto param = [&](T*& field, const char* name, size_t rows, size_t cols, Init init, ParamGroup group) {
@@ -67,7 +67,13 @@ void for_each_param(const ModelConfig& c, Params<T>& p, Visit visit) {
     };
     p.block.resize(c.L);
     param(p.wte, "wte", V, C, Init::normal, ParamGroup::embedding);
-    if (c.position == Position::learned) param(p.wpe, "wpe", c.max_T, C, Init::normal, ParamGroup::embedding);
+    switch (c.position) {
+        case Position::learned:
+            param(p.wpe, "wpe", c.max_T, C, Init::normal, ParamGroup::embedding);
+            break;
+        case Position::rope:
+            break;
+    }
     for (layer = 0; layer < c.L; layer++) {
         BlockParams<T>& b = p.block[layer];
         vector(b.ln1_w, "ln1_w", C, Init::ones);
@@ -166,10 +172,9 @@ inline size_t attention_scratch_elems(int T) {
 template <class T, class Visit>
 void for_each_activation(const ModelConfig& c, const ActivationShape& s, Activations<T>& a, Visit visit) {
     const size_t N = size_t(s.B) * s.T, C = c.C, HS = c.HS, A = size_t(c.NH) * HS, QK = size_t(c.NH) + c.NKV;
-    const bool layernorm = c.norm == Norm::layernorm;
     const auto norm = [&](T*& y, T*& mean, T*& rstd, const char* name, int layer) {
         visit(y, name, layer, N * C);
-        if (layernorm) visit(mean, name, layer, N);
+        if (c.centered_norm()) visit(mean, name, layer, N);
         visit(rstd, name, layer, N);
     };
     a.block.assign(c.L, {});

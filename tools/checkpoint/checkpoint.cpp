@@ -234,7 +234,7 @@ bool same_model(ModelConfig a, const ModelConfig& b) {
     a.family = b.family, a.init_std = b.init_std;
     a.dropout_embedding = b.dropout_embedding, a.dropout_residual = b.dropout_residual;
     a.dropout_attention = b.dropout_attention;
-    if (a.position == Position::rope) a.max_T = b.max_T;  // no tensor has this extent
+    if (a.uses_rope()) a.max_T = b.max_T;  // no tensor has this extent
     return a == b;
 }
 
