@@ -10,6 +10,7 @@
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/decoder.h"
+#include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
 #include "cpu_reference/memory.h"
@@ -28,20 +29,21 @@ public:
     CpuEngine(const ModelConfig& config, const EngineOptions& options);
 
     const ModelConfig& config() const override { return config_; }
+    Optimizer optimizer() const override { return options_.optimizer; }
     std::string device_name() const override;
     double peak_flops() const override;
     size_t memory_in_use_bytes() const override { return resident_bytes(); }
 
     void init_weights(uint64_t seed) override;
-    void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
-    void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
+    void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
+    void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;
 
     void zero_gradients() override { gradients_clear_ = true; }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
     LossSum take_loss() override;
     void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
-    void update(const AdamWStep& step) override;
+    void update(const OptimizerStep& step) override;
     LossSum evaluate(const Batch& batch, float* losses) override;
 
     void open_cache(int slots, int max_T) override;
@@ -51,12 +53,8 @@ public:
     void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override;
 
 private:
-    const MappedArray& arena(Arena which) const;
-    void require_training(const char* what) const;
+    const MappedArray& arena(const Arena& which) const;
     void fill_gradients_if_clear();
-    void check_batch(const Batch& batch) const;
-    void check_tokens(std::span<const int> tokens) const;
-    void check_slot(int slot) const;
     LossSum sum_losses(const Batch& batch) const;
     void run_cached(std::span<const int> tokens);
 
@@ -64,7 +62,8 @@ private:
     EngineOptions options_;
     int threads_ = omp_get_max_threads();
     std::vector<TensorSpec> table_;
-    MappedArray params_, gradients_, moment1_, moment2_, activations_;
+    MappedArray params_, gradients_, activations_;
+    std::vector<MappedArray> states_;  // of the optimizer
     Params<float> param_, gradient_;
     Activations<float> acts_;
     std::vector<float> rope_table_;
@@ -91,8 +90,9 @@ CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options)
     param_ = bind_params(config_, params_.data());
     if (options.training) {
         gradients_ = MappedArray(n, "gradients");
-        moment1_ = MappedArray(n, "moments");
-        moment2_ = MappedArray(n, "moments");
+        for (size_t i = 0; i < optimizer_info(options.optimizer).states.size(); i++) {
+            states_.emplace_back(n, "optimizer state");
+        }
         gradient_ = bind_params(config_, gradients_.data());
     }
     activations_ = MappedArray(activation_elems(config_, shape), "activations");
@@ -133,68 +133,37 @@ void CpuEngine::init_weights(uint64_t seed) {
     for (size_t index = 0; index < table_.size(); index++) {
         init_tensor(config_, table_[index], index, seed, params_.data() + table_[index].offset);
     }
-    moment1_.discard();
-    moment2_.discard();
+    for (MappedArray& state : states_) state.discard();
 }
 
-const MappedArray& CpuEngine::arena(Arena which) const {
-    switch (which) {
-        case Arena::params:
-            return params_;
-        case Arena::gradients:
-            return gradients_;
-        case Arena::moment1:
-            return moment1_;
-        default:
-            return moment2_;
-    }
+const MappedArray& CpuEngine::arena(const Arena& which) const {
+    if (which == Arena::params) return params_;
+    require_training(options_, which.name);
+    if (which == Arena::gradients) return gradients_;
+    return states_[state_index(options_.optimizer, which.name)];
 }
 
-void check_span(const MappedArray& arena, size_t offset, size_t n) {
-    KILN_CHECK(offset <= arena.size() && n <= arena.size() - offset, "engine: elements [", offset, ", ", offset + n,
-               ") lie outside an arena of ", arena.size(),
-               arena.size() == 0 ? " (an engine made without training has weights only)" : "");
-}
-
-void CpuEngine::read(Arena which, size_t offset, std::span<float> out) const {
-    check_span(arena(which), offset, out.size());
+void CpuEngine::read(const Arena& which, size_t offset, std::span<float> out) const {
+    const MappedArray& from = arena(which);
+    check_span(offset, out.size(), from.size());
     if (which == Arena::gradients && gradients_clear_) {
         std::fill(out.begin(), out.end(), 0.0f);
     } else {
-        std::copy_n(arena(which).data() + offset, out.size(), out.begin());
+        std::copy_n(from.data() + offset, out.size(), out.begin());
     }
 }
 
-void CpuEngine::write(Arena which, size_t offset, std::span<const float> in) {
-    check_span(arena(which), offset, in.size());
+void CpuEngine::write(const Arena& which, size_t offset, std::span<const float> in) {
+    const MappedArray& to = arena(which);
+    check_span(offset, in.size(), to.size());
     if (which == Arena::gradients) fill_gradients_if_clear();
-    std::copy_n(in.begin(), in.size(), arena(which).data() + offset);
-}
-
-void CpuEngine::require_training(const char* what) const {
-    KILN_CHECK(options_.training, "engine: ", what, " needs an engine made with EngineOptions::training");
+    std::copy_n(in.begin(), in.size(), to.data() + offset);
 }
 
 void CpuEngine::fill_gradients_if_clear() {
     if (!gradients_clear_) return;
     std::fill(gradients_.data(), gradients_.data() + gradients_.size(), 0.0f);
     gradients_clear_ = false;
-}
-
-void CpuEngine::check_tokens(std::span<const int> tokens) const {
-    for (size_t i = 0; i < tokens.size(); i++) {
-        KILN_CHECK(tokens[i] >= 0 && tokens[i] < config_.V, "engine: token ", tokens[i], " at position ", i,
-                   " is outside the model's vocabulary of ", config_.V, "; was the text encoded by another tokenizer?");
-    }
-}
-
-void CpuEngine::check_batch(const Batch& batch) const {
-    const size_t n = size_t(options_.B) * options_.T;
-    check_tokens({batch.tokens, n});
-    for (size_t i = 0; i < n; i++) {
-        KILN_CHECK(batch.targets[i] >= -1 && batch.targets[i] < config_.V, "engine: target ", batch.targets[i],
-                   " at position ", i, " is outside the model's vocabulary of ", config_.V);
-    }
 }
 
 LossSum CpuEngine::sum_losses(const Batch& batch) const {
@@ -208,11 +177,11 @@ LossSum CpuEngine::sum_losses(const Batch& batch) const {
 }
 
 void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
-    require_training("forward_backward");
-    check_batch(batch);
+    require_training(options_, "forward_backward");
+    check_batch(batch, options_.B * options_.T, config_.V);
     const PoolScope scope(threads_);
-    const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T,
-                                 true,    seed,   batch.first_sample};
+    const DecoderContext ctx{config_, param_, rope_table_.data(), options_.B, options_.T,
+                             true,    seed,   batch.first_sample};
     const int N = options_.B * options_.T;
     const bool accumulate = !gradients_clear_;
     if (!accumulate) {  // the only gradients that are added to from the start
@@ -220,13 +189,13 @@ void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t 
         if (gradient_.wpe) std::fill_n(gradient_.wpe, config_.max_T * C, 0.0f);
         if (!config_.tied_embeddings) std::fill_n(gradient_.wte, config_.V * C, 0.0f);
     }
-    decoder_forward(context, acts_, batch.tokens);
+    decoder_forward(ctx, acts_, batch.tokens);
     for (int first = 0; first < N; first += kLmHeadRows) {
         const int rows = std::min(kLmHeadRows, N - first);
-        lm_head_forward(context, acts_, batch.targets, grad_scale, first, rows);
-        lm_head_backward(context, acts_, gradient_, first, rows, accumulate || first > 0);
+        lm_head_forward(ctx, acts_, batch.targets, grad_scale, first, rows);
+        lm_head_backward(ctx, acts_, gradient_, first, rows, accumulate || first > 0);
     }
-    decoder_backward(context, acts_, gradient_, batch.tokens, accumulate);
+    decoder_backward(ctx, acts_, gradient_, batch.tokens, accumulate);
     gradients_clear_ = false;
     const LossSum sum = sum_losses(batch);
     loss_.sum += sum.sum;
@@ -238,37 +207,32 @@ LossSum CpuEngine::take_loss() {
 }
 
 void CpuEngine::reduce_gradients(Communicator& communicator) {
-    require_training("reduce_gradients");
+    require_training(options_, "reduce_gradients");
     if (communicator.size() == 1) return;
     fill_gradients_if_clear();
     communicator.all_reduce(gradients_.data(), gradients_.size());
 }
 
 double CpuEngine::gradient_norm() {
-    require_training("gradient_norm");
+    require_training(options_, "gradient_norm");
     return gradients_clear_ ? 0.0 : std::sqrt(sum_of_squares(gradients_.data(), gradients_.size()));
 }
 
-void CpuEngine::update(const AdamWStep& step) {
-    require_training("update");
-    AdamWStepSize size = step_size(step);
+void CpuEngine::update(const OptimizerStep& step) {
+    require_training(options_, "update");
     fill_gradients_if_clear();
     const PoolScope scope(threads_);
-    for (const TensorSpec& spec : table_) {
-        size.weight_decay = spec.decays() ? step.weight_decay : 0.0f;
-        adamw(params_.data() + spec.offset, moment1_.data() + spec.offset, moment2_.data() + spec.offset,
-              gradients_.data() + spec.offset, size, step.grad_scale, spec.elems());
-    }
+    update_params(options_.optimizer, table_, params_, gradients_, states_, step);
 }
 
 LossSum CpuEngine::evaluate(const Batch& batch, float* losses) {
-    check_batch(batch);
+    check_batch(batch, options_.B * options_.T, config_.V);
     const PoolScope scope(threads_);
-    const DecoderContext context{config_, param_, rope_table_.data(), options_.B, options_.T};
+    const DecoderContext ctx{config_, param_, rope_table_.data(), options_.B, options_.T};
     const int N = options_.B * options_.T;
-    decoder_forward(context, acts_, batch.tokens);
+    decoder_forward(ctx, acts_, batch.tokens);
     for (int first = 0; first < N; first += kLmHeadRows) {
-        lm_head_forward(context, acts_, batch.targets, 0.0f, first, std::min(kLmHeadRows, N - first));
+        lm_head_forward(ctx, acts_, batch.targets, 0.0f, first, std::min(kLmHeadRows, N - first));
     }
     if (losses) std::copy_n(acts_.losses, N, losses);
     return sum_losses(batch);
@@ -285,9 +249,7 @@ void CpuEngine::open_cache(int slots, int max_T) {
     slot_length_.clear();
     for (MappedArray* array : {&cache_data_, &cache_activations_, &cache_scratch_}) *array = MappedArray();
     if (slots == 0) return;
-    KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
-    KILN_CHECK(max_T <= config_.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ",
-               config_.max_T);
+    check_cache(config_, slots, max_T);
     cache_rows_ = std::max(slots, std::min(kPrefillRows, max_T));
     const size_t elems = kv_cache_elems(config_, slots, max_T);
     check_memory(elems * sizeof(float), concat("a KV cache of ", slots, " sequences of ", max_T, " tokens"),
@@ -303,34 +265,26 @@ void CpuEngine::open_cache(int slots, int max_T) {
     if (int(rope_table_.size()) < max_T * config_.HS) rope_table_ = rope_table(config_, max_T);
 }
 
-void CpuEngine::check_slot(int slot) const {
-    KILN_CHECK(slot >= 0 && slot < cache_.slots, "KV cache: slot ", slot, " of ", cache_.slots);
-}
-
 void CpuEngine::clear_slot(int slot) {
-    check_slot(slot);
+    check_slot(slot_length_, slot);
     slot_length_[slot] = 0;
 }
 
 int CpuEngine::slot_length(int slot) const {
-    check_slot(slot);
+    check_slot(slot_length_, slot);
     return slot_length_[slot];
 }
 
 // `tokens` go where rows_ says; leaves the final norm's output in cache_acts_.
 void CpuEngine::run_cached(std::span<const int> tokens) {
     const PoolScope scope(threads_);
-    const DecoderContext context{config_, param_, rope_table_.data(), 1, int(tokens.size())};
-    decoder_cached(context, cache_acts_, cache_, tokens.data(), rows_.data(), cache_scratch_.data());
+    const DecoderContext ctx{config_, param_, rope_table_.data(), 1, int(tokens.size())};
+    decoder_cached(ctx, cache_acts_, cache_, tokens.data(), rows_.data(), cache_scratch_.data());
     for (const CacheRow& row : rows_) slot_length_[row.slot] = row.position + 1;
 }
 
 void CpuEngine::prefill(int slot, std::span<const int> tokens, float* logits) {
-    check_slot(slot);
-    check_tokens(tokens);
-    KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
-    KILN_CHECK(tokens.size() <= size_t(cache_.max_T - slot_length_[slot]), "KV cache: slot ", slot, " holds ",
-               slot_length_[slot], " of ", cache_.max_T, " tokens; ", tokens.size(), " more do not fit");
+    check_prefill(slot_length_, cache_.max_T, slot, tokens, config_.V);
     size_t rows = 0;
     for (size_t first = 0; first < tokens.size(); first += rows) {
         rows = std::min(tokens.size() - first, size_t(cache_rows_));
@@ -342,18 +296,9 @@ void CpuEngine::prefill(int slot, std::span<const int> tokens, float* logits) {
 }
 
 void CpuEngine::decode(std::span<const int> slots, std::span<const int> tokens, float* logits) {
-    KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
-               slots.size(), " slots");
-    check_tokens(tokens);
+    check_decode(slot_length_, cache_.max_T, slots, tokens, config_.V);
     rows_.clear();
-    for (const int slot : slots) {
-        check_slot(slot);
-        KILN_CHECK(slot_length_[slot] < cache_.max_T, "KV cache: slot ", slot, " is full at ", cache_.max_T,
-                   " tokens; clear it or open a longer cache");
-        const bool twice = std::ranges::any_of(rows_, [&](const CacheRow& row) { return row.slot == slot; });
-        KILN_CHECK(!twice, "KV cache: slot ", slot, " is given twice in one decode");
-        rows_.push_back({slot, slot_length_[slot]});
-    }
+    for (const int slot : slots) rows_.push_back({slot, slot_length_[slot]});
     run_cached(tokens);
     linear_forward(logits, cache_acts_.lnf, param_.lm_head, nullptr, int(slots.size()), config_.C, config_.V);
 }
@@ -368,11 +313,11 @@ std::vector<MemoryItem> plan_cpu_memory(const ModelConfig& config, const EngineO
     for (const ActivationSpec& spec : activation_table(config, shape)) {
         (spec.name == "logits" ? logits : activations) += spec.elems * sizeof(float);
     }
-    if (config.position == Position::rope) activations += size_t(options.T) * config.HS * sizeof(float);
+    if (config.uses_rope()) activations += size_t(options.T) * config.HS * sizeof(float);
     std::vector<MemoryItem> plan = {{"parameters", weights}};
     if (options.training) {
         plan.push_back({"gradients", weights});
-        plan.push_back({"moments", 2 * weights});
+        plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * weights});
     }
     plan.push_back({"activations", activations});
     plan.push_back({"logits", logits});
@@ -385,11 +330,7 @@ std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineO
     if (options.precision != Precision::float32) {
         throw UsageError("the CPU engine computes in float32 only; leave --dtype out, or train on a GPU");
     }
-    if (options.B < 1 || options.T < 1 || options.T > config.max_T || int64_t(options.B) * options.T > 1 << 28) {
-        throw UsageError(concat("micro-batch of ", options.B, " sequences of ", options.T,
-                                " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
-                                config.max_T, ", and both together at most 2^28 tokens"));
-    }
+    check_micro_batch(config, options);
     size_t needed = 0;
     std::string parts;
     for (const MemoryItem& item : plan_cpu_memory(config, options)) {

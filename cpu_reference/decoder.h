@@ -16,20 +16,20 @@ struct DecoderContext {
     uint64_t seed = 0, first_sample = 0;
 };
 
-// tokens (B, T) -> acts, up to acts.lnf: everything but the head.
-void decoder_forward(const DecoderContext& context, Activations<float>& acts, const int* tokens);
+// tokens (B, T) -> acts, up to acts.lnf: everything before the LM head.
+void decoder_forward(const DecoderContext& ctx, Activations<float>& acts, const int* tokens);
 
 // logits (rows, logits_stride) of rows first, first + 1, ... of acts.lnf, in acts.logits; acts.losses of these rows.
 // gradient_scale != 0: logits become their gradient.
-void lm_head_forward(const DecoderContext& context, Activations<float>& acts, const int* targets, float gradient_scale,
+void lm_head_forward(const DecoderContext& ctx, Activations<float>& acts, const int* targets, float gradient_scale,
                      int first, int rows);
 // acts.logits, a gradient now -> lm_head of grads (= or +=) and rows of acts.branch (=), the gradient of acts.lnf.
-void lm_head_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads, int first,
+void lm_head_backward(const DecoderContext& ctx, Activations<float>& acts, const Params<float>& grads, int first,
                       int rows, bool accumulate);
 
-// acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` every gradient is set, wpe aside and wte where
-// it is not the head: these two are added to, so they must hold zeroes.
-void decoder_backward(const DecoderContext& context, Activations<float>& acts, const Params<float>& grads,
+// acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` it sets every gradient except wpe and, if it is
+// not tied, wte: to these two it always adds, so they must hold zeroes.
+void decoder_backward(const DecoderContext& ctx, Activations<float>& acts, const Params<float>& grads,
                       const int* tokens, bool accumulate);
 
 // Keys and values of every layer for `slots` sequences: (L, slots, 2, NKV, max_T, HS), keys before values.
@@ -41,14 +41,14 @@ inline size_t kv_cache_elems(const ModelConfig& c, int slots, int max_T) {
     return size_t(c.L) * slots * 2 * c.NKV * max_T * c.HS;
 }
 
-// What an input row of a cached step belongs to: row r is token number `position` of sequence `slot`.
+// Where an input row of a cached step belongs: it is token number `position` of the sequence in `slot`.
 struct CacheRow {
     int slot, position;
 };
 
 // Appends tokens to cached sequences and leaves acts.lnf of each. The rows of one sequence are consecutive, in order;
-// context.B is 1 and context.T the number of rows. acts are bound without `training` for at least as many.
-void decoder_cached(const DecoderContext& context, Activations<float>& acts, const KvCache& cache, const int* tokens,
+// ctx.B is 1 and ctx.T the number of rows. acts are bound without `training` for at least as many.
+void decoder_cached(const DecoderContext& ctx, Activations<float>& acts, const KvCache& cache, const int* tokens,
                     const CacheRow* rows, float* attention_scratch);
 
 }  // namespace kiln

@@ -4,7 +4,7 @@
 
 namespace kiln {
 
-void Engine::queue_update(const AdamWStep&, float) {
+void Engine::queue_update(const OptimizerStep&, float) {
     throw Error("engine: this one cannot queue updates");
 }
 StepResult Engine::take_update() {

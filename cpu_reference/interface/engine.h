@@ -4,10 +4,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/model_config.h"
+#include "cpu_reference/interface/optimizer.h"
 
 namespace kiln {
 
@@ -16,7 +18,8 @@ enum class AttentionKind : uint8_t { automatic, flash, plain };  // flash: on te
 
 struct EngineOptions {
     int B = 4, T = 64;     // shape of a micro-batch
-    bool training = true;  // false: weights only; forward_backward, gradients and moments are absent
+    bool training = true;  // false: weights only; no forward_backward, gradients or optimizer state
+    Optimizer optimizer = Optimizer::adamw;
     // The rest is of GPUs: the CPU engine computes in float32 and takes no other precision.
     Precision precision = Precision::float32;
     bool tf32 = false;              // float32 products from inputs of 10 bits of mantissa
@@ -34,8 +37,14 @@ struct EngineOptions {
     uint64_t seed = 0;          // of stochastic rounding
 };
 
-// The arenas of a model, each laid out as param_table(config) says.
-enum class Arena : uint8_t { params, gradients, moment1, moment2 };
+// An arena of a model, laid out as param_table(config) says: the parameters, the gradients, or the state of the
+// optimizer that has this name in optimizer_info.
+struct Arena {
+    std::string_view name;
+    static const Arena params, gradients;
+    bool operator==(const Arena&) const = default;
+};
+inline constexpr Arena Arena::params{"parameters"}, Arena::gradients{"gradients"};
 
 struct Batch {
     const int* tokens;          // (B, T)
@@ -47,12 +56,6 @@ struct Batch {
 struct LossSum {
     double sum = 0;      // of the losses of the tokens counted, nats
     int64_t tokens = 0;  // targets that were not -1
-};
-
-struct AdamWStep {
-    float lr, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0.1f;
-    float grad_scale = 1;  // every gradient is multiplied by it first (clipping)
-    int64_t t = 1;         // 1 at the first update; bias correction
 };
 
 // What became of a step that was queued.
@@ -70,7 +73,7 @@ struct LossScale {
 };
 
 struct MemoryItem {
-    std::string kind;  // "parameters", "gradients", "moments", "activations", ...
+    std::string kind;  // "parameters", "gradients", "optimizer state", "activations", ...
     size_t bytes;
 };
 
@@ -78,15 +81,16 @@ class Engine {
 public:
     virtual ~Engine() = default;
     virtual const ModelConfig& config() const = 0;
+    virtual Optimizer optimizer() const { return Optimizer::adamw; }
     virtual std::string device_name() const = 0;
     virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
     virtual bool peak_is_measured() const { return true; }  // by a product; false: its maker states it
     virtual std::string attention() const { return ""; }    // which it was given, and why; empty: there is one
     virtual size_t memory_in_use_bytes() const = 0;         // now, by this process on this device
 
-    virtual void init_weights(uint64_t seed) = 0;  // also zeroes moments
-    virtual void read(Arena arena, size_t offset_elems, std::span<float> out) const = 0;
-    virtual void write(Arena arena, size_t offset_elems, std::span<const float> in) = 0;
+    virtual void init_weights(uint64_t seed) = 0;  // also zeroes the optimizer state
+    virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;
+    virtual void write(const Arena& arena, size_t offset_elems, std::span<const float> in) = 0;
 
     // Training. gradients += grad_scale * d(sum of the losses of `batch`)/d(params); the loss itself is added to the
     // sum that take_loss returns. Dropout is on, keyed by `seed` and Batch::first_sample.
@@ -96,7 +100,7 @@ public:
     virtual void reduce_gradients(Communicator& communicator) = 0;
     // L2 over all gradients; NaN or infinity if any of them is. Lowers a loss scale that is to blame, down to 1.
     virtual double gradient_norm() = 0;
-    virtual void update(const AdamWStep& step) = 0;
+    virtual void update(const OptimizerStep& step) = 0;
 
     virtual LossScale loss_scale() const { return {}; }
     virtual void set_loss_scale(const LossScale&) {}
@@ -106,7 +110,7 @@ public:
     // not finite.
     // Its result is due before the second one after it is queued.
     virtual bool can_queue_updates() const { return false; }
-    virtual void queue_update(const AdamWStep& step, float max_norm);
+    virtual void queue_update(const OptimizerStep& step, float max_norm);
     virtual StepResult take_update();  // of the oldest one queued; waits for it
 
     // Evaluation: no dropout. losses (B, T), 0 where ignored, may be null.

@@ -8,106 +8,56 @@
 #include <optional>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/families.h"
+#include "cpu_reference/interface/tensors.h"
 
 namespace kiln {
 namespace {
 
 constexpr int kMaxContext = 1 << 20, kMaxWidth = 1 << 20, kMaxLayers = 2047, kMaxHeads = 65535, kMaxVocab = 1 << 28;
 
-int round_up(int n, int multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
-
 // The width of SwiGLU that costs what 4 C would cost in an MLP of two matrices (arXiv:2002.05202), as Llama rounds it.
 int default_ffn(Mlp mlp, int C, int multiple_of) {
-    if (mlp == Mlp::gelu) return 4 * C;
-    return round_up(int(int64_t(4) * C * 2 / 3), multiple_of);
+    switch (mlp) {
+        case Mlp::gelu:
+            break;
+        case Mlp::swiglu:
+            return (int(int64_t(4) * C * 2 / 3) + multiple_of - 1) / multiple_of * multiple_of;
+    }
+    return 4 * C;
 }
 
-ModelConfig gpt2(int L, int C, int NH) {
-    ModelConfig c;
-    c.L = L, c.C = C, c.NH = c.NKV = NH, c.HS = C / NH, c.F = 4 * C;
-    return c;
+const char* name_of(Norm norm) {
+    switch (norm) {
+        case Norm::layernorm:
+            return "layernorm";
+        case Norm::rmsnorm:
+            return "rmsnorm";
+    }
+    return "";
 }
-
-ModelConfig llama(int L, int C, int NH, int NKV, int F, int V, int max_T, bool tied, float theta) {
-    ModelConfig c;
-    c.family = "llama";
-    c.L = L, c.C = C, c.NH = NH, c.NKV = NKV, c.HS = C / NH, c.F = F, c.V = V, c.max_T = max_T;
-    c.norm = Norm::rmsnorm, c.mlp = Mlp::swiglu, c.position = Position::rope;
-    c.qkv_bias = c.linear_bias = false, c.tied_embeddings = tied;
-    c.rope_theta = theta;
-    return c;
+const char* name_of(Mlp mlp) {
+    switch (mlp) {
+        case Mlp::gelu:
+            return "gelu";
+        case Mlp::swiglu:
+            return "swiglu";
+    }
+    return "";
 }
-
-ModelConfig llama3(ModelConfig c, float factor) {
-    c.rope_scaling = {.factor = factor, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_T = 8192};
-    return c;
-}
-
-ModelConfig qwen2(ModelConfig c) {
-    c.family = "qwen2", c.qkv_bias = true, c.norm_eps = 1e-6f;
-    return c;
-}
-
-ModelConfig qwen3(ModelConfig c) {
-    c.family = "qwen3", c.qk_norm = true, c.HS = 128, c.norm_eps = 1e-6f;
-    return c;
-}
-
-// One block of width 128 over GPT-2's vocabulary: 13 M parameters because its head is not tied (tied it has 6.6 M).
-ModelConfig gpt_13m() {
-    ModelConfig c = gpt2(1, 128, 8);
-    c.max_T = 128, c.tied_embeddings = false;
-    return c;
-}
-
-struct Preset {
-    const char* name;
-    ModelConfig config;
-};
-
-// The first four bear the names of the families and hold their defaults: GPT-2 124M and, for the others, its like.
-const std::vector<Preset>& presets() {
-    static const std::vector<Preset> table = {
-        {"gpt2", gpt2(12, 768, 12)},
-        {"llama", llama(12, 768, 12, 12, 2048, 32000, 1024, true, 10000)},
-        {"qwen2", qwen2(llama(12, 768, 12, 4, 2048, 151936, 1024, true, 1e6f))},
-        {"qwen3", qwen3(llama(12, 768, 12, 4, 2048, 151936, 1024, true, 1e6f))},
-        {"gpt2-medium", gpt2(24, 1024, 16)},
-        {"gpt2-large", gpt2(36, 1280, 20)},
-        {"gpt2-xl", gpt2(48, 1600, 25)},
-        {"gpt-13m", gpt_13m()},
-        // 12 L C^2 + V C = 2.02e9 with heads of 64 and a width that is a power of two.
-        {"gpt-2b", gpt2(38, 2048, 32)},
-        {"llama-tiny", llama(8, 288, 8, 4, 768, 4096, 256, true, 10000)},
-        {"tinyllama-1.1b", llama(22, 2048, 32, 4, 5632, 32000, 2048, false, 10000)},
-        {"llama3.2-1b", llama3(llama(16, 2048, 32, 8, 8192, 128256, 131072, true, 5e5f), 32)},
-        {"llama3.1-8b", llama3(llama(32, 4096, 32, 8, 14336, 128256, 131072, false, 5e5f), 8)},
-        {"qwen2.5-0.5b", qwen2(llama(24, 896, 14, 2, 4864, 151936, 32768, true, 1e6f))},
-        {"qwen3-0.6b", qwen3(llama(28, 1024, 16, 8, 3072, 151936, 40960, true, 1e6f))},
-    };
-    return table;
+const char* name_of(Position position) {
+    switch (position) {
+        case Position::learned:
+            return "learned";
+        case Position::rope:
+            return "rope";
+    }
+    return "";
 }
 
 const ModelConfig* find_preset(std::string_view name) {
-    for (const Preset& p : presets()) {
-        if (name == p.name) return &p.config;
-    }
-    return nullptr;
-}
-
-// llm.c's table from depth to width and heads (6 and 60 up are its own extensions).
-std::optional<ModelConfig> gpt2_of_depth(std::string_view name) {
-    struct Row {
-        int L, C, NH;
-    };
-    constexpr Row table[] = {{6, 384, 6},    {12, 768, 12},  {24, 1024, 16}, {36, 1280, 20},
-                             {48, 1600, 25}, {60, 1920, 30}, {72, 2880, 30}, {84, 3456, 36}};
-    for (const Row& row : table) {
-        if (name == concat("d", row.L)) return gpt2(row.L, row.C, row.NH);
-    }
-    return std::nullopt;
+    const auto found = std::ranges::find(presets(), name, &Preset::name);
+    return found == presets().end() ? nullptr : &found->config;
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -157,11 +107,15 @@ struct Value {
         if (text == "false" || text == "0" || text == "no" || text == "off") return false;
         usage_error(descriptor, concat(key, "=", text, ": expected true or false"));
     }
+    // The value of the enumeration, which is 0, 1, ... without gaps, that has this name.
     template <class Enum>
-    Enum choice(const char* zero, const char* one) const {
-        if (text == zero) return Enum(0);
-        if (text == one) return Enum(1);
-        usage_error(descriptor, concat(key, "=", text, ": expected ", zero, " or ", one));
+    Enum choice() const {
+        std::string names;
+        for (int i = 0; *name_of(Enum(i)) != '\0'; i++) {
+            if (text == name_of(Enum(i))) return Enum(i);
+            names += concat(i == 0 ? "" : " or ", name_of(Enum(i)));
+        }
+        usage_error(descriptor, concat(key, "=", text, ": expected ", names));
     }
 };
 
@@ -178,9 +132,9 @@ const std::vector<std::pair<std::string, Setter>>& setters() {
         {"ffn", [](ModelConfig& c, const Value& v) { c.F = v.positive(kMaxWidth); }},
         {"vocab", [](ModelConfig& c, const Value& v) { c.V = v.positive(kMaxVocab); }},
         {"ctx", [](ModelConfig& c, const Value& v) { c.max_T = v.positive(kMaxContext); }},
-        {"norm", [](ModelConfig& c, const Value& v) { c.norm = v.choice<Norm>("layernorm", "rmsnorm"); }},
-        {"mlp", [](ModelConfig& c, const Value& v) { c.mlp = v.choice<Mlp>("gelu", "swiglu"); }},
-        {"position", [](ModelConfig& c, const Value& v) { c.position = v.choice<Position>("learned", "rope"); }},
+        {"norm", [](ModelConfig& c, const Value& v) { c.norm = v.choice<Norm>(); }},
+        {"mlp", [](ModelConfig& c, const Value& v) { c.mlp = v.choice<Mlp>(); }},
+        {"position", [](ModelConfig& c, const Value& v) { c.position = v.choice<Position>(); }},
         {"qkv_bias", [](ModelConfig& c, const Value& v) { c.qkv_bias = v.boolean(); }},
         {"bias", [](ModelConfig& c, const Value& v) { c.linear_bias = v.boolean(); }},
         {"qk_norm", [](ModelConfig& c, const Value& v) { c.qk_norm = v.boolean(); }},
@@ -241,12 +195,56 @@ void check_range(const char* field, double value, double low, double high) {
     }
 }
 
+void check_rope(const ModelConfig& c) {
+    if (c.HS % 2 != 0) throw UsageError(concat("model: head_size=", c.HS, " is odd; rope rotates pairs of elements"));
+    check_range("theta", c.rope_theta, 1, 1e12);
+    const RopeScaling& s = c.rope_scaling;
+    check_range("rope_factor", s.factor, 0, 1e6);
+    if (s.factor == 0) return;
+    check_range("rope_original", s.original_max_T, 1, 1 << 30);
+    check_range("rope_low", s.low_freq_factor, 1e-3, 1e6);
+    check_range("rope_high", s.high_freq_factor, 1e-3, 1e6);
+    if (s.high_freq_factor <= s.low_freq_factor) {
+        throw UsageError(
+            concat("model: rope_high=", s.high_freq_factor, " must be above rope_low=", s.low_freq_factor));
+    }
+}
+
 }  // namespace
 
+bool ModelConfig::centered_norm() const {
+    switch (norm) {
+        case Norm::layernorm:
+            return true;
+        case Norm::rmsnorm:
+            break;
+    }
+    return false;
+}
+
+bool ModelConfig::uses_rope() const {
+    switch (position) {
+        case Position::learned:
+            break;
+        case Position::rope:
+            return true;
+    }
+    return false;
+}
+
+int ModelConfig::FC() const {
+    switch (mlp) {
+        case Mlp::gelu:
+            break;
+        case Mlp::swiglu:
+            return 2 * F;
+    }
+    return F;
+}
+
 void validate(const ModelConfig& c) {
-    const auto families = {"gpt2", "llama", "qwen2", "qwen3"};
-    if (std::ranges::find(families, c.family) == families.end()) {
-        throw UsageError(concat("model: family \"", c.family, "\" is not one of gpt2, llama, qwen2, qwen3"));
+    if (!find_family(c.family)) {
+        throw UsageError(concat("model: family \"", c.family, "\" is not one of ", family_names()));
     }
     check_range("layers", c.L, 1, kMaxLayers);
     check_range("dim", c.C, 1, kMaxWidth);
@@ -265,20 +263,11 @@ void validate(const ModelConfig& c) {
     if (c.NH % c.NKV != 0) {
         throw UsageError(concat("model: heads=", c.NH, " is not a multiple of kv_heads=", c.NKV));
     }
-    if (c.position == Position::rope) {
-        if (c.HS % 2 != 0) throw UsageError(concat("model: head_size=", c.HS, " is odd; rope turns pairs"));
-        check_range("theta", c.rope_theta, 1, 1e12);
-        const RopeScaling& s = c.rope_scaling;
-        check_range("rope_factor", s.factor, 0, 1e6);
-        if (s.factor != 0) {
-            check_range("rope_original", s.original_max_T, 1, 1 << 30);
-            check_range("rope_low", s.low_freq_factor, 1e-3, 1e6);
-            check_range("rope_high", s.high_freq_factor, 1e-3, 1e6);
-            if (s.high_freq_factor <= s.low_freq_factor) {
-                throw UsageError(
-                    concat("model: rope_high=", s.high_freq_factor, " must be above rope_low=", s.low_freq_factor));
-            }
-        }
+    switch (c.position) {
+        case Position::learned:
+            break;
+        case Position::rope:
+            check_rope(c);
     }
 }
 
@@ -340,8 +329,8 @@ ModelConfig parse_model(std::string_view descriptor) {
 }
 
 std::string describe(const ModelConfig& c) {
-    const ModelConfig* family = find_preset(c.family);
-    const ModelConfig base = family ? *family : ModelConfig{};
+    const Family* family = find_family(c.family);
+    const ModelConfig base = family ? family->defaults : ModelConfig{};
     std::string out = concat(c.family, ":layers=", c.L, ",dim=", c.C, ",heads=", c.NH, ",kv_heads=", c.NKV,
                              ",head_size=", c.HS, ",ffn=", c.F, ",vocab=", c.V, ",ctx=", c.max_T);
     const auto flag = [&](const char* key, bool value, bool usual) {
@@ -350,9 +339,12 @@ std::string describe(const ModelConfig& c) {
     const auto number = [&](const char* key, float value, float usual) {
         if (value != usual) out += concat(",", key, "=", shortest(value));
     };
-    if (c.norm != base.norm) out += c.norm == Norm::layernorm ? ",norm=layernorm" : ",norm=rmsnorm";
-    if (c.mlp != base.mlp) out += c.mlp == Mlp::gelu ? ",mlp=gelu" : ",mlp=swiglu";
-    if (c.position != base.position) out += c.position == Position::learned ? ",position=learned" : ",position=rope";
+    const auto choice = [&](const char* key, auto value, auto usual) {
+        if (value != usual) out += concat(",", key, "=", name_of(value));
+    };
+    choice("norm", c.norm, base.norm);
+    choice("mlp", c.mlp, base.mlp);
+    choice("position", c.position, base.position);
     flag("qkv_bias", c.qkv_bias, base.qkv_bias);
     flag("bias", c.linear_bias, base.linear_bias);
     flag("qk_norm", c.qk_norm, base.qk_norm);
@@ -379,10 +371,12 @@ std::vector<std::string> preset_names() {
 }
 
 int64_t flops_per_token(const ModelConfig& c, int T) {
-    // A table that is only looked up costs no product; a tied one is the head's matrix as well.
     int64_t N = count_parameters(c);
-    if (c.position == Position::learned) N -= int64_t(c.max_T) * c.C;
-    if (!c.tied_embeddings) N -= int64_t(c.V) * c.C;
+    for (const TensorSpec& spec : param_table(c)) {
+        // Looking rows up needs no matmul, except that a tied wte is the matrix of the LM head too.
+        const bool looked_up = spec.group == ParamGroup::embedding && !(spec.name == "wte" && c.tied_embeddings);
+        if (looked_up) N -= int64_t(spec.elems());
+    }
     return 6 * N + 6 * int64_t(c.L) * c.NH * c.HS * T;
 }
 

@@ -19,7 +19,7 @@ double scaled_frequency(double frequency, const RopeScaling& s) {
 }  // namespace
 
 std::vector<float> rope_table(const ModelConfig& c, int T) {
-    if (c.position != Position::rope) return {};
+    if (!c.uses_rope()) return {};
     const int half = c.HS / 2;
     std::vector<float> table(size_t(T) * half * 2);
     for (int i = 0; i < half; i++) {

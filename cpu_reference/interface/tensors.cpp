@@ -7,22 +7,15 @@
 #include "cpu_reference/interface/rng.h"
 
 namespace kiln {
-namespace {
 
-std::string full_name(const char* name, int layer) {
-    return layer < 0 ? name : concat("block.", layer, ".", name);
+std::string tensor_name(const char* field, int layer) {
+    return layer < 0 ? field : concat("block.", layer, ".", field);
 }
-
-}  // namespace
 
 std::vector<TensorSpec> param_table(const ModelConfig& config) {
     std::vector<TensorSpec> table;
-    size_t offset = 0;
     Params<float> unbound{};
-    for_each_param(config, unbound, [&](float*&, const char* name, int layer, size_t rows, size_t cols, Init init) {
-        table.push_back({full_name(name, layer), layer, {rows, cols}, init, offset});
-        offset += rows * cols;
-    });
+    for_each_param(config, unbound, [&](float*&, const TensorSpec& spec) { table.push_back(spec); });
     return table;
 }
 
@@ -45,11 +38,8 @@ void init_tensor(const ModelConfig& config, const TensorSpec& spec, size_t index
 }
 
 int64_t count_parameters(const ModelConfig& config) {
-    int64_t count = 0;
-    Params<float> unbound{};
-    for_each_param(config, unbound,
-                   [&](float*&, const char*, int, size_t rows, size_t cols, Init) { count += int64_t(rows * cols); });
-    return count;
+    const TensorSpec last = param_table(config).back();
+    return int64_t(last.offset + last.elems());
 }
 
 std::vector<ActivationSpec> activation_table(const ModelConfig& config, const ActivationShape& shape) {
@@ -57,7 +47,7 @@ std::vector<ActivationSpec> activation_table(const ModelConfig& config, const Ac
     size_t offset = 0;
     Activations<float> unbound{};
     for_each_activation(config, shape, unbound, [&](float*&, const char* name, int layer, size_t elems) {
-        table.push_back({full_name(name, layer), elems, offset});
+        table.push_back({tensor_name(name, layer), elems, offset});
         offset += (elems + 15) / 16 * 16;
     });
     return table;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/model_config.h"
+#include "cpu_reference/interface/optimizer.h"
 
 namespace kiln {
 
@@ -37,42 +38,66 @@ struct TensorSpec {
     int layer = -1;               // -1: not part of a block
     std::array<size_t, 2> shape;  // rank 1 is (n, 1)
     Init init;
-    size_t offset = 0;  // elements from the start of the arena
+    ParamGroup group;
+    size_t offset = 0;      // elements from the start of the arena
+    bool trainable = true;  // false: no update and no weight decay
     size_t elems() const { return shape[0] * shape[1]; }
-    bool decays() const { return shape[1] > 1; }  // weight decay falls on matrices, not on vectors
+    bool decays() const { return group != ParamGroup::vector; }
 };
 
-// Calls visit(field, field_name, layer, rows, cols, init) for each tensor that exists under `c`, in checkpoint order.
+std::string tensor_name(const char* field, int layer);  // "qkv_w", 3 -> "block.3.qkv_w"
+
+// Calls visit(field, spec) for each parameter that exists under `c`, in the order of arenas and checkpoints.
 template <class T, class Visit>
 void for_each_param(const ModelConfig& c, Params<T>& p, Visit visit) {
     const size_t C = c.C, F = c.F, V = c.V, FC = c.FC(), QKV = c.QKV(), A = size_t(c.NH) * c.HS, HS = c.HS;
-    const bool norm_bias = c.norm == Norm::layernorm;
+    const bool norm_bias = c.centered_norm();
+    size_t offset = 0;
+    int layer = -1;
+    const auto param = [&](T*& field, const char* name, size_t rows, size_t cols, Init init, ParamGroup group) {
+        const TensorSpec spec{tensor_name(name, layer), layer, {rows, cols}, init, group, offset};
+        offset += spec.elems();
+        visit(field, spec);
+    };
+    const auto matrix = [&](T*& field, const char* name, size_t rows, size_t cols, Init init) {
+        param(field, name, rows, cols, init, ParamGroup::matrix);
+    };
+    const auto vector = [&](T*& field, const char* name, size_t elems, Init init) {
+        param(field, name, elems, 1, init, ParamGroup::vector);
+    };
     p.block.resize(c.L);
-    visit(p.wte, "wte", -1, V, C, Init::normal);
-    if (c.position == Position::learned) visit(p.wpe, "wpe", -1, size_t(c.max_T), C, Init::normal);
-    for (int l = 0; l < c.L; l++) {
-        BlockParams<T>& b = p.block[l];
-        visit(b.ln1_w, "ln1_w", l, C, 1, Init::ones);
-        if (norm_bias) visit(b.ln1_b, "ln1_b", l, C, 1, Init::zeros);
-        visit(b.qkv_w, "qkv_w", l, QKV, C, Init::normal);
-        if (c.qkv_bias) visit(b.qkv_b, "qkv_b", l, QKV, 1, Init::zeros);
-        if (c.qk_norm) visit(b.q_norm, "q_norm", l, HS, 1, Init::ones);
-        if (c.qk_norm) visit(b.k_norm, "k_norm", l, HS, 1, Init::ones);
-        visit(b.attn_out_w, "attn_out_w", l, C, A, Init::normal_residual);
-        if (c.linear_bias) visit(b.attn_out_b, "attn_out_b", l, C, 1, Init::zeros);
-        visit(b.ln2_w, "ln2_w", l, C, 1, Init::ones);
-        if (norm_bias) visit(b.ln2_b, "ln2_b", l, C, 1, Init::zeros);
-        visit(b.fc_w, "fc_w", l, FC, C, Init::normal);
-        if (c.linear_bias) visit(b.fc_b, "fc_b", l, FC, 1, Init::zeros);
-        visit(b.proj_w, "proj_w", l, C, F, Init::normal_residual);
-        if (c.linear_bias) visit(b.proj_b, "proj_b", l, C, 1, Init::zeros);
+    param(p.wte, "wte", V, C, Init::normal, ParamGroup::embedding);
+    switch (c.position) {
+        case Position::learned:
+            param(p.wpe, "wpe", c.max_T, C, Init::normal, ParamGroup::embedding);
+            break;
+        case Position::rope:
+            break;
     }
-    visit(p.lnf_w, "lnf_w", -1, C, 1, Init::ones);
-    if (norm_bias) visit(p.lnf_b, "lnf_b", -1, C, 1, Init::zeros);
+    for (layer = 0; layer < c.L; layer++) {
+        BlockParams<T>& b = p.block[layer];
+        vector(b.ln1_w, "ln1_w", C, Init::ones);
+        if (norm_bias) vector(b.ln1_b, "ln1_b", C, Init::zeros);
+        matrix(b.qkv_w, "qkv_w", QKV, C, Init::normal);
+        if (c.qkv_bias) vector(b.qkv_b, "qkv_b", QKV, Init::zeros);
+        if (c.qk_norm) vector(b.q_norm, "q_norm", HS, Init::ones);
+        if (c.qk_norm) vector(b.k_norm, "k_norm", HS, Init::ones);
+        matrix(b.attn_out_w, "attn_out_w", C, A, Init::normal_residual);
+        if (c.linear_bias) vector(b.attn_out_b, "attn_out_b", C, Init::zeros);
+        vector(b.ln2_w, "ln2_w", C, Init::ones);
+        if (norm_bias) vector(b.ln2_b, "ln2_b", C, Init::zeros);
+        matrix(b.fc_w, "fc_w", FC, C, Init::normal);
+        if (c.linear_bias) vector(b.fc_b, "fc_b", FC, Init::zeros);
+        matrix(b.proj_w, "proj_w", C, F, Init::normal_residual);
+        if (c.linear_bias) vector(b.proj_b, "proj_b", C, Init::zeros);
+    }
+    layer = -1;
+    vector(p.lnf_w, "lnf_w", C, Init::ones);
+    if (norm_bias) vector(p.lnf_b, "lnf_b", C, Init::zeros);
     if (c.tied_embeddings) {
         p.lm_head = p.wte;
     } else {
-        visit(p.lm_head, "lm_head", -1, V, C, Init::normal);
+        param(p.lm_head, "lm_head", V, C, Init::normal, ParamGroup::lm_head);
     }
 }
 
@@ -86,10 +111,7 @@ void init_tensor(const ModelConfig& config, const TensorSpec& spec, size_t index
 template <class T>
 Params<T> bind_params(const ModelConfig& config, T* base) {
     Params<T> p{};
-    for_each_param(config, p, [&](T*& field, const char*, int, size_t rows, size_t cols, Init) {
-        field = base;
-        base += rows * cols;
-    });
+    for_each_param(config, p, [&](T*& field, const TensorSpec& spec) { field = base + spec.offset; });
     return p;
 }
 
@@ -150,10 +172,9 @@ inline size_t attention_scratch_elems(int T) {
 template <class T, class Visit>
 void for_each_activation(const ModelConfig& c, const ActivationShape& s, Activations<T>& a, Visit visit) {
     const size_t N = size_t(s.B) * s.T, C = c.C, HS = c.HS, A = size_t(c.NH) * HS, QK = size_t(c.NH) + c.NKV;
-    const bool layernorm = c.norm == Norm::layernorm;
     const auto norm = [&](T*& y, T*& mean, T*& rstd, const char* name, int layer) {
         visit(y, name, layer, N * C);
-        if (layernorm) visit(mean, name, layer, N);
+        if (c.centered_norm()) visit(mean, name, layer, N);
         visit(rstd, name, layer, N);
     };
     a.block.assign(c.L, {});

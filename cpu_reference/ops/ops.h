@@ -4,6 +4,7 @@
 // each number of them.
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cpu_reference/interface/dropout.h"
@@ -11,6 +12,7 @@
 #include "cpu_reference/interface/optimizer.h"
 #include "cpu_reference/interface/rope_table.h"
 #include "cpu_reference/interface/tensors.h"
+#include "cpu_reference/memory.h"
 
 namespace kiln {
 
@@ -94,10 +96,13 @@ void swiglu_backward(float* dfc, const float* dact, const float* fc, int N, int 
 // gradient_scale * d(sum of losses)/d(logits); otherwise they are left alone. Rows of logits are `stride` apart.
 void cross_entropy(float* losses, float* logits, const int* targets, float gradient_scale, int N, int V, int stride);
 
-// ---- adamw.cpp
+// ---- optimizer.cpp
 
 // AdamW of n parameters, with gradients grad_scale * g.
 void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s, float grad_scale, size_t n);
+// One step of `optimizer` on every trainable parameter that it updates. `states` are in the order of OptimizerInfo.
+void update_params(Optimizer optimizer, std::span<const TensorSpec> table, const MappedArray& params,
+                   const MappedArray& gradients, std::span<const MappedArray> states, const OptimizerStep& step);
 // Sum of squares in double, by fixed blocks in a fixed order.
 double sum_of_squares(const float* x, size_t n);
 

@@ -3,22 +3,9 @@
 #include <cmath>
 #include <numeric>
 
-#include "cpu_reference/interface/engine.h"
-#include "cpu_reference/interface/error.h"
 #include "cpu_reference/ops/ops.h"
 
 namespace kiln {
-
-AdamWStepSize step_size(const AdamWStep& step) {
-    KILN_CHECK(step.t >= 1, "engine: AdamW step ", step.t, "; the first is 1");
-    return {.lr = step.lr,
-            .beta1 = step.beta1,
-            .beta2 = step.beta2,
-            .eps = step.eps,
-            .weight_decay = step.weight_decay,
-            .correction1 = float(1 - std::pow(double(step.beta1), double(step.t))),
-            .correction2 = float(1 - std::pow(double(step.beta2), double(step.t)))};
-}
 
 void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s, float grad_scale, size_t n) {
     const float root2 = 1.0f / std::sqrt(s.correction2), step = s.lr / s.correction1, decay = s.lr * s.weight_decay;
@@ -30,6 +17,24 @@ void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s,
         m[i] = m_new;
         v[i] = v_new;
         p[i] -= step * m_new / (std::sqrt(v_new) * root2 + s.eps) + decay * p[i];
+    }
+}
+
+void update_params(Optimizer optimizer, std::span<const TensorSpec> table, const MappedArray& params,
+                   const MappedArray& gradients, std::span<const MappedArray> states, const OptimizerStep& step) {
+    for (const TensorSpec& spec : table) {
+        if (!spec.trainable || !updates(optimizer, spec.group)) continue;
+        float* const p = params.data() + spec.offset;
+        const float* const g = gradients.data() + spec.offset;
+        switch (optimizer) {
+            case Optimizer::adamw: {
+                AdamWStepSize size = adamw_step_size(step);
+                if (!spec.decays()) size.weight_decay = 0;
+                adamw(p, states[0].data() + spec.offset, states[1].data() + spec.offset, g, size, step.grad_scale,
+                      spec.elems());
+                break;
+            }
+        }
     }
 }
 

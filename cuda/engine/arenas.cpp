@@ -14,23 +14,26 @@ size_t DeviceArenas<E, G, M>::elems(const ModelConfig& config) {
 }
 
 template <class E, class G, class M>
-DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, bool training, bool master, cudaStream_t stream)
-    : config_(config), stream_(stream), table_(param_table(config)), device_table_(param_table(padded(config))) {
+DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptions& options, cudaStream_t stream)
+    : config_(config),
+      optimizer_(options.optimizer),
+      stream_(stream),
+      table_(param_table(config)),
+      device_table_(param_table(padded(config))) {
     const size_t n = elems(config);
     const ModelConfig padded_config = padded(config);
     params_ = DeviceBuffer<E>(n);
     param_ = bind_params(padded_config, params_.get());
     clear(params_.get(), n, stream);
-    if (!training) return;
-    if (master && !std::is_same_v<E, float>) {
+    if (!options.training) return;
+    if (options.master_weights && !std::is_same_v<E, float>) {
         master_ = DeviceBuffer<float>(n);
         clear(master_.get(), n, stream);
     }
     gradients_ = DeviceBuffer<G>(n);
     gradient_ = bind_params(padded_config, gradients_.get());
-    for (DeviceBuffer<M>* moment : {&moment1_, &moment2_}) {
-        *moment = DeviceBuffer<M>(n);
-        clear(moment->get(), n, stream);
+    for (size_t i = 0; i < optimizer_info(optimizer_).states.size(); i++) {
+        clear(states_.emplace_back(n).get(), n, stream);
     }
     std::vector<size_t> switches;
     bool decays = true;
@@ -57,39 +60,33 @@ void DeviceArenas<E, G, M>::for_each_stretch(size_t offset, size_t n, Visit visi
 }
 
 template <class E, class G, class M>
-void DeviceArenas<E, G, M>::read(Arena arena, size_t offset, std::span<float> out, float gradient_scale) const {
+void DeviceArenas<E, G, M>::read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const {
     for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
         float* const into = out.data() + to;
-        switch (arena) {
-            case Arena::params:
-                if (master_.size() > 0) return download(into, master_.get() + from, n, 1, stream_);
-                return download(into, params_.get() + from, n, 1, stream_);
-            case Arena::gradients:
-                if (gradient_scale == 0) return void(std::fill_n(into, n, 0.0f));
-                return download(into, gradients_.get() + from, n, gradient_scale, stream_);
-            case Arena::moment1:
-                return download(into, moment1_.get() + from, n, 1, stream_);
-            case Arena::moment2:
-                return download(into, moment2_.get() + from, n, 1, stream_);
+        if (arena == Arena::params) {
+            if (master_.size() > 0) return download(into, master_.get() + from, n, 1, stream_);
+            return download(into, params_.get() + from, n, 1, stream_);
         }
+        if (arena == Arena::gradients) {
+            if (gradient_scale == 0) return void(std::fill_n(into, n, 0.0f));
+            return download(into, gradients_.get() + from, n, gradient_scale, stream_);
+        }
+        download(into, states_[state_index(optimizer_, arena.name)].get() + from, n, 1, stream_);
     });
 }
 
 template <class E, class G, class M>
-void DeviceArenas<E, G, M>::write(Arena arena, size_t offset, std::span<const float> in, float gradient_scale) {
+void DeviceArenas<E, G, M>::write(const Arena& arena, size_t offset, std::span<const float> in, float gradient_scale) {
     for_each_stretch(offset, in.size(), [&](size_t to, size_t from, size_t n) {
         const float* const values = in.data() + from;
-        switch (arena) {
-            case Arena::params:
-                if (master_.size() > 0) upload(master_.get() + to, values, n, 1, stream_);
-                return upload(params_.get() + to, values, n, 1, stream_);
-            case Arena::gradients:
-                return upload(gradients_.get() + to, values, n, 1 / gradient_scale, stream_);
-            case Arena::moment1:
-                return upload(moment1_.get() + to, values, n, 1, stream_);
-            case Arena::moment2:
-                return upload(moment2_.get() + to, values, n, 1, stream_);
+        if (arena == Arena::params) {
+            if (master_.size() > 0) upload(master_.get() + to, values, n, 1, stream_);
+            return upload(params_.get() + to, values, n, 1, stream_);
         }
+        if (arena == Arena::gradients) {
+            return upload(gradients_.get() + to, values, n, 1 / gradient_scale, stream_);
+        }
+        upload(states_[state_index(optimizer_, arena.name)].get() + to, values, n, 1, stream_);
     });
 }
 
@@ -101,8 +98,7 @@ void DeviceArenas<E, G, M>::init(uint64_t seed) {
         init_tensor(config_, table_[index], index, seed, w.data());
         write(Arena::params, table_[index].offset, w, 1);
     }
-    clear(moment1_.get(), moment1_.size(), stream_);
-    clear(moment2_.get(), moment2_.size(), stream_);
+    for (DeviceBuffer<M>& state : states_) clear(state.get(), state.size(), stream_);
 }
 
 template <class E, class G, class M>
@@ -118,19 +114,24 @@ void DeviceArenas<E, G, M>::clear_embedding_gradients() {
 }
 
 template <class E, class G, class M>
-void DeviceArenas<E, G, M>::update(const AdamWStep& step, const float* grad_scale, const int* non_finite,
+void DeviceArenas<E, G, M>::update(const OptimizerStep& step, const float* grad_scale, const int* non_finite,
                                    uint64_t rounding_seed) {
-    const AdamWArena<E, G, M> arena{.params = params_.get(),
-                                    .master = master_.size() > 0 ? master_.get() : nullptr,
-                                    .m = moment1_.get(),
-                                    .v = moment2_.get(),
-                                    .grads = gradients_.get(),
-                                    .n = params_.size(),
-                                    .decay_switches = decay_switches_.get(),
-                                    .switches = int(decay_switches_.size()),
-                                    .grad_scale = grad_scale,
-                                    .non_finite = non_finite};
-    adamw(arena, step_size(step), {.seed = rounding_seed, .step = uint64_t(step.t)}, stream_);
+    switch (optimizer_) {
+        case Optimizer::adamw: {
+            const AdamWArena<E, G, M> arena{.params = params_.get(),
+                                            .master = master_.size() > 0 ? master_.get() : nullptr,
+                                            .m = states_[0].get(),
+                                            .v = states_[1].get(),
+                                            .grads = gradients_.get(),
+                                            .n = params_.size(),
+                                            .decay_switches = decay_switches_.get(),
+                                            .switches = int(decay_switches_.size()),
+                                            .grad_scale = grad_scale,
+                                            .non_finite = non_finite};
+            adamw(arena, adamw_step_size(step), {.seed = rounding_seed, .step = uint64_t(step.t)}, stream_);
+            return;
+        }
+    }
 }
 
 template class DeviceArenas<float, float, float>;

@@ -1,6 +1,6 @@
 #pragma once
-// Parameters, gradients and moments on a GPU: one allocation each, laid out for the padded vocabulary; read and written
-// as the unpadded arenas of cpu_reference/interface/engine.h.
+// Parameters, gradients and optimizer state on a GPU: one allocation each, laid out for the padded vocabulary; read and
+// written as the unpadded arenas of cpu_reference/interface/engine.h.
 #include <span>
 #include <vector>
 
@@ -10,12 +10,12 @@
 
 namespace kiln {
 
-// E of the weights, G of the gradients, M of the moments.
+// E of the weights, G of the gradients, M of the optimizer state.
 template <class E, class G, class M>
 class DeviceArenas {
 public:
-    // Zeroes. `training` false: weights only. `master`: float32 weights beside narrow ones.
-    DeviceArenas(const ModelConfig& config, bool training, bool master, cudaStream_t stream);
+    // Zeroes.
+    DeviceArenas(const ModelConfig& config, const EngineOptions& options, cudaStream_t stream);
 
     static size_t elems(const ModelConfig& config);  // of each arena, padding included
     size_t elems() const { return params_.size(); }
@@ -25,15 +25,15 @@ public:
 
     // Both convert, and wait for the stream. Gradients are those on the device times gradient_scale when read (0: all
     // are 0, whatever stands there), over it when written.
-    void read(Arena arena, size_t offset, std::span<float> out, float gradient_scale) const;
-    void write(Arena arena, size_t offset, std::span<const float> in, float gradient_scale);
-    // Initial weights (init_tensor), moments of 0.
+    void read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const;
+    void write(const Arena& arena, size_t offset, std::span<const float> in, float gradient_scale);
+    // Initial weights (init_tensor), an optimizer state of 0.
     void init(uint64_t seed);
     void clear_gradients();
     // The gradients that a backward pass adds to although it is the first: of the embeddings.
     void clear_embedding_gradients();
-    // AdamW on gradients times *grad_scale; nothing where *non_finite is not 0, unless it is null.
-    void update(const AdamWStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
+    // One step of the optimizer on gradients times *grad_scale; nothing where *non_finite is not 0, unless it is null.
+    void update(const OptimizerStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
 
 private:
     // visit(device_offset, host_offset, n) for the stretches of [offset, offset + n) of the unpadded arena.
@@ -41,12 +41,13 @@ private:
     void for_each_stretch(size_t offset, size_t n, Visit visit) const;
 
     ModelConfig config_;
+    Optimizer optimizer_;
     cudaStream_t stream_;
     std::vector<TensorSpec> table_, device_table_;
     DeviceBuffer<E> params_;
     DeviceBuffer<float> master_;  // empty: params_ are all there is
     DeviceBuffer<G> gradients_;
-    DeviceBuffer<M> moment1_, moment2_;
+    std::vector<DeviceBuffer<M>> states_;  // of the optimizer
     Params<E> param_{};
     Params<G> gradient_{};
     DeviceBuffer<size_t> decay_switches_;  // where weight decay ends and begins again

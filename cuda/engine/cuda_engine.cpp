@@ -35,6 +35,7 @@ public:
     ~CudaEngine() override { cudaDeviceSynchronize(); }  // nothing is freed that is in use
 
     const ModelConfig& config() const override { return config_; }
+    Optimizer optimizer() const override { return options_.optimizer; }
     std::string device_name() const override;
     double peak_flops() const override { return peak_.flops; }
     bool peak_is_measured() const override { return peak_.measured; }
@@ -42,8 +43,8 @@ public:
     size_t memory_in_use_bytes() const override;
 
     void init_weights(uint64_t seed) override { arenas_.init(seed); }
-    void read(Arena arena, size_t offset_elems, std::span<float> out) const override;
-    void write(Arena arena, size_t offset_elems, std::span<const float> in) override;
+    void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
+    void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;
 
     void zero_gradients() override {
         gradients_clear_ = true;
@@ -56,12 +57,12 @@ public:
     LossSum take_loss() override;
     void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
-    void update(const AdamWStep& step) override;
+    void update(const OptimizerStep& step) override;
     LossScale loss_scale() const override { return std::is_same_v<E, __half> ? loss_scale_ : LossScale{}; }
     void set_loss_scale(const LossScale& scale) override;
     // In float16 the next step needs the loss scale that this one's overflow decides.
     bool can_queue_updates() const override { return !std::is_same_v<E, __half>; }
-    void queue_update(const AdamWStep& step, float max_norm) override;
+    void queue_update(const OptimizerStep& step, float max_norm) override;
     StepResult take_update() override;
     LossSum evaluate(const Batch& batch, float* losses) override;
 
@@ -154,7 +155,7 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
       peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
       profiler_(profiler),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
-      arenas_(config, options.training, options.master_weights, stream_),
+      arenas_(config, options, stream_),
       batches_(options.B * options.T, config.V) {
     if (options.training) loss_sums_ = DeviceBuffer<float>(kMaxLosses);
     activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, shape_)[0]);
@@ -223,14 +224,14 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
 }
 
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::read(Arena arena, size_t offset, std::span<float> out) const {
+void CudaEngine<E, G, M>::read(const Arena& arena, size_t offset, std::span<float> out) const {
     if (arena != Arena::params) require_training("gradients and moments");
     const bool zero = arena == Arena::gradients && gradients_clear_;
     arenas_.read(arena, offset, out, zero ? 0 : 1 / loss_scale_.scale);
 }
 
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::write(Arena arena, size_t offset, std::span<const float> in) {
+void CudaEngine<E, G, M>::write(const Arena& arena, size_t offset, std::span<const float> in) {
     if (arena != Arena::params) require_training("gradients and moments");
     if (arena == Arena::gradients) fill_gradients_if_clear();
     arenas_.write(arena, offset, in, 1 / loss_scale_.scale);
@@ -357,7 +358,7 @@ double CudaEngine<E, G, M>::gradient_norm() {
 }
 
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::update(const AdamWStep& step) {
+void CudaEngine<E, G, M>::update(const OptimizerStep& step) {
     require_training("update");
     fill_gradients_if_clear();
     stream_.synchronize();  // host_scalars_ may be on its way still
@@ -374,7 +375,7 @@ void CudaEngine<E, G, M>::update(const AdamWStep& step) {
 }
 
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::queue_update(const AdamWStep& step, float max_norm) {
+void CudaEngine<E, G, M>::queue_update(const OptimizerStep& step, float max_norm) {
     require_training("update");
     KILN_CHECK(updates_queued_ - updates_taken_ < kMaxQueued, "engine: ", kMaxQueued, " updates are queued already");
     fill_gradients_if_clear();

@@ -73,7 +73,7 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
                 plan.push_back({"master weights", n * sizeof(float)});
             }
             plan.push_back({"gradients", n * sizeof(G)});
-            plan.push_back({"moments", 2 * n * sizeof(M)});
+            plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * n * sizeof(M)});
         }
         const size_t rope = config.position == Position::rope ? size_t(options.T) * config.HS * sizeof(float) : 0;
         const size_t batches = BatchSender::device_bytes(options.B * options.T);

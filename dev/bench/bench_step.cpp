@@ -126,7 +126,7 @@ public:
         e.zero_gradients();
         const size_t which = size_t(t_) % 2;
         e.forward_backward({tokens_[which].data(), targets_[which].data()}, scale_, 1);
-        const AdamWStep step{.lr = 1e-4f, .t = ++t_};
+        const OptimizerStep step{.lr = 1e-4f, .t = ++t_};
         if (e.can_queue_updates()) {
             e.queue_update(step, 1.0f);
             if (queued_++ > 0) e.take_update();

@@ -473,6 +473,20 @@ TEST(AdamW, two_steps_match_the_formula_in_double) {
     }
 }
 
+TEST(UpdateParams, leaves_frozen_parameters_alone) {
+    const MappedArray p(4, "parameters"), g(4, "gradients"), states[] = {{4, "moment1"}, {4, "moment2"}};
+    std::fill_n(p.data(), 4, 1.0f);
+    std::fill_n(g.data(), 4, 1.0f);
+    const TensorSpec table[] = {{"frozen", -1, {1, 2}, Init::ones, ParamGroup::matrix, 0, false},
+                                {"trained", -1, {1, 2}, Init::ones, ParamGroup::matrix, 2, true}};
+    update_params(Optimizer::adamw, table, p, g, states, {.lr = 0.1f});
+    for (int i = 0; i < 2; i++) {
+        EXPECT_EQ(p.data()[i], 1.0f);
+        EXPECT_EQ(states[0].data()[i], 0.0f);
+        EXPECT_LT(p.data()[2 + i], 0.95f);
+    }
+}
+
 TEST(GradientNorm, sums_squares_in_double_and_shows_what_is_not_finite) {
     Floats x(40000, 1e30f);  // squares overflow a float
     EXPECT_NEAR(sum_of_squares(x.data(), x.size()) / 4e64, 1, 1e-6);

@@ -48,6 +48,18 @@ TEST(ParamTable, holds_what_the_config_says_and_decays_matrices) {
     }
 }
 
+TEST(ParamTable, has_every_parameter_in_its_group) {
+    for (const TensorSpec& spec : param_table(parse_model("gpt2:layers=1,tied=false"))) {
+        const bool embedding = spec.name == "wte" || spec.name == "wpe", lm_head = spec.name == "lm_head";
+        const ParamGroup group = embedding            ? ParamGroup::embedding
+                                 : lm_head            ? ParamGroup::lm_head
+                                 : spec.shape[1] == 1 ? ParamGroup::vector
+                                                      : ParamGroup::matrix;
+        EXPECT_EQ(spec.group, group) << spec.name;
+        EXPECT_TRUE(spec.trainable) << spec.name;
+    }
+}
+
 TEST(ActivationTable, matches_its_binding_and_is_aligned) {
     for (const TinyModel& model : tiny_models()) {
         for (const bool training : {true, false}) {

@@ -177,7 +177,7 @@ TEST_P(CudaEngine, ten_steps_match_reference) {
         EXPECT_NEAR(norms[0], norms[1], tolerance(roundings() * (step + 1)) * norms[1]) << step;
     }
     expect_close(*a, *b, Arena::params, tolerance(roundings() * 10));
-    expect_close(*a, *b, Arena::moment1, tolerance(roundings() * 10));
+    expect_close(*a, *b, Arena{"moment1"}, tolerance(roundings() * 10));
 }
 
 // Steps that end without a wait give what those give that wait; a step that is not finite changes nothing.
@@ -195,7 +195,7 @@ TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
         losses[0].push_back(result.norm);
     };
     for (int step = 0; step < 4; step++) {
-        const AdamWStep adamw{.lr = 1e-3f, .t = step + 1};
+        const OptimizerStep adamw{.lr = 1e-3f, .t = step + 1};
         for (Engine* e : {a.get(), b.get()}) {
             e->zero_gradients();
             for (const int first : {step, step + 7}) {
@@ -222,7 +222,7 @@ TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
     const float norm = float(b->gradient_norm());
     a->queue_update({.lr = 1e-2f, .t = 9}, norm / 3);
     b->update({.lr = 1e-2f, .grad_scale = 1 / 3.0f, .t = 9});
-    expect_close(*a, *b, Arena::moment1, 1e-6);
+    expect_close(*a, *b, Arena{"moment1"}, 1e-6);
 }
 
 // One batch of four equals four micro-batches of one, masks included: only the order of sums differs.

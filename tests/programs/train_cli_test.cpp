@@ -79,7 +79,8 @@ TEST_F(TrainCli, printed_config_reads_back_as_itself) {
 TEST_F(TrainCli, dry_run_tells_parameters_flops_and_memory_and_writes_nothing) {
     const Finished result = train_cpu(base() + Args{"-o", run(), "--dry-run"});
     EXPECT_EQ(result.code, 0) << result.err;
-    for (const char* part : {"parameters ", "FLOPs a token", "steps           6", "gradients", "moments", "total"}) {
+    for (const char* part :
+         {"parameters ", "FLOPs a token", "steps           6", "gradients", "optimizer state", "total"}) {
         EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
     }
     EXPECT_FALSE(fs::exists(run()));

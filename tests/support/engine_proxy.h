@@ -11,13 +11,18 @@ public:
     explicit EngineProxy(std::unique_ptr<Engine> real) : real_(std::move(real)) {}
 
     const ModelConfig& config() const override { return real_->config(); }
+    Optimizer optimizer() const override { return real_->optimizer(); }
     std::string device_name() const override { return real_->device_name(); }
     std::string attention() const override { return real_->attention(); }
     double peak_flops() const override { return 0; }  // measuring it takes longer than the tests' steps
     size_t memory_in_use_bytes() const override { return real_->memory_in_use_bytes(); }
     void init_weights(uint64_t seed) override { real_->init_weights(seed); }
-    void read(Arena arena, size_t offset, std::span<float> out) const override { real_->read(arena, offset, out); }
-    void write(Arena arena, size_t offset, std::span<const float> in) override { real_->write(arena, offset, in); }
+    void read(const Arena& arena, size_t offset, std::span<float> out) const override {
+        real_->read(arena, offset, out);
+    }
+    void write(const Arena& arena, size_t offset, std::span<const float> in) override {
+        real_->write(arena, offset, in);
+    }
     void zero_gradients() override { real_->zero_gradients(); }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override {
         real_->forward_backward(batch, grad_scale, seed);
@@ -25,7 +30,7 @@ public:
     LossSum take_loss() override { return real_->take_loss(); }
     void reduce_gradients(Communicator& communicator) override { real_->reduce_gradients(communicator); }
     double gradient_norm() override { return real_->gradient_norm(); }
-    void update(const AdamWStep& step) override { real_->update(step); }
+    void update(const OptimizerStep& step) override { real_->update(step); }
     LossSum evaluate(const Batch& batch, float* losses) override { return real_->evaluate(batch, losses); }
     void open_cache(int slots, int max_T) override { real_->open_cache(slots, max_T); }
     void clear_slot(int slot) override { real_->clear_slot(slot); }

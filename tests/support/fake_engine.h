@@ -3,12 +3,11 @@
 // "language model" whose next token is a function of the tokens in the slot.
 #include <functional>
 #include <map>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
 #include "cpu_reference/interface/error.h"
-#include "cpu_reference/interface/tensors.h"
 
 namespace kiln {
 
@@ -18,16 +17,22 @@ public:
     using Model = std::function<void(const std::vector<int>& tokens, float* logits)>;
 
     explicit FakeEngine(const ModelConfig& config, Model model = nullptr) : config_(config), model_(std::move(model)) {
-        const std::vector<TensorSpec> table = param_table(config);
-        for (auto& arena : arenas_) arena.assign(table.back().offset + table.back().elems(), 0.0f);
+        for (const Arena& a : saved()) arenas_[a.name].assign(size_t(count_parameters(config)), 0.0f);
     }
 
-    std::vector<float>& arena(Arena a) { return arenas_[size_t(a)]; }
+    // The arenas that a checkpoint holds.
+    static std::vector<Arena> saved() {
+        std::vector<Arena> arenas = {Arena::params};
+        for (const std::string_view state : optimizer_info(Optimizer::adamw).states) arenas.push_back({state});
+        return arenas;
+    }
+    std::vector<float>& arena(const Arena& a) { return arenas_.at(a.name); }
     // Values that tell where they stand: tensor by tensor, so that a swap or a transposition shows.
     void fill(float seed) {
-        for (const Arena a : {Arena::params, Arena::moment1, Arena::moment2}) {
+        for (const Arena& a : saved()) {
             std::vector<float>& values = arena(a);
-            for (size_t i = 0; i < values.size(); i++) values[i] = seed + float(i) + 0.25f * float(a);
+            for (size_t i = 0; i < values.size(); i++) values[i] = seed + float(i);
+            seed += 0.25f;
         }
     }
 
@@ -36,12 +41,12 @@ public:
     double peak_flops() const override { return 0; }
     size_t memory_in_use_bytes() const override { return 0; }
     void init_weights(uint64_t) override {}
-    void read(Arena a, size_t offset, std::span<float> out) const override {
-        const std::vector<float>& values = arenas_[size_t(a)];
+    void read(const Arena& a, size_t offset, std::span<float> out) const override {
+        const std::vector<float>& values = arenas_.at(a.name);
         KILN_CHECK(offset + out.size() <= values.size(), "read beyond the arena");
         std::copy_n(values.begin() + offset, out.size(), out.begin());
     }
-    void write(Arena a, size_t offset, std::span<const float> in) override {
+    void write(const Arena& a, size_t offset, std::span<const float> in) override {
         KILN_CHECK(offset + in.size() <= arena(a).size(), "write beyond the arena");
         std::copy(in.begin(), in.end(), arena(a).begin() + offset);
     }
@@ -50,7 +55,7 @@ public:
     LossSum take_loss() override { return {}; }
     void reduce_gradients(Communicator&) override {}
     double gradient_norm() override { return 0; }
-    void update(const AdamWStep&) override {}
+    void update(const OptimizerStep&) override {}
     LossSum evaluate(const Batch&, float*) override { return {}; }
 
     void open_cache(int slots, int max_T) override {
@@ -82,7 +87,7 @@ private:
 
     ModelConfig config_;
     Model model_;
-    std::vector<float> arenas_[4];
+    std::map<std::string_view, std::vector<float>> arenas_;
     std::vector<std::vector<int>> slots_;
     int cache_T_ = 0;
 };

@@ -44,7 +44,7 @@ struct TinyBatch {
     Batch batch() const { return {tokens.data(), targets.data(), first_sample}; }
 };
 
-inline std::vector<float> read_all(const Engine& engine, Arena arena) {
+inline std::vector<float> read_all(const Engine& engine, const Arena& arena) {
     std::vector<float> values(size_t(count_parameters(engine.config())));
     engine.read(arena, 0, values);
     return values;

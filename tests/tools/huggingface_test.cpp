@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "cpu_reference/interface/tensors.h"
 #include "tests/support/fake_engine.h"
 #include "tests/support/temp_directory.h"
 #include "tools/formats/json_file.h"

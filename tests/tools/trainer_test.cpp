@@ -22,7 +22,7 @@ public:
         std::vector<uint64_t> samples;  // first_sample of every micro-batch
         std::vector<std::vector<int>> tokens;
         std::vector<float> grad_scales;  // of forward_backward
-        std::vector<AdamWStep> updates;
+        std::vector<OptimizerStep> updates;
         std::function<double(int step, double loss)> loss = [](int, double loss) { return loss; };
         std::function<double(int step, double norm)> norm = [](int, double norm) { return norm; };
         int take_losses = 0, norms = 0;
@@ -41,7 +41,7 @@ public:
         return loss;
     }
     double gradient_norm() override { return log_.norm(log_.norms++, EngineProxy::gradient_norm()); }
-    void update(const AdamWStep& step) override {
+    void update(const OptimizerStep& step) override {
         log_.updates.push_back(step);
         EngineProxy::update(step);
     }

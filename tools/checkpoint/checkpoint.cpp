@@ -61,54 +61,57 @@ std::string hash_of(std::string_view text) {
     return hex(xxh3_64(text.data(), text.size()));
 }
 
-std::string moment_name(int number, const TensorSpec& spec) {
-    return concat("moment", number, ".", spec.name);
+// Calls visit(name, arena, spec) for each tensor of the optimizer's file, in its order.
+template <class Visit>
+void for_each_state_tensor(const Engine& engine, Visit visit) {
+    const std::vector<TensorSpec> table = param_table(engine.config());
+    for (const std::string_view state : optimizer_info(engine.optimizer()).states) {
+        for (const TensorSpec& spec : table) visit(concat(state, ".", spec.name), Arena{state}, spec);
+    }
 }
 
-constexpr Arena kMoments[] = {Arena::moment1, Arena::moment2};
+// Calls visit(chunk, offset in the arena) with a buffer for each chunk of the tensor.
+template <class Visit>
+void for_each_chunk(const TensorSpec& spec, Visit visit) {
+    std::vector<float> buffer;
+    for (size_t done = 0; done < spec.elems(); done += buffer.size()) {
+        buffer.resize(std::min(kChunkElems, spec.elems() - done));
+        visit(buffer, done);
+    }
+}
 
 void write_optimizer(const fs::path& path, const Engine& engine) {
-    const std::vector<TensorSpec> table = param_table(engine.config());
     std::vector<SafetensorsWriter::Declared> declared;
-    for (int number = 1; number <= 2; number++) {
-        for (const TensorSpec& spec : table) {
-            declared.push_back({moment_name(number, spec), {spec.shape[0], spec.shape[1]}});
-        }
-    }
+    for_each_state_tensor(engine, [&](const std::string& name, const Arena&, const TensorSpec& spec) {
+        declared.push_back({name, {spec.shape[0], spec.shape[1]}});
+    });
     SafetensorsWriter writer(path, declared);
-    std::vector<float> buffer;
-    for (const Arena arena : kMoments) {
-        const size_t elems = table.back().offset + table.back().elems();
-        for (size_t done = 0; done < elems; done += buffer.size()) {
-            buffer.resize(std::min(kChunkElems, elems - done));
-            engine.read(arena, done, buffer);
-            writer.append(buffer);
-        }
-    }
+    for_each_state_tensor(engine, [&](const std::string&, const Arena& arena, const TensorSpec& spec) {
+        for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+            engine.read(arena, spec.offset + begin, chunk);
+            writer.append(chunk);
+        });
+    });
     writer.finish();
 }
 
 void read_optimizer(const fs::path& path, Engine& engine) {
     const SafetensorsFile file(path);
-    const std::vector<TensorSpec> table = param_table(engine.config());
-    KILN_CHECK(file.tensors().size() == 2 * table.size(), path.string(), ": holds ", file.tensors().size(),
-               " tensors; the moments of this model are ", 2 * table.size());
-    std::vector<float> buffer;
-    for (int number = 1; number <= 2; number++) {
-        for (const TensorSpec& spec : table) {
-            const std::string name = moment_name(number, spec);
-            const StoredTensor* tensor = file.find(name);
-            KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
-            KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}), path.string(),
-                       ": tensor '", name, "' has shape ", shape_text(tensor->shape), "; the model asks for (",
-                       spec.shape[0], ", ", spec.shape[1], ")");
-            for (size_t done = 0; done < spec.elems(); done += buffer.size()) {
-                buffer.resize(std::min(kChunkElems, spec.elems() - done));
-                file.read(*tensor, done, buffer);
-                engine.write(kMoments[number - 1], spec.offset + done, buffer);
-            }
-        }
-    }
+    size_t tensors = 0;
+    for_each_state_tensor(engine, [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
+        const StoredTensor* tensor = file.find(name);
+        KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
+        KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}), path.string(), ": tensor '",
+                   name, "' has shape ", shape_text(tensor->shape), "; the model asks for (", spec.shape[0], ", ",
+                   spec.shape[1], ")");
+        for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+            file.read(*tensor, begin, chunk);
+            engine.write(arena, spec.offset + begin, chunk);
+        });
+        tensors++;
+    });
+    KILN_CHECK(file.tensors().size() == tensors, path.string(), ": holds ", file.tensors().size(),
+               " tensors; the optimizer state of this model has ", tensors);
 }
 
 // Copies the tokenizer's files; returns its end-of-text id if it has one.
@@ -231,7 +234,7 @@ bool same_model(ModelConfig a, const ModelConfig& b) {
     a.family = b.family, a.init_std = b.init_std;
     a.dropout_embedding = b.dropout_embedding, a.dropout_residual = b.dropout_residual;
     a.dropout_attention = b.dropout_attention;
-    if (a.position == Position::rope) a.max_T = b.max_T;  // no tensor has this extent
+    if (a.uses_rope()) a.max_T = b.max_T;  // no tensor has this extent
     return a == b;
 }
 

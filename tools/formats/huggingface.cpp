@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/families.h"
 #include "cpu_reference/interface/tensors.h"
 
 namespace kiln {
@@ -23,49 +24,73 @@ struct FieldNames {
     bool transposed = false;
 };
 
-const std::vector<FieldNames>& gpt2_names() {
-    static const std::vector<FieldNames> names = {
-        {"wte", {"transformer.wte.weight"}},
-        {"wpe", {"transformer.wpe.weight"}},
-        {"ln1_w", {"ln_1.weight"}},
-        {"ln1_b", {"ln_1.bias"}},
-        {"qkv_w", {"attn.c_attn.weight"}, true},
-        {"qkv_b", {"attn.c_attn.bias"}},
-        {"attn_out_w", {"attn.c_proj.weight"}, true},
-        {"attn_out_b", {"attn.c_proj.bias"}},
-        {"ln2_w", {"ln_2.weight"}},
-        {"ln2_b", {"ln_2.bias"}},
-        {"fc_w", {"mlp.c_fc.weight"}, true},
-        {"fc_b", {"mlp.c_fc.bias"}},
-        {"proj_w", {"mlp.c_proj.weight"}, true},
-        {"proj_b", {"mlp.c_proj.bias"}},
-        {"lnf_w", {"transformer.ln_f.weight"}},
-        {"lnf_b", {"transformer.ln_f.bias"}},
-        {"lm_head", {"lm_head.weight"}},
-    };
+struct TensorNames {
+    std::string_view base;    // of all but the LM head; a model that was saved without one has no such prefix
+    std::string_view blocks;  // then the number of the block
+    std::vector<FieldNames> fields;
+};
+
+const TensorNames& gpt2_names() {
+    static const TensorNames names = {"transformer.",
+                                      "transformer.h.",
+                                      {
+                                          {"wte", {"transformer.wte.weight"}},
+                                          {"wpe", {"transformer.wpe.weight"}},
+                                          {"ln1_w", {"ln_1.weight"}},
+                                          {"ln1_b", {"ln_1.bias"}},
+                                          {"qkv_w", {"attn.c_attn.weight"}, true},
+                                          {"qkv_b", {"attn.c_attn.bias"}},
+                                          {"attn_out_w", {"attn.c_proj.weight"}, true},
+                                          {"attn_out_b", {"attn.c_proj.bias"}},
+                                          {"ln2_w", {"ln_2.weight"}},
+                                          {"ln2_b", {"ln_2.bias"}},
+                                          {"fc_w", {"mlp.c_fc.weight"}, true},
+                                          {"fc_b", {"mlp.c_fc.bias"}},
+                                          {"proj_w", {"mlp.c_proj.weight"}, true},
+                                          {"proj_b", {"mlp.c_proj.bias"}},
+                                          {"lnf_w", {"transformer.ln_f.weight"}},
+                                          {"lnf_b", {"transformer.ln_f.bias"}},
+                                          {"lm_head", {"lm_head.weight"}},
+                                      }};
     return names;
 }
 
-// Qwen2 and Qwen3 have Llama's names; each has some of these tensors.
-const std::vector<FieldNames>& llama_names() {
-    static const std::vector<FieldNames> names = {
-        {"wte", {"model.embed_tokens.weight"}},
-        {"ln1_w", {"input_layernorm.weight"}},
-        {"qkv_w", {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"}},
-        {"qkv_b", {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"}},
-        {"q_norm", {"self_attn.q_norm.weight"}},
-        {"k_norm", {"self_attn.k_norm.weight"}},
-        {"attn_out_w", {"self_attn.o_proj.weight"}},
-        {"attn_out_b", {"self_attn.o_proj.bias"}},
-        {"ln2_w", {"post_attention_layernorm.weight"}},
-        {"fc_w", {"mlp.gate_proj.weight", "mlp.up_proj.weight"}},
-        {"fc_b", {"mlp.gate_proj.bias", "mlp.up_proj.bias"}},
-        {"proj_w", {"mlp.down_proj.weight"}},
-        {"proj_b", {"mlp.down_proj.bias"}},
-        {"lnf_w", {"model.norm.weight"}},
-        {"lm_head", {"lm_head.weight"}},
-    };
+// Each family that has Llama's layout has some of these tensors.
+const TensorNames& llama_names() {
+    static const TensorNames names = {
+        "model.",
+        "model.layers.",
+        {
+            {"wte", {"model.embed_tokens.weight"}},
+            {"ln1_w", {"input_layernorm.weight"}},
+            {"qkv_w", {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"}},
+            {"qkv_b", {"self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"}},
+            {"q_norm", {"self_attn.q_norm.weight"}},
+            {"k_norm", {"self_attn.k_norm.weight"}},
+            {"attn_out_w", {"self_attn.o_proj.weight"}},
+            {"attn_out_b", {"self_attn.o_proj.bias"}},
+            {"ln2_w", {"post_attention_layernorm.weight"}},
+            {"fc_w", {"mlp.gate_proj.weight", "mlp.up_proj.weight"}},
+            {"fc_b", {"mlp.gate_proj.bias", "mlp.up_proj.bias"}},
+            {"proj_w", {"mlp.down_proj.weight"}},
+            {"proj_b", {"mlp.down_proj.bias"}},
+            {"lnf_w", {"model.norm.weight"}},
+            {"lm_head", {"lm_head.weight"}},
+        }};
     return names;
+}
+
+// Null for the type "kiln", whose tensors have the names of param_table.
+const TensorNames* names_of(const std::string& model_type) {
+    const Family* family = find_family(model_type);
+    if (!family) return nullptr;
+    switch (family->layout) {
+        case HfLayout::gpt2:
+            return &gpt2_names();
+        case HfLayout::llama:
+            return &llama_names();
+    }
+    return nullptr;
 }
 
 // The last part of a TensorSpec's name: "block.3.qkv_w" -> "qkv_w".
@@ -77,10 +102,6 @@ std::string_view field_of(const TensorSpec& spec) {
 size_t rows_of_part(const ModelConfig& c, std::string_view field, size_t part, size_t parts, size_t rows) {
     if (parts == 3) return size_t(part == 0 ? c.NH : c.NKV) * c.HS;  // q | k | v
     return field.starts_with("fc_") ? rows / parts : rows;           // gate | up
-}
-
-std::string base_prefix(const std::string& model_type) {
-    return model_type == "gpt2" ? "transformer." : model_type == "kiln" ? "" : "model.";
 }
 
 // Buffers that old files carry and nobody needs.
@@ -139,16 +160,15 @@ void check_tied_lm_head(const ModelTensors& tensors, const HfTensor& wte, const 
 
 std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& model_type) {
     std::vector<HfTensor> tensors;
-    const bool gpt2 = model_type == "gpt2";
-    const std::vector<FieldNames>& table = gpt2 ? gpt2_names() : llama_names();
+    const TensorNames* table = names_of(model_type);
     for (const TensorSpec& spec : param_table(config)) {
         FieldNames names{field_of(spec), {spec.name}};
         std::string prefix;
-        if (model_type != "kiln") {
-            const auto row = std::ranges::find(table, field_of(spec), &FieldNames::field);
-            KILN_CHECK(row != table.end(), "a model of type ", model_type, " has no tensor for ", spec.name);
+        if (table) {
+            const auto row = std::ranges::find(table->fields, field_of(spec), &FieldNames::field);
+            KILN_CHECK(row != table->fields.end(), "a model of type ", model_type, " has no tensor for ", spec.name);
             names = *row;
-            if (spec.layer >= 0) prefix = concat(gpt2 ? "transformer.h." : "model.layers.", spec.layer, ".");
+            if (spec.layer >= 0) prefix = concat(table->blocks, spec.layer, ".");
         }
         size_t offset = spec.offset;
         for (size_t part = 0; part < names.parts.size(); part++) {
@@ -161,7 +181,7 @@ std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& m
             tensor.shape = {tensor.rows};
             if (tensor.transposed) {
                 tensor.shape = {tensor.cols, tensor.rows};
-            } else if (spec.shape[1] > 1 || spec.init == Init::normal || spec.init == Init::normal_residual) {
+            } else if (spec.group != ParamGroup::vector) {
                 tensor.shape = {tensor.rows, tensor.cols};
             }
             offset += tensor.rows * tensor.cols;
@@ -197,12 +217,12 @@ void write_hf_weights(const std::filesystem::path& path, const Engine& engine) {
 void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine) {
     const std::string where = tensors.path().string();
     std::vector<HfTensor> wanted = hf_tensors(engine.config(), model_type);
-    const std::string prefix = base_prefix(model_type);
+    const TensorNames* table = names_of(model_type);
     const std::string& first = wanted[0].name;
-    // Saved from the model without its head: no prefix.
-    if (!tensors.find(first) && first.starts_with(prefix) && tensors.find(first.substr(prefix.size()))) {
+    // transformers leaves the prefix out when it saves a model without the LM head.
+    if (table && !tensors.find(first) && tensors.find(first.substr(table->base.size()))) {
         for (HfTensor& tensor : wanted) {
-            if (tensor.name.starts_with(prefix)) tensor.name.erase(0, prefix.size());
+            if (tensor.name.starts_with(table->base)) tensor.name.erase(0, table->base.size());
         }
     }
     std::set<std::string> names;
@@ -220,7 +240,7 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
     }
     const bool tied = engine.config().tied_embeddings;
     for (const std::string& name : tensors.names()) {
-        const bool tied_lm_head = tied && name == "lm_head.weight" && model_type != "kiln";
+        const bool tied_lm_head = table && tied && name == "lm_head.weight";
         if (!names.contains(name) && !is_buffer(name) && !tied_lm_head) unexpected.push_back(name);
     }
     KILN_CHECK(missing.empty(), where, ": ", missing.size(),

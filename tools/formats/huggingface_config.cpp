@@ -1,9 +1,11 @@
 // config.json of Hugging Face models, both ways.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/families.h"
 #include "tools/formats/huggingface.h"
 
 namespace kiln {
@@ -76,22 +78,22 @@ private:
     std::string where_;
 };
 
-bool same_shape_as_gpt2(const ModelConfig& c) {
-    return c.norm == Norm::layernorm && c.mlp == Mlp::gelu && c.position == Position::learned && c.qkv_bias &&
-           c.linear_bias && !c.qk_norm && c.NKV == c.NH && c.NH * c.HS == c.C;
-}
-
-bool is_llama_like(const ModelConfig& c) {
-    return c.norm == Norm::rmsnorm && c.mlp == Mlp::swiglu && c.position == Position::rope;
-}
-
-bool fits(const ModelConfig& c, const std::string& model_type) {
-    if (model_type == "gpt2") return same_shape_as_gpt2(c);
-    if (!is_llama_like(c)) return false;
-    if (model_type == "llama") return !c.qk_norm && c.qkv_bias == c.linear_bias;  // attention_bias and mlp_bias
-    if (model_type == "qwen2") return !c.qk_norm && c.qkv_bias && !c.linear_bias;
-    if (model_type == "qwen3") return c.qk_norm && !c.qkv_bias && !c.linear_bias;
-    return false;
+// Whether config.json of this family can describe `c`.
+bool fits(const ModelConfig& c, const Family& family) {
+    const ModelConfig& usual = family.defaults;
+    if (c.norm != usual.norm || c.mlp != usual.mlp || c.position != usual.position || c.qk_norm != usual.qk_norm) {
+        return false;
+    }
+    switch (family.layout) {
+        case HfLayout::gpt2:
+            if (c.NKV != c.NH || c.NH * c.HS != c.C) return false;
+            break;
+        case HfLayout::llama:
+            break;
+    }
+    // attention_bias is also for the output matrix of attention. linear_bias is for that one and for the MLP.
+    if (family.attention_bias && family.mlp_bias) return c.qkv_bias == c.linear_bias;
+    return c.qkv_bias == usual.qkv_bias && c.linear_bias == usual.linear_bias;
 }
 
 void write_gpt2(ordered_json& out, const ModelConfig& c) {
@@ -110,7 +112,7 @@ void write_gpt2(ordered_json& out, const ModelConfig& c) {
     out["scale_attn_by_inverse_layer_idx"] = false;
 }
 
-void write_llama_like(ordered_json& out, const ModelConfig& c, const std::string& model_type) {
+void write_llama_like(ordered_json& out, const ModelConfig& c, const Family& family) {
     out["vocab_size"] = c.V;
     out["max_position_embeddings"] = c.max_T;
     out["hidden_size"] = c.C;
@@ -122,9 +124,9 @@ void write_llama_like(ordered_json& out, const ModelConfig& c, const std::string
     out["hidden_act"] = "silu";
     out["rms_norm_eps"] = shortest(c.norm_eps);
     out["attention_dropout"] = shortest(c.dropout_attention);
-    if (model_type == "llama") out["mlp_bias"] = c.linear_bias;
-    if (model_type != "qwen2") out["attention_bias"] = c.qkv_bias;
-    if (model_type != "llama") out["use_sliding_window"] = false;
+    if (family.mlp_bias) out["mlp_bias"] = c.linear_bias;
+    if (family.attention_bias) out["attention_bias"] = c.qkv_bias;
+    if (family.sliding_window) out["use_sliding_window"] = false;
     ordered_json rope = {{"rope_type", "default"}};
     if (c.rope_scaling.factor > 0) {
         rope = {{"rope_type", "llama3"},
@@ -138,6 +140,15 @@ void write_llama_like(ordered_json& out, const ModelConfig& c, const std::string
     out["rope_scaling"] = c.rope_scaling.factor > 0 ? rope : ordered_json(nullptr);
     rope["rope_theta"] = shortest(c.rope_theta);
     out["rope_parameters"] = rope;
+}
+
+void write_shape(ordered_json& out, const ModelConfig& c, const Family& family) {
+    switch (family.layout) {
+        case HfLayout::gpt2:
+            return write_gpt2(out, c);
+        case HfLayout::llama:
+            return write_llama_like(out, c, family);
+    }
 }
 
 void check_activation(const Keys& keys, const char* key, const std::string& fallback,
@@ -206,9 +217,9 @@ void refuse_sliding_window(const Keys& keys) {
     }
 }
 
-ModelConfig read_llama_like(const Keys& keys, const std::string& model_type) {
-    ModelConfig c;
-    c.norm = Norm::rmsnorm, c.mlp = Mlp::swiglu, c.position = Position::rope;
+ModelConfig read_llama_like(const Keys& keys, const Family& family) {
+    const ModelConfig& usual = family.defaults;
+    ModelConfig c = usual;
     c.V = keys.integer("vocab_size");
     c.max_T = keys.integer("max_position_embeddings");
     c.C = keys.integer("hidden_size");
@@ -217,23 +228,33 @@ ModelConfig read_llama_like(const Keys& keys, const std::string& model_type) {
     c.NH = keys.integer("num_attention_heads");
     KILN_CHECK(c.NH > 0, keys.where(), ": \"num_attention_heads\" is 0");
     c.NKV = keys.integer("num_key_value_heads", c.NH);
-    c.HS = keys.integer("head_dim", model_type == "qwen3" ? 128 : c.C / c.NH);
-    KILN_CHECK(keys.find("head_dim") || model_type == "qwen3" || c.C % c.NH == 0, keys.where(), ": \"hidden_size\" ",
-               c.C, " is no multiple of \"num_attention_heads\" ", c.NH);
+    const bool free_head_size = usual.NH * usual.HS != usual.C;  // Qwen3: 128 at any width
+    c.HS = keys.integer("head_dim", free_head_size ? usual.HS : c.C / c.NH);
+    KILN_CHECK(keys.find("head_dim") || free_head_size || c.C % c.NH == 0, keys.where(), ": \"hidden_size\" ", c.C,
+               " is no multiple of \"num_attention_heads\" ", c.NH);
     check_activation(keys, "hidden_act", "silu", {"silu", "swish"});
     c.norm_eps = keys.number("rms_norm_eps", 1e-6f);
     c.tied_embeddings = keys.flag("tie_word_embeddings", false);
     c.dropout_attention = keys.number("attention_dropout", 0.0f);
-    c.qk_norm = model_type == "qwen3";
-    c.qkv_bias = model_type == "qwen2" || keys.flag("attention_bias", false);
-    c.linear_bias = model_type == "llama" && keys.flag("mlp_bias", false);
-    KILN_CHECK(fits(c, model_type), keys.where(), ": \"attention_bias\" is ", c.qkv_bias ? "true" : "false",
-               model_type == "llama" ? concat(" but \"mlp_bias\" is ", c.linear_bias ? "true" : "false",
-                                              "; biases are supported in both or in neither")
-                                     : "; it is supported as false only");
+    if (family.attention_bias) c.qkv_bias = keys.flag("attention_bias", usual.qkv_bias);
+    if (family.mlp_bias) c.linear_bias = keys.flag("mlp_bias", usual.linear_bias);
+    KILN_CHECK(fits(c, family), keys.where(), ": \"attention_bias\" is ", c.qkv_bias ? "true" : "false",
+               family.mlp_bias ? concat(" but \"mlp_bias\" is ", c.linear_bias ? "true" : "false",
+                                        "; biases are supported in both or in neither")
+                               : "; it is supported as false only");
     refuse_sliding_window(keys);
     read_rope(keys, c);
     return c;
+}
+
+ModelConfig read_shape(const Keys& keys, const Family& family) {
+    switch (family.layout) {
+        case HfLayout::gpt2:
+            return read_gpt2(keys);
+        case HfLayout::llama:
+            return read_llama_like(keys, family);
+    }
+    throw Error("no such layout");
 }
 
 // The descriptor knows what config.json cannot say (dropout, the family's name); where both speak, they must agree.
@@ -249,8 +270,8 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
     same.dropout_embedding = full.dropout_embedding, same.dropout_residual = full.dropout_residual;
     same.dropout_attention = full.dropout_attention;
     // Values that play no part are not in the file.
-    if (same.position != Position::rope) same.rope_theta = full.rope_theta;
-    if (same.position != Position::rope || same.rope_scaling.factor == 0) same.rope_scaling = full.rope_scaling;
+    if (!same.uses_rope()) same.rope_theta = full.rope_theta;
+    if (!same.uses_rope() || same.rope_scaling.factor == 0) same.rope_scaling = full.rope_scaling;
     KILN_CHECK(same == full, where, ": its keys describe ", describe(same), ", but its \"kiln\" key says ",
                describe(full), "; correct it, or remove the \"kiln\" key");
     return full;
@@ -259,25 +280,19 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
 }  // namespace
 
 std::string hf_model_type(const ModelConfig& config) {
-    if (fits(config, config.family)) return config.family;
-    for (const char* type : {"gpt2", "llama", "qwen2", "qwen3"}) {
-        if (fits(config, type)) return type;
-    }
-    return "kiln";
+    const Family* own = find_family(config.family);
+    if (own && fits(config, *own)) return config.family;
+    const auto other = std::ranges::find_if(families(), [&](const Family& family) { return fits(config, family); });
+    return other == families().end() ? "kiln" : std::string(other->name);
 }
 
 ordered_json hf_config(const ModelConfig& config, std::optional<int> end_of_text) {
     const std::string type = hf_model_type(config);
+    const Family* family = find_family(type);
     ordered_json out;
-    const char* architecture = type == "gpt2"    ? "GPT2LMHeadModel"
-                               : type == "llama" ? "LlamaForCausalLM"
-                               : type == "qwen2" ? "Qwen2ForCausalLM"
-                               : type == "qwen3" ? "Qwen3ForCausalLM"
-                                                 : "KilnForCausalLM";
-    out["architectures"] = {architecture};
+    out["architectures"] = {family ? family->architecture : "KilnForCausalLM"};
     out["model_type"] = type;
-    if (type == "gpt2") write_gpt2(out, config);
-    if (type != "gpt2" && type != "kiln") write_llama_like(out, config, type);
+    if (family) write_shape(out, config, *family);
     out["initializer_range"] = shortest(config.init_std);
     out["tie_word_embeddings"] = config.tied_embeddings;
     // Written as null too: the families' defaults may lie outside this vocabulary.
@@ -302,25 +317,19 @@ ModelConfig parse_hf_config(const json& config, const std::string& where) {
     const std::string type = keys.text("model_type", "");
     const std::string descriptor = keys.text("kiln", "");
     keys.refuse("quantization_config");
-    ModelConfig c;
-    if (type == "kiln") {
-        KILN_CHECK(!descriptor.empty(), where, ": \"model_type\" is \"kiln\" but the descriptor \"kiln\" is missing");
-    } else if (type == "gpt2") {
-        c = read_gpt2(keys);
-    } else if (type == "llama" || type == "qwen2" || type == "qwen3") {
-        c = read_llama_like(keys, type);
-    } else {
-        throw Error(concat(where, ": \"model_type\" is \"", type, "\"; supported are gpt2, llama, qwen2 and qwen3"));
-    }
-    if (type != "kiln") {
+    try {
+        if (type == "kiln") {
+            KILN_CHECK(!descriptor.empty(), where,
+                       ": \"model_type\" is \"kiln\" but the descriptor \"kiln\" is missing");
+            return parse_model(descriptor);
+        }
+        const Family* family = find_family(type);
+        KILN_CHECK(family, where, ": \"model_type\" is \"", type, "\"; supported are ", family_names());
+        ModelConfig c = read_shape(keys, *family);
         c.family = type;
         c.init_std = keys.number("initializer_range", 0.02f);
-    }
-    try {
-        if (type != "kiln") validate(c);
-        return descriptor.empty() ? c
-               : type == "kiln"   ? parse_model(descriptor)
-                                  : check_descriptor(c, descriptor, where);
+        validate(c);
+        return descriptor.empty() ? c : check_descriptor(c, descriptor, where);
     } catch (const UsageError& error) {  // a file is wrong, not the command line
         throw Error(concat(where, ": ", error.what()));
     }

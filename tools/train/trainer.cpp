@@ -275,7 +275,7 @@ bool Trainer::train_step() {
     report.total_steps = schedule_.total_steps;
     report.learning_rate = learning_rate(schedule_, progress_.step);
     if (run_ahead_) {
-        engine_.queue_update(adamw_step(report.learning_rate), float(options_.grad_clip));
+        engine_.queue_update(optimizer_step(report.learning_rate), float(options_.grad_clip));
         count_step();
         const auto before = std::exchange(queued_, report);
         if (before) take_queued(*before);  // the device has this step to go on with meanwhile
@@ -291,7 +291,7 @@ bool Trainer::train_step() {
     batch.overflow = std::isfinite(batch.loss) && engine_.loss_scale().scale < scale;
     judge(batch, report);
     if (report.skipped.empty()) {
-        AdamWStep step = adamw_step(report.learning_rate);
+        OptimizerStep step = optimizer_step(report.learning_rate);
         if (options_.grad_clip > 0 && batch.norm > options_.grad_clip) {
             step.grad_scale = float(options_.grad_clip / batch.norm);
         }
@@ -316,7 +316,7 @@ void Trainer::take_queued(StepReport report) {
 }
 
 // Of the next update. Where the device decides whether it is applied, those that it passes over count too.
-AdamWStep Trainer::adamw_step(float rate) {
+OptimizerStep Trainer::optimizer_step(float rate) {
     return {.lr = rate,
             .beta1 = options_.beta1,
             .beta2 = options_.beta2,

@@ -71,7 +71,7 @@ private:
     bool accumulate();
     void settle();
     void take_queued(StepReport report);
-    AdamWStep adamw_step(float rate);
+    OptimizerStep optimizer_step(float rate);
     void count_step();
     void judge(const BatchResult& batch, StepReport& report);
     void finish(const BatchResult& batch, StepReport& report, double seconds);
