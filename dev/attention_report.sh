@@ -1,8 +1,8 @@
 #!/bin/bash
-# `make attention-report`: what each instance of the attention kernels takes of a multiprocessor, as a table that a diff
-# shows: nvcc's figures from dev/bench/kernel_resources.txt, and threads and dynamic shared memory as the launchers ask for
-# them, from the program of the first argument. Writes dev/bench/attention_report.txt; with --check as the second argument,
-# fails where that is another.
+# `make attention-report`: what each instance of the attention kernels uses of a multiprocessor, as a table for diffs.
+# nvcc's numbers come from dev/bench/kernel_resources.txt; threads and dynamic shared memory come from the launchers, which
+# the program of the first argument runs. Writes dev/bench/attention_report.txt. With --check as the second argument,
+# writes nothing and fails if that file differs.
 set -eu
 cd "$(dirname "$0")/.."
 report=dev/bench/attention_report.txt resources=dev/bench/kernel_resources.txt
@@ -11,8 +11,8 @@ new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 
 "$1" | awk -F'|' -v resources=$resources '
-    # Registers are given to warps in units of 256, from one of four files; shared memory in units of 128 bytes, and 1 KB
-    # of it to the driver for each block.
+    # A warp gets registers in units of 256 from one of four register files. A block gets shared memory in units of 128
+    # bytes, and the driver takes 1 KB more.
     function blocks(sm, registers, threads, shared,    warps, by_registers, by_threads, by_shared) {
         if (shared > block_shared[sm]) return "-"
         warps = threads / 32
@@ -34,9 +34,9 @@ trap 'rm -f "$new"' EXIT
             for (i = 1; i <= 12; ++i) of[name, i] = fields[i]
             wanted[name] = name ~ /^(flash_attention|attend_cache)/
         }
-        print "# Written by `make attention-report`. Of each instance of the attention kernels: threads of a block, bytes of its dynamic"
-        print "# shared memory, and on sm_80, sm_90a and sm_120 registers and spilled bytes of a thread, static shared memory, and how many"
-        print "# blocks a multiprocessor holds (-: none, its blocks are too large; the launcher takes the instance with fewer keys)."
+        print "# Written by `make attention-report`. For each instance of the attention kernels: threads and bytes of dynamic shared memory"
+        print "# of a block; on sm_80, sm_90a and sm_120, registers and spilled bytes of a thread, static shared memory, and how many blocks"
+        print "# run on a multiprocessor (-: none, since a block is too large; there the launcher takes the instance with fewer keys)."
         printf "%-64s %-8s %-8s %-14s %-12s %-20s %s\n", "# kernel", "threads", "dynamic", "registers", "spills", "static", "blocks"
     }
     {
@@ -56,6 +56,6 @@ if [ "${2:-}" != --check ]; then
     cp "$new" $report
     echo "attention-report: $(grep -vc '^#' $report) instances, in $report"
 elif ! diff -u $report "$new" >&2; then
-    echo "attention-report: the attention kernels' resources have changed; run 'make attention-report', look, and commit it" >&2
+    echo "attention-report: the attention kernels' resources have changed; run 'make attention-report', check the difference, and commit it" >&2
     exit 1
 fi

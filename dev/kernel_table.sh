@@ -1,7 +1,7 @@
 #!/bin/bash
-# `make kernel-table`: what ptxas says of each kernel (registers, shared memory, stack, spills), as a table that a diff
-# shows. Arguments: the output of `nvcc -Xptxas -v` for each source. Writes dev/bench/kernel_resources.txt, and fails when
-# a kernel spills more than dev/kernel_spills.txt says, or when that file lists a spill that is gone.
+# `make kernel-table`: the registers, shared memory, stack and spills of each kernel, by ptxas, as a table for diffs.
+# Arguments: the output of `nvcc -Xptxas -v` for each source. Writes dev/bench/kernel_resources.txt. Fails if a kernel
+# spills more than dev/kernel_spills.txt allows, or if that file lists a spill that no longer occurs.
 set -eu
 cd "$(dirname "$0")/.."
 table=${TABLE:-dev/bench/kernel_resources.txt} spills=${SPILLS:-dev/kernel_spills.txt}
@@ -10,7 +10,7 @@ rows=$(mktemp)
 trap 'rm -f "$rows"' EXIT
 
 # kernel|sm|registers|static shared bytes|stack bytes|spilled bytes (stores + loads)
-# Template arguments that are no plain numbers read as (Kind)4.
+# c++filt prints an enum template argument as (Kind)4; only the number is kept.
 cat "$@" | c++filt | sed -E 's,\(anonymous namespace\)::|kiln::,,g; s,\([A-Za-z_: ]+\)([0-9]),\1,g' | awk '
     function number_before(text) { return match($0, "[0-9]+ " text) ? substr($0, RSTART) + 0 : 0 }
     /Compiling entry function/ {
@@ -30,8 +30,8 @@ cat "$@" | c++filt | sed -E 's,\(anonymous namespace\)::|kiln::,,g; s,\([A-Za-z_
 
 awk -F'|' '
     BEGIN {
-        print "# Written by `make kernel-table`. For each kernel what ptxas gives it on sm_80, sm_90a and sm_120: registers a thread;"
-        print "# bytes of static shared memory of a block, of stack and of spills (stores and loads) of a thread."
+        print "# Written by `make kernel-table`. What ptxas gives each kernel on sm_80, sm_90a and sm_120: registers of a thread;"
+        print "# bytes of static shared memory of a block; bytes of stack and of spills (stores and loads) of a thread."
         printf "%-64s %-14s %-20s %-14s %s\n", "# kernel", "registers", "shared", "stack", "spills"
     }
     function cell(what, kernel,    text, i) {
@@ -47,7 +47,7 @@ awk -F'|' '
             printf "%-64s %-14s %-20s %-14s %s\n", order[k], cell(3, order[k]), cell(4, order[k]), cell(5, order[k]), cell(6, order[k])
     }' "$rows" >"$table"
 
-# The list: kernel sm bytes, then why; # begins a comment.
+# The list has lines of kernel, sm and bytes; # begins a comment.
 awk -F'|' -v list="$spills" '
     BEGIN {
         while ((getline line < list) > 0) {
@@ -60,6 +60,6 @@ awk -F'|' -v list="$spills" '
     }
     { key = $1 "|" $2 }
     $6 > 0 && $6 > allowed[key] { printf "kernel-table: %s spills %d bytes on sm_%s, of %d in %s\n", $1, $6, $2, allowed[key], list; bad = 1 }
-    $6 == 0 && allowed[key] > 0 { printf "kernel-table: %s spills no more on sm_%s: take it out of %s\n", $1, $2, list; bad = 1 }
+    $6 == 0 && allowed[key] > 0 { printf "kernel-table: %s no longer spills on sm_%s: remove it from %s\n", $1, $2, list; bad = 1 }
     END { exit bad }' "$rows" >&2
 echo "kernel-table: $(wc -l <"$rows") kernels and architectures, in $table"

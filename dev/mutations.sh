@@ -1,10 +1,10 @@
 #!/bin/bash
-# `make mutations`: tests of the tests. Each line of tests/cuda/mutations.txt changes one place of a copy of a CUDA source
-# for the worse, builds the kernel tests with it, and demands that they fail.
+# `make mutations`: mutation testing. Each line of tests/cuda/mutations.txt puts one error into a copy of a CUDA source,
+# and the kernel tests built with that copy must fail.
 #     NAME | SOURCE | HEADER or - | FILTER | PERL SUBSTITUTION
-# The substitution is applied to HEADER (a file that SOURCE includes) or else to SOURCE, and must change it.
-# Reads CXX, FLAGS, SUPPORT, LIBRARIES, LIBS and BUILD from the environment; arguments are names to run alone. A mutation
-# that was caught, and whose sources and tests have not changed since, is not run again: how many is said at the end.
+# The substitution changes HEADER (a file that SOURCE includes), or SOURCE if HEADER is -. FILTER selects the tests.
+# Reads CXX, FLAGS, SUPPORT, LIBRARIES, LIBS and BUILD from the environment. Arguments are names of mutations; without
+# them all run. A mutation that was caught is not run again until its sources or tests change.
 set -u
 cd "$(dirname "$0")/.."
 list=tests/cuda/mutations.txt work=$BUILD/mutations
@@ -15,7 +15,7 @@ if [ -z "$tests" ]; then
 fi
 mkdir -p "$work"
 objects="$tests $SUPPORT"
-# All that a mutation is linked with: when any of it changes, every mutation is tried again.
+# When anything that is linked to a mutation changes, every mutation runs again.
 linked=$(cat $objects $LIBRARIES | sha256sum)
 
 mutate() {
@@ -32,7 +32,7 @@ mutate() {
     mkdir -p "$directory/$(dirname "$target")"
     perl -0pe "$substitution" "$target" >"$directory/$target" || return 1
     if cmp -s "$target" "$directory/$target"; then
-        echo "mutations: $name: the substitution changes nothing in $target; mend $list"
+        echo "mutations: $name: the substitution changes nothing in $target; correct it in $list"
         return 1
     fi
     local from=$source
@@ -75,5 +75,5 @@ while IFS='|' read -r name source header filter substitution; do
     pids="${set_of[*]:1}"
 done <$list
 for pid in $pids; do wait "$pid" || failed=$((failed + 1)); done
-echo "mutations: $count tried, $((count - failed)) caught, $(wc -l <"$work/reused") of these known from an earlier run"
+echo "mutations: $count tried, $((count - failed)) caught, $(wc -l <"$work/reused") of these in an earlier run"
 [ $failed = 0 ]

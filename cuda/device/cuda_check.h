@@ -1,5 +1,5 @@
 #pragma once
-// CUDA_CHECK(call): throws kiln::Error with the call, its place and what CUDA says of it.
+// CUDA_CHECK(call) throws kiln::Error with the file, the line, the call and its CUDA error.
 #include <cuda_runtime.h>
 
 #include "cpu_reference/interface/error.h"

@@ -1,15 +1,15 @@
 #pragma once
-// The rate that a step's use of its GPU is held against.
+// The highest rate of the current GPU, of which a step's utilisation is a part.
 
 namespace kiln {
 
 struct DevicePeak {
-    double flops = 0;  // per second; 0: not known
+    double flops = 0;  // per second; 0: unknown
     bool measured = true;
 };
 
-// Of the current device for products of E: as its maker states it, else that of a large product, which takes some
-// hundred milliseconds and as many megabytes; 0 on the emulator.
+// The rate of matmuls in element type E: from the table of gpu_peaks.h, or else measured with a large matmul, which
+// takes about 100 ms and 100 MB. 0 on the emulator.
 template <class E>
 DevicePeak device_peak(bool tf32);
 

@@ -29,7 +29,7 @@ constexpr GpuPeaks kPeaks[] = {
     {"Quadro RTX 5000", 48, 11.2, 0, 0, 89.2, 0},
     {"Quadro RTX 6000", 72, 16.3, 0, 0, 130.5, 0},
     {"Quadro RTX 8000", 72, 16.3, 0, 0, 130.5, 0},
-    // Ampere. The A800s differ from the A100s in NVLink and float64 only.
+    // Ampere. An A800 differs from an A100 only in NVLink and float64.
     {"A100 SXM4", 108, 19.5, 156, 312, 312, 0},
     {"A100 PCIe", 108, 19.5, 156, 312, 312, 0},
     {"A800 SXM4", 108, 19.5, 156, 312, 312, 0},
@@ -49,7 +49,7 @@ constexpr GpuPeaks kPeaks[] = {
     {"RTX A5000", 64, 27.8, 55.5, 111.1, 111.1, 0},
     {"RTX A5500", 80, 34.1, 68.2, 136.4, 136.4, 0},
     {"RTX A6000", 84, 38.7, 77.4, 154.8, 154.8, 0},
-    // GeForce RTX 30, at half rate with float32 accumulation, as all GeForce. A name may stand for several chips.
+    // GeForce RTX 30. All GeForce have half the rate with float32 accumulation. One name may be several chips.
     {"GeForce RTX 3050", 18, 6.8, 6.8, 13.6, 13.6, 0},
     {"GeForce RTX 3050", 20, 9.1, 9.1, 18.2, 18.2, 0},
     {"GeForce RTX 3060", 28, 12.7, 12.7, 25.5, 25.5, 0},
@@ -61,7 +61,7 @@ constexpr GpuPeaks kPeaks[] = {
     {"GeForce RTX 3080 Ti", 80, 34.1, 34.1, 68.2, 68.2, 0},
     {"GeForce RTX 3090", 82, 35.6, 35.6, 71.2, 71.2, 0},
     {"GeForce RTX 3090 Ti", 84, 40, 40, 80, 80, 0},
-    // Jetson AGX Orin, 32 GB and 64 GB, and AGX Thor. Orin NX and Nano tell their clocks by neither name nor size.
+    // Jetson AGX Orin, 32 GB and 64 GB, and AGX Thor. The clocks of Orin NX and Nano do not follow from name and size.
     {"Orin", 14, 3.3, 13.3, 26.7, 26.7, 0},
     {"Orin", 16, 5.3, 21.3, 42.6, 42.6, 0},
     {"Thor", 20, 8.1, 129.3, 258.5, 258.5, 517},
@@ -86,7 +86,7 @@ constexpr GpuPeaks kPeaks[] = {
     {"GeForce RTX 4080 SUPER", 80, 52.2, 52.2, 104.4, 104.4, 208.9},
     {"GeForce RTX 4090 D", 114, 73.5, 73.5, 147.1, 147.1, 294.2},
     {"GeForce RTX 4090", 128, 82.6, 82.6, 165.2, 165.2, 330.3},
-    // Hopper. The H800s differ from the H100s in NVLink and float64 only.
+    // Hopper. An H800 differs from an H100 only in NVLink and float64.
     {"H100 HBM3", 132, 66.9, 494.7, 989.4, 989.4, 1979},
     {"H100 PCIe", 114, 51.2, 378, 756, 756, 1513},
     {"H100 NVL", 132, 60.3, 417.5, 835.5, 835.5, 1671},
@@ -103,7 +103,7 @@ constexpr GpuPeaks kPeaks[] = {
     {"GB200", 152, 80, 1250, 2500, 2500, 5000},
     {"B300 SXM6 AC", 148, 75, 1125, 2250, 2250, 4500},
     {"GB300", 152, 80, 1250, 2500, 2500, 5000},
-    // Blackwell, workstation: from the FP4 figure of the datasheet, which is 32 float32 rates with sparsity.
+    // Blackwell, workstation: computed from the FP4 rate of the datasheet, which is 32 float32 rates with sparsity.
     {"RTX PRO 2000 Blackwell", 34, 17, 34.1, 68.1, 68.1, 136.2},
     {"RTX PRO 4000 Blackwell SFF Edition", 70, 24.1, 48.1, 96.2, 96.2, 192.5},
     {"RTX PRO 4000 Blackwell", 70, 36.8, 73.6, 147.2, 147.2, 294.5},
@@ -126,7 +126,7 @@ bool is_memory_size(std::string_view word) {  // 80GB, 144G
     return digits > 0 && (word.substr(digits) == "g" || word.substr(digits) == "gb");
 }
 
-// "NVIDIA A100-SXM4-80GB" -> "a100 sxm4 ": lower-case words without the maker and the memory, which decide nothing.
+// "NVIDIA A100-SXM4-80GB" -> "a100 sxm4 ": lower-case words without the maker and the size of the memory.
 std::string key(std::string_view name) {
     std::string result, word;
     const auto add = [&] {

@@ -1,5 +1,5 @@
 #pragma once
-// Owners of what the CUDA runtime hands out: move-only, freed at the end of their life. All throw Error.
+// Owners of the streams, events, graphs, buffers and library handles of CUDA. Their constructors throw Error.
 #include <cublasLt.h>
 
 #include <cstddef>
@@ -17,7 +17,7 @@
 
 namespace kiln {
 
-// Of the current device.
+// The number of multiprocessors of the current device.
 inline int multiprocessors() {
     int device = 0, count = 0;
     CUDA_CHECK(cudaGetDevice(&device));
@@ -25,145 +25,97 @@ inline int multiprocessors() {
     return count;
 }
 
-class Stream {
+// Owns a handle: moves, is not copied, and calls Destroy at the end of its life.
+template <class T, auto Destroy>
+class Handle {
 public:
-    Stream() { CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-    Stream(Stream&& other) noexcept : stream_(std::exchange(other.stream_, nullptr)) {}
-    Stream& operator=(Stream&& other) noexcept {
-        std::swap(stream_, other.stream_);
+    Handle() = default;
+    explicit Handle(T handle) : handle_(handle) {}
+    Handle(Handle&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
+    Handle& operator=(Handle&& other) noexcept {
+        std::swap(handle_, other.handle_);
         return *this;
     }
-    ~Stream() {
-        if (stream_) cudaStreamDestroy(stream_);
+    ~Handle() {
+        if (handle_) Destroy(handle_);
     }
-    operator cudaStream_t() const { return stream_; }
-    void synchronize() const { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+    operator T() const { return handle_; }
 
-private:
-    cudaStream_t stream_ = nullptr;
+protected:
+    T handle_{};
 };
 
-class Event {
-public:
-    explicit Event(unsigned flags = cudaEventDefault) { CUDA_CHECK(cudaEventCreateWithFlags(&event_, flags)); }
-    Event(Event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
-    Event& operator=(Event&& other) noexcept {
-        std::swap(event_, other.event_);
-        return *this;
-    }
-    ~Event() {
-        if (event_) cudaEventDestroy(event_);
-    }
-    operator cudaEvent_t() const { return event_; }
-    void record(cudaStream_t stream) const { CUDA_CHECK(cudaEventRecord(event_, stream)); }
-    void synchronize() const { CUDA_CHECK(cudaEventSynchronize(event_)); }
-
-private:
-    cudaEvent_t event_ = nullptr;
+struct Stream : Handle<cudaStream_t, cudaStreamDestroy> {
+    Stream() { CUDA_CHECK(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking)); }
+    void synchronize() const { CUDA_CHECK(cudaStreamSynchronize(handle_)); }
 };
 
-// What a stream was given between two calls, to be given again in one.
-class Graph {
-public:
+struct Event : Handle<cudaEvent_t, cudaEventDestroy> {
+    explicit Event(unsigned flags = cudaEventDefault) { CUDA_CHECK(cudaEventCreateWithFlags(&handle_, flags)); }
+    void record(cudaStream_t stream) const { CUDA_CHECK(cudaEventRecord(handle_, stream)); }
+    void synchronize() const { CUDA_CHECK(cudaEventSynchronize(handle_)); }
+};
+
+struct CublasLt : Handle<cublasLtHandle_t, cublasLtDestroy> {
+    CublasLt() { CUBLAS_CHECK(cublasLtCreate(&handle_)); }
+};
+
+// The work that one call queued on a stream, to be queued again by one launch.
+struct Graph : Handle<cudaGraphExec_t, cudaGraphExecDestroy> {
     Graph() = default;
-    // Captures what `queue` gives `stream`, which must not wait for anything.
+    // Captures what `queue` queues on `stream`. `queue` must not wait for the device.
     template <class Queue>
     Graph(cudaStream_t stream, Queue&& queue) {
         CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-        cudaGraph_t graph = nullptr;
+        cudaGraph_t captured = nullptr;
         try {
             queue();
         } catch (...) {
-            cudaStreamEndCapture(stream, &graph);
-            if (graph) cudaGraphDestroy(graph);
+            cudaStreamEndCapture(stream, &captured);
+            if (captured) cudaGraphDestroy(captured);
             throw;
         }
-        CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-        const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
-        cudaGraphDestroy(graph);
-        CUDA_CHECK(error);
+        CUDA_CHECK(cudaStreamEndCapture(stream, &captured));
+        const Handle<cudaGraph_t, cudaGraphDestroy> graph(captured);
+        CUDA_CHECK(cudaGraphInstantiate(&handle_, graph, 0));
     }
-    Graph(Graph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
-    Graph& operator=(Graph&& other) noexcept {
-        std::swap(graph_, other.graph_);
-        return *this;
-    }
-    ~Graph() {
-        if (graph_) cudaGraphExecDestroy(graph_);
-    }
-    explicit operator bool() const { return graph_ != nullptr; }
-    void launch(cudaStream_t stream) const { CUDA_CHECK(cudaGraphLaunch(graph_, stream)); }
-
-private:
-    cudaGraphExec_t graph_ = nullptr;
+    void launch(cudaStream_t stream) const { CUDA_CHECK(cudaGraphLaunch(handle_, stream)); }
 };
 
-// `elems` elements of device memory, with whatever was there before.
-template <class T>
-class DeviceBuffer {
+// Memory for `elems` elements, not initialised.
+template <class T, cudaError_t (*kAllocate)(void**, size_t), auto kFree>
+class Buffer {
 public:
-    DeviceBuffer() = default;
-    explicit DeviceBuffer(size_t elems) : elems_(elems) {
-        if (elems > 0) CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&data_), elems * sizeof(T)));
+    Buffer() = default;
+    explicit Buffer(size_t elems) : elems_(elems) {
+        void* data = nullptr;
+        if (elems > 0) CUDA_CHECK(kAllocate(&data, elems * sizeof(T)));
+        data_ = Handle<T*, kFree>(static_cast<T*>(data));
     }
-    DeviceBuffer(DeviceBuffer&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), elems_(std::exchange(other.elems_, 0)) {}
-    DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    Buffer(Buffer&& other) noexcept : data_(std::move(other.data_)), elems_(std::exchange(other.elems_, 0)) {}
+    Buffer& operator=(Buffer&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(elems_, other.elems_);
         return *this;
     }
-    ~DeviceBuffer() { cudaFree(data_); }
     T* get() const { return data_; }
     size_t size() const { return elems_; }
     size_t bytes() const { return elems_ * sizeof(T); }
 
 private:
-    T* data_ = nullptr;
+    Handle<T*, kFree> data_;
     size_t elems_ = 0;
 };
 
-// The same in page-locked memory of the host, which copies at full speed while the host goes on.
 template <class T>
-class PinnedBuffer {
-public:
-    PinnedBuffer() = default;
-    explicit PinnedBuffer(size_t elems) : elems_(elems) {
-        if (elems > 0) CUDA_CHECK(cudaMallocHost(reinterpret_cast<void**>(&data_), elems * sizeof(T)));
-    }
-    PinnedBuffer(PinnedBuffer&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), elems_(std::exchange(other.elems_, 0)) {}
-    PinnedBuffer& operator=(PinnedBuffer&& other) noexcept {
-        std::swap(data_, other.data_);
-        std::swap(elems_, other.elems_);
-        return *this;
-    }
-    ~PinnedBuffer() { cudaFreeHost(data_); }
-    T* get() const { return data_; }
-    size_t size() const { return elems_; }
-    T& operator[](size_t i) { return data_[i]; }
-    const T& operator[](size_t i) const { return data_[i]; }
+using DeviceBuffer = Buffer<T, cudaMalloc, cudaFree>;
 
-private:
-    T* data_ = nullptr;
-    size_t elems_ = 0;
-};
-
-class CublasLt {
-public:
-    CublasLt() { CUBLAS_CHECK(cublasLtCreate(&handle_)); }
-    CublasLt(CublasLt&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-    CublasLt& operator=(CublasLt&& other) noexcept {
-        std::swap(handle_, other.handle_);
-        return *this;
-    }
-    ~CublasLt() {
-        if (handle_) cublasLtDestroy(handle_);
-    }
-    operator cublasLtHandle_t() const { return handle_; }
-
-private:
-    cublasLtHandle_t handle_ = nullptr;
+// Page-locked memory of the host: copies run at full speed and do not stop the host.
+template <class T>
+struct PinnedBuffer : Buffer<T, cudaMallocHost, cudaFreeHost> {
+    using Buffer<T, cudaMallocHost, cudaFreeHost>::Buffer;
+    T& operator[](size_t i) { return this->get()[i]; }
+    const T& operator[](size_t i) const { return this->get()[i]; }
 };
 
 }  // namespace kiln

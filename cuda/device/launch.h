@@ -1,5 +1,6 @@
 #pragma once
-// How kernels are written and launched, the same for nvcc and for a host compiler, which runs them under dev/emulator.
+// How kernels are written and launched. nvcc compiles them for a GPU; a host compiler compiles the same source for the
+// emulator (dev/emulator).
 #ifdef __CUDACC__
 
 #include <cuda_bf16.h>
@@ -7,19 +8,22 @@
 #include <cuda_runtime.h>
 
 #define KILN_DEVICE __device__ __forceinline__
-// Within a kernel: T* name, the dynamic shared memory of the launch; T (&name)[n], shared memory of this place.
+// Within a kernel: T* name, the dynamic shared memory of the launch; T (&name)[n], a static shared array.
 #define KILN_DYNAMIC_SHARED(T, name)                                       \
     extern __shared__ __align__(1024) unsigned char kiln_dynamic_shared[]; \
     T* const name = reinterpret_cast<T*>(kiln_dynamic_shared)
 #define KILN_SHARED(T, name, n) __shared__ T name[n]
-// Threads that every multiprocessor of the architecture holds at least.
+// How many threads every multiprocessor of the architecture can hold.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #define KILN_RESIDENT_THREADS 1024
 #else
 #define KILN_RESIDENT_THREADS 1536
 #endif
-// Before a loop whose arrays must stay in registers.
+// Stands before a loop that must be unrolled, so that the arrays it indexes stay in registers.
 #define KILN_UNROLL _Pragma("unroll")
+// A function's last parameter, or its only one: the emulator reports the caller's line.
+#define KILN_AT
+#define KILN_ONLY_AT
 
 #else
 
@@ -28,6 +32,8 @@
 #define KILN_DEVICE inline
 #define KILN_RESIDENT_THREADS 1536
 #define KILN_UNROLL
+#define KILN_AT , SIMT_AT
+#define KILN_ONLY_AT SIMT_AT
 #define KILN_DYNAMIC_SHARED(T, name) T* const name = reinterpret_cast<T*>(simt::dynamic_shared())
 #define KILN_SHARED(T, name, n) \
     static char name##_key;     \
@@ -50,8 +56,8 @@ struct LaunchConfig {
 
 template <auto Kernel, class... P>
 void launch_as(void (*)(P...), const LaunchConfig& config, std::type_identity_t<P>... args) {
-    constexpr size_t kWithoutAsking = 48 << 10;
-    if (config.shared_bytes > kWithoutAsking) {
+    constexpr size_t kDefaultLimit = 48 << 10;
+    if (config.shared_bytes > kDefaultLimit) {
         CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
                                         cudaFuncAttributeMaxDynamicSharedMemorySize, int(config.shared_bytes)));
     }

@@ -1,13 +1,12 @@
 #include "cuda/device/nvml.h"
 
-#include <cuda_runtime.h>
 #include <dlfcn.h>
 
 namespace kiln {
 
 namespace {
 
-// Of nvml.h, which CUDA's headers need not include: https://docs.nvidia.com/deploy/nvml-api
+// From nvml.h, which is not always installed with CUDA: https://docs.nvidia.com/deploy/nvml-api
 constexpr int kSuccess = 0;
 constexpr int kClockSm = 1, kClockMemory = 2;  // nvmlClockType_t
 constexpr int kTemperatureGpu = 0;             // nvmlTemperatureSensors_t
@@ -17,20 +16,20 @@ struct Memory {                                // nvmlMemory_t, bytes
 struct Utilization {  // nvmlUtilization_t, per cent
     unsigned gpu, memory;
 };
-constexpr struct {  // nvmlClocksEventReason*; bit 0 is an idle GPU
+constexpr struct {  // nvmlClocksEventReason*; bit 0, an idle GPU, is left out
     unsigned long long bit;
     const char* text;
 } kReasons[] = {{0x2, "clock setting"}, {0x4, "power cap"}, {0x8, "hardware slowdown"}, {0x10, "sync boost"},
                 {0x20, "heat"},         {0x40, "overheat"}, {0x80, "power brake"},      {0x100, "display clocks"}};
 
-// Whether the call was there and went well.
+// True if the library has the function and the call succeeded.
 template <class... Arguments>
 bool call(void* library, const char* name, Arguments... arguments) {
     void* symbol = library ? dlsym(library, name) : nullptr;
     return symbol && reinterpret_cast<int (*)(Arguments...)>(symbol)(arguments...) == kSuccess;
 }
 
-// What a call returns through its last argument.
+// The value that a call returns through its last argument.
 template <class T, class... Arguments>
 std::optional<T> ask(void* library, const char* name, Arguments... arguments) {
     T value{};
@@ -52,7 +51,7 @@ std::string text_of(unsigned long long reasons) {
 
 }  // namespace
 
-void Nvml::Close::operator()(void* library) const {
+void Nvml::close(void* library) {
     call(library, "nvmlShutdown");
     dlclose(library);
 }
@@ -66,7 +65,7 @@ Nvml::Nvml(const char* library) {
         dlclose(loaded);
         return;
     }
-    library_.reset(loaded);
+    library_ = Handle<void*, close>(loaded);
     if (cudaGetDevice(&device) != cudaSuccess ||
         cudaDeviceGetPCIBusId(address, sizeof address, device) != cudaSuccess) {
         return;
@@ -80,7 +79,7 @@ GpuSample Nvml::sample() const {
     void* const nvml = library_.get();
     const auto to_int = [](unsigned x) { return int(x); };
     const auto milli = [](unsigned x) { return float(x) / 1000; };
-    // Renamed in the driver's release 535; the old name may go some day.
+    // Release 535 of the driver gave the function its first name; older drivers know only the second.
     auto reasons = ask<unsigned long long>(nvml, "nvmlDeviceGetCurrentClocksEventReasons", device_);
     if (!reasons) reasons = ask<unsigned long long>(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", device_);
     return {

@@ -14,7 +14,7 @@
 namespace kiln {
 namespace {
 
-// NVTX is headers only, and loads a tool's library when that tool is running.
+// NVTX has only headers; it loads the library of a tool if one is running.
 void push(const char* name, int64_t number) {
 #if NVTX_VERSION
     nvtxEventAttributes_t event{};
@@ -37,12 +37,8 @@ void pop() {
 
 }  // namespace
 
-bool has_nvtx() {
-    return NVTX_VERSION != 0;
-}
-
 const char* name_of(Group group) {
-    static constexpr const char* kNames[kGroups] = {"embedding",  "norm",    "rope", "attention", "products", "bias",
+    static constexpr const char* kNames[kGroups] = {"embedding",  "norm",    "rope", "attention", "matmuls", "bias",
                                                     "activation", "dropout", "loss", "optimizer", "copies"};
     return kNames[size_t(group)];
 }
@@ -57,7 +53,7 @@ void Profiler::begin(Group group, cudaStream_t stream) {
 }
 
 void Profiler::end(cudaStream_t stream) noexcept {
-    // An error here is one of the stream, and the next call that uses it reports it.
+    // An error here comes from the stream, and the next call on the stream reports it.
     (void)cudaEventRecord(spans_[used_].end, stream);
     used_++;
     open_ = false;

@@ -1,6 +1,7 @@
 #pragma once
-// Where a step's time goes: NVTX ranges for a timeline (nsys), and times by group of kernels from CUDA events, which
-// need no other tool. Without a Profiler a range is two calls that return at once, unless a tool listens for NVTX.
+// Where the time of a step goes: NVTX ranges for a timeline (nsys), and the time of each group of kernels, measured
+// with CUDA events. Without a Profiler, and without a tool that records NVTX, a range costs two calls that return at
+// once.
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -9,13 +10,14 @@
 
 namespace kiln {
 
-// What the kernels of a step are for. products: those of the head too; loss: the head's softmax and its gradient.
+// What the kernels of a step are for. matmuls includes those of the LM head; loss is softmax, cross-entropy and their
+// gradient.
 enum class Group : uint8_t {
     embedding,
     norm,
     rope,
     attention,
-    products,
+    matmuls,
     bias,
     activation,
     dropout,
@@ -31,13 +33,13 @@ struct GroupTime {
     int64_t ranges = 0;
 };
 
-// Times of one stream. Not for streams that are being captured: events in a graph have no times.
+// Times of one stream. The stream must not be in capture: events in a graph have no times.
 class Profiler {
 public:
     void begin(Group group, cudaStream_t stream);
     void end(cudaStream_t stream) noexcept;
 
-    // By group since the last call; waits for what was recorded. Throws Error if a range is open still.
+    // The times by group since the last call. Waits for the recorded events. Throws Error if a range is still open.
     std::array<GroupTime, kGroups> take();
 
 private:
@@ -45,12 +47,12 @@ private:
         Group group;
         Event begin, end;
     };
-    std::vector<Span> spans_;  // those after used_ are of earlier takes, to be used again
+    std::vector<Span> spans_;  // the first used_ are recorded; the others are kept for their events
     size_t used_ = 0;
     bool open_ = false;
 };
 
-// While it lives, what is queued on `stream` counts as the group's. Groups do not nest. profiler null: NVTX only.
+// While it lives, the work queued on `stream` counts for the group. Groups do not nest. If profiler is null: NVTX only.
 class GroupRange {
 public:
     GroupRange(Profiler* profiler, Group group, cudaStream_t stream);
@@ -63,7 +65,7 @@ private:
     cudaStream_t stream_;
 };
 
-// A part of a timeline: a step, a micro-batch, a layer. `number` is shown beside the name, which outlives the call.
+// A range of a timeline: a step, a micro-batch, a layer. Tools show `number` with the name; `name` must be a literal.
 class NvtxRange {
 public:
     NvtxRange(const char* name, int64_t number);
@@ -71,7 +73,5 @@ public:
     NvtxRange(const NvtxRange&) = delete;
     NvtxRange& operator=(const NvtxRange&) = delete;
 };
-
-bool has_nvtx();  // false: its headers were missing when this was compiled
 
 }  // namespace kiln

@@ -19,8 +19,8 @@ std::vector<std::string> words(std::string_view text) {
     return result;
 }
 
-// Machine code runs on later minor versions of its major one. Not so on the Tegras, whose code is their own, nor code
-// that uses what one chip alone has ("90a").
+// Machine code also runs on later minor versions of its architecture. Exceptions: code for one chip only ("90a"), and
+// Tegra, which needs its own code.
 bool runs_on(const std::string& arch, int capability) {
     const int built = std::atoi(arch.c_str());
     const auto tegra = [](int c) { return c == 87 || c == 110; };
@@ -32,7 +32,7 @@ std::string version(int v) {
     return concat(v / 1000, ".", v % 1000 / 10);
 }
 
-std::string minimum_driver(int runtime) {  // of the major version; later minor ones run on it too
+std::string minimum_driver(int runtime) {  // the driver of a major version runs all its minor versions
     switch (runtime / 1000) {
         case 12:
             return "driver 525 or later";

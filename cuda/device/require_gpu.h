@@ -1,5 +1,5 @@
 #pragma once
-// Whether this machine's GPU can run this build: asked before anything else, and answered in words.
+// Whether this machine's GPU can run this build, and if not, why. Programs ask this first.
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -19,20 +19,20 @@ struct Gpu {
 
 // What the answer depends on.
 struct GpuFacts {
-    int driver_version = 0;            // the CUDA version that the driver offers, 1000 major + 10 minor; 0: no driver
-    int runtime_version = 0;           // of the runtime linked, likewise
-    cudaError_t status = cudaSuccess;  // of cudaGetDeviceCount, and of the first call that needs the GPU itself
+    int driver_version = 0;            // CUDA version of the driver, 1000 major + 10 minor; 0: no driver
+    int runtime_version = 0;           // CUDA version of the linked runtime, in the same form
+    cudaError_t status = cudaSuccess;  // of cudaGetDeviceCount or of the first call that uses the GPU
     int gpus = 0;
     std::optional<std::string> visible_devices = {};  // CUDA_VISIBLE_DEVICES
-    std::string name = {};                            // of the current one, if there is any
+    std::string name = {};                            // of the current GPU, if there is one
     int major = 0, minor = 0;
 };
 
-// Why `program`, built for the architectures `built_for` ("80 90a"; kEmulated: for no GPU), cannot run; empty: it can.
+// Why `program` cannot run, or "" if it can. built_for: its architectures ("80 90a"), or kEmulated.
 std::string why_not(const GpuFacts& facts, std::string_view program, std::string_view built_for);
 inline constexpr std::string_view kEmulated = "the emulator";
 
-// The current GPU. Throws Error that says what is missing and how to mend it, and names the program that needs no GPU:
+// The current GPU. Throws Error with what is missing, how to fix it, and the name of the program that needs no GPU:
 // `program` without its "cu".
 Gpu require_gpu(std::string_view program);
 

@@ -10,7 +10,7 @@
 namespace kiln {
 namespace {
 
-// The encoder lives in the driver; asked for at run time, so that no program needs libcuda to start.
+// The encoder is part of the driver. It is looked up at run time, so that programs start without libcuda.
 PFN_cuTensorMapEncodeTiled_v12000 encoder() {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
@@ -53,7 +53,7 @@ CUtensorMap tensor_map(const T* data, const TensorLayout& layout) {
                                                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
     std::vector<cuuint64_t> strides_bytes;
     for (const uint64_t stride : strides_elems) strides_bytes.push_back(stride * sizeof(T));
-    strides_bytes.push_back(0);  // unread; a pointer to it must exist
+    strides_bytes.push_back(0);  // never read; keeps the vector from being empty
     const std::vector<cuuint64_t> sizes(dims.begin(), dims.end());
     const std::vector<cuuint32_t> steps(rank, 1);
     CUtensorMap map;

@@ -7,17 +7,17 @@
 namespace kiln {
 namespace {
 
-// counts (4, two of them used: what follows keeps its alignment), tokens (N), targets (N), order (N), pieces (N),
+// counts (4, two of them used: what follows keeps its alignment), tokens (N), targets (N), order (N), chunks (N),
 // groups: in pinned and in device memory alike.
 constexpr size_t kCounts = 4;
 size_t max_groups(int N) {
     return size_t(TokenOrder::max_partials(N)) + 1;
 }
 size_t words(int N) {
-    return kCounts + 3 * size_t(N) + (size_t(N) + max_groups(N)) * (sizeof(TokenPiece) / sizeof(int));
+    return kCounts + 3 * size_t(N) + (size_t(N) + max_groups(N)) * (sizeof(TokenChunk) / sizeof(int));
 }
-TokenPiece* pieces(int* base, int N) {
-    return reinterpret_cast<TokenPiece*>(base + kCounts + 3 * size_t(N));
+TokenChunk* chunks(int* base, int N) {
+    return reinterpret_cast<TokenChunk*>(base + kCounts + 3 * size_t(N));
 }
 
 }  // namespace
@@ -45,14 +45,14 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream, Profiler*
     Set& set = sets_[next_ % sets_.size()];
     set.copied.synchronize();  // its pinned memory is free again
     int* const host = set.host.get();
-    host[0] = int(order.pieces.size());
+    host[0] = int(order.chunks.size());
     host[1] = int(order.groups.size());
     int* const tokens = host + kCounts;
     std::copy_n(batch.tokens, N_, tokens);
     std::copy_n(batch.targets, N_, tokens + N_);
     std::ranges::copy(order.order, tokens + 2 * size_t(N_));
-    std::ranges::copy(order.pieces, pieces(host, N_));
-    std::ranges::copy(order.groups, pieces(host, N_) + N_);
+    std::ranges::copy(order.chunks, chunks(host, N_));
+    std::ranges::copy(order.groups, chunks(host, N_) + N_);
     CUDA_CHECK(cudaStreamWaitEvent(copies_, set.used, 0));  // and so is the device's
     CUDA_CHECK(cudaMemcpyAsync(set.device.get(), host, set.device.bytes(), cudaMemcpyHostToDevice, copies_));
     set.copied.record(copies_);
@@ -66,8 +66,8 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream, Profiler*
     return {.tokens = on_device,
             .targets = on_device + N_,
             .rows = {.order = on_device + 2 * size_t(N_),
-                     .pieces = pieces(device, N_),
-                     .groups = pieces(device, N_) + N_,
+                     .chunks = chunks(device, N_),
+                     .groups = chunks(device, N_) + N_,
                      .counts = device},
             .set = next_ % sets_.size(),
             .targets_counted = counted};

@@ -102,7 +102,7 @@ NormTensors<E> norm_after(const DeviceContext<E>& x, const DeviceActivations<E>&
 
 template <class E>
 void linear_forward(const DeviceContext<E>& x, E* out, const E* in, const E* w, const E* bias, int I, int O) {
-    const auto of = range(x, Group::products);
+    const auto of = range(x, Group::matmuls);
     x.matmul.forward(out, in, w, bias, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
 }
 
@@ -112,7 +112,7 @@ void weight_backward(const DeviceContext<E>& x, float* scratch, G* dw, G* db, co
                      bool accumulate) {
     const int N = x.B * x.T;
     {
-        const auto of = range(x, Group::products);
+        const auto of = range(x, Group::matmuls);
         x.matmul.backward_weight(dw, nullptr, dout, in, {.N = N, .I = I, .O = O}, accumulate, x.stream);
     }
     if (!db) return;
@@ -124,7 +124,7 @@ template <class E, class G>
 void linear_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dout, const E* in,
                      const E* w, int I, int O, bool accumulate) {
     weight_backward(x, scratch, dw, db, dout, in, I, O, accumulate);
-    const auto of = range(x, Group::products);
+    const auto of = range(x, Group::matmuls);
     x.matmul.backward_input(dx, dout, w, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
 }
 
@@ -156,7 +156,7 @@ template <class E>
 void mlp_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const BlockParams<E>& p) {
     const ModelConfig& c = x.config;
     if (c.mlp == Mlp::gelu && x.fused_gelu > 0) {
-        const auto of = range(x, Group::products);
+        const auto of = range(x, Group::matmuls);
         x.matmul.forward_gelu(a.act, a.fc, a.ln2, p.fc_w, p.fc_b, {.N = x.B * x.T, .I = c.C, .O = c.F}, x.stream);
         return;
     }
@@ -268,7 +268,7 @@ void lm_head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, cons
     const ModelConfig& c = x.config;
     const int Vp = padded_vocab(c);
     {
-        const auto of = range(x, Group::products);
+        const auto of = range(x, Group::matmuls);
         for_each_lm_head_chunk(x, rows, [&](int piece, int n) {
             x.matmul.forward(acts.logits + size_t(piece) * Vp, acts.lnf + (size_t(first) + piece) * c.C,
                              x.params.lm_head, nullptr, {.N = n, .I = c.C, .O = Vp}, x.stream);
@@ -282,7 +282,7 @@ void lm_head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, cons
 template <class E, class G>
 void lm_head_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads, int first,
                       int rows, bool accumulate) {
-    const auto of = range(x, Group::products);
+    const auto of = range(x, Group::matmuls);
     const ModelConfig& c = x.config;
     const int Vp = padded_vocab(c);
     for_each_lm_head_chunk(x, rows, [&](int piece, int n) {
@@ -333,12 +333,12 @@ void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, con
         E* d_fc = acts.d_act;
         weight_backward(x, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
         if (c.mlp == Mlp::gelu && x.fused_gelu > 1) {
-            const auto of = range(x, Group::products);
+            const auto of = range(x, Group::matmuls);
             x.matmul.backward_input_gelu(acts.d_act, nullptr, d_branch, p.proj_w, a.fc, {.N = N, .I = c.F, .O = C},
                                          x.stream);
         } else {
             {
-                const auto of = range(x, Group::products);
+                const auto of = range(x, Group::matmuls);
                 x.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, x.stream);
             }
             const auto of = range(x, Group::activation);

@@ -1,4 +1,4 @@
-// AdamW over an arena, and what it needs to know of the gradients: their norm, and whether all are finite.
+// AdamW over an arena, and what it needs first: the norm of the gradients, and whether all are finite.
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
@@ -11,11 +11,11 @@ namespace kiln {
 namespace {
 
 constexpr int kThreads = 256;
-// Enough blocks to fill a large GPU eight times a multiprocessor; a constant, so that the order of the sum is the same
-// on every device.
+// Eight blocks for each multiprocessor of a large GPU. It is a constant, so that the order of the sum is the same on
+// every device.
 constexpr int kSumBlocks = 1056, kSumPacks = 4;
 
-// partials[block] = sum of x[i]^2 over the tiles block, block + gridDim.x, ...; a tile has kSumPacks packs a thread.
+// partials[block] = sum of x[i]^2 over tiles block, block + gridDim.x, ...; a thread has kSumPacks packs of a tile.
 // Moves n elements for 2 n FLOPs: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads) sum_of_squares_kernel(float* partials, const T* x, size_t n) {
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads) sum_of_squares_kernel(float* partial
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-// One block: sum = partials[0] + ..
+// sum = partials[0] + partials[1] + ... One block.
 __global__ void __launch_bounds__(kThreads) finish_sum_of_squares_kernel(float* sum, const float* partials, int count) {
     float mine = 0;
     for (int i = threadIdx.x; i < count; i += kThreads) mine += partials[i];
@@ -51,9 +51,9 @@ __global__ void __launch_bounds__(kThreads) finish_sum_of_squares_kernel(float* 
     if (threadIdx.x == 0) *sum = total;
 }
 
-// norm = scale * sqrt(sum); grad_scale = scale * min(1, max_norm / norm), without the minimum where max_norm is 0;
-// non_finite = whether the sum or a loss is an infinity or not a number. Squares cannot cancel, so one such gradient is
-// enough; a sum of finite gradients above 3e38 counts as well. One block.
+// norm = scale * sqrt(sum); grad_scale = scale * min(1, max_norm / norm), or scale if max_norm is 0; non_finite =
+// whether the sum or a loss is infinite or NaN. Squares do not cancel, so one such gradient makes the sum so. Finite
+// gradients whose sum exceeds 3e38 count as not finite too. One block.
 __global__ void __launch_bounds__(kThreads) gradient_scale_kernel(GradientScale a) {
     bool bad = !(*a.sum < INFINITY);
     for (int i = threadIdx.x; i < a.n_losses; i += kThreads) bad |= !(fabsf(a.losses[i]) < INFINITY);
@@ -65,18 +65,19 @@ __global__ void __launch_bounds__(kThreads) gradient_scale_kernel(GradientScale 
     *a.grad_scale = a.max_norm > 0 && length > a.max_norm ? a.scale * (a.max_norm / length) : a.scale;
 }
 
-// What changes from step to step by itself, worked out on the host.
+// What the host computes once for a step.
 struct Coefficients {
     float beta1, beta2, one_minus_beta1, one_minus_beta2, eps, step, root2, decay;
 };
 
-// AdamW, four elements a thread:                                                                  arXiv:1711.05101
+// AdamW. A thread has four elements.                                                              arXiv:1711.05101
 //     m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  g = grad_scale * gradient
 //     p -= lr / correction1 * m / (sqrt(v / correction2) + eps) + lr * weight_decay * p
-// with weight_decay only in the ranges of the arena that decay. p in T: rounded from the float32 master, or, without
-// one, stochastically by philox(element, step). Everything is fused by hand where it is, so that host and device agree.
-// Moves, for each element, the gradient, twice m, v and the master, and p once (twice without a master): 28 bytes with
-// bf16 gradients, for ~15 FLOPs: bound by bandwidth.
+// with weight_decay only in the ranges of the arena that decay. p in T is rounded from the float32 master; without a
+// master it is rounded stochastically by philox(element, step). fmaf is explicit, so that host and device compute the
+// same bits.
+// Moves, for each element, the gradient once, m, v and the master twice, and p once (twice without a master): 28 bytes
+// with bf16 gradients, for ~15 FLOPs: bound by bandwidth.
 template <class T, class G, class M>
 __global__ void __launch_bounds__(kThreads, KILN_RESIDENT_THREADS >= 5 * kThreads ? 5 : 4)
     adamw_kernel(AdamWArena<T, G, M> a, AdamWRounding rounding, Coefficients k) {
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, KILN_RESIDENT_THREADS >= 5 * kThread
             for (int i = 0; i < 4; ++i) p.set(i, old[i]);
         }
     }
-    // The loads are under way; meanwhile: how many times decay was switched before this element. Even: it decays.
+    // While the loads run, count the switches of decay up to this element. If the count is even, the element decays.
     const size_t block_end = (size_t(blockIdx.x) + 1) * kThreads * 4;
     int switches = 0;
     for (int base = 0; base < a.switches; base += kThreads) {
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, KILN_RESIDENT_THREADS >= 5 * kThread
         const float m_new = fmaf(k.beta1, m[i], k.one_minus_beta1 * gradient);
         const float v_new = fmaf(k.beta2, v[i], k.one_minus_beta2 * gradient * gradient);
         const float change = k.step * m_new / fmaf(sqrtf(v_new), k.root2, k.eps);
-        // A moment in bf16 would stand still if it were rounded to nearest: 0.001 v is less than half its last bit.
+        // Rounded to nearest, a moment in bf16 would not change: 0.001 v is less than half of its last bit.
         m.v[i] = round_stochastically<M>(m_new, moment_words.v[i]);
         v.v[i] = round_stochastically<M>(v_new, moment_words.v[i] << 16);
         p.set(i, p[i] - fmaf(decay, p[i], change));

@@ -1,5 +1,5 @@
-// Causal attention, plain: float32 arithmetic on the ordinary units, for every head size and element type. E is the
-// element type; T the length of a sequence.
+// Plain causal attention: float32 arithmetic on CUDA cores, for every head size and element type. E is the element
+// type; T the length of a sequence.
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
@@ -12,8 +12,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// How a block's threads share a kTile x kTile tile of scores and a kTile x HS tile of sums: thread (ty, tx) has kRows
-// rows from ty * kRows on, of the scores kCols columns from tx * kCols on, of the sums every kTx-th column.
+// How a block's threads share a kTile x kTile tile of scores and a kTile x HS tile of sums. Thread (ty, tx) has rows
+// ty * kRows to (ty + 1) * kRows - 1. Its columns are tx * kCols to (tx + 1) * kCols - 1 of the scores, and tx, tx +
+// kTx, tx + 2 kTx, ... of the sums.
 template <int kTile>
 struct Tile {
     static constexpr int kCols = kTile >= 32 ? 4 : 1, kTx = kTile / kCols, kTy = kThreads / kTx, kRows = kTile / kTy;
@@ -27,14 +28,14 @@ size_t shared_bytes(int operands, int tiles_of_scores, int tile, int HS) {
     return sizeof(float) * (size_t(operands) * tile * (HS + 1) + size_t(tiles_of_scores) * tile * (tile + 1));
 }
 
-// What a thread loads at a time: HS is a multiple of 4, not always of a pack.
+// How many elements a thread loads at a time: HS is a multiple of 4, not always of a pack.
 constexpr int kWidth = 4;
 template <class E>
 KILN_DEVICE Elements<E, kWidth> load_four(const E* x) {
     return *reinterpret_cast<const Elements<E, kWidth>*>(x);
 }
 
-// tile (kTile, HS + 1) = the first `rows` rows at x, `stride` apart, and zeros below them.
+// tile (kTile, HS + 1) = the first `rows` rows at x, `stride` elements apart, then rows of zeros.
 template <int kTile, class E>
 KILN_DEVICE void load_tile(float* tile, const E* x, int64_t stride, int rows, int HS) {
     const int parts = HS / kWidth;
@@ -68,7 +69,7 @@ KILN_DEVICE void multiply_rows(float (&s)[Tile<kTile>::kRows][Tile<kTile>::kCols
 
 // sums (kTile, HS) += this thread's part of p x, or of p^T x; p (kTile, kTile + 1), x (kTile, HS + 1).
 template <int kTile, bool kTransposed, int kOut>
-KILN_DEVICE void add_product(float (&sums)[Tile<kTile>::kRows][kOut], const float* p, const float* x, int HS) {
+KILN_DEVICE void add_matmul(float (&sums)[Tile<kTile>::kRows][kOut], const float* p, const float* x, int HS) {
     using L = Tile<kTile>;
     for (int k = 0; k < kTile; ++k) {
         float of_p[L::kRows];
@@ -84,7 +85,7 @@ KILN_DEVICE void add_product(float (&sums)[Tile<kTile>::kRows][kOut], const floa
     }
 }
 
-// The first `rows` rows of x, `stride` apart, = sums times a number of each row.
+// The first `rows` rows of x, `stride` elements apart, = sums times the factor of each row.
 template <int kTile, int kOut, class E>
 KILN_DEVICE void store_sums(E* x, int64_t stride, const float (&sums)[Tile<kTile>::kRows][kOut],
                             const float (&factors)[Tile<kTile>::kRows], int rows, int HS) {
@@ -98,19 +99,19 @@ KILN_DEVICE void store_sums(E* x, int64_t stride, const float (&sums)[Tile<kTile
     }
 }
 
-// x *= mask / (1 - p) for the probabilities of query q and the keys from k on, which are four aligned ones or one.
+// x *= mask / (1 - p). x holds the probabilities of query q and keys k, k + 1, ...: one key, or four with k % 4 == 0.
 template <int kCols>
 KILN_DEVICE void drop(float (&x)[kCols], const Dropout& d, int b, int h, int q, int k) {
     const Philox4 words = dropout_words(d.seed, d.stream, d.first_sample + b, d.layer, h, q, unsigned(k) / 4);
     const float keep_scale = 1.0f / (1.0f - d.p);
     for (int j = 0; j < kCols; ++j) {
-        const int i = (k + j) % 4;  // by choice, not by address: an array that is indexed lives in memory
+        const int i = (k + j) % 4;  // a variable index would move the array from registers to memory
         const uint32_t word = i == 0 ? words.v[0] : i == 1 ? words.v[1] : i == 2 ? words.v[2] : words.v[3];
         x[j] = uniform01(word) < d.p ? 0.0f : x[j] * keep_scale;
     }
 }
 
-// Which tile of which head a block has. Long rows of tiles come first, so that the last to end is short.
+// Which tile of which head a block has. The blocks with the most work start first, so that all end at about one time.
 struct Place {
     int tile, b, h;
     KILN_DEVICE Place(int tiles, int B, int heads, bool last_first) {
@@ -121,11 +122,14 @@ struct Place {
     }
 };
 
-// out = dropout(softmax(Q K^T / sqrt(HS), causal)) V, lse = log of the softmax's sum.   arXiv:1706.03762,
-// arXiv:2205.14135 qkv (B, T, (NH + 2 NKV) HS), query head h reading key head h / (NH / NKV); out (B, T, NH HS); lse
-// (B, NH, T) float. A block has kTile queries of a head, and takes kTile keys at a time, correcting sums as larger
-// maxima turn up. Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for ~2 B NH T^2 HS FLOPs: bound
-// by reading shared memory, far from the tensor cores.
+// out = dropout(softmax(Q K^T / sqrt(HS), causal)) V, lse = log(sum(exp(scores))).  arXiv:1706.03762, 2205.14135
+//
+// qkv (B, T, (NH + 2 NKV) HS), query head h reads key head h / (NH / NKV); out (B, T, NH HS); lse (B, NH, T) float.
+// A block has kTile queries of a head. It takes kTile keys at a time, and scales its sums down when it finds a
+// larger maximum.
+//
+// Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for ~2 B NH T^2 HS FLOPs: bound by reads of
+// shared memory, far below the rate of tensor cores.
 template <class E, int kTile, int kMaxHS>
 __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
     attention_forward_kernel(E* out, float* lse, const E* qkv, Dropout d, int B, int T, int NH, int NKV, int HS,
@@ -133,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
     using L = Tile<kTile>;
     constexpr int kOut = kMaxHS / L::kTx;
     KILN_DYNAMIC_SHARED(float, queries);             // (kTile, HS + 1)
-    float* const keys = queries + kTile * (HS + 1);  // and values, (kTile, HS + 1)
+    float* const keys = queries + kTile * (HS + 1);  // then values, (kTile, HS + 1)
     float* const scores = keys + kTile * (HS + 1);   // (kTile, kTile + 1)
     const Place place((T + kTile - 1) / kTile, B, NH, true);
     const int b = place.b, h = place.h, q0 = place.tile * kTile, kv = h / (NH / NKV);
@@ -174,7 +178,7 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
         __syncthreads();
         load_tile<kTile>(keys, sequence + k0 * stride + (NH + NKV + kv) * HS, stride, T - k0, HS);
         __syncthreads();
-        add_product<kTile, false>(sums, scores, keys, HS);
+        add_matmul<kTile, false>(sums, scores, keys, HS);
     }
 
     float inverse[L::kRows];
@@ -187,7 +191,7 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
     store_sums<kTile>(out + (int64_t(b) * T + q0) * out_stride + h * HS, out_stride, sums, inverse, T - q0, HS);
 }
 
-// delta[b, h, t] = sum over HS of dout * out, by `lanes` (a power of two) threads each.             arXiv:2205.14135
+// delta[b, h, t] = sum over HS of dout * out. `lanes` threads, a power of two, add up one sum.      arXiv:2205.14135
 // dout, out (B, T, NH HS); delta (B, NH, T) float. Moves 2 B T NH HS elements for as many FLOPs: bound by bandwidth.
 template <class E>
 __global__ void __launch_bounds__(kThreads)
@@ -205,7 +209,7 @@ __global__ void __launch_bounds__(kThreads)
     delta[(token / T * NH + h) * T + token % T] = sum;
 }
 
-// What both halves of the backward pass share.
+// The arguments of both kernels of the backward pass.
 template <class E>
 struct Backward {
     E* dqkv;
@@ -216,8 +220,8 @@ struct Backward {
     float scale;
 };
 
-// dscores (kTile, kTile + 1) = scale P (M dO V^T - delta), and where asked for probabilities (the same) = M P, with P
-// the probabilities and M the mask of dropout over 1 - p, of queries from q0 on and keys from k0 on.
+// For queries from q0 on and keys from k0 on: dscores (kTile, kTile + 1) = scale P (M dO V^T - delta) and, unless null,
+// probabilities (kTile, kTile + 1) = M P. P are the probabilities; M is the mask of dropout over 1 - p.
 template <class E, int kTile>
 KILN_DEVICE void tile_gradient(float* dscores, float* probabilities, const float* queries, const float* douts,
                                const float* keys, const float* values, const Backward<E>& a, int b, int h, int q0,
@@ -243,9 +247,10 @@ KILN_DEVICE void tile_gradient(float* dscores, float* probabilities, const float
     }
 }
 
-// dQ = dS K, a block kTile queries of a head. With the kernel below and delta: B T (6 NH + 4 NKV) HS elements moved if
-// the L2 cache holds what is read again, for ~7 B NH T^2 HS FLOPs, two products of five being made twice so that
-// neither kernel needs atomics. Shapes as in the forward pass. Bound by reading shared memory.  arXiv:2307.08691
+// dQ = dS K. A block has kTile queries of a head. Shapes as in the forward pass.                     arXiv:2307.08691
+// Together with the kernel below and delta: moves B T (6 NH + 4 NKV) HS elements if the L2 cache holds what is read
+// again, for ~7 B NH T^2 HS FLOPs: bound by reads of shared memory. Two of the five matmuls are computed twice, so that
+// neither kernel needs atomics.
 template <class E, int kTile, int kMaxHS>
 __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_backward_q_kernel(Backward<E> a) {
     using L = Tile<kTile>;
@@ -270,15 +275,15 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_bac
         __syncthreads();
         tile_gradient<E, kTile>(dscores, nullptr, queries, douts, keys, values, a, b, h, q0, k0);
         __syncthreads();
-        add_product<kTile, false>(dq, dscores, keys, HS);
+        add_matmul<kTile, false>(dq, dscores, keys, HS);
     }
     float ones[L::kRows];
     for (float& x : ones) x = 1;
     store_sums<kTile>(a.dqkv + first + q0 * stride + h * HS, stride, dq, ones, T - q0, HS);
 }
 
-// dV = (M P)^T dO, dK = dS^T Q, a block kTile keys of a key head: its query heads one after the other, each from the
-// diagonal on, so that sums have one order.
+// dV = (M P)^T dO, dK = dS^T Q. A block has kTile keys of a key head. It takes the query heads of that key head one
+// after the other, each from the diagonal on, so that the sums have one order.
 template <class E, int kTile, int kMaxHS>
 __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_backward_kv_kernel(Backward<E> a) {
     using L = Tile<kTile>;
@@ -304,8 +309,8 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_bac
             __syncthreads();
             tile_gradient<E, kTile>(dscores, probabilities, queries, douts, keys, values, a, b, h, q0, k0);
             __syncthreads();
-            add_product<kTile, true>(dv, probabilities, douts, HS);
-            add_product<kTile, true>(dk, dscores, queries, HS);
+            add_matmul<kTile, true>(dv, probabilities, douts, HS);
+            add_matmul<kTile, true>(dk, dscores, queries, HS);
         }
     }
     float ones[L::kRows];

@@ -1,4 +1,5 @@
-// Attention of the newest tokens over a cache of keys and values, and what appends to it. E is the element type.
+// Attention of new tokens over a cache of keys and values, and the kernel that appends to the cache. E is the element
+// type.
 #include <cfloat>
 #include <cmath>
 
@@ -13,11 +14,12 @@ namespace kiln {
 namespace {
 
 constexpr int kThreads = 128, kWarps = kThreads / kWarp;
-constexpr int kColumns = 8;              // queries of a block at most: what the second operand of mma.m16n8k16 has
-constexpr float kLowest = -FLT_MAX / 2;  // below every score; its difference with itself is 0, not NaN
+constexpr int kColumns = 8;              // the most queries of a block: the columns of operand B of mma.m16n8k16
+constexpr float kLowest = -FLT_MAX / 2;  // below every score; its difference from itself is 0, not NaN
 
-// k_cache and v_cache (B, NKV, max_T, pitch) at positions[b] + t = k and v of qkv (B, T, (NH + 2 NKV) HS), a thread a
-// pack of both; nothing where that is below 0 or not below max_T. Moves 4 B T NKV HS elements: bound by bandwidth.
+// Row positions[b] + t of k_cache and v_cache (B, NKV, max_T, pitch) = k and v of qkv (B, T, (NH + 2 NKV) HS). Rows
+// that are negative or beyond max_T are dropped. A thread has one pack of k and of v. Moves 4 B T NKV HS elements:
+// bound by bandwidth.
 template <class E>
 __global__ void __launch_bounds__(kThreads)
     append_to_cache_kernel(E* k_cache, E* v_cache, const E* qkv, const int* positions, int B, int T, int max_T, int NH,
@@ -43,15 +45,16 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// How the work is cut. A block has a part of the keys of one key head, and of the queries that read it `heads` heads of
-// `tokens` tokens: the columns j, token-major. Chosen by shapes and the GPU alone, lengths being known to it only.
+// How the work is divided among blocks. A block has one part of the keys of one key head, and `heads` query heads of
+// `tokens` tokens that read them: its columns j, ordered by token, then head. The host chooses it from the shapes and
+// the GPU, because only the GPU knows the positions.
 struct Cut {
     int group, heads, shares, tokens, token_blocks, parts;
     int pitch;    // cache_pitch(HS)
-    float scale;  // of a score, to the base 2
+    float scale;  // of the scores, for exponentials to the base 2
 };
 
-// What a block's columns see and where they stand.
+// The queries of a block's columns, and the keys that they see.
 template <class E>
 struct Queries {
     const CachedAttention<E>& a;
@@ -70,19 +73,19 @@ struct Queries {
     KILN_DEVICE int begin(int end) const { return a.window > 0 ? max(end - a.window, 0) : 0; }
 };
 
-// 16-byte packs of a tile's row stand in this order, so that eight rows of one column are in all banks.
+// The place of a 16-byte pack in a row of a tile. The packs of one column in eight rows lie in different banks.
 KILN_DEVICE int swizzled(int row, int pack) {
     return pack ^ (row & 7);
 }
 
-// A warp's softmax(Q K^T) V of bf16 or f16, transposed, on tensor cores: S^T (16 keys, columns) = K Q^T, then
-// O^T (HS, columns) += V^T P^T, whose second operand is S^T with its (8, 8) matrices transposed.
+// softmax(Q K^T) V of one warp in bf16 or fp16 on tensor cores, transposed: S^T (16 keys, columns) = K Q^T, then
+// O^T (HS, columns) += V^T P^T. Operand P^T is made from S^T by transposing its (8, 8) matrices.
 template <class E, int kHS>
 struct WarpAttention {
     static constexpr int kRows = 16, kPacks = kHS / Pack<E>::kSize;
     uint32_t q[kHS / 16][2], p[2];
     float out[kHS / 16][4] = {}, highest[2] = {kLowest, kLowest}, sum[2] = {};
-    int end[2], begin[2];  // of columns 2 (lane % 4) and the next, as sum and highest
+    int end[2], begin[2];  // of columns 2 (lane % 4) and the next, like sum and highest
 
     KILN_DEVICE WarpAttention(const Queries<E>& queries, int lane) {
         for (int i = 0; i < 2; ++i) {
@@ -99,9 +102,9 @@ struct WarpAttention {
             }
         }
     }
-    // p of the keys from `first` on, and what it changes.
+    // Computes p for the keys from `first` on, and scales out and sum to the new maximum.
     KILN_DEVICE void score(const Queries<E>& queries, const Pack<E>* keys, int first, int lane) {
-        float s[2][4] = {};  // two sums: half as many products wait for one another
+        float s[2][4] = {};  // two sums, so that only every second mma depends on the one before
         for (int k = 0; k < kHS / 16; ++k) {
             uint32_t of_k[4];
             const int row = lane % 16;
@@ -153,8 +156,8 @@ struct WarpAttention {
     }
 };
 
-// The same in float32: of a tile's eight keys a lane has the scores' part that a quarter of the packs make, then all
-// keys' values in every 32nd column. q comes through the L1 cache.
+// The same in float32. For the scores of a tile's eight keys, a lane has one key and a quarter of the packs; for the
+// output, it has all keys and every 32nd column. q is read through the L1 cache.
 template <int kHS>
 struct WarpAttention<float, kHS> {
     static constexpr int kRows = 8, kPacks = kHS / 4;
@@ -221,7 +224,7 @@ struct WarpAttention<float, kHS> {
     }
 };
 
-// Four columns of `parts` parts, in order, on one scale.
+// Adds up four elements of `parts` parts, in their order, after scaling them to the common maximum.
 struct Merged {
     Pack<float> value;
     float highest = kLowest, total = 0;
@@ -246,7 +249,7 @@ KILN_DEVICE void store_merged(E* out, const Merged& all) {
     for (int i = 0; i < 4; ++i) out[i] = from_float<E>(all.value[i] / all.total);
 }
 
-// Tiles of keys and of values, in turns, that a warp has in shared memory; all but one of them are on their way.
+// How many tiles a warp has in shared memory, keys and values interleaved. All but one of them are being loaded.
 template <int kHS>
 constexpr int kSlots = kHS <= 64    ? 6
                        : kHS <= 128 ? 4
@@ -254,18 +257,21 @@ constexpr int kSlots = kHS <= 64    ? 6
 template <int kHS>
 constexpr size_t kRingBytes = size_t(kWarps) * kSlots<kHS> * 32 * kHS;
 
-// out = softmax(Q K^T / sqrt(HS)) V over the cache. Each block reads its part of the keys and values once for all of
-// its columns; its warps take tiles in turn and need no barrier until the end, where their sums are merged in their
-// order. Where a head has several parts, the block that comes last, by a counter, merges these in their order: sums
-// (pairs, parts, columns, HS) not yet divided, extremes (pairs, parts, columns, 2) their maximum and sum.
-//                                                                          Flash-Decoding; arXiv:2205.14135
-// Moves 2 B NKV length HS elements, and about 16 (HS + 2) bytes a column and part, for 4 B NH length HS FLOPs: bound by
-// bandwidth. An H200's SM gets 4.8 TB/s / 132 / 1.75 GHz = 21 bytes a cycle, for which, at 700 ns, 25 KB must be on
-// their way; a block has 40, 48 or 64 KB so (head sizes to 64, 128, 256), and two or three stand on an SM. A tile of 16
-// keys at HS = 128 is 8 KB, 395 cycles of that rate, and 415 instructions of a warp, of the 1580 that an SM issues
-// meanwhile: arithmetic is to stay hidden for any group of heads. Predicted, of a copy's rate: 90 % from 128 MB of
-// cache on; 75 % at 32 MB (8192 tokens of one sequence, 8 key heads of 128), where some 3 of 11 us are the way to the
-// first tile, the last tile's end and the merging.
+// out = softmax(Q K^T / sqrt(HS)) V over the cache, as in Flash-Decoding. Each block reads its part of the keys and
+// values once for all its columns. Its warps take interleaved tiles, without a barrier until the end; then their
+// sums are merged in order. If a head has several parts, the block that finishes last, known by a counter, merges
+// them in order: sums (pairs, parts, columns, HS) are outputs not yet divided; extremes (pairs, parts, columns, 2)
+// are maximum and sum.
+//
+// Moves 2 B NKV length HS elements, and about 16 (HS + 2) bytes for each column and part, for 4 B NH length HS
+// FLOPs: bound by bandwidth.
+//
+// Predicted for an H200: an SM gets 4.8 TB/s / 132 / 1.75 GHz = 21 bytes a cycle. At a latency of 700 ns that needs
+// 25 KB in flight. A block has 40, 48 or 64 KB in flight (head sizes up to 64, 128, 256), and an SM runs two or
+// three blocks. A tile of 16 keys at HS = 128 is 8 KB: it takes 395 cycles to load and 415 warp instructions, while
+// an SM can issue 1580 in these cycles, so that loading hides the arithmetic for any group of heads. Rates: 90 % of
+// a copy's for caches of 128 MB or more; 75 % at 32 MB (8192 tokens of one sequence, 8 key heads of 128), where
+// about 3 of 11 us go to the first tile's latency, the end of the last tile and the merging.
 template <class E, int kHS>
 __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     attend_cache_kernel(CachedAttention<E> a, Cut cut, float* extremes) {
@@ -286,7 +292,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
                                 a.positions[b]};
     const int columns = cut.heads * cut.tokens;
 
-    // The keys of this block: rounds of its warps, as many as the other parts have, or one less.
+    // The keys of this block, in rounds of one tile for each warp. The parts have equally many rounds, or one less.
     const int last_token = min(queries.first_token + cut.tokens, a.T) - 1;
     const int begin = queries.begin(queries.position + queries.first_token + 1);
     const int end = queries.position < 0 ? 0 : min(queries.position + last_token + 1, a.max_T);
@@ -307,7 +313,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     const int tiles = first < stop ? (stop - first + kRound - 1) / kRound : 0;
     const int64_t cached = (int64_t(b) * a.NKV + kv) * a.max_T * cut.pitch;
     Pack<E>* const ring = rings + warp * kSlots<kHS> * kSlotPacks;
-    const auto fetch = [&](int i) {  // tile i / 2 of the keys, or of the values
+    const auto fetch = [&](int i) {  // starts loading tile i / 2 of the keys (i even) or values (i odd)
         if (i < 2 * tiles) {
             const E* const from = (i % 2 == 0 ? a.k_cache : a.v_cache) + cached;
             Pack<E>* const to = ring + i % kSlots<kHS> * kSlotPacks;
@@ -322,7 +328,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
         cp_async_commit();
     };
     for (int i = 0; i < kSlots<kHS> - 1; ++i) fetch(i);
-    const auto next = [&](int i) {  // tile i, in a slot that is overwritten once all lanes ask for the one after it
+    const auto next = [&](int i) {  // waits for tile i; the call for tile i + 1 frees its slot
         __syncwarp();
         fetch(i + kSlots<kHS> - 1);
         cp_async_wait<kSlots<kHS> - 1>();
@@ -374,19 +380,20 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     }
 }
 
-// Blocks that run at once, and how many times as many there may be where heads are cut into parts.
-int places() {
+// How many blocks run at once: a wave. If heads are cut into parts, there are at most kWaves waves.
+int blocks_of_wave() {
     return 2 * multiprocessors();
 }
-constexpr int kTurns = 4;
+constexpr int kWaves = 4;
 
-// The fewest parts that leave a twentieth of the GPU idle at most, or else the best there are.
+// The smallest number of parts that keeps 95 % of the GPU busy, or else the number that keeps most of it busy.
 int parts_of(int64_t pairs) {
     int best = 1;
     double best_use = 0;
-    for (int parts = 1; parts == 1 || (best_use < 0.95 && pairs * parts <= kTurns * places()); ++parts) {
-        const int64_t blocks = pairs * parts, turns = (blocks + places() - 1) / places();
-        const double use = double(blocks) / double(turns * places());
+    const int64_t wave = blocks_of_wave();
+    for (int parts = 1; parts == 1 || (best_use < 0.95 && pairs * parts <= kWaves * wave); ++parts) {
+        const int64_t blocks = pairs * parts, waves = (blocks + wave - 1) / wave;
+        const double use = double(blocks) / double(waves * wave);
         if (use > best_use) best = parts, best_use = use;
     }
     return best;
@@ -433,10 +440,10 @@ void append_to_cache(E* k_cache, E* v_cache, const E* qkv, const int* positions,
 }
 
 size_t attention_cached_scratch_floats(int HS) {
-    return size_t(kTurns) * places() * kColumns * (HS + 2);
+    return size_t(kWaves) * blocks_of_wave() * kColumns * (HS + 2);
 }
 size_t attention_cached_arrivals() {
-    return size_t(kTurns) * places() / 2;
+    return size_t(kWaves) * blocks_of_wave() / 2;
 }
 
 template <class E>

@@ -11,10 +11,10 @@ namespace {
 
 constexpr int kWarps = 8, kRowsInFlight = 4;
 
-// partials[chunk] = sum of the rows of dout that belong to the chunk; sum_partials adds up the chunks.
+// partials[chunk] = sum of the rows of dout in that chunk. sum_partials adds up the chunks.
 // dout (N, O); partials (gridDim.y, O) float.  O % 8 == 0.
-// Moves N O elements for N O FLOPs: bound by bandwidth. A lane keeps one pack of columns and has kRowsInFlight loads
-// under way; the warps of a block take groups of rows in turn, and meet in shared memory at the end.
+// Moves N O elements for N O FLOPs: bound by bandwidth. A lane has one pack of columns and kRowsInFlight loads in
+// flight. The warps of a block take interleaved groups of rows; shared memory adds up their sums.
 template <class T>
 __global__ void __launch_bounds__(kWarps* kWarp)
     bias_backward_kernel(float* partials, const T* dout, int N, int O, int chunk_rows) {
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
             }
         }
     }
-    // By element first, then by lane: no two lanes of a warp meet in a bank.
+    // Ordered by element, then by lane, so that the lanes of a warp write to different banks.
     for (int i = 0; i < kPack; ++i) sums[(warp * kPack + i) * kWarp + lane] = sum[i];
     __syncthreads();
     const int first = blockIdx.x * kWarp * kPack;
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     }
 }
 
-// As many chunks as give every multiprocessor of a large GPU its eight blocks, with enough rows in each that writing
-// the partial sums costs little. By shape alone: the same order of sums on every device.
+// Enough chunks for eight blocks on each multiprocessor of a large GPU, but with enough rows in each that writing the
+// partial sums costs little. The plan depends only on the shape, so that the order of sums is the same on every device.
 struct Plan {
     int tiles, chunk_rows, chunks;
 };

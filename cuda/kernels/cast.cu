@@ -1,4 +1,4 @@
-// Between float32 and the types of two bytes.
+// Conversion between float32 and the 16-bit types.
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/quad.cuh"

@@ -1,4 +1,4 @@
-// Dropout, alone and before a residual addition.
+// Dropout, alone and with a residual addition.
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
@@ -10,10 +10,10 @@ namespace {
 
 constexpr int kThreads = 256, kPacks = 2;
 
-// out = x * mask / (1 - p), with kResidual out = residual + x * mask / (1 - p).                  arXiv:1207.0580
-// out, residual, x (B, T, C); the mask is that of cpu_reference's dropout, from dropout_words.  C % 8 == 0.
-// Moves 2 N C elements (3 N C with a residual) for ~28 N C integer operations, Philox's: bound by bandwidth, not by
-// much.
+// out = x * mask / (1 - p); with kResidual, out = residual + x * mask / (1 - p).                  arXiv:1207.0580
+// out, residual, x (B, T, C); the mask comes from dropout_words, as in cpu_reference.  C % 8 == 0.
+// Moves 2 N C elements (3 N C with a residual) for ~28 N C integer operations of Philox, which take almost as long:
+// bound by bandwidth.
 template <class T, bool kResidual>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(T* out, const T* residual, const T* x, Dropout d, uint32_t threshold, float keep_scale,
@@ -54,7 +54,8 @@ void drop(T* out, const T* residual, const T* x, const Dropout& d, int B, int T_
     const int packs_a_row = C / Pack<T>::kSize;
     const uint64_t packs = uint64_t(B) * T_ * packs_a_row;
     KILN_CHECK(packs < uint64_t(1) << 31, "dropout: ", packs, " packs of 16 bytes; must be below 2^31");
-    // uniform01(word) < p compares word >> 8 with p * 2^24, a float's 24 bits: this is the same in integers.
+    // uniform01(word) < p compares word >> 8 with p * 2^24, where both are exact. This is the same comparison in
+    // integers.
     const uint32_t threshold = uint32_t(std::ceil(double(d.p) * 0x1p24)) << 8;
     constexpr uint64_t kPacksPerBlock = kThreads * kPacks;
     launch<dropout_kernel<T, kResidual>>(

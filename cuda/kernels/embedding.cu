@@ -11,10 +11,9 @@ namespace {
 
 constexpr int kThreads = 256, kBlocksPerMultiprocessor = 16;
 
-// out[b, t] = wte[tokens[b, t]] + wpe[first_position + t], a pack a thread; wpe null: without. With positions, row n
-// stands at positions[n].
-// out (B, T, C); wte (V, C); wpe (max_T, C).
-// Moves 2 B T C elements (3 with wpe, most of it from the L2 cache) for B T C FLOPs: bound by bandwidth.
+// out[b, t] = wte[tokens[b, t]] + wpe[first_position + t], without wpe if it is null. If positions is not null, row n
+// has position positions[n]. A thread has one pack. out (B, T, C); wte (V, C); wpe (max_T, C). Moves 2 B T C elements
+// (3 with wpe, which is mostly in the L2 cache) for B T C FLOPs: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     embedding_forward_kernel(T* out, const int* tokens, const T* wte, const T* wpe, const int* positions,
@@ -34,42 +33,42 @@ __global__ void __launch_bounds__(kThreads)
     store(out + row * C + column, x);
 }
 
-// Sums a piece's rows of dout in the order of the batch: into dwte if the token has no other piece, else into
-// partial (pieces, C) float32. A block takes a piece at a time, counts[0] in all; a thread a pack of columns.
-// Moves N C elements and, of each distinct token, 2 C of dwte, for N C FLOPs: bound by bandwidth.
+// Adds up the rows of dout of each chunk, in the order of the batch. The sum is added to dwte if the token has no other
+// chunk; otherwise it is stored to partial (partials, C) float. There are counts[0] chunks; a block takes one at a
+// time, a thread one pack of columns. Moves N C elements, and 2 C of dwte for each distinct token, for N C FLOPs: bound
+// by bandwidth.
 template <class T, class Grad>
 __global__ void __launch_bounds__(kThreads, 4)
-    embedding_pieces_kernel(Grad* dwte, float* partial, const T* dout, const TokenRows rows, int C) {
+    embedding_chunks_kernel(Grad* dwte, float* partial, const T* dout, const TokenRows rows, int C) {
     constexpr int kPack = Pack<T>::kSize;
     const int count = rows.counts[0];
     for (int index = blockIdx.x; index < count; index += gridDim.x) {
-        const TokenPiece piece = rows.pieces[index];
+        const TokenChunk chunk = rows.chunks[index];
         for (int column = threadIdx.x * kPack; column < C; column += kThreads * kPack) {
             float sum[kPack] = {};
 #pragma unroll 4
-            for (int i = piece.begin; i < piece.end; ++i) {
+            for (int i = chunk.begin; i < chunk.end; ++i) {
                 const Pack<T> x = load_once(dout + int64_t(rows.order[i]) * C + column);
                 for (int j = 0; j < kPack; ++j) sum[j] += x[j];
             }
-            if (piece.partial < 0) {
-                Grad* const to = dwte + int64_t(piece.token) * C + column;
+            if (chunk.partial < 0) {
+                Grad* const to = dwte + int64_t(chunk.token) * C + column;
                 for (int j = 0; j < kPack; ++j) to[j] = from_float<Grad>(to_float(to[j]) + sum[j]);
             } else {
-                float* const to = partial + int64_t(piece.partial) * C + column;
+                float* const to = partial + int64_t(chunk.partial) * C + column;
                 for (int j = 0; j < kPack; ++j) to[j] = sum[j];
             }
         }
     }
 }
 
-// dwte[token] += the sum of its pieces' partials, in their order: the tokens that are frequent enough to have several,
-// counts[1] of them.
+// dwte[token] += the sum of the token's partials, in their order, for the counts[1] tokens that have several chunks.
 template <class Grad>
 __global__ void __launch_bounds__(kThreads)
     embedding_partials_kernel(Grad* dwte, const float* partial, const TokenRows rows, int C) {
     const int count = rows.counts[1];
     for (int index = blockIdx.x; index < count; index += gridDim.x) {
-        const TokenPiece group = rows.groups[index];  // begin, end: of the partials
+        const TokenChunk group = rows.groups[index];  // begin and end are indices of partials
         for (int column = threadIdx.x; column < C; column += kThreads) {
             float sum = 0;
             for (int i = group.begin; i < group.end; ++i) sum += partial[int64_t(i) * C + column];
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// dwpe[first_position + t] += sum over b of dout[b, t], in the order of b; a pack of columns a thread.
+// dwpe[first_position + t] += sum over b of dout[b, t], in the order of b. A thread has one pack of columns.
 // Moves B T C elements and 2 T C of dwpe: bound by bandwidth.
 template <class T, class Grad>
 __global__ void __launch_bounds__(kThreads)
@@ -119,13 +118,13 @@ TokenOrder sort_tokens(const int* tokens, int N, int V) {
     int partials = 0;
     for (int v = 0; v < V; ++v) {
         const int begin = starts[v], end = starts[v + 1];
-        const bool several = end - begin > TokenOrder::kPieceRows;
+        const bool several = end - begin > TokenOrder::kChunkRows;
         if (several) {
-            const int pieces = (end - begin + TokenOrder::kPieceRows - 1) / TokenOrder::kPieceRows;
-            result.groups.push_back({v, partials, partials + pieces, -1});
+            const int chunks = (end - begin + TokenOrder::kChunkRows - 1) / TokenOrder::kChunkRows;
+            result.groups.push_back({v, partials, partials + chunks, -1});
         }
-        for (int at = begin; at < end; at += TokenOrder::kPieceRows) {
-            result.pieces.push_back({v, at, std::min(end, at + TokenOrder::kPieceRows), several ? partials++ : -1});
+        for (int at = begin; at < end; at += TokenOrder::kChunkRows) {
+            result.chunks.push_back({v, at, std::min(end, at + TokenOrder::kChunkRows), several ? partials++ : -1});
         }
     }
     return result;
@@ -156,10 +155,10 @@ void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, c
     KILN_CHECK(B > 0 && time > 0 && C > 0 && C % 8 == 0, "embedding_backward: B ", B, ", T ", time, ", C ", C,
                "; C must be a multiple of 8");
     const int N = B * time, most = kBlocksPerMultiprocessor * multiprocessors();
-    launch<embedding_pieces_kernel<T, Grad>>({.grid = unsigned(std::min(N, most)), .block = kThreads, .stream = stream},
+    launch<embedding_chunks_kernel<T, Grad>>({.grid = unsigned(std::min(N, most)), .block = kThreads, .stream = stream},
                                              dwte, partial, dout, rows, C);
-    // Only a token of more rows than a piece has is in a group.
-    if (const int groups = N / (TokenOrder::kPieceRows + 1); groups > 0) {
+    // A group has more rows than one chunk can hold.
+    if (const int groups = N / (TokenOrder::kChunkRows + 1); groups > 0) {
         launch<embedding_partials_kernel<Grad>>(
             {.grid = unsigned(std::min(groups, most)), .block = kThreads, .stream = stream}, dwte, partial, rows, C);
     }

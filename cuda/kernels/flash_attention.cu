@@ -1,4 +1,4 @@
-// Causal attention, forward, on the tensor cores. E is the element type, 16 bits wide; T the length of a sequence.
+// Causal attention on tensor cores, forward. E is the element type, of 16 bits; T the length of a sequence.
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
@@ -7,30 +7,34 @@
 namespace kiln {
 namespace {
 
-// A block's share for one head size: kRows queries, kKeys keys at a time, kBlocks blocks of four warps on a
-// multiprocessor of sm_90 (for its registers). A warp has rows of its own, so that a row's maximum stays in the warp.
+// The tiles of a block for one head size: kRows queries, kKeys keys at a time. A multiprocessor of sm_90 has registers
+// for kBlocks blocks. A row belongs to one warp, so that its maximum needs no shared memory.
 template <int HS, bool kDropout>
 struct ForwardTiles {
     static constexpr int kRows = HS > 128 ? 64 : 128, kKeys = HS > 128 || kDropout ? 32 : 64, kWarps = 4,
                          kThreads = 32 * kWarps;
     static constexpr int kM = kRows / kWarps / 16, kN = kKeys / 16, kOut = HS / 16, kBlocks = 2;
-    static constexpr int kElems = (kRows + 4 * kKeys) * HS;  // the queries, two stages of keys and values
+    static constexpr int kElems = (kRows + 4 * kKeys) * HS;  // queries, and two stages of keys and values
 };
 
-// out = dropout(softmax(Q K^T / sqrt(HS), masked)) V, lse = log of the softmax's sum. arXiv:2307.08691
-// qkv (B, T, (NH + 2 NKV) HS), out (B, T, NH HS), lse (B, NH, T) float. A block has kRows queries of a head; it takes
-// kKeys keys at a time, the next ones on their way meanwhile, and corrects its sums as larger maxima turn up. The
-// accumulators of Q K^T, rounded, are operand A of P V: probabilities never leave registers. Blocks of one head stand
-// together, for the cache's sake, those with most keys first.
+// out = dropout(softmax(Q K^T / sqrt(HS), masked)) V, lse = log(sum(exp(scores))).                   arXiv:2307.08691
+// qkv (B, T, (NH + 2 NKV) HS), out (B, T, NH HS), lse (B, NH, T) float. A block has kRows queries of a head. It takes
+// kKeys keys at a time, loads the next ones meanwhile, and scales its sums down when it finds a larger maximum. The
+// accumulators of Q K^T, rounded, are operand A of P V, so that probabilities stay in registers. Blocks of one head
+// have neighbouring numbers, so that they share the cache; those with the most keys come first.
 //
-// Moves B T (2 NH + 2 NKV) HS elements, if the L2 cache holds K and V, for 2 B NH T^2 HS FLOPs. At HS 64 a warp's step
-// of 32 x 64 scores is 128 mma (4096 FLOP), 64 ex2 a lane, about 300 float32 instructions and 40 ldmatrix; four warps
-// read 80 KB of shared memory and write 16. On an H200 (132 SM; 1.7 GHz under load; mma.sync at best 2.6 kFLOP a clock
-// and SM; 4 warp instructions and 128 bytes of shared memory a clock): 806 clocks of tensor cores, 512 of ex2, 770 of
-// shared memory, 560 of issue. Two blocks of four warps overlap them to about 0.65 of the tensor cores' time: predicted
-// 380 TFLOP/s at long T, and 300 at T = 1024, where the diagonal's tiles cost 11 % and the start of a block as much. At
-// HS 128: 1613 clocks of tensor cores, 512 of ex2, 1540 of shared memory (the queries are read again with every tile):
-// predicted 370 at T of 4096 and more.
+// Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for 2 B NH T^2 HS FLOPs. Predicted for an
+// H200 with 132 SMs at 1.7 GHz under load. In a clock, an SM has at best 2.6 kFLOP of mma.sync, 4 warp instructions
+// and 128 bytes of shared memory.
+//
+// HS 64: a warp's step of 32 x 64 scores is 128 mma (4096 FLOPs each), 64 ex2 a lane, about 300 float32
+// instructions and 40 ldmatrix; four warps read 80 KB of shared memory and write 16 KB. That is 806 clocks of
+// tensor cores, 512 of ex2, 770 of shared memory and 560 of instruction issue. Two blocks of four warps overlap
+// these, so that tensor cores are busy for about 0.65 of the time: 380 TFLOP/s at long T; 300 at T = 1024, where
+// tiles on the diagonal cost 11 % and the start of a block as much.
+//
+// HS 128: 1613 clocks of tensor cores, 512 of ex2, 1540 of shared memory, since the queries are read again for each
+// tile: 370 TFLOP/s at T of 4096 and more.
 template <class E, int HS, bool kDropout>
 __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardTiles<HS, kDropout>::kBlocks)
     flash_attention_forward_kernel(E* out, float* lse, const E* qkv, AttentionMask mask, Dropout d, int T, int NH,
@@ -38,11 +42,11 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
     using S = ForwardTiles<HS, kDropout>;
     constexpr int kM = S::kM, kN = S::kN;
     KILN_DYNAMIC_SHARED(E, queries);
-    E* const stages = queries + S::kRows * HS;  // each keys (kKeys, HS), then values
+    E* const stages = queries + S::kRows * HS;  // each has keys (kKeys, HS), then values
     const int tiles = (T + S::kRows - 1) / S::kRows, tile = tiles - 1 - int(blockIdx.x) % tiles;
     const int b = int(blockIdx.x) / tiles / NH, h = int(blockIdx.x) / tiles % NH, kv = h / (NH / NKV);
     const int q0 = tile * S::kRows, lane = threadIdx.x % 32, m0 = threadIdx.x / 32 * (16 * kM);
-    const int row0 = q0 + m0, last_row = row0 + 16 * kM - 1;  // this warp's
+    const int row0 = q0 + m0, last_row = row0 + 16 * kM - 1;  // of this warp
     const int64_t stride = int64_t(NH + 2 * NKV) * HS;
     const E* const sequence = qkv + int64_t(b) * T * stride;
     const auto load_stage = [&](int stage, int k0) {
@@ -56,7 +60,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
     load_tile_async<S::kRows, HS, S::kThreads>(queries, sequence + q0 * stride + h * HS, stride, T - q0);
     load_stage(0, first);
 
-    // Of rows row0 + 16 m + 8 i + lane / 4: maxima of the scores before scaling, and this lane's part of the sums.
+    // For rows row0 + 16 m + 8 i + lane / 4: the maximum of the scores before scaling, and this lane's part of the sum.
     float highest[kM][2], total[kM][2];
     Sums<kM, S::kOut> sums;
     set_zero<kM, S::kOut>(sums);
@@ -71,9 +75,9 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
     const int end = min(q0 + S::kRows, T);
     for (int k0 = first, stage = 0; k0 < end; k0 += S::kKeys, stage ^= 1) {
         cp_async_wait<0>();
-        __syncthreads();  // this stage is there, and nobody reads the other any more
+        __syncthreads();  // this stage is loaded, and no warp reads the other one any more
         if (k0 + S::kKeys < end) load_stage(stage ^ 1, k0 + S::kKeys);
-        if (k0 > last_row) continue;  // every key is in the future of this warp's queries
+        if (k0 > last_row) continue;  // all these keys come after this warp's queries
         const E* const keys = stages + stage * (2 * S::kKeys * HS);
         const E* const values = keys + S::kKeys * HS;
         Sums<kM, kN> s;
@@ -103,7 +107,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
                 }
                 row_highest = fmaxf(row_highest, __shfl_xor_sync(~0u, row_highest, 1));
                 row_highest = fmaxf(row_highest, __shfl_xor_sync(~0u, row_highest, 2));
-                // Where a row has seen no key yet, -inf - -inf would be NaN.
+                // If a row has seen no key yet, -inf - -inf would be NaN.
                 const float from = row_highest == -INFINITY ? 0.0f : row_highest * scale;
                 const float correction = exp2_approx(highest[m][i] * scale - from);
                 highest[m][i] = row_highest;

@@ -1,4 +1,4 @@
-// Causal attention, backward, on the tensor cores. E is the element type, 16 bits wide; T the length of a sequence.
+// Causal attention on tensor cores, backward. E is the element type, of 16 bits; T the length of a sequence.
 #include <algorithm>
 #include <cmath>
 
@@ -8,22 +8,21 @@
 namespace kiln {
 namespace {
 
-// A block's share for one head size: kKeys keys, kRows queries at a time. Its warps are laid out three times: kS* over
-// the tile of scores (queries, keys), kV* over the gradients of keys and values (keys, HS), kQ* over that of the
-// queries (queries, HS).
+// The tiles of a block for one head size: kKeys keys, kRows queries at a time. The warps share three results: kS* the
+// scores (queries, keys), kV* the gradients of keys and values (keys, HS), kQ* the gradient of queries (queries, HS).
 template <int HS, int kKeysOfBlock>
 struct BackwardTiles {
     static constexpr int kKeys = kKeysOfBlock, kRows = HS > 128 ? 32 : 64, kWarps = HS > 128 ? 4 : 8;
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kSDown = 2, kVDown = HS > 128 ? 2 : 4, kQDown = 2;
     static constexpr int kSAcross = kWarps / kSDown, kVAcross = kWarps / kVDown, kQAcross = kWarps / kQDown;
-    // In units of 16: a warp's rows and columns of each. A last warp may have fewer columns, or none.
+    // The rows and columns of a warp, in units of 16. The last warps may have fewer columns, or none.
     static constexpr int kSM = kRows / kSDown / 16, kSN = kKeys / kSAcross / 16;
     static constexpr int kVM = kKeys / kVDown / 16, kVN = (HS / 16 + kVAcross - 1) / kVAcross;
     static constexpr int kQM = kRows / kQDown / 16, kQN = (HS / 16 + kQAcross - 1) / kQAcross;
     static constexpr int kVEnd = HS % (16 * kVN * kVAcross) == 0 ? 0 : HS;
     static constexpr int kQEnd = HS % (16 * kQN * kQAcross) == 0 ? 0 : HS;
-    static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // of dq, for kRows queries, in the threads' order
+    static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // dq of kRows queries, ordered by thread
     static constexpr int kElems = 2 * kKeys * HS + 2 * kRows * HS + 2 * kRows * kKeys;
     template <class E>
     static constexpr size_t shared_bytes() {
@@ -31,8 +30,8 @@ struct BackwardTiles {
     }
 };
 
-// Keys of a block. Fewer where a block may have no more than 99 KB of shared memory (sm_86, sm_89, sm_120), and where
-// dropout needs the registers.
+// Keys of a block. There are fewer if a block may use only 99 KB of shared memory (sm_86, sm_89, sm_120), and with
+// dropout, which needs registers.
 template <int HS>
 constexpr int kKeysOf = HS > 128 ? 32 : 128;
 template <int HS>
@@ -44,9 +43,9 @@ struct FlashBackward {
     const E *dout, *qkv;
     const float* lse;
     const float* delta = nullptr;
-    float* parts = nullptr;  // (B, NH, tiles of queries, kPartFloats): dq while it grows
-    int* turns = nullptr;    // (B, NH, tiles of queries): how many blocks of keys have added to it
-    int* started = nullptr;  // blocks that have
+    float* parts = nullptr;  // (B, NH, tiles of queries, kPartFloats): partial sums of dq
+    int* turns = nullptr;    // (B, NH, tiles of queries): how many blocks of keys have added to the sum
+    int* started = nullptr;  // how many blocks have started
     AttentionMask mask;
     Dropout d;
     int B, T, NH, NKV;
@@ -54,26 +53,32 @@ struct FlashBackward {
 };
 
 // dQ, dK, dV of out = dropout(softmax(Q K^T / sqrt(HS), masked)) V.                                 arXiv:2307.08691
-// dqkv, qkv (B, T, (NH + 2 NKV) HS); dout (B, T, NH HS); lse, delta (B, NH, T) float. A block owns kKeys keys of a key
-// head, whose dK and dV it keeps in registers; the queries that see them pass by, kRows at a time, the last ones first,
-// for one query head after the other. P and dS go through shared memory to the warps that multiply by them.
+// dqkv, qkv (B, T, (NH + 2 NKV) HS); dout (B, T, NH HS); lse, delta (B, NH, T) float. A block has kKeys keys of a key
+// head and keeps their dK and dV in registers. It goes through the queries that see these keys, kRows at a time, from
+// the last to the first, for one query head after the other. Each warp writes its P and dS to shared memory, where the
+// warps that need them as operands read them.
 //
-// dQ is a sum over blocks, added in one order, without atomics on floats: that of the keys. Each block adds to a part
-// that lies in the second cache, when the block before it says that it has; since all blocks of a head walk the queries
-// in the same direction, a block follows the one before by an addition, not by a tile. The first sets the sum, the last
-// rounds it into dqkv. Blocks number themselves as they start: one that waits, waits for one that runs.
+// dQ is a sum over blocks. They add in the order of their keys, without float atomics: a block adds to a part in the L2
+// cache when the block before it has published that it is done. All blocks of a head go through the queries in the same
+// direction, so that a block waits for one addition of the block before it, not for its whole tile. The first block
+// sets the sum; the last one rounds it into dqkv. Blocks number themselves as they start, so that a block only waits
+// for blocks that are running.
 //
-// The orders that were left: dQ in a second kernel over blocks of queries makes two products of five again (7/5 of the
-// FLOPs); one block a head needs no turns, but B NKV blocks alone, 1.06 of the best rounds at B NKV = 768 on 132 SMs,
-// one SM in four at 32.
+// Two other orders were rejected. A second kernel for dQ over blocks of queries computes two of the five matmuls again
+// (7/5 of the FLOPs). One block for each key head needs no order, but gives only B NKV blocks: at B NKV = 32, three of
+// four of the 132 SMs would be idle.
 //
-// Moves B T (6 NH + 4 NKV) HS elements, if the second cache holds what a head reads again, for 5 B NH T^2 HS FLOPs. At
-// HS 64 a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane, 352 KB read from shared memory and 48
-// written. On an H200 (as in flash_attention.cu): 2016 clocks of tensor cores, 3200 of shared memory, 512 of ex2, and
-// 32 KB from the second cache and 16 KB to it. With three barriers a step and one block of eight warps an SM those
-// overlap to about 0.75 of the longest: predicted 240 TFLOP/s at T = 1024, counted as 5 B NH T^2 HS / 2. At HS 128:
-// 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: predicted 290 at T of 4096 and more. Tiles of 128
-// queries would read a sixth less, for 250 registers: the first thing to try on a GPU.
+// Moves B T (6 NH + 4 NKV) HS elements if the L2 cache holds what a head reads again, for 5 B NH T^2 HS FLOPs.
+// Predicted for an H200 (as in flash_attention.cu), in TFLOP/s counted as 5 B NH T^2 HS / 2.
+//
+// HS 64: a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane, and 352 KB read from and 48 KB
+// written to shared memory. That is 2016 clocks of tensor cores, 3200 of shared memory and 512 of ex2, and 32 KB
+// from and 16 KB to the L2 cache. With three barriers a step and one block of eight warps an SM, the longest is
+// busy for about 0.75 of the time: 240 TFLOP/s at T = 1024.
+//
+// HS 128: 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: 290 TFLOP/s at T of 4096 and more.
+//
+// Tiles of 128 queries would read a sixth less but need 250 registers: this is the first thing to try on a GPU.
 template <class E, int HS, int kKeys, bool kDropout>
 __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     flash_attention_backward_kernel(FlashBackward<E> a) {
@@ -100,7 +105,7 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     load_tile_async<kKeys, HS, S::kThreads>(keys, key, stride, T - k0);
     load_tile_async<kKeys, HS, S::kThreads>(values, key + a.NKV * HS, stride, T - k0);
 
-    // Tiles of queries from the diagonal to the last that sees one of these keys.
+    // The tiles of queries that see one of these keys: from the diagonal to last_tile, found by bisection.
     const int first_tile = k0 / kRows;
     int last_tile = row_tiles - 1;
     for (int low = first_tile; low < last_tile;) {
@@ -109,7 +114,8 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         low = sees ? middle : low;
         last_tile = sees ? last_tile : middle - 1;
     }
-    // Of the next tile: rows into shared memory, and for each of the first threads one of lse and delta.
+    // Starts loading the rows of a tile to shared memory. Returns one value of lse or delta to each of the first 2
+    // kRows threads.
     const auto load_rows = [&](int h, int q0) {
         load_tile_async<kRows, HS, S::kThreads>(queries, a.qkv + (first_token + q0) * stride + h * HS, stride, T - q0);
         load_tile_async<kRows, HS, S::kThreads>(douts, a.dout + (first_token + q0) * out_stride + h * HS, out_stride,
@@ -118,7 +124,7 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         const int row = threadIdx.x % kRows, q = q0 + row;
         const bool of_lse = int(threadIdx.x) < kRows;
         if (int(threadIdx.x) >= 2 * kRows) return 0.0f;
-        // A row that is not there has probabilities of 2^-inf.
+        // The probabilities of a row beyond T are 2^-inf = 0.
         if (q >= T) return of_lse ? INFINITY : 0.0f;
         const int64_t at = (int64_t(b) * a.NH + h) * T + q;
         return of_lse ? a.lse[at] * kLog2e : a.delta[at];
@@ -130,14 +136,14 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     const int s_row = warp / S::kSAcross * (16 * S::kSM), s_column = warp % S::kSAcross * (16 * S::kSN);
     const int v_row = warp / S::kVAcross * (16 * S::kVM), v_column = warp % S::kVAcross * (16 * S::kVN);
     const int q_row = warp / S::kQAcross * (16 * S::kQM), q_column = warp % S::kQAcross * (16 * S::kQN);
-    int* published = nullptr;  // by thread 0, at the next barrier
+    int* published = nullptr;  // what thread 0 publishes after the next barrier
     int turn = 0;
     float statistic = load_rows(kv * group, last_tile * kRows);
     for (int h = kv * group, tile = last_tile; h < (kv + 1) * group;) {
         const int q0 = tile * kRows;
         if (int(threadIdx.x) < 2 * kRows) lse[threadIdx.x] = statistic;
         cp_async_wait<0>();
-        __syncthreads();  // the rows are there, dS of the step before has been read, and its part of dQ written
+        __syncthreads();  // the rows are loaded; dS of the last step has been read, and its part of dQ written
         if (published) publish(published, turn + 1);
 
         Sums<S::kSM, S::kSN> s, dp;
@@ -178,16 +184,16 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
                 }
             }
         }
-        __syncthreads();  // P and dS are there
+        __syncthreads();  // P and dS are complete
         multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
         multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
 
-        // Which of the blocks that add to this tile's dQ this is, and whether it is the last.
+        // This block is number `turn` of those that add to this tile's dQ.
         const int64_t part = (int64_t(b) * a.NH + h) * row_tiles + tile;
         turn = j - first_key(a.mask, b, q0, T) / kKeys;
         const bool last = k0 + kKeys >= min(q0 + kRows, T);
         if (threadIdx.x == 0 && turn > 0) wait_for_value(a.turns + part, turn);
-        __syncthreads();  // the rows have been read; it is this block's turn
+        __syncthreads();  // all warps have read the rows, and the blocks before this one have added
         const int q0_of_sums = q0, h_of_sums = h;
         if (--tile < first_tile) {
             tile = last_tile;
@@ -228,14 +234,14 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
 }
 
-// starts[b, t] = the largest of min(max(first_key[b, s], 0), s) for s <= t: first_key itself where that is in order.
-// Were it not, a block above would wait for one that never comes. One block a sequence, a stretch a thread. Moves 12 B
-// T bytes.
+// starts[b, t] = the largest of min(max(first_key[b, s], 0), s) for s <= t. That is first_key itself if it is valid.
+// With an invalid one, a block of the kernel above would wait for a block that never adds. One block for each sequence;
+// a thread has a range of tokens. Moves 12 B T bytes.
 constexpr int kStartsThreads = 256;
 __global__ void __launch_bounds__(kStartsThreads) document_starts_kernel(int* starts, const int* first_key, int T) {
     KILN_SHARED(int, highest, kStartsThreads);
-    const int tid = threadIdx.x, stretch = (T + kStartsThreads - 1) / kStartsThreads;
-    const int from = min(tid * stretch, T), to = min(from + stretch, T);
+    const int tid = threadIdx.x, range = (T + kStartsThreads - 1) / kStartsThreads;
+    const int from = min(tid * range, T), to = min(from + range, T);
     first_key += int64_t(blockIdx.x) * T;
     starts += int64_t(blockIdx.x) * T;
     const auto start = [&](int t) { return min(max(first_key[t], 0), t); };
@@ -252,7 +258,7 @@ int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-// Scratch, in floats: delta, rounded up to 16 bytes; parts; turns and started; starts.
+// The scratch, in floats: delta, rounded up to 16 bytes; parts; turns, and one for started; starts.
 struct Scratch {
     int64_t delta, parts, turns, starts;
     size_t floats() const { return size_t(delta + parts + turns + 1 + starts); }

@@ -1,6 +1,6 @@
 #pragma once
-// What flash_attention*.cu share: tiles of 16-bit elements in shared memory, fragments of them for the tensor cores,
-// and what a query sees.
+// What flash_attention.cu and flash_attention_backward.cu share: tiles of 16-bit elements in shared memory, their
+// fragments for the tensor cores, and the mask.
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
@@ -9,13 +9,13 @@
 namespace kiln {
 
 inline void check_flash_attention(const char* name, const AttentionMask& mask, int B, int T, int NH, int NKV) {
-    // Below 2^30, a position and a tile's length more are an int.
+    // Below 2^30, a position plus the length of a tile fits into an int.
     KILN_CHECK(B > 0 && T > 0 && T < 1 << 30 && NKV > 0 && NH > 0 && NH % NKV == 0 && mask.window >= 0, name, ": B ", B,
                ", T ", T, ", NH ", NH, ", NKV ", NKV, ", a window of ", mask.window,
                " keys; all must be positive (a window may be 0), T below 2^30, and NKV divide NH");
 }
 
-// Calls f<HS, dropout>(); throws for a head size that has no kernel.
+// Calls f<HS, dropout>(). Throws Error for a head size without a kernel.
 template <class F>
 void with_instance(const char* name, int HS, bool dropout, const F& f) {
     const auto call = [&]<int kHS> {
@@ -41,30 +41,30 @@ void with_instance(const char* name, int HS, bool dropout, const F& f) {
 
 constexpr float kLog2e = 1.4426950408889634f;
 
-// Where element (row, column) of a tile of kWidth columns stands. Within a row the order of the 16-byte pieces is
-// turned (XOR with the row's number), so that eight rows of one piece, which ldmatrix reads at once, lie in 32
-// different banks at every kWidth that 16 divides: rows that start at the same bank get different pieces. 16 more rows
-// change nothing.
+// The offset of element (row, column) in a tile of kWidth columns, where 16 divides kWidth. The 16-byte chunks of a row
+// are permuted: the chunk's number is XORed with a number that depends on the row. ldmatrix reads the same chunk of
+// eight rows at once; with the permutation these lie in 32 different banks. The permutation repeats after 8 rows.
+// swizzle_chunks: how many neighbouring chunks are permuted among each other.
 template <int kWidth>
-KILN_DEVICE constexpr int tile_turns() {
+KILN_DEVICE constexpr int swizzle_chunks() {
     return kWidth / 8 % 8 == 0 ? 8 : kWidth / 8 & -(kWidth / 8);
 }
 template <int kWidth>
 KILN_DEVICE int tile_offset(int row, int column) {
-    constexpr int kTurns = tile_turns<kWidth>();
-    return row * kWidth + ((column / 8) ^ (row * kTurns / 8 % kTurns)) * 8 + column % 8;
+    constexpr int kChunks = swizzle_chunks<kWidth>();
+    return row * kWidth + ((column / 8) ^ (row * kChunks / 8 % kChunks)) * 8 + column % 8;
 }
 
-// Starts copying the first `rows` rows at `from`, `stride` elements apart, to a tile (kRows, kWidth); zeros below them.
-// A thread keeps to one piece of a row, so that from row to row its address grows by the same number.
+// Starts copying the first `rows` rows at `from`, `stride` elements apart, to a tile (kRows, kWidth); the other rows
+// get zeros. A thread copies the same chunk of each of its rows, so that its address grows by a constant.
 template <int kRows, int kWidth, int kThreads, class E>
 KILN_DEVICE void load_tile_async(E* tile, const E* from, int64_t stride, int rows) {
-    constexpr int kPieces = kWidth / 8, kRowsAPass = kThreads / kPieces;
+    constexpr int kChunks = kWidth / 8, kRowsAPass = kThreads / kChunks;
     int thread = threadIdx.x;
-    KILN_FORGET(thread);  // computed again in each step: registers are dearer
-    int row = thread / kPieces;
-    if (kThreads % kPieces != 0 && row >= kRowsAPass) return;
-    const int column = thread % kPieces * 8;
+    KILN_FORGET(thread);  // row and column are computed again in each step, which saves registers
+    int row = thread / kChunks;
+    if (kThreads % kChunks != 0 && row >= kRowsAPass) return;
+    const int column = thread % kChunks * 8;
     from += row * stride + column;
     KILN_UNROLL
     for (int n = 0; n < (kRows + kRowsAPass - 1) / kRowsAPass; ++n) {
@@ -75,22 +75,22 @@ KILN_DEVICE void load_tile_async(E* tile, const E* from, int64_t stride, int row
     }
 }
 
-// Where this lane's row of four (8, 8) matrices begins in the first 16 rows and columns of a tile. The matrices stand
-// down first, or with kAcross across first.
+// The offset of this lane's row of four (8, 8) matrices, in the first 16 rows and columns of a tile. The matrices are
+// numbered by column, or by row with kAcross.
 template <int kWidth, bool kAcross>
 KILN_DEVICE int lane_offset() {
     const int lane = threadIdx.x % 32;
     return kAcross ? tile_offset<kWidth>(lane / 16 * 8 + lane % 8, lane / 8 % 2 * 8)
                    : tile_offset<kWidth>(lane % 16, lane / 16 * 8);
 }
-// Those four, from (row, column) on, both multiples of 16. The lane's own part comes as a number, so that what is known
-// when compiling is a constant in the instruction.
+// Loads the four matrices from (row, column) on, both multiples of 16. The lane's offset is an argument of its own, so
+// that the rest of the address is a constant in the instruction.
 template <int kWidth, bool kTransposed, class E>
 KILN_DEVICE void load_matrices(uint32_t (&r)[4], const E* tile, int lane_offset, int row, int column) {
-    const int turned = column % (8 * tile_turns<kWidth>());
-    ldmatrix_x4<kTransposed>(r, tile + row * kWidth + (lane_offset ^ turned) + (column - turned));
+    const int swizzled = column % (8 * swizzle_chunks<kWidth>());
+    ldmatrix_x4<kTransposed>(r, tile + row * kWidth + (lane_offset ^ swizzled) + (column - swizzled));
 }
-// Operand A of a product, rows m to m + 15 by columns k to k + 15, out of a tile that holds A, or its transpose.
+// Operand A of a matmul, rows m to m + 15, columns k to k + 15, from a tile that holds A or its transpose.
 template <int kWidth, bool kTransposed>
 KILN_DEVICE int lane_offset_a() {
     return lane_offset<kWidth, kTransposed>();
@@ -99,7 +99,7 @@ template <int kWidth, bool kTransposed, class E>
 KILN_DEVICE void load_a(uint32_t (&a)[4], const E* tile, int lane_offset, int m, int k) {
     load_matrices<kWidth, kTransposed>(a, tile, lane_offset, kTransposed ? k : m, kTransposed ? m : k);
 }
-// Operand B, rows k to k + 15 by columns n to n + 15, out of a tile that holds B, or its transpose.
+// Operand B, rows k to k + 15, columns n to n + 15, from a tile that holds B or its transpose.
 template <int kWidth, bool kTransposed>
 KILN_DEVICE int lane_offset_b() {
     return lane_offset<kWidth, kTransposed>();
@@ -109,11 +109,12 @@ KILN_DEVICE void load_b(uint32_t (&b)[4], const E* tile, int lane_offset, int k,
     load_matrices<kWidth, !kTransposed>(b, tile, lane_offset, kTransposed ? n : k, kTransposed ? k : n);
 }
 
-// A warp's part of a product in registers: (16 kM, 16 kN), as kM x 2 kN fragments.
+// A warp's part (16 kM, 16 kN) of a matmul's result in registers, as kM x 2 kN fragments.
 template <int kM, int kN>
 using Sums = float[kM][2 * kN][4];
 
-// sums += a b for one step of 16: b's columns n0 to n0 + 16 kN, but none from kEnd on, unless that is 0.
+// sums += a b for one step of 16 along k. b's columns are n0 to n0 + 16 kN - 1; if kEnd is not 0, only those below
+// kEnd.
 template <class E, int kWidthB, bool kTransposedB, int kEnd, int kM, int kN>
 KILN_DEVICE void multiply_step(Sums<kM, kN>& sums, const uint32_t (&a)[kM][4], const E* b, int lane_b, int k, int n0) {
     KILN_UNROLL
@@ -129,13 +130,13 @@ KILN_DEVICE void multiply_step(Sums<kM, kN>& sums, const uint32_t (&a)[kM][4], c
     }
 }
 
-// sums += a b: a's rows m0 to m0 + 16 kM, b's columns n0 to n0 + 16 kN, kEnd as above, over kK.
+// sums += a b over kK: a's rows are m0 to m0 + 16 kM - 1; b's columns and kEnd as above.
 template <class E, int kWidthA, bool kTransposedA, int kWidthB, bool kTransposedB, int kK, int kEnd, int kM, int kN>
 KILN_DEVICE void multiply_tiles(Sums<kM, kN>& sums, const E* a, int m0, const E* b, int n0) {
     int lane_a = lane_offset_a<kWidthA, kTransposedA>(), lane_b = lane_offset_b<kWidthB, kTransposedB>();
     KILN_UNROLL
     for (int k = 0; k < kK; k += 16) {
-        KILN_FORGET(lane_a);  // an XOR a step is cheaper than a register for each of its results
+        KILN_FORGET(lane_a);  // one XOR a step costs less than registers for all its results
         KILN_FORGET(lane_b);
         uint32_t of_a[kM][4];
         KILN_UNROLL
@@ -156,8 +157,8 @@ KILN_DEVICE void set_zero(Sums<kM, kN>& sums) {
     }
 }
 
-// Rows of `to`, `stride` apart, = the sums of this warp, times a factor: rows m0 on below `rows`, columns n0 on below
-// kEnd.
+// Stores this warp's sums times a factor to `to`, whose rows are `stride` elements apart: from row m0 and column n0 on,
+// only rows below `rows` and, if kEnd is not 0, columns below kEnd.
 template <int kEnd, int kM, int kN, class E>
 KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, float factor, int m0, int n0, int rows) {
     const int lane = threadIdx.x % 32;
@@ -178,15 +179,15 @@ KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, flo
     }
 }
 
-// The first key that query q of sequence b sees; it does not fall as q rises.
+// The first key that query q of sequence b sees. It must not fall as q rises.
 KILN_DEVICE int first_key(const AttentionMask& mask, int b, int q, int T) {
     const int of_document = mask.first_key ? mask.first_key[int64_t(b) * T + q] : 0;
     return mask.window > 0 ? max(of_document, q - mask.window + 1) : of_document;
 }
 
-// What dropout leaves of one fragment of probabilities, rows q and q + 8, columns k + 2 (lane % 4) and the next, where
-// 8 divides k: factors of 0 or 1 / (1 - p), in the fragment's order. Four aligned columns have one Philox call, so that
-// a pair of lanes makes one row's each and trades halves.
+// Dropout's factors, 0 or 1 / (1 - p), for one fragment of probabilities, in the fragment's order: rows q + lane / 4
+// and the 8th after it, columns k + 2 (lane % 4) and the next; 8 divides k. One Philox call gives the words of four
+// columns of a row, which belong to two lanes; each lane computes one of the two rows, and the lanes exchange halves.
 KILN_DEVICE void dropout_factors(float (&factors)[4], const Dropout& d, int b, int h, int q, int k) {
     const int lane = threadIdx.x % 32;
     const bool odd = lane % 2 != 0;

@@ -1,36 +1,24 @@
 #pragma once
-// PTX instructions of sm_90a, each wrapped once, with what it means on the host beside it (dev/emulator/core/hopper.h):
-// mbarriers, TMA, wgmma. Compiled for another architecture, a kernel that uses them traps. "PTX ISA", sections
-// "mbarrier", "cp.async.bulk.tensor", "Asynchronous warpgroup level matrix instructions".
-#include "cuda/device/launch.h"
+// PTX instructions of sm_90a: mbarriers, TMA, wgmma. Each wrapper holds the instruction and, for the emulator, a call
+// of dev/emulator/core/hopper.h. Compiled for another architecture, a kernel that uses them traps. See "PTX ISA",
+// sections "mbarrier", "cp.async.bulk.tensor", "Asynchronous warpgroup level matrix instructions".
 #include "cuda/device/tensor_map.h"
+#include "cuda/kernels/ptx.cuh"
 
 #ifndef __CUDACC__
 #include "dev/emulator/core/hopper.h"
-#define KILN_AT , SIMT_AT  // so that a report names the caller's line
-#define KILN_ONLY_AT SIMT_AT
 #elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define KILN_SM90_ASM(...) asm volatile(__VA_ARGS__)
 #else
 #define KILN_SM90_ASM(...) __trap()
 #endif
-#ifdef __CUDACC__
-#define KILN_AT
-#define KILN_ONLY_AT
-#endif
 
 namespace kiln {
 
-#ifdef __CUDACC__
-KILN_DEVICE uint32_t shared_address(const void* p) {
-    return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-#endif
+// --- mbarriers, 8 bytes in shared memory. A phase is complete when all threads have arrived and all expected bytes
+// have landed; the next phase begins at once. Phases have parity 0, 1, 0, ...
 
-// --- mbarriers, 8 bytes in shared memory. A phase is complete when all arrivals came and all bytes that were expected
-// landed; the next begins at once. Phases have parity 0, 1, 0, ...
-
-// One thread; before the others use it: fence_mbarrier_init, __syncthreads.
+// One thread calls it, then fence_mbarrier_init; other threads may use the barrier after a __syncthreads.
 KILN_DEVICE void mbarrier_init(uint64_t* barrier, unsigned arrivals KILN_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
@@ -38,7 +26,7 @@ KILN_DEVICE void mbarrier_init(uint64_t* barrier, unsigned arrivals KILN_AT) {
     simt::mbarrier_init(barrier, arrivals, where);
 #endif
 }
-// Lets TMA see the mbarriers that this thread initialised.
+// Makes the mbarriers that this thread initialised visible to TMA.
 KILN_DEVICE void fence_mbarrier_init(KILN_ONLY_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -53,7 +41,7 @@ KILN_DEVICE void mbarrier_arrive(uint64_t* barrier KILN_AT) {
     simt::mbarrier_arrive(barrier, 0, where);
 #endif
 }
-// Arrives, and lets the phase wait for `bytes` that TMA will deliver: whole boxes, with the zeros outside the tensor.
+// Arrives, and makes the phase wait for `bytes` from TMA: whole boxes, which include the zeros outside the tensor.
 KILN_DEVICE void mbarrier_arrive_expect(uint64_t* barrier, unsigned bytes KILN_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
@@ -62,8 +50,8 @@ KILN_DEVICE void mbarrier_arrive_expect(uint64_t* barrier, unsigned bytes KILN_A
     simt::mbarrier_arrive(barrier, bytes, where);
 #endif
 }
-// Until the phase of this parity is complete: with 1, at once on a fresh barrier. The chip lets a thread sleep for a
-// while in each try; the emulator lets the others run, and reports a wait that can never end.
+// Waits until the phase of this parity is complete. On a new barrier, a wait for parity 1 ends at once. The emulator
+// reports a wait that can never end.
 KILN_DEVICE void mbarrier_wait(uint64_t* barrier, unsigned parity KILN_AT) {
 #ifdef __CUDACC__
     uint32_t done = 0;
@@ -83,8 +71,8 @@ KILN_DEVICE void mbarrier_wait(uint64_t* barrier, unsigned parity KILN_AT) {
 #endif
 }
 
-// What this thread wrote to shared memory becomes visible to TMA stores and wgmma: each writer calls it, before the
-// barrier that the reader waits at.
+// Makes what this thread wrote to shared memory visible to TMA stores and wgmma. Each writer calls it before the
+// barrier at which the reader waits.
 KILN_DEVICE void fence_proxy_async(KILN_ONLY_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("fence.proxy.async.shared::cta;" ::: "memory");
@@ -95,14 +83,15 @@ KILN_DEVICE void fence_proxy_async(KILN_ONLY_AT) {
 
 // --- TMA: one thread copies a tile. Its corner lies at coordinates x, y, ... of the tensor, innermost first.
 
-// So that the first copy need not wait for the descriptor.
+// Loads the descriptor early, so that the first copy does not wait for it.
 KILN_DEVICE void prefetch_tensor_map([[maybe_unused]] const CUtensorMap* map) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 #endif
 }
 
-// To dst in shared memory, aligned to 128 bytes (with a swizzle, to 8 rows of it), counted by `barrier` as it lands.
+// Copies to dst in shared memory; `barrier` counts the bytes that land. dst is aligned to 128 bytes, with a swizzle to
+// 8 rows of the swizzle's width.
 KILN_DEVICE void tma_load(void* dst, const CUtensorMap* map, int x, int y, uint64_t* barrier KILN_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM(
@@ -140,7 +129,7 @@ KILN_DEVICE void tma_load(void* dst, const CUtensorMap* map, int x, int y, int z
 #endif
 }
 
-// From src in shared memory, aligned likewise; what lies outside the tensor is not written.
+// Copies from src in shared memory, aligned as for a load. Nothing is written outside the tensor.
 KILN_DEVICE void tma_store(const CUtensorMap* map, int x, int y, const void* src KILN_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
@@ -179,7 +168,8 @@ KILN_DEVICE void tma_store_commit() {
     simt::tma_store_commit();
 #endif
 }
-// Until at most kPending of this thread's groups still read shared memory, the youngest. A block may not end before.
+// Waits until all of this thread's groups except the kPending newest have read shared memory. A block must not end
+// before its stores have.
 template <int kPending>
 KILN_DEVICE void tma_store_wait_read() {
 #ifdef __CUDACC__
@@ -188,7 +178,7 @@ KILN_DEVICE void tma_store_wait_read() {
     simt::tma_store_wait(kPending, true);
 #endif
 }
-// Until at most kPending are not yet in global memory.
+// Waits until all groups except the kPending newest are in global memory.
 template <int kPending>
 KILN_DEVICE void tma_store_wait() {
 #ifdef __CUDACC__
@@ -198,14 +188,16 @@ KILN_DEVICE void tma_store_wait() {
 #endif
 }
 
-// --- wgmma: a warpgroup (four warps, the first a multiple of four) multiplies A (64, 16) by B (16, N) into float32
-// accumulators. Thread t holds of D in d[i] row 16 (t / 32 % 4) + t % 32 / 4 + 8 (i / 2 % 2), column 8 (i / 4) +
-// 2 (t % 4) + i % 2; each warp holds its 16 rows of A as mma_m16n8k16 has them.
+// --- wgmma: a warpgroup (four warps, the first one's number a multiple of four) multiplies A (64, 16) by B (16, N)
+// into float32 accumulators D (64, N). Thread t holds in d[i] row 16 (t / 32 % 4) + t % 32 / 4 + 8 (i / 2 % 2), column
+// 8 (i / 4) + 2 (t % 4) + i % 2. Each warp holds its 16 rows of A in the layout of mma_m16n8k16.
 
-// Where an operand lies in shared memory: `leading_bytes` and `stride_bytes` apart lie, of rows of `swizzle` bytes,
-//   K-major, swizzled: -, groups of 8 rows (of M or N); start + 32 bytes is the next K = 16
-//   MN-major, swizzled: the next `swizzle` bytes along M or N, groups of 8 rows (of K)
-//   no swizzle: cores of 8 rows of 16 bytes; K-major: along K, along M or N; MN-major: along K, along M or N.
+// Describes where an operand lies in shared memory. Distances, with rows of `swizzle` bytes:
+//   layout               leading_bytes                           stride_bytes
+//   K-major, swizzled    not used                                from 8 rows of M or N to the next 8
+//   MN-major, swizzled   to the next `swizzle` bytes of M or N   from 8 rows of K to the next 8
+//   no swizzle           to the next 8 x 16 bytes along K        to the next 8 x 16 bytes along M or N
+// K-major and swizzled, the next K = 16 begins at start + 32 bytes.
 KILN_DEVICE uint64_t wgmma_descriptor(const void* start, unsigned leading_bytes, unsigned stride_bytes,
                                       Swizzle swizzle KILN_AT) {
 #ifdef __CUDACC__
@@ -217,7 +209,7 @@ KILN_DEVICE uint64_t wgmma_descriptor(const void* start, unsigned leading_bytes,
            uint64_t(swizzle) << 62;
 }
 
-// Before a first wgmma, and again once its registers were used by anything else.
+// Needed before the first wgmma, and again after other instructions have used its registers.
 KILN_DEVICE void wgmma_fence(KILN_ONLY_AT) {
 #ifdef __CUDACC__
     KILN_SM90_ASM("wgmma.fence.sync.aligned;" ::: "memory");
@@ -232,8 +224,8 @@ KILN_DEVICE void wgmma_commit(KILN_ONLY_AT) {
     simt::wgmma_commit(where);
 #endif
 }
-// Until at most kPending groups are under way, the youngest. Until then d, and A in registers or shared memory, are the
-// chip's.
+// Waits until all groups except the kPending newest are complete. Before that the program must not touch d, nor A and B
+// in registers or shared memory.
 template <int kPending>
 KILN_DEVICE void wgmma_wait(KILN_ONLY_AT) {
 #ifdef __CUDACC__
@@ -263,7 +255,8 @@ KILN_DEVICE void wgmma_wait(KILN_ONLY_AT) {
 #define KILN_HELD_64 KILN_HELD_48, KILN_HELD_16(48)
 #define KILN_HELD_96 KILN_HELD_64, KILN_HELD_16(64), KILN_HELD_16(80)
 #define KILN_HELD_128 KILN_HELD_96, KILN_HELD_16(96), KILN_HELD_16(112)
-// The operands after `held` accumulators are number p (scale-d), q, ...; the compiler cannot count in a string.
+// p is the number of the first operand after the accumulators (scale-d). It is passed because the preprocessor cannot
+// compute it within a string.
 #define KILN_WGMMA(n, held, type, operands, p, ...)                                                                    \
     KILN_SM90_ASM("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type \
                   "." type " {" KILN_NAMES_##held "}, " operands ";\n}"                                                \
@@ -288,7 +281,8 @@ float wgmma_element(uint16_t bits) {
 }
 #endif
 
-// d (64, N) = a (64, 16) b (16, N), + d if `add`. kTransposed: that operand is MN-major. Issued, not done: wgmma_wait.
+// d (64, N) = a (64, 16) b (16, N), plus d if `add`. kTransposedX: that operand is MN-major. The result is there after
+// wgmma_commit and wgmma_wait.
 template <class T, int N, bool kTransposedA = false, bool kTransposedB = false>
 KILN_DEVICE void wgmma(float (&d)[N / 2], uint64_t a_descriptor, uint64_t b_descriptor, bool add KILN_AT) {
     static_assert(N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
@@ -316,7 +310,7 @@ KILN_DEVICE void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b_des
 #endif
 }
 
-// Hands registers back, or takes more, for all warps of a warpgroup: a multiple of 8 each, of 65536 a multiprocessor.
+// Gives registers of a thread back, or takes more, for all warps of a warpgroup. A multiprocessor has 65536.
 template <int kRegisters>
 KILN_DEVICE void registers_decrease() {
     static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0);

@@ -10,9 +10,9 @@ namespace kiln {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr int kBatch = 4;  // packs that a thread has on their way at once
+constexpr int kBatch = 4;  // packs that a thread loads at once
 
-// Pack p of a row of V logits; minus infinity, which weighs nothing, beyond them.
+// Pack p of a row of V logits. Beyond them it has minus infinity, whose exponential is 0.
 template <class T>
 KILN_DEVICE Pack<T> load_logits(const T* row, int p, int V) {
     constexpr int kPack = Pack<T>::kSize;
@@ -26,17 +26,18 @@ KILN_DEVICE Pack<T> load_logits(const T* row, int p, int V) {
     return x;
 }
 
-// losses[n] = log(sum_v exp(x[n, v])) - x[n, target], and x[n, v] = scale * (softmax(x[n])[v] - [v == target]), with
-// the sum corrected whenever a larger maximum turns up.                    arXiv:1805.02867 (online softmax)
-// x (N, Vp) of which V columns are real, its gradient in place, 0 in the rest; losses (N) float; targets (N). One block
-// a row; its first `held_packs` packs stay in shared memory, the others are read again, mostly from the L2 cache.
-// Moves N (V + Vp) elements and 8 N bytes for ~8 N V FLOPs, two exponentials an element: bound by bandwidth.
+// losses[n] = log(sum_v exp(x[n, v])) - x[n, target], and x[n, v] = scale * (softmax(x[n])[v] - [v == target]). The sum
+// is scaled down when a larger maximum is found.                           arXiv:1805.02867 (online softmax)
+// x (N, Vp): logits, then their gradient; the columns from V on are padding, and get 0. losses (N) float; targets (N).
+// One block a row. The first `held_packs` packs of the row stay in shared memory; the others are read again, mostly
+// from the L2 cache. Moves N (V + Vp) elements and 8 N bytes for ~8 N V FLOPs, two exponentials an element: bound by
+// bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads)
     cross_entropy_kernel(float* losses, T* logits, const int* targets, float gradient_scale,
                          const float* gradient_factor, int held_packs, int V, int Vp) {
     constexpr int kPack = Pack<T>::kSize;
-    KILN_DYNAMIC_SHARED(T, held);  // (held_packs, kPack): each thread reads what it wrote, so no barrier is needed
+    KILN_DYNAMIC_SHARED(T, held);  // (held_packs, kPack): each thread reads only what it wrote, so no barrier is needed
     const int threads = blockDim.x, tid = threadIdx.x, packs = (V + kPack - 1) / kPack, all_packs = Vp / kPack;
     T* const row = logits + int64_t(blockIdx.x) * Vp;
     const int target = targets[blockIdx.x];
@@ -49,7 +50,7 @@ __global__ void __launch_bounds__(kMaxThreads)
         for (int p = tid; p < all_packs; p += threads) store_once(row + p * kPack, values);
         return;
     }
-    const float target_logit = to_float(row[target]);  // before the gradient takes its place: barriers lie between
+    const float target_logit = to_float(row[target]);  // barriers stand between this and the gradient's store
 
     float highest = -INFINITY, sum = 0;
     for (int first = tid; first < packs; first += kBatch * threads) {
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(kMaxThreads)
             if (first + j * threads < held_packs) store(held + (first + j * threads) * kPack, x[j]);
             for (int i = 0; i < kPack; ++i) batch_highest = fmaxf(batch_highest, x[j][i]);
         }
-        // Minus infinity less itself is no number.
+        // Minus infinity minus itself would be NaN.
         const float shift = batch_highest == -INFINITY ? 0 : batch_highest;
         float parts[kBatch] = {};
         for (int j = 0; j < kBatch; ++j) {
@@ -88,7 +89,8 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
 }
 
-// sum = sum of losses (N), each thread's share in order, then the threads' as a tree. One block: 256 KB at N = 65536.
+// sum = sum of losses (N): each thread adds up its losses in order, then a tree adds up the threads. One block, which
+// reads 256 KB at N = 65536.
 __global__ void __launch_bounds__(kMaxThreads) sum_losses_kernel(float* sum, const float* losses, int N) {
     float mine = 0;
     for (int n = threadIdx.x; n < N; n += kMaxThreads) mine += losses[n];
@@ -108,12 +110,12 @@ int shared_bytes_allowed() {
 template <class T>
 void cross_entropy(float* losses, T* logits, const int* targets, float gradient_scale, const float* gradient_factor,
                    int N, int V, int Vp, cudaStream_t stream) {
-    constexpr int kPack = Pack<T>::kSize, kReserve = 1024;  // of shared memory, for the sums
+    constexpr int kPack = Pack<T>::kSize, kReserve = 1024;  // bytes of shared memory for the sums
     KILN_CHECK(N > 0 && V > 0 && Vp >= V && Vp % 128 == 0, "cross_entropy: N ", N, ", V ", V, ", Vp ", Vp,
                "; Vp must be a multiple of 128, V at most that");
     const int packs = (V + kPack - 1) / kPack;
     const int held_packs = gradient_scale == 0 ? 0 : std::min(packs, (shared_bytes_allowed() - kReserve) / 16);
-    // Two blocks of 512 threads where two rows fit a multiprocessor, else one of 1024.
+    // Two blocks of 512 threads if two rows fit into a multiprocessor's shared memory, else one of 1024.
     const unsigned widest = held_packs * 16 > 112 << 10 ? kMaxThreads : kMaxThreads / 2;
     const unsigned threads = std::min(std::max(std::bit_ceil(unsigned(packs)), unsigned(kWarp)), widest);
     launch<cross_entropy_kernel<T>>(

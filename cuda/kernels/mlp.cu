@@ -7,9 +7,9 @@ namespace kiln {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPacks = 2;  // of each tensor, in flight at once in a thread
+constexpr int kPacks = 2;  // of each tensor that a thread loads at once
 
-// Overflows to 1 / inf = 0 where x is far below 0.
+// For x far below 0, exp(-x) overflows and the result is 1 / inf = 0.
 KILN_DEVICE float sigmoid(float x) {
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }
@@ -22,8 +22,7 @@ KILN_DEVICE float gelu_gate(float x) {
     return sigmoid(kSlope * (x + kCubic * x * x * x));
 }
 
-// load_pack(k, p), then store_pack(k, p), for each pack p that is this thread's: all of its loads before its first
-// store.
+// Calls load_pack(k, p), then store_pack(k, p), for each pack p of this thread. All loads come before the first store.
 template <class Load, class Store>
 KILN_DEVICE void each_pack(int64_t packs, Load&& load_pack, Store&& store_pack) {
     const int64_t first = int64_t(blockIdx.x) * (kThreads * kPacks) + threadIdx.x;
@@ -35,8 +34,8 @@ KILN_DEVICE void each_pack(int64_t packs, Load&& load_pack, Store&& store_pack) 
     }
 }
 
-// act = gelu(fc), elementwise.                                                                    arXiv:1606.08415
-// Moves 2 elements each for ~9 FLOPs and two of the special function unit's: bound by bandwidth.
+// act = gelu(fc); act, fc (N, F).                                                                 arXiv:1606.08415
+// Moves 2 N F elements for ~9 N F FLOPs and 2 N F operations of the special function unit: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads) gelu_forward_kernel(T* act, const T* fc, int64_t packs) {
     constexpr int kPack = Pack<T>::kSize;
@@ -49,7 +48,7 @@ __global__ void __launch_bounds__(kThreads) gelu_forward_kernel(T* act, const T*
         });
 }
 
-// dfc = dact * gelu'(fc), elementwise. Moves 3 elements each for ~16 FLOPs: bound by bandwidth.
+// dfc = dact * gelu'(fc); dfc, dact, fc (N, F). Moves 3 N F elements for ~16 N F FLOPs: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads) gelu_backward_kernel(T* dfc, const T* dact, const T* fc, int64_t packs) {
     constexpr int kPack = Pack<T>::kSize;
@@ -70,19 +69,26 @@ __global__ void __launch_bounds__(kThreads) gelu_backward_kernel(T* dfc, const T
         });
 }
 
-// act = gate * sigmoid(gate) * up. act (N, F); fc (N, 2 F), a row gate then up; width = F in packs. arXiv:2002.05202
-// Moves 3 N F elements for ~5 N F FLOPs and two of the special function unit's: bound by bandwidth.
+// A row of fc (N, 2 F) is gate, then up, each of F elements or `width` packs. For pack p of act (N, F), this is the
+// pack of its gate.
+KILN_DEVICE int64_t gate_pack(int64_t p, unsigned width) {
+    return p + int64_t(unsigned(p) / width) * width;
+}
+template <class T>
+KILN_DEVICE void load_gate_up(Pack<T>& gate, Pack<T>& up, const T* fc, int64_t p, unsigned width) {
+    const T* const at = fc + gate_pack(p, width) * Pack<T>::kSize;
+    gate = load_once(at);
+    up = load_once(at + width * Pack<T>::kSize);
+}
+
+// act = gate * sigmoid(gate) * up.                                                                arXiv:2002.05202
+// Moves 3 N F elements for ~5 N F FLOPs and 2 N F operations of the special function unit: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads) swiglu_forward_kernel(T* act, const T* fc, unsigned width, int64_t packs) {
     constexpr int kPack = Pack<T>::kSize;
     Pack<T> gate[kPacks], up[kPacks];
     each_pack(
-        packs,
-        [&](int k, int64_t p) {
-            const T* const at = fc + (p + int64_t(unsigned(p) / width) * width) * kPack;
-            gate[k] = load_once(at);
-            up[k] = load_once(at + width * kPack);
-        },
+        packs, [&](int k, int64_t p) { load_gate_up(gate[k], up[k], fc, p, width); },
         [&](int k, int64_t p) {
             for (int i = 0; i < kPack; ++i) up[k].set(i, gate[k][i] * sigmoid(gate[k][i]) * up[k][i]);
             store(act + p * kPack, up[k]);
@@ -99,9 +105,7 @@ __global__ void __launch_bounds__(kThreads)
     each_pack(
         packs,
         [&](int k, int64_t p) {
-            const T* const at = fc + (p + int64_t(unsigned(p) / width) * width) * kPack;
-            gate[k] = load_once(at);
-            up[k] = load_once(at + width * kPack);
+            load_gate_up(gate[k], up[k], fc, p, width);
             dy[k] = load_once(dact + p * kPack);
         },
         [&](int k, int64_t p) {
@@ -110,7 +114,7 @@ __global__ void __launch_bounds__(kThreads)
                 gate[k].set(i, d * up[k][i] * s * (1.0f + g * (1.0f - s)));
                 up[k].set(i, d * g * s);
             }
-            T* const at = dfc + (p + int64_t(unsigned(p) / width) * width) * kPack;
+            T* const at = dfc + gate_pack(p, width) * kPack;
             store(at, gate[k]);
             store(at + width * kPack, up[k]);
         });

@@ -1,4 +1,4 @@
-// LayerNorm and RMSNorm forward, alone and after a residual addition.
+// LayerNorm and RMSNorm forward, alone and with a residual addition before them.
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
@@ -7,27 +7,27 @@
 namespace kiln {
 namespace {
 
-constexpr int kRows = 4;                             // of a block, a warp each
-constexpr int kBlockPacks = 4, kBlockThreads = 512;  // the widest row that is held: 16384 elements of 16 bits
+constexpr int kRows = 4;                             // rows of a block if each has one warp
+constexpr int kBlockPacks = 4, kBlockThreads = 512;  // so registers hold rows of up to 16384 elements of 16 bits
 
 enum class Kind { rmsnorm, layernorm, residual_rmsnorm, residual_layernorm };
 template <class T>
 struct Norm {
-    T *sum = nullptr, *y = nullptr;           // (N, C); sum null without a branch
-    float *mean = nullptr, *rstd = nullptr;   // (N), null: not wanted
+    T *sum = nullptr, *y = nullptr;           // (N, C); sum is null without a branch
+    float *mean = nullptr, *rstd = nullptr;   // (N), or null
     const T *x = nullptr, *branch = nullptr;  // (N, C)
     const T *w = nullptr, *b = nullptr;       // (C)
     float eps = 0;
     int N = 0, C = 0;
 };
 
-// y = (s - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps), with LayerNorm              arXiv:1607.06450
-// y = s * rstd * w, rstd = 1 / sqrt(mean(s^2) + eps), with RMSNorm                        arXiv:1910.07467
-// s = x, or s = sum = x + branch, rounded to T before the norm: the backward pass reads that.
+// LayerNorm: y = (s - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps)                    arXiv:1607.06450
+// RMSNorm: y = s * rstd * w, rstd = 1 / sqrt(mean(s^2) + eps)                             arXiv:1910.07467
+// s = x, or s = sum = x + branch, rounded to T before the norm, because the backward pass reads the rounded sum.
 // sum, x, branch, y (N, C) row-major; w, b (C); mean, rstd (N) float.  C % 8 == 0.
 // Moves 2 N C elements (4 N C with a branch), 2 C of weights and 4 or 8 N bytes for ~4 N C FLOPs (LayerNorm ~7): bound
-// by bandwidth. blockDim.x threads hold a row in kPacks packs each; blockDim.y > 1 only where they are one warp.
-// kPacks = 0 takes rows too wide for that and reads them once more for each sum.
+// by bandwidth. blockDim.x threads hold a row, kPacks packs each; if they are one warp, a block has blockDim.y rows.
+// kPacks = 0 is for rows that are too wide for that, and reads them again for each sum.
 template <class T, int kPacks, Kind kKind>
 __global__ void __launch_bounds__(kBlockThreads, kKind < Kind::residual_rmsnorm ? 2 : 1)
     norm_forward_kernel(const Norm<T> p) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kBlockThreads, kKind < Kind::residual_rmsnorm 
     constexpr bool kResidual = kKind == Kind::residual_rmsnorm || kKind == Kind::residual_layernorm;
     const int C = p.C;
     const int64_t row = int64_t(blockIdx.x) * blockDim.y + threadIdx.y, first = row * C;
-    if (row >= p.N) return;  // a whole warp, or nobody: a block of one row never gets here
+    if (row >= p.N) return;  // whole warps: a block of one row never returns here, so its barriers are complete
 
     const auto each_pack = [&](auto&& f) {
         if constexpr (kAgain) {
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kBlockThreads, kKind < Kind::residual_rmsnorm 
     const T* again = (kResidual ? p.sum : p.x) + first;
     const float mean = kLayerNorm ? total / C : 0.0f;
     if constexpr (kLayerNorm) {
-        total = 0;  // from the row that is held: E[x^2] - mean^2 would cancel
+        total = 0;  // a second pass over the row: E[x^2] - mean^2 would lose the digits
         each_pack([&](int k, int c) {
             if (kAgain) s[k] = load(again + c);
             for (int i = 0; i < kPack; ++i) total += (s[k][i] - mean) * (s[k][i] - mean);
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kBlockThreads, kKind < Kind::residual_rmsnorm 
     }
 }
 
-// Up to 128 packs a row belong to one warp, which needs no barrier; a block takes up to 2048.
+// A row of up to 128 packs has one warp, which needs no barrier; a row of up to 2048 packs has a block.
 template <Kind kKind, class T>
 void norm_forward(const Norm<T>& p, cudaStream_t stream) {
     KILN_CHECK(p.N > 0 && p.C > 0 && p.C % 8 == 0, "norm forward: N ", p.N, ", C ", p.C, "; C must be a multiple of 8");

@@ -1,4 +1,4 @@
-// LayerNorm and RMSNorm backward, and the sum of partial sums that ends them.
+// LayerNorm and RMSNorm backward, and the kernel that adds up their partial sums.
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
@@ -10,15 +10,15 @@
 namespace kiln {
 namespace {
 
-// A block of up to kNarrow threads has 80 registers for each and takes two rows at a time, and two such blocks fill a
-// multiprocessor; a block of up to kWide threads has 64, where two rows would spill.
+// A block of up to kNarrow threads has 80 registers a thread and takes two rows at a time; a multiprocessor runs two
+// such blocks. A block of up to kWide threads has 64 registers a thread; two rows at a time would spill.
 constexpr int kNarrow = 384, kWide = 1024;
 
 template <class T>
 struct Backward {
     T* dx;
     float* partials;           // (gridDim.x, 1 or 2, C)
-    float* row_means;          // (N, 2) where a row has several blocks, else null
+    float* row_means;          // (N, 2) if a row has several blocks, else null
     const T *dy, *x;           // (N, C)
     const float *mean, *rstd;  // (N)
     const T* w;                // (C)
@@ -27,21 +27,21 @@ struct Backward {
 };
 
 // With xhat = (x - mean) * rstd (RMSNorm: mean = 0) and g = dy * w, over a row of C:
-//   dx =|+= rstd * (g - mean(g) - xhat * mean(g * xhat))     RMSNorm: without mean(g)
-//   dw =|+= sum over rows of dy * xhat,  db =|+= sum of dy                     arXiv:1607.06450, arXiv:1910.07467
+//   dx = or += rstd * (g - mean(g) - xhat * mean(g * xhat))     RMSNorm: without mean(g)
+//   dw = or += sum over rows of dy * xhat,  db = or += sum of dy               arXiv:1607.06450, arXiv:1910.07467
 // dx, dy, x (N, C) row-major; mean, rstd (N) float; w (C). C % 8 == 0.
 // Moves 3 N C elements (4 N C with dx +=) and 4 or 8 N bytes for ~12 N C FLOPs: bound by bandwidth.
-// A team of blockDim.x threads, one pack of columns each, takes kRows rows at a time; the blockDim.y teams of a block
-// run abreast. A thread keeps its columns, so dw and db grow in registers, and x and dy are read once. What a block has
-// summed goes to `partials`; sum_partials adds those up. Rows with more packs than a block has threads are cut into
-// gridDim.y slices, and row_means_kernel has been there before.
+// A team of blockDim.x threads takes kRows rows at a time; a thread has one pack of columns. The blockDim.y teams of a
+// block take different rows. A thread keeps its columns, so that dw and db are summed in registers and x and dy are
+// read once. Each block stores its sums to `partials`, and sum_partials adds those up. Rows with more packs than a
+// block has threads are cut into gridDim.y slices; for these, row_means_kernel runs first.
 template <class T, bool kLayerNorm, int kRows>
 __global__ void __launch_bounds__(kRows == 2 ? kNarrow : kWide, kRows) norm_backward_kernel(const Backward<T> p) {
     constexpr int kPack = Pack<T>::kSize, kSums = kLayerNorm ? 2 : 1, kValues = kRows * kSums;
     struct alignas(4 * kValues) Values {
         float v[kValues];
     };
-    KILN_SHARED(Values, warp_values, 2 * kWide / kWarp);  // twice, so that one barrier an iteration will do
+    KILN_SHARED(Values, warp_values, 2 * kWide / kWarp);  // two buffers, so that an iteration needs only one barrier
     const int C = p.C, warps = blockDim.x / kWarp;
     const int c = (blockIdx.y * blockDim.x + threadIdx.x) * kPack;
     const bool mine = c < C;
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kRows == 2 ? kNarrow : kWide, kRows) norm_back
             store(p.dx + first + r * C, dx[r]);
         }
     }
-    // The teams' sums, in the order of the teams.
+    // Adds up the sums of the teams, in the order of the teams.
     KILN_DYNAMIC_SHARED(float, columns);  // (blockDim.y, blockDim.x * kPack)
     const int width = blockDim.x * kPack, column = blockIdx.y * width;
     for (int s = 0; s < kSums; ++s) {
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kRows == 2 ? kNarrow : kWide, kRows) norm_back
     }
 }
 
-// row_means[n] = mean(g * xhat), mean(g) of a row too wide for a block. Reads 2 N C elements.
+// row_means[n] = mean(g * xhat), mean(g), for rows that are too wide for a block. Reads 2 N C elements.
 template <class T, bool kLayerNorm>
 __global__ void __launch_bounds__(kNarrow) row_means_kernel(const Backward<T> p) {
     constexpr int kPack = Pack<T>::kSize;
@@ -147,9 +147,9 @@ __global__ void __launch_bounds__(kNarrow) row_means_kernel(const Backward<T> p)
     }
 }
 
-// out[c] =|+= sum over blocks of partials[block, 0, c], and out2 of partials[block, 1, c] where there is an out2.
-// Reads 4 blocks C (or 8) bytes, once: small beside what made them. A block has 32 columns, a lane each; its warp y
-// adds up rows y, y + blockDim.y, ...
+// out[c] = or += sum over blocks of partials[block, 0, c]; the same for out2 and partials[block, 1, c], unless out2 is
+// null. Reads 4 or 8 blocks C bytes, which is little. A block has 32 columns, one a lane; warp y of a block adds up
+// rows y, y + blockDim.y, ...
 template <class G>
 __global__ void __launch_bounds__(kWarp* kWarp)
     sum_partials_kernel(G* out, G* out2, const float* partials, int blocks, int C, bool accumulate) {
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(kWarp* kWarp)
     *place = from_float<G>(accumulate ? to_float(*place) + sum : sum);
 }
 
-// How a launch is cut: as many blocks as are resident at once, so that there are few partial sums.
+// The shape of a launch: only as many blocks as the GPU runs at once, so that there are few partial sums.
 struct Plan {
     int threads, teams, slices, rows, blocks;
 };

@@ -1,13 +1,20 @@
 #pragma once
-// PTX instructions, each wrapped once, with what it means on the host beside it (dev/emulator). Fragments
-// are laid out as "PTX ISA", section "Matrix fragments for mma.m16n8k16", has them: with g = lane / 4 and t = lane % 4,
-// A (16, 16) a[i] holds rows g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next; B (16, 8) b[i] rows 2 t + 8 i and the
-// next, column g; C, D (16, 8) d[i] row g + 8 (i / 2), column 2 t + i % 2.
+// PTX instructions. Each wrapper holds the instruction and, for the emulator, the same on the host. Fragments are laid
+// out as in "PTX ISA", section "Matrix fragments for mma.m16n8k16". With g = lane / 4 and t = lane % 4:
+//   A (16, 16): a[i] holds row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next
+//   B (16, 8):  b[i] holds rows 2 t + 8 i and the next, column g
+//   C, D (16, 8): d[i] holds row g + 8 (i / 2), column 2 t + i % 2
 #include "cuda/device/launch.h"
 
 namespace kiln {
 
-// Two elements side by side in a register, the first in the low half.
+#ifdef __CUDACC__
+KILN_DEVICE uint32_t shared_address(const void* p) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+#endif
+
+// Two elements in one register, the first in the low half.
 KILN_DEVICE uint32_t pack2(__nv_bfloat16 low, __nv_bfloat16 high) {
     return uint32_t(__bfloat16_as_ushort(low)) | uint32_t(__bfloat16_as_ushort(high)) << 16;
 }
@@ -23,8 +30,8 @@ KILN_DEVICE uint32_t round2(float low, float high) {
     }
 }
 
-// d (16, 8) float32 += a (16, 16) b (16, 8), of bfloat16 or float16. All 32 lanes. sm_75 has no bfloat16, and float16
-// in halves.
+// d (16, 8) float32 += a (16, 16) b (16, 8), of bfloat16 or float16. All 32 lanes must call. sm_75 has no bfloat16, and
+// takes two instructions for float16.
 template <class T>
 KILN_DEVICE void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -84,13 +91,13 @@ KILN_DEVICE void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint3
 #endif
 }
 
-// Four (8, 8) matrices of 16-bit elements in shared memory: lane l gives the address of row l % 8 of matrix l / 8,
-// aligned to 16 bytes, and gets of matrix m in r[m] row l / 4, columns 2 (l % 4) and the next; transposed: of its
+// Loads four (8, 8) matrices of 16-bit elements from shared memory. Lane l passes the address of row l % 8 of matrix
+// l / 8, aligned to 16 bytes, and gets in r[m] row l / 4, columns 2 (l % 4) and the next of matrix m, or of its
 // transpose.
 template <bool kTransposed>
 KILN_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
 #ifdef __CUDACC__
-    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    const uint32_t address = shared_address(row);
     if constexpr (kTransposed) {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -108,7 +115,7 @@ KILN_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
         uint32_t* r;
         uint16_t row[8];
     } mine{r, {}};
-    std::memcpy(mine.row, row, 16);  // read by this lane itself, so that a sanitizer knows whose it is
+    std::memcpy(mine.row, row, 16);  // this lane reads its row itself, so that a sanitizer sees which lane read it
     simt::meet_warp(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
@@ -128,7 +135,7 @@ KILN_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
 #endif
 }
 
-// The transpose of an (8, 8) matrix of 16-bit elements that lies as one of ldmatrix_x4's. All 32 lanes.
+// The transpose of an (8, 8) matrix of 16-bit elements, laid out as ldmatrix_x4 loads it. All 32 lanes must call.
 KILN_DEVICE uint32_t transpose_8x8(uint32_t x) {
 #ifdef __CUDACC__
     uint32_t y;
@@ -155,21 +162,20 @@ KILN_DEVICE uint32_t transpose_8x8(uint32_t x) {
 #endif
 }
 
-// 16 bytes from global to shared memory, behind this thread's back: there after cp_async_wait and, for other threads, a
-// barrier. Not `valid`: zeros, and `src` is not read. On sm_75 the thread copies itself, and nothing is under way.
+// Starts copying 16 bytes from global to shared memory. This thread sees them after cp_async_wait, other threads after
+// a barrier that follows it. If not `valid`, writes zeros and does not read `src`. On sm_75 the thread copies at once.
 KILN_DEVICE void cp_async_16(void* dst, const void* src, bool valid = true) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
     *static_cast<int4*>(dst) = valid ? *static_cast<const int4*>(src) : make_int4(0, 0, 0, 0);
 #elif defined(__CUDACC__)
-    asm volatile(
-        "cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(dst))),
-        "l"(src), "r"(valid ? 16 : 0)
-        : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(dst)), "l"(src),
+                 "r"(valid ? 16 : 0)
+                 : "memory");
 #else
     simt::copy_async(dst, valid ? src : nullptr, 16, simt::Where::here());
 #endif
 }
-// Ends a group of copies.
+// Ends a group of this thread's copies.
 KILN_DEVICE void cp_async_commit() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #elif defined(__CUDACC__)
@@ -178,7 +184,7 @@ KILN_DEVICE void cp_async_commit() {
     simt::copy_async_commit();
 #endif
 }
-// Until at most kPending of this thread's groups are under way, the youngest.
+// Waits until all of this thread's groups except the kPending newest are complete.
 template <int kPending>
 KILN_DEVICE void cp_async_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
@@ -189,7 +195,7 @@ KILN_DEVICE void cp_async_wait() {
 #endif
 }
 
-// Waits at barrier `id` (1 to 15; 0 is __syncthreads) for `threads` threads in whole warps, these among them.
+// Waits at barrier `id` (1 to 15; 0 is __syncthreads) until `threads` threads, in whole warps, have arrived.
 KILN_DEVICE void barrier_sync(int id, int threads) {
 #ifdef __CUDACC__
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -197,7 +203,7 @@ KILN_DEVICE void barrier_sync(int id, int threads) {
     simt::meet_named(id, threads, false, simt::Where::here());
 #endif
 }
-// Counts as one who has come, and goes on.
+// Arrives at the barrier without waiting.
 KILN_DEVICE void barrier_arrive(int id, int threads) {
 #ifdef __CUDACC__
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -206,8 +212,8 @@ KILN_DEVICE void barrier_arrive(int id, int threads) {
 #endif
 }
 
-// For one thread a block, between barriers: what the block's threads wrote before it published a value is there for the
-// block whose thread has waited for that value, as long as that reads it past the first cache (__ldcg).
+// One thread of a block publishes a value, after a barrier; one thread of another block waits for that value, before a
+// barrier. Then the second block sees what the first wrote before, if it reads past the L1 cache (__ldcg).
 KILN_DEVICE void publish(int* word, int value) {
 #ifdef __CUDACC__
     asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
@@ -225,8 +231,8 @@ KILN_DEVICE void wait_for_value(const int* word, int value) {
     simt::wait_for_block(word, value, simt::Where::here());
 #endif
 }
-// word += x, and what it was: after all that this thread has seen of its block, before all that it and those that meet
-// it at a barrier read next, on the whole device.
+// word += x; returns the old value. Acquire and release on the whole device: with a barrier before and after, the block
+// whose addition comes later sees what the blocks before it wrote.
 KILN_DEVICE int fetch_add_acq_rel(int* word, int x) {
 #ifdef __CUDACC__
     int old;

@@ -12,13 +12,13 @@ namespace kiln {
 namespace {
 
 constexpr int kThreads = 256, kMaxHeadSize = 256;
-constexpr int kHeads = 2;  // in flight at once in a group
+constexpr int kHeads = 2;  // heads that a group of lanes loads at once
 
 template <class T>
 struct Heads {
     const T *q_norm, *k_norm;  // (HS)
     int N, NH, heads, HS, stride;
-    int group;  // lanes to a head: a power of two, with kPacks packs each
+    int group;  // how many lanes hold a head, kPacks packs each; a power of two
 };
 
 KILN_DEVICE float group_sum(float x, int group) {
@@ -26,11 +26,11 @@ KILN_DEVICE float group_sum(float x, int group) {
     return x;
 }
 
-// Each head of q and k becomes x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps), w = q_norm or k_norm.  arXiv:2010.04245
-// qkv (N, (NH + 2 NKV) HS) in place, its first NH + NKV heads; raw (N, NH + NKV, HS), their copy, and rstd
+// x = x * rstd * w for each head of q and k, rstd = 1 / sqrt(mean(x^2) + eps), w = q_norm or k_norm.  arXiv:2010.04245
+// qkv (N, (NH + 2 NKV) HS) in place; x are its first NH + NKV heads. raw (N, NH + NKV, HS), the copy of x, and rstd
 // (N, NH + NKV) float may be null.  HS % 8 == 0, HS <= 256.
 // Moves 2 N (NH + NKV) HS elements (3 with raw) and 4 N (NH + NKV) bytes for ~4 FLOPs an element: bound by bandwidth.
-// A group of lanes holds a head in registers; a block has kHeads heads for each of its groups.
+// A group of lanes holds a head in registers, and has kHeads heads.
 template <class T, int kPacks>
 __global__ void __launch_bounds__(kThreads)
     qk_norm_forward_kernel(T* qkv, T* raw, float* rstds, const Heads<T> p, float eps) {
@@ -68,11 +68,11 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// With x = raw, xhat = x * rstd, g = dy * w over a head: dy in dqkv becomes rstd * (g - xhat * mean(g * xhat));
-// dq_norm and dk_norm =|+= sum over rows and their heads of dy * xhat. Shapes as above.
-// Moves 3 N (NH + NKV) HS elements and 4 N (NH + NKV) bytes for ~12 FLOPs an element: bound by bandwidth.
-// Groups of lanes as above; each goes over heads gridDim.x blocks apart and keeps its columns' sums for q and for k in
-// registers. What a block has summed goes to partials (gridDim.x, 2, HS); sum_partials adds those up.
+// With x = raw, xhat = x * rstd, g = dy * w over a head: dqkv holds dy, which becomes rstd * (g - xhat * mean(g *
+// xhat)); dq_norm and dk_norm = or += sum over rows and heads of dy * xhat. Shapes as above. Moves 3 N (NH + NKV) HS
+// elements and 4 N (NH + NKV) bytes for ~12 FLOPs an element: bound by bandwidth. Groups of lanes as above. Each takes
+// heads that are gridDim.x blocks apart, and keeps the sums of its columns for q and for k in registers. Each block
+// stores its sums to partials (gridDim.x, 2, HS), and sum_partials adds those up.
 template <class T, int kPacks>
 __global__ void __launch_bounds__(kThreads, kPacks == 1 ? 3 : 2)
     qk_norm_backward_kernel(T* dqkv, float* partials, const T* raw, const float* rstds, const Heads<T> p) {
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads, kPacks == 1 ? 3 : 2)
             }
         }
     }
-    // The groups' sums, in the order of the groups; (groups, HS) fits.
+    // Adds up the sums of the groups, in the order of the groups. columns (groups, HS).
     KILN_SHARED(float, columns, kThreads* kPacks* kPack);
     for (int s = 0; s < 2; ++s) {
         if (s > 0) __syncthreads();

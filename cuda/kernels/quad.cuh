@@ -1,6 +1,6 @@
 #pragma once
-// Four elements of any type: where a kernel mixes tensors of 2 and of 4 bytes an element, thread i takes elements 4 i
-// .. 4 i + 3 of each, so that the accesses of a warp are dense in all of them.
+// Four elements of any type, for kernels that read tensors of 2 and of 4 bytes an element together: thread i takes
+// elements 4 i to 4 i + 3 of each tensor, so that a warp's accesses are contiguous in all of them.
 #include "cuda/kernels/pack.cuh"
 
 namespace kiln {
@@ -12,7 +12,7 @@ struct alignas(4 * sizeof(T)) Quad {
     KILN_DEVICE void set(int i, float x) { v[i] = from_float<T>(x); }
 };
 
-// Of what nobody will read again soon. The address must be a multiple of sizeof(Quad<T>).
+// As load_once and store_once of pack.cuh. The address must be a multiple of sizeof(Quad<T>).
 template <class T>
 KILN_DEVICE Quad<T> load_quad_once(const T* p) {
     using Bits = std::conditional_t<sizeof(T) == 4, int4, int2>;

@@ -1,12 +1,12 @@
 #pragma once
-// Sums and maxima over a warp or a block, in an order that depends on nothing but the number of threads.
+// Sums and maxima over a warp or a block. Their order depends only on the number of threads.
 #include "cuda/device/launch.h"
 
 namespace kiln {
 
 constexpr int kWarp = 32;
 
-// Every lane gets the result. All 32 lanes must call. Butterfly: bound by five shuffles.
+// Every lane gets the result. All 32 lanes must call. A butterfly of five shuffles.
 KILN_DEVICE float warp_sum(float x) {
     for (int bits = kWarp / 2; bits > 0; bits /= 2) x += __shfl_xor_sync(~0u, x, bits);
     return x;
@@ -16,8 +16,8 @@ KILN_DEVICE float warp_max(float x) {
     return x;
 }
 
-// Every thread gets kWarpReduce over a block of whole warps; all must call. Starts and ends with a barrier in effect:
-// the shared memory may be used again at once.
+// Every thread gets the kWarpReduce of a block of whole warps; all must call. The first barrier allows a second call
+// right after the first.
 template <float (*kWarpReduce)(float)>
 KILN_DEVICE float block_reduce(float x, float neutral) {
     KILN_SHARED(float, partial, kWarp);

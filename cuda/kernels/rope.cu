@@ -9,7 +9,7 @@ namespace kiln {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kHeads = 2;  // a thread's, which reads its part of the table once for them; 4 spill
+constexpr int kHeads = 2;  // heads of a thread, which reads its part of the table once for both; 4 spill
 
 template <class T>
 struct Rope {
@@ -20,12 +20,12 @@ struct Rope {
     bool backward;
 };
 
-// Element i of a head turns with element i + HS/2 by the angle that the table has for row n's position:
-//   (a, b) becomes (a cos - b sin, b cos + a sin), or turns back.                              arXiv:2104.09864
-// qkv (N, (NH + 2 NKV) HS) in place, of which the first NH + NKV heads turn.
-// Moves 2 N (NH + NKV) HS elements and 4 HS bytes of table a row, which all its heads share in the cache, for
-// 3 N (NH + NKV) HS FLOPs: bound by bandwidth. A thread has kWidth elements of the lower half of a head, the kWidth
-// that turn with them, and the same of one head more; threads along x share a row.
+// Rotates the pair (a, b) of elements i and i + HS/2 of each head by the angle in the table for the row's position:
+//   (a, b) = (a cos - b sin, b cos + a sin); backward rotates by the negative angle.           arXiv:2104.09864
+// qkv (N, (NH + 2 NKV) HS) in place; the first NH + NKV heads, q and k, are rotated.
+// Moves 2 N (NH + NKV) HS elements, and for each row 4 HS bytes of the table, which all its heads share in the cache,
+// for 3 N (NH + NKV) HS FLOPs: bound by bandwidth. A thread has kWidth pairs of kHeads heads. The threads along x share
+// a row.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
     using Part = Elements<T, kWidth>;
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
     if (n >= p.N) return;
     const int half = p.HS / 2, slices = half / kWidth, apart = (p.heads + kHeads - 1) / kHeads;
     const int position = p.positions ? max(p.positions[n], 0) : p.first_position + n % p.row_T;
-    const float* const turns = p.table + int64_t(position) * p.HS;
+    const float* const angles = p.table + int64_t(position) * p.HS;
     T* const row = p.qkv + int64_t(n) * p.stride;
     for (int item = threadIdx.x; item < slices * apart; item += blockDim.x) {
         const int i = item % slices * kWidth, head = item / slices;
@@ -44,16 +44,16 @@ __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
             low[k] = *reinterpret_cast<const Part*>(row + h * p.HS + i);
             high[k] = *reinterpret_cast<const Part*>(row + h * p.HS + half + i);
         }
-        float turn[2 * kWidth];
+        float cos_sin[2 * kWidth];
         for (int j = 0; j < 2 * kWidth; j += Pack<float>::kSize) {
-            const Pack<float> pack = load(turns + 2 * i + j);
-            for (int l = 0; l < Pack<float>::kSize; ++l) turn[j + l] = pack[l];
+            const Pack<float> pack = load(angles + 2 * i + j);
+            for (int l = 0; l < Pack<float>::kSize; ++l) cos_sin[j + l] = pack[l];
         }
         for (int k = 0; k < kHeads; ++k) {
             const int h = head + k * apart;
             if (h >= p.heads) continue;
             for (int j = 0; j < kWidth; ++j) {
-                const float cosine = turn[2 * j], sine = p.backward ? -turn[2 * j + 1] : turn[2 * j + 1];
+                const float cosine = cos_sin[2 * j], sine = p.backward ? -cos_sin[2 * j + 1] : cos_sin[2 * j + 1];
                 const float a = to_float(low[k].v[j]), b = to_float(high[k].v[j]);
                 low[k].v[j] = from_float<T>(a * cosine - b * sine);
                 high[k].v[j] = from_float<T>(b * cosine + a * sine);
@@ -65,11 +65,11 @@ __global__ void __launch_bounds__(kThreads, 3) rope_kernel(const Rope<T> p) {
 }
 
 template <class T>
-void turn(const Rope<T>& p, cudaStream_t stream) {
+void apply_rope(const Rope<T>& p, cudaStream_t stream) {
     KILN_CHECK(p.N > 0 && p.heads > 0 && p.HS > 0 && p.HS % 4 == 0, "rope: N ", p.N, ", heads ", p.heads, ", HS ", p.HS,
                "; HS must be a multiple of 4");
     constexpr int kPack = Pack<T>::kSize;
-    // Not whole packs where HS is 40, 56, 72, ... elements of 16 bits; not even fours where it is 36.
+    // With 16-bit elements, half a head is not whole packs at HS 40, 56, 72, ..., and not a multiple of 4 at HS 36.
     const int half = p.HS / 2, width = half % kPack == 0 ? kPack : half % 4 == 0 ? 4 : 2;
     const int items = half / width * ((p.heads + kHeads - 1) / kHeads);
     const int threads = std::min(items, kThreads), rows = std::max(1, kThreads / threads);
@@ -89,12 +89,13 @@ void turn(const Rope<T>& p, cudaStream_t stream) {
 template <class T>
 void rope(T* qkv, const float* table, int first_position, int B, int row_T, int NH, int NKV, int HS, bool backward,
           cudaStream_t stream) {
-    turn(Rope<T>{qkv, table, nullptr, first_position, row_T, B * row_T, NH + NKV, HS, (NH + 2 * NKV) * HS, backward},
-         stream);
+    apply_rope(
+        Rope<T>{qkv, table, nullptr, first_position, row_T, B * row_T, NH + NKV, HS, (NH + 2 * NKV) * HS, backward},
+        stream);
 }
 template <class T>
 void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, int NKV, int HS, cudaStream_t stream) {
-    turn(Rope<T>{qkv, table, positions, 0, 1, N, NH + NKV, HS, (NH + 2 * NKV) * HS, false}, stream);
+    apply_rope(Rope<T>{qkv, table, positions, 0, 1, N, NH + NKV, HS, (NH + 2 * NKV) * HS, false}, stream);
 }
 
 #define KILN_ROPE(T)                                                                        \

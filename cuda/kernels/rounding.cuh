@@ -1,7 +1,7 @@
 #pragma once
-// Stochastic rounding (arXiv:1502.02551): up or down with probabilities that make the mean exact, so that updates far
-// smaller than a weight's last bit still move it. Random bits come from Philox: whoever knows element and step knows
-// them. Host and device compute the same bits.
+// Stochastic rounding (arXiv:1502.02551): rounds up or down with probabilities that make the mean exact, so that many
+// updates far smaller than a weight's last bit still change the weight. The random bits are a function of seed, step
+// and element. Host and device compute the same result.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -15,7 +15,7 @@ namespace kiln {
 
 enum class Rounded : uint32_t { params, moments };
 
-// The words that round elements 4 * element4 .. + 3 of an arena in one step.
+// The random words for elements 4 * element4 to 4 * element4 + 3 of an arena in one step.
 KILN_HOST_DEVICE inline Philox4 rounding_words(uint64_t seed, uint64_t step, Rounded what, uint64_t element4) {
     return philox4x32(seed, uint32_t(element4), uint32_t(element4 >> 32), uint32_t(step),
                       uint32_t(RngStream::rounding) | uint32_t(what) << 3);
@@ -33,7 +33,7 @@ KILN_HOST_DEVICE inline T round_stochastically(float x, uint32_t random) {
         uint32_t magnitude = bits & 0x7fffffffu, result;
         const bool finite = magnitude<0x7f800000u, nan = magnitude> 0x7f800000u;
         if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-            // The 16 bits that are cut off carry into the 16 that stay as often as they should.
+            // The sum carries into the upper 16 bits with probability (lower 16 bits) / 2^16.
             result = nan ? 0x7fffu : (magnitude + (finite ? random >> 16 : 0)) >> 16;
             return __nv_bfloat16(__nv_bfloat16_raw{(unsigned short)(sign | result)});
         } else {

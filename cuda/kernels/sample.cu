@@ -1,4 +1,4 @@
-// The next token from logits, chosen on the device as tools/generate/sampler.cpp does on the host.
+// Chooses the next token from logits on the device, as tools/generate/sampler.cpp does on the host.
 #include <bit>
 
 #include "cpu_reference/interface/error.h"
@@ -16,14 +16,15 @@ constexpr int kIdBits = 28;  // kMaxVocab of model_config.cpp
 constexpr uint64 kNone = ~uint64(0);
 constexpr int kBins = 1 << 11;
 
-// Orders tokens from the most to the least likely, equal logits by id: a smaller key is likelier.
+// A key that is smaller for a larger logit and, if logits are equal, for a smaller id.
 KILN_DEVICE uint64 key_of(float logit, int id) {
     const uint32_t bits = __float_as_uint(logit + 0.0f);  // -0 becomes 0
     const uint32_t descending = bits >> 31 ? bits : ~bits & 0x7fffffffu;
     return uint64(descending) << kIdBits | unsigned(id);
 }
 
-// visit(logit, id) for the tokens of a row that are this thread's, minus infinity aside, which is never chosen.
+// Calls visit(logit, id) for this thread's tokens of a row, except those with a logit of minus infinity, which are
+// never chosen.
 template <class T, class Visit>
 KILN_DEVICE void for_each_logit(const T* row, int V, Visit visit) {
     constexpr int kPack = Pack<T>::kSize;
@@ -35,7 +36,7 @@ KILN_DEVICE void for_each_logit(const T* row, int V, Visit visit) {
     }
 }
 
-// Every thread gets the smallest key, or the sum, of the block's. Both are whole numbers: any order will do.
+// Every thread gets the smallest key, or the sum, of the block. Both are integers, so that the order does not matter.
 template <bool kSum>
 KILN_DEVICE uint64 block_reduce(uint64 x) {
     KILN_SHARED(uint64, partial, kThreads / kWarp);
@@ -49,9 +50,9 @@ KILN_DEVICE uint64 block_reduce(uint64 x) {
     return x;
 }
 
-// The likeliest token's key; kNone if there is none, or if a logit is NaN or plus infinity.
+// The key of the most likely token; kNone if there is none, or if a logit is NaN or plus infinity.
 template <class T>
-KILN_DEVICE uint64 likeliest(const T* row, int V) {
+KILN_DEVICE uint64 most_likely(const T* row, int V) {
     uint64 best = kNone;
     int bad = 0;
     for_each_logit(row, V, [&](float logit, int id) {
@@ -66,22 +67,23 @@ KILN_DEVICE int id_of(uint64 key) {
     return key == kNone ? -1 : int(key & ((uint64(1) << kIdBits) - 1));
 }
 
-// tokens (N) = the id of the largest of V logits, the lowest of equals; -1 where no token can be chosen.
-// logits (N, Vp). A block a row. Moves N V elements: bound by bandwidth.
+// tokens (N) = the id of the largest of V logits, the lowest id if several are equal; -1 if no token can be chosen.
+// logits (N, Vp). One block a row. Moves N V elements: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads) argmax_kernel(int* tokens, const T* logits, int V, int Vp) {
-    const uint64 best = likeliest(logits + int64_t(blockIdx.x) * Vp, V);
+    const uint64 best = most_likely(logits + int64_t(blockIdx.x) * Vp, V);
     if (threadIdx.x == 0) tokens[blockIdx.x] = id_of(best);
 }
 
 struct Found {
-    uint64 key, sum;  // sum: of the weights up to and including the key's
+    uint64 key, sum;  // sum of the weights of all keys up to this one
 };
 
-// The smallest key up to which the weights add to at least `target`, which must be positive and no more than all of
-// them: key by key of key(logit, id), weight(logit) each, where the key is at most `limit`. Radix selection: a
-// histogram of weights by the topmost digit, then by the next among those that share it, and so on. histogram: shared,
-// kBins + 2.
+// Each token has a key, key(logit, id), and a weight, weight(logit); tokens whose key exceeds `limit` do not count.
+// Finds the smallest key for which the weights of all keys up to it add up to at least `target`. target is positive and
+// at most the sum of all weights. Radix selection: a histogram of the weights by the first digit of the key selects
+// that digit; a histogram by the second digit, of the keys with that first digit, selects the second, and so on.
+// histogram (kBins + 2) is in shared memory.
 template <class T, class Key, class Weight>
 KILN_DEVICE Found select(uint64* histogram, const T* row, int V, uint64 target, uint64 limit, Key key, Weight weight) {
     uint64* const found = histogram + kBins;
@@ -89,7 +91,7 @@ KILN_DEVICE Found select(uint64* histogram, const T* row, int V, uint64 target, 
     uint64 prefix = 0, below = 0;
     for (int digit = 1; digit <= kDigits; ++digit) {
         const int shift = kShifts[digit], above = kShifts[digit - 1];
-        // No id has a bit here.
+        // This digit is 0 in every id.
         if (above <= kIdBits && unsigned(V - 1) >> shift == 0) {
             prefix <<= above - shift;
             continue;
@@ -133,19 +135,20 @@ KILN_DEVICE Found select(uint64* histogram, const T* row, int V, uint64 target, 
     return {prefix, block_reduce<true>(sum)};
 }
 
-// tokens (N) = draws from softmax(logits / temperature) restricted to the top_k likeliest and of those to the fewest
-// whose probabilities add to top_p: the least likely kept is selected, never sorted for. Weights are whole numbers,
-// 2^weight_bits for the likeliest token, so sums have no order; a token is lost only if its probability is below 2^-43
-// at V = 200k. The uniform number has 53 bits. -1 where no token can be chosen.
-// logits (N, Vp). A block a row. Reads V elements up to 24 times, once from memory: bound by the L2 cache, and where
-// temperature counts by exponentials in double.             A. Holtzman et al., arXiv:1904.09751
+// tokens (N) = draws from softmax(logits / temperature), restricted to the top_k most likely tokens, and of those to
+// the fewest most likely ones whose probabilities add up to top_p; -1 if no token can be chosen. arXiv:1904.09751
+// Nothing is sorted: the least likely token that is kept is selected. Weights are integers, 2^weight_bits for the most
+// likely token, so that sums do not depend on the order; at V = 200k a token is lost only if its probability is below
+// 2^-43. The uniform number has 53 bits.
+// logits (N, Vp). One block a row. Reads V elements up to 24 times, the first time from memory: bound by the L2 cache
+// and by exponentials in double.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     sample_kernel(int* tokens, const T* logits, SampleOptions options, const uint64_t* samples, const int* positions,
                   int weight_bits, int V, int Vp) {
     KILN_SHARED(uint64, histogram, kBins + 2);
     const T* const row = logits + int64_t(blockIdx.x) * Vp;
-    const uint64 best = likeliest(row, V);
+    const uint64 best = most_likely(row, V);
     if (best == kNone) {
         if (threadIdx.x == 0) tokens[blockIdx.x] = -1;
         return;
@@ -170,13 +173,13 @@ __global__ void __launch_bounds__(kThreads)
     if (options.top_p < 1) {
         const uint64 target = uint64(ceil(options.top_p * double(total)));
         const Found kept = select(histogram, row, V, max(min(target, total), uint64(1)), limit, by_likelihood, weight);
-        total = kept.sum;  // what is drawn below lies within it
+        total = kept.sum;  // so that the draw below takes a token up to kept.key
     }
     const Philox4 word = philox4x32(options.seed, uint32_t(samples[blockIdx.x]), uint32_t(samples[blockIdx.x] >> 32),
                                     positions[blockIdx.x], uint32_t(RngStream::sampling));
     const uint64 uniform = (uint64(word.v[0]) << 32 | word.v[1]) >> 11 << 11;  // of 2^64
     const uint64 target = __umul64hi(uniform, total) + 1;
-    // The host sorts what it filters, and draws in that order.
+    // The host's sampler sorts the tokens if it filters them, and draws in that order.
     int token;
     if (options.top_k > 0 || options.top_p < 1) {
         token = id_of(select(histogram, row, V, target, limit, by_likelihood, weight).key);

@@ -1,7 +1,6 @@
-// Flash attention at the edges of what its launchers take.
+// Flash attention with inputs at the limits of what its launchers accept.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <climits>
 #include <cmath>
 
@@ -19,7 +18,7 @@ struct Results {
     std::vector<float> out, lse, dqkv;
 };
 
-// Both directions on one input, with a mask of `first_keys` (none: all) and a window.
+// Forward and backward pass on one input, with a window and, unless empty, the mask `first_keys`.
 struct Problem {
     int B = 1, T = 1, NH = 1, NKV = 1, HS = 32, window = 0;
     std::vector<float> qkv = {}, dout = {};
@@ -27,7 +26,7 @@ struct Problem {
 
     int stride() const { return (NH + 2 * NKV) * HS; }
     size_t tokens() const { return size_t(B) * T; }
-    // Element c of head h, of queries, then keys, then values.
+    // Element c of head h. Heads are queries, then keys, then values.
     float& at(int b, int t, int h, int c) { return qkv[(size_t(b) * T + t) * stride() + h * HS + c]; }
     void fill_random(uint64_t seed) {
         qkv = random_values(tokens() * stride(), seed);
@@ -36,11 +35,10 @@ struct Problem {
 
     Results run() const {
         const Stream stream;
-        const Tensor<E> in(qkv.size(), qkv), of_out(dout.size(), dout), out(dout.size()), gradient(qkv.size());
+        const Tensor<E> in(qkv), of_out(dout), out(dout.size()), gradient(qkv.size());
         const Tensor<float> lse(tokens() * NH), scratch(flash_attention_scratch_floats(B, T, NH, HS));
-        DeviceBuffer<int> firsts(std::max<size_t>(1, first_keys.size()));
-        CUDA_CHECK(cudaMemcpy(firsts.get(), first_keys.data(), first_keys.size() * sizeof(int), cudaMemcpyDefault));
-        const AttentionMask mask{first_keys.empty() ? nullptr : firsts.get(), window};
+        const DeviceBuffer<int> firsts = on_device(first_keys);
+        const AttentionMask mask{firsts.get(), window};
         flash_attention_forward(out.get(), lse.get(), in.get(), mask, Dropout{}, B, T, NH, NKV, HS, stream);
         flash_attention_backward(gradient.get(), scratch.get(), of_out.get(), out.get(), in.get(), lse.get(), mask,
                                  Dropout{}, B, T, NH, NKV, HS, stream);
@@ -91,8 +89,8 @@ TEST(FlashAttentionEdges, shapes_without_a_meaning_are_refused) {
     EXPECT_THROW(flash_attention_scratch_floats(1, 5, 1, 48), Error);
 }
 
-// A sequence's first keys that fall, lie behind their query, before the start or anywhere: its rows may be of any keys,
-// or of none, but the launch ends and the next sequence has what is its own.
+// The first keys of a sequence fall, come after their query, are negative or random. Its results may be anything, but
+// the launch must end, and the next sequence must have its correct results.
 TEST(FlashAttentionEdges, malformed_first_keys_neither_hang_nor_reach_another_sequence) {
     Problem p{.B = 2, .T = 400};
     p.fill_random(1);
@@ -127,7 +125,7 @@ TEST(FlashAttentionEdges, malformed_first_keys_neither_hang_nor_reach_another_se
     }
 }
 
-// Equal keys: each query sees the mean of the values, and log-sum-exp is the score and the logarithm of their number.
+// With equal keys, out is the mean of the values, and lse the score plus the logarithm of the number of keys.
 TEST(FlashAttentionEdges, equal_scores_give_the_mean) {
     for (const float key : {0.0f, 1.0f, -200.0f}) {
         Problem p{.T = 150, .HS = 64};
@@ -143,7 +141,7 @@ TEST(FlashAttentionEdges, equal_scores_give_the_mean) {
         for (int t = 0; t < p.T; ++t) {
             const float score = key * 8;
             EXPECT_NEAR(r.lse[t], score + std::log(t + 1.0f), 0x1p-22f * (8 + std::abs(score))) << t;
-            // Probabilities are rounded, all alike, and the sum again; before, values are: t above 256 would be.
+            // Values up to 256 are exact in bfloat16; probabilities are all rounded alike, and so is the sum.
             EXPECT_NEAR(r.out[t * 64], t / 2.0f, 0x1p-8f * t) << t;
             EXPECT_NEAR(r.out[t * 64 + 1], -1.0f, 0x1p-7f) << t;
         }
@@ -173,9 +171,9 @@ TEST(FlashAttentionEdges, one_token_and_a_window_of_one_copy_the_value) {
     }
 }
 
-// What is not finite makes the rows that see it NaN, as arithmetic has it, and leaves other sequences and key heads
-// their bits; a query's, other rows too.
-TEST(FlashAttentionEdges, what_is_not_finite_stays_with_those_that_see_it) {
+// A NaN or infinity makes the rows that see it not finite. Other sequences and key heads keep their bits; if it is in a
+// query, other rows do too.
+TEST(FlashAttentionEdges, values_that_are_not_finite_reach_only_rows_that_see_them) {
     Problem clean{.B = 2, .T = 100, .NH = 4, .NKV = 2};
     clean.fill_random(6);
     const Results right = clean.run();
@@ -192,11 +190,11 @@ TEST(FlashAttentionEdges, what_is_not_finite_stays_with_those_that_see_it) {
                     for (int h = 0; h < p.NH; ++h) {
                         const bool same_head = part == 0 ? h == 2 : h / 2 == 1;
                         const bool sees = b == 1 && same_head && (part == 0 ? t == token : t >= token);
-                        // 0 times what is not finite is NaN, for rows of the same tile that do not see it.
+                        // Rows of the same tile that do not see it may be NaN, because 0 * NaN and 0 * infinity are.
                         const bool may = b == 1 && same_head && part != 0;
                         for (int c = 0; c < HS; ++c) {
                             const size_t at = ((size_t(b) * p.T + t) * p.NH + h) * HS + c;
-                            // An infinite score may be minus infinity, whose probability is 0.
+                            // The score of an infinite key may be minus infinity, which has probability 0.
                             if (sees && (part == 2 || std::isnan(bad))) {
                                 ASSERT_FALSE(std::isfinite(r.out[at])) << t << ' ' << h << ' ' << c;
                             } else if (!sees && !may) {
@@ -217,7 +215,7 @@ TEST(FlashAttentionEdges, what_is_not_finite_stays_with_those_that_see_it) {
     }
 }
 
-// As long as a sequence gets: offsets and turns far behind those of the other tests.
+// A sequence much longer than those of the other tests.
 TEST(FlashAttentionEdges, a_million_tokens_with_a_window_of_one) {
     Problem p{.T = 1 << 20, .window = 1};
     if (is_emulated()) p.T = 3'001;

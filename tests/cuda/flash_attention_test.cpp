@@ -1,5 +1,5 @@
-// Flash attention against finite differences, beside a sequence of infinities, and run again with other numbers of
-// blocks at once. The cases of cases_flash_attention.cpp hold it against a reference.
+// Flash attention against finite differences, next to a sequence of infinities, and with several numbers of blocks at
+// once. cases/flash_attention.cpp compares it with a reference.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,12 +19,12 @@ struct Dims {
     size_t row() const { return size_t(NH + 2 * NKV) * size_t(HS); }
 };
 
-// Forward, then backward of what that left.
+// The forward pass, then the backward pass on its results.
 template <class E>
 struct Passes {
     Passes(const Dims& s, const std::vector<float>& inputs, const std::vector<float>& gradients)
-        : qkv(s.tokens() * s.row(), inputs),
-          dout(gradients.size(), gradients),
+        : qkv(inputs),
+          dout(gradients),
           out(gradients.size()),
           dqkv(qkv.size()),
           lse(s.tokens() * size_t(s.NH)),
@@ -41,8 +41,8 @@ struct Passes {
 
 using Doubles = std::vector<double>;
 
-// The sum of dout * out of one sequence, in float64. terms (like qkv), unless null, += what the gradient's sums are
-// made of, by its size: P dout for values, scale P (|dP| + 2 sum |dout out|) times the other operand for the others.
+// The sum of dout * out of one sequence, in float64. terms (of qkv's shape), unless null, += the absolute values of the
+// terms of each gradient: P dout for values; scale P (|dP| + 2 sum |dout out|) times the other operand for q and k.
 double loss(const Dims& s, const Doubles& qkv, const Doubles& dout, Doubles* terms) {
     const int HS = s.HS;
     const double scale = 1 / std::sqrt(double(HS));
@@ -89,8 +89,8 @@ double loss(const Dims& s, const Doubles& qkv, const Doubles& dout, Doubles* ter
     return sum;
 }
 
-// dqkv is the slope of sum(dout * out). Each term of the kernel's sums is rounded to E once, as P or dS, and so are
-// out, from which delta comes, and the gradient itself.
+// dqkv must be the slope of sum(dout * out). The kernel rounds to E each term of its sums once, as P or dS, and also
+// out, from which it computes delta, and the gradient itself.
 template <class E>
 void expect_slopes(const Dims& s, double unit) {
     const Passes<E> run(s, random_values(s.tokens() * s.row(), 1, 1.5f),
@@ -100,7 +100,7 @@ void expect_slopes(const Dims& s, double unit) {
     const std::vector<float> actual = run.dqkv.read();
     Doubles terms(qkv.size());
     loss(s, qkv, dout, &terms);
-    constexpr double kStep = 1e-4;  // its error is about 1e-8, float64's a thousandth of that
+    constexpr double kStep = 1e-4;  // gives an error of about 1e-8; that of float64 is a thousandth of it
     for (size_t i = 0; i < qkv.size(); ++i) {
         const double x = qkv[i];
         qkv[i] = x + kStep;
@@ -130,8 +130,8 @@ TEST(FlashAttention, gradients_are_the_slopes_of_finite_differences) {
     }
 }
 
-// Rows that a tile has no tokens for are zeros, not those of the next sequence: 0 times infinity would be NaN.
-TEST(FlashAttention, a_sequence_of_infinities_leaves_the_one_before_alone) {
+// Rows of a tile beyond its sequence must be zeros, not rows of the next sequence: 0 times infinity would be NaN.
+TEST(FlashAttention, a_sequence_of_infinities_does_not_change_the_one_before) {
     for (const int HS : {64, 96, 256}) {
         const Dims two{2, 70, 2, 1, HS}, one{1, 70, 2, 1, HS};
         std::vector<float> inputs = random_values(two.tokens() * two.row(), 1, 2.5f),
@@ -152,7 +152,8 @@ TEST(FlashAttention, a_sequence_of_infinities_leaves_the_one_before_alone) {
     }
 }
 
-// Blocks of one head add to dQ in turns. More of them at once than cores: one stops anywhere while others run.
+// Blocks of one head add to dQ one after the other. With more blocks at once than cores, a block can be interrupted
+// anywhere while others run.
 TEST(FlashAttention, ten_runs_give_equal_bits_however_many_blocks_run_at_once) {
     for (const Dims& s : {Dims{1, 600, 2, 1, 32}, Dims{1, 530, 1, 1, 64, {nullptr, 200}}}) {
         const auto first = bits_of(s);

@@ -1,4 +1,4 @@
-// What a program knows of its GPU: whether it can run there, and what it can do at most.
+// What a program knows about its GPU: whether it can run there, and the GPU's peak rates.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -84,13 +84,13 @@ TEST(GpuPeaks, a_smaller_gpu_of_a_similar_name_is_unknown) {
     }
 }
 
-TEST(GpuPeaks, what_a_gpu_does_not_offer_is_zero) {
+TEST(GpuPeaks, unsupported_rates_are_zero) {
     EXPECT_EQ(peak_flops("Tesla T4", 40, Arithmetic::bfloat16), 0);
     EXPECT_EQ(peak_flops("NVIDIA A100-SXM4-80GB", 108, Arithmetic::float8), 0);
 }
 
-// A slip in the table breaks what the chips have in common: each step down in width doubles the rate, and the float32
-// rate is that of so many multiprocessors at a clock that such chips run at.
+// Finds typing errors in the table: each narrower type doubles the rate, and the float32 rate implies a plausible
+// clock.
 TEST(GpuPeaks, the_table_is_consistent) {
     std::set<std::pair<std::string_view, int>> seen;
     for (const GpuPeaks& gpu : known_gpus()) {
@@ -133,7 +133,7 @@ GpuFacts with_capability(int major, int minor) {
     return facts;
 }
 
-// That the answer holds each of the parts, and the CPU's program.
+// The answer must contain each of the parts, and the name of the program for the CPU.
 void expect_answer(const GpuFacts& facts, std::initializer_list<const char*> parts, const char* built_for = "80 90a") {
     const std::string answer = why_not(facts, "train_gpt2cu", built_for);
     for (const char* part : parts) EXPECT_NE(answer.find(part), std::string::npos) << part << "\nnot in: " << answer;
@@ -208,7 +208,7 @@ TEST(RequireGpu, the_current_gpu_is_described) {
     EXPECT_LE(gpu.free_bytes, gpu.total_bytes);
 }
 
-// On a GPU, what NVML says is plausible where it says anything; here there is no NVML, or it knows no emulated GPU.
+// On a GPU, the values that NVML has are plausible. On the emulator, NVML is missing or does not know the device.
 TEST(RequireGpu, nvml_knows_the_same_gpu) {
     const GpuSample s = Nvml().sample();
     if (is_emulated()) {

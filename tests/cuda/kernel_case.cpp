@@ -34,16 +34,22 @@ const std::vector<KernelFamily>& kernel_families() {
     return all;
 }
 
+void KernelCase::launch_and_wait() {
+    const Stream stream;
+    launch(stream);
+    stream.synchronize();
+}
+
 namespace {
 
 constexpr unsigned char kSentinel = 0xA5;
-
-}  // namespace
 
 std::vector<const AnyTensor*>& living() {
     static std::vector<const AnyTensor*> tensors;
     return tensors;
 }
+
+}  // namespace
 
 AnyTensor::AnyTensor() {
     living().push_back(this);
@@ -72,15 +78,14 @@ Tensor<T>::Tensor(size_t elems) : elems_(elems), buffer_(elems + kSentinelBytes 
 }
 
 template <class T>
-Tensor<T>::Tensor(size_t elems, std::vector<float> values) : Tensor(elems) {
-    KILN_CHECK(values.size() == elems, values.size(), " values for ", elems, " elements");
-    std::vector<T> raw(elems);
-    for (size_t i = 0; i < elems; ++i) {
-        raw[i] = from_host_float<T>(values[i]);
-        values[i] = to_host_float(raw[i]);
-    }
+Tensor<T>::Tensor(std::vector<float> values) : Tensor(values.size()) {
     values_ = std::move(values);
-    if (elems > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), elems * sizeof(T), cudaMemcpyHostToDevice));
+    std::vector<T> raw(elems_);
+    for (size_t i = 0; i < elems_; ++i) {
+        raw[i] = from_float<T>(values_[i]);
+        values_[i] = to_float(raw[i]);
+    }
+    if (elems_ > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), elems_ * sizeof(T), cudaMemcpyHostToDevice));
 }
 
 template <class T>
@@ -94,7 +99,7 @@ template <class T>
 std::vector<float> Tensor<T>::read() const {
     const std::vector<T> bits = raw();
     std::vector<float> values(elems_);
-    std::transform(bits.begin(), bits.end(), values.begin(), [](T x) { return to_host_float(x); });
+    std::transform(bits.begin(), bits.end(), values.begin(), [](T x) { return to_float(x); });
     return values;
 }
 
@@ -108,7 +113,7 @@ void Tensor<T>::expect_sentinel(const std::string& name) const {
 }
 
 std::vector<float> random_values(size_t elems, unsigned salt, float scale) {
-    constexpr size_t kPeriod = size_t(1) << 20;  // the benchmark's tensors have 3e9
+    constexpr size_t kPeriod = size_t(1) << 20;  // the benchmark's tensors have up to 3e9 elements
     std::mt19937 random(salt);
     std::vector<float> values(elems);
     for (size_t i = 0; i < std::min(elems, kPeriod); ++i) values[i] = scale * (float(random() >> 8) * 0x1p-23f - 1);
@@ -118,7 +123,7 @@ std::vector<float> random_values(size_t elems, unsigned salt, float scale) {
 
 template <class T>
 std::vector<float> rounded(std::vector<float> values) {
-    for (float& value : values) value = to_host_float(from_host_float<T>(value));
+    for (float& value : values) value = to_float(from_float<T>(value));
     return values;
 }
 
@@ -133,7 +138,7 @@ void expect_close(const std::string& name, const std::vector<float>& actual, con
     }
     const double allowed = std::max(2 * naive_error, float_terms * 0x1p-24 * largest);
     for (size_t i = 0; i < expected.size(); ++i) {
-        // Not NaN, whatever is compared.
+        // The condition is false for NaN.
         ASSERT_TRUE(std::abs(double(actual[i]) - expected[i]) <= allowed || actual[i] == expected[i])
             << name << "[" << i << "] of " << expected.size() << ": " << actual[i] << ", expected " << expected[i]
             << ", allowed " << allowed;

@@ -1,6 +1,6 @@
 #pragma once
-// One launch of one kernel: what the tests compare and what the benchmark times. A family lists its shapes once for
-// each of the two.
+// A case is one launch of one kernel. Tests compare its outputs with a reference; the benchmark measures its time. A
+// family of cases lists shapes for each of the two.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -22,25 +22,26 @@ std::string to_string(const Shape& shape);             // "N=5 C=768"
 class KernelCase {
 public:
     virtual ~KernelCase() = default;
-    // Queues the launcher. Called once before check(), many times by the benchmark.
+    // Queues the kernel. Called once before check(), many times by the benchmark.
     virtual void launch(cudaStream_t stream) = 0;
-    // Compares every output with the reference, and looks at the sentinels. Test failures are GoogleTest's.
+    // Compares every output with the reference, and checks the sentinels. Reports failures to GoogleTest.
     virtual void check() = 0;
-    // Of one launch, from the formula in the kernel's comment; flops 0: not worth a figure.
+    void launch_and_wait();
+    // Of one launch, by the formulas in the kernel's comment. flops 0: not reported.
     double bytes = 0, flops = 0;
 };
 
 struct KernelFamily {
-    std::string name;  // the launcher's: "rmsnorm_forward"
+    std::string name;  // usually of the launcher: "rmsnorm_forward"
     std::vector<Element> elements;
     std::vector<Shape> test_shapes, bench_shapes;
     std::function<std::unique_ptr<KernelCase>(Element, const Shape&)> make;
 };
 
-// All of them; each file of cases adds its own.
+// All families of tests/cuda/cases.
 const std::vector<KernelFamily>& kernel_families();
 
-// make<MyCase>: a family's `make` out of `template <class T> struct MyCase : KernelCase` with MyCase(const Shape&).
+// A family's `make` for `template <class T> struct Case : KernelCase` with a constructor Case(const Shape&).
 template <template <class> class Case>
 std::unique_ptr<KernelCase> make(Element element, const Shape& shape) {
     switch (element) {
@@ -52,7 +53,7 @@ std::unique_ptr<KernelCase> make(Element element, const Shape& shape) {
             return std::make_unique<Case<__half>>(shape);
     }
 }
-// make_narrow<MyCase>: the same for kernels of the 16-bit types alone.
+// The same for kernels that only have the 16-bit types.
 template <template <class> class Case>
 std::unique_ptr<KernelCase> make_narrow(Element element, const Shape& shape) {
     if (element == Element::bfloat16) return std::make_unique<Case<__nv_bfloat16>>(shape);
@@ -61,7 +62,7 @@ std::unique_ptr<KernelCase> make_narrow(Element element, const Shape& shape) {
 
 // --- Tensors of a case.
 
-// The bytes of every tensor that lives, hashed.
+// A hash of the bytes of all tensors that exist.
 uint64_t hash_of_tensors();
 
 class AnyTensor {
@@ -75,16 +76,16 @@ private:
     virtual uint64_t hash() const = 0;
 };
 
-// A device array with a sentinel after it. Values are floats on the host, rounded to T.
+// A device array with a sentinel after it. On the host, its values are floats.
 template <class T>
 class Tensor : AnyTensor {
 public:
-    explicit Tensor(size_t elems);                    // NaN: an output with =
-    Tensor(size_t elems, std::vector<float> values);  // rounded to T
+    explicit Tensor(size_t elems);               // filled with NaN, for an output with =
+    explicit Tensor(std::vector<float> values);  // rounded to T
     T* get() const { return buffer_.get(); }
     size_t size() const { return elems_; }
-    const std::vector<float>& values() const { return values_; }  // as they were put in
-    std::vector<float> read() const;                              // as they are now
+    const std::vector<float>& values() const { return values_; }  // the initial values, rounded
+    std::vector<float> read() const;                              // the present values
     std::vector<T> raw() const;
     void expect_sentinel(const std::string& name) const;
 
@@ -96,15 +97,22 @@ private:
     DeviceBuffer<T> buffer_;
 };
 
-// The same numbers every time: uniform in [-scale, scale] by position and `salt`.
+template <class T>
+DeviceBuffer<T> on_device(const std::vector<T>& values) {
+    DeviceBuffer<T> buffer(values.size());
+    if (!values.empty()) CUDA_CHECK(cudaMemcpy(buffer.get(), values.data(), buffer.bytes(), cudaMemcpyHostToDevice));
+    return buffer;
+}
+
+// Uniform in [-scale, scale]; the same numbers in every run for the same `salt`.
 std::vector<float> random_values(size_t elems, unsigned salt, float scale = 1);
 template <class T>
 std::vector<float> rounded(std::vector<float> values);  // to T and back
 
-// `expected` is the float32 reference on the same (rounded) inputs; `naive` what the plainest program would get that
-// keeps its tensors in T: usually rounded<T>(expected). Nothing may be further off than twice the worst error of
-// `naive`, or than `float_terms` roundings of float32 at the size of the largest value, where the naive run has none.
-// Also looks at the sentinel.
+// Compares with `expected`, the float32 reference on the same (rounded) inputs. `naive` is what a plain program
+// computes that keeps its tensors in T, usually rounded<T>(expected). The largest error allowed is twice the largest
+// error of `naive`, or `float_terms` roundings of float32 at the size of the largest value if that is more. Also checks
+// the sentinel.
 template <class T>
 void expect_close(const std::string& name, const Tensor<T>& actual, const std::vector<float>& expected,
                   const std::vector<float>& naive, double float_terms = 8);

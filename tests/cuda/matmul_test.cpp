@@ -1,4 +1,5 @@
-// Linear layers over cuBLASLt against the float32 reference: every epilogue, odd sizes, accumulation, the plans' cache.
+// Linear layers with cuBLASLt against the float32 reference: every epilogue, odd sizes, accumulation, the cache of
+// plans.
 #include "cuda/engine/matmul.h"
 
 #include <gtest/gtest.h>
@@ -14,10 +15,10 @@ namespace {
 
 const Linear kSmallest{.N = 1, .I = 8, .O = 8};
 const std::vector<Linear> kLayers = {kSmallest, {.N = 5, .I = 72, .O = 40}, {.N = 33, .I = 40, .O = 104}};
-// Rows with gaps, as those of padded logits and of packed queries are.
+// Rows with gaps between them, as in padded logits and in q within qkv.
 const Linear kStrided{.N = 6, .I = 40, .O = 56, .in_stride = 48, .out_stride = 64};
 
-// Each sum of k terms is rounded k times, at most by half a unit in the last place of the largest value about.
+// A sum of k terms is rounded k times, each time by at most half a unit of the largest value.
 double roundings(int k) {
     return k + 8;
 }
@@ -28,13 +29,20 @@ struct Case {
         : N(layer.N),
           I(layer.I),
           O(layer.O),
-          x(size_t(N) * I, random_values(size_t(N) * I, 1)),
-          w(size_t(O) * I, random_values(size_t(O) * I, 2)),
-          bias(O, random_values(O, 3)),
-          dout(size_t(N) * O, random_values(size_t(N) * O, 4)) {}
+          x(random_values(size_t(N) * I, 1)),
+          w(random_values(size_t(O) * I, 2)),
+          bias(random_values(O, 3)),
+          dout(random_values(size_t(N) * O, 4)) {}
     const int N, I, O;
     Tensor<T> x, w, bias, dout;
 };
+
+void for_each_layer(const std::function<void(Matmul&, const Linear&)>& check) {
+    for_each_schedule([&] {
+        Matmul matmul({.tf32 = false});
+        for (const Linear& layer : kLayers) check(matmul, layer);
+    });
+}
 
 template <class T>
 class Matmuls : public testing::Test {};
@@ -44,7 +52,7 @@ TYPED_TEST_SUITE(Matmuls, Elements);
 template <class T, class Out>
 void check_forward(Matmul& matmul, const Linear& layer) {
     const Case<T> c(layer);
-    const Tensor<Out> bias(c.O, random_values(c.O, 3));
+    const Tensor<Out> bias(random_values(c.O, 3));
     const Stream stream;
     for (const bool with_bias : {false, true}) {
         const Tensor<Out> out(size_t(c.N) * c.O);
@@ -58,40 +66,32 @@ void check_forward(Matmul& matmul, const Linear& layer) {
 }
 
 TYPED_TEST(Matmuls, forward_matches_reference) {
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) check_forward<TypeParam, TypeParam>(matmul, layer);
-        check_forward<TypeParam, TypeParam>(matmul, {.N = 7, .I = 24, .O = 51});  // no whole pack of outputs
-    });
+    for_each_layer(check_forward<TypeParam, TypeParam>);
+    Matmul matmul({.tf32 = false});
+    check_forward<TypeParam, TypeParam>(matmul, {.N = 7, .I = 24, .O = 51});  // rows of outputs are not whole packs
 }
 
 TYPED_TEST(Matmuls, forward_to_float32_matches_reference) {
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) check_forward<TypeParam, float>(matmul, layer);
-    });
+    for_each_layer(check_forward<TypeParam, float>);
 }
 
 TYPED_TEST(Matmuls, forward_gelu_keeps_its_input) {
     using T = TypeParam;
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) {
-            const Case<T> c(layer);
-            const Stream stream;
-            for (const bool with_bias : {false, true}) {
-                const Tensor<T> out(size_t(c.N) * c.O), kept(out.size());
-                matmul.forward_gelu(out.get(), kept.get(), c.x.get(), c.w.get(), with_bias ? c.bias.get() : nullptr,
-                                    layer, stream);
-                stream.synchronize();
-                std::vector<float> fc(out.size()), act(out.size()), naive(out.size());
-                linear_forward(fc.data(), c.x.values().data(), c.w.values().data(),
-                               with_bias ? c.bias.values().data() : nullptr, c.N, c.I, c.O);
-                gelu_forward(act.data(), fc.data(), c.N, c.O);
-                gelu_forward(naive.data(), rounded<T>(fc).data(), c.N, c.O);
-                expect_close("kept", kept, fc, roundings(c.I));
-                expect_close("out", out, act, rounded<T>(naive), 2 * roundings(c.I));  // a slope of at most 1.13
-            }
+    for_each_layer([](Matmul& matmul, const Linear& layer) {
+        const Case<T> c(layer);
+        const Stream stream;
+        for (const bool with_bias : {false, true}) {
+            const Tensor<T> out(size_t(c.N) * c.O), kept(out.size());
+            matmul.forward_gelu(out.get(), kept.get(), c.x.get(), c.w.get(), with_bias ? c.bias.get() : nullptr, layer,
+                                stream);
+            stream.synchronize();
+            std::vector<float> fc(out.size()), act(out.size()), naive(out.size());
+            linear_forward(fc.data(), c.x.values().data(), c.w.values().data(),
+                           with_bias ? c.bias.values().data() : nullptr, c.N, c.I, c.O);
+            gelu_forward(act.data(), fc.data(), c.N, c.O);
+            gelu_forward(naive.data(), rounded<T>(fc).data(), c.N, c.O);
+            expect_close("kept", kept, fc, roundings(c.I));
+            expect_close("out", out, act, rounded<T>(naive), 2 * roundings(c.I));  // a slope of at most 1.13
         }
     });
 }
@@ -106,45 +106,39 @@ std::vector<float> dx_of(const Case<T>& c) {
 
 TYPED_TEST(Matmuls, backward_input_matches_reference) {
     using T = TypeParam;
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) {
-            const Case<T> c(layer);
-            const Stream stream;
-            const Tensor<T> dx(size_t(c.N) * c.I);
-            matmul.backward_input(dx.get(), c.dout.get(), c.w.get(), layer, stream);
-            stream.synchronize();
-            expect_close("dx", dx, dx_of(c), roundings(c.O));
-        }
+    for_each_layer([](Matmul& matmul, const Linear& layer) {
+        const Case<T> c(layer);
+        const Stream stream;
+        const Tensor<T> dx(size_t(c.N) * c.I);
+        matmul.backward_input(dx.get(), c.dout.get(), c.w.get(), layer, stream);
+        stream.synchronize();
+        expect_close("dx", dx, dx_of(c), roundings(c.O));
     });
 }
 
 TYPED_TEST(Matmuls, backward_input_gelu_matches_reference) {
     using T = TypeParam;
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) {
-            const Case<T> c(layer);
-            const Stream stream;
-            const size_t elems = size_t(c.N) * c.I;
-            const Tensor<T> kept(elems, random_values(elems, 5, 3));
-            const std::vector<float> dx = dx_of(c);
-            std::vector<float> dfc(elems), naive(elems), db(c.I), naive_db(c.I);
-            gelu_backward(dfc.data(), dx.data(), kept.values().data(), c.N, c.I);
-            gelu_backward(naive.data(), rounded<T>(dx).data(), kept.values().data(), c.N, c.I);
-            naive = rounded<T>(naive);
-            for (size_t i = 0; i < elems; ++i) {
-                db[i % c.I] += dfc[i];
-                naive_db[i % c.I] += naive[i];
-            }
-            for (const bool with_bias : {false, true}) {
-                const Tensor<T> dkept(elems), dbias(c.I);
-                matmul.backward_input_gelu(dkept.get(), with_bias ? dbias.get() : nullptr, c.dout.get(), c.w.get(),
-                                           kept.get(), layer, stream);
-                stream.synchronize();
-                expect_close("dkept", dkept, dfc, naive, 2 * roundings(c.O));
-                if (with_bias) expect_close("db", dbias, db, rounded<T>(naive_db), 2 * roundings(c.O) + c.N);
-            }
+    for_each_layer([](Matmul& matmul, const Linear& layer) {
+        const Case<T> c(layer);
+        const Stream stream;
+        const size_t elems = size_t(c.N) * c.I;
+        const Tensor<T> kept(random_values(elems, 5, 3));
+        const std::vector<float> dx = dx_of(c);
+        std::vector<float> dfc(elems), naive(elems), db(c.I), naive_db(c.I);
+        gelu_backward(dfc.data(), dx.data(), kept.values().data(), c.N, c.I);
+        gelu_backward(naive.data(), rounded<T>(dx).data(), kept.values().data(), c.N, c.I);
+        naive = rounded<T>(naive);
+        for (size_t i = 0; i < elems; ++i) {
+            db[i % c.I] += dfc[i];
+            naive_db[i % c.I] += naive[i];
+        }
+        for (const bool with_bias : {false, true}) {
+            const Tensor<T> dkept(elems), dbias(c.I);
+            matmul.backward_input_gelu(dkept.get(), with_bias ? dbias.get() : nullptr, c.dout.get(), c.w.get(),
+                                       kept.get(), layer, stream);
+            stream.synchronize();
+            expect_close("dkept", dkept, dfc, naive, 2 * roundings(c.O));
+            if (with_bias) expect_close("db", dbias, db, rounded<T>(naive_db), 2 * roundings(c.O) + c.N);
         }
     });
 }
@@ -167,7 +161,7 @@ void check_backward_weight(Matmul& matmul, const Linear& layer) {
         expect_close("dw =", actual, dw, roundings(c.N));
         if (with_bias) expect_close("db =", bias, db, roundings(c.N));
     }
-    const Tensor<Out> sum(dw.size(), random_values(dw.size(), 6));
+    const Tensor<Out> sum(random_values(dw.size(), 6));
     dw = sum.values();
     std::vector<float> naive = dw;
     for (int step = 0; step < 2; ++step) {
@@ -184,17 +178,11 @@ void check_backward_weight(Matmul& matmul, const Linear& layer) {
 }
 
 TYPED_TEST(Matmuls, backward_weight_assigns_and_accumulates) {
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) check_backward_weight<TypeParam, TypeParam>(matmul, layer);
-    });
+    for_each_layer(check_backward_weight<TypeParam, TypeParam>);
 }
 
 TYPED_TEST(Matmuls, backward_weight_in_float32_assigns_and_accumulates) {
-    for_each_schedule([] {
-        Matmul matmul({.tf32 = false});
-        for (const Linear& layer : kLayers) check_backward_weight<TypeParam, float>(matmul, layer);
-    });
+    for_each_layer(check_backward_weight<TypeParam, float>);
 }
 
 template <class T>
@@ -214,7 +202,7 @@ TYPED_TEST(Matmuls, rows_with_gaps_are_read_and_written_between_the_gaps) {
     const Case<T> c(layer);
     const Stream stream;
     const auto strided = [&](const std::vector<float>& values, int columns, int stride) {
-        return Tensor<T>(size_t(c.N) * stride, spread<T>(values, c.N, columns, stride, kGap));
+        return Tensor<T>(spread<T>(values, c.N, columns, stride, kGap));
     };
     const Tensor<T> x = strided(c.x.values(), c.I, layer.in_stride);
     const Tensor<T> dout = strided(c.dout.values(), c.O, layer.out_stride);
@@ -245,7 +233,7 @@ TEST(Matmul, a_second_call_of_a_kind_takes_the_plan_of_the_first) {
     Matmul matmul;
     const Case<float> c(kSmallest);
     const Stream stream;
-    const Tensor<float> out(c.dout.size()), dw(c.w.size(), std::vector<float>(c.w.size()));
+    const Tensor<float> out(c.dout.size()), dw(std::vector<float>(c.w.size()));
     matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, kSmallest, stream);
     EXPECT_EQ(matmul.plans(), 1u);
     const size_t timed = matmul.timed();
@@ -265,7 +253,7 @@ TEST(Matmul, a_plan_is_not_bound_to_the_addresses_of_its_first_call) {
     const Stream stream;
     const Linear layer{.N = 3, .I = 16, .O = 24};
     const Case<float> c(layer);
-    const Tensor<float> biases[] = {{size_t(c.O), random_values(c.O, 20)}, {size_t(c.O), random_values(c.O, 21)}};
+    const Tensor<float> biases[] = {Tensor<float>(random_values(c.O, 20)), Tensor<float>(random_values(c.O, 21))};
     const Tensor<float> out(c.dout.size()), kept[] = {Tensor<float>(c.dout.size()), Tensor<float>(c.dout.size())};
     for (int call = 0; call < 2; ++call) {
         matmul.forward_gelu(out.get(), kept[call].get(), c.x.get(), c.w.get(), biases[call].get(), layer, stream);
@@ -300,7 +288,7 @@ TEST(Matmul, one_candidate_gives_the_same_bits_every_time) {
 TEST(Matmul, tf32_rounds_the_inputs_and_float32_does_not) {
     const Linear layer{.N = 8, .I = 8, .O = 8};
     // 1 + 2^-12 is 1 in TF32; each sum of 8 products then loses 8 * 2^-12.
-    const Tensor<float> x(64, std::vector<float>(64, 1 + 0x1p-12f)), w(64, std::vector<float>(64, 1));
+    const Tensor<float> x(std::vector<float>(64, 1 + 0x1p-12f)), w(std::vector<float>(64, 1));
     const Stream stream;
     for (const bool tf32 : {false, true}) {
         Matmul matmul({.tf32 = tf32});
@@ -311,30 +299,24 @@ TEST(Matmul, tf32_rounds_the_inputs_and_float32_does_not) {
     }
 }
 
-// Timing waits for the device, which a capture does not allow: the heuristic's first is taken.
-TEST(Matmul, a_product_in_a_captured_graph_runs_at_each_launch) {
+// Timing waits for the device, which a capture forbids, so that the first candidate of the heuristic is taken.
+TEST(Matmul, a_matmul_in_a_captured_graph_runs_at_each_launch) {
     const Linear layer{.N = 5, .I = 72, .O = 40};
     Matmul matmul({.tf32 = false});
     const Case<float> c(layer);
-    const Tensor<float> dw(c.w.size(), std::vector<float>(c.w.size()));
+    const Tensor<float> dw(std::vector<float>(c.w.size()));
     const Stream stream;
-    CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    matmul.backward_weight(dw.get(), nullptr, c.dout.get(), c.x.get(), layer, true, stream);
-    cudaGraph_t graph = nullptr;
-    CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+    const Graph graph(stream,
+                      [&] { matmul.backward_weight(dw.get(), nullptr, c.dout.get(), c.x.get(), layer, true, stream); });
     EXPECT_EQ(matmul.timed(), 0u);
-    cudaGraphExec_t exec = nullptr;
-    CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
     std::vector<float> dx(c.x.size()), expected(c.w.size());
     for (int launch = 0; launch < 3; ++launch) {
-        CUDA_CHECK(cudaGraphLaunch(exec, stream));
+        graph.launch(stream);
         linear_backward(dx.data(), expected.data(), nullptr, c.dout.values().data(), c.x.values().data(),
                         c.w.values().data(), c.N, c.I, c.O, true);
     }
     stream.synchronize();
     expect_close("dw after three launches", dw, expected, 4 * roundings(c.N));
-    CUDA_CHECK(cudaGraphExecDestroy(exec));
-    CUDA_CHECK(cudaGraphDestroy(graph));
 }
 
 std::string message_of(const std::function<void()>& call) {
@@ -346,7 +328,7 @@ std::string message_of(const std::function<void()>& call) {
     return "no error";
 }
 
-TEST(Matmul, what_it_cannot_take_is_refused_with_the_shape) {
+TEST(Matmul, unsupported_calls_are_refused_with_the_shape) {
     Matmul matmul;
     const Case<__nv_bfloat16> c({.N = 4, .I = 24, .O = 24});
     const Stream stream;

@@ -1,4 +1,4 @@
-// Times by group of kernels: what is counted, and that counting changes nothing.
+// The times by group of kernels: which ranges count, and that profiling changes no result.
 #include "cuda/device/profile.h"
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ const char* const kLlama = "llama:layers=2,dim=16,heads=2,kv_heads=1,ffn=24,ctx=
 
 }  // namespace
 
-TEST(Profile, step_has_times_of_the_groups_that_its_model_has) {
+TEST(Profile, step_has_times_of_the_groups_of_its_model) {
     Profiler profiler;
     train_a_step(kLlama, &profiler);
     const auto times = profiler.take();
@@ -36,21 +36,20 @@ TEST(Profile, step_has_times_of_the_groups_that_its_model_has) {
         EXPECT_EQ(times[i].ranges > 0, !absent) << name_of(Group(i));
         EXPECT_EQ(times[i].ms > 0, !absent) << name_of(Group(i));
     }
-    // Of each layer: four products forward, and twice as many backward; the head's, where the two backward are one
-    // range.
-    EXPECT_EQ(times[size_t(Group::products)].ranges, 2 * 12 + 2);
+    // Each layer has four matmuls forward and eight backward. The LM head has one range forward and one backward.
+    EXPECT_EQ(times[size_t(Group::matmuls)].ranges, 2 * 12 + 2);
     EXPECT_EQ(times[size_t(Group::attention)].ranges, 2 * 2);
     EXPECT_EQ(times[size_t(Group::rope)].ranges, 2 * 2);
     EXPECT_EQ(times[size_t(Group::norm)].ranges, (2 * 2 + 1) * 2);
     for (const GroupTime& time : profiler.take()) EXPECT_EQ(time.ranges, 0);
 }
 
-TEST(Profile, changes_no_bit) {
+TEST(Profile, does_not_change_results) {
     Profiler profiler;
     EXPECT_EQ(train_a_step(kLlama, &profiler), train_a_step(kLlama, nullptr));
 }
 
-TEST(Profile, time_of_a_second_take_is_its_own) {
+TEST(Profile, second_take_has_only_its_own_times) {
     const Stream stream;
     Profiler profiler;
     for (const int n : {3, 1, 5}) {

@@ -1,13 +1,13 @@
 #pragma once
-// The orders in which the emulated device may run a program. On a GPU there is one: its own.
+// The orders in which the emulator runs threads and blocks. On a GPU there is only the GPU's own order.
 #include <functional>
 
 namespace kiln::test {
 
-// Runs `body` once for each, and names the schedule in what fails.
+// Runs `body` once for each schedule. A failure names the schedule.
 void for_each_schedule(const std::function<void()>& body);
 bool is_emulated();
-// How many blocks the emulated device runs at once.
+// How many blocks the emulator runs at once.
 void set_workers(unsigned workers);
 
 }  // namespace kiln::test

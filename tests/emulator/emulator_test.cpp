@@ -389,7 +389,7 @@ void copy_async_kernel(float* out, const float* in) {
 TEST(Simt, what_cp_async_brings_is_nan_until_it_was_waited_for) {
     for_each_schedule([] {
         const Stream stream;
-        const Tensor<float> in(4 * kThreads, random_values(4 * kThreads, 1)), early(kThreads), late(kThreads);
+        const Tensor<float> in(random_values(4 * kThreads, 1)), early(kThreads), late(kThreads);
         launch<copy_async_kernel<false>>({.grid = 1, .block = kThreads, .stream = stream}, early.get(), in.get());
         launch<copy_async_kernel<true>>({.grid = 1, .block = kThreads, .stream = stream}, late.get(), in.get());
         stream.synchronize();

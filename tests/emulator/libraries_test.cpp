@@ -236,8 +236,7 @@ private:
 TEST(SimtCublasLt, each_algorithm_multiplies_each_matrix_of_a_batch) {
     constexpr int m = 24, n = 13, k = 71, batch = 3;
     Product product(m, n, k, CUDA_R_32F, batch);
-    const Tensor<float> a(m * k * batch, random_values(m * k * batch, 1)),
-        b(k * n * batch, random_values(k * n * batch, 2));
+    const Tensor<float> a(random_values(m * k * batch, 1)), b(random_values(k * n * batch, 2));
     const Tensor<unsigned char> workspace(1 << 16);
     ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
     ASSERT_EQ(product.found.size(), 3u);
@@ -317,8 +316,7 @@ TEST(SimtCublasLt, the_bias_has_the_type_of_the_output) {
 
 TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
     Product product(16, 16, 32);
-    const Tensor<float> a(16 * 32 + 8, random_values(16 * 32 + 8, 1)), b(16 * 32, random_values(16 * 32, 2)),
-        d(16 * 16);
+    const Tensor<float> a(random_values(16 * 32 + 8, 1)), b(random_values(16 * 32, 2)), d(16 * 16);
     const Tensor<unsigned char> workspace(1 << 16);
     ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
     const auto split = std::find_if(product.found.begin(), product.found.end(),
@@ -339,7 +337,7 @@ TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
 
 TEST(SimtCublasLt, a_bias_gradient_sums_the_operand_that_the_epilogue_names) {
     constexpr int m = 16, n = 8, k = 40;
-    const Tensor<float> a(m * k, random_values(m * k, 1)), b(k * n, random_values(k * n, 2)), d(m * n);
+    const Tensor<float> a(random_values(m * k, 1)), b(random_values(k * n, 2)), d(m * n);
     for (const bool of_a : {true, false}) {
         Product product(m, n, k);
         const int count = of_a ? m : n;
@@ -363,7 +361,7 @@ TEST(SimtCublasLt, a_bias_gradient_sums_the_operand_that_the_epilogue_names) {
 TEST(SimtCublasLt, a_product_waits_in_its_stream) {
     const auto first_element = [](bool wait) {
         Product product(8, 8, 8);
-        const Tensor<float> a(64, std::vector<float>(64, 1)), b(64, std::vector<float>(64, 0.125f)), d(64);
+        const Tensor<float> a(std::vector<float>(64, 1)), b(std::vector<float>(64, 0.125f)), d(64);
         const Stream stream;
         CUBLAS_CHECK(product.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream));
         if (wait) stream.synchronize();

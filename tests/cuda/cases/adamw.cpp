@@ -20,16 +20,16 @@ T read_one(const T* device) {
     return value;
 }
 
-// Sum, flag and the factor that follows from them; one gradient (bad 1, 2) or loss (3, 4) is infinite or not a number
-// where the shape says so.
+// The sum, the flag and the factor. If the shape's `bad` is 1 or 2, a gradient is infinite or NaN; if 3 or 4, a loss
+// is.
 template <class T>
 class SumOfSquares : public KernelCase {
 public:
     explicit SumOfSquares(const Shape& shape)
         : n_(size_t(dim(shape, "n"))),
           bad_(dim(shape, "bad")),
-          x_(n_, values(n_, bad_)),
-          losses_(kLosses, values(kLosses, bad_ - 2)),
+          x_(values(n_, bad_)),
+          losses_(values(kLosses, bad_ - 2)),
           sum_(1),
           scale_(1),
           norm_(1),
@@ -48,14 +48,14 @@ public:
         ASSERT_EQ(read_one(non_finite_.get()), bad_ != 0);
         if (bad_ == 1 || bad_ == 2) return;
         const double sum = kiln::sum_of_squares(x_.values().data(), n_), norm = kScale * std::sqrt(sum);
-        // Each of at most 1056 * 256 * 4 running sums has few terms; then come 16 steps of trees and 5 in a row.
+        // Each of the 1056 * 256 * 4 running sums has few terms; 16 levels of trees and 5 additions follow.
         expect_close("sum", sum_, {float(sum)}, 32);
         expect_close("norm", norm_, {float(norm)}, 32);
         expect_close("scale", scale_, {float(norm > kMaxNorm ? kScale * kMaxNorm / norm : kScale)}, 32);
     }
 
 private:
-    static constexpr int kLosses = 300;  // more than a block has threads
+    static constexpr int kLosses = 300;  // more than the threads of a block
     static constexpr float kScale = 0.25f, kMaxNorm = 3;
     static std::vector<float> values(size_t n, int bad) {
         std::vector<float> values = random_values(n, 1);
@@ -70,7 +70,8 @@ private:
     DeviceBuffer<int> non_finite_;
 };
 
-// Two steps of an arena, held bit for bit against the same formula on the host, and that against the reference.
+// Two steps of an arena. The bits must equal those of the same formula on the host, which is compared with the
+// reference.
 template <class T, class G, class M, bool kMaster>
 class AdamW : public KernelCase {
 public:
@@ -79,19 +80,14 @@ public:
           skip_(dim(shape, "skip")),
           switches_(switches_of(n_, dim(shape, "switches"))),
           start_(random_values(n_, 1)),
-          params_(n_, start_),
-          master_(kMaster ? n_ : 0, kMaster ? start_ : std::vector<float>()),
-          m_(n_, random_values(n_, 2, 0.1f)),
-          v_(n_, squares(n_)),
-          grads_(n_, random_values(n_, 4, 2)),
-          scale_(1, {0.75f}),
-          device_switches_(switches_.size()),
-          non_finite_(1) {
-        if (!switches_.empty()) {
-            CUDA_CHECK(
-                cudaMemcpy(device_switches_.get(), switches_.data(), device_switches_.bytes(), cudaMemcpyHostToDevice));
-        }
-        CUDA_CHECK(cudaMemcpy(non_finite_.get(), &skip_, sizeof(int), cudaMemcpyHostToDevice));
+          params_(start_),
+          master_(kMaster ? start_ : std::vector<float>()),
+          m_(random_values(n_, 2, 0.1f)),
+          v_(squares(n_)),
+          grads_(random_values(n_, 4, 2)),
+          scale_(std::vector{0.75f}),
+          device_switches_(on_device(switches_)),
+          non_finite_(on_device(std::vector{skip_})) {
         bytes = double(n_) * (sizeof(G) + 4 * sizeof(M) + (kMaster ? 8 + sizeof(T) : 2 * sizeof(T)));
         expected_ = {params_.raw(), kMaster ? master_.values() : params_.values(), m_.raw(), v_.raw()};
     }
@@ -110,9 +106,7 @@ public:
     }
     void check() override {
         compare();
-        const Stream stream;
-        launch(stream);
-        stream.synchronize();
+        launch_and_wait();
         compare();
     }
 
@@ -130,7 +124,7 @@ private:
         for (float& value : values) value *= value;
         return values;
     }
-    // Some close together, some in the middle of a block, some at its end.
+    // Some are close together, some in the middle of a block, some at its end.
     static std::vector<size_t> switches_of(size_t n, int count) {
         std::vector<size_t> all;
         for (int i = 0; i < count; ++i) all.push_back((n * (i / 2) / count + i % 2 * 8) / 8 * 8);
@@ -143,11 +137,11 @@ private:
     void compare() {
         State& e = expected_;
         const float one_minus_beta1 = 1.0f - kStep.beta1, one_minus_beta2 = 1.0f - kStep.beta2;
-        // The reference, with weight decay and without, over all elements.
+        // The reference for all elements, with weight decay and without.
         std::vector<float> reference_p[2], old_m(n_), old_v(n_);
         for (size_t i = 0; i < n_; ++i) {
-            old_m[i] = to_host_float(e.m[i]);
-            old_v[i] = to_host_float(e.v[i]);
+            old_m[i] = to_float(e.m[i]);
+            old_v[i] = to_float(e.v[i]);
         }
         for (const bool decayed : {false, true}) {
             std::vector<float> m = old_m, v = old_v;
@@ -170,8 +164,8 @@ private:
             const uint32_t word = rounding_words(kSeed, 7, Rounded::params, element4).v[i % 4];
             e.m[i] = round_stochastically<M>(m, moment_word);
             e.v[i] = round_stochastically<M>(v, moment_word << 16);
-            e.params[i] = kMaster ? from_host_float<T>(p) : round_stochastically<T>(p, word);
-            e.master[i] = kMaster ? p : to_host_float(e.params[i]);
+            e.params[i] = kMaster ? from_float<T>(p) : round_stochastically<T>(p, word);
+            e.master[i] = kMaster ? p : to_float(e.params[i]);
         }
         expect_same("params", params_, e.params);
         expect_same("m", m_, e.m);
@@ -183,7 +177,7 @@ private:
         const std::vector<U> raw = actual.raw();
         for (size_t i = 0; i < raw.size(); ++i) {
             ASSERT_EQ(std::memcmp(&raw[i], &expected[i], sizeof(U)), 0)
-                << name << "[" << i << "]: " << to_host_float(raw[i]) << ", expected " << to_host_float(expected[i]);
+                << name << "[" << i << "]: " << to_float(raw[i]) << ", expected " << to_float(expected[i]);
         }
         actual.expect_sentinel(name);
     }
@@ -211,16 +205,16 @@ using AdamWMasterNarrow = AdamW<T, T, __nv_bfloat16, true>;
 template <class T>
 using AdamWStochasticNarrow = AdamW<T, float, __nv_bfloat16, false>;
 
-// Both neighbours occur, nothing else does, and the mean is the number itself to within five of its own deviations.
+// Results are the two neighbours of x, and their mean is x within five standard deviations.
 template <class T>
 void expect_mean(float x) {
     constexpr int kDraws = 40000;
-    const float nearest = to_host_float(from_host_float<T>(x)), gap = std::abs(x - nearest);
+    const float nearest = to_float(from_float<T>(x)), gap = std::abs(x - nearest);
     double sum = 0, least = INFINITY, greatest = -INFINITY;
     for (int i = 0; i < kDraws / 4; ++i) {
         const Philox4 words = rounding_words(3, 5, Rounded::params, i);
         for (const uint32_t word : words.v) {
-            const double drawn = to_host_float(round_stochastically<T>(x, word));
+            const double drawn = to_float(round_stochastically<T>(x, word));
             sum += drawn;
             least = std::min(least, drawn);
             greatest = std::max(greatest, drawn);
@@ -242,15 +236,15 @@ TEST(StochasticRounding, mean_of_many_draws_is_the_number) {
     for (const float x : {1e-6f, -6.0e-5f, 3e-8f, 6.1034e-5f, 0.0f}) expect_mean<__half>(x);
 }
 
-TEST(StochasticRounding, what_is_not_finite_stays_so) {
+TEST(StochasticRounding, infinities_and_nan_stay_so) {
     for (const uint32_t random : {0u, ~0u}) {
         for (const float x : {INFINITY, -INFINITY}) {
-            EXPECT_EQ(to_host_float(round_stochastically<__nv_bfloat16>(x, random)), x);
-            EXPECT_EQ(to_host_float(round_stochastically<__half>(x, random)), x);
+            EXPECT_EQ(to_float(round_stochastically<__nv_bfloat16>(x, random)), x);
+            EXPECT_EQ(to_float(round_stochastically<__half>(x, random)), x);
         }
-        EXPECT_TRUE(std::isnan(to_host_float(round_stochastically<__nv_bfloat16>(NAN, random))));
-        EXPECT_TRUE(std::isnan(to_host_float(round_stochastically<__half>(NAN, random))));
-        EXPECT_EQ(to_host_float(round_stochastically<__half>(1e6f, random)), INFINITY);
+        EXPECT_TRUE(std::isnan(to_float(round_stochastically<__nv_bfloat16>(NAN, random))));
+        EXPECT_TRUE(std::isnan(to_float(round_stochastically<__half>(NAN, random))));
+        EXPECT_EQ(to_float(round_stochastically<__half>(1e6f, random)), INFINITY);
     }
 }
 

@@ -11,29 +11,16 @@
 namespace kiln::test {
 namespace {
 
-// Scores of several units, so that probabilities are uneven and maxima move.
-constexpr float kInputScale = 2.5f;
-constexpr Dropout kDrop = {0.25f, 7, (uint64_t(3) << 32) + 5, RngStream::dropout_attention, 11};
-
-struct Attention : Heads {
-    Attention(const Shape& shape, const Dropout& drop)
-        : Heads(shape),
-          B(dim(shape, "B")),
-          T(dim(shape, "T")),
-          qkv_elems(size_t(B) * T * QKV),
-          out_elems(size_t(B) * T * NH * HS),
-          lse_elems(size_t(B) * NH * T),
-          d(drop) {}
+struct Attention : Sequences {
+    Attention(const Shape& shape, bool dropout) : Sequences(shape), d(attention_dropout(dropout ? 0.25f : 0)) {}
     std::vector<float> scratch() const {
         return std::vector<float>(omp_get_max_threads() * attention_scratch_elems(T));
     }
     void forward(std::vector<float>& out, std::vector<float>& lse, const std::vector<float>& qkv) const {
-        out.resize(out_elems);
-        lse.resize(lse_elems);
+        out.resize(out_elems());
+        lse.resize(lse_elems());
         kiln::attention_forward(out.data(), lse.data(), scratch().data(), qkv.data(), d, B, T, NH, NKV, HS);
     }
-    const int B, T;
-    const size_t qkv_elems, out_elems, lse_elems;
     const Dropout d;
 };
 
@@ -41,10 +28,10 @@ template <class E, bool kDropout>
 class AttentionForward : public KernelCase, Attention {
 public:
     explicit AttentionForward(const Shape& shape)
-        : Attention(shape, kDropout ? kDrop : Dropout()),
-          qkv_(qkv_elems, random_values(qkv_elems, 1, kInputScale)),
-          out_(out_elems),
-          lse_(lse_elems) {
+        : Attention(shape, kDropout),
+          qkv_(random_values(qkv_elems(), 1, kInputScale)),
+          out_(out_elems()),
+          lse_(lse_elems()) {
         bytes = double(qkv_.size() + out_.size()) * sizeof(E) + 4.0 * lse_.size();
         flops = 2.0 * B * NH * T * T * HS;
     }
@@ -54,7 +41,7 @@ public:
     void check() override {
         std::vector<float> out, lse;
         forward(out, lse, qkv_.values());
-        // A score is a sum of HS products, an output one of T; the arithmetic inside is float32 for every type.
+        // A score is a sum of HS products, an output one of T. Arithmetic is float32 for every type.
         expect_close("lse", lse_, lse, HS);
         expect_close("out", out_, out, HS + T);
     }
@@ -68,13 +55,13 @@ template <class E, bool kDropout>
 class AttentionBackward : public KernelCase, Attention {
 public:
     explicit AttentionBackward(const Shape& shape)
-        : Attention(shape, kDropout ? kDrop : Dropout()),
-          qkv_(qkv_elems, random_values(qkv_elems, 1, kInputScale)),
-          dout_(out_elems, random_values(out_elems, 2)),
-          out_(out_elems, outputs()),
-          lse_(lse_elems, sums_),
-          dqkv_(qkv_elems),
-          delta_(lse_elems) {
+        : Attention(shape, kDropout),
+          qkv_(random_values(qkv_elems(), 1, kInputScale)),
+          dout_(random_values(out_elems(), 2)),
+          out_(outputs()),
+          lse_(sums_),
+          dqkv_(qkv_elems()),
+          delta_(lse_elems()) {
         bytes = double(2 * qkv_.size() + 2 * out_.size()) * sizeof(E) + 8.0 * lse_.size();
         flops = 5.0 * B * NH * T * T * HS;
     }
@@ -83,7 +70,7 @@ public:
                            HS, stream);
     }
     void check() override {
-        std::vector<float> dqkv(qkv_elems);
+        std::vector<float> dqkv(qkv_elems());
         kiln::attention_backward(dqkv.data(), scratch().data(), dout_.values().data(), out_.values().data(),
                                  qkv_.values().data(), lse_.values().data(), d, B, T, NH, NKV, HS);
         // Sums of HS products, then of T for each query head of the group.
@@ -94,12 +81,12 @@ public:
 private:
     std::vector<float> outputs() {
         std::vector<float> out;
-        // The benchmark's shapes are too long for the reference, and any output will do.
+        // The benchmark's shapes are too long for the reference, and need no correct output.
         if (T <= 512) {
             forward(out, sums_, qkv_.values());
         } else {
-            out = random_values(out_elems, 3);
-            sums_.assign(lse_elems, 10.0f);
+            out = random_values(out_elems(), 3);
+            sums_.assign(lse_elems(), 10.0f);
         }
         return out;
     }
@@ -119,18 +106,15 @@ using BackwardOnly = AttentionBackward<E, false>;
 template <class E>
 using BackwardDropout = AttentionBackward<E, true>;
 
-Shape shape(int B, int T, int NH, int NKV, int HS) {
-    return with_heads({{"B", B}, {"T", T}}, NH, NKV, HS);
-}
-
 }  // namespace
 
 void add_attention_families(std::vector<KernelFamily>& families) {
-    const std::vector<Shape> small = {shape(1, 1, 1, 1, 32),   shape(2, 67, 4, 2, 64),  shape(1, 130, 2, 1, 80),
-                                      shape(1, 35, 3, 1, 128), shape(2, 33, 1, 1, 256), shape(1, 9, 2, 2, 8),
-                                      shape(2, 70, 4, 2, 36),  shape(1, 40, 2, 1, 132)};
-    const std::vector<Shape> few = {shape(2, 67, 2, 1, 40), shape(2, 35, 2, 1, 136)};
-    const std::vector<Shape> real = {shape(64, 1024, 12, 12, 64), shape(1, 8192, 32, 8, 128)};
+    const std::vector<Shape> small = {sequences(1, 1, 1, 1, 32),   sequences(2, 67, 4, 2, 64),
+                                      sequences(1, 130, 2, 1, 80), sequences(1, 35, 3, 1, 128),
+                                      sequences(2, 33, 1, 1, 256), sequences(1, 9, 2, 2, 8),
+                                      sequences(2, 70, 4, 2, 36),  sequences(1, 40, 2, 1, 132)};
+    const std::vector<Shape> few = {sequences(2, 67, 2, 1, 40), sequences(2, 35, 2, 1, 136)};
+    const std::vector<Shape> real = {sequences(64, 1024, 12, 12, 64), sequences(1, 8192, 32, 8, 128)};
     families.push_back({"attention_forward", kAllElements, small, real, make<Forward>});
     families.push_back({"attention_forward_dropout", kAllElements, few, {real[0]}, make<ForwardDropout>});
     families.push_back({"attention_backward", kAllElements, small, real, make<BackwardOnly>});

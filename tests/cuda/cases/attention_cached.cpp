@@ -16,18 +16,16 @@ namespace kiln::test {
 namespace {
 
 template <class E>
-struct Cached : Heads {
+struct Cached : Sequences {
     Cached(const Shape& shape, int beyond)
-        : Heads(shape),
+        : Sequences(shape),
           beyond(beyond),
           full(dim(shape, "full")),
-          B(dim(shape, "B")),
-          T(dim(shape, "T")),
           max_T(dim(shape, "max_T")),
           pitch(cache_pitch<E>(HS)),
           cache_elems(size_t(B) * NKV * max_T * pitch) {}
-    // Of the first token. With all slots full: full in the end. Otherwise, in turns: full in the end, or `beyond`
-    // tokens too many; with none before; idle; a third full.
+    // The position of the first token. Cache b % 4 == 0 is full afterwards, or `beyond` tokens do not fit; 1 was empty;
+    // 2 is idle; 3 was a third full. With `full`, all are like 0.
     int position(int b) const {
         return full || b % 4 == 0 ? max_T - T + beyond : b % 4 == 1 ? 0 : b % 4 == 2 ? -1 : (max_T - T) / 3;
     }
@@ -36,7 +34,7 @@ struct Cached : Heads {
         for (int b = 0; b < B; ++b) all[b] = float(position(b));
         return all;
     }
-    const int beyond, full, B, T, max_T, pitch;
+    const int beyond, full, max_T, pitch;
     const size_t cache_elems;
 };
 
@@ -50,13 +48,13 @@ public:
     explicit AttentionCached(const Shape& shape)
         : Base(shape, 0),
           window(dim(shape, "W")),
-          qkv_(size_t(B) * T * QKV, random_values(size_t(B) * T * QKV, 1, kScale)),
-          k_(cache_elems, cache(2)),
-          v_(cache_elems, cache(3)),
-          positions_(B, this->positions()),
-          out_(size_t(B) * T * NH * HS),
+          qkv_(random_values(this->qkv_elems(), 1, kScale)),
+          k_(cache(2)),
+          v_(cache(3)),
+          positions_(this->positions()),
+          out_(this->out_elems()),
           scratch_(attention_cached_scratch_floats(HS)),
-          arrivals_(attention_cached_arrivals(), std::vector<float>(attention_cached_arrivals())) {
+          arrivals_(std::vector<float>(attention_cached_arrivals())) {
         double keys = 0, pairs = 0;
         for (int b = 0; b < B; ++b) {
             if (position(b) < 0) continue;
@@ -101,15 +99,13 @@ public:
         scratch_.expect_sentinel("scratch");
         arrivals_.expect_sentinel("arrivals");
         EXPECT_EQ(arrivals_.read(), arrivals_.values());
-        const std::vector<float> once = out_.read();  // and again in the same scratch
-        const Stream stream;
-        launch(stream);
-        stream.synchronize();
+        const std::vector<float> once = out_.read();
+        launch_and_wait();  // again with the same scratch
         EXPECT_EQ(out_.read(), once);
     }
 
 private:
-    // Of a cache without what lies between its rows.
+    // The rows of a cache, without the elements between them.
     std::vector<float> rows(const Tensor<E>& cache) const {
         std::vector<float> all;
         for (size_t at = 0; at < cache_elems; at += pitch) {
@@ -117,7 +113,7 @@ private:
         }
         return all;
     }
-    // With probabilities, not yet divided by their sum, in E: as the second product takes them.
+    // With probabilities, not yet divided by their sum, rounded to E, as the second matmul takes them.
     std::vector<float> naive() const {
         std::vector<float> out(out_.size());
         for (size_t i = 0; i < size_t(B) * T * NH; ++i) {
@@ -142,7 +138,7 @@ private:
         return rounded<E>(out);
     }
     int begin(int end) const { return window > 0 ? std::max(end - window, 0) : 0; }
-    // NaN where no token stands yet: nobody may read it. Zeros between rows.
+    // NaN in rows without a token, which no kernel may read. Zeros between rows.
     std::vector<float> cache(unsigned salt) const {
         std::vector<float> values = random_values(cache_elems, salt, kScale);
         for (int b = 0; b < B; ++b) {
@@ -177,10 +173,10 @@ class AppendToCache : public KernelCase, Cached<E> {
 public:
     explicit AppendToCache(const Shape& shape)
         : Base(shape, dim(shape, "T") - 1),
-          qkv_(size_t(B) * T * QKV, random_values(size_t(B) * T * QKV, 1)),
-          k_(cache_elems, random_values(cache_elems, 2)),
-          v_(cache_elems, random_values(cache_elems, 3)),
-          positions_(B, this->positions()) {
+          qkv_(random_values(this->qkv_elems(), 1)),
+          k_(random_values(cache_elems, 2)),
+          v_(random_values(cache_elems, 3)),
+          positions_(this->positions()) {
         int tokens = 0;
         for (int b = 0; b < B; ++b) tokens += position(b) < 0 ? 0 : std::min(T, max_T - position(b));
         bytes = 4.0 * tokens * NKV * HS * sizeof(E);
@@ -215,7 +211,7 @@ private:
 };
 
 Shape shape(int B, int max_T, int NH, int NKV, int HS, int T = 1, int W = 0, int full = 0) {
-    return with_heads({{"B", B}, {"max_T", max_T}, {"T", T}, {"W", W}, {"full", full}}, NH, NKV, HS);
+    return with_heads({{"B", B}, {"T", T}, {"max_T", max_T}, {"W", W}, {"full", full}}, NH, NKV, HS);
 }
 Shape full(int B, int max_T, int NH, int NKV, int HS, int W = 0) {
     return shape(B, max_T, NH, NKV, HS, 1, W, 1);

@@ -12,8 +12,8 @@ public:
         : N(dim(shape, "N")),
           O(dim(shape, "O")),
           accumulate_(dim(shape, "accumulate")),
-          dout_(size_t(N) * O, random_values(size_t(N) * O, 1)),
-          db_(O, random_values(O, 2)),
+          dout_(random_values(size_t(N) * O, 1)),
+          db_(random_values(O, 2)),
           scratch_(bias_backward_scratch_floats(N, O)) {
         bytes = double(N) * O * sizeof(T);
     }
@@ -23,22 +23,20 @@ public:
     void check() override {
         std::vector<float> db = db_.values();
         compare(db);
-        const Stream stream;
-        launch(stream);
-        stream.synchronize();
+        launch_and_wait();
         compare(db);
     }
 
 private:
-    // `db` as it was before the launch, and as it must be after it.
+    // Takes db before the launch; compares it after the launch and returns that.
     void compare(std::vector<float>& db) {
         std::vector<double> sum(O);
         for (int n = 0; n < N; ++n) {
             for (int o = 0; o < O; ++o) sum[o] += dout_.values()[size_t(n) * O + o];
         }
         for (int o = 0; o < O; ++o) db[o] = float(accumulate_ ? db[o] + sum[o] : sum[o]);
-        // A sum of N terms below 1 may pass values far greater than itself: sqrt(N) roundings of its largest, at most.
-        expect_close("db", db_, db, rounded<G>(db), 16);
+        // A sum of N terms below 1 may have intermediate values far above the result: sqrt(N) roundings at most.
+        expect_close("db", db_, db, 16);
         scratch_.expect_sentinel("scratch");
         db = db_.read();
     }
@@ -65,11 +63,7 @@ void add_bias_families(std::vector<KernelFamily>& families) {
     const std::vector<Shape> real = {shape(65536, 768, 1), shape(65536, 2304, 1), shape(65536, 3072, 1),
                                      shape(16384, 6400, 1), shape(16384, 3584, 1)};
     families.push_back({"bias_backward", kAllElements, small, real, make<BiasBackwardToSame>});
-    families.push_back({"bias_backward_float_gradient",
-                        {Element::bfloat16, Element::float16},
-                        small,
-                        real,
-                        make<BiasBackwardToFloat>});
+    families.push_back({"bias_backward_float_gradient", kNarrowElements, small, real, make<BiasBackwardToFloat>});
 }
 
 }  // namespace kiln::test

@@ -10,18 +10,11 @@
 namespace kiln::test {
 namespace {
 
-// Some tokens much more often than others, as in text.
+// Some tokens are much more frequent than others, as in text.
 std::vector<int> random_tokens(int N, int V, unsigned salt) {
     std::vector<int> tokens;
     for (const float x : random_values(N, salt)) tokens.push_back(int(float(V - 1) * x * x * x * x));
     return tokens;
-}
-
-template <class Element>
-DeviceBuffer<Element> on_device(const std::vector<Element>& values) {
-    DeviceBuffer<Element> buffer(values.size());
-    if (!values.empty()) CUDA_CHECK(cudaMemcpy(buffer.get(), values.data(), buffer.bytes(), cudaMemcpyHostToDevice));
-    return buffer;
 }
 
 template <class T>
@@ -35,8 +28,8 @@ public:
           position_(dim(shape, "position")),
           tokens_(random_tokens(B * time, V, 1)),
           tokens_on_device_(on_device(tokens_)),
-          wte_(size_t(V) * C, random_values(size_t(V) * C, 2)),
-          wpe_(size_t(time + 3) * C, random_values(size_t(time + 3) * C, 3)),
+          wte_(random_values(size_t(V) * C, 2)),
+          wpe_(random_values(size_t(time + 3) * C, 3)),
           out_(size_t(B) * time * C) {
         bytes = (position_ < 0 ? 2.0 : 3.0) * B * time * C * sizeof(T);
     }
@@ -52,7 +45,7 @@ public:
     }
 
 private:
-    const int B, time, C, V, position_;  // position: of the first token; -1: without positions
+    const int B, time, C, V, position_;  // position of the first token; -1: without positions
     std::vector<int> tokens_;
     DeviceBuffer<int> tokens_on_device_;
     Tensor<T> wte_, wpe_, out_;
@@ -69,36 +62,35 @@ public:
           tokens_(random_tokens(B * time, V, 4)),
           order_(sort_tokens(tokens_.data(), B * time, V)),
           order_on_device_(on_device(order_.order)),
-          pieces_(on_device(order_.pieces)),
+          chunks_(on_device(order_.chunks)),
           groups_(on_device(order_.groups)),
-          counts_(on_device(std::vector<int>{int(order_.pieces.size()), int(order_.groups.size())})),
+          counts_(on_device(std::vector<int>{int(order_.chunks.size()), int(order_.groups.size())})),
           partial_(size_t(TokenOrder::max_partials(B * time)) * C),
-          dout_(size_t(B) * time * C, random_values(size_t(B) * time * C, 5)),
-          dwte_(size_t(V) * C, random_values(size_t(V) * C, 6)),
-          dwpe_(size_t(time) * C, random_values(size_t(time) * C, 7)) {
-        bytes = 2.0 * B * time * C * sizeof(T) + 2.0 * (double(order_.pieces.size()) + time) * C * sizeof(Grad);
+          dout_(random_values(size_t(B) * time * C, 5)),
+          dwte_(random_values(size_t(V) * C, 6)),
+          dwpe_(random_values(size_t(time) * C, 7)) {
+        bytes = 2.0 * B * time * C * sizeof(T) + 2.0 * (double(order_.chunks.size()) + time) * C * sizeof(Grad);
     }
     void launch(cudaStream_t stream) override {
-        const TokenRows rows{order_on_device_.get(), pieces_.get(), groups_.get(), counts_.get()};
+        const TokenRows rows{order_on_device_.get(), chunks_.get(), groups_.get(), counts_.get()};
         embedding_backward(dwte_.get(), dwpe_.get(), partial_.get(), dout_.get(), rows, 0, B, time, C, stream);
     }
     void check() override {
         std::vector<float> dwte = dwte_.values(), dwpe = dwpe_.values();
         for (int step = 0; step < 2; ++step) {
             kiln::embedding_backward(dwte.data(), dwpe.data(), dout_.values().data(), tokens_.data(), B, time, C);
-            // Sums of up to B T terms, whose order differs where a token has several pieces.
+            // Sums of up to B T terms; their order differs from the reference if a token has several chunks.
             const double terms = 4.0 + 2.0 * B * time;
             expect_close("dwte", dwte_, dwte, two_roundings(dwte, step), terms);
             expect_close("dwpe", dwpe_, dwpe, two_roundings(dwpe, step), terms);
             if (step == 1) break;
-            launch(nullptr);  // a second step of accumulation
-            CUDA_CHECK(cudaDeviceSynchronize());
+            launch_and_wait();  // adds a second time
         }
-        EXPECT_TRUE(order_.groups.empty() == (B * time < 400)) << "no token is frequent enough to be cut";
+        EXPECT_TRUE(order_.groups.empty() == (B * time < 400)) << "no token is frequent enough to have several chunks";
     }
 
 private:
-    // Kept in Grad after each step, the first rounding is there again in the second: half a unit more.
+    // Gradients are rounded to Grad after each step, so that the second step also has the error of the first.
     std::vector<float> two_roundings(const std::vector<float>& exact, int step) const {
         std::vector<float> naive = rounded<Grad>(exact);
         for (size_t i = 0; step == 1 && i < exact.size(); ++i) naive[i] += naive[i] - exact[i];
@@ -108,7 +100,7 @@ private:
     std::vector<int> tokens_;
     TokenOrder order_;
     DeviceBuffer<int> order_on_device_;
-    DeviceBuffer<TokenPiece> pieces_, groups_;
+    DeviceBuffer<TokenChunk> chunks_, groups_;
     DeviceBuffer<int> counts_;
     DeviceBuffer<float> partial_;
     Tensor<T> dout_;
@@ -132,8 +124,7 @@ void add_embedding_families(std::vector<KernelFamily>& families) {
                                      shape(4, 2048, 4096, 128256, -1)};
     families.push_back({"embedding_forward", kAllElements, small, real, make<EmbeddingForward>});
     families.push_back({"embedding_backward", kAllElements, small, real, make<EmbeddingBackwardFloat>});
-    families.push_back(
-        {"embedding_backward_same", {Element::bfloat16, Element::float16}, small, {}, make<EmbeddingBackwardSame>});
+    families.push_back({"embedding_backward_same", kNarrowElements, small, {}, make<EmbeddingBackwardSame>});
 }
 
 }  // namespace kiln::test

@@ -10,11 +10,8 @@
 namespace kiln::test {
 namespace {
 
-// Scores of several units, so that probabilities are uneven and maxima move.
-constexpr float kInputScale = 2.5f;
-
-// What a shape may ask for beside the dimensions: "documents" of about so many tokens, a "window", "dropout" in per
-// cent, inputs larger by "large", and a limit of "shared" memory in KB.
+// Options of a shape besides its dimensions: the mean length of "documents", a "window", "dropout" in per cent, a
+// factor "large" for the inputs, and a limit of "shared" memory in KB.
 int option(const Shape& shape, const std::string& name, int otherwise = 0) {
     for (const auto& [key, value] : shape) {
         if (key == name) return value;
@@ -22,15 +19,13 @@ int option(const Shape& shape, const std::string& name, int otherwise = 0) {
     return otherwise;
 }
 
-struct Attention : Heads {
+struct Attention : Sequences {
     explicit Attention(const Shape& shape)
-        : Heads(shape),
-          B(dim(shape, "B")),
-          T(dim(shape, "T")),
+        : Sequences(shape),
           window(option(shape, "window")),
           shared_limit(option(shape, "shared") << 10),
           input_scale(kInputScale * option(shape, "large", 1)),
-          d{option(shape, "dropout") / 100.0f, 7, (uint64_t(3) << 32) + 5, RngStream::dropout_attention, 11, 0} {
+          d(attention_dropout(option(shape, "dropout") / 100.0f)) {
         if (const int length = option(shape, "documents"); length > 0) {
             for (int b = 0; b < B; ++b) {
                 for (int t = 0, first = 0, next = 1 + b; t < T; ++t) {
@@ -41,28 +36,26 @@ struct Attention : Heads {
                     first_keys.push_back(first);
                 }
             }
-            on_device = DeviceBuffer<int>(first_keys.size());
-            CUDA_CHECK(cudaMemcpy(on_device.get(), first_keys.data(), first_keys.size() * sizeof(int),
-                                  cudaMemcpyHostToDevice));
+            device_first_keys = on_device(first_keys);
         }
     }
-    AttentionMask mask() const { return {first_keys.empty() ? nullptr : on_device.get(), window}; }
+    AttentionMask mask() const { return {device_first_keys.get(), window}; }
     int first_key(int b, int q) const {
         const int first = first_keys.empty() ? 0 : first_keys[b * T + q];
         return window > 0 ? std::max(first, q - window + 1) : first;
     }
-    const int B, T, window, shared_limit;
+    const int window, shared_limit;
     const float input_scale;
     const Dropout d;
     std::vector<int> first_keys;
-    DeviceBuffer<int> on_device;
+    DeviceBuffer<int> device_first_keys;
 };
 
-// The plainest attention, float32, which rounds to E what a plain program keeps in memory: scores, probabilities and
-// their gradients. E float: the reference.
+// Plain attention with float32 arithmetic, which rounds to E what a plain program keeps in memory: scores,
+// probabilities and their gradients. With E = float it is the reference.
 template <class E>
 struct Plain {
-    explicit Plain(const Attention& a) : a_(a), out(size_t(a.B) * a.T * a.NH * a.HS), lse(size_t(a.B) * a.NH * a.T) {}
+    explicit Plain(const Attention& a) : a_(a), out(a.out_elems()), lse(a.lse_elems()) {}
 
     void forward(const std::vector<float>& qkv) {
         each_row(qkv, [&](int b, int h, int q, const std::vector<float>& p, const std::vector<float>& mask, float sum) {
@@ -108,12 +101,12 @@ struct Plain {
     }
 
 private:
-    static float round(float x) { return to_host_float(from_host_float<E>(x)); }
+    static float round(float x) { return to_float(from_float<E>(x)); }
     template <class V>
     auto head(V& qkv, int b, int t, int h) const {
         return &qkv[(size_t(b) * a_.T + t) * a_.QKV + size_t(h) * a_.HS];
     }
-    // f(b, h, q, probabilities, dropout's factors, log-sum-exp), for every row.
+    // Calls f(b, h, q, probabilities, dropout's factors, log-sum-exp) for every row.
     template <class F>
     void each_row(const std::vector<float>& qkv, const F& f) {
         std::vector<float> p(a_.T), mask(a_.T, 1.0f);
@@ -153,10 +146,7 @@ template <class E>
 class FlashForward : public KernelCase, Attention {
 public:
     explicit FlashForward(const Shape& shape)
-        : Attention(shape),
-          qkv_(size_t(B) * T * QKV, random_values(size_t(B) * T * QKV, 1, input_scale)),
-          out_(size_t(B) * T * NH * HS),
-          lse_(size_t(B) * NH * T) {
+        : Attention(shape), qkv_(random_values(qkv_elems(), 1, input_scale)), out_(out_elems()), lse_(lse_elems()) {
         bytes = double(qkv_.size() + out_.size()) * sizeof(E) + 4.0 * lse_.size();
         flops = 2.0 * B * NH * T * T * HS;
     }
@@ -182,11 +172,11 @@ class FlashBackward : public KernelCase, Attention {
 public:
     explicit FlashBackward(const Shape& shape)
         : Attention(shape),
-          qkv_(size_t(B) * T * QKV, random_values(size_t(B) * T * QKV, 1, input_scale)),
-          dout_(size_t(B) * T * NH * HS, random_values(size_t(B) * T * NH * HS, 2)),
-          out_(dout_.size(), outputs()),
-          lse_(sums_.size(), sums_),
-          dqkv_(qkv_.size()),
+          qkv_(random_values(qkv_elems(), 1, input_scale)),
+          dout_(random_values(out_elems(), 2)),
+          out_(outputs()),
+          lse_(sums_),
+          dqkv_(qkv_elems()),
           scratch_(flash_attention_scratch_floats(B, T, NH, HS)) {
         bytes = double(2 * qkv_.size() + 2 * out_.size()) * sizeof(E) + 8.0 * lse_.size();
         flops = 5.0 * B * NH * T * T * HS;
@@ -203,10 +193,10 @@ public:
 
 private:
     std::vector<float> outputs() {
-        // The benchmark's shapes are too long for the reference, and any output will do.
+        // The benchmark's shapes are too long for the reference, and need no correct output.
         if (T > 1024 || B > 8) {
-            sums_.assign(size_t(B) * NH * T, 10.0f);
-            return random_values(size_t(B) * T * NH * HS, 3);
+            sums_.assign(lse_elems(), 10.0f);
+            return random_values(out_elems(), 3);
         }
         Plain<float> exact(*this);
         exact.forward(qkv_.values());
@@ -221,7 +211,7 @@ private:
 };
 
 Shape shape(int B, int T, int NH, int NKV, int HS, const Shape& more = {}) {
-    Shape all = with_heads({{"B", B}, {"T", T}}, NH, NKV, HS);
+    Shape all = sequences(B, T, NH, NKV, HS);
     all.insert(all.end(), more.begin(), more.end());
     return all;
 }
@@ -229,16 +219,15 @@ Shape shape(int B, int T, int NH, int NKV, int HS, const Shape& more = {}) {
 }  // namespace
 
 void add_flash_attention_families(std::vector<KernelFamily>& families) {
-    const std::vector<Element> narrow = {Element::bfloat16, Element::float16};
     std::vector<Shape> small;
-    // Every length that the tiles make awkward, at the most used head size, and in turns at the others; groups of 1, 2,
-    // 4 and 7.
+    // Lengths just below, at and above those of tiles: all at head size 64, and each at one or two of the others.
+    // Groups of 1, 2, 4 and 7 heads.
     const int others[] = {32, 80, 96, 128, 256};
-    int turn = 0;
+    int next = 0;
     for (const int T : {1, 2, 17, 63, 64, 65, 127, 128, 129, 192, 257, 1000}) {
         small.push_back(shape(1, T, 1, 1, 64));
-        if (T < 1000) small.push_back(shape(1, T, 1, 1, others[turn++ % 5]));
-        if (T < 192) small.push_back(shape(1, T, 1, 1, others[turn++ % 5]));
+        if (T < 1000) small.push_back(shape(1, T, 1, 1, others[next++ % 5]));
+        if (T < 192) small.push_back(shape(1, T, 1, 1, others[next++ % 5]));
     }
     for (const int group : {2, 4, 7})
         small.push_back(shape(2, 129, group * (group == 2 ? 2 : 1), group == 2 ? 2 : 1, 64));
@@ -253,12 +242,12 @@ void add_flash_attention_families(std::vector<KernelFamily>& families) {
     small.push_back(shape(1, 400, 1, 1, 64, {{"window", 33}}));
     small.push_back(shape(1, 130, 1, 1, 256, {{"window", 1}}));
     small.push_back(shape(1, 200, 2, 2, 64, {{"dropout", 25}, {"documents", 30}}));
-    small.push_back(shape(1, 150, 1, 1, 64, {{"large", 20}}));  // scores of thousands: one key has it all
+    small.push_back(shape(1, 150, 1, 1, 64, {{"large", 20}}));  // scores of thousands: one key has probability 1
 
     const std::vector<Shape> real = {shape(64, 1024, 12, 12, 64), shape(16, 2048, 16, 16, 128),
                                      shape(1, 8192, 32, 8, 128)};
-    families.push_back({"flash_attention_forward", narrow, small, real, make_narrow<FlashForward>});
-    families.push_back({"flash_attention_backward", narrow, small, real, make_narrow<FlashBackward>});
+    families.push_back({"flash_attention_forward", kNarrowElements, small, real, make_narrow<FlashForward>});
+    families.push_back({"flash_attention_backward", kNarrowElements, small, real, make_narrow<FlashBackward>});
 }
 
 }  // namespace kiln::test

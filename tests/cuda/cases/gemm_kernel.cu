@@ -7,9 +7,9 @@ namespace {
 
 constexpr int kM = 64, kN = 64, kK = 32, kPad = 8, kThreads = 128;
 
-// Four warps, 16 rows each; two stages of cp.async; tiles with a pad against bank conflicts.
+// Four warps of 16 rows each, two stages of cp.async, tiles padded against bank conflicts.
 template <class T, bool kTransposeB>
-__global__ void __launch_bounds__(kThreads) product_kernel(float* c, const T* a, const T* b, int N, int K) {
+__global__ void __launch_bounds__(kThreads) matmul_kernel(float* c, const T* a, const T* b, int N, int K) {
     constexpr int kPitchA = kK + kPad, kRowsB = kTransposeB ? kK : kN, kPitchB = (kTransposeB ? kN : kK) + kPad;
     KILN_DYNAMIC_SHARED(T, shared);  // two stages of a (kM, kPitchA) and b (kRowsB, kPitchB)
     constexpr int kStage = kM * kPitchA + kRowsB * kPitchB;
@@ -68,21 +68,20 @@ __global__ void __launch_bounds__(kThreads) product_kernel(float* c, const T* a,
 }  // namespace
 
 template <class T>
-void tensor_core_product(float* c, const T* a, const T* b, bool transpose_b, int M, int N, int K, cudaStream_t stream) {
+void tensor_core_matmul(float* c, const T* a, const T* b, bool transpose_b, int M, int N, int K, cudaStream_t stream) {
     const LaunchConfig config{
         .grid = {unsigned(N) / kN, unsigned(M) / kM},
         .block = kThreads,
         .shared_bytes = 2 * sizeof(T) * (kM * (kK + kPad) + (transpose_b ? kK * (kN + kPad) : kN * (kK + kPad))),
         .stream = stream};
     if (transpose_b) {
-        launch<product_kernel<T, true>>(config, c, a, b, N, K);
+        launch<matmul_kernel<T, true>>(config, c, a, b, N, K);
     } else {
-        launch<product_kernel<T, false>>(config, c, a, b, N, K);
+        launch<matmul_kernel<T, false>>(config, c, a, b, N, K);
     }
 }
 
-template void tensor_core_product(float*, const __nv_bfloat16*, const __nv_bfloat16*, bool, int, int, int,
-                                  cudaStream_t);
-template void tensor_core_product(float*, const __half*, const __half*, bool, int, int, int, cudaStream_t);
+template void tensor_core_matmul(float*, const __nv_bfloat16*, const __nv_bfloat16*, bool, int, int, int, cudaStream_t);
+template void tensor_core_matmul(float*, const __half*, const __half*, bool, int, int, int, cudaStream_t);
 
 }  // namespace kiln::test

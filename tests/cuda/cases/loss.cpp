@@ -16,7 +16,7 @@ int padded(int V) {
     return (V + 127) / 128 * 128;
 }
 
-// Gradient 0: losses alone; 1: with the gradient; 2: with its scale multiplied by one in device memory.
+// kGradient 0: only losses; 1: with the gradient; 2: with a scale that is multiplied by a factor in device memory.
 template <class T, int kGradient>
 class CrossEntropy : public KernelCase {
 public:
@@ -24,9 +24,9 @@ public:
         : N(dim(shape, "N")),
           V(dim(shape, "V")),
           Vp(padded(V)),
-          logits_(size_t(N) * Vp, random_values(size_t(N) * Vp, 1, 6)),
-          targets_(N, targets()),
-          factor_(1, {kFactor}),
+          logits_(random_values(size_t(N) * Vp, 1, 6)),
+          targets_(targets()),
+          factor_(std::vector{kFactor}),
           losses_(N) {
         bytes = double(N) * (kGradient ? V + Vp : V) * sizeof(T) + 8.0 * N;
     }
@@ -40,13 +40,13 @@ public:
         std::vector<int> targets(N);
         for (int n = 0; n < N; ++n) targets[n] = int(targets_.values()[n]);
         kiln::cross_entropy(losses.data(), expected.data(), targets.data(), scale, N, V, Vp);
-        // Each thread sums a 32nd of the row or less; the reference's exponential adds three units in the last place.
+        // Each thread adds up a 32nd of the row or less; the reference's exponential has an error of three units.
         const double terms = 8 + V / 32 % 256;
         expect_close("losses", losses_, losses, terms);
         logits_.expect_sentinel("logits");
         const std::vector<float> actual = logits_.read();
         if (kGradient == 0) return expect_close("logits", actual, expected, expected, 0);
-        // The target's column is the largest by far: with it, the others would be allowed too much.
+        // The target's column is by far the largest and would allow too large errors in the other columns.
         std::vector<float> at_target, at_target_expected, others, others_expected;
         for (int n = 0; n < N; ++n) {
             for (int v = 0; v < Vp; ++v) {
@@ -64,7 +64,7 @@ public:
     }
 
 private:
-    // Ignored, the first column, the last, and some between.
+    // Ignored targets, the first column, the last, and one between.
     std::vector<float> targets() const {
         std::vector<float> all(N);
         for (int n = 0; n < N; ++n) all[n] = float(n % 4 == 1 ? -1 : n % 4 == 2 ? 0 : n % 4 == 3 ? V - 1 : V * 2 / 3);
@@ -82,15 +82,15 @@ using CrossEntropyGradient = CrossEntropy<T, 1>;
 template <class T>
 using CrossEntropyFactor = CrossEntropy<T, 2>;
 
-// Two targets beyond the vocabulary, one of them beyond the logits: NaN in their rows, and in no other.
+// Of four targets, one lies in the padding and one beyond the logits: their rows are NaN, and no other.
 template <class T>
 class CrossEntropyWrongTarget : public KernelCase {
 public:
     explicit CrossEntropyWrongTarget(const Shape& shape)
         : V(dim(shape, "V")),
           Vp(padded(V)),
-          logits_(size_t(kRows) * Vp, random_values(size_t(kRows) * Vp, 1, 6)),
-          targets_(kRows, {0, float(V), 1 << 30, float(V - 1)}),
+          logits_(random_values(size_t(kRows) * Vp, 1, 6)),
+          targets_(std::vector<float>{0, float(V), 1 << 30, float(V - 1)}),
           losses_(kRows) {}
     void launch(cudaStream_t stream) override {
         cross_entropy(losses_.get(), logits_.get(), targets_.get(), kScale, nullptr, kRows, V, Vp, stream);
@@ -118,7 +118,7 @@ private:
 
 class SumLosses : public KernelCase {
 public:
-    explicit SumLosses(const Shape& shape) : N(dim(shape, "N")), losses_(N, random_values(N, 1)), sum_(1) {
+    explicit SumLosses(const Shape& shape) : N(dim(shape, "N")), losses_(random_values(N, 1)), sum_(1) {
         bytes = 4.0 * N;
     }
     void launch(cudaStream_t stream) override { sum_losses(sum_.get(), losses_.get(), N, stream); }
@@ -140,7 +140,7 @@ private:
 }  // namespace
 
 void add_loss_families(std::vector<KernelFamily>& families) {
-    // The second last row is too long for shared memory in every type.
+    // A row of 120001 logits is too long for shared memory in every type.
     const std::vector<Shape> small = {{{"N", 1}, {"V", 1}},    {{"N", 5}, {"V", 8}},      {{"N", 4}, {"V", 131}},
                                       {{"N", 3}, {"V", 5003}}, {{"N", 1}, {"V", 120001}}, {{"N", 4}, {"V", 1024}}};
     const std::vector<Shape> few = {{{"N", 4}, {"V", 300}}};

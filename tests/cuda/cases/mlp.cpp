@@ -6,24 +6,22 @@
 namespace kiln::test {
 namespace {
 
-// Half the values in [-1, 1], half ten times as wide: where the gate bends, and where it is shut or open.
+// Half of the values lie in [-1, 1], where the gate is between 0 and 1; the others in [-10, 10], where it is near
+// either.
 std::vector<float> wide_values(size_t elems, unsigned salt) {
     std::vector<float> values = random_values(elems, salt);
     for (size_t i = 1; i < elems; i += 2) values[i] *= 10;
     return values;
 }
 
-// The device's exponential errs by a few roundings more than the reference's.
+// The device's exponential has an error of a few roundings more than the reference's.
 constexpr double kTerms = 16;
 
 template <class T, bool kSwiglu>
 class MlpForward : public KernelCase {
 public:
     explicit MlpForward(const Shape& shape)
-        : N(dim(shape, "N")),
-          F(dim(shape, "F")),
-          fc_(size_t(N) * F * kParts, wide_values(size_t(N) * F * kParts, 1)),
-          act_(size_t(N) * F) {
+        : N(dim(shape, "N")), F(dim(shape, "F")), fc_(wide_values(size_t(N) * F * kParts, 1)), act_(size_t(N) * F) {
         bytes = (kParts + 1.0) * N * F * sizeof(T);
     }
     void launch(cudaStream_t stream) override {
@@ -55,8 +53,8 @@ public:
     explicit MlpBackward(const Shape& shape)
         : N(dim(shape, "N")),
           F(dim(shape, "F")),
-          fc_(size_t(N) * F * kParts, wide_values(size_t(N) * F * kParts, 1)),
-          dact_(size_t(N) * F, random_values(size_t(N) * F, 2)),
+          fc_(wide_values(size_t(N) * F * kParts, 1)),
+          dact_(random_values(size_t(N) * F, 2)),
           dfc_(fc_.size()) {
         bytes = (2 * kParts + 1.0) * N * F * sizeof(T);
     }

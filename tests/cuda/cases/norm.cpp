@@ -9,7 +9,7 @@
 namespace kiln::test {
 namespace {
 
-// Around 1, so that a mean is no small difference of large sums, and E[x^2] - mean^2 is no variance.
+// Values around 1, so that the mean is not near 0 and a variance computed as E[x^2] - mean^2 is inaccurate.
 std::vector<float> off_centre(size_t elems, unsigned salt) {
     std::vector<float> values = random_values(elems, salt);
     for (float& value : values) value += 1;
@@ -21,10 +21,10 @@ class NormForward : public KernelCase, Rows {
 public:
     explicit NormForward(const Shape& shape)
         : Rows(shape),
-          x_(elems(), off_centre(elems(), 1)),
-          branch_(elems(), random_values(elems(), 2)),
-          w_(C, random_values(C, 3)),
-          b_(C, random_values(C, 4)),
+          x_(off_centre(elems(), 1)),
+          branch_(random_values(elems(), 2)),
+          w_(random_values(C, 3)),
+          b_(random_values(C, 4)),
           sum_(kResidual ? elems() : 0),
           y_(elems()),
           mean_(kLayerNorm ? N : 0),
@@ -46,15 +46,15 @@ public:
         }
     }
     void check() override {
-        // The backward pass reads the rounded sum, so the norm is of that.
+        // The norm takes the rounded sum, which the backward pass reads.
         std::vector<float> s = x_.values();
         if constexpr (kResidual) {
             for (size_t i = 0; i < s.size(); ++i) s[i] += branch_.values()[i];
             expect_close("sum", sum_, s);
             s = rounded<T>(s);
         }
-        // The reference may add the C terms of a row one after another, built without vectors: a random walk of as many
-        // roundings, each at the size of the sum so far. Twice its deviation.
+        // A reference built without vectors adds the C terms of a row one after another: a random walk of C roundings.
+        // This is twice its deviation.
         const double terms = 8 + 2 * std::sqrt(double(C));
         std::vector<float> y(elems()), mean(N), rstd(N);
         if constexpr (kLayerNorm) {
@@ -84,7 +84,8 @@ using ResidualLayerNormForward = NormForward<T, true, true>;
 }  // namespace
 
 void add_norm_families(std::vector<KernelFamily>& families) {
-    // A warp a row up to 1024 elements of 16 bits, a block up to 16384 (8192 of 32), then the widest.
+    // A row of up to 1024 elements of 16 bits has a warp, one of up to 16384 (8192 of 32 bits) a block; then a longer
+    // one.
     const std::vector<Shape> small = {
         rows(1, 8), rows(5, 64), rows(33, 40), rows(7, 768), rows(3, 1032), rows(2, 8200), rows(1, 16392),
     };

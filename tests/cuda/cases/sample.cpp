@@ -27,10 +27,8 @@ public:
           V(dim(shape, "V")),
           Vp((V + 127) / 128 * 128),
           options(kOptions[dim(shape, "options")]),
-          logits_(size_t(N) * Vp, values()),
-          tokens_(N),
-          samples_(N),
-          positions_(N) {
+          logits_(values()),
+          tokens_(N) {
         bytes = double(N) * V * sizeof(T);
         std::vector<uint64_t> samples(N);
         std::vector<int> positions(N);
@@ -38,8 +36,8 @@ public:
             samples[n] = sample_number(n);
             positions[n] = 3 * n;
         }
-        CUDA_CHECK(cudaMemcpy(samples_.get(), samples.data(), samples_.bytes(), cudaMemcpyHostToDevice));
-        CUDA_CHECK(cudaMemcpy(positions_.get(), positions.data(), positions_.bytes(), cudaMemcpyHostToDevice));
+        samples_ = on_device(samples);
+        positions_ = on_device(positions);
     }
     void launch(cudaStream_t stream) override {
         sample(tokens_.get(), logits_.get(), options, samples_.get(), positions_.get(), N, V, Vp, stream);
@@ -57,8 +55,8 @@ public:
 
 private:
     static uint64_t sample_number(int n) { return (uint64_t(n) << 32) + 17 * n; }
-    // Rows of distinct logits, of many ties and both zeros, with minus infinities; every eighth has a NaN, a plus
-    // infinity or nothing to choose from. The padding would win.
+    // Rows of distinct logits, of many equal ones with both zeros, and with minus infinities. Every eighth has a NaN, a
+    // plus infinity, or only minus infinities. The padding has the largest values.
     std::vector<float> values() const {
         std::vector<float> all = random_values(size_t(N) * Vp, 1, 6);
         for (int n = 0; n < N; ++n) {
@@ -102,7 +100,7 @@ void add_sample_families(std::vector<KernelFamily>& families) {
          {shape(1, 1, 1), shape(8, 37, 1), shape(3, 300, 2), shape(3, 300, 3), shape(3, 3001, 4), shape(3, 70, 5)},
          {shape(1, 151936, 1), shape(1, 151936, 4), shape(64, 50257, 3)},
          make<Sample>});
-    // Ids of more than one digit.
+    // Ids of more than one digit of the radix selection.
     families.push_back({"sample_large", {Element::float32}, {shape(2, 140001, 3)}, {}, make<Sample>});
 }
 

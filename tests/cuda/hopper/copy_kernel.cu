@@ -1,24 +1,25 @@
 #include "cuda/kernels/hopper.cuh"
+#include "cuda/kernels/pack.cuh"
 #include "tests/cuda/hopper/kernels.h"
 
 namespace kiln::test {
 namespace {
 
-constexpr int kThreads = 64;
+constexpr int kThreads = 64, kPack = Pack<float>::kSize;
 constexpr size_t kTileAlignment = 1024;
 
-// Threads read the loaded tile and write it, doubled, where the store takes it from: so both directions go between TMA
-// and threads, whatever the swizzle. One block a tile of the first three dimensions, which walks along the last.
+// TMA loads a tile, threads double it in place, TMA stores it. So data goes from TMA to threads and back, whatever the
+// swizzle is. A block has one place in all dimensions except the last, and goes through the tiles along the last.
 template <int kRank>
 __global__ void __launch_bounds__(kThreads)
     copy_kernel(const __grid_constant__ CUtensorMap out, const __grid_constant__ CUtensorMap in, int4 box, int tiles,
                 int tile_elems) {
-    KILN_DYNAMIC_SHARED(unsigned char, shared);  // two tiles, then a barrier for each
+    KILN_DYNAMIC_SHARED(unsigned char, shared);  // two tiles, then an mbarrier for each
     const size_t stage_bytes = (tile_elems * sizeof(float) + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
     uint64_t* const full = reinterpret_cast<uint64_t*>(shared + 2 * stage_bytes);
     const auto tile = [&](int i) { return reinterpret_cast<float*>(shared + i % 2 * stage_bytes); };
     const int x = blockIdx.x * box.x, y = blockIdx.y * box.y, z = blockIdx.z * box.z;
-    const auto load = [&](int i) {
+    const auto load_tile = [&](int i) {
         mbarrier_arrive_expect(full + i % 2, tile_elems * sizeof(float));
         if constexpr (kRank == 2) tma_load(tile(i), &in, x, i * box.y, full + i % 2);
         if constexpr (kRank == 3) tma_load(tile(i), &in, x, y, i * box.z, full + i % 2);
@@ -29,16 +30,20 @@ __global__ void __launch_bounds__(kThreads)
         mbarrier_init(full, 1);
         mbarrier_init(full + 1, 1);
         fence_mbarrier_init();
-        load(0);
+        load_tile(0);
     }
     __syncthreads();
     for (int i = 0; i < tiles; ++i) {
         if (threadIdx.x == 0 && i + 1 < tiles) {
-            tma_store_wait_read<0>();  // the other tile's, of the round before
-            load(i + 1);
+            tma_store_wait_read<0>();  // the store of the last iteration still reads the other tile
+            load_tile(i + 1);
         }
         mbarrier_wait(full + i % 2, i / 2 % 2);
-        for (int e = threadIdx.x; e < tile_elems; e += kThreads) tile(i)[e] *= 2;
+        for (int e = threadIdx.x * kPack; e < tile_elems; e += kThreads * kPack) {
+            Pack<float> pack = load(tile(i) + e);
+            for (float& x : pack.v) x *= 2;
+            store(tile(i) + e, pack);
+        }
         fence_proxy_async();
         __syncthreads();
         if (threadIdx.x == 0) {

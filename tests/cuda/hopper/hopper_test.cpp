@@ -1,10 +1,11 @@
-// The instructions of cuda/kernels/hopper.cuh: on a device of compute capability 9.0, or in the emulator.
+// The instructions of cuda/kernels/hopper.cuh, on a GPU of compute capability 9.0 or on the emulator.
 #include <gtest/gtest.h>
 
 #include <optional>
 
 #include "tests/cuda/hopper/kernels.h"
 #include "tests/cuda/kernel_case.h"
+#include "tests/cuda/reference_matmul.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {
@@ -20,7 +21,7 @@ protected:
     }
 };
 
-// A tensor of `dims` in rows of `pitch` elements.
+// A tensor of `dims` whose rows are `pitch` elements apart.
 TensorLayout layout_of(const std::vector<uint64_t>& dims, uint64_t pitch, const std::vector<uint32_t>& box,
                        Swizzle swizzle) {
     TensorLayout layout{dims, {}, box, swizzle};
@@ -32,7 +33,7 @@ size_t elems_of(const TensorLayout& layout) {
     return size_t(layout.dims.back() * layout.strides_elems.back());
 }
 
-// Where element i of the tensor lies; nothing: outside.
+// Where the element at these coordinates lies; nothing if it is outside the tensor.
 std::optional<size_t> position(const TensorLayout& layout, const std::vector<uint64_t>& at) {
     size_t position = at[0];
     for (size_t i = 0; i < at.size(); ++i) {
@@ -44,13 +45,13 @@ std::optional<size_t> position(const TensorLayout& layout, const std::vector<uin
 
 void expect_copied(const TensorLayout& out, const TensorLayout& in) {
     const std::vector<float> values = random_values(elems_of(in), 1);
-    const Tensor<float> from(elems_of(in), values);
+    const Tensor<float> from(values);
     for_each_schedule([&] {
         const Stream stream;
-        const Tensor<float> to(elems_of(out), std::vector<float>(elems_of(out), -1));
+        const Tensor<float> to(std::vector<float>(elems_of(out), -1));
         copy_tiles(to.get(), out, from.get(), in, stream);
         stream.synchronize();
-        std::vector<float> expected(elems_of(out), -1);  // between the rows nothing is written
+        std::vector<float> expected(elems_of(out), -1);  // the kernel writes nothing between the rows
         std::vector<uint64_t> at(out.dims.size(), 0);
         for (bool more = true; more;) {
             const auto source = position(in, at);
@@ -83,7 +84,7 @@ TEST_F(Hopper, tma_copies_three_and_four_dimensions) {
     expect_copied(layout_of({12, 3, 5, 5}, 16, {8, 2, 2, 3}, Swizzle::bytes_32),
                   layout_of({12, 3, 4, 5}, 12, {8, 2, 2, 3}, Swizzle::bytes_32));
 }
-TEST_F(Hopper, a_tensor_map_that_tma_cannot_take_is_refused_by_name) {
+TEST_F(Hopper, unsupported_tensor_maps_are_refused_with_the_reason) {
     const Tensor<float> data(64 * 64);
     const auto message = [&](const TensorLayout& layout) -> std::string {
         try {
@@ -98,35 +99,14 @@ TEST_F(Hopper, a_tensor_map_that_tma_cannot_take_is_refused_by_name) {
     EXPECT_NE(message({{64, 64}, {}, {32, 8}, Swizzle::none}).find("1 to 5 dimensions"), std::string::npos);
 }
 
-// Of (M, K) and (N, K) matrices, as functions of row and column: in float64, and in float32 in the order of k.
-struct Product {
-    std::vector<float> expected, naive;
-    template <class A, class B>
-    Product(int M, int N, int K, A a, B b) {
-        for (int m = 0; m < M; ++m) {
-            for (int n = 0; n < N; ++n) {
-                double sum = 0;
-                float in_order = 0;
-                for (int k = 0; k < K; ++k) {
-                    const float x = a(m, k), y = b(n, k);
-                    sum += double(x) * y;
-                    in_order += x * y;
-                }
-                expected.push_back(float(sum));
-                naive.push_back(in_order);
-            }
-        }
-    }
-};
-
 template <class T>
 void expect_tile(OperandA from, bool transposed_b, int N, Swizzle swizzle) {
     SCOPED_TRACE("A " + std::to_string(int(from)) + ", B " + (transposed_b ? "N-major" : "K-major") + ", N " +
                  std::to_string(N) + ", swizzle " + std::to_string(int(swizzle)));
     constexpr int kSide = 64;
-    const Tensor<T> a(kSide * kSide, random_values(kSide * kSide, 1));
-    const Tensor<T> b(size_t(N) * kSide, random_values(size_t(N) * kSide, 2));
-    const Product product(
+    const Tensor<T> a(random_values(kSide * kSide, 1));
+    const Tensor<T> b(random_values(size_t(N) * kSide, 2));
+    const ReferenceMatmul reference(
         kSide, N, kSide,
         [&](int m, int k) { return a.values()[size_t(from == OperandA::m_major ? k * kSide + m : m * kSide + k)]; },
         [&](int n, int k) { return b.values()[size_t(transposed_b ? k * N + n : n * kSide + k)]; });
@@ -135,7 +115,7 @@ void expect_tile(OperandA from, bool transposed_b, int N, Swizzle swizzle) {
         const Tensor<float> c(size_t(kSide) * N);
         wgmma_tile(c.get(), a.get(), from, b.get(), transposed_b, N, swizzle, stream);
         stream.synchronize();
-        expect_close("c", c, product.expected, product.naive, 8 + kSide / 8.0);
+        expect_close("c", c, reference.expected, reference.naive, tensor_core_roundings(kSide));
     });
 }
 
@@ -154,25 +134,24 @@ TEST_F(Hopper, wgmma_takes_operands_in_every_layout_and_width) {
     }
 }
 
-TEST_F(Hopper, product_of_uneven_sizes_matches_the_naive_one) {
+TEST_F(Hopper, matmul_of_uneven_sizes_matches_reference) {
     for (const auto& [M, N, K] : {std::tuple(200, 140, 328), {64, 128, 64}, {1, 4, 8}}) {
         SCOPED_TRACE(M);
-        const Tensor<__nv_bfloat16> a(size_t(M) * K, random_values(size_t(M) * K, 1));
-        const Tensor<__nv_bfloat16> b(size_t(N) * K, random_values(size_t(N) * K, 2));
-        const Product product(
+        const Tensor<__nv_bfloat16> a(random_values(size_t(M) * K, 1));
+        const Tensor<__nv_bfloat16> b(random_values(size_t(N) * K, 2));
+        const ReferenceMatmul reference(
             M, N, K, [&, K = K](int m, int k) { return a.values()[size_t(m) * K + k]; },
             [&, K = K](int n, int k) { return b.values()[size_t(n) * K + k]; });
         std::optional<uint64_t> bits;
         for_each_schedule([&, M = M, N = N, K = K] {
             const Stream stream;
             const Tensor<float> c(size_t(M) * N);
-            hopper_product(c.get(), a.get(), b.get(), M, N, K, stream);
+            hopper_matmul(c.get(), a.get(), b.get(), M, N, K, stream);
             stream.synchronize();
             const uint64_t now = hash_of_tensors();
             ASSERT_EQ(bits.value_or(now), now) << "the bits depend on the order in which threads ran";
             bits = now;
-            // Tensor cores may cut what they add to the largest of each 16 instead of rounding it.
-            expect_close("c", c, product.expected, product.naive, 8 + K / 8.0);
+            expect_close("c", c, reference.expected, reference.naive, tensor_core_roundings(K));
         });
     }
 }

@@ -9,11 +9,11 @@ namespace {
 constexpr int kM = 128, kN = 128, kK = 64, kStages = 3, kGroup = 128, kThreads = 3 * kGroup;
 constexpr int kStageElems = (kM + kN) * kK, kWideC = 32;  // columns of a tile of C that one TMA store takes
 
-// C = A B^T. The first warpgroup's one thread loads, the others multiply 64 rows each, behind each other by up to three
-// stages; C goes out through shared memory in tiles of (64, 32).
+// C = A B^T. One thread of the first warpgroup loads, up to three stages ahead; the other warpgroups multiply 64 rows
+// each, and store C through shared memory in tiles (64, 32).
 __global__ void __launch_bounds__(kThreads, 1)
-    product_kernel(const __grid_constant__ CUtensorMap c, const __grid_constant__ CUtensorMap a,
-                   const __grid_constant__ CUtensorMap b, int K) {
+    matmul_kernel(const __grid_constant__ CUtensorMap c, const __grid_constant__ CUtensorMap a,
+                  const __grid_constant__ CUtensorMap b, int K) {
     KILN_DYNAMIC_SHARED(unsigned char, shared);
     auto* const stages = reinterpret_cast<__nv_bfloat16*>(shared);                  // (kStages, kM + kN, kK)
     auto* const tile_c = reinterpret_cast<float*>(stages + kStages * kStageElems);  // (2, kN / kWideC, 64, kWideC)
@@ -71,18 +71,17 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 }  // namespace
 
-void hopper_product(float* c, const __nv_bfloat16* a, const __nv_bfloat16* b, int M, int N, int K,
-                    cudaStream_t stream) {
+void hopper_matmul(float* c, const __nv_bfloat16* a, const __nv_bfloat16* b, int M, int N, int K, cudaStream_t stream) {
     const auto map = [](const auto* data, int rows, int columns, uint32_t box_columns, uint32_t box_rows) {
         const uint64_t width = uint64_t(columns);
         return tensor_map(data, {{width, uint64_t(rows)}, {width}, {box_columns, box_rows}, Swizzle::bytes_128});
     };
-    launch<product_kernel>({.grid = dim3((N + kN - 1) / kN, (M + kM - 1) / kM),
-                            .block = kThreads,
-                            .shared_bytes = kStages * kStageElems * sizeof(__nv_bfloat16) + kM * kN * sizeof(float) +
-                                            2 * kStages * sizeof(uint64_t),
-                            .stream = stream},
-                           map(c, M, N, kWideC, 64), map(a, M, K, kK, kM), map(b, N, K, kK, kN), K);
+    launch<matmul_kernel>({.grid = dim3((N + kN - 1) / kN, (M + kM - 1) / kM),
+                           .block = kThreads,
+                           .shared_bytes = kStages * kStageElems * sizeof(__nv_bfloat16) + kM * kN * sizeof(float) +
+                                           2 * kStages * sizeof(uint64_t),
+                           .stream = stream},
+                          map(c, M, N, kWideC, 64), map(a, M, K, kK, kM), map(b, N, K, kK, kN), K);
 }
 
 }  // namespace kiln::test

@@ -6,14 +6,14 @@ namespace {
 
 constexpr int kM = 64, kK = 64, kThreads = 128;
 
-// One tile by one warpgroup. An operand that is K-major lies in panels of `span` bytes along K, all rows of one after
-// the other; one that is MN-major in panels of `span` bytes along M or N, kK rows each.
+// One tile by one warpgroup. A K-major operand lies in panels of `span` bytes along K; each panel has all rows. An
+// MN-major operand lies in panels of `span` bytes along M or N; each panel has kK rows.
 template <class T, int N, Swizzle kSwizzle, OperandA kA, bool kTransposedB>
 __global__ void __launch_bounds__(kThreads)
     tile_kernel(float* c, const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b) {
     constexpr bool kTransposedA = kA == OperandA::m_major;
     constexpr int kSpanBytes = 256 >> int(kSwizzle), kSpan = kSpanBytes / int(sizeof(T));
-    KILN_DYNAMIC_SHARED(T, tile_a);  // kM kK of A, N kK of B, the barrier
+    KILN_DYNAMIC_SHARED(T, tile_a);  // A (kM kK elements), B (N kK elements), the mbarrier
     T* const tile_b = tile_a + kM * kK;
     auto* const full = reinterpret_cast<uint64_t*>(tile_b + N * kK);
     if (threadIdx.x == 0) {
@@ -87,20 +87,15 @@ void tile_of(float* c, const T* a, OperandA from, const T* b, bool transposed_b,
 template <class T>
 void wgmma_tile(float* c, const T* a, OperandA from, const T* b, bool transposed_b, int N, Swizzle swizzle,
                 cudaStream_t stream) {
-    if (swizzle == Swizzle::bytes_64) {
-        KILN_CHECK(N == 64, "wgmma_tile: swizzles other than 128 bytes have N = 64, not ", N);
-        return tile_of<T, 64, Swizzle::bytes_64>(c, a, from, b, transposed_b, stream);
-    }
-    if (swizzle == Swizzle::bytes_32) {
-        KILN_CHECK(N == 64, "wgmma_tile: swizzles other than 128 bytes have N = 64, not ", N);
-        return tile_of<T, 64, Swizzle::bytes_32>(c, a, from, b, transposed_b, stream);
-    }
+    KILN_CHECK(swizzle == Swizzle::bytes_128 || N == 64, "wgmma_tile: swizzles below 128 bytes need N = 64, not ", N);
+    if (swizzle == Swizzle::bytes_64) return tile_of<T, 64, Swizzle::bytes_64>(c, a, from, b, transposed_b, stream);
+    if (swizzle == Swizzle::bytes_32) return tile_of<T, 64, Swizzle::bytes_32>(c, a, from, b, transposed_b, stream);
     if (N == 64) tile_of<T, 64, Swizzle::bytes_128>(c, a, from, b, transposed_b, stream);
     if (N == 128) tile_of<T, 128, Swizzle::bytes_128>(c, a, from, b, transposed_b, stream);
     if (N == 192) tile_of<T, 192, Swizzle::bytes_128>(c, a, from, b, transposed_b, stream);
     if (N == 256) tile_of<T, 256, Swizzle::bytes_128>(c, a, from, b, transposed_b, stream);
-    if (N == 96) {  // not whole spans of 128 bytes, so only by rows of B
-        KILN_CHECK(!transposed_b, "wgmma_tile: N = 96 is no multiple of 64");
+    if (N == 96) {  // a row of transposed B would not be whole spans of 128 bytes
+        KILN_CHECK(!transposed_b, "wgmma_tile: N = 96 is not a multiple of 64");
         if (from == OperandA::registers) {
             tile<T, 96, Swizzle::bytes_128, OperandA::registers, false>(c, a, b, stream);
         } else {
