@@ -99,7 +99,7 @@ step() {  # name, options of bench_step: its row, and its breakdown below the ta
     note=step_note
     part "$name" 90 "$bench/bench_step" "$@" && { echo; cat "$log"; } >>"$work/breakdowns"
 }
-step_note() { sed -nE 's/^(Step: .*|Launch gaps: .*|Attention aside.*|First step.*|Memory in use.*)/\1/p' "$1" | tr '\n' ' '; }
+step_note() { sed -nE 's/^(Step: .*|Launch gaps: .*|Without attention.*|First step.*|Memory in use.*)/\1/p' "$1" | tr '\n' ' '; }
 step "GPT-2 124M, a step" --model gpt2
 step "GPT-2 1558M, a step" --model gpt2-xl --batch-size 16 --steps 5
 step "llama-tiny, a step" --model llama-tiny --batch-size 8 --seq-len 256

@@ -1,6 +1,6 @@
 #pragma once
-// Parameters, gradients and moments on a GPU: one allocation each, laid out for the padded vocabulary; read and written
-// as the unpadded arenas of cpu_reference/interface/engine.h.
+// Parameters, gradients and moments on a GPU: one allocation each, laid out for the padded vocabulary. read and write
+// take the offsets of the unpadded arenas of cpu_reference/interface/engine.h.
 #include <span>
 #include <vector>
 
@@ -14,7 +14,7 @@ namespace kiln {
 template <class E, class G, class M>
 class DeviceArenas {
 public:
-    // Zeroes. `training` false: weights only. `master`: float32 weights beside narrow ones.
+    // Filled with zeroes. `training` false: only weights. `master`: also float32 copies of weights in 16 bits.
     DeviceArenas(const ModelConfig& config, bool training, bool master, cudaStream_t stream);
 
     static size_t elems(const ModelConfig& config);  // of each arena, padding included
@@ -23,20 +23,21 @@ public:
     const Params<G>& grads() const { return gradient_; }
     const G* gradients() const { return gradients_.get(); }
 
-    // Both convert, and wait for the stream. Gradients are those on the device times gradient_scale when read (0: all
-    // are 0, whatever stands there), over it when written.
+    // Both convert, and wait for the stream. read multiplies gradients by gradient_scale (0: all are read as 0,
+    // whatever the memory holds); write divides them by it.
     void read(Arena arena, size_t offset, std::span<float> out, float gradient_scale) const;
     void write(Arena arena, size_t offset, std::span<const float> in, float gradient_scale);
-    // Initial weights (init_tensor), moments of 0.
+    // Sets the initial weights (init_tensor) and clears the moments.
     void init(uint64_t seed);
     void clear_gradients();
-    // The gradients that a backward pass adds to although it is the first: of the embeddings.
+    // Only the gradients to which even the first backward pass adds: those of the embeddings.
     void clear_embedding_gradients();
     // AdamW on gradients times *grad_scale; nothing where *non_finite is not 0, unless it is null.
     void update(const AdamWStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
 
 private:
-    // visit(device_offset, host_offset, n) for the stretches of [offset, offset + n) of the unpadded arena.
+    // Calls visit(device_offset, host_offset, n) for each stretch of [offset, offset + n) of the unpadded arena that is
+    // contiguous on the device.
     template <class Visit>
     void for_each_stretch(size_t offset, size_t n, Visit visit) const;
 
@@ -44,12 +45,12 @@ private:
     cudaStream_t stream_;
     std::vector<TensorSpec> table_, device_table_;
     DeviceBuffer<E> params_;
-    DeviceBuffer<float> master_;  // empty: params_ are all there is
+    DeviceBuffer<float> master_;  // empty: params_ are the only weights
     DeviceBuffer<G> gradients_;
     DeviceBuffer<M> moment1_, moment2_;
     Params<E> param_{};
     Params<G> gradient_{};
-    DeviceBuffer<size_t> decay_switches_;  // where weight decay ends and begins again
+    DeviceBuffer<size_t> decay_switches_;  // offsets where weight decay begins or ends
 };
 
 }  // namespace kiln

@@ -7,6 +7,7 @@ CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine tokenizer sentencepi
 $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 	$(link)
 
+BENCH_OPTIONS := $(call objects,$(wildcard tools/cli/*.cpp))
 BENCH_SUPPORT := $(wildcard dev/bench/support/*.cpp dev/bench/support/*.cu)
 CUDA_BENCHES := $(addprefix dev/bench/,bench_step bench_kernels bench_attention)
 $(BUILD)/libgpubench.a: $(call gpu,$(BENCH_SUPPORT))
@@ -15,10 +16,10 @@ $(BUILD)/libemulatedbench.a: $(call emulated,$(BENCH_SUPPORT))
 $(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(CUDA_CASES)) $(HOST_SAMPLER)
 $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES)) $(HOST_SAMPLER)
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
-$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
+$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	$(link)
 EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_launches)
-$(EMULATED_BENCHES): %: %.o $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
+$(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
 	$(link)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv

@@ -52,7 +52,7 @@ TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_what_it_cannot) {
 
 TEST_F(DeviceCu, a_model_that_its_kernels_do_not_take_is_refused) {
     expect_failure(train_cu({"-e", "llama:layers=1,dim=20,heads=2,ctx=16", "--dry-run"}), 2,
-                   {"on a GPU the model's width (dim) must be a multiple of 8, is 20", "use train_gpt2"});
+                   {"on a GPU the model's width (dim) must be a multiple of 8, but it is 20", "use train_gpt2"});
 }
 
 TEST_F(DeviceCu, every_option_that_is_said_to_make_it_fit_does) {
