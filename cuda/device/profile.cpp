@@ -42,7 +42,7 @@ bool has_nvtx() {
 }
 
 const char* name_of(Group group) {
-    static constexpr const char* kNames[kGroups] = {"embedding",  "norm",    "rope", "attention", "products", "bias",
+    static constexpr const char* kNames[kGroups] = {"embedding",  "norm",    "rope", "attention", "matmuls", "bias",
                                                     "activation", "dropout", "loss", "optimizer", "copies"};
     return kNames[size_t(group)];
 }

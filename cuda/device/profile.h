@@ -15,7 +15,7 @@ enum class Group : uint8_t {
     norm,
     rope,
     attention,
-    products,
+    matmuls,
     bias,
     activation,
     dropout,

@@ -107,7 +107,7 @@ NormTensors<E> norm_after(const DeviceContext<E>& ctx, const DeviceActivations<E
 
 template <class E>
 void linear_forward(const DeviceContext<E>& ctx, E* out, const E* in, const E* w, const E* bias, int I, int O) {
-    const auto of = range(ctx, Group::products);
+    const auto of = range(ctx, Group::matmuls);
     ctx.matmul.forward(out, in, w, bias, {.N = ctx.B * ctx.T, .I = I, .O = O}, ctx.stream);
 }
 
@@ -117,7 +117,7 @@ void weight_backward(const DeviceContext<E>& ctx, float* scratch, G* dw, G* db, 
                      int O, bool accumulate) {
     const int N = ctx.B * ctx.T;
     {
-        const auto of = range(ctx, Group::products);
+        const auto of = range(ctx, Group::matmuls);
         ctx.matmul.backward_weight(dw, dout, in, {.N = N, .I = I, .O = O}, accumulate, ctx.stream);
     }
     if (!db) return;
@@ -129,7 +129,7 @@ template <class E, class G>
 void linear_backward(const DeviceContext<E>& ctx, float* scratch, E* dx, G* dw, G* db, const E* dout, const E* in,
                      const E* w, int I, int O, bool accumulate) {
     weight_backward(ctx, scratch, dw, db, dout, in, I, O, accumulate);
-    const auto of = range(ctx, Group::products);
+    const auto of = range(ctx, Group::matmuls);
     ctx.matmul.backward_input(dx, dout, w, {.N = ctx.B * ctx.T, .I = I, .O = O}, ctx.stream);
 }
 
@@ -187,7 +187,7 @@ template <class E>
 void mlp_forward(const DeviceContext<E>& ctx, const DeviceBlock<E>& a, const BlockParams<E>& p) {
     const ModelConfig& c = ctx.config;
     if (fuses_gelu(ctx, 1)) {
-        const auto of = range(ctx, Group::products);
+        const auto of = range(ctx, Group::matmuls);
         ctx.matmul.forward_gelu(a.act, a.fc, a.ln2, p.fc_w, p.fc_b, {.N = ctx.B * ctx.T, .I = c.C, .O = c.F},
                                 ctx.stream);
         return;
@@ -304,7 +304,7 @@ void lm_head_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, co
     const ModelConfig& c = ctx.config;
     const int Vp = padded_vocab(c);
     {
-        const auto of = range(ctx, Group::products);
+        const auto of = range(ctx, Group::matmuls);
         for_each_lm_head_chunk(ctx, rows, [&](int begin, int n) {
             ctx.matmul.forward(acts.logits + size_t(begin) * Vp, acts.lnf + (size_t(first) + begin) * c.C,
                                ctx.params.lm_head, nullptr, {.N = n, .I = c.C, .O = Vp}, ctx.stream);
@@ -318,7 +318,7 @@ void lm_head_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, co
 template <class E, class G>
 void lm_head_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const Params<G>& grads, int first,
                       int rows, bool accumulate) {
-    const auto of = range(ctx, Group::products);
+    const auto of = range(ctx, Group::matmuls);
     const ModelConfig& c = ctx.config;
     const int Vp = padded_vocab(c);
     for_each_lm_head_chunk(ctx, rows, [&](int begin, int n) {
@@ -368,12 +368,12 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
         E* d_fc = acts.d_act;
         weight_backward(ctx, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
         if (fuses_gelu(ctx, 2)) {
-            const auto of = range(ctx, Group::products);
+            const auto of = range(ctx, Group::matmuls);
             ctx.matmul.backward_input_gelu(acts.d_act, d_branch, p.proj_w, a.fc, {.N = N, .I = c.F, .O = C},
                                            ctx.stream);
         } else {
             {
-                const auto of = range(ctx, Group::products);
+                const auto of = range(ctx, Group::matmuls);
                 ctx.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, ctx.stream);
             }
             const auto of = range(ctx, Group::activation);

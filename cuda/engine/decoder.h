@@ -166,7 +166,7 @@ struct DeviceContext {
     Profiler* profiler = nullptr;
 };
 
-// tokens (B, T) -> acts, up to acts.lnf: everything but the LM head.
+// tokens (B, T) -> acts, up to acts.lnf: everything except the LM head.
 template <class E>
 void decoder_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const int* tokens);
 

@@ -53,7 +53,7 @@ KILN_DEVICE void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint3
         float* d;
         const uint32_t *a, *b;
     } mine{d, a, b};
-    simt::meet_warp(
+    simt::warp_barrier(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
             if (present != ~0u) simt::fail("mma.sync with a lane missing", simt::Where::here());
@@ -109,7 +109,7 @@ KILN_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
         uint16_t row[8];
     } mine{r, {}};
     std::memcpy(mine.row, row, 16);  // read by this lane itself, so that a sanitizer knows whose it is
-    simt::meet_warp(
+    simt::warp_barrier(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
             if (present != ~0u) simt::fail("ldmatrix with a lane missing", simt::Where::here());
@@ -138,7 +138,7 @@ KILN_DEVICE uint32_t transpose_8x8(uint32_t x) {
     struct Operands {
         uint32_t x, y;
     } mine{x, 0};
-    simt::meet_warp(
+    simt::warp_barrier(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
             if (present != ~0u) simt::fail("movmatrix with a lane missing", simt::Where::here());
@@ -194,7 +194,7 @@ KILN_DEVICE void barrier_sync(int id, int threads) {
 #ifdef __CUDACC__
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #else
-    simt::meet_named(id, threads, false, simt::Where::here());
+    simt::named_barrier(id, threads, false, simt::Where::here());
 #endif
 }
 // Counts as one who has come, and goes on.
@@ -202,7 +202,7 @@ KILN_DEVICE void barrier_arrive(int id, int threads) {
 #ifdef __CUDACC__
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #else
-    simt::meet_named(id, threads, true, simt::Where::here());
+    simt::named_barrier(id, threads, true, simt::Where::here());
 #endif
 }
 

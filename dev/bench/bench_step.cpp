@@ -192,7 +192,7 @@ nlohmann::json to_json(const Options& o, const std::vector<KernelWork>& work, co
 void print_figures(const Options& o, const Measured& m, const Ceilings& ceilings) {
     double sum = 0;
     for (const double ms : m.group_ms) sum += ms;
-    const double matmuls = m.group_ms[size_t(Group::products)], attention = m.group_ms[size_t(Group::attention)];
+    const double matmuls = m.group_ms[size_t(Group::matmuls)], attention = m.group_ms[size_t(Group::attention)];
     std::printf("\nCeilings of this run: copy %.0f GB/s (read and written), matmul %.0f TFLOP/s in bfloat16.\n",
                 ceilings.gb_per_s, ceilings.tflop_per_s);
     std::printf("Step: %.3f ms, %.0f tokens/s; with events and without graphs %.3f ms.\n", m.step_ms,

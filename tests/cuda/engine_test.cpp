@@ -154,7 +154,7 @@ TEST_P(CudaEngine, losses_match_reference) {
     }
 }
 
-// Two accumulated micro-batches, after one whose gradients zero_gradients cleared.
+// Two accumulated micro-batches. The gradients of an earlier one were cleared by zero_gradients.
 TEST_P(CudaEngine, gradients_match_reference) {
     const auto a = engine(options_), b = reference();
     for (Engine* e : {a.get(), b.get()}) {

@@ -38,7 +38,7 @@ TEST(Profile, step_has_times_of_the_groups_that_its_model_has) {
     }
     // Of each layer: four products forward, and twice as many backward; the head's, where the two backward are one
     // range.
-    EXPECT_EQ(times[size_t(Group::products)].ranges, 2 * 12 + 2);
+    EXPECT_EQ(times[size_t(Group::matmuls)].ranges, 2 * 12 + 2);
     EXPECT_EQ(times[size_t(Group::attention)].ranges, 2 * 2);
     EXPECT_EQ(times[size_t(Group::rope)].ranges, 2 * 2);
     EXPECT_EQ(times[size_t(Group::norm)].ranges, (2 * 2 + 1) * 2);

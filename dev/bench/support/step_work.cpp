@@ -71,9 +71,9 @@ private:
     }
     // out (N, O) = in (N, I) w. more: further elements that it reads or writes.
     void matmul(double I, double O, double more = 0) {
-        add(Group::products, 2 * N * I * O, (N * I + N * O + I * O + more) * e);
+        add(Group::matmuls, 2 * N * I * O, (N * I + N * O + I * O + more) * e);
     }
-    void weight_matmul(double I, double O) { add(Group::products, 2 * N * I * O, (N * I + N * O) * e + I * O * g); }
+    void weight_matmul(double I, double O) { add(Group::matmuls, 2 * N * I * O, (N * I + N * O) * e + I * O * g); }
     void linear_backward(double I, double O, bool bias) {
         weight_matmul(I, O);
         if (bias) add(Group::bias, 0, N * O * e);

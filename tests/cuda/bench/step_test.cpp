@@ -52,10 +52,10 @@ TEST(StepWork, flops_are_those_of_the_model) {
     const double N = 64 * 1024;
     const auto work = bench::step_work(config, {.B = 64, .T = 1024, .precision = Precision::bfloat16});
     const double matrices = 12.0 * 12 * 768 * 768 + 50304.0 * 768;
-    EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::products, {1, 1}).flops, 6 * matrices * N);
+    EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::matmuls, {1, 1}).flops, 6 * matrices * N);
     EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::attention, {1, 1}).flops, 7.0 * N * 1024 * 768 * 12);
     // Twice the ceiling halves the least time of what it bounds.
-    for (const Group group : {Group::products, Group::attention}) {
+    for (const Group group : {Group::matmuls, Group::attention}) {
         const double slow = bench::sum_of(work, group, {1e9, 100}).floor_ms;
         EXPECT_DOUBLE_EQ(bench::sum_of(work, group, {1e9, 200}).floor_ms, slow / 2);
     }
@@ -69,7 +69,7 @@ TEST(BenchStep, writes_every_group_and_figure) {
         run_program(program, {"--model", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37", "--batch-size", "2",
                               "--seq-len", "8", "--steps", "2", "--small", "--json", json});
     ASSERT_EQ(run.code, 0) << run.err;
-    for (const char* text : {"| products ", "| attention ", "Launch gaps", "First step", "Memory in use"}) {
+    for (const char* text : {"| matmuls ", "| attention ", "Launch gaps", "First step", "Memory in use"}) {
         EXPECT_NE(run.out.find(text), std::string::npos) << text << "\n" << run.out;
     }
     const auto all = nlohmann::json::parse(std::ifstream(json));
