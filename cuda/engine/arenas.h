@@ -1,6 +1,6 @@
 #pragma once
-// Parameters, gradients and moments on a GPU: one allocation each, laid out for the padded vocabulary. read and write
-// take the offsets of the unpadded arenas of cpu_reference/interface/engine.h.
+// Parameters, gradients and moments on a GPU: one allocation each, laid out for the padded vocabulary; read and written
+// as the unpadded arenas of cpu_reference/interface/engine.h.
 #include <span>
 #include <vector>
 
@@ -14,7 +14,7 @@ namespace kiln {
 template <class E, class G, class M>
 class DeviceArenas {
 public:
-    // Filled with zeroes. `training` false: only weights. `master`: also float32 copies of weights in 16 bits.
+    // Zeroes. `training` false: weights only. `master`: float32 weights beside narrow ones.
     DeviceArenas(const ModelConfig& config, bool training, bool master, cudaStream_t stream);
 
     static size_t elems(const ModelConfig& config);  // of each arena, padding included
@@ -23,11 +23,11 @@ public:
     const Params<G>& grads() const { return gradient_; }
     const G* gradients() const { return gradients_.get(); }
 
-    // Both convert, and wait for the stream. read multiplies gradients by gradient_scale (0: all are read as 0,
-    // whatever the memory holds); write divides them by it.
+    // Both convert, and wait for the stream. Gradients are those on the device times gradient_scale when read (0: all
+    // are 0, whatever stands there), over it when written.
     void read(Arena arena, size_t offset, std::span<float> out, float gradient_scale) const;
     void write(Arena arena, size_t offset, std::span<const float> in, float gradient_scale);
-    // Sets the initial weights (init_tensor) and clears the moments.
+    // Initial weights (init_tensor), moments of 0.
     void init(uint64_t seed);
     void clear_gradients();
     // Only the gradients to which even the first backward pass adds: those of the embeddings.
