@@ -215,8 +215,14 @@ void run(const std::vector<std::string>& args) {
     set.add(o.precision, {.name = "precision",
                           .help = "type of weights and activations",
                           .choices = {"bfloat16", "float16", "float32"}});
-    set.add(o.recompute, {.name = "recompute", .help = "level of recomputation", .min = 0, .max = 3});
-    set.add(o.fused_gelu, {.name = "fused-gelu", .help = "level of fused GELU", .min = 0, .max = 2});
+    set.add(o.recompute, {.name = "recompute",
+                          .help = "what the backward pass computes again: 0 (nothing) to 3 (blocks)",
+                          .min = 0,
+                          .max = 3});
+    set.add(o.fused_gelu, {.name = "fused-gelu",
+                           .help = "matmuls that apply GELU: 0 (none), 1 (forward), 2 (also backward)",
+                           .min = 0,
+                           .max = 2});
     set.add(o.steps, {.name = "steps", .help = "timed steps, with and without the profiler", .min = 1});
     set.add(o.json, {.name = "json", .unit = "FILE", .help = "write the figures as JSON; empty: no file"});
     set.add(o.small, {.name = "small", .help = "measure small ceilings, to test this program"});
