@@ -1,9 +1,9 @@
 #!/bin/bash
-# `make check-gpu`: everything that a machine with a GPU can say of Kiln, in one table. Without a GPU it says how many
-# tests it could not run, and succeeds. Needs no network, and nothing but what was built in BUILD.
-# Reads BUILD, CUDA, TEST_FILTER, CHECK_GPU_SECONDS (480: no part starts or goes on after them), RESULTS (where the table
-# goes), SHARDS (token shards of real text for the comparison with the CPU), PYTHON (one that has PyTorch) and
-# PYTHON_LIBRARIES (its LD_LIBRARY_PATH, where that is not the programs').
+# `make check-gpu`: all tests and measurements of Kiln on a machine with a GPU, in one table. Without a GPU it prints how many
+# tests it could not run, and succeeds. It needs no network and only what was built in BUILD.
+# It reads BUILD, CUDA, TEST_FILTER, CHECK_GPU_SECONDS (480: after that no part starts, and a running part is stopped),
+# RESULTS (the directory of the table), SHARDS (token shards of real text, to compare training with the CPU), PYTHON (a Python
+# with PyTorch) and PYTHON_LIBRARIES (the LD_LIBRARY_PATH of that Python, if it differs from that of the programs).
 set -u
 cd "$(dirname "$0")/.."
 build=${BUILD:-build} results=${RESULTS:-dev/bench/results} python=${PYTHON:-python3}
@@ -36,19 +36,20 @@ row() {  # part, result, seconds, note
     [ "$2" != FAILED ] || failed=1
 }
 
-# part NAME SECONDS COMMAND...: runs it for so long at most; its output in $log. The note is what $note makes of that.
+# part NAME SECONDS COMMAND...: runs the command for at most SECONDS; $log is the file of its output. $note makes the note of
+# the row from that file.
 part() {
     local name=$1 limit=$2 left=$((deadline - SECONDS)) start=$SECONDS
     shift 2
     log=$work/$(tr -c 'a-zA-Z0-9\n' - <<<"$name")
     if [ "$left" -lt 5 ]; then row "$name" skipped 0 "no time left of $deadline s"; return 1; fi
     [ "$limit" -le "$left" ] || limit=$left
-    if ! command -v "$1" >/dev/null; then row "$name" skipped 0 "$1 is not there"; return 1; fi
+    if ! command -v "$1" >/dev/null; then row "$name" skipped 0 "$1 was not found"; return 1; fi
     timeout -k 5 "$limit" "$@" >"$log" 2>&1
     local status=$?
     case $status in
         0) row "$name" ok $((SECONDS - start)) "$(${note:-true} "$log")" ;;
-        124 | 137) row "$name" "cut off" $((SECONDS - start)) "after $limit s" ;;
+        124 | 137) row "$name" "stopped" $((SECONDS - start)) "after $limit s" ;;
         *) row "$name" FAILED $((SECONDS - start)) "exit code $status: $({ grep -m 1 'FAILED  \]' "$log" || tail -n 1 "$log"; } | tr '|' '/')"
            head -n 60 "$log" >&2 ;;
     esac
@@ -62,7 +63,7 @@ for name in gpu_facts hopper/hopper profile matmul kernels flash_attention engin
     part "${name##*/} tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
 done
 
-# 200 steps on real text, by both, from the same weights and batches: the curves stay together.
+# 200 steps on real text on the GPU and on the CPU, with the same initial weights and batches. The loss curves must agree.
 train() {  # program, directory, options...
     local program=$1 directory=$2
     shift 2
@@ -70,7 +71,7 @@ train() {  # program, directory, options...
         -t 128 -x 200 -l 0.001 -u 20 -v 0 -n 0 "$@"
 }
 losses() { sed -nE 's/.*"train_loss":([0-9.eE+-]+).*/\1/p' "$1/metrics.jsonl"; }
-compare_curves() {  # mean losses of ten windows of 20 steps; the largest difference between the two, in per cent
+compare_curves() {  # the largest difference in per cent between the mean losses of the two in windows of 20 steps
     paste <(losses "$1") <(losses "$2") | awk -v most="$3" '
         NF == 2 { a += $1; b += $2; n++ }
         n % 20 == 0 && NF == 2 { d = (a > b ? a - b : b - a) / b * 100; if (d > worst) worst = d
@@ -82,10 +83,10 @@ export -f train losses compare_curves
 export shards
 note=true
 if [ ! -e "$shards" ]; then
-    row "200 steps as on the CPU" skipped 0 "no shards in $shards; 'make quickstart' makes some in runs/quickstart/shards"
+    row "200 steps compared with the CPU" skipped 0 "no shards in $shards; 'make quickstart' makes some in runs/quickstart/shards"
 elif part "200 steps on the CPU" 60 bash -c "train '$build/bin/train_gpt2' '$work/cpu'"; then
     for precision in float32 bfloat16; do
-        # float32 rounds otherwise than the CPU, and training amplifies it; bfloat16 rounds to 8 bits besides.
+        # float32 is rounded differently than on the CPU, and training amplifies this. bfloat16 also has only 8 bits.
         [ $precision = float32 ] && most=0.5 || most=2
         note='tail -n 1'
         part "200 steps in $precision" 40 bash -o pipefail -c "train '$build/bin/train_gpt2cu' '$work/$precision' \
@@ -93,18 +94,18 @@ elif part "200 steps on the CPU" 60 bash -c "train '$build/bin/train_gpt2' '$wor
     done
 fi
 
-step() {  # name, options of bench_step: its row, and its breakdown below the table
+step() {  # NAME OPTIONS...: runs bench_step; its table is appended below the main table
     local name=$1
     shift
     note=step_note
     part "$name" 90 "$bench/bench_step" "$@" && { echo; cat "$log"; } >>"$work/breakdowns"
 }
-step_note() { sed -nE 's/^(Step: .*|Launch gaps: .*|Attention aside.*|First step.*|Memory in use.*)/\1/p' "$1" | tr '\n' ' '; }
+step_note() { sed -nE 's/^(Step: .*|Launch gaps: .*|Without attention.*|First step.*|Memory in use.*)/\1/p' "$1" | tr '\n' ' '; }
 step "GPT-2 124M, a step" --model gpt2
 step "GPT-2 1558M, a step" --model gpt2-xl --batch-size 16 --steps 5
 step "llama-tiny, a step" --model llama-tiny --batch-size 8 --seq-len 256
 
-# Interleaved, in one process of PyTorch, so that it compiles once.
+# Interleaved with one process of PyTorch, so that PyTorch compiles only once.
 figure() { sed -nE 's/^([0-9.]+) ms.*/\1/p' <<<"$1"; }
 middle() { tr ' ' '\n' <<<"$*" | grep . | sort -n | sed -n "$((($# + 1) / 2))p"; }
 against_torch() {
@@ -117,7 +118,7 @@ against_torch() {
         return
     fi
     if [ "$left" -lt 60 ]; then row "$name" skipped 0 "no time left of $deadline s"; return; fi
-    trap '' PIPE  # it may die
+    trap '' PIPE  # the process may die
     coproc TORCH { LD_LIBRARY_PATH=$libraries exec "$python" dev/bench/peers/torch_gpt2.py 2>"$work/torch"; }
     torch_pid=$TORCH_PID
     local in=${TORCH[1]} out=${TORCH[0]}
@@ -151,7 +152,7 @@ part "kernel benchmarks" 90 "$bench/bench_kernels" --launches 20 --output - && {
 part "attention against PyTorch" 90 env PYTHON="$python" "$bench/bench_attention" --rounds 3 --launches 5 --output - &&
     { echo; cat "$log"; } >>"$work/breakdowns"
 
-# The matrix products are NVIDIA's own kernels.
+# Not the matmul tests, because their kernels are NVIDIA's.
 sanitizer=$(command -v compute-sanitizer || ls "${CUDA:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
 note=last_tests
 for tool in memcheck racecheck; do

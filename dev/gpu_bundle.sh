@@ -1,6 +1,6 @@
 #!/bin/bash
-# `make gpu-bundle`: what check-gpu needs, in the folder OUT: programs of BUILD, the shared libraries of Debian that they
-# link, shards of real text, and `run`. The machine that it goes to has a driver, the CUDA libraries, and perhaps PyTorch.
+# `make gpu-bundle`: everything that check-gpu needs, in the folder OUT: the programs of BUILD, the shared libraries of Debian
+# that they link, shards of real text, and `run`. The target machine has a driver, the CUDA libraries, and maybe PyTorch.
 set -eu
 cd "$(dirname "$0")/.."
 rm -rf "$OUT"
@@ -10,14 +10,14 @@ for program in $programs; do
     mkdir -p "$OUT/$(dirname "$program")"
     cp "$BUILD/$program" "$OUT/$program"
     strip "$OUT/$program"
-    # The C library is the machine's own, and so is CUDA's.
+    # Without the C library and the CUDA libraries: the target machine has its own.
     ldd "$BUILD/$program" | awk '$3 ~ /^\// { print $3 }' |
         grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
 done | sort -u | xargs -I{} cp -L {} "$OUT/lib/"
 cp dev/check_gpu.sh "$OUT/dev/"
 cp dev/bench/peers/{torch_gpt2,torch_attention,pytorch_model}.py "$OUT/dev/bench/peers/"
 
-# Tang poems and Song lyrics, as the quickstart's.
+# Tang poems and Song lyrics, the text of the quickstart.
 text=$(mktemp)
 trap 'rm -f "$text"' EXIT
 for book in tang300 song100; do sed -E 's/\x1b\[[0-9;]*m//g' "/usr/share/games/fortunes/$book"; done >"$text"
@@ -25,13 +25,13 @@ for book in tang300 song100; do sed -E 's/\x1b\[[0-9;]*m//g' "/usr/share/games/f
 "$BUILD/bin/kiln" prepare --input "$text" --document-separator % --tokenizer "$OUT/data/tokenizer" --val-fraction 0.05 \
     --output "$OUT/data/shards" >/dev/null
 
-# A dictionary that spans several programs finds the kernels that they share; what has no xz has a Python that can.
+# The dictionary spans several programs, so xz finds the kernels that they share. A machine without xz unpacks with Python.
 tar -C "$OUT" -cf - lib bin gpu | xz --lzma2=preset=2,dict=64MiB >"$OUT/programs.tar.xz"
 rm -rf "${OUT:?}/lib" "${OUT:?}/bin" "${OUT:?}/gpu"
 
 cat >"$OUT/run" <<'END'
 #!/bin/bash
-# Everything that a GPU can say of Kiln, in 8 minutes; the table comes into results/.
+# All tests and measurements of Kiln on a GPU, in 8 minutes. The table is written to results/.
 cd "$(dirname "$0")" || exit 1
 nvidia-smi -L 2>/dev/null | grep -q GPU || {
     echo "run: nvidia-smi lists no GPU here: copy this folder to a machine with an NVIDIA GPU and its driver" >&2
@@ -40,12 +40,12 @@ nvidia-smi -L 2>/dev/null | grep -q GPU || {
 [ -d lib ] || tar -xJf programs.tar.xz 2>/dev/null ||
     python3 -c 'import tarfile; tarfile.open("programs.tar.xz").extractall()' || exit 1
 cuda=${CUDA:-/usr/local/cuda}
-# Not for PyTorch, which brings its own.
+# PyTorch has its own libraries.
 export PYTHON_LIBRARIES=${LD_LIBRARY_PATH:-}
 export LD_LIBRARY_PATH=$PWD/lib:$cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 BUILD=$PWD CUDA=$cuda RESULTS=${RESULTS:-$PWD/results} exec dev/check_gpu.sh
 END
 chmod +x "$OUT/run"
 size=$(du -sm "$OUT" | cut -f1)
-echo "$OUT: $size MiB; there: $OUT/run"
+echo "$OUT: $size MiB; copy it to a machine with a GPU and start $(basename "$OUT")/run there"
 [ "$size" -le 60 ] || { echo "gpu-bundle: more than 60 MiB" >&2; exit 1; }

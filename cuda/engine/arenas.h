@@ -30,13 +30,14 @@ public:
     // Initial weights (init_tensor), an optimizer state of 0.
     void init(uint64_t seed);
     void clear_gradients();
-    // The gradients that a backward pass adds to although it is the first: of the embeddings.
+    // Only the gradients to which even the first backward pass adds: those of the embeddings.
     void clear_embedding_gradients();
     // One step of the optimizer on gradients times *grad_scale; nothing where *non_finite is not 0, unless it is null.
     void update(const OptimizerStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
 
 private:
-    // visit(device_offset, host_offset, n) for the stretches of [offset, offset + n) of the unpadded arena.
+    // Calls visit(device_offset, host_offset, n) for each stretch of [offset, offset + n) of the unpadded arena that is
+    // contiguous on the device.
     template <class Visit>
     void for_each_stretch(size_t offset, size_t n, Visit visit) const;
 
@@ -45,12 +46,12 @@ private:
     cudaStream_t stream_;
     std::vector<TensorSpec> table_, device_table_;
     DeviceBuffer<E> params_;
-    DeviceBuffer<float> master_;  // empty: params_ are all there is
+    DeviceBuffer<float> master_;  // empty: params_ are the only weights
     DeviceBuffer<G> gradients_;
     std::vector<DeviceBuffer<M>> states_;  // of the optimizer
     Params<E> param_{};
     Params<G> gradient_{};
-    DeviceBuffer<size_t> decay_switches_;  // where weight decay ends and begins again
+    DeviceBuffer<size_t> decay_switches_;  // offsets where weight decay begins or ends
 };
 
 }  // namespace kiln

@@ -7,10 +7,10 @@
 namespace kiln {
 namespace {
 
-// Empty: nothing stands against it.
-std::string against_flash(const ModelConfig& c, const EngineOptions& o) {
+// Why flash attention is not possible; empty if it is.
+std::string why_not_flash(const ModelConfig& c, const EngineOptions& o) {
     if (o.precision == Precision::float32) return "tensor cores need --dtype bfloat16 or float16";
-    if (!flash_attention_has(c.HS)) return concat("flash attention has no kernel for heads of ", c.HS, " elements");
+    if (!flash_attention_has(c.HS)) return concat("flash attention has no kernel for a head size of ", c.HS);
     int device = 0, major = 0;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
@@ -21,12 +21,11 @@ std::string against_flash(const ModelConfig& c, const EngineOptions& o) {
 }  // namespace
 
 AttentionChoice choose_attention(const ModelConfig& c, const EngineOptions& o) {
-    if (o.attention == AttentionKind::plain) return {false, "plain, as asked"};
-    const std::string why_not = against_flash(c, o);
-    if (why_not.empty()) return {true, concat("flash, on the tensor cores, heads of ", c.HS)};
+    if (o.attention == AttentionKind::plain) return {false, "plain, as requested"};
+    const std::string why_not = why_not_flash(c, o);
+    if (why_not.empty()) return {true, concat("flash, on the tensor cores, head size ", c.HS)};
     if (o.attention == AttentionKind::flash) {
-        throw UsageError(
-            concat("--attention flash: ", why_not, "; leave the option out, and attention is the plain one"));
+        throw UsageError(concat("--attention flash: ", why_not, "; without the option the plain attention is used"));
     }
     return {false, concat("plain: ", why_not)};
 }

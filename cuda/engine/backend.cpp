@@ -1,4 +1,4 @@
-// The backend of programs that are linked against libcuda before libreference.
+// The backend of programs that are linked with this object: the engine on a GPU.
 #include "cpu_reference/interface/backend.h"
 #include "cuda/device/nvml.h"
 #include "cuda/device/require_gpu.h"

@@ -43,7 +43,7 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream, Profiler*
     const TokenOrder order = sort_tokens(batch.tokens, N_, V_);
 
     Set& set = sets_[next_ % sets_.size()];
-    set.copied.synchronize();  // its pinned memory is free again
+    set.copied.synchronize();  // then its pinned memory is free
     int* const host = set.host.get();
     host[0] = int(order.chunks.size());
     host[1] = int(order.groups.size());
@@ -53,7 +53,7 @@ DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream, Profiler*
     std::ranges::copy(order.order, tokens + 2 * size_t(N_));
     std::ranges::copy(order.chunks, chunks(host, N_));
     std::ranges::copy(order.groups, chunks(host, N_) + N_);
-    CUDA_CHECK(cudaStreamWaitEvent(copies_, set.used, 0));  // and so is the device's
+    CUDA_CHECK(cudaStreamWaitEvent(copies_, set.used, 0));  // then its device memory is free
     CUDA_CHECK(cudaMemcpyAsync(set.device.get(), host, set.device.bytes(), cudaMemcpyHostToDevice, copies_));
     set.copied.record(copies_);
     {

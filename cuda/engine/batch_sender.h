@@ -1,5 +1,5 @@
 #pragma once
-// Micro-batches on their way to the device, behind the computation.
+// Copies micro-batches to the device while the device computes.
 #include <array>
 #include <cstddef>
 
@@ -12,19 +12,19 @@ namespace kiln {
 struct DeviceBatch {
     const int *tokens, *targets;  // (B, T)
     TokenRows rows;
-    size_t set;               // which set of buffers holds it: the same set, the same addresses
-    int64_t targets_counted;  // that are not -1
+    size_t set;               // which set of buffers holds it; a set always has the same addresses
+    int64_t targets_counted;  // targets that are not -1
 };
 
-// Two sets of buffers take turns: while one is computed with, the next micro-batch is copied into the other.
+// Two sets of buffers alternate: while the device computes with one, the next micro-batch is copied into the other.
 class BatchSender {
 public:
     static constexpr size_t kSets = 2;
     BatchSender(int N, int V);
-    // Copies the batch and what the kernels need with it; what `stream` is given next waits for it. Throws Error on a
-    // token or target outside the vocabulary.
+    // Copies the batch and the order of its tokens. Work that is queued on `stream` afterwards waits for the copy.
+    // Throws Error on a token or target outside the vocabulary.
     DeviceBatch send(const Batch& batch, cudaStream_t stream, Profiler* profiler = nullptr);
-    // Everything that reads the batch of the last send() has been queued on `stream`.
+    // Call it when everything that reads the batch of the last send() is queued on `stream`.
     void used(cudaStream_t stream);
 
     static size_t device_bytes(int N);

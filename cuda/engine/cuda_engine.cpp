@@ -1,4 +1,5 @@
-// Engine on one GPU: arenas bound by the tables, one stream for the computation, one for batches on their way to it.
+// Engine on one GPU: arenas bound by the tables, one stream for the computation, and one that copies batches to the
+// device.
 #include "cuda/engine/cuda_engine.h"
 
 #include <algorithm>
@@ -22,7 +23,7 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kMaxLosses = 4096;  // micro-batches between two calls of take_loss, without a wait
+constexpr size_t kMaxLosses = 4096;  // micro-batches between two calls of take_loss that need no wait
 constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
 constexpr size_t kMaxGraphs = 16;
 constexpr int kGoodStepsToGrow = 2000;
@@ -32,7 +33,7 @@ template <class E, class G, class M>
 class CudaEngine final : public Engine {
 public:
     CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler);
-    ~CudaEngine() override { cudaDeviceSynchronize(); }  // nothing is freed that is in use
+    ~CudaEngine() override { cudaDeviceSynchronize(); }  // before memory that is in use is freed
 
     const ModelConfig& config() const override { return config_; }
     Optimizer optimizer() const override { return options_.optimizer; }
@@ -60,7 +61,7 @@ public:
     void update(const OptimizerStep& step) override;
     LossScale loss_scale() const override { return std::is_same_v<E, __half> ? loss_scale_ : LossScale{}; }
     void set_loss_scale(const LossScale& scale) override;
-    // In float16 the next step needs the loss scale that this one's overflow decides.
+    // In float16 the loss scale of the next step depends on whether this step overflowed.
     bool can_queue_updates() const override { return !std::is_same_v<E, __half>; }
     void queue_update(const OptimizerStep& step, float max_norm) override;
     StepResult take_update() override;
@@ -84,8 +85,8 @@ private:
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
     DeviceContext<E> context(int B, int T);
-    void queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale, bool accumulate);
-    bool drops_out() const;
+    void queue_micro_step(const DeviceContext<E>& ctx, const DeviceBatch& batch, float grad_scale, bool accumulate);
+    bool has_dropout() const;
     struct MicroStep {
         size_t set;
         bool accumulate;
@@ -120,7 +121,7 @@ private:
 
     BatchSender batches_;
     std::vector<MicroStep> micro_steps_;
-    DeviceBuffer<float> loss_sums_;  // of micro-batches that take_loss has not seen
+    DeviceBuffer<float> loss_sums_;  // of the micro-batches since take_loss
     size_t losses_waiting_ = 0;
     LossSum loss_;
 
@@ -134,15 +135,15 @@ private:
         PinnedBuffer<Scalars> scalars{1};
         PinnedBuffer<float> losses{kMaxLosses};
         Event begin, done;
-        bool follows = false;  // on a step that was not taken yet when this one began
+        bool follows = false;  // when this step began, the step before it was queued but not taken
         size_t micro_batches = 0;
-        LossSum before;  // what take_loss would give but for those losses
+        LossSum before;  // what take_loss would return without `losses`
     };
     static constexpr uint64_t kMaxQueued = 2;
-    std::array<QueuedUpdate, kMaxQueued + 1> queued_;  // and the one before
+    std::array<QueuedUpdate, kMaxQueued + 1> queued_;  // and the one before them
     uint64_t updates_queued_ = 0, updates_taken_ = 0;
     LossScale loss_scale_{1};
-    mutable size_t memory_bytes_ = 0;  // when last asked for
+    mutable size_t memory_bytes_ = 0;  // at the last call of memory_in_use_bytes
 
     Generation<E> generation_;
 };
@@ -177,8 +178,8 @@ std::string CudaEngine<E, G, M>::device_name() const {
     return properties.name;
 }
 
-// Asked for after every step, and the driver takes its time: what is held does not change once all kinds of micro-steps
-// have run.
+// This is called after every step, and the driver is slow to answer. The value does not change any more once every kind
+// of micro-step has run.
 template <class E, class G, class M>
 size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
     if (steps_ > 4 && generation_.slots() == 0 && memory_bytes_ > 0) return memory_bytes_;
@@ -189,13 +190,19 @@ size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::take_rope_table(int max_T) {
-    if (config_.position != Position::rope || max_T <= rope_T_) return;
+    switch (config_.position) {
+        case Position::learned:
+            return;
+        case Position::rope:
+            break;
+    }
+    if (max_T <= rope_T_) return;
     const std::vector<float> table = rope_table(config_, max_T);
     stream_.synchronize();
     rope_table_ = DeviceBuffer<float>(table.size());
     CUDA_CHECK(cudaMemcpy(rope_table_.get(), table.data(), rope_table_.bytes(), cudaMemcpyHostToDevice));
     rope_T_ = max_T;
-    micro_steps_.clear();  // captured launches have the old table's address
+    micro_steps_.clear();  // captured launches contain the address of the old table
 }
 
 template <class E, class G, class M>
@@ -249,21 +256,21 @@ void CudaEngine<E, G, M>::fill_gradients_if_clear() {
     gradients_clear_ = false;
 }
 
-// All that a micro-step gives the device once its batch is there, the same calls for the same arguments.
+// Everything that a micro-step queues after its batch. The same arguments always give the same calls.
 template <class E, class G, class M>
-void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& x, const DeviceBatch& batch, float grad_scale,
+void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& ctx, const DeviceBatch& batch, float grad_scale,
                                            bool accumulate) {
     const int N = options_.B * options_.T, lm_head_rows = shape_.lm_head_rows;
     if (!accumulate) in(Group::copies, [&] { arenas_.clear_embedding_gradients(); });
     const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
-    decoder_forward(x, acts_, batch.tokens);
+    decoder_forward(ctx, acts_, batch.tokens);
     for (int first = 0; first < N; first += lm_head_rows) {
         const int rows = std::min(lm_head_rows, N - first);
-        lm_head_forward(x, acts_, batch.targets, grad_scale, loss_scale, first, rows);
-        lm_head_backward(x, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
+        lm_head_forward(ctx, acts_, batch.targets, grad_scale, loss_scale, first, rows);
+        lm_head_backward(ctx, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
     }
     in(Group::loss, [&] { sum_losses(&scalars_.get()->loss, acts_.losses, N, stream_); });
-    decoder_backward(x, acts_, arenas_.grads(), batch.rows, accumulate);
+    decoder_backward(ctx, acts_, arenas_.grads(), batch.rows, accumulate);
 }
 
 template <class E, class G, class M>
@@ -271,14 +278,14 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     require_training("forward_backward");
     const NvtxRange micro_step("micro-step, first sample", int64_t(batch.first_sample));
     const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
-    DeviceContext<E> x = context(options_.B, options_.T);
-    x.training = true;
-    x.seed = seed;
-    x.first_sample = batch.first_sample;
+    DeviceContext<E> ctx = context(options_.B, options_.T);
+    ctx.training = true;
+    ctx.seed = seed;
+    ctx.first_sample = batch.first_sample;
     const bool accumulate = !gradients_clear_;
-    const auto queue = [&] { queue_micro_step(x, on_device, grad_scale, accumulate); };
-    // The second time that a kind of micro-step comes, it is captured: by then every product has its plan.
-    const bool graphs = options_.graphs && !drops_out() && !profiler_;
+    const auto queue = [&] { queue_micro_step(ctx, on_device, grad_scale, accumulate); };
+    // The second micro-step of a kind is captured, because by then every matmul has its plan.
+    const bool graphs = options_.graphs && !has_dropout() && !profiler_;
     MicroStep* const kind = graphs ? kind_of(on_device.set, accumulate, grad_scale) : nullptr;
     if (!kind || kind->times++ == 0) {
         queue();
@@ -296,9 +303,10 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     loss_.tokens += on_device.targets_counted;
 }
 
-// Dropout's masks depend on the sample, which a captured launch could not be told.
+// Dropout masks depend on the sample's number, which is an argument of the launches: a captured launch cannot change
+// it.
 template <class E, class G, class M>
-bool CudaEngine<E, G, M>::drops_out() const {
+bool CudaEngine<E, G, M>::has_dropout() const {
     return config_.dropout_embedding > 0 || config_.dropout_residual > 0 || config_.dropout_attention > 0;
 }
 
@@ -307,7 +315,7 @@ auto CudaEngine<E, G, M>::kind_of(size_t set, bool accumulate, float grad_scale)
     for (MicroStep& kind : micro_steps_) {
         if (kind.set == set && kind.accumulate == accumulate && kind.grad_scale == grad_scale) return &kind;
     }
-    if (micro_steps_.size() == kMaxGraphs) return nullptr;  // a caller that changes the scale all the time
+    if (micro_steps_.size() == kMaxGraphs) return nullptr;  // the caller changes the scale too often
     return &micro_steps_.emplace_back(MicroStep{set, accumulate, grad_scale});
 }
 
@@ -332,8 +340,8 @@ void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
                " ranks, but gradients of several GPUs cannot be summed yet; run one process");
 }
 
-// The norm of the gradients, what brings them to their size and below max_norm, and whether they and so many of the
-// losses that wait are finite, in scalars_.
+// Queues into scalars_: the norm of the gradients, the factor that undoes the loss scale and clips to max_norm, and
+// whether the gradients and the first `losses` of loss_sums_ are finite.
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
     const GroupRange range(profiler_, Group::optimizer, stream_);
@@ -352,7 +360,7 @@ double CudaEngine<E, G, M>::gradient_norm() {
     CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
     stream_.synchronize();
     if (host_scalars_[0].non_finite == 0) return host_scalars_[0].norm;
-    // After an overflow the next step's gradients are half as large.
+    // After an overflow the loss scale is halved.
     if (loss_scale_.scale > 1) set_loss_scale({loss_scale_.scale / 2});
     return std::numeric_limits<double>::infinity();
 }
@@ -361,7 +369,7 @@ template <class E, class G, class M>
 void CudaEngine<E, G, M>::update(const OptimizerStep& step) {
     require_training("update");
     fill_gradients_if_clear();
-    stream_.synchronize();  // host_scalars_ may be on its way still
+    stream_.synchronize();  // a copy from host_scalars_ may still be queued
     host_scalars_[0].grad_scale = step.grad_scale / loss_scale_.scale;
     CUDA_CHECK(cudaMemcpyAsync(&scalars_.get()->grad_scale, &host_scalars_.get()->grad_scale, sizeof(float),
                                cudaMemcpyHostToDevice, stream_));
@@ -369,7 +377,7 @@ void CudaEngine<E, G, M>::update(const OptimizerStep& step) {
     step_.reset();
     if (std::is_same_v<E, __half> && ++loss_scale_.good_steps >= kGoodStepsToGrow &&
         loss_scale_.scale < kMaxLossScale) {
-        gradients_clear_ = true;  // they are of the old scale, and used
+        gradients_clear_ = true;  // they have the old scale, and are used already
         set_loss_scale({2 * loss_scale_.scale});
     }
 }
@@ -380,7 +388,7 @@ void CudaEngine<E, G, M>::queue_update(const OptimizerStep& step, float max_norm
     KILN_CHECK(updates_queued_ - updates_taken_ < kMaxQueued, "engine: ", kMaxQueued, " updates are queued already");
     fill_gradients_if_clear();
     queue_norm(max_norm, losses_waiting_);
-    if (std::isfinite(loss_.sum)) {  // of micro-batches that the device holds no more
+    if (std::isfinite(loss_.sum)) {  // the losses that are no longer in loss_sums_
         in(Group::optimizer,
            [&] { arenas_.update(step, &scalars_.get()->grad_scale, &scalars_.get()->non_finite, options_.seed); });
     }
@@ -412,11 +420,11 @@ template <class E, class G, class M>
 LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
     const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
     LossSum total{0, on_device.targets_counted};
-    const DeviceContext<E> x = context(options_.B, options_.T);
+    const DeviceContext<E> ctx = context(options_.B, options_.T);
     const int N = options_.B * options_.T, lm_head_rows = shape_.lm_head_rows;
-    decoder_forward(x, acts_, on_device.tokens);
+    decoder_forward(ctx, acts_, on_device.tokens);
     for (int first = 0; first < N; first += lm_head_rows) {
-        lm_head_forward(x, acts_, on_device.targets, 0.0f, nullptr, first, std::min(lm_head_rows, N - first));
+        lm_head_forward(ctx, acts_, on_device.targets, 0.0f, nullptr, first, std::min(lm_head_rows, N - first));
     }
     batches_.used(stream_);
     std::vector<float> each(losses ? 0 : N);

@@ -1,12 +1,13 @@
 #pragma once
-// The engine on a GPU, under its own name: for a program that has two engines, as its tests do.
+// The engine on a GPU by its own name, for programs that link two engines, such as its tests.
 #include "cpu_reference/interface/engine.h"
 #include "cuda/device/profile.h"
 
 namespace kiln {
 
-// As make_engine and plan_memory of cpu_reference/interface/engine.h. C, F and NH * HS are multiples of 8, HS of 4
-// (with QK-norm of 8) and at most 256; makes the engine on the current device. The profiler outlives it; null: none.
+// These do what make_engine and plan_memory of cpu_reference/interface/engine.h do, on the current device. C, F and
+// NH * HS must be multiples of 8; HS must be a multiple of 4 (8 with QK-norm) and at most 256. The profiler may be null
+// and must outlive the engine.
 std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options,
                                          Profiler* profiler = nullptr);
 std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options);

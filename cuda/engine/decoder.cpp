@@ -1,4 +1,5 @@
-// Reads beside cpu_reference/decoder.cpp: the same operations in the same order. What differs is said where it stands.
+// The same operations in the same order as in cpu_reference/decoder.cpp: read the two files side by side. A comment
+// says where this one differs.
 #include "cuda/engine/decoder.h"
 
 #include <algorithm>
@@ -8,27 +9,27 @@
 namespace kiln {
 namespace {
 
-// What is queued in its scope is the group's, for a profile.
+// The profiler counts what is queued in the scope of the result for this group.
 template <class E>
-GroupRange range(const DeviceContext<E>& x, Group group) {
-    return {x.profiler, group, x.stream};
+GroupRange range(const DeviceContext<E>& ctx, Group group) {
+    return {ctx.profiler, group, ctx.stream};
 }
 
 // The three uses of dropout; p = 0 unless training.
 template <class E>
-Dropout embedding_dropout(const DeviceContext<E>& x) {
-    const float p = x.training ? x.config.dropout_embedding : 0.0f;
-    return {p, x.seed, x.first_sample, RngStream::dropout_embedding, 0, 0};
+Dropout embedding_dropout(const DeviceContext<E>& ctx) {
+    const float p = ctx.training ? ctx.config.dropout_embedding : 0.0f;
+    return {p, ctx.seed, ctx.first_sample, RngStream::dropout_embedding, 0, 0};
 }
 template <class E>
-Dropout attention_dropout(const DeviceContext<E>& x, int layer) {
-    const float p = x.training ? x.config.dropout_attention : 0.0f;
-    return {p, x.seed, x.first_sample, RngStream::dropout_attention, uint32_t(layer), 0};
+Dropout attention_dropout(const DeviceContext<E>& ctx, int layer) {
+    const float p = ctx.training ? ctx.config.dropout_attention : 0.0f;
+    return {p, ctx.seed, ctx.first_sample, RngStream::dropout_attention, uint32_t(layer), 0};
 }
 template <class E>
-Dropout residual_dropout(const DeviceContext<E>& x, int layer, uint32_t site) {
-    const float p = x.training ? x.config.dropout_residual : 0.0f;
-    return {p, x.seed, x.first_sample, RngStream::dropout_residual, uint32_t(layer), site};
+Dropout residual_dropout(const DeviceContext<E>& ctx, int layer, uint32_t site) {
+    const float p = ctx.training ? ctx.config.dropout_residual : 0.0f;
+    return {p, ctx.seed, ctx.first_sample, RngStream::dropout_residual, uint32_t(layer), site};
 }
 
 // A norm's output, statistics and weights.
@@ -40,48 +41,52 @@ struct NormTensors {
 };
 
 template <class E>
-void norm_forward(const DeviceContext<E>& x, const NormTensors<E>& n, const E* in) {
-    const auto of = range(x, Group::norm);
-    const int N = x.B * x.T;
-    if (x.config.norm == Norm::layernorm) {
-        layernorm_forward(n.y, n.mean, n.rstd, in, n.w, n.b, x.config.norm_eps, N, x.config.C, x.stream);
-    } else {
-        rmsnorm_forward(n.y, n.rstd, in, n.w, x.config.norm_eps, N, x.config.C, x.stream);
+void norm_forward(const DeviceContext<E>& ctx, const NormTensors<E>& n, const E* x) {
+    const auto of = range(ctx, Group::norm);
+    const int N = ctx.B * ctx.T, C = ctx.config.C;
+    const float eps = ctx.config.norm_eps;
+    switch (ctx.config.norm) {
+        case Norm::layernorm:
+            return layernorm_forward(n.y, n.mean, n.rstd, x, n.w, n.b, eps, N, C, ctx.stream);
+        case Norm::rmsnorm:
+            return rmsnorm_forward(n.y, n.rstd, x, n.w, eps, N, C, ctx.stream);
     }
 }
 
-// sum = residual + dropout(branch), and the norm of it: one kernel where nothing drops out.
+// sum = x + dropout(branch), and the norm of sum. Without dropout one kernel does both.
 template <class E>
-void residual_norm_forward(const DeviceContext<E>& x, E* sum, const NormTensors<E>& n, const E* residual,
-                           const E* branch, const Dropout& dropout) {
-    const int N = x.B * x.T, C = x.config.C;
+void residual_norm_forward(const DeviceContext<E>& ctx, E* sum, const NormTensors<E>& n, const E* x, const E* branch,
+                           const Dropout& dropout) {
+    const int N = ctx.B * ctx.T, C = ctx.config.C;
+    const float eps = ctx.config.norm_eps;
     if (dropout.p > 0) {
         {
-            const auto of = range(x, Group::dropout);
-            residual_forward(sum, residual, branch, dropout, x.B, x.T, C, x.stream);
+            const auto of = range(ctx, Group::dropout);
+            residual_forward(sum, x, branch, dropout, ctx.B, ctx.T, C, ctx.stream);
         }
-        return norm_forward(x, n, sum);
+        return norm_forward(ctx, n, sum);
     }
-    const auto of = range(x, Group::norm);
-    if (x.config.norm == Norm::layernorm) {
-        residual_layernorm_forward(sum, n.y, n.mean, n.rstd, residual, branch, n.w, n.b, x.config.norm_eps, N, C,
-                                   x.stream);
-    } else {
-        residual_rmsnorm_forward(sum, n.y, n.rstd, residual, branch, n.w, x.config.norm_eps, N, C, x.stream);
+    const auto of = range(ctx, Group::norm);
+    switch (ctx.config.norm) {
+        case Norm::layernorm:
+            return residual_layernorm_forward(sum, n.y, n.mean, n.rstd, x, branch, n.w, n.b, eps, N, C, ctx.stream);
+        case Norm::rmsnorm:
+            return residual_rmsnorm_forward(sum, n.y, n.rstd, x, branch, n.w, eps, N, C, ctx.stream);
     }
 }
 
-// dx +=, or = where `set`.
+// dx +=, or dx = if `set`.
 template <class E, class G>
-void norm_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dy, const E* in,
+void norm_backward(const DeviceContext<E>& ctx, float* scratch, E* dx, G* dw, G* db, const E* dy, const E* x,
                    const NormTensors<E>& n, bool accumulate, bool set = false) {
-    const auto of = range(x, Group::norm);
-    const NormBackward<E, G> a{dx,     dw,  db,        scratch,    dy,   in,        n.mean,
-                               n.rstd, n.w, x.B * x.T, x.config.C, !set, accumulate};
-    if (x.config.norm == Norm::layernorm) {
-        layernorm_backward(a, x.stream);
-    } else {
-        rmsnorm_backward(a, x.stream);
+    const auto of = range(ctx, Group::norm);
+    const NormBackward<E, G> a{dx,           dw,   db,        scratch, dy, x, n.mean, n.rstd, n.w, ctx.B * ctx.T,
+                               ctx.config.C, !set, accumulate};
+    switch (ctx.config.norm) {
+        case Norm::layernorm:
+            return layernorm_backward(a, ctx.stream);
+        case Norm::rmsnorm:
+            return rmsnorm_backward(a, ctx.stream);
     }
 }
 
@@ -93,130 +98,161 @@ template <class E>
 NormTensors<E> ln2(const DeviceBlock<E>& a, const BlockParams<E>& p) {
     return {a.ln2, a.ln2_mean, a.ln2_rstd, p.ln2_w, p.ln2_b};
 }
-// The norm that follows block l: the next block's first, or the last of the model.
+// The norm that reads the output of block l: ln1 of the next block, or lnf.
 template <class E>
-NormTensors<E> norm_after(const DeviceContext<E>& x, const DeviceActivations<E>& acts, int l) {
-    if (l + 1 < x.config.L) return ln1(acts.block[l + 1], x.params.block[l + 1]);
-    return {acts.lnf, acts.lnf_mean, acts.lnf_rstd, x.params.lnf_w, x.params.lnf_b};
+NormTensors<E> norm_after(const DeviceContext<E>& ctx, const DeviceActivations<E>& acts, int l) {
+    if (l + 1 < ctx.config.L) return ln1(acts.block[l + 1], ctx.params.block[l + 1]);
+    return {acts.lnf, acts.lnf_mean, acts.lnf_rstd, ctx.params.lnf_w, ctx.params.lnf_b};
 }
 
 template <class E>
-void linear_forward(const DeviceContext<E>& x, E* out, const E* in, const E* w, const E* bias, int I, int O) {
-    const auto of = range(x, Group::matmuls);
-    x.matmul.forward(out, in, w, bias, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
+void linear_forward(const DeviceContext<E>& ctx, E* out, const E* in, const E* w, const E* bias, int I, int O) {
+    const auto of = range(ctx, Group::matmuls);
+    ctx.matmul.forward(out, in, w, bias, {.N = ctx.B * ctx.T, .I = I, .O = O}, ctx.stream);
 }
 
-// dw, db =|+=. db null without bias.
+// dw and db = or += (accumulate). db is null without bias.
 template <class E, class G>
-void weight_backward(const DeviceContext<E>& x, float* scratch, G* dw, G* db, const E* dout, const E* in, int I, int O,
-                     bool accumulate) {
-    const int N = x.B * x.T;
+void weight_backward(const DeviceContext<E>& ctx, float* scratch, G* dw, G* db, const E* dout, const E* in, int I,
+                     int O, bool accumulate) {
+    const int N = ctx.B * ctx.T;
     {
-        const auto of = range(x, Group::matmuls);
-        x.matmul.backward_weight(dw, nullptr, dout, in, {.N = N, .I = I, .O = O}, accumulate, x.stream);
+        const auto of = range(ctx, Group::matmuls);
+        ctx.matmul.backward_weight(dw, dout, in, {.N = N, .I = I, .O = O}, accumulate, ctx.stream);
     }
     if (!db) return;
-    const auto of = range(x, Group::bias);
-    bias_backward(db, scratch, dout, N, O, accumulate, x.stream);
+    const auto of = range(ctx, Group::bias);
+    bias_backward(db, scratch, dout, N, O, accumulate, ctx.stream);
 }
-// The same, and dx =.
+// Also sets dx.
 template <class E, class G>
-void linear_backward(const DeviceContext<E>& x, float* scratch, E* dx, G* dw, G* db, const E* dout, const E* in,
+void linear_backward(const DeviceContext<E>& ctx, float* scratch, E* dx, G* dw, G* db, const E* dout, const E* in,
                      const E* w, int I, int O, bool accumulate) {
-    weight_backward(x, scratch, dw, db, dout, in, I, O, accumulate);
-    const auto of = range(x, Group::matmuls);
-    x.matmul.backward_input(dx, dout, w, {.N = x.B * x.T, .I = I, .O = O}, x.stream);
+    weight_backward(ctx, scratch, dw, db, dout, in, I, O, accumulate);
+    const auto of = range(ctx, Group::matmuls);
+    ctx.matmul.backward_input(dx, dout, w, {.N = ctx.B * ctx.T, .I = I, .O = O}, ctx.stream);
 }
 
-// ln1 -> qkv, normed and biased but not turned.
+// ln1 -> qkv, with bias and QK-norm but without RoPE.
 template <class E>
-void qkv_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const BlockParams<E>& p) {
-    const ModelConfig& c = x.config;
-    linear_forward(x, a.qkv, a.ln1, p.qkv_w, p.qkv_b, c.C, c.QKV());
+void qkv_forward(const DeviceContext<E>& ctx, const DeviceBlock<E>& a, const BlockParams<E>& p) {
+    const ModelConfig& c = ctx.config;
+    linear_forward(ctx, a.qkv, a.ln1, p.qkv_w, p.qkv_b, c.C, c.QKV());
     if (c.qk_norm) {
-        const auto of = range(x, Group::norm);
-        qk_norm_forward(a.qkv, a.qk_raw, a.qk_rstd, p.q_norm, p.k_norm, c.norm_eps, x.B * x.T, c.NH, c.NKV, c.HS,
-                        x.stream);
+        const auto of = range(ctx, Group::norm);
+        qk_norm_forward(a.qkv, a.qk_raw, a.qk_rstd, p.q_norm, p.k_norm, c.norm_eps, ctx.B * ctx.T, c.NH, c.NKV, c.HS,
+                        ctx.stream);
+    }
+}
+
+// Rotates q and k of qkv in place; backward: rotates their gradients back.
+template <class E>
+void apply_rope(const DeviceContext<E>& ctx, E* qkv, bool backward) {
+    const ModelConfig& c = ctx.config;
+    switch (c.position) {
+        case Position::learned:
+            return;
+        case Position::rope:
+            const auto of = range(ctx, Group::rope);
+            return rope(qkv, ctx.rope_table, 0, ctx.B, ctx.T, c.NH, c.NKV, c.HS, backward, ctx.stream);
     }
 }
 
 // fc -> act.
 template <class E>
-void activation_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a) {
-    const auto of = range(x, Group::activation);
-    if (x.config.mlp == Mlp::gelu) {
-        gelu_forward(a.act, a.fc, x.B * x.T, x.config.F, x.stream);
-    } else {
-        swiglu_forward(a.act, a.fc, x.B * x.T, x.config.F, x.stream);
+void activation_forward(const DeviceContext<E>& ctx, const DeviceBlock<E>& a) {
+    const auto of = range(ctx, Group::activation);
+    switch (ctx.config.mlp) {
+        case Mlp::gelu:
+            return gelu_forward(a.act, a.fc, ctx.B * ctx.T, ctx.config.F, ctx.stream);
+        case Mlp::swiglu:
+            return swiglu_forward(a.act, a.fc, ctx.B * ctx.T, ctx.config.F, ctx.stream);
     }
+}
+
+// Whether the matmul applies GELU itself. level: from which value of fused_gelu on it does.
+template <class E>
+bool fuses_gelu(const DeviceContext<E>& ctx, int level) {
+    switch (ctx.config.mlp) {
+        case Mlp::gelu:
+            return ctx.fused_gelu >= level;
+        case Mlp::swiglu:
+            return false;
+    }
+    __builtin_unreachable();
 }
 
 // ln2 -> act: the MLP up to its second matrix.
 template <class E>
-void mlp_forward(const DeviceContext<E>& x, const DeviceBlock<E>& a, const BlockParams<E>& p) {
-    const ModelConfig& c = x.config;
-    if (c.mlp == Mlp::gelu && x.fused_gelu > 0) {
-        const auto of = range(x, Group::matmuls);
-        x.matmul.forward_gelu(a.act, a.fc, a.ln2, p.fc_w, p.fc_b, {.N = x.B * x.T, .I = c.C, .O = c.F}, x.stream);
+void mlp_forward(const DeviceContext<E>& ctx, const DeviceBlock<E>& a, const BlockParams<E>& p) {
+    const ModelConfig& c = ctx.config;
+    if (fuses_gelu(ctx, 1)) {
+        const auto of = range(ctx, Group::matmuls);
+        ctx.matmul.forward_gelu(a.act, a.fc, a.ln2, p.fc_w, p.fc_b, {.N = ctx.B * ctx.T, .I = c.C, .O = c.F},
+                                ctx.stream);
         return;
     }
-    linear_forward(x, a.fc, a.ln2, p.fc_w, p.fc_b, c.C, c.FC());
-    activation_forward(x, a);
+    linear_forward(ctx, a.fc, a.ln2, p.fc_w, p.fc_b, c.C, c.FC());
+    activation_forward(ctx, a);
 }
 
 // qkv -> attn and lse.
 template <class E>
-void attention(const DeviceContext<E>& x, const DeviceBlock<E>& a, const Dropout& dropout) {
-    const ModelConfig& c = x.config;
+void attention(const DeviceContext<E>& ctx, const DeviceBlock<E>& a, const Dropout& dropout) {
+    const ModelConfig& c = ctx.config;
     if constexpr (!std::is_same_v<E, float>) {
-        if (x.flash) {
-            return flash_attention_forward(a.attn, a.lse, a.qkv, {}, dropout, x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+        if (ctx.flash) {
+            return flash_attention_forward(a.attn, a.lse, a.qkv, {}, dropout, ctx.B, ctx.T, c.NH, c.NKV, c.HS,
+                                           ctx.stream);
         }
     }
-    attention_forward(a.attn, a.lse, a.qkv, dropout, x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+    attention_forward(a.attn, a.lse, a.qkv, dropout, ctx.B, ctx.T, c.NH, c.NKV, c.HS, ctx.stream);
 }
 // d_attn -> d_qkv.
 template <class E>
-void backward_through_attention(const DeviceContext<E>& x, const DeviceActivations<E>& acts, const DeviceBlock<E>& a,
+void backward_through_attention(const DeviceContext<E>& ctx, const DeviceActivations<E>& acts, const DeviceBlock<E>& a,
                                 const Dropout& dropout) {
-    const ModelConfig& c = x.config;
+    const ModelConfig& c = ctx.config;
     if constexpr (!std::is_same_v<E, float>) {
-        if (x.flash) {
+        if (ctx.flash) {
             return flash_attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, {}, dropout,
-                                            x.B, x.T, c.NH, c.NKV, c.HS, x.stream);
+                                            ctx.B, ctx.T, c.NH, c.NKV, c.HS, ctx.stream);
         }
     }
-    attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, dropout, x.B, x.T, c.NH, c.NKV,
-                       c.HS, x.stream);
+    attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, dropout, ctx.B, ctx.T, c.NH, c.NKV,
+                       c.HS, ctx.stream);
 }
 
-// ln1 -> mid and ln2: the block up to its MLP. in: the block's input.
+// ln1 -> mid and ln2: the block up to its MLP. x is the input of the block.
 template <class E>
-void attention_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l, const E* in) {
-    const ModelConfig& c = x.config;
-    const BlockParams<E>& p = x.params.block[l];
+void attention_half(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, int l, const E* x) {
+    const ModelConfig& c = ctx.config;
+    const BlockParams<E>& p = ctx.params.block[l];
     const DeviceBlock<E>& a = acts.block[l];
-    qkv_forward(x, a, p);
-    if (c.position == Position::rope) {
-        const auto of = range(x, Group::rope);
-        rope(a.qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, false, x.stream);
-    }
+    qkv_forward(ctx, a, p);
+    apply_rope(ctx, a.qkv, false);
     {
-        const auto of = range(x, Group::attention);
-        attention(x, a, attention_dropout(x, l));
+        const auto of = range(ctx, Group::attention);
+        attention(ctx, a, attention_dropout(ctx, l));
     }
-    linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
-    residual_norm_forward(x, a.mid, ln2(a, p), in, acts.branch, residual_dropout(x, l, 0));
+    linear_forward(ctx, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
+    residual_norm_forward(ctx, a.mid, ln2(a, p), x, acts.branch, residual_dropout(ctx, l, 0));
 }
 
-// mid and ln2 -> out, and the norm that follows.
+// mid and ln2 -> out and its norm.
 template <class E>
-void mlp_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l) {
-    const BlockParams<E>& p = x.params.block[l];
+void mlp_half(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, int l) {
+    const BlockParams<E>& p = ctx.params.block[l];
     const DeviceBlock<E>& a = acts.block[l];
-    mlp_forward(x, a, p);
-    linear_forward(x, acts.branch, a.act, p.proj_w, p.proj_b, x.config.F, x.config.C);
-    residual_norm_forward(x, a.out, norm_after(x, acts, l), a.mid, acts.branch, residual_dropout(x, l, 1));
+    mlp_forward(ctx, a, p);
+    linear_forward(ctx, acts.branch, a.act, p.proj_w, p.proj_b, ctx.config.F, ctx.config.C);
+    residual_norm_forward(ctx, a.out, norm_after(ctx, acts, l), a.mid, acts.branch, residual_dropout(ctx, l, 1));
+}
+
+// The input of block l.
+template <class E>
+const E* block_input(const DeviceActivations<E>& acts, int l) {
+    return l > 0 ? acts.block[l - 1].out : acts.embedded;
 }
 
 }  // namespace
@@ -224,7 +260,7 @@ void mlp_half(const DeviceContext<E>& x, DeviceActivations<E>& acts, int l) {
 size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
     if (!s.training) return 0;
     const int N = s.B * s.T;
-    size_t most = std::max(norm_backward_scratch_floats(N, c.C), size_t(N) * c.NH);  // plain attention's delta
+    size_t most = std::max(norm_backward_scratch_floats(N, c.C), size_t(N) * c.NH);  // delta of the plain attention
     if (s.flash) most = std::max(most, flash_attention_scratch_floats(s.B, s.T, c.NH, c.HS));
     most = std::max(most, size_t(TokenOrder::max_partials(N)) * c.C);
     if (c.qk_norm) most = std::max(most, qk_norm_backward_scratch_floats(c.HS));
@@ -233,150 +269,150 @@ size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
 }
 
 template <class E>
-void decoder_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const int* tokens) {
-    const ModelConfig& c = x.config;
+void decoder_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const int* tokens) {
+    const ModelConfig& c = ctx.config;
     {
-        const auto of = range(x, Group::embedding);
-        embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, x.B, x.T, c.C, x.stream);
+        const auto of = range(ctx, Group::embedding);
+        embedding_forward(acts.embedded, tokens, ctx.params.wte, ctx.params.wpe, 0, ctx.B, ctx.T, c.C, ctx.stream);
     }
-    if (const Dropout d = embedding_dropout(x); d.p > 0) {
-        const auto of = range(x, Group::dropout);
-        dropout(acts.embedded, acts.embedded, d, x.B, x.T, c.C, x.stream);
+    if (const Dropout d = embedding_dropout(ctx); d.p > 0) {
+        const auto of = range(ctx, Group::dropout);
+        dropout(acts.embedded, acts.embedded, d, ctx.B, ctx.T, c.C, ctx.stream);
     }
-    norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
+    norm_forward(ctx, ln1(acts.block[0], ctx.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
         const NvtxRange layer("layer, forward", l);
-        attention_half(x, acts, l, l > 0 ? acts.block[l - 1].out : acts.embedded);
-        mlp_half(x, acts, l);
+        attention_half(ctx, acts, l, block_input(acts, l));
+        mlp_half(ctx, acts, l);
     }
 }
 
 namespace {
 
-// Calls work(piece, rows) for the pieces, from 0, that products of the head take of `rows`.
+// Calls work(begin, count) for each chunk of `rows` rows that one matmul of the LM head takes.
 template <class E, class Work>
-void for_each_lm_head_chunk(const DeviceContext<E>& x, int rows, Work work) {
-    const int most = x.lm_head_chunk > 0 ? x.lm_head_chunk : rows;
-    for (int piece = 0; piece < rows; piece += most) work(piece, std::min(most, rows - piece));
+void for_each_lm_head_chunk(const DeviceContext<E>& ctx, int rows, Work work) {
+    const int most = ctx.lm_head_chunk > 0 ? ctx.lm_head_chunk : rows;
+    for (int begin = 0; begin < rows; begin += most) work(begin, std::min(most, rows - begin));
 }
 
 }  // namespace
 
 template <class E>
-void lm_head_forward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const int* targets, float gradient_scale,
+void lm_head_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const int* targets, float gradient_scale,
                      const float* gradient_factor, int first, int rows) {
-    const ModelConfig& c = x.config;
+    const ModelConfig& c = ctx.config;
     const int Vp = padded_vocab(c);
     {
-        const auto of = range(x, Group::matmuls);
-        for_each_lm_head_chunk(x, rows, [&](int piece, int n) {
-            x.matmul.forward(acts.logits + size_t(piece) * Vp, acts.lnf + (size_t(first) + piece) * c.C,
-                             x.params.lm_head, nullptr, {.N = n, .I = c.C, .O = Vp}, x.stream);
+        const auto of = range(ctx, Group::matmuls);
+        for_each_lm_head_chunk(ctx, rows, [&](int begin, int n) {
+            ctx.matmul.forward(acts.logits + size_t(begin) * Vp, acts.lnf + (size_t(first) + begin) * c.C,
+                               ctx.params.lm_head, nullptr, {.N = n, .I = c.C, .O = Vp}, ctx.stream);
         });
     }
-    const auto of = range(x, Group::loss);
+    const auto of = range(ctx, Group::loss);
     cross_entropy(acts.losses + first, acts.logits, targets + first, gradient_scale, gradient_factor, rows, c.V, Vp,
-                  x.stream);
+                  ctx.stream);
 }
 
 template <class E, class G>
-void lm_head_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads, int first,
+void lm_head_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const Params<G>& grads, int first,
                       int rows, bool accumulate) {
-    const auto of = range(x, Group::matmuls);
-    const ModelConfig& c = x.config;
+    const auto of = range(ctx, Group::matmuls);
+    const ModelConfig& c = ctx.config;
     const int Vp = padded_vocab(c);
-    for_each_lm_head_chunk(x, rows, [&](int piece, int n) {
-        const E* const d_logits = acts.logits + size_t(piece) * Vp;
-        const size_t row = (size_t(first) + piece) * c.C;
+    for_each_lm_head_chunk(ctx, rows, [&](int begin, int n) {
+        const E* const d_logits = acts.logits + size_t(begin) * Vp;
+        const size_t row = (size_t(first) + begin) * c.C;
         const Linear layer{.N = n, .I = c.C, .O = Vp};
-        x.matmul.backward_weight(grads.lm_head, nullptr, d_logits, acts.lnf + row, layer, accumulate || piece > 0,
-                                 x.stream);
-        x.matmul.backward_input(acts.branch + row, d_logits, x.params.lm_head, layer, x.stream);
+        ctx.matmul.backward_weight(grads.lm_head, d_logits, acts.lnf + row, layer, accumulate || begin > 0, ctx.stream);
+        ctx.matmul.backward_input(acts.branch + row, d_logits, ctx.params.lm_head, layer, ctx.stream);
     });
 }
 
 template <class E, class G>
-void decoder_backward(const DeviceContext<E>& x, DeviceActivations<E>& acts, const Params<G>& grads,
+void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const Params<G>& grads,
                       const TokenRows& rows, bool accumulate) {
-    const ModelConfig& c = x.config;
-    const int N = x.B * x.T, C = c.C, A = c.NH * c.HS;
+    const ModelConfig& c = ctx.config;
+    const int N = ctx.B * ctx.T, C = c.C, A = c.NH * c.HS;
     E* const dx = acts.d_residual;
     float* const scratch = acts.scratch;
 
-    norm_backward(x, scratch, dx, grads.lnf_w, grads.lnf_b, acts.branch, acts.block[c.L - 1].out,
-                  norm_after(x, acts, c.L - 1), accumulate, /*set=*/true);
+    norm_backward(ctx, scratch, dx, grads.lnf_w, grads.lnf_b, acts.branch, acts.block[c.L - 1].out,
+                  norm_after(ctx, acts, c.L - 1), accumulate, /*set=*/true);
     for (int l = c.L - 1; l >= 0; l--) {
         const NvtxRange layer("layer, backward", l);
-        const BlockParams<E>& p = x.params.block[l];
+        const BlockParams<E>& p = ctx.params.block[l];
         const BlockParams<G>& g = grads.block[l];
         const DeviceBlock<E>& a = acts.block[l];
-        const E* const in = l > 0 ? acts.block[l - 1].out : acts.embedded;
+        const E* const x = block_input(acts, l);
 
-        if (x.recompute >= Recompute::norms) norm_forward(x, ln1(a, p), in);
-        if (x.recompute == Recompute::blocks) {
-            attention_half(x, acts, l, in);
-            mlp_forward(x, a, p);
+        if (ctx.recompute >= Recompute::norms) norm_forward(ctx, ln1(a, p), x);
+        if (ctx.recompute == Recompute::blocks) {
+            attention_half(ctx, acts, l, x);
+            mlp_forward(ctx, a, p);
         } else {
-            if (x.recompute == Recompute::norms) norm_forward(x, ln2(a, p), a.mid);
-            if (x.recompute >= Recompute::activation) activation_forward(x, a);
+            if (ctx.recompute == Recompute::norms) norm_forward(ctx, ln2(a, p), a.mid);
+            if (ctx.recompute >= Recompute::activation) activation_forward(ctx, a);
         }
 
-        // The gradient of what goes through dropout; the residual stream's own where nothing does.
+        // The gradient of a branch: without dropout it is the gradient of the residual stream itself.
         const auto through_dropout = [&](uint32_t site) -> const E* {
-            const Dropout d = residual_dropout(x, l, site);
+            const Dropout d = residual_dropout(ctx, l, site);
             if (d.p == 0) return dx;
-            const auto of = range(x, Group::dropout);
-            dropout(acts.branch, dx, d, x.B, x.T, C, x.stream);
+            const auto of = range(ctx, Group::dropout);
+            dropout(acts.branch, dx, d, ctx.B, ctx.T, C, ctx.stream);
             return acts.branch;
         };
         const E* d_branch = through_dropout(1);
         E* d_fc = acts.d_act;
-        weight_backward(x, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
-        if (c.mlp == Mlp::gelu && x.fused_gelu > 1) {
-            const auto of = range(x, Group::matmuls);
-            x.matmul.backward_input_gelu(acts.d_act, nullptr, d_branch, p.proj_w, a.fc, {.N = N, .I = c.F, .O = C},
-                                         x.stream);
+        weight_backward(ctx, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
+        if (fuses_gelu(ctx, 2)) {
+            const auto of = range(ctx, Group::matmuls);
+            ctx.matmul.backward_input_gelu(acts.d_act, d_branch, p.proj_w, a.fc, {.N = N, .I = c.F, .O = C},
+                                           ctx.stream);
         } else {
             {
-                const auto of = range(x, Group::matmuls);
-                x.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, x.stream);
+                const auto of = range(ctx, Group::matmuls);
+                ctx.matmul.backward_input(acts.d_act, d_branch, p.proj_w, {.N = N, .I = c.F, .O = C}, ctx.stream);
             }
-            const auto of = range(x, Group::activation);
-            if (c.mlp == Mlp::gelu) {
-                gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, x.stream);
-            } else {
-                d_fc = a.fc;  // twice as wide as act, and not read again
-                swiglu_backward(d_fc, acts.d_act, a.fc, N, c.F, x.stream);
+            const auto of = range(ctx, Group::activation);
+            switch (c.mlp) {
+                case Mlp::gelu:
+                    gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream);
+                    break;
+                case Mlp::swiglu:
+                    d_fc = a.fc;  // twice as wide as act; nothing reads it again
+                    swiglu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream);
+                    break;
             }
         }
-        linear_backward(x, scratch, acts.branch, g.fc_w, g.fc_b, d_fc, a.ln2, p.fc_w, C, c.FC(), accumulate);
-        norm_backward(x, scratch, dx, g.ln2_w, g.ln2_b, acts.branch, a.mid, ln2(a, p), accumulate);
+        linear_backward(ctx, scratch, acts.branch, g.fc_w, g.fc_b, d_fc, a.ln2, p.fc_w, C, c.FC(), accumulate);
+        norm_backward(ctx, scratch, dx, g.ln2_w, g.ln2_b, acts.branch, a.mid, ln2(a, p), accumulate);
 
-        linear_backward(x, scratch, acts.d_attn, g.attn_out_w, g.attn_out_b, through_dropout(0), a.attn, p.attn_out_w,
+        linear_backward(ctx, scratch, acts.d_attn, g.attn_out_w, g.attn_out_b, through_dropout(0), a.attn, p.attn_out_w,
                         A, C, accumulate);
         {
-            const auto of = range(x, Group::attention);
-            backward_through_attention(x, acts, a, attention_dropout(x, l));
+            const auto of = range(ctx, Group::attention);
+            backward_through_attention(ctx, acts, a, attention_dropout(ctx, l));
         }
-        if (c.position == Position::rope) {
-            const auto of = range(x, Group::rope);
-            rope(acts.d_qkv, x.rope_table, 0, x.B, x.T, c.NH, c.NKV, c.HS, true, x.stream);
-        }
+        apply_rope(ctx, acts.d_qkv, true);
         if (c.qk_norm) {
-            const auto of = range(x, Group::norm);
+            const auto of = range(ctx, Group::norm);
             qk_norm_backward(QkNormBackward<E, G>{acts.d_qkv, g.q_norm, g.k_norm, scratch, a.qk_raw, a.qk_rstd,
                                                   p.q_norm, p.k_norm, N, c.NH, c.NKV, c.HS, accumulate},
-                             x.stream);
+                             ctx.stream);
         }
-        linear_backward(x, scratch, acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(), accumulate);
-        norm_backward(x, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, in, ln1(a, p), accumulate);
+        linear_backward(ctx, scratch, acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(),
+                        accumulate);
+        norm_backward(ctx, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, x, ln1(a, p), accumulate);
     }
-    if (const Dropout d = embedding_dropout(x); d.p > 0) {
-        const auto of = range(x, Group::dropout);
-        dropout(dx, dx, d, x.B, x.T, C, x.stream);
+    if (const Dropout d = embedding_dropout(ctx); d.p > 0) {
+        const auto of = range(ctx, Group::dropout);
+        dropout(dx, dx, d, ctx.B, ctx.T, C, ctx.stream);
     }
-    const auto of = range(x, Group::embedding);
-    embedding_backward(grads.wte, grads.wpe, scratch, dx, rows, 0, x.B, x.T, C, x.stream);
+    const auto of = range(ctx, Group::embedding);
+    embedding_backward(grads.wte, grads.wpe, scratch, dx, rows, 0, ctx.B, ctx.T, C, ctx.stream);
 }
 
 namespace {
@@ -395,41 +431,46 @@ LayerCache<E> layer_cache(const ModelConfig& c, const DeviceCache<E>& cache, int
 }  // namespace
 
 template <class E>
-void decoder_prefill(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
+void decoder_prefill(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
                      const int* tokens, const int* zero) {
-    const ModelConfig& c = x.config;
-    embedding_forward(acts.embedded, tokens, x.params.wte, x.params.wpe, 0, 1, x.T, c.C, x.stream);
-    norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
+    const ModelConfig& c = ctx.config;
+    embedding_forward(acts.embedded, tokens, ctx.params.wte, ctx.params.wpe, 0, 1, ctx.T, c.C, ctx.stream);
+    norm_forward(ctx, ln1(acts.block[0], ctx.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
-        attention_half(x, acts, l, l > 0 ? acts.block[l - 1].out : acts.embedded);
+        attention_half(ctx, acts, l, block_input(acts, l));
         const LayerCache<E> layer = layer_cache(c, cache, l, slot);
-        append_to_cache(layer.k, layer.v, acts.block[l].qkv, zero, 1, x.T, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
-        mlp_half(x, acts, l);
+        append_to_cache(layer.k, layer.v, acts.block[l].qkv, zero, 1, ctx.T, cache.max_T, c.NH, c.NKV, c.HS,
+                        ctx.stream);
+        mlp_half(ctx, acts, l);
     }
 }
 
 template <class E>
-void decoder_decode(const DeviceContext<E>& x, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int first_slot,
-                    const int* tokens, const int* positions, const CacheScratch& scratch) {
-    const ModelConfig& c = x.config;
-    const int N = x.B * x.T;
-    embedding_at(acts.embedded, tokens, x.params.wte, x.params.wpe, positions, N, c.C, x.stream);
-    norm_forward(x, ln1(acts.block[0], x.params.block[0]), acts.embedded);
+void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
+                    int first_slot, const int* tokens, const int* positions, const CacheScratch& scratch) {
+    const ModelConfig& c = ctx.config;
+    const int N = ctx.B * ctx.T;
+    embedding_at(acts.embedded, tokens, ctx.params.wte, ctx.params.wpe, positions, N, c.C, ctx.stream);
+    norm_forward(ctx, ln1(acts.block[0], ctx.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
-        const BlockParams<E>& p = x.params.block[l];
+        const BlockParams<E>& p = ctx.params.block[l];
         const DeviceBlock<E>& a = acts.block[l];
         const LayerCache<E> layer = layer_cache(c, cache, l, first_slot);
-        qkv_forward(x, a, p);
-        if (c.position == Position::rope) {
-            rope_at(a.qkv, x.rope_table, positions, N, c.NH, c.NKV, c.HS, x.stream);
+        qkv_forward(ctx, a, p);
+        switch (c.position) {
+            case Position::learned:
+                break;
+            case Position::rope:
+                rope_at(a.qkv, ctx.rope_table, positions, N, c.NH, c.NKV, c.HS, ctx.stream);
+                break;
         }
-        append_to_cache(layer.k, layer.v, a.qkv, positions, x.B, x.T, cache.max_T, c.NH, c.NKV, c.HS, x.stream);
+        append_to_cache(layer.k, layer.v, a.qkv, positions, ctx.B, ctx.T, cache.max_T, c.NH, c.NKV, c.HS, ctx.stream);
         attention_cached(CachedAttention<E>{a.attn, scratch.scratch, scratch.arrivals, a.qkv, layer.k, layer.v,
-                                            positions, x.B, x.T, cache.max_T, c.NH, c.NKV, c.HS},
-                         x.stream);
-        linear_forward(x, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
-        residual_norm_forward(x, a.mid, ln2(a, p), l > 0 ? acts.block[l - 1].out : acts.embedded, acts.branch, {});
-        mlp_half(x, acts, l);
+                                            positions, ctx.B, ctx.T, cache.max_T, c.NH, c.NKV, c.HS},
+                         ctx.stream);
+        linear_forward(ctx, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
+        residual_norm_forward(ctx, a.mid, ln2(a, p), block_input(acts, l), acts.branch, {});
+        mlp_half(ctx, acts, l);
     }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The model on a GPU: the line of operations of cpu_reference/decoder.h, queued on one stream. E is the element type of
-// weights and activations, G that of gradients of weights: float, or E.
+// The model on a GPU: the same operations as cpu_reference/decoder.h, queued on one stream. E is the element type of
+// weights and activations, G that of the gradients of weights: float or E.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -14,11 +14,12 @@
 
 namespace kiln {
 
-// What the backward pass computes again instead of keeping it. Each level includes those before it; none changes a bit.
-enum class Recompute : uint8_t { nothing, activation, norms, blocks };  // blocks: all but the input of each
+// What the backward pass computes again instead of keeping it. Each level includes the levels before it. No level
+// changes a bit of the result.
+enum class Recompute : uint8_t { nothing, activation, norms, blocks };  // blocks: all but the input of each block
 
-// The micro-batch and what is kept of it. `lm_head_rows`: how many rows the head works on at a time; `lm_head_chunk`:
-// how many of them a product of it takes, 0 for all.
+// The micro-batch and what is kept of it. `lm_head_rows`: for how many rows logits exist at a time; `lm_head_chunk`:
+// how many of these rows one matmul takes, 0 for all.
 struct DeviceShape {
     int B, T;
     bool training;
@@ -31,7 +32,7 @@ template <class E>
 struct DeviceBlock {
     E* ln1;                      // (B, T, C)
     float *ln1_mean, *ln1_rstd;  // (B, T)
-    E* qkv;                      // (B, T, QKV): as attention reads it, after QK-norm and RoPE
+    E* qkv;                      // (B, T, QKV), after QK-norm and RoPE
     E* qk_raw;                   // (B, T, NH + NKV, HS): q and k before QK-norm
     float* qk_rstd;              // (B, T, NH + NKV)
     float* lse;                  // (B, NH, T)
@@ -39,7 +40,7 @@ struct DeviceBlock {
     E* mid;                      // (B, T, C): the residual stream after attention
     E* ln2;                      // (B, T, C)
     float *ln2_mean, *ln2_rstd;  // (B, T)
-    E *fc, *act;                 // (B, T, FC), (B, T, F); fc becomes its own gradient where the MLP is SwiGLU
+    E *fc, *act;                 // (B, T, FC), (B, T, F); the backward pass of SwiGLU writes the gradient into fc
     E* out;                      // (B, T, C): the residual stream after the MLP
 };
 
@@ -50,13 +51,14 @@ struct DeviceActivations {
     E* lnf;                      // (B, T, C)
     float *lnf_mean, *lnf_rstd;  // (B, T)
     float* losses;               // (B, T)
-    E* logits;                   // (lm_head_rows, Vp), turned into their gradient in place
-    E* branch;                   // (B, T, C): what a block adds to the residual stream; gradients of norms' outputs
-    E *d_residual, *d_qkv, *d_attn, *d_act;  // gradients, one set for all layers, shaped as what they belong to
-    float* scratch;                          // of whichever kernel is running: partial sums, attention's delta
+    E* logits;                   // (lm_head_rows, Vp); the loss replaces them by their gradient
+    E* branch;                   // (B, T, C): what a block adds to the residual stream; gradients of the norms' outputs
+    E *d_residual, *d_qkv, *d_attn, *d_act;  // gradients, shaped like their tensors; all layers share them
+    float* scratch;                          // for the kernel that is running: partial sums, delta of attention
 };
 
-// V padded for products and 16-byte rows. The padding's weights are 0 and stay so; no file and no softmax has it.
+// V padded for matmuls and for rows of whole 16 bytes. The weights of the padding are 0 and stay 0. No file and no
+// softmax contains the padding.
 inline int padded_vocab(const ModelConfig& c) {
     return (c.V + 127) / 128 * 128;
 }
@@ -72,9 +74,14 @@ size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s);
 template <class E, class Visit>
 void for_each_device_activation(const ModelConfig& c, const DeviceShape& s, DeviceActivations<E>& a, Visit visit) {
     const size_t N = size_t(s.B) * s.T, C = c.C, HS = c.HS, A = size_t(c.NH) * HS, QK = size_t(c.NH) + c.NKV;
-    const bool layernorm = c.norm == Norm::layernorm;
     const auto statistics = [&](float*& mean, float*& rstd, const char* name, int layer) {
-        if (layernorm) visit(mean, name, layer, N);
+        switch (c.norm) {
+            case Norm::layernorm:
+                visit(mean, name, layer, N);
+                break;
+            case Norm::rmsnorm:
+                break;
+        }
         visit(rstd, name, layer, N);
     };
     a.block.assign(c.L, {});
@@ -82,7 +89,7 @@ void for_each_device_activation(const ModelConfig& c, const DeviceShape& s, Devi
     for (int l = 0; l < c.L; l++) {
         DeviceBlock<E>& b = a.block[l];
         const bool first = l == 0;
-        if (!first) b = a.block[0];  // what is not kept for each layer is that of the first
+        if (!first) b = a.block[0];  // layers share what is not kept for each of them
         const auto kept_below = [&](Recompute level) { return first || (s.training && s.recompute < level); };
         if (kept_below(Recompute::norms)) visit(b.ln1, "ln1", l, N * C);
         if (kept_below(Recompute::blocks)) {
@@ -128,7 +135,7 @@ DeviceActivations<E> bind_device_activations(const ModelConfig& c, const DeviceS
     return a;
 }
 
-// Bytes of the arena that bind_device_activations lays out, and those of the logits in it.
+// Bytes of the arena that bind_device_activations lays out, and how many of them are logits.
 template <class E>
 std::array<size_t, 2> device_activation_bytes(const ModelConfig& c, const DeviceShape& s) {
     DeviceActivations<E> unbound{};
@@ -141,7 +148,7 @@ std::array<size_t, 2> device_activation_bytes(const ModelConfig& c, const Device
     return bytes;
 }
 
-// What a pass over the model reads besides its input.
+// What a pass over the model reads in addition to its input.
 template <class E>
 struct DeviceContext {
     const ModelConfig& config;  // not padded
@@ -151,33 +158,33 @@ struct DeviceContext {
     cudaStream_t stream;
     int B, T;
     Recompute recompute = Recompute::nothing;
-    int lm_head_chunk = 0;  // DeviceShape's
-    int fused_gelu = 0;  // 1: in the product that makes its input; 2: also in the backward one that takes its gradient
-    bool flash = false;  // attention on the tensor cores
-    // Dropout is on when `training`.
-    bool training = false;
+    int lm_head_chunk = 0;  // as in DeviceShape
+    int fused_gelu = 0;     // 1: the matmul before GELU applies it too; 2: also in the backward pass
+    bool flash = false;     // attention on the tensor cores
+    bool training = false;  // with dropout
     uint64_t seed = 0, first_sample = 0;
     Profiler* profiler = nullptr;
 };
 
-// tokens (B, T) -> acts, up to acts.lnf: everything but the head.
+// tokens (B, T) -> acts, up to acts.lnf: everything except the LM head.
 template <class E>
-void decoder_forward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const int* tokens);
+void decoder_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const int* tokens);
 
-// Rows first, first + 1, ... of acts.lnf -> acts.logits and acts.losses. gradient_scale != 0: logits become their
-// gradient, times *gradient_factor unless that is null.
+// `rows` rows of acts.lnf, from `first` on -> acts.logits and acts.losses. If gradient_scale is not 0, logits become
+// their gradient, times *gradient_factor unless that is null.
 template <class E>
-void lm_head_forward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const int* targets,
-                     float gradient_scale, const float* gradient_factor, int first, int rows);
-// acts.logits, a gradient now -> lm_head of grads (= or +=) and rows of acts.branch (=), the gradient of acts.lnf.
+void lm_head_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const int* targets, float gradient_scale,
+                     const float* gradient_factor, int first, int rows);
+// acts.logits, which holds the gradient now -> grads.lm_head (= or +=) and rows of acts.branch (=), the gradient of
+// acts.lnf.
 template <class E, class G>
-void lm_head_backward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const Params<G>& grads, int first,
+void lm_head_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const Params<G>& grads, int first,
                       int rows, bool accumulate);
 
-// acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` every gradient is set, wpe aside and wte where
-// it is not the head: these two are added to, so they must hold zeroes.
+// acts.branch, the gradient of acts.lnf -> grads. Without `accumulate` every gradient is set, except wpe and an untied
+// wte: the pass always adds to these two, so they must be 0 before.
 template <class E, class G>
-void decoder_backward(const DeviceContext<E>& context, DeviceActivations<E>& acts, const Params<G>& grads,
+void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const Params<G>& grads,
                       const TokenRows& rows, bool accumulate);
 
 // Keys and values of every layer: (L, 2, slots, NKV, max_T, cache_pitch(HS)), keys before values.
@@ -186,19 +193,19 @@ struct DeviceCache {
     E* data = nullptr;
     int slots = 0, max_T = 0;
 };
-// What attention_cached works with, by its names.
+// Work memory of attention_cached, with the names that it has there.
 struct CacheScratch {
     float* scratch = nullptr;
     int* arrivals = nullptr;
 };
-// A prompt into one empty slot: context.B is 1, context.T the number of tokens; `zero` in device memory is 0.
+// A prompt for one empty slot: ctx.B is 1, ctx.T is the number of tokens, and *zero, in device memory, is 0.
 template <class E>
-void decoder_prefill(const DeviceContext<E>& context, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
+void decoder_prefill(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
                      const int* tokens, const int* zero);
-// A token for each of context.B slots, where context.T is 1, or context.T tokens for one; the slots from first_slot on.
-// positions (B T) in device memory, where each stands, below 0 for an idle slot; behind what the cache holds.
+// One token (ctx.T = 1) for each of ctx.B slots from first_slot on, or ctx.T tokens for one slot. positions (B, T), in
+// device memory, follow those in the cache; a negative position marks an idle slot.
 template <class E>
-void decoder_decode(const DeviceContext<E>& context, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
+void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const DeviceCache<E>& cache,
                     int first_slot, const int* tokens, const int* positions, const CacheScratch& scratch);
 
 }  // namespace kiln

@@ -11,11 +11,11 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kLogitsBytes = size_t(1) << 30;  // at most, unless the number of chunks is given
-// Each adds its part to the gradient of the head's matrix: 6 % of the head's time for GPT-2 124M at 65536 rows, by the
-// bytes moved.
+constexpr size_t kLogitsBytes = size_t(1) << 30;  // the most, unless the options give the number of chunks
+// Each chunk adds to the gradient of the LM head's matrix. For GPT-2 124M with 65536 rows this costs 6 % of the LM
+// head's time, computed from the bytes moved.
 constexpr size_t kLmHeadChunks = 16;
-// Of the runtime, its kernels and cuBLASLt; measured by nothing yet.
+// For the runtime, its kernels and cuBLASLt. An estimate: nothing measures it yet.
 constexpr size_t kProcessBytes = size_t(512) << 20;
 
 size_t divide_up(size_t a, size_t b) {
@@ -28,17 +28,17 @@ DeviceShape device_shape(const ModelConfig& c, const EngineOptions& o) {
     const size_t N = size_t(o.B) * o.T, element_bytes = o.precision == Precision::float32 ? 4 : 2;
     const size_t least_chunks = divide_up(N * padded_vocab(c) * element_bytes, kLogitsBytes);
     const size_t chunks = o.lm_head_chunks > 0 ? size_t(o.lm_head_chunks) : least_chunks;
-    size_t rows = divide_up(N, chunks), piece = 0;
+    size_t rows = divide_up(N, chunks), chunk = 0;
     if (o.fixed_lm_head_chunks) {
-        piece = divide_up(N, std::max(kLmHeadChunks, least_chunks));
-        rows = std::min(N, std::max<size_t>(divide_up(N, piece) / chunks, 1) * piece);
+        chunk = divide_up(N, std::max(kLmHeadChunks, least_chunks));
+        rows = std::min(N, std::max<size_t>(divide_up(N, chunk) / chunks, 1) * chunk);
     }
     return {.B = o.B,
             .T = o.T,
             .training = o.training,
             .recompute = Recompute(o.recompute),
             .lm_head_rows = int(rows),
-            .lm_head_chunk = int(piece),
+            .lm_head_chunk = int(chunk),
             .flash = choose_attention(c, o).flash};
 }
 
@@ -51,15 +51,15 @@ void check_engine(const ModelConfig& c, const EngineOptions& o) {
     }
     const auto multiple = [](int of, const char* what, int n) {
         if (n % of != 0) {
-            throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of ", of, ", is ", n,
-                                    "; choose another, or use train_gpt2, which takes any"));
+            throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of ", of, ", but it is ", n,
+                                    "; choose another one, or use train_gpt2, which takes any"));
         }
     };
     multiple(8, "width (dim)", c.C);
     multiple(8, "feed-forward width (ffn)", c.F);
     multiple(c.qk_norm ? 8 : 4, "head size (head_size)", c.HS);
     multiple(8, "heads (heads) times the head size (head_size)", c.NH * c.HS);
-    if (c.HS > 256) throw UsageError(concat("on a GPU heads have at most 256 elements, not ", c.HS));
+    if (c.HS > 256) throw UsageError(concat("on a GPU the head size must be at most 256, but it is ", c.HS));
 }
 
 std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options) {
@@ -75,11 +75,18 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
             plan.push_back({"gradients", n * sizeof(G)});
             plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * n * sizeof(M)});
         }
-        const size_t rope = config.position == Position::rope ? size_t(options.T) * config.HS * sizeof(float) : 0;
+        size_t rope = 0;
+        switch (config.position) {
+            case Position::learned:
+                break;
+            case Position::rope:
+                rope = size_t(options.T) * config.HS * sizeof(float);
+                break;
+        }
         const size_t batches = BatchSender::device_bytes(options.B * options.T);
         plan.push_back({"activations", activations - logits + rope + batches});
         plan.push_back({"logits", logits});
-        plan.push_back({"workspace of products", MatmulOptions().workspace_bytes});
+        plan.push_back({"workspace of matmuls", MatmulOptions().workspace_bytes});
         plan.push_back({"process and libraries", kProcessBytes});
         return plan;
     });

@@ -1,5 +1,5 @@
 #pragma once
-// What an engine's options come to before there is one: its types, its shape, whether it can be made at all.
+// What the options of an engine decide before it is made: its types, its shape, and whether it can be made at all.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -8,12 +8,12 @@
 
 namespace kiln {
 
-// Throws UsageError, with what to do, for a model or a micro-batch that the kernels do not take.
+// Throws UsageError for a model or a micro-batch that the kernels cannot compute; its text says what to do.
 void check_engine(const ModelConfig& config, const EngineOptions& options);
 
 DeviceShape device_shape(const ModelConfig& config, const EngineOptions& options);
 
-// Calls with(E(), G(), M()) for the types that the options ask for: E of weights and activations, G of gradients, M of
+// Calls with(E(), G(), M()) for the types that the options choose: E of weights and activations, G of gradients, M of
 // moments.
 template <class With>
 auto with_engine_types(const EngineOptions& o, With with) {

@@ -20,7 +20,7 @@ void check_tokens(std::span<const int> tokens, int V) {
 
 template <class E>
 void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_t stream) {
-    CUDA_CHECK(cudaStreamSynchronize(stream));  // nothing reads the earlier cache
+    CUDA_CHECK(cudaStreamSynchronize(stream));  // no kernel may still read the earlier cache
     *this = {};
     if (slots == 0) return;
     KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
@@ -65,62 +65,63 @@ int Generation<E>::slot_length(int slot) const {
     return lengths_[slot];
 }
 
-// acts_.logits = those of `rows` rows of lnf.
+// lnf (rows, C) -> acts_.logits.
 template <class E>
-void Generation<E>::head(const DeviceContext<E>& x, const E* lnf, int rows) {
-    x.matmul.forward(acts_.logits, lnf, x.params.lm_head, nullptr,
-                     {.N = rows, .I = x.config.C, .O = padded_vocab(x.config)}, x.stream);
+void Generation<E>::lm_head_logits(const DeviceContext<E>& ctx, const E* lnf, int rows) {
+    ctx.matmul.forward(acts_.logits, lnf, ctx.params.lm_head, nullptr,
+                       {.N = rows, .I = ctx.config.C, .O = padded_vocab(ctx.config)}, ctx.stream);
 }
 
-// logits (V) = those of one row.
+// Copies one row of acts_.logits to logits (V), without the padding.
 template <class E>
-void Generation<E>::read_logits(const DeviceContext<E>& x, float* logits, int row) const {
-    download(logits, acts_.logits + size_t(row) * padded_vocab(x.config), x.config.V, 1, x.stream);
+void Generation<E>::read_logits(const DeviceContext<E>& ctx, float* logits, int row) const {
+    download(logits, acts_.logits + size_t(row) * padded_vocab(ctx.config), ctx.config.V, 1, ctx.stream);
 }
 
-// As decoder_decode has it; leaves the logits of the last row of each slot.
+// The arguments are those of decoder_decode. acts_.logits then holds the logits of the last row of each slot.
 template <class E>
-void Generation<E>::step(const DeviceContext<E>& x, int first_slot, std::span<const int> tokens,
+void Generation<E>::step(const DeviceContext<E>& ctx, int first_slot, std::span<const int> tokens,
                          std::span<const int> positions) {
-    CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
-    CUDA_CHECK(
-        cudaMemcpyAsync(positions_.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice, x.stream));
-    decoder_decode(x, acts_, cache_, first_slot, tokens_.get(), positions_.get(), {scratch_.get(), arrivals_.get()});
-    head(x, acts_.lnf + size_t(x.T - 1) * x.config.C, x.B);
-    CUDA_CHECK(cudaStreamSynchronize(x.stream));  // the caller's tokens and positions are read until here
-    for (int b = 0; b < x.B; b++) {
-        if (positions[b] >= 0) lengths_[first_slot + b] = positions[b] + x.T;
+    CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, ctx.stream));
+    CUDA_CHECK(cudaMemcpyAsync(positions_.get(), positions.data(), positions.size_bytes(), cudaMemcpyHostToDevice,
+                               ctx.stream));
+    decoder_decode(ctx, acts_, cache_, first_slot, tokens_.get(), positions_.get(), {scratch_.get(), arrivals_.get()});
+    lm_head_logits(ctx, acts_.lnf + size_t(ctx.T - 1) * ctx.config.C, ctx.B);
+    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));  // until here the device reads tokens and positions
+    for (int b = 0; b < ctx.B; b++) {
+        if (positions[b] >= 0) lengths_[first_slot + b] = positions[b] + ctx.T;
     }
 }
 
 template <class E>
-void Generation<E>::prefill(DeviceContext<E> x, int slot, std::span<const int> tokens, float* logits) {
+void Generation<E>::prefill(DeviceContext<E> ctx, int slot, std::span<const int> tokens, float* logits) {
     check_slot(slot);
-    check_tokens(tokens, x.config.V);
+    check_tokens(tokens, ctx.config.V);
     const int length = lengths_[slot], n = int(tokens.size());
     KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
     KILN_CHECK(tokens.size() <= size_t(cache_.max_T - length), "KV cache: slot ", slot, " holds ", length, " of ",
                cache_.max_T, " tokens; ", tokens.size(), " more do not fit");
-    x.B = 1, x.T = n;
+    ctx.B = 1, ctx.T = n;
     if (length > 0) {
         std::vector<int> positions(tokens.size());
         std::iota(positions.begin(), positions.end(), length);
-        step(x, slot, tokens, positions);
-        return read_logits(x, logits, 0);
+        step(ctx, slot, tokens, positions);
+        return read_logits(ctx, logits, 0);
     }
-    CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, x.stream));
-    clear(positions_.get(), 1, x.stream);
-    decoder_prefill(x, acts_, cache_, slot, tokens_.get(), positions_.get());
-    head(x, acts_.lnf + size_t(n - 1) * x.config.C, 1);
+    CUDA_CHECK(cudaMemcpyAsync(tokens_.get(), tokens.data(), tokens.size_bytes(), cudaMemcpyHostToDevice, ctx.stream));
+    clear(positions_.get(), 1, ctx.stream);
+    decoder_prefill(ctx, acts_, cache_, slot, tokens_.get(), positions_.get());
+    lm_head_logits(ctx, acts_.lnf + size_t(n - 1) * ctx.config.C, 1);
     lengths_[slot] = n;
-    read_logits(x, logits, 0);
+    read_logits(ctx, logits, 0);
 }
 
 template <class E>
-void Generation<E>::decode(DeviceContext<E> x, std::span<const int> slots, std::span<const int> tokens, float* logits) {
+void Generation<E>::decode(DeviceContext<E> ctx, std::span<const int> slots, std::span<const int> tokens,
+                           float* logits) {
     KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
                slots.size(), " slots");
-    check_tokens(tokens, x.config.V);
+    check_tokens(tokens, ctx.config.V);
     std::vector<int> all(cache_.slots, 0), positions(cache_.slots, -1);
     for (size_t i = 0; i < slots.size(); i++) {
         const int slot = slots[i];
@@ -131,9 +132,9 @@ void Generation<E>::decode(DeviceContext<E> x, std::span<const int> slots, std::
         all[slot] = tokens[i];
         positions[slot] = lengths_[slot];
     }
-    x.B = cache_.slots, x.T = 1;
-    step(x, 0, all, positions);
-    for (size_t i = 0; i < slots.size(); i++) read_logits(x, logits + i * x.config.V, slots[i]);
+    ctx.B = cache_.slots, ctx.T = 1;
+    step(ctx, 0, all, positions);
+    for (size_t i = 0; i < slots.size(); i++) read_logits(ctx, logits + i * ctx.config.V, slots[i]);
 }
 
 template class Generation<float>;

@@ -1,5 +1,5 @@
 #pragma once
-// The KV cache of a model on a GPU, and the steps over it.
+// The KV cache of a model on a GPU, and generation with it.
 #include <span>
 #include <vector>
 
@@ -8,7 +8,8 @@
 
 namespace kiln {
 
-// As the calls of Engine that have these names. E is the element type. The context's B and T are not read.
+// The functions mean what the functions of Engine with these names mean. E is the element type. B and T of the context
+// are not read.
 template <class E>
 class Generation {
 public:
@@ -16,14 +17,14 @@ public:
     int slots() const { return cache_.slots; }
     void clear_slot(int slot);
     int slot_length(int slot) const;
-    void prefill(DeviceContext<E> x, int slot, std::span<const int> tokens, float* logits);
-    void decode(DeviceContext<E> x, std::span<const int> slots, std::span<const int> tokens, float* logits);
+    void prefill(DeviceContext<E> ctx, int slot, std::span<const int> tokens, float* logits);
+    void decode(DeviceContext<E> ctx, std::span<const int> slots, std::span<const int> tokens, float* logits);
 
 private:
     void check_slot(int slot) const;
-    void step(const DeviceContext<E>& x, int first_slot, std::span<const int> tokens, std::span<const int> positions);
-    void head(const DeviceContext<E>& x, const E* lnf, int rows);
-    void read_logits(const DeviceContext<E>& x, float* logits, int row) const;
+    void step(const DeviceContext<E>& ctx, int first_slot, std::span<const int> tokens, std::span<const int> positions);
+    void lm_head_logits(const DeviceContext<E>& ctx, const E* lnf, int rows);
+    void read_logits(const DeviceContext<E>& ctx, float* logits, int row) const;
 
     DeviceBuffer<E> data_;
     DeviceBuffer<unsigned char> activations_;

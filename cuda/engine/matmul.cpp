@@ -12,8 +12,8 @@ namespace kiln {
 namespace {
 
 constexpr size_t kAlignment = 16;                 // of every pointer; cuBLASLt's tensor core kernels need it
-constexpr int kTimedLaunches = 3;                 // after one to warm up
-constexpr size_t kMemoryLeft = size_t(64) << 20;  // beside what a trial takes
+constexpr int kTimedLaunches = 3;                 // after one launch to warm up
+constexpr size_t kMemoryLeft = size_t(64) << 20;  // in addition to what a trial takes
 
 template <class T>
 constexpr cudaDataType kTypeOf = std::is_same_v<T, float>           ? CUDA_R_32F
@@ -35,79 +35,46 @@ const char* name_of(cublasLtEpilogue_t epilogue) {
             return ", bias and GELU";
         case CUBLASLT_EPILOGUE_DGELU:
             return ", gradient of GELU";
-        case CUBLASLT_EPILOGUE_DGELU_BGRAD:
-            return ", gradients of GELU and bias";
-        case CUBLASLT_EPILOGUE_BGRADB:
-            return ", bias gradient";
         default:
             return "";
     }
 }
 
-class Layout {
-public:
-    Layout(cudaDataType type, int rows, int cols, int ld) {
-        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&layout_, type, uint64_t(rows), uint64_t(cols), ld));
-    }
-    Layout(Layout&& other) noexcept : layout_(std::exchange(other.layout_, nullptr)) {}
-    ~Layout() {
-        if (layout_) cublasLtMatrixLayoutDestroy(layout_);
-    }
-    operator cublasLtMatrixLayout_t() const { return layout_; }
-
-private:
-    cublasLtMatrixLayout_t layout_ = nullptr;
-};
-
-class Operation {
-public:
-    explicit Operation(cublasComputeType_t compute) {
-        CUBLAS_CHECK(cublasLtMatmulDescCreate(&operation_, compute, CUDA_R_32F));
-    }
-    Operation(Operation&& other) noexcept : operation_(std::exchange(other.operation_, nullptr)) {}
-    ~Operation() {
-        if (operation_) cublasLtMatmulDescDestroy(operation_);
-    }
+template <auto kDestroy>
+struct Destroyer {
     template <class T>
-    void set(cublasLtMatmulDescAttributes_t attribute, const T& value) const {
-        CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(operation_, attribute, &value, sizeof value));
+    void operator()(T* created) const {
+        kDestroy(created);
     }
-    operator cublasLtMatmulDesc_t() const { return operation_; }
-
-private:
-    cublasLtMatmulDesc_t operation_ = nullptr;
 };
+using Layout = std::unique_ptr<cublasLtMatrixLayoutOpaque_t, Destroyer<cublasLtMatrixLayoutDestroy>>;
+using Operation = std::unique_ptr<cublasLtMatmulDescOpaque_t, Destroyer<cublasLtMatmulDescDestroy>>;
+using Preference = std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, Destroyer<cublasLtMatmulPreferenceDestroy>>;
 
-class Preference {
-public:
-    Preference() { CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference_)); }
-    Preference(Preference&& other) noexcept : preference_(std::exchange(other.preference_, nullptr)) {}
-    ~Preference() {
-        if (preference_) cublasLtMatmulPreferenceDestroy(preference_);
-    }
-    template <class T>
-    void set(cublasLtMatmulPreferenceAttributes_t attribute, const T& value) const {
-        CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference_, attribute, &value, sizeof value));
-    }
-    operator cublasLtMatmulPreference_t() const { return preference_; }
-
-private:
-    cublasLtMatmulPreference_t preference_ = nullptr;
-};
-
-void check_layer(const Linear& layer) {
-    KILN_CHECK(layer.N > 0 && layer.I > 0 && layer.O > 0, "matmul: N ", layer.N, ", I ", layer.I, ", O ", layer.O,
-               "; all must be positive");
-    KILN_CHECK(layer.in_stride == 0 || layer.in_stride >= layer.I, "matmul: rows of ", layer.I, " elements, ",
-               layer.in_stride, " apart");
-    KILN_CHECK(layer.out_stride == 0 || layer.out_stride >= layer.O, "matmul: rows of ", layer.O, " elements, ",
-               layer.out_stride, " apart");
+// (rows, cols), or (cols, rows) for an operand that is transposed; column-major without gaps.
+Layout make_layout(cudaDataType type, int rows, int cols, bool transposed) {
+    if (transposed) std::swap(rows, cols);
+    cublasLtMatrixLayout_t layout = nullptr;
+    CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&layout, type, uint64_t(rows), uint64_t(cols), rows));
+    return Layout(layout);
 }
-int in_stride(const Linear& layer) {
-    return layer.in_stride ? layer.in_stride : layer.I;
+Operation make_operation(cublasComputeType_t compute) {
+    cublasLtMatmulDesc_t operation = nullptr;
+    CUBLAS_CHECK(cublasLtMatmulDescCreate(&operation, compute, CUDA_R_32F));
+    return Operation(operation);
 }
-int out_stride(const Linear& layer) {
-    return layer.out_stride ? layer.out_stride : layer.O;
+Preference make_preference() {
+    cublasLtMatmulPreference_t preference = nullptr;
+    CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
+    return Preference(preference);
+}
+template <class T>
+void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof value));
+}
+template <class T>
+void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
 }
 
 }  // namespace
@@ -118,8 +85,9 @@ struct Matmul::Plan {
     cublasLtMatmulAlgo_t algorithm{};
 };
 
-void Matmul::PlanDeleter::operator()(Plan* plan) const {
-    delete plan;
+void Matmul::set_epilogue_pointers(const Plan& plan, const Pointers& pointers) {
+    if (pointers.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointers.bias);
+    if (pointers.aux) set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointers.aux);
 }
 
 Matmul::Matmul(const MatmulOptions& options) : options_(options), workspace_(options.workspace_bytes) {
@@ -127,56 +95,56 @@ Matmul::Matmul(const MatmulOptions& options) : options_(options), workspace_(opt
 }
 
 std::string Matmul::text_of(const Key& key) {
-    return concat("product (", key.n, ", ", key.m, ") of sums over ", key.k, " in ", name_of(key.type), " to ",
-                  name_of(key.out_type), name_of(key.epilogue), key.accumulate ? ", accumulating" : "", ", rows ",
-                  key.ldd, " apart");
+    return concat("matmul with m ", key.m, ", n ", key.n, ", k ", key.k, " in ", name_of(key.type), " to ",
+                  name_of(key.out_type), name_of(key.epilogue), key.accumulate ? ", accumulating" : "");
 }
 
 void Matmul::run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
                  cudaStream_t stream) {
     const float alpha = 1, beta = key.accumulate ? 1.0f : 0.0f;
-    const cublasStatus_t status =
-        cublasLtMatmul(handle_, plan.operation, &alpha, pointers.a, plan.a, pointers.b, plan.b, &beta, pointers.d,
-                       plan.d, pointers.d, plan.d, &algorithm, workspace_.get(), workspace_.bytes(), stream);
-    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS, "matmul: cublasLtMatmul refuses the ", text_of(key), ": ",
+    const cublasStatus_t status = cublasLtMatmul(
+        handle_, plan.operation.get(), &alpha, pointers.a, plan.a.get(), pointers.b, plan.b.get(), &beta, pointers.d,
+        plan.d.get(), pointers.d, plan.d.get(), &algorithm, workspace_.get(), workspace_.bytes(), stream);
+    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS, text_of(key), ": cublasLtMatmul returned ",
                cublasLtGetStatusName(status));
 }
 
-// The first time a shape is seen, which may be within a step: allocates, and waits for the device.
+// Runs once for each kind of call, maybe within a step: it allocates memory and waits for the device.
 void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream) {
-    Preference preference;
-    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(workspace_.bytes()));
-    // Parts of a split sum meet in float32, never in the type of the output.
-    preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                   uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+    const Preference preference = make_preference();
+    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(workspace_.bytes()));
+    // The parts of a split sum are added in float32, never in the type of the output.
+    set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        uint32_t(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     for (const auto attribute :
          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-        preference.set(attribute, uint32_t(kAlignment));
+        set(preference, attribute, uint32_t(kAlignment));
     }
     std::vector<cublasLtMatmulHeuristicResult_t> found(size_t(options_.candidates));
     int count = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, plan.operation, plan.a, plan.b, plan.d, plan.d, preference, options_.candidates, found.data(), &count);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(),
+                                       plan.d.get(), preference.get(), options_.candidates, found.data(), &count);
     found.resize(size_t(count));
     std::erase_if(found, [](const auto& result) { return result.state != CUBLAS_STATUS_SUCCESS; });
-    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !found.empty(), "matmul: cuBLASLt has no algorithm for the ",
-               text_of(key), ": ", cublasLtGetStatusName(status));
+    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !found.empty(), text_of(key),
+               ": cuBLASLt has no algorithm for it: ", cublasLtGetStatusName(status));
     plan.algorithm = found.front().algo;
 
     cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
     if (found.size() == 1 || capture != cudaStreamCaptureStatusNone) return;
 
-    // What accumulates would be added to by every trial, so those go elsewhere. Anything else is overwritten by the
-    // call that follows.
+    // A trial that accumulates would change the result, so it writes into scratch memory. Otherwise the call that
+    // follows overwrites what the trials wrote.
     Pointers trial = pointers;
     std::optional<DeviceBuffer<unsigned char>> scratch;
     if (key.accumulate) {
-        const size_t bytes = size_t(key.ldd) * size_t(key.n) * bytes_of(key.out_type);
+        const size_t bytes = size_t(key.m) * size_t(key.n) * bytes_of(key.out_type);
         size_t free = 0, total = 0;
         CUDA_CHECK(cudaMemGetInfo(&free, &total));
-        if (free < bytes + kMemoryLeft) return;  // a model that just fits: the library's first, untimed
+        if (free < bytes + kMemoryLeft) return;  // the model just fits: take the first without timing
         scratch.emplace(bytes);
         CUDA_CHECK(cudaMemsetAsync(scratch->get(), 0, scratch->bytes(), stream));
         trial.d = scratch->get();
@@ -200,142 +168,89 @@ void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers
 }
 
 Matmul::Plan& Matmul::plan_for(const Key& key, const Pointers& pointers, cudaStream_t stream) {
-    const bool float32 = key.type == CUDA_R_32F;
-    Plan plan{Operation(float32 && options_.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F),
-              key.transpose_a ? Layout(key.type, key.k, key.m, key.lda) : Layout(key.type, key.m, key.k, key.lda),
-              key.transpose_b ? Layout(key.type, key.n, key.k, key.ldb) : Layout(key.type, key.k, key.n, key.ldb),
-              Layout(key.out_type, key.m, key.n, key.ldd)};
-    plan.operation.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(key.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N));
-    plan.operation.set(CUBLASLT_MATMUL_DESC_TRANSB, int32_t(key.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N));
-    plan.operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(key.epilogue));
-    if (pointers.aux) plan.operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t(key.m));
-    if (pointers.bias) plan.operation.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(key.out_type));
-    // The heuristic looks at these for their alignment.
-    if (pointers.bias) plan.operation.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointers.bias);
-    if (pointers.aux) plan.operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointers.aux);
+    const bool tf32 = key.type == CUDA_R_32F && options_.tf32;
+    Plan plan{make_operation(tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F),
+              make_layout(key.type, key.m, key.k, key.transpose_a),
+              make_layout(key.type, key.k, key.n, key.transpose_b), make_layout(key.out_type, key.m, key.n, false)};
+    set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, int32_t(key.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N));
+    set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, int32_t(key.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N));
+    set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(key.epilogue));
+    if (pointers.aux) set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t(key.m));
+    if (pointers.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(key.out_type));
+    set_epilogue_pointers(plan, pointers);  // the heuristic looks at their alignment
     choose_fastest(plan, key, pointers, stream);
-    return *plans_.emplace(key, new Plan(std::move(plan))).first->second;
+    return *plans_.emplace(key, std::make_shared<Plan>(std::move(plan))).first->second;
 }
 
 void Matmul::multiply(const Key& key, const Pointers& pointers, cudaStream_t stream) {
-    for (const void* p : {pointers.a, pointers.b, static_cast<const void*>(pointers.d),
-                          static_cast<const void*>(pointers.bias), static_cast<const void*>(pointers.aux)}) {
-        KILN_CHECK(reinterpret_cast<uintptr_t>(p) % kAlignment == 0, "matmul: ", text_of(key), ": the address ", p,
+    for (const void* p : {pointers.a, pointers.b, static_cast<const void*>(pointers.d), pointers.bias, pointers.aux}) {
+        KILN_CHECK(reinterpret_cast<uintptr_t>(p) % kAlignment == 0, text_of(key), ": the address ", p,
                    " is not a multiple of ", kAlignment);
     }
     const auto found = plans_.find(key);
     Plan& plan = found != plans_.end() ? *found->second : plan_for(key, pointers, stream);
-    if (pointers.bias) plan.operation.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointers.bias);
-    if (pointers.aux) plan.operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointers.aux);
+    set_epilogue_pointers(plan, pointers);
     run(plan, plan.algorithm, key, pointers, stream);
 }
 
-// A row-major (N, O) is a column-major (O, N): hence out^T = w x^T, dx^T = w^T dout^T and dw^T = x^T dout.
+// cuBLASLt's matrices are column-major, so a row-major (N, O) is a column-major (O, N): the calls compute
+// out^T = w x^T, dx^T = w^T dout^T and dw^T = x^T dout.
+
+template <class T, class Out>
+Matmul::Key Matmul::key_of(int m, int n, int k) {
+    KILN_CHECK(m > 0 && n > 0 && k > 0, "matmul with m ", m, ", n ", n, ", k ", k, ": all must be positive");
+    return {.m = m, .n = n, .k = k, .type = kTypeOf<T>, .out_type = kTypeOf<Out>};
+}
 
 template <class T, class Out>
 void Matmul::forward(Out* out, const T* x, const T* w, const std::type_identity_t<Out>* bias, const Linear& layer,
                      cudaStream_t stream) {
-    check_layer(layer);
-    multiply({.m = layer.O,
-              .n = layer.N,
-              .k = layer.I,
-              .lda = layer.I,
-              .ldb = in_stride(layer),
-              .ldd = out_stride(layer),
-              .type = kTypeOf<T>,
-              .out_type = kTypeOf<Out>,
-              .transpose_a = true,
-              .transpose_b = false,
-              .accumulate = false,
-              .epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT},
-             {.a = w, .b = x, .d = out, .bias = const_cast<Out*>(bias), .aux = nullptr}, stream);
+    Key key = key_of<T, Out>(layer.O, layer.N, layer.I);
+    key.transpose_a = true;
+    if (bias) key.epilogue = CUBLASLT_EPILOGUE_BIAS;
+    multiply(key, {.a = w, .b = x, .d = out, .bias = bias}, stream);
 }
 
 template <class T>
 void Matmul::forward_gelu(T* out, T* kept, const T* x, const T* w, const std::type_identity_t<T>* bias,
                           const Linear& layer, cudaStream_t stream) {
-    check_layer(layer);
-    KILN_CHECK(kept && layer.O % 8 == 0, "matmul: GELU keeps its input in rows of a multiple of 8, not ", layer.O);
-    multiply({.m = layer.O,
-              .n = layer.N,
-              .k = layer.I,
-              .lda = layer.I,
-              .ldb = in_stride(layer),
-              .ldd = out_stride(layer),
-              .type = kTypeOf<T>,
-              .out_type = kTypeOf<T>,
-              .transpose_a = true,
-              .transpose_b = false,
-              .accumulate = false,
-              .epilogue = bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX},
-             {.a = w, .b = x, .d = out, .bias = const_cast<T*>(bias), .aux = kept}, stream);
+    KILN_CHECK(layer.O % 8 == 0, "matmul with GELU: O must be a multiple of 8, not ", layer.O);
+    Key key = key_of<T, T>(layer.O, layer.N, layer.I);
+    key.transpose_a = true;
+    key.epilogue = bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    multiply(key, {.a = w, .b = x, .d = out, .bias = bias, .aux = kept}, stream);
 }
 
 template <class T>
 void Matmul::backward_input(T* dx, const T* dout, const T* w, const Linear& layer, cudaStream_t stream) {
-    check_layer(layer);
-    multiply({.m = layer.I,
-              .n = layer.N,
-              .k = layer.O,
-              .lda = layer.I,
-              .ldb = out_stride(layer),
-              .ldd = in_stride(layer),
-              .type = kTypeOf<T>,
-              .out_type = kTypeOf<T>,
-              .transpose_a = false,
-              .transpose_b = false,
-              .accumulate = false,
-              .epilogue = CUBLASLT_EPILOGUE_DEFAULT},
-             {.a = w, .b = dout, .d = dx, .bias = nullptr, .aux = nullptr}, stream);
+    multiply(key_of<T, T>(layer.I, layer.N, layer.O), {.a = w, .b = dout, .d = dx}, stream);
 }
 
 template <class T>
-void Matmul::backward_input_gelu(T* dkept, std::type_identity_t<T>* db, const T* dout, const T* w, const T* kept,
-                                 const Linear& layer, cudaStream_t stream) {
-    check_layer(layer);
-    KILN_CHECK(kept && layer.I % 8 == 0, "matmul: GELU kept its input in rows of a multiple of 8, not ", layer.I);
-    multiply({.m = layer.I,
-              .n = layer.N,
-              .k = layer.O,
-              .lda = layer.I,
-              .ldb = out_stride(layer),
-              .ldd = in_stride(layer),
-              .type = kTypeOf<T>,
-              .out_type = kTypeOf<T>,
-              .transpose_a = false,
-              .transpose_b = false,
-              .accumulate = false,
-              .epilogue = db ? CUBLASLT_EPILOGUE_DGELU_BGRAD : CUBLASLT_EPILOGUE_DGELU},
-             {.a = w, .b = dout, .d = dkept, .bias = db, .aux = const_cast<T*>(kept)}, stream);
+void Matmul::backward_input_gelu(T* dkept, const T* dout, const T* w, const T* kept, const Linear& layer,
+                                 cudaStream_t stream) {
+    KILN_CHECK(layer.I % 8 == 0, "matmul with GELU: I must be a multiple of 8, not ", layer.I);
+    Key key = key_of<T, T>(layer.I, layer.N, layer.O);
+    key.epilogue = CUBLASLT_EPILOGUE_DGELU;
+    multiply(key, {.a = w, .b = dout, .d = dkept, .aux = kept}, stream);
 }
 
 template <class T, class Out>
-void Matmul::backward_weight(Out* dw, std::type_identity_t<Out>* db, const T* dout, const T* x, const Linear& layer,
-                             bool accumulate, cudaStream_t stream) {
-    check_layer(layer);
-    KILN_CHECK(!db || !accumulate, "matmul: the epilogue that sums a bias gradient cannot add to one");
-    multiply({.m = layer.I,
-              .n = layer.O,
-              .k = layer.N,
-              .lda = in_stride(layer),
-              .ldb = out_stride(layer),
-              .ldd = layer.I,
-              .type = kTypeOf<T>,
-              .out_type = kTypeOf<Out>,
-              .transpose_a = false,
-              .transpose_b = true,
-              .accumulate = accumulate,
-              .epilogue = db ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_DEFAULT},
-             {.a = x, .b = dout, .d = dw, .bias = db, .aux = nullptr}, stream);
+void Matmul::backward_weight(Out* dw, const T* dout, const T* x, const Linear& layer, bool accumulate,
+                             cudaStream_t stream) {
+    Key key = key_of<T, Out>(layer.I, layer.O, layer.N);
+    key.transpose_b = true;
+    key.accumulate = accumulate;
+    multiply(key, {.a = x, .b = dout, .d = dw}, stream);
 }
 
 #define KILN_MATMUL_OUT(T, Out)                                                                       \
     template void Matmul::forward(Out*, const T*, const T*, const Out*, const Linear&, cudaStream_t); \
-    template void Matmul::backward_weight(Out*, Out*, const T*, const T*, const Linear&, bool, cudaStream_t);
+    template void Matmul::backward_weight(Out*, const T*, const T*, const Linear&, bool, cudaStream_t);
 #define KILN_MATMUL(T)                                                                                     \
     template void Matmul::forward_gelu(T*, T*, const T*, const T*, const T*, const Linear&, cudaStream_t); \
     template void Matmul::backward_input(T*, const T*, const T*, const Linear&, cudaStream_t);             \
-    template void Matmul::backward_input_gelu(T*, T*, const T*, const T*, const T*, const Linear&, cudaStream_t);
+    template void Matmul::backward_input_gelu(T*, const T*, const T*, const T*, const Linear&, cudaStream_t);
 KILN_MATMUL_OUT(float, float)
 KILN_MATMUL_OUT(__nv_bfloat16, __nv_bfloat16)
 KILN_MATMUL_OUT(__nv_bfloat16, float)

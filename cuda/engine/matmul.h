@@ -1,5 +1,5 @@
 #pragma once
-// Matrix products of linear layers, over cuBLASLt.
+// The matmuls of linear layers, through cuBLASLt.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -16,32 +16,32 @@ namespace kiln {
 
 struct MatmulOptions {
     size_t workspace_bytes = size_t(32) << 20;
-    // How many of the heuristic's proposals are timed at the first use of a shape. 1: its first is taken, so that two
-    // runs are sure to take the same one and to give the same bits.
+    // How many algorithms of the heuristic are timed at the first use of a shape. With 1 the first is taken without
+    // timing, so that two runs always take the same algorithm and give the same bits.
     int candidates = 6;
-    bool tf32 = true;  // float32 products on tensor cores, inputs rounded to 10 bits of mantissa
+    bool tf32 = true;  // float32 matmuls on tensor cores, inputs rounded to 10 bits of mantissa
 };
 
-// A layer with weights w (O, I) that turns N rows of I into N rows of O. Strides: elements between rows; 0: without
-// gaps.
+// A layer with weights w (O, I), which maps N rows of I elements to N rows of O elements.
 struct Linear {
     int N, I, O;
-    int in_stride = 0, out_stride = 0;  // of x and dx; of out and dout
 };
 
-// All pointers are to device memory, aligned to 16 bytes; all calls queue on `stream`. The first call of a kind makes
-// its plan and, unless the stream is being captured, times the candidates, which waits for the device. The choice
-// stays. One workspace serves all calls: one thread and one stream at a time. T: float, __nv_bfloat16 or __half; Out: T
-// or float. Sums are float32, also where a product is split. Throws Error with the shape on what cuBLASLt refuses.
+// All pointers are to device memory, aligned to 16 bytes. All calls queue on `stream`. The first call of a kind makes
+// its plan and times the candidates, which waits for the device; while a stream is captured it does not time them.
+// Later calls keep the choice. All calls share one workspace, so only one thread and one stream may use it at a time.
+// T: float,
+// __nv_bfloat16 or __half; Out: T or float. Sums are float32, also when cuBLASLt splits a sum. Throws Error with the
+// shape if cuBLASLt refuses it.
 class Matmul {
 public:
     explicit Matmul(const MatmulOptions& options = {});
 
-    // out (N, O) = x (N, I) w^T + bias (O); bias null: without.
+    // out (N, O) = x (N, I) w^T + bias (O), or without bias if it is null.
     template <class T, class Out>
     void forward(Out* out, const T* x, const T* w, const std::type_identity_t<Out>* bias, const Linear& layer,
                  cudaStream_t stream);
-    // out = gelu(kept), tanh form; kept (N, O), without gaps, = x w^T + bias. O % 8 == 0.
+    // out = gelu(kept), tanh form; kept (N, O) = x w^T + bias. O % 8 == 0.
     template <class T>
     void forward_gelu(T* out, T* kept, const T* x, const T* w, const std::type_identity_t<T>* bias, const Linear& layer,
                       cudaStream_t stream);
@@ -49,50 +49,48 @@ public:
     // dx (N, I) = dout (N, O) w.
     template <class T>
     void backward_input(T* dx, const T* dout, const T* w, const Linear& layer, cudaStream_t stream);
-    // The same for a layer whose x was gelu(kept): dkept (N, I) = (dout w) * gelu'(kept); db (I) = its column sums: the
-    // bias gradient of the layer before; null: without. kept (N, I) without gaps. I % 8 == 0.
+    // For a layer with x = gelu(kept): dkept (N, I) = (dout w) * gelu'(kept). I % 8 == 0.
     template <class T>
-    void backward_input_gelu(T* dkept, std::type_identity_t<T>* db, const T* dout, const T* w, const T* kept,
-                             const Linear& layer, cudaStream_t stream);
+    void backward_input_gelu(T* dkept, const T* dout, const T* w, const T* kept, const Linear& layer,
+                             cudaStream_t stream);
 
-    // dw (O, I) =|+= dout^T x (by accumulate); db (O) = the column sums of dout, null: without. The epilogue that sums
-    // them can only assign: with accumulate, db must be null, and is bias_backward's.
+    // dw (O, I) = or += (accumulate) dout^T x.
     template <class T, class Out>
-    void backward_weight(Out* dw, std::type_identity_t<Out>* db, const T* dout, const T* x, const Linear& layer,
-                         bool accumulate, cudaStream_t stream);
+    void backward_weight(Out* dw, const T* dout, const T* x, const Linear& layer, bool accumulate, cudaStream_t stream);
 
     size_t plans() const { return plans_.size(); }  // kinds of calls so far
     size_t timed() const { return timed_; }         // candidates that were timed so far
 
 private:
-    // A column-major product D (m, n) = op(A) op(B) + beta C, with C = D.
+    // A column-major matmul D (m, n) = op(A) op(B) + beta D.
     struct Key {
-        int m, n, k, lda, ldb, ldd;
+        int m, n, k;
         cudaDataType type, out_type;
-        bool transpose_a, transpose_b, accumulate;
-        cublasLtEpilogue_t epilogue;
+        bool transpose_a = false, transpose_b = false, accumulate = false;
+        cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
         auto operator<=>(const Key&) const = default;
     };
     struct Pointers {
         const void *a, *b;
-        void *d, *bias, *aux;
+        void* d;
+        const void *bias = nullptr, *aux = nullptr;
     };
     struct Plan;
-    struct PlanDeleter {
-        void operator()(Plan* plan) const;
-    };
 
+    template <class T, class Out>
+    static Key key_of(int m, int n, int k);
     void multiply(const Key& key, const Pointers& pointers, cudaStream_t stream);
     Plan& plan_for(const Key& key, const Pointers& pointers, cudaStream_t stream);
     void choose_fastest(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream);
     void run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
              cudaStream_t stream);
+    static void set_epilogue_pointers(const Plan& plan, const Pointers& pointers);
     static std::string text_of(const Key& key);
 
     MatmulOptions options_;
     CublasLt handle_;
     DeviceBuffer<unsigned char> workspace_;
-    std::map<Key, std::unique_ptr<Plan, PlanDeleter>> plans_;
+    std::map<Key, std::shared_ptr<Plan>> plans_;
     size_t timed_ = 0;
 };
 

@@ -60,7 +60,7 @@ KILN_DEVICE void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint3
         float* d;
         const uint32_t *a, *b;
     } mine{d, a, b};
-    simt::meet_warp(
+    simt::warp_barrier(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
             if (present != ~0u) simt::fail("mma.sync with a lane missing", simt::Where::here());
@@ -115,8 +115,8 @@ KILN_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
         uint32_t* r;
         uint16_t row[8];
     } mine{r, {}};
-    std::memcpy(mine.row, row, 16);  // this lane reads its row itself, so that a sanitizer sees which lane read it
-    simt::meet_warp(
+    std::memcpy(mine.row, row, 16);  // read by this lane itself, so that a sanitizer knows whose it is
+    simt::warp_barrier(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
             if (present != ~0u) simt::fail("ldmatrix with a lane missing", simt::Where::here());
@@ -145,7 +145,7 @@ KILN_DEVICE uint32_t transpose_8x8(uint32_t x) {
     struct Operands {
         uint32_t x, y;
     } mine{x, 0};
-    simt::meet_warp(
+    simt::warp_barrier(
         ~0u, &mine,
         [](void* const* lanes, uint32_t present) {
             if (present != ~0u) simt::fail("movmatrix with a lane missing", simt::Where::here());
@@ -200,7 +200,7 @@ KILN_DEVICE void barrier_sync(int id, int threads) {
 #ifdef __CUDACC__
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #else
-    simt::meet_named(id, threads, false, simt::Where::here());
+    simt::named_barrier(id, threads, false, simt::Where::here());
 #endif
 }
 // Arrives at the barrier without waiting.
@@ -208,7 +208,7 @@ KILN_DEVICE void barrier_arrive(int id, int threads) {
 #ifdef __CUDACC__
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #else
-    simt::meet_named(id, threads, true, simt::Where::here());
+    simt::named_barrier(id, threads, true, simt::Where::here());
 #endif
 }
 

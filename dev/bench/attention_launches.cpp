@@ -1,10 +1,11 @@
-// For `make attention-report`, on the emulator: each instance of the attention kernels as its launcher launches it, a
-// line "KERNEL|THREADS|BYTES OF DYNAMIC SHARED MEMORY" each.
+// For `make attention-report`, on the emulator: launches each instance of the attention kernels and prints for each a
+// line "KERNEL|THREADS|BYTES OF DYNAMIC SHARED MEMORY".
 #include <iostream>
 #include <set>
 
 #include "cuda/device/handles.h"
 #include "cuda/kernels/kernels.h"
+#include "dev/bench/support/program.h"
 #include "dev/emulator/core/internal.h"
 
 namespace kiln::bench {
@@ -23,7 +24,7 @@ void note(const simt::Launch& launch) {
     lines().insert(name + "|" + std::to_string(launch.block.x) + "|" + std::to_string(launch.shared_bytes));
 }
 
-// One token of one sequence, which takes the same instances as many.
+// One token of one sequence launches the same instances as many tokens do.
 template <class E>
 void launch_flash(cudaStream_t stream) {
     constexpr int kMost = 256, kSmallLimit = 99 << 10;  // of sm_86, sm_89 and sm_120
@@ -51,41 +52,27 @@ void launch_cached(cudaStream_t stream) {
     CUDA_CHECK(cudaMemset(arrivals.get(), 0, arrivals.bytes()));
     CUDA_CHECK(cudaMemset(positions.get(), 0, positions.bytes()));
     for (const int HS : {64, 128, 256}) {
-        attention_cached(CachedAttention<E>{.out = out.get(),
-                                            .scratch = scratch.get(),
-                                            .arrivals = arrivals.get(),
-                                            .qkv = qkv.get(),
-                                            .k_cache = k.get(),
-                                            .v_cache = v.get(),
-                                            .positions = positions.get(),
-                                            .B = 1,
-                                            .T = 1,
-                                            .max_T = 1,
-                                            .NH = 1,
-                                            .NKV = 1,
-                                            .HS = HS},
+        attention_cached(CachedAttention<E>{out.get(), scratch.get(), arrivals.get(), qkv.get(), k.get(), v.get(),
+                                            positions.get(), 1, 1, 1, 1, 1, HS},
                          stream);
     }
+}
+
+void run(const std::vector<std::string>&) {
+    simt::set_launch_observer(note);
+    const Stream stream;
+    launch_flash<__nv_bfloat16>(stream);
+    launch_flash<__half>(stream);
+    launch_cached<__nv_bfloat16>(stream);
+    launch_cached<__half>(stream);
+    launch_cached<float>(stream);
+    stream.synchronize();
+    for (const std::string& line : lines()) std::cout << line << "\n";
 }
 
 }  // namespace
 }  // namespace kiln::bench
 
-int main() {
-    try {
-        using namespace kiln::bench;
-        simt::set_launch_observer(note);
-        const kiln::Stream stream;
-        launch_flash<__nv_bfloat16>(stream);
-        launch_flash<__half>(stream);
-        launch_cached<__nv_bfloat16>(stream);
-        launch_cached<__half>(stream);
-        launch_cached<float>(stream);
-        stream.synchronize();
-        for (const std::string& line : lines()) std::cout << line << "\n";
-        return 0;
-    } catch (const std::exception& error) {
-        std::cerr << "attention_launches: " << error.what() << "\n";
-        return 1;
-    }
+int main(int argc, char** argv) {
+    return kiln::bench::run_benchmark("attention_launches", kiln::bench::run, argc, argv);
 }

@@ -1,5 +1,5 @@
-// `make bench-attention`: flash attention at the shapes that models have, in turns with PyTorch's, beside the rates of
-// mma.sync, of a matrix product and of a copy in the same run.
+// `make bench-attention`: flash attention at the shapes of real models, interleaved with PyTorch's, and the rates of
+// mma.sync, of a matmul and of a copy in the same run.
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
@@ -16,20 +16,14 @@
 #include "dev/bench/support/ceilings.h"
 #include "dev/bench/support/mma_rate.h"
 #include "dev/bench/support/peer.h"
+#include "dev/bench/support/program.h"
 #include "dev/bench/support/results.h"
+#include "tools/cli/options.h"
 
 namespace kiln::bench {
 namespace {
 
 using Elem = __nv_bfloat16;
-
-constexpr const char* kUsage = R"(bench_attention [options]
-  --rounds N         turns of Kiln and PyTorch at each shape (default: 5)
-  --launches N       timed launches of each in a turn, at most (default: 10)
-  --peer COMMAND     PyTorch's side (default: ${PYTHON:-python3} dev/bench/peers/torch_attention.py; "-": without)
-  --output DIR       where the table goes (default: dev/bench/results; "-": nowhere)
-  --small            tiny shapes and ceilings: to try the program, not to measure
-)";
 
 struct Options {
     int rounds = 5, launches = 10;
@@ -37,34 +31,9 @@ struct Options {
     bool small = false;
 };
 
-Options parse(int argc, char** argv) {
-    Options options;
-    for (int i = 1; i < argc; ++i) {
-        const std::string name = argv[i];
-        if (name == "--small") {
-            options.small = true;
-            continue;
-        }
-        KILN_CHECK(i + 1 < argc, name, " is unknown or lacks its value\n", kUsage);
-        const std::string value = argv[++i];
-        if (name == "--rounds" || name == "--launches") {
-            int& number = name == "--rounds" ? options.rounds : options.launches;
-            number = std::atoi(value.c_str());
-            KILN_CHECK(number > 0, name, " ", value, ": at least 1");
-        } else if (name == "--peer") {
-            options.peer = value;
-        } else if (name == "--output") {
-            options.output = value;
-        } else {
-            throw Error("unknown option " + name + "\n" + kUsage);
-        }
-    }
-    return options;
-}
-
 struct Shape {
     int B, T, NH, NKV, HS;
-    int goals[2] = {0, 0};  // TFLOP/s forward and backward; 0: none but the peer
+    int goals[2] = {0, 0};  // TFLOP/s forward and backward; 0: no goal
 };
 
 std::vector<Shape> training_shapes(bool small) {
@@ -79,13 +48,13 @@ std::vector<Shape> training_shapes(bool small) {
     return shapes;
 }
 
-// One token a sequence after a cache of T - 1.
+// Decoding: one token for each sequence, with T - 1 tokens in the cache.
 std::vector<Shape> decoding_shapes(bool small) {
     if (small) return {{2, 70, 2, 1, 64}};
     return {{32, 8192, 12, 12, 64}, {1, 8192, 32, 8, 128}, {16, 8192, 32, 8, 128}, {16, 8192, 64, 8, 128}};
 }
 
-// Uniform, of variance 1. A period of numbers is made on the host and repeated on the device.
+// Uniform random numbers of variance 1. The host makes a period of them, which is repeated on the device.
 DeviceBuffer<Elem> random_tensor(size_t elems, uint32_t salt, const Stream& stream) {
     std::vector<float> values(std::min(elems, size_t(1) << 20));
     for (size_t i = 0; i < values.size(); ++i) {
@@ -102,7 +71,7 @@ DeviceBuffer<Elem> random_tensor(size_t elems, uint32_t salt, const Stream& stre
     return tensor;
 }
 
-// Times of one thing, a round each. A mark says what is odd about it.
+// The times of one operation, one for each round. The mark is a footnote of the peer.
 struct Times {
     std::vector<double> ms;
     std::string mark;
@@ -111,7 +80,7 @@ struct Times {
         std::ranges::sort(sorted);
         return sorted[sorted.size() / 2];
     }
-    // From the fastest to the slowest, in per cent of the median.
+    // The slowest minus the fastest, in per cent of the median.
     double spread() const {
         const auto [least, most] = std::ranges::minmax(ms);
         return 100 * (most - least) / median();
@@ -119,7 +88,7 @@ struct Times {
 };
 struct Pass {
     Times kiln;
-    std::map<std::string, Times> peers;  // by backend; those that take the shape
+    std::map<std::string, Times> peers;  // by backend, if it supports the shape
 };
 
 template <class... A>
@@ -129,13 +98,13 @@ std::string format(const char* text, A... values) {
     return line;
 }
 
-// PyTorch's times of a round, "BACKEND FORWARD BACKWARD" of each backend.
+// answer: the times of one round of PyTorch, as "BACKEND FORWARD BACKWARD" for each backend.
 void add_answer(Pass (&passes)[2], const std::string& answer) {
     std::istringstream in(answer);
     std::string backend, text;
     while (in >> backend) {
         for (Pass& pass : passes) {
-            KILN_CHECK(in >> text, "PyTorch's side answered '", answer, "'");
+            KILN_CHECK(in >> text, "the program of --peer answered '", answer, "'");
             if (text == "-") continue;
             Times& times = pass.peers[backend];
             size_t digits = 0;
@@ -150,7 +119,7 @@ public:
     explicit Bench(const Options& options) : options_(options), timer_(options.small ? 1 : options.launches) {
         if (options_.peer == "-") return;
         peer_.emplace(options_.peer);
-        peer_name_ = peer_->read_line().value_or("n/a: '" + options_.peer + "' ended without a word");
+        peer_name_ = peer_->read_line().value_or("n/a: '" + options_.peer + "' ended without a line");
         if (peer_name_.starts_with("n/a")) peer_.reset();
     }
 
@@ -158,20 +127,20 @@ public:
         ceilings_ = measure_ceilings(timer_, options_.small);
         mma_tflop_per_s_ = measure_mma_tflop_per_s(timer_, options_.small);
         say("# Attention on " + device + ", " + today() + "\n\n");
-        say(format(
-            "Causal, bfloat16; medians of %d turns of at most %d launches each, cold L2 cache; +-: from the "
-            "fastest turn to the slowest. Ceilings of the same run: mma.sync %.0f TFLOP/s, a product by cuBLASLt "
-            "%.0f TFLOP/s, a copy %.0f GB/s (read and written). FLOPs: 4 B NH T^2 HS / 2 forward, 2.5 times "
-            "that backward.\n\n",
-            options_.rounds, options_.launches, mma_tflop_per_s_, ceilings_.tflop_per_s, ceilings_.gb_per_s));
-        say("Beside it: " + peer_name_ + ". x: how many times as fast Kiln is.\n\n");
+        say(
+            format("Causal, bfloat16; medians of %d rounds of at most %d launches each, cold L2 cache; +-: the slowest "
+                   "round minus the fastest. Ceilings of the same run: mma.sync %.0f TFLOP/s, a matmul by cuBLASLt "
+                   "%.0f TFLOP/s, a copy %.0f GB/s (read and written). FLOPs: 4 B NH T^2 HS / 2 forward, 2.5 times "
+                   "that backward.\n\n",
+                   options_.rounds, options_.launches, mma_tflop_per_s_, ceilings_.tflop_per_s, ceilings_.gb_per_s));
+        say("Compared with: " + peer_name_ + ". x: how many times as fast Kiln is.\n\n");
         say("| HS | T | B | heads | pass | Kiln ms | +- | TFLOP/s | of mma.sync | goal |");
         for (const char* backend : kBackends) say(std::string(" ") + backend + " |");
         say("\n|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
         for (const Shape& shape : training_shapes(options_.small)) train(shape);
-        say("\nDecoding: one token a sequence after a cache; bytes of the keys and values that it reads. The goal is "
-            "80 % "
-            "of the copy.\n\n| HS | cache | B | heads | us | +- | GB/s | of the copy |\n"
+        say("\nDecoding: one token for each sequence with a full cache. GB/s counts the bytes of the keys and values. "
+            "The "
+            "goal is 80 % of the copy.\n\n| HS | cache | B | heads | us | +- | GB/s | of the copy |\n"
             "|---:|---:|---:|---:|---:|---:|---:|---:|\n");
         for (const Shape& shape : decoding_shapes(options_.small)) decode(shape);
         return text_;
@@ -202,8 +171,8 @@ private:
             }));
             if (!peer_) continue;
             const auto answer = peer_->ask(format("%d %d %d %d %d %d", s.B, s.T, s.NH, s.NKV, s.HS, options_.launches));
-            KILN_CHECK(answer, "PyTorch's side ended at B ", s.B, ", T ", s.T, ", NH ", s.NH, ", NKV ", s.NKV, ", HS ",
-                       s.HS, "; what it wrote to standard error is above, and --peer - does without");
+            KILN_CHECK(answer, "the program of --peer ended at B ", s.B, ", T ", s.T, ", NH ", s.NH, ", NKV ", s.NKV,
+                       ", HS ", s.HS, "; its messages are above; --peer - measures without it");
             add_answer(passes, *answer);
         }
         for (const int pass : {0, 1}) {
@@ -221,7 +190,7 @@ private:
         for (const char* backend : kBackends) {
             const auto of = pass.peers.find(backend);
             if (of == pass.peers.end()) {
-                text += peer_ ? " refuses |" : " n/a |";
+                text += peer_ ? " unsupported |" : " n/a |";
             } else {
                 const double other = of->second.median();
                 text += format(" %.1f%s +- %.1f %%, %.2fx |", tflop / other * 1e3, of->second.mark.c_str(),
@@ -242,19 +211,9 @@ private:
         const DeviceBuffer<int> positions(last.size());
         CUDA_CHECK(cudaMemset(arrivals.get(), 0, arrivals.bytes()));
         CUDA_CHECK(cudaMemcpy(positions.get(), last.data(), positions.bytes(), cudaMemcpyHostToDevice));
-        const CachedAttention<Elem> attention{.out = out.get(),
-                                              .scratch = scratch.get(),
-                                              .arrivals = arrivals.get(),
-                                              .qkv = qkv.get(),
-                                              .k_cache = k.get(),
-                                              .v_cache = v.get(),
-                                              .positions = positions.get(),
-                                              .B = s.B,
-                                              .T = 1,
-                                              .max_T = s.T,
-                                              .NH = s.NH,
-                                              .NKV = s.NKV,
-                                              .HS = s.HS};
+        const CachedAttention<Elem> attention{
+            out.get(), scratch.get(), arrivals.get(), qkv.get(), k.get(), v.get(), positions.get(), s.B,
+            1,         s.T,           s.NH,           s.NKV,     s.HS};
         Times times;
         for (int round = 0; round < options_.rounds; ++round) {
             times.ms.push_back(timer_.median_ms([&](cudaStream_t on) { attention_cached(attention, on); }));
@@ -273,19 +232,26 @@ private:
     double mma_tflop_per_s_ = 0;
 };
 
-int main_of(int argc, char** argv) {
-    const Options options = parse(argc, argv);
+void run(const std::vector<std::string>& args) {
+    Options options;
+    OptionSet set("bench_attention", "Measures flash attention on a GPU, interleaved with PyTorch's.");
+    set.add(options.rounds, {.name = "rounds", .help = "rounds of Kiln and PyTorch at each shape", .min = 1});
+    set.add(options.launches, {.name = "launches", .help = "the most timed launches of each in a round", .min = 1});
+    set.add(options.peer,
+            {.name = "peer", .unit = "COMMAND", .help = "shell command of PyTorch's program; -: without"});
+    set.add(options.output, {.name = "output", .unit = "DIR", .help = "directory for the table; -: no file"});
+    set.add(options.small, {.name = "small", .help = "use small shapes and ceilings, to test this program"});
+    if (!set.parse(args)) return;
     const std::string gpu = gpu_name();
     const std::string text = Bench(options).run(gpu);
     if (options.output != "-" && !options.small) {
         write_results(options.output + "/" + results_name("attention", gpu), text);
     }
-    return 0;
 }
 
 }  // namespace
 }  // namespace kiln::bench
 
 int main(int argc, char** argv) {
-    return kiln::bench::run_benchmark("bench_attention", kiln::bench::main_of, argc, argv);
+    return kiln::bench::run_benchmark("bench_attention", kiln::bench::run, argc, argv);
 }

@@ -1,6 +1,6 @@
-// Kiln's side of `make bench`: a persistent worker that does one training step, or one generation, for each line "run"
-// on standard input and answers with milliseconds. dev/bench/bench.py alternates it with PyTorch's worker, which speaks
-// the same protocol, so that both see the same machine in the same minute.
+// Kiln's worker for `make bench`. For each line "run" on standard input it does one training step or one generation and
+// answers with the milliseconds. dev/bench/bench.py interleaves it with PyTorch's worker, which has the same protocol,
+// so that both run on the same machine in the same minute.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -14,28 +14,16 @@
 #include "cpu_reference/interface/engine.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/rng.h"
+#include "dev/bench/support/program.h"
 #include "tools/cli/openmp_wait.h"
+#include "tools/cli/options.h"
 
 namespace kiln {
 namespace {
 
 using nlohmann::json;
 
-int parse_int(const char* text, const char* what) {
-    size_t used = 0;
-    int value = 0;
-    try {
-        value = std::stoi(text, &used);
-    } catch (const std::exception&) {
-        used = 0;
-    }
-    if (used == 0 || text[used] != '\0' || value < 1) {
-        throw UsageError(concat(what, ": '", text, "' is not a whole number of at least 1"));
-    }
-    return value;
-}
-
-// The fields dev/bench/peers/pytorch_model.py reads: one description makes both models.
+// The fields that dev/bench/peers/pytorch_model.py reads: one description makes both models.
 json to_json(const ModelConfig& c) {
     return {{"L", c.L},
             {"C", c.C},
@@ -144,15 +132,29 @@ void serve(const std::function<double()>& work) {
     }
 }
 
-void run(int argc, char** argv) {
-    const std::string workload = argc == 5 ? argv[1] : "";
-    if (workload != "step" && workload != "gen") {
-        throw UsageError("usage: bench_engine step MODEL B T | bench_engine gen MODEL PROMPT NEW_TOKENS");
-    }
+void run(const std::vector<std::string>& args) {
+    std::string workload, model;
+    int first = 0, second = 0;
+    OptionSet set("bench_engine", "Answers each line 'run' with the milliseconds of one training step or generation.");
+    set.add_positional(workload, {.name = "workload",
+                                  .unit = "WORKLOAD",
+                                  .help = "step: a training step; gen: a generation",
+                                  .choices = {"step", "gen"},
+                                  .required = true});
+    set.add_positional(model, {.name = "model", .unit = "MODEL", .help = "preset or descriptor", .required = true});
+    set.add_positional(first, {.name = "first",
+                               .unit = "B|PROMPT",
+                               .help = "sequences in the batch, or tokens in the prompt",
+                               .min = 1,
+                               .required = true});
+    set.add_positional(second, {.name = "second",
+                                .unit = "T|NEW_TOKENS",
+                                .help = "tokens in a sequence, or tokens to generate",
+                                .min = 1,
+                                .required = true});
+    if (!set.parse(args)) return;
     const bool training = workload == "step";
-    const ModelConfig config = parse_model(argv[2]);
-    const int first = parse_int(argv[3], training ? "B" : "PROMPT"),
-              second = parse_int(argv[4], training ? "T" : "NEW_TOKENS");
+    const ModelConfig config = parse_model(model);
     const EngineOptions options{
         .B = training ? first : 1, .T = training ? second : first + second, .training = training};
     size_t planned_bytes = 0;
@@ -174,15 +176,6 @@ void run(int argc, char** argv) {
 }  // namespace kiln
 
 int main(int argc, char** argv) {
-    kiln::sleep_when_threads_wait(argv);  // as every program of Kiln does
-    try {
-        kiln::run(argc, argv);
-        return 0;
-    } catch (const kiln::UsageError& error) {
-        std::cerr << "bench_engine: " << error.what() << '\n';
-        return 2;
-    } catch (const std::exception& error) {
-        std::cerr << "bench_engine: " << error.what() << '\n';
-        return 1;
-    }
+    kiln::sleep_when_threads_wait(argv);  // like every program of Kiln
+    return kiln::bench::run_benchmark("bench_engine", kiln::run, argc, argv);
 }

@@ -1,5 +1,5 @@
-// `make bench-kernels`: the launches of tests/cuda/cases_*.cpp at their real shapes, timed with a cold L2 cache, beside
-// the rate of a copy and of a matrix product in the same run.
+// `make bench-kernels`: times the launches of tests/cuda/cases at the shapes of real models with a cold L2 cache, and
+// compares them with the rates of a copy and of a matmul in the same run.
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -11,8 +11,10 @@
 
 #include "cpu_reference/interface/error.h"
 #include "dev/bench/support/ceilings.h"
+#include "dev/bench/support/program.h"
 #include "dev/bench/support/results.h"
 #include "tests/cuda/kernel_case.h"
+#include "tools/cli/options.h"
 
 namespace kiln::bench {
 namespace {
@@ -21,15 +23,6 @@ using test::Element;
 using test::KernelFamily;
 using test::Shape;
 
-constexpr const char* kUsage = R"(bench_kernels [options]
-  --filter TEXT      only kernels whose name contains TEXT; several: A,B
-  --elements LIST    of float32, bfloat16, float16 (default: float32,bfloat16)
-  --launches N       timed launches of each, at most (default: 50)
-  --json FILE        the same figures as JSON
-  --output DIR       where the table goes (default: dev/bench/results; "-": nowhere)
-  --small            tests' shapes and small ceilings: to try the program, not to measure
-)";
-
 struct Options {
     std::vector<std::string> filters, elements = {"float32", "bfloat16"};
     int launches = 50;
@@ -37,47 +30,12 @@ struct Options {
     bool small = false;
 };
 
-std::vector<std::string> split(const std::string& text) {
-    std::vector<std::string> parts;
-    std::istringstream in(text);
-    for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
-    return parts;
-}
-
-Options parse(int argc, char** argv) {
-    Options options;
-    for (int i = 1; i < argc; ++i) {
-        const std::string name = argv[i];
-        if (name == "--small") {
-            options.small = true;
-            continue;
-        }
-        KILN_CHECK(i + 1 < argc, name, " is unknown or lacks its value\n", kUsage);
-        const std::string value = argv[++i];
-        if (name == "--filter") {
-            options.filters = split(value);
-        } else if (name == "--elements") {
-            options.elements = split(value);
-        } else if (name == "--launches") {
-            options.launches = std::atoi(value.c_str());
-            KILN_CHECK(options.launches > 0, "--launches ", value, ": at least 1");
-        } else if (name == "--json") {
-            options.json = value;
-        } else if (name == "--output") {
-            options.output = value;
-        } else {
-            throw Error("unknown option " + name + "\n" + kUsage);
-        }
-    }
-    return options;
-}
-
 struct Row {
     std::string kernel, element, shape;
     double ms, bytes, flops;
 };
 
-// What bounds a kernel is whichever ceiling it comes nearer to.
+// The ceiling to which a kernel comes nearer is the one that bounds it.
 std::string text_of(const Row& row, const Ceilings& ceilings) {
     const double gb_per_s = row.bytes / row.ms * 1e-6, tflop_per_s = row.flops / row.ms * 1e-9;
     char line[256];
@@ -94,7 +52,7 @@ std::string text_of(const Row& row, const Ceilings& ceilings) {
 }
 
 constexpr const char* kHeader =
-    "| kernel | type | shape | us | GB/s | of the copy | TFLOP/s | of the product |\n"
+    "| kernel | type | shape | us | GB/s | of the copy | TFLOP/s | of the matmul |\n"
     "|---|---|---|---:|---:|---:|---:|---:|";
 
 bool is_wanted(const std::vector<std::string>& filters, const std::string& name) {
@@ -124,7 +82,7 @@ nlohmann::json to_json(const std::vector<Row>& rows, const Ceilings& ceilings, c
     nlohmann::json all = {{"device", device},
                           {"date", today()},
                           {"copy_gb_per_s", ceilings.gb_per_s},
-                          {"product_tflop_per_s", ceilings.tflop_per_s},
+                          {"matmul_tflop_per_s", ceilings.tflop_per_s},
                           {"kernels", nlohmann::json::array()}};
     for (const Row& row : rows) {
         const double gb_per_s = row.bytes / row.ms * 1e-6, tflop_per_s = row.flops / row.ms * 1e-9;
@@ -137,20 +95,31 @@ nlohmann::json to_json(const std::vector<Row>& rows, const Ceilings& ceilings, c
                                   {"gb_per_s", gb_per_s},
                                   {"of_copy", gb_per_s / ceilings.gb_per_s},
                                   {"tflop_per_s", tflop_per_s},
-                                  {"of_product", tflop_per_s / ceilings.tflop_per_s}});
+                                  {"of_matmul", tflop_per_s / ceilings.tflop_per_s}});
     }
     return all;
 }
 
-int main_of(int argc, char** argv) {
-    const Options options = parse(argc, argv);
+void run_all(const std::vector<std::string>& args) {
+    Options options;
+    OptionSet set("bench_kernels", "Measures each kernel on a GPU, and a copy and a matmul for comparison.");
+    set.add(options.filters,
+            {.name = "filter", .unit = "TEXT", .help = "only kernels with one of these in their names"});
+    set.add(options.elements, {.name = "elements", .unit = "TYPE", .help = "some of float32, bfloat16, float16"});
+    set.add(options.launches, {.name = "launches", .help = "the most timed launches of a kernel", .min = 1});
+    set.add(options.json, {.name = "json", .unit = "FILE", .help = "write the figures as JSON; empty: no file"});
+    set.add(options.output, {.name = "output", .unit = "DIR", .help = "directory for the table; -: no file"});
+    set.add(options.small, {.name = "small", .help = "use small shapes and ceilings, to test this program"});
+    if (!set.parse(args)) return;
+    options.filters = split_at_commas(options.filters);
+    options.elements = split_at_commas(options.elements);
     const std::string gpu = gpu_name();
     Timer timer(options.launches);
     const Ceilings ceilings = measure_ceilings(timer, options.small);
     std::ostringstream intro;
     intro << "# Kernels on " << gpu << ", " << today() << "\n\n"
           << "Medians of at most " << options.launches << " launches, cold L2 cache. Ceilings of the same run: copy "
-          << int(ceilings.gb_per_s) << " GB/s (read and written), product " << (options.small ? "" : "8192^3 ")
+          << int(ceilings.gb_per_s) << " GB/s (read and written), matmul " << (options.small ? "" : "8192^3 ")
           << "in bfloat16 " << int(ceilings.tflop_per_s) << " TFLOP/s.\n\n"
           << kHeader << "\n";
     std::cout << intro.str() << std::flush;
@@ -162,12 +131,11 @@ int main_of(int argc, char** argv) {
         for (const Row& row : rows) table += text_of(row, ceilings) + "\n";
         write_results(options.output + "/" + results_name("kernels", gpu), table);
     }
-    return 0;
 }
 
 }  // namespace
 }  // namespace kiln::bench
 
 int main(int argc, char** argv) {
-    return kiln::bench::run_benchmark("bench_kernels", kiln::bench::main_of, argc, argv);
+    return kiln::bench::run_benchmark("bench_kernels", kiln::bench::run_all, argc, argv);
 }

@@ -1,5 +1,5 @@
-// `make profile`: where a training step's time goes, by group of kernels, beside the rates of a copy and of a matrix
-// product in the same run. `--predict`: the same table by arithmetic, on any machine.
+// `make profile`: how the time of a training step is divided among the groups of kernels, compared with the rates of a
+// copy and of a matmul in the same run. `--predict` computes the same table without a measurement, on any machine.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -14,28 +14,14 @@
 #include "cuda/device/profile.h"
 #include "cuda/engine/cuda_engine.h"
 #include "dev/bench/support/ceilings.h"
+#include "dev/bench/support/program.h"
+#include "tools/cli/options.h"
 
 namespace kiln::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 const Clock::time_point kStart = Clock::now();
-
-constexpr const char* kUsage = R"(bench_step [options]
-  --model MODEL      preset or descriptor (default: gpt2)
-  --batch-size N     sequences (default: 64)
-  --seq-len N        tokens of each (default: 1024)
-  --precision TYPE   bfloat16, float16 or float32 (default: bfloat16)
-  --recompute N      0 to 3 (default: 0)
-  --fused-gelu N     0 to 2 (default: 0)
-  --steps N          timed steps, each way (default: 20)
-  --json FILE        the same figures as JSON
-  --small            small ceilings: to try the program, not to measure
-  --brief            one line: milliseconds a step, tokens a second; without the profile and the ceilings
-  --predict          no run: each kernel at the ceiling that it meets first
-  --copy GB/S        that ceiling for --predict (default: 4300)
-  --product TFLOP/S  and that (default: 790)
-)";
 
 struct Options {
     std::string model = "gpt2", precision = "bfloat16", json;
@@ -44,55 +30,8 @@ struct Options {
     Ceilings ceilings{4300, 790};
 };
 
-Options parse(int argc, char** argv) {
-    Options o;
-    for (int i = 1; i < argc; ++i) {
-        const std::string name = argv[i];
-        if (name == "--small" || name == "--brief" || name == "--predict") {
-            (name == "--small" ? o.small : name == "--brief" ? o.brief : o.predict) = true;
-            continue;
-        }
-        KILN_CHECK(i + 1 < argc, name, " is unknown or lacks its value\n", kUsage);
-        const std::string value = argv[++i];
-        const auto number = [&](int least) {
-            char* end;
-            const long n = std::strtol(value.c_str(), &end, 10);
-            KILN_CHECK(!value.empty() && *end == 0 && n >= least && n < 1 << 28, name, " ", value,
-                       ": a whole number from ", least, " on");
-            return int(n);
-        };
-        if (name == "--model") {
-            o.model = value;
-        } else if (name == "--batch-size") {
-            o.B = number(1);
-        } else if (name == "--seq-len") {
-            o.T = number(1);
-        } else if (name == "--precision") {
-            o.precision = value;
-        } else if (name == "--recompute") {
-            o.recompute = number(0);
-        } else if (name == "--fused-gelu") {
-            o.fused_gelu = number(0);
-        } else if (name == "--steps") {
-            o.steps = number(1);
-        } else if (name == "--json") {
-            o.json = value;
-        } else if (name == "--copy") {
-            o.ceilings.gb_per_s = number(1);
-        } else if (name == "--product") {
-            o.ceilings.tflop_per_s = number(1);
-        } else {
-            throw Error("unknown option " + name + "\n" + kUsage);
-        }
-    }
-    return o;
-}
-
 Precision precision_of(const std::string& name) {
-    if (name == "bfloat16") return Precision::bfloat16;
-    if (name == "float16") return Precision::float16;
-    KILN_CHECK(name == "float32", "--precision ", name, ": bfloat16, float16 or float32");
-    return Precision::float32;
+    return name == "bfloat16" ? Precision::bfloat16 : name == "float16" ? Precision::float16 : Precision::float32;
 }
 
 double ms_since(Clock::time_point start) {
@@ -104,7 +43,8 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-// Steps as the trainer takes them: two random batches in turn, and each loss read while the next step runs.
+// Steps like those of the trainer: two random batches alternate, and the loss of a step is read while the next step
+// runs.
 class Steps {
 public:
     Steps(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
@@ -120,7 +60,7 @@ public:
         }
     }
 
-    // The time since the last one; with `wait`, until this one's own loss is there.
+    // Takes a step and returns the time since the last call. With `wait` it waits for the loss of this step.
     double one_ms(bool wait) {
         Engine& e = *engine_;
         e.zero_gradients();
@@ -192,7 +132,7 @@ Measured measure(const ModelConfig& config, const EngineOptions& engine, const O
     return m;
 }
 
-// With the measured times, or, without, the floors in their place.
+// With the measured times, or with the least possible times if m is null.
 std::string table_of(const std::vector<KernelWork>& work, const Ceilings& ceilings, const Measured* m) {
     double all_ms = 0, group_ms[kGroups];
     GroupWork sums[kGroups];
@@ -235,7 +175,7 @@ nlohmann::json to_json(const Options& o, const std::vector<KernelWork>& work, co
     if (o.brief) return all;
     all["profiled_ms"] = m.profiled_ms;
     all["copy_gb_per_s"] = ceilings.gb_per_s;
-    all["product_tflop_per_s"] = ceilings.tflop_per_s;
+    all["matmul_tflop_per_s"] = ceilings.tflop_per_s;
     for (int i = 0; i < kGroups; i++) {
         const GroupWork sum = sum_of(work, Group(i), ceilings);
         all["groups"].push_back({{"group", name_of(Group(i))},
@@ -252,21 +192,46 @@ nlohmann::json to_json(const Options& o, const std::vector<KernelWork>& work, co
 void print_figures(const Options& o, const Measured& m, const Ceilings& ceilings) {
     double sum = 0;
     for (const double ms : m.group_ms) sum += ms;
-    const double products = m.group_ms[size_t(Group::matmuls)], attention = m.group_ms[size_t(Group::attention)];
-    std::printf("\nCeilings of this run: copy %.0f GB/s (read and written), product %.0f TFLOP/s in bfloat16.\n",
+    const double matmuls = m.group_ms[size_t(Group::matmuls)], attention = m.group_ms[size_t(Group::attention)];
+    std::printf("\nCeilings of this run: copy %.0f GB/s (read and written), matmul %.0f TFLOP/s in bfloat16.\n",
                 ceilings.gb_per_s, ceilings.tflop_per_s);
     std::printf("Step: %.3f ms, %.0f tokens/s; with events and without graphs %.3f ms.\n", m.step_ms,
                 double(o.B) * o.T / m.step_ms * 1e3, m.profiled_ms);
-    std::printf("Launch gaps: %.3f ms, %.1f %% of the step (the step less the groups).\n", m.step_ms - sum,
+    std::printf("Launch gaps: %.3f ms, %.1f %% of the step (the step minus the groups).\n", m.step_ms - sum,
                 100 * (m.step_ms - sum) / m.step_ms);
-    std::printf("Attention aside: %.2f of the products.\n", (m.step_ms - attention) / products);
+    std::printf("Without attention: the step takes %.2f times the matmuls.\n", (m.step_ms - attention) / matmuls);
     std::printf("First step: %.1f s after the start.\n", m.first_step_s);
     std::printf("Memory in use: %.1f MiB, planned %.1f MiB (%.3f).\n", double(m.memory_bytes) / (1 << 20),
                 double(m.planned_bytes) / (1 << 20), double(m.memory_bytes) / double(m.planned_bytes));
 }
 
-int main_of(int argc, char** argv) {
-    const Options o = parse(argc, argv);
+void run(const std::vector<std::string>& args) {
+    Options o;
+    OptionSet set("bench_step",
+                  "Measures a training step on a GPU: the time of each group of kernels and their rates.");
+    set.add(o.model, {.name = "model", .unit = "MODEL", .help = "preset or descriptor"});
+    set.add(o.B, {.name = "batch-size", .unit = "SEQUENCES", .help = "sequences in the batch", .min = 1});
+    set.add(o.T, {.name = "seq-len", .unit = "TOKENS", .help = "tokens in a sequence", .min = 1});
+    set.add(o.precision, {.name = "precision",
+                          .help = "type of weights and activations",
+                          .choices = {"bfloat16", "float16", "float32"}});
+    set.add(o.recompute, {.name = "recompute",
+                          .help = "what the backward pass computes again: 0 (nothing) to 3 (blocks)",
+                          .min = 0,
+                          .max = 3});
+    set.add(o.fused_gelu, {.name = "fused-gelu",
+                           .help = "matmuls that apply GELU: 0 (none), 1 (forward), 2 (also backward)",
+                           .min = 0,
+                           .max = 2});
+    set.add(o.steps, {.name = "steps", .help = "timed steps, with and without the profiler", .min = 1});
+    set.add(o.json, {.name = "json", .unit = "FILE", .help = "write the figures as JSON; empty: no file"});
+    set.add(o.small, {.name = "small", .help = "measure small ceilings, to test this program"});
+    set.add(o.brief, {.name = "brief", .help = "measure and print only milliseconds a step and tokens a second"});
+    set.add(o.predict, {.name = "predict", .help = "measure nothing; each kernel runs at the ceiling that bounds it"});
+    set.add(o.ceilings.gb_per_s, {.name = "copy", .unit = "GB/S", .help = "rate of a copy for --predict", .min = 1});
+    set.add(o.ceilings.tflop_per_s,
+            {.name = "matmul", .unit = "TFLOP/S", .help = "rate of a matmul for --predict", .min = 1});
+    if (!set.parse(args)) return;
     const ModelConfig config = parse_model(o.model);
     const EngineOptions engine = {.B = o.B,
                                   .T = o.T,
@@ -276,7 +241,7 @@ int main_of(int argc, char** argv) {
     const std::vector<KernelWork> work = step_work(config, engine);
     if (o.predict) {
         std::cout << table_of(work, o.ceilings, nullptr);
-        return 0;
+        return;
     }
     const std::string gpu = gpu_name();
     const Measured m = measure(config, engine, o);
@@ -297,12 +262,11 @@ int main_of(int argc, char** argv) {
         file.close();
         KILN_CHECK(file, "cannot write ", o.json);
     }
-    return 0;
 }
 
 }  // namespace
 }  // namespace kiln::bench
 
 int main(int argc, char** argv) {
-    return kiln::bench::run_benchmark("bench_step", kiln::bench::main_of, argc, argv);
+    return kiln::bench::run_benchmark("bench_step", kiln::bench::run, argc, argv);
 }

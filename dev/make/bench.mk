@@ -1,4 +1,4 @@
-# The benchmarks: dev/bench/bench_*.cpp, for the CPU, for a GPU and, to test them, for the emulator, which says nothing of speed.
+# The benchmarks: dev/bench/bench_*.cpp, for the CPU and for a GPU. On the emulator they are only tested.
 
 # ---- measure: how fast it is, and where the time goes
 
@@ -7,27 +7,28 @@ CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine tokenizer sentencepi
 $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 	$(link)
 
+BENCH_OPTIONS := $(call objects,$(wildcard tools/cli/*.cpp))
 BENCH_SUPPORT := $(wildcard dev/bench/support/*.cpp dev/bench/support/*.cu)
 CUDA_BENCHES := $(addprefix dev/bench/,bench_step bench_kernels bench_attention)
 $(BUILD)/libgpubench.a: $(call gpu,$(BENCH_SUPPORT))
 $(BUILD)/libemulatedbench.a: $(call emulated,$(BENCH_SUPPORT))
-# The kernels' benchmark times the cases of their tests.
+# The benchmark of the kernels measures the cases of their tests.
 $(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(CUDA_CASES)) $(HOST_SAMPLER)
 $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES)) $(HOST_SAMPLER)
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
-$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
+$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	$(link)
 EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_launches)
-$(EMULATED_BENCHES): %: %.o $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
+$(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
 	$(link)
 
-bench: $(BUILD)/dev/bench/bench_engine  ## speed beside PyTorch on this CPU, interleaved; makes build/venv
+bench: $(BUILD)/dev/bench/bench_engine  ## speed on this CPU, interleaved with PyTorch; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench.py --engine $(BUILD)/dev/bench/bench_engine
 
-bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed beside others, interleaved; makes build/venv
+bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed, interleaved with other tokenizers; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
 
-bench-kernels: $(BUILD)/gpu/dev/bench/bench_kernels  ## each kernel on this machine's GPU, beside a copy and a matmul (BENCH_FLAGS="--filter norm")
+bench-kernels: $(BUILD)/gpu/dev/bench/bench_kernels  ## each kernel on this machine's GPU, compared with a copy and a matmul (BENCH_FLAGS="--filter norm")
 	@$< $(BENCH_FLAGS)
 
 bench-attention: $(BUILD)/gpu/dev/bench/bench_attention  ## flash attention on this machine's GPU, interleaved with PyTorch's (PYTHON=one that has it)

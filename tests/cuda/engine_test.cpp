@@ -1,10 +1,11 @@
-// The whole engine against the CPU engine: losses, every gradient, ten optimizer steps, generation; and what must
-// change no bit.
+// The whole engine against the CPU engine: losses, every gradient, ten optimizer steps, generation. Also options that
+// must not change a bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <thread>
 
 #include "cpu_reference/cpu_engine.h"
@@ -19,7 +20,7 @@ namespace {
 
 constexpr int kB = 2, kT = 11;
 
-// As tiny_models(), with the widths that a GPU takes.
+// Like tiny_models(), but with widths that the GPU kernels can compute.
 const std::vector<TinyModel>& models() {
     static const std::vector<TinyModel> models = {
         {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
@@ -30,7 +31,7 @@ const std::vector<TinyModel>& models() {
          "rope_original=8,theta=100"},
         {"qwen2", "qwen2:layers=2,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2"},
         {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-        // Of a head size that the tensor cores' attention has.
+        // Their head sizes have flash attention kernels.
         {"gpt2_flash", "gpt2:layers=2,dim=64,heads=2,ctx=16,vocab=37,init_std=0.1"},
         {"llama_flash",
          "llama:layers=1,dim=32,heads=4,kv_heads=2,head_size=32,ffn=24,ctx=16,vocab=37,init_std=0.15,tied=false"},
@@ -51,7 +52,7 @@ std::vector<Param> params() {
     std::vector<Param> all;
     for (const TinyModel& model : models()) {
         for (const auto precision : {Precision::float32, Precision::bfloat16, Precision::float16}) {
-            // The plain attention in float32 is tested by then, and float16 differs from bfloat16 in no shape.
+            // In float32 these would test the plain attention again, and float16 has the same shapes as bfloat16.
             const bool flash = model.name.ends_with("_flash");
             const bool repeats =
                 precision == Precision::float32 || (precision == Precision::float16 && model.name != "gpt2_flash");
@@ -66,7 +67,7 @@ protected:
     const ModelConfig config_ = parse_model(GetParam().model.descriptor);
     EngineOptions options_{.B = kB, .T = kT, .precision = GetParam().precision, .matmul_candidates = 1};
 
-    // Both with weights that the narrow type holds exactly, so that the reference computes with the same.
+    // Both engines get weights that the narrow type holds exactly, so that both compute with the same weights.
     std::unique_ptr<Engine> engine(const EngineOptions& options) const {
         return filled(make_cuda_engine(config_, options));
     }
@@ -79,6 +80,17 @@ protected:
         made->write(Arena::params, 0, values);
         return made;
     }
+    // A micro-batch of samples from `first` on.
+    void forward_backward(Engine& e, uint64_t first, float grad_scale = 0.05f) const {
+        e.forward_backward(TinyBatch(kB, kT, config_.V, first).batch(), grad_scale, 3);
+    }
+    size_t planned_bytes(const EngineOptions& options, const std::string& kind = "") const {
+        size_t bytes = 0;
+        for (const MemoryItem& item : plan_cuda_memory(config_, options)) {
+            if (kind.empty() || item.kind == kind) bytes += item.bytes;
+        }
+        return bytes;
+    }
     int mantissa_bits() const {
         return options_.precision == Precision::float32 ? 23 : options_.precision == Precision::bfloat16 ? 7 : 10;
     }
@@ -88,12 +100,13 @@ protected:
         const float m = std::ldexp(std::frexp(x, &exponent), mantissa_bits() + 1);
         return std::ldexp(std::nearbyint(m), exponent - mantissa_bits() - 1);
     }
-    // Of a tensor that comes at the end of `roundings` of all tensors, each by at most half a unit in the last place:
-    // independent errors add as squares, and a naive run in this precision has them all. Twice that is allowed.
+    // The tolerance of a tensor after `roundings` roundings of whole tensors, each by at most half a unit in the last
+    // place. The squares of independent errors add up. A naive run in this precision has all of these errors, and twice
+    // its error is allowed.
     double tolerance(double roundings) const {
         return 2 * std::sqrt(roundings) * std::ldexp(1.0, -mantissa_bits() - 1);
     }
-    // Of a forward and backward pass: a tensor's own, and in float32 those of its sums as well.
+    // Of a forward and backward pass: one for each tensor; in float32 also those within its sums.
     double roundings() const {
         const int terms = std::max({config_.C, config_.F, config_.V, kB * kT});
         return (6.0 + 20.0 * config_.L) * (options_.precision == Precision::float32 ? terms : 1);
@@ -112,8 +125,8 @@ void expect_close(const Engine& a, const Engine& b, Arena arena, double toleranc
     std::vector<float> x = read_all(a, arena), y = read_all(b, arena);
     const double all = norm(y.data(), y.size());
     for (const TensorSpec& spec : param_table(c)) {
-        // A key's bias moves all scores of a query alike: its gradient is rounding alone, which AdamW brings to the
-        // size of any other.
+        // The bias of a key moves all scores of a query by the same amount. So its gradient is only rounding error,
+        // which AdamW scales up to the size of other gradients.
         if (spec.name.ends_with("qkv_b")) std::fill_n(&x[spec.offset + c.NH * c.HS], c.NKV * c.HS, 0.0f);
         if (spec.name.ends_with("qkv_b")) std::fill_n(&y[spec.offset + c.NH * c.HS], c.NKV * c.HS, 0.0f);
         std::vector<float> difference(spec.elems());
@@ -132,7 +145,7 @@ TEST_P(CudaEngine, losses_match_reference) {
     const LossSum p = a->evaluate(data.batch(), x.data()), q = b->evaluate(data.batch(), y.data());
     EXPECT_EQ(p.tokens, q.tokens);
     EXPECT_NEAR(p.sum, q.sum, tolerance(roundings() / 2) * q.sum);
-    // Of a loss: the error of its logits, which are of the losses' size.
+    // The error of a loss is that of its logits, which are about as large as the losses.
     for (size_t i = 0; i < x.size(); i++) {
         EXPECT_NEAR(x[i], y[i], tolerance(roundings() / 2) * std::max(y[i], 4.0f)) << i;
         if (data.targets[i] < 0) {
@@ -141,15 +154,15 @@ TEST_P(CudaEngine, losses_match_reference) {
     }
 }
 
-// Two accumulated micro-batches, after one that zero_gradients has forgotten.
+// Two accumulated micro-batches. The gradients of an earlier one were cleared by zero_gradients.
 TEST_P(CudaEngine, gradients_match_reference) {
     const auto a = engine(options_), b = reference();
     for (Engine* e : {a.get(), b.get()}) {
-        e->forward_backward(TinyBatch(kB, kT, config_.V, 20).batch(), 1.0f, 3);
+        forward_backward(*e, 20, 1.0f);
         e->take_loss();
         e->zero_gradients();
-        e->forward_backward(TinyBatch(kB, kT, config_.V, 0).batch(), 0.05f, 3);
-        e->forward_backward(TinyBatch(kB, kT, config_.V, kB).batch(), 0.05f, 3);
+        forward_backward(*e, 0);
+        forward_backward(*e, kB);
     }
     const LossSum p = a->take_loss(), q = b->take_loss();
     EXPECT_EQ(p.tokens, q.tokens);
@@ -167,12 +180,12 @@ TEST_P(CudaEngine, ten_steps_match_reference) {
         for (const int i : {0, 1}) {
             Engine& e = i == 0 ? *a : *b;
             e.zero_gradients();
-            e.forward_backward(TinyBatch(kB, kT, config_.V, step % 3 * kB).batch(), 1.0f / (kB * kT), 3);
+            forward_backward(e, step % 3 * kB, 1.0f / (kB * kT));
             loss[i] = e.take_loss();
             norms[i] = e.gradient_norm();
             e.update({.lr = 1e-3f, .grad_scale = 0.5f, .t = step + 1});
         }
-        // Each step adds its own rounding to what the earlier ones left.
+        // Each step adds its own rounding errors to those of the steps before.
         EXPECT_NEAR(loss[0].sum, loss[1].sum, tolerance(roundings() * (step + 1)) * loss[1].sum) << step;
         EXPECT_NEAR(norms[0], norms[1], tolerance(roundings() * (step + 1)) * norms[1]) << step;
     }
@@ -180,8 +193,8 @@ TEST_P(CudaEngine, ten_steps_match_reference) {
     expect_close(*a, *b, Arena{"moment1"}, tolerance(roundings() * 10));
 }
 
-// Steps that end without a wait give what those give that wait; a step that is not finite changes nothing.
-TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
+// Queued updates give the same bits as updates that the host waits for. A step that is not finite changes nothing.
+TEST_P(CudaEngine, queued_updates_equal_updates_with_a_wait) {
     if (options_.precision == Precision::float16) {
         EXPECT_FALSE(engine(options_)->can_queue_updates());
         return;
@@ -190,17 +203,13 @@ TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
     std::vector<double> losses[2];
     const auto take = [&] {
         const StepResult result = a->take_update();
-        losses[0].push_back(result.loss.sum);
-        losses[0].push_back(double(result.loss.tokens));
-        losses[0].push_back(result.norm);
+        losses[0].insert(losses[0].end(), {result.loss.sum, double(result.loss.tokens), result.norm});
     };
     for (int step = 0; step < 4; step++) {
         const OptimizerStep adamw{.lr = 1e-3f, .t = step + 1};
         for (Engine* e : {a.get(), b.get()}) {
             e->zero_gradients();
-            for (const int first : {step, step + 7}) {
-                e->forward_backward(TinyBatch(kB, kT, config_.V, first).batch(), 0.05f, 3);
-            }
+            for (const int first : {step, step + 7}) forward_backward(*e, first);
             if (step == 2) e->write(Arena::gradients, 5, std::vector<float>{INFINITY});
         }
         a->queue_update(adamw, 0);
@@ -214,10 +223,10 @@ TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
     EXPECT_EQ(losses[0], losses[1]);
     EXPECT_EQ(read_all(*a, Arena::params), read_all(*b, Arena::params));
     EXPECT_THROW(a->take_update(), Error);
-    // Clipping on the device is that of the host, but for the last bit of the factor.
+    // Clipping on the device equals clipping on the host, except for the last bit of the factor.
     for (Engine* e : {a.get(), b.get()}) {
         e->zero_gradients();
-        e->forward_backward(TinyBatch(kB, kT, config_.V, 9).batch(), 0.05f, 3);
+        forward_backward(*e, 9);
     }
     const float norm = float(b->gradient_norm());
     a->queue_update({.lr = 1e-2f, .t = 9}, norm / 3);
@@ -225,7 +234,8 @@ TEST_P(CudaEngine, queued_updates_equal_those_waited_for) {
     expect_close(*a, *b, Arena{"moment1"}, 1e-6);
 }
 
-// One batch of four equals four micro-batches of one, masks included: only the order of sums differs.
+// One batch of four sequences equals four micro-batches of one, with the same dropout masks. Only the order of sums
+// differs.
 TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
     ModelConfig config = config_;
     config.dropout_embedding = 0.1f, config.dropout_residual = 0.2f, config.dropout_attention = 0.3f;
@@ -236,20 +246,18 @@ TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
     for (uint64_t i = 0; i < 4; i++) b->forward_backward(TinyBatch(1, kT, config.V, 10 + i).batch(), 1e-3f, 3);
     const LossSum p = a->take_loss(), q = b->take_loss();
     EXPECT_EQ(p.tokens, q.tokens);
-    EXPECT_NEAR(p.sum, q.sum, 1e-5 * p.sum);  // the same rows through the same roundings
+    EXPECT_NEAR(p.sum, q.sum, 1e-5 * p.sum);  // the same sequences with the same roundings
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
 }
 
-// Threads, and the two streams, may run in any order that the program allows.
+// Threads and the two streams may run in any order that the program allows.
 TEST_P(CudaEngine, schedules_change_no_bit) {
     std::vector<float> first;
     test::for_each_schedule([&] {
         const auto e = engine(options_);
         for (int step = 0; step < 2; step++) {
             e->zero_gradients();
-            for (int micro = 0; micro < 3; micro++) {
-                e->forward_backward(TinyBatch(kB, kT, config_.V, 3 * step + micro).batch(), 1e-3f, 3);
-            }
+            for (int micro = 0; micro < 3; micro++) forward_backward(*e, 3 * step + micro, 1e-3f);
             e->update({.lr = 1e-2f, .t = step + 1});
         }
         const std::vector<float> params = read_all(*e, Arena::params);
@@ -258,7 +266,7 @@ TEST_P(CudaEngine, schedules_change_no_bit) {
     });
 }
 
-// A sample between two steps may need a longer table of angles than training did: captured steps must not keep the old.
+// Generation between two steps may need a longer RoPE table than training: captured steps must not keep the old table.
 TEST_P(CudaEngine, generation_between_steps_changes_nothing) {
     EngineOptions options = options_;
     options.T = 5;
@@ -278,7 +286,7 @@ TEST_P(CudaEngine, generation_between_steps_changes_nothing) {
     EXPECT_EQ(read_all(*a, Arena::gradients), read_all(*b, Arena::gradients));
 }
 
-// A captured micro-step is the same calls on the same addresses.
+// A captured micro-step makes the same calls with the same addresses.
 TEST_P(CudaEngine, graphs_change_no_bit) {
     EngineOptions options = options_;
     options.graphs = false;
@@ -286,9 +294,7 @@ TEST_P(CudaEngine, graphs_change_no_bit) {
     for (Engine* e : {a.get(), b.get()}) {
         for (int step = 0; step < 4; step++) {
             e->zero_gradients();
-            for (int micro = 0; micro < 3; micro++) {
-                e->forward_backward(TinyBatch(kB, kT, config_.V, 3 * step + micro).batch(), 0.05f, 3);
-            }
+            for (int micro = 0; micro < 3; micro++) forward_backward(*e, 3 * step + micro);
             if (std::isfinite(e->gradient_norm())) e->update({.lr = 1e-2f, .t = step + 1});
         }
     }
@@ -297,56 +303,52 @@ TEST_P(CudaEngine, graphs_change_no_bit) {
     EXPECT_EQ(read_all(*a, Arena::params), read_all(*b, Arena::params));
 }
 
-// What is computed again is computed as before.
+// What the backward pass computes again has the same bits as before.
 TEST_P(CudaEngine, recompute_changes_no_bit) {
     std::vector<std::vector<float>> gradients;
     size_t least = SIZE_MAX;
     for (const int recompute : {0, 1, 2, 3}) {
         EngineOptions options = options_;
         options.recompute = recompute;
-        size_t bytes = 0;
-        for (const MemoryItem& item : plan_cuda_memory(config_, options)) bytes += item.bytes;
+        const size_t bytes = planned_bytes(options);
         EXPECT_TRUE(bytes < least || config_.L == 1) << "level " << recompute << " saves nothing";
         least = bytes;
         const auto e = engine(options);
-        e->forward_backward(TinyBatch(kB, kT, config_.V).batch(), 0.05f, 3);
+        forward_backward(*e, 0);
         gradients.push_back(read_all(*e, Arena::gradients));
         EXPECT_EQ(gradients.back(), gradients.front()) << "level " << recompute;
     }
 }
 
-// The head in parts: the same losses; its gradient is the sum of the parts', in one more rounding each.
-TEST_P(CudaEngine, chunks_of_the_head_change_no_loss) {
+// With the LM head in chunks the losses are the same. Its gradient is a sum over the chunks, so it is rounded once more
+// for each chunk.
+TEST_P(CudaEngine, lm_head_chunks_change_no_loss) {
     const auto whole = engine(options_);
     EngineOptions options = options_;
     options.lm_head_chunks = 5;  // of 22 rows: 5, 5, 5, 5, 2
-    const auto parts = engine(options);
+    const auto chunked = engine(options);
     const TinyBatch data(kB, kT, config_.V);
     std::vector<float> x(kB * kT), y(kB * kT);
     whole->evaluate(data.batch(), x.data());
-    parts->evaluate(data.batch(), y.data());
+    chunked->evaluate(data.batch(), y.data());
     EXPECT_EQ(x, y);
-    for (Engine* e : {whole.get(), parts.get()}) e->forward_backward(data.batch(), 0.05f, 3);
-    expect_close(*parts, *whole, Arena::gradients, tolerance(roundings()));
+    for (Engine* e : {whole.get(), chunked.get()}) e->forward_backward(data.batch(), 0.05f, 3);
+    expect_close(*chunked, *whole, Arena::gradients, tolerance(roundings()));
 }
 
-// With its products over pieces that the number of chunks does not change, not even the gradient of the head.
-TEST_P(CudaEngine, chunks_of_fixed_pieces_change_no_bit) {
+// When the number of chunks does not change how many rows a matmul takes, not even the gradient of the LM head changes.
+TEST_P(CudaEngine, fixed_lm_head_chunks_change_no_bit) {
     std::vector<float> first;
     size_t least = SIZE_MAX;
-    for (const int chunks : {0, 3, 5, 100}) {  // of 22 rows in pieces of 2: 22; 6, 6, 6, 4; 4, 4, 4, 4, 4, 2; 2, 2, ..
+    for (const int chunks : {0, 3, 5, 100}) {  // 22 rows, 2 for each matmul: 22; 6, 6, 6, 4; 4, 4, 4, 4, 4, 2; 2, 2, ..
         EngineOptions options = options_;
         options.fixed_lm_head_chunks = true;
         options.lm_head_chunks = chunks;
-        size_t bytes = 0;
-        for (const MemoryItem& item : plan_cuda_memory(config_, options))
-            bytes += item.kind == "logits" ? item.bytes : 0;
+        const size_t bytes = planned_bytes(options, "logits");
         EXPECT_LT(bytes, least) << chunks;
         least = bytes;
         const auto e = engine(options);
-        for (int micro = 0; micro < 2; micro++) {
-            e->forward_backward(TinyBatch(kB, kT, config_.V, micro).batch(), 0.05f, 3);
-        }
+        for (int micro = 0; micro < 2; micro++) forward_backward(*e, micro);
         std::vector<float> gradients = read_all(*e, Arena::gradients);
         gradients.push_back(float(e->take_loss().sum));
         if (first.empty()) first = gradients;
@@ -354,7 +356,7 @@ TEST_P(CudaEngine, chunks_of_fixed_pieces_change_no_bit) {
     }
 }
 
-// Without master weights a step rounds stochastically: the same way each time, and right on average.
+// Without master weights a step rounds stochastically, but in the same way each time.
 TEST_P(CudaEngine, steps_without_master_weights_repeat) {
     EngineOptions options = options_;
     options.master_weights = false;
@@ -363,9 +365,9 @@ TEST_P(CudaEngine, steps_without_master_weights_repeat) {
     for (int run = 0; run < 2; run++) {
         const auto e = engine(options);
         for (int step = 0; step < 3; step++) {
-            do {  // in float16 until the loss scale is low enough
+            do {  // float16 repeats until the loss scale is low enough
                 e->zero_gradients();
-                e->forward_backward(TinyBatch(kB, kT, config_.V, step).batch(), 0.05f, 3);
+                forward_backward(*e, step);
             } while (!std::isfinite(e->gradient_norm()));
             e->update({.lr = 1e-2f, .t = step + 1});
         }
@@ -379,7 +381,7 @@ TEST_P(CudaEngine, steps_without_master_weights_repeat) {
     }
 }
 
-// A cache filled in pieces, and several slots stepping together, give the probabilities that evaluation sees.
+// A cache that is filled in several calls, and slots that are decoded together, give the probabilities of evaluate.
 TEST_P(CudaEngine, cached_generation_matches_evaluation) {
     const int B = 3, T = 12, V = config_.V;
     EngineOptions options = options_;
@@ -399,7 +401,7 @@ TEST_P(CudaEngine, cached_generation_matches_evaluation) {
     };
     e->open_cache(B, T);
     e->prefill(0, {&data.tokens[0], 5}, logits.data());
-    e->clear_slot(0);  // what it held is forgotten
+    e->clear_slot(0);  // the five tokens are forgotten
     for (int b = 0; b < B; b++) {
         e->prefill(b, {&data.tokens[b * T], size_t(b + 1)}, logits.data());
         expect_next(b, b, logits.data());
@@ -420,7 +422,7 @@ TEST_P(CudaEngine, cached_generation_matches_evaluation) {
     EXPECT_THROW(e->prefill(0, std::vector<int>(T, 1), logits.data()), Error);
 }
 
-// As tests of the CPU engine have it: the masks depend on the sample, not on how a batch is cut.
+// The dropout masks depend on the sample's number, as those of the CPU engine do.
 TEST_P(CudaEngine, dropout_matches_reference) {
     ModelConfig config = config_;
     config.dropout_embedding = 0.1f, config.dropout_residual = 0.2f, config.dropout_attention = 0.3f;
@@ -430,7 +432,8 @@ TEST_P(CudaEngine, dropout_matches_reference) {
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
 }
 
-// A logit of minus infinity for a target: its loss is infinite, and with a small enough weight its gradient is not.
+// The logit of a target is minus infinity. So its loss is infinite, but with a small enough weight its gradient is
+// finite.
 TEST(CudaEngineUpdate, step_of_infinite_loss_and_finite_gradient_is_not_applied) {
     const ModelConfig config = parse_model("gpt2:layers=1,dim=16,heads=2,ctx=16,vocab=37,tied=false");
     for (const auto precision : {Precision::float32, Precision::bfloat16}) {
@@ -439,7 +442,7 @@ TEST(CudaEngineUpdate, step_of_infinite_loss_and_finite_gradient_is_not_applied)
         e->init_weights(5);
         e->read(Arena::params, 0, weights);
         for (const TensorSpec& spec : param_table(config)) {
-            // More than a normalised value of 16 can take away: every term of that logit is negative, in any order.
+            // Normalised values of 16 elements are above -4. With 5 added, every term of that logit is negative.
             if (spec.name == "lnf_b") std::fill_n(&weights[spec.offset], spec.elems(), 5.0f);
             if (spec.name == "lm_head") std::fill_n(&weights[spec.offset + 36 * config.C], config.C, -3e38f);
         }
@@ -455,7 +458,7 @@ TEST(CudaEngineUpdate, step_of_infinite_loss_and_finite_gradient_is_not_applied)
         EXPECT_TRUE(std::isinf(result.loss.sum)) << result.loss.sum;
         EXPECT_TRUE(std::isfinite(result.norm)) << result.norm;
         EXPECT_EQ(read_all(*e, Arena::params), weights);
-        // The flag is the step's own.
+        // The next step is applied again.
         e->zero_gradients();
         bad.targets[3] = 3;
         e->forward_backward(bad.batch(), 1e-30f, 3);
@@ -465,8 +468,8 @@ TEST(CudaEngineUpdate, step_of_infinite_loss_and_finite_gradient_is_not_applied)
     }
 }
 
-// Of steps that follow each other without a wait, each takes its own time, the first and the last too; and what the
-// device waits for the host between two.
+// Each of several queued steps has its own time, also the first and the last. The time that the device waits for the
+// host between two steps counts too.
 TEST(CudaEngineUpdate, seconds_of_queued_steps_add_up_to_the_time_that_passed) {
     const ModelConfig config = parse_model("gpt2:layers=1,dim=16,heads=2,ctx=16,vocab=37");
     const auto e = make_cuda_engine(config, {.B = kB, .T = kT});
@@ -483,11 +486,8 @@ TEST(CudaEngineUpdate, seconds_of_queued_steps_add_up_to_the_time_that_passed) {
     }
     seconds.push_back(e->take_update().seconds);
     const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    double sum = 0;
-    for (const double s : seconds) {
-        EXPECT_GT(s, 0);
-        sum += s;
-    }
+    for (const double s : seconds) EXPECT_GT(s, 0);
+    const double sum = std::accumulate(seconds.begin(), seconds.end(), 0.0);
     EXPECT_LE(sum, passed);
     EXPECT_GE(sum, passed - 0.05);
     EXPECT_GE(seconds.back(), 0.1 * (passed - 0.1) / kSteps);

@@ -1,4 +1,4 @@
-// The emulator itself: kernels that each do one thing wrong, and the report, or the wrong number, that must follow.
+// The emulator itself. Each kernel does one thing wrong, and a report or a wrong number must show it.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kThreads = 64;
 
-// What a program's misdeed is reported as.
+// The report about a program that does something wrong.
 std::string report_of(const std::function<void(cudaStream_t)>& program) {
     try {
         const Stream stream;
@@ -46,7 +46,7 @@ std::string at_line(int line) {
     return std::string(__FILE__) + ":" + std::to_string(line);
 }
 
-// In how many of `schedules` orders the kernel's output, `elems` floats, is what `expected` says.
+// In how many of `schedules` schedules the kernel's output of `elems` floats equals `expected`.
 template <auto Kernel>
 int schedules_right(int schedules, LaunchConfig config, size_t elems, const std::function<float(size_t)>& expected) {
     int right = 0;
@@ -66,7 +66,7 @@ int schedules_right(int schedules, LaunchConfig config, size_t elems, const std:
     return right;
 }
 
-// ---- Barriers and races. Where ThreadSanitizer looks on, it says so, and its program fails.
+// ---- Barriers and races. With ThreadSanitizer the race itself is reported, and the program fails.
 
 template <auto Kernel>
 void expect_race(unsigned threads, size_t elems, const std::function<float(size_t)>& expected) {
@@ -157,7 +157,7 @@ TEST(Simt, blocks_run_in_other_orders_by_the_seed) {
     EXPECT_GT(seen.size(), 1u);
 }
 
-// ---- Meetings that cannot be.
+// ---- Barriers that can never complete.
 
 constexpr int kShuffleLine = __LINE__ + 4;
 void divergent_shuffle_kernel(float* out) {
@@ -174,7 +174,7 @@ TEST(Simt, a_divergent_shuffle_is_reported) {
     const Tensor<float> out(kWarp);
     expect_report(
         [&](cudaStream_t s) { launch<divergent_shuffle_kernel>({.grid = 3, .block = kWarp, .stream = s}, out.get()); },
-        {"divergent_shuffle_kernel", "block (", "thread (", "lanes of one warp meet in different operations",
+        {"divergent_shuffle_kernel", "block (", "thread (", "lanes of one warp wait in different operations",
          at_line(kShuffleLine), at_line(kShuffleLine + 2)});
 }
 
@@ -206,20 +206,20 @@ TEST(Simt, a_block_at_different_barriers_is_reported) {
         [&](cudaStream_t s) {
             launch<different_barriers_kernel>({.grid = 1, .block = kThreads, .stream = s}, out.get());
         },
-        {"different_barriers_kernel, block (0, 0, 0), thread (", "meet at different barriers",
+        {"different_barriers_kernel, block (0, 0, 0), thread (", "wait at different barriers",
          at_line(kFirstBarrierLine), at_line(kFirstBarrierLine + 3)});
 }
 
 constexpr int kNamedLine = __LINE__ + 3;
 void deadlock_kernel() {
     if (threadIdx.x < kWarp) {
-        simt::meet_named(1, kThreads, false, simt::Where::here());
+        simt::named_barrier(1, kThreads, false, simt::Where::here());
     } else {
         __syncthreads();
     }
 }
 
-TEST(Simt, a_deadlock_is_reported_with_who_waits_where) {
+TEST(Simt, a_deadlock_is_reported_with_what_each_thread_waits_for) {
     expect_report([](cudaStream_t s) { launch<deadlock_kernel>({.grid = 1, .block = kThreads, .stream = s}); },
                   {"deadlock_kernel, block (0, 0, 0): deadlock",
                    "thread (0, 0, 0) and 31 more wait in bar.sync at " + at_line(kNamedLine),
@@ -230,7 +230,7 @@ void never_kernel(const int* flag) {
     simt::wait_until([](const void* p) { return *static_cast<const int*>(p) == 1; }, flag, "flag", simt::Where::here());
 }
 
-TEST(Simt, waiting_for_what_nobody_does_is_a_deadlock) {
+TEST(Simt, waiting_for_what_no_thread_does_is_a_deadlock) {
     const Tensor<int> flag(1);
     expect_report([&](cudaStream_t s) { launch<never_kernel>({.grid = 1, .block = 1, .stream = s}, flag.get()); },
                   {"never_kernel, block (0, 0, 0): deadlock", "thread (0, 0, 0) waits in flag"});
@@ -238,7 +238,7 @@ TEST(Simt, waiting_for_what_nobody_does_is_a_deadlock) {
 
 void early_exit_kernel(float* out) {
     if (threadIdx.x >= kWarp) return;
-    __syncthreads();  // threads that returned count no more
+    __syncthreads();  // threads that have returned are not counted
     out[threadIdx.x] = warp_sum(1);
 }
 
@@ -249,8 +249,9 @@ TEST(Simt, threads_that_returned_are_not_waited_for) {
 
 // ---- Blocks that wait for each other.
 
-// words: tickets given out, turns taken, and what the turns wrote, one after the other.
-void turns_kernel(int* words) {
+// Blocks compute one after another in the order of their tickets. words: the tickets given out, the blocks that are
+// done, and the number that each block updates.
+void tickets_kernel(int* words) {
     KILN_SHARED(int, ticket, 1);
     if (threadIdx.x == 0) {
         ticket[0] = atomicAdd(words, 1);
@@ -262,7 +263,7 @@ void turns_kernel(int* words) {
     if (threadIdx.x == 0) publish(words + 1, ticket[0] + 1);
 }
 
-void expect_turns() {
+void expect_order_of_tickets() {
     constexpr unsigned kBlocks = 20;
     int expected = 0;
     for (int i = 0; i < int(kBlocks); ++i) expected = 3 * (expected % 1000) + i;
@@ -270,13 +271,13 @@ void expect_turns() {
         const Stream stream;
         const Tensor<int> words(3);
         CUDA_CHECK(cudaMemsetAsync(words.get(), 0, 3 * sizeof(int), stream));
-        launch<turns_kernel>({.grid = kBlocks, .block = kThreads, .stream = stream}, words.get());
+        launch<tickets_kernel>({.grid = kBlocks, .block = kThreads, .stream = stream}, words.get());
         stream.synchronize();
         EXPECT_EQ(words.raw()[2], expected);
     });
 }
 
-// What `body` does while another launch has all threads of the host but the caller's.
+// Runs `body` while another launch uses all threads of the host except the caller's.
 void with_one_host_thread(const std::function<void()>& body) {
     std::atomic<bool> held = false, enough = false;
     const std::function<void()> hold = [&] {
@@ -289,12 +290,12 @@ void with_one_host_thread(const std::function<void()>& body) {
     enough = true;
 }
 
-TEST(Simt, blocks_take_turns_by_their_tickets) {
-    expect_turns();
-    with_one_host_thread(expect_turns);
+TEST(Simt, blocks_run_in_the_order_of_their_tickets) {
+    expect_order_of_tickets();
+    with_one_host_thread(expect_order_of_tickets);
 }
 
-void forgotten_turn_kernel(int* words) {
+void missing_value_kernel(int* words) {
     wait_for_value(words, 1);
 }
 
@@ -303,19 +304,19 @@ TEST(Simt, waiting_for_a_value_that_no_block_stores_is_a_deadlock) {
     const auto expect_deadlock = [&] {
         const auto since = std::chrono::steady_clock::now();
         expect_report(
-            [&](cudaStream_t s) { launch<forgotten_turn_kernel>({.grid = 5, .block = 1, .stream = s}, words.get()); },
-            {"forgotten_turn_kernel, block (", "deadlock: waits for a value that no block stores at "});
+            [&](cudaStream_t s) { launch<missing_value_kernel>({.grid = 5, .block = 1, .stream = s}, words.get()); },
+            {"missing_value_kernel, block (", "deadlock: waits for a value that no block stores at "});
         EXPECT_LT(std::chrono::steady_clock::now() - since, std::chrono::seconds(10));
     };
     expect_deadlock();
     with_one_host_thread(expect_deadlock);
 }
 
-// The first block waits for the second, which may run beside it, and breaks.
-void broken_turn_kernel(int* words) {
+// The first block waits for the second, which may run at the same time and fails.
+void failing_block_kernel(int* words) {
     if (atomicAdd(words, 1) == 0) wait_for_value(words + 1, 1);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    simt::fail("gives up", simt::Where::here());
+    simt::fail("block failed", simt::Where::here());
 }
 
 TEST(Simt, a_block_that_waits_ends_when_another_fails) {
@@ -323,10 +324,10 @@ TEST(Simt, a_block_that_waits_ends_when_another_fails) {
         const Tensor<int> words(2);
         const std::string report = report_of([&](cudaStream_t s) {
             CUDA_CHECK(cudaMemsetAsync(words.get(), 0, 2 * sizeof(int), s));
-            launch<broken_turn_kernel>({.grid = 2, .block = 1, .stream = s}, words.get());
+            launch<failing_block_kernel>({.grid = 2, .block = 1, .stream = s}, words.get());
         });
-        // Where blocks run one after the other, nobody could store the value.
-        const bool ended = report.find("gives up") != report.npos, alone = report.find("deadlock: ") != report.npos;
+        // If blocks run one after another, no block could store the value.
+        const bool ended = report.find("block failed") != report.npos, alone = report.find("deadlock: ") != report.npos;
         EXPECT_TRUE(ended != alone) << report;
     });
 }
@@ -350,7 +351,7 @@ void uninitialised_kernel(float* out) {
     KILN_DYNAMIC_SHARED(float, dynamic);
     const float seen = fixed[threadIdx.x] + dynamic[threadIdx.x];
     out[blockIdx.x * kThreads + threadIdx.x] = std::isnan(seen) ? 1.0f : 0.0f;
-    fixed[threadIdx.x] = dynamic[threadIdx.x] = 5;  // the next block must not see it
+    fixed[threadIdx.x] = dynamic[threadIdx.x] = 5;  // the next block must not see this
 }
 
 TEST(Simt, shared_memory_is_nan_at_the_start_of_each_block) {
@@ -386,7 +387,7 @@ void copy_async_kernel(float* out, const float* in) {
     simt::copy_async_wait(0);
 }
 
-TEST(Simt, what_cp_async_brings_is_nan_until_it_was_waited_for) {
+TEST(Simt, a_cp_async_copy_is_nan_until_the_wait) {
     for_each_schedule([] {
         const Stream stream;
         const Tensor<float> in(random_values(4 * kThreads, 1)), early(kThreads), late(kThreads);
@@ -410,7 +411,7 @@ TEST(Simt, a_misaligned_cp_async_is_reported) {
         {"misaligned_copy_kernel, block (0, 0, 0), thread (0, 0, 0)", "not aligned"});
 }
 
-// As a TMA load: one thread asks, another unit writes and then sets the flag.
+// Like a TMA load: one thread requests it, and another unit writes the data and then sets the flag.
 template <bool Wait>
 void deferred_kernel(float* out) {
     KILN_SHARED(float, staged, 1);
@@ -435,7 +436,7 @@ void deferred_kernel(float* out) {
 TEST(Simt, deferred_work_lands_late) {
     const auto three = [](size_t) { return 3.0f; };
     EXPECT_EQ(schedules_right<deferred_kernel<true>>(8, {.grid = 1, .block = kThreads}, kThreads, three), 8);
-    // Not a race to ThreadSanitizer, which does not look at the emulator's own thread: the number tells.
+    // ThreadSanitizer does not see this race, because the emulator itself does the work. The number shows it.
     EXPECT_LT(schedules_right<deferred_kernel<false>>(8, {.grid = 1, .block = kThreads}, kThreads, three), 2);
 }
 
@@ -448,7 +449,7 @@ TEST(Simt, deferred_work_is_done_when_its_block_ends) {
               4);
 }
 
-// ---- Launches that no device takes.
+// ---- Launches that every device refuses.
 
 void empty_kernel() {}
 
@@ -461,7 +462,7 @@ TEST(Simt, a_launch_of_2048_threads_is_refused) {
 
 void without_asking_kernel() {}
 
-TEST(Simt, more_shared_memory_than_was_asked_for_is_refused) {
+TEST(Simt, more_shared_memory_than_was_requested_is_refused) {
     const auto start = [](size_t bytes) {
         return [bytes](cudaStream_t s) {
             simt::launch(

@@ -1,4 +1,5 @@
-// The stand-ins for cudart and cuBLASLt: what is queued is not done, what is wrong is refused as the real ones do.
+// The emulated cudart and cuBLASLt: queued work is not done yet, and wrong calls are refused like in the real
+// libraries.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,7 +27,7 @@ void fill(const Tensor<float>& out, float value, cudaStream_t stream) {
     launch<fill_kernel>({.grid = 1, .block = dim3(unsigned(out.size())), .stream = stream}, out.get(), value);
 }
 
-// In how many schedules `program` gives 1.
+// In how many schedules `program` returns 1.
 int schedules_with_one(const std::function<float()>& program) {
     int count = 0;
     for (unsigned seed = 0; seed < kSeeds; ++seed) {
@@ -112,7 +113,7 @@ struct Graph {
     cudaGraphExec_t exec = nullptr;
 };
 
-TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_does_it_with_the_data_of_then) {
+TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_uses_the_current_data) {
     for_each_schedule([] {
         const Stream stream;
         const Tensor<float> in(8), out(8);
@@ -132,7 +133,7 @@ TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_does_it_with_the_data_o
     });
 }
 
-TEST(SimtRuntime, a_capture_whose_fork_was_not_joined_is_an_error) {
+TEST(SimtRuntime, a_capture_with_a_fork_that_was_not_joined_is_an_error) {
     for (const bool join : {false, true}) {
         const Stream origin, side;
         const Event fork, done;
@@ -177,20 +178,20 @@ TEST(SimtRuntime, more_memory_than_the_device_has_is_an_error) {
 
 // ---- cuBLASLt. D (m, n) = op(A) op(B), column-major.
 
-class Product {
+class MatmulCall {
 public:
-    Product(int m, int n, int k, cudaDataType type = CUDA_R_32F, int batch = 1) {
+    MatmulCall(int m, int n, int k, cudaDataType type = CUDA_R_32F) {
         CUBLAS_CHECK(cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-        layout(a, type, m, k, batch);
-        layout(b, type, k, n, batch);
-        layout(d, type, m, n, batch);
+        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&a, type, uint64_t(m), uint64_t(k), m));
+        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&b, type, uint64_t(k), uint64_t(n), k));
+        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&d, type, uint64_t(m), uint64_t(n), m));
         CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference));
         prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(1) << 16);
         for (int i = 0; i < 4; ++i) {
             prefer(cublasLtMatmulPreferenceAttributes_t(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i), uint32_t(16));
         }
     }
-    ~Product() {
+    ~MatmulCall() {
         cublasLtMatmulPreferenceDestroy(preference);
         for (const cublasLtMatrixLayout_t one : {a, b, d}) cublasLtMatrixLayoutDestroy(one);
         cublasLtMatmulDescDestroy(op);
@@ -222,43 +223,29 @@ public:
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
     cublasLtMatmulPreference_t preference = nullptr;
     std::vector<cublasLtMatmulHeuristicResult_t> found;
-
-private:
-    static void layout(cublasLtMatrixLayout_t& out, cudaDataType type, int rows, int cols, int batch) {
-        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&out, type, uint64_t(rows), uint64_t(cols), rows));
-        const int64_t stride = int64_t(rows) * cols;
-        CUBLAS_CHECK(cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch));
-        CUBLAS_CHECK(
-            cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride));
-    }
 };
 
-TEST(SimtCublasLt, each_algorithm_multiplies_each_matrix_of_a_batch) {
-    constexpr int m = 24, n = 13, k = 71, batch = 3;
-    Product product(m, n, k, CUDA_R_32F, batch);
-    const Tensor<float> a(random_values(m * k * batch, 1)), b(random_values(k * n * batch, 2));
+TEST(SimtCublasLt, each_algorithm_multiplies) {
+    constexpr int m = 24, n = 13, k = 71;
+    MatmulCall matmul(m, n, k);
+    const Tensor<float> a(m * k, random_values(m * k, 1)), b(k * n, random_values(k * n, 2));
     const Tensor<unsigned char> workspace(1 << 16);
-    ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
-    ASSERT_EQ(product.found.size(), 3u);
-    std::vector<float> expected(size_t(m) * n * batch);
-    for (int z = 0; z < batch; ++z) {
-        for (int j = 0; j < n; ++j) {
-            for (int i = 0; i < m; ++i) {
-                double sum = 0;
-                for (int l = 0; l < k; ++l) {
-                    sum += double(a.values()[size_t((z * k + l) * m + i)]) * b.values()[size_t((z * n + j) * k + l)];
-                }
-                expected[size_t((z * n + j) * m + i)] = float(sum);
-            }
+    ASSERT_EQ(matmul.find(), CUBLAS_STATUS_SUCCESS);
+    ASSERT_EQ(matmul.found.size(), 3u);
+    std::vector<float> expected(size_t(m) * n);
+    for (int j = 0; j < n; ++j) {
+        for (int i = 0; i < m; ++i) {
+            double sum = 0;
+            for (int l = 0; l < k; ++l) sum += double(a.values()[size_t(l * m + i)]) * b.values()[size_t(j * k + l)];
+            expected[size_t(j * m + i)] = float(sum);
         }
     }
     for_each_schedule([&] {
-        for (const auto& algorithm : product.found) {
+        for (const auto& algorithm : matmul.found) {
             const Stream stream;
             const Tensor<float> d(expected.size());
-            ASSERT_EQ(
-                product.run(a.get(), b.get(), d.get(), &algorithm.algo, workspace.get(), workspace.size(), stream),
-                CUBLAS_STATUS_SUCCESS);
+            ASSERT_EQ(matmul.run(a.get(), b.get(), d.get(), &algorithm.algo, workspace.get(), workspace.size(), stream),
+                      CUBLAS_STATUS_SUCCESS);
             stream.synchronize();
             expect_close("d", d, expected, k);
         }
@@ -266,35 +253,35 @@ TEST(SimtCublasLt, each_algorithm_multiplies_each_matrix_of_a_batch) {
 }
 
 TEST(SimtCublasLt, a_smaller_workspace_leaves_fewer_algorithms) {
-    Product product(16, 16, 16);
-    product.prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(0));
-    ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
-    EXPECT_EQ(product.found.size(), 2u);
-    ASSERT_EQ(product.find(1), CUBLAS_STATUS_SUCCESS);
-    EXPECT_EQ(product.found.size(), 1u);
+    MatmulCall matmul(16, 16, 16);
+    matmul.prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(0));
+    ASSERT_EQ(matmul.find(), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(matmul.found.size(), 2u);
+    ASSERT_EQ(matmul.find(1), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(matmul.found.size(), 1u);
 }
 
 TEST(SimtCublasLt, an_attribute_of_the_wrong_size_is_refused) {
-    Product product(8, 8, 8);
-    EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSA, int64_t(CUBLAS_OP_T)), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int32_t(8)), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(CUBLAS_OP_T)), CUBLAS_STATUS_SUCCESS);
+    MatmulCall matmul(8, 8, 8);
+    EXPECT_EQ(matmul.set(CUBLASLT_MATMUL_DESC_TRANSA, int64_t(CUBLAS_OP_T)), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(matmul.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int32_t(8)), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(matmul.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(CUBLAS_OP_T)), CUBLAS_STATUS_SUCCESS);
 }
 
 TEST(SimtCublasLt, shapes_that_do_not_fit_are_refused) {
-    Product product(8, 16, 24);
-    ASSERT_EQ(product.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(CUBLAS_OP_T)), CUBLAS_STATUS_SUCCESS);
-    EXPECT_EQ(product.find(), CUBLAS_STATUS_INVALID_VALUE);
+    MatmulCall matmul(8, 16, 24);
+    ASSERT_EQ(matmul.set(CUBLASLT_MATMUL_DESC_TRANSA, int32_t(CUBLAS_OP_T)), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(matmul.find(), CUBLAS_STATUS_INVALID_VALUE);
 }
 
-TEST(SimtCublasLt, gelus_input_needs_its_stride_and_alignment) {
-    Product product(16, 8, 8, CUDA_R_16BF);
+TEST(SimtCublasLt, the_input_of_gelu_needs_its_stride_and_alignment) {
+    MatmulCall matmul(16, 8, 8, CUDA_R_16BF);
     const Tensor<__nv_bfloat16> aux(16 * 8);
     const auto find = [&](void* pointer, int64_t ld) {
-        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(CUBLASLT_EPILOGUE_GELU_AUX)));
-        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointer));
-        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld));
-        return product.find();
+        CUBLAS_CHECK(matmul.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(CUBLASLT_EPILOGUE_GELU_AUX)));
+        CUBLAS_CHECK(matmul.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointer));
+        CUBLAS_CHECK(matmul.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld));
+        return matmul.find();
     };
     EXPECT_EQ(find(aux.get(), 16), CUBLAS_STATUS_SUCCESS);
     EXPECT_EQ(find(aux.get(), 20), CUBLAS_STATUS_INVALID_VALUE);      // no multiple of 8
@@ -304,27 +291,28 @@ TEST(SimtCublasLt, gelus_input_needs_its_stride_and_alignment) {
 }
 
 TEST(SimtCublasLt, the_bias_has_the_type_of_the_output) {
-    Product product(16, 8, 8, CUDA_R_16BF);
+    MatmulCall matmul(16, 8, 8, CUDA_R_16BF);
     const Tensor<float> bias(16);
-    CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(CUBLASLT_EPILOGUE_BIAS)));
-    EXPECT_EQ(product.find(), CUBLAS_STATUS_INVALID_VALUE);  // none given
-    CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void*>(bias.get())));
-    EXPECT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
-    CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(CUDA_R_32F)));
-    EXPECT_EQ(product.find(), CUBLAS_STATUS_NOT_SUPPORTED);
+    CUBLAS_CHECK(matmul.set(CUBLASLT_MATMUL_DESC_EPILOGUE, uint32_t(CUBLASLT_EPILOGUE_BIAS)));
+    EXPECT_EQ(matmul.find(), CUBLAS_STATUS_INVALID_VALUE);  // none given
+    CUBLAS_CHECK(matmul.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void*>(bias.get())));
+    EXPECT_EQ(matmul.find(), CUBLAS_STATUS_SUCCESS);
+    CUBLAS_CHECK(matmul.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(CUDA_R_32F)));
+    EXPECT_EQ(matmul.find(), CUBLAS_STATUS_NOT_SUPPORTED);
 }
 
 TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
-    Product product(16, 16, 32);
-    const Tensor<float> a(random_values(16 * 32 + 8, 1)), b(random_values(16 * 32, 2)), d(16 * 16);
+    MatmulCall matmul(16, 16, 32);
+    const Tensor<float> a(16 * 32 + 8, random_values(16 * 32 + 8, 1)), b(16 * 32, random_values(16 * 32, 2)),
+        d(16 * 16);
     const Tensor<unsigned char> workspace(1 << 16);
-    ASSERT_EQ(product.find(), CUBLAS_STATUS_SUCCESS);
-    const auto split = std::find_if(product.found.begin(), product.found.end(),
+    ASSERT_EQ(matmul.find(), CUBLAS_STATUS_SUCCESS);
+    const auto split = std::find_if(matmul.found.begin(), matmul.found.end(),
                                     [](const auto& result) { return result.workspaceSize > 0; });
-    ASSERT_NE(split, product.found.end());
+    ASSERT_NE(split, matmul.found.end());
     const Stream stream;
     const auto run = [&](const float* from, unsigned char* space, size_t bytes) {
-        return product.run(from, b.get(), d.get(), &split->algo, space, bytes, stream);
+        return matmul.run(from, b.get(), d.get(), &split->algo, space, bytes, stream);
     };
     EXPECT_EQ(run(a.get(), workspace.get(), split->workspaceSize), CUBLAS_STATUS_SUCCESS);
     EXPECT_EQ(run(a.get() + 1, workspace.get(), split->workspaceSize), CUBLAS_STATUS_INVALID_VALUE);
@@ -335,35 +323,12 @@ TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
     stream.synchronize();
 }
 
-TEST(SimtCublasLt, a_bias_gradient_sums_the_operand_that_the_epilogue_names) {
-    constexpr int m = 16, n = 8, k = 40;
-    const Tensor<float> a(random_values(m * k, 1)), b(random_values(k * n, 2)), d(m * n);
-    for (const bool of_a : {true, false}) {
-        Product product(m, n, k);
-        const int count = of_a ? m : n;
-        const Tensor<float> sums(static_cast<size_t>(count));
-        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_EPILOGUE,
-                                 uint32_t(of_a ? CUBLASLT_EPILOGUE_BGRADA : CUBLASLT_EPILOGUE_BGRADB)));
-        CUBLAS_CHECK(product.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<void*>(sums.get())));
-        const Stream stream;
-        ASSERT_EQ(product.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream), CUBLAS_STATUS_SUCCESS);
-        stream.synchronize();
-        std::vector<float> expected(static_cast<size_t>(count));
-        for (int i = 0; i < count; ++i) {
-            for (int l = 0; l < k; ++l) {
-                expected[size_t(i)] += of_a ? a.values()[size_t(l * m + i)] : b.values()[size_t(i * k + l)];
-            }
-        }
-        expect_close("sums", sums, expected, k);
-    }
-}
-
-TEST(SimtCublasLt, a_product_waits_in_its_stream) {
+TEST(SimtCublasLt, a_matmul_waits_in_its_stream) {
     const auto first_element = [](bool wait) {
-        Product product(8, 8, 8);
-        const Tensor<float> a(std::vector<float>(64, 1)), b(std::vector<float>(64, 0.125f)), d(64);
+        MatmulCall matmul(8, 8, 8);
+        const Tensor<float> a(64, std::vector<float>(64, 1)), b(64, std::vector<float>(64, 0.125f)), d(64);
         const Stream stream;
-        CUBLAS_CHECK(product.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream));
+        CUBLAS_CHECK(matmul.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream));
         if (wait) stream.synchronize();
         const float seen = *d.get();
         stream.synchronize();

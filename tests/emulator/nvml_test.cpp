@@ -1,4 +1,4 @@
-// NVML, by its stand-in: each value comes from its call, and nothing that is missing does harm.
+// NVML with an emulated library: each value comes from its call, and a missing call or library is no error.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ namespace {
 
 static_assert(!std::is_copy_constructible_v<Nvml> && std::is_move_constructible_v<Nvml>);
 
-std::string stand_in() {
+std::string emulated_library() {
     return build_path() / "libnvidia-ml.so.1";
 }
 
@@ -24,7 +24,7 @@ protected:
         unsetenv("SIMT_NVML_FAILS");
         unsetenv("SIMT_NVML_REASONS");
     }
-    static GpuSample sample() { return Nvml(stand_in().c_str()).sample(); }
+    static GpuSample sample() { return Nvml(emulated_library().c_str()).sample(); }
 };
 
 // How many of the fields have a value.
@@ -35,7 +35,7 @@ int answers(const GpuSample& s) {
 }
 
 TEST_F(NvmlTest, values_arrive_in_their_units) {
-    const Nvml nvml(stand_in().c_str());
+    const Nvml nvml(emulated_library().c_str());
     ASSERT_TRUE(nvml.available());
     const GpuSample s = nvml.sample();
     EXPECT_EQ(s.sm_clock_mhz, 1980);
@@ -64,8 +64,8 @@ TEST_F(NvmlTest, a_failing_call_leaves_out_its_field_only) {
     EXPECT_EQ(sample().power_w, std::nullopt);
 }
 
-TEST_F(NvmlTest, the_reasons_for_slow_clocks_are_words) {
-    setenv("SIMT_NVML_REASONS", "0x1", 1);  // idle: nothing holds it back
+TEST_F(NvmlTest, throttle_reasons_are_words) {
+    setenv("SIMT_NVML_REASONS", "0x1", 1);  // idle: not throttled
     EXPECT_EQ(sample().throttled_by, "");
     setenv("SIMT_NVML_REASONS", "0x24", 1);
     EXPECT_EQ(sample().throttled_by, "power cap, heat");
@@ -82,19 +82,19 @@ TEST_F(NvmlTest, without_a_library_or_its_gpu_there_are_no_values) {
     }
 }
 
-TEST_F(NvmlTest, the_library_is_shut_down_once_however_its_handle_moves) {
-    void* library = dlopen(stand_in().c_str(), RTLD_NOW);
+TEST_F(NvmlTest, moved_handles_shut_the_library_down_once) {
+    void* library = dlopen(emulated_library().c_str(), RTLD_NOW);
     ASSERT_NE(library, nullptr) << dlerror();
     const auto users = reinterpret_cast<int (*)()>(dlsym(library, "simt_nvml_users"));
     {
-        Nvml first(stand_in().c_str());
+        Nvml first(emulated_library().c_str());
         const Nvml second = std::move(first);
         EXPECT_EQ(users(), 1);
         EXPECT_EQ(answers(second.sample()), 8);
     }
     EXPECT_EQ(users(), 0);
     setenv("SIMT_NVML_FAILS", "nvmlDeviceGetHandleByPciBusId_v2", 1);
-    Nvml(stand_in().c_str());
+    Nvml(emulated_library().c_str());
     EXPECT_EQ(users(), 0);
     dlclose(library);
 }

@@ -1,4 +1,4 @@
-// The scripts of dev/. dev/run_tests.sh: no way for a test binary to end makes a failure look like success.
+// The scripts of dev/. dev/run_tests.sh must report every failure of a test binary, however the binary ends.
 #include <gtest/gtest.h>
 
 #include "tests/support/process.h"
@@ -10,7 +10,7 @@ namespace fs = std::filesystem;
 
 class RunTests : public testing::Test {
 protected:
-    // A stand-in for a test binary: a shell script.
+    // A shell script in place of a test binary.
     fs::path binary(const std::string& name, const std::string& body) {
         const fs::path path = directory_.write(name, "#!/bin/bash\n" + body + "\n");
         fs::permissions(path, fs::perms::owner_all);
@@ -45,7 +45,7 @@ TEST_F(RunTests, a_filter_that_matches_nothing_in_one_binary_is_no_failure) {
     EXPECT_EQ(run(binary("other", "echo '[  PASSED  ] 0 tests.'")).code, 0);
 }
 
-TEST_F(RunTests, a_binary_that_fails_dies_or_says_nothing_is_a_failure) {
+TEST_F(RunTests, a_binary_that_fails_dies_or_prints_nothing_is_a_failure) {
     for (const char* body : {"echo '[  PASSED  ] 2 tests.'; echo '[  FAILED  ] 1 test, listed below:'; exit 1",
                              "kill -SEGV $$", "exit 3", "exit 0"}) {
         const Finished result = run(binary("other", body));
@@ -73,7 +73,8 @@ protected:
         binary("gpu/tests/cuda/" + name + "_test",
                "case $* in *list_tests*) echo Suite.; echo '  one'; exit ;; esac\n" + body);
     }
-    // A trainer whose loss falls from `first` by 0.02 a step, and which takes what the real one takes.
+    // A trainer with a loss that falls from `first` by 0.02 in each step. It refuses options that the real trainer
+    // refuses.
     void trainer(const std::string& name, const std::string& first) {
         binary("bin/" + name, "for o; do [[ $o != --* ]] || " + program_path("train_gpt2").string() +
                                   " --help | grep -q -e \"$o\" || exit 2; done; "
@@ -89,11 +90,11 @@ protected:
     }
 };
 
-TEST_F(CheckGpu, writes_a_row_for_each_part_and_says_why_one_is_left_out) {
+TEST_F(CheckGpu, writes_a_row_for_each_part_with_the_reason_if_it_is_skipped) {
     const Finished result = check();
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     for (const char* text :
-         {"| engine tests | ok ", "2 passed", "| 200 steps as on the CPU | skipped | 0 | no shards",
+         {"| engine tests | ok ", "2 passed", "| 200 steps compared with the CPU | skipped | 0 | no shards",
           "| GPT-2 1558M, a step | ok ", "Step: 50 ms.", "no PyTorch with CUDA", "| racecheck, kernels tests | ok "}) {
         EXPECT_NE(result.out.find(text), std::string::npos) << text << "\n" << result.out;
     }
@@ -113,11 +114,11 @@ TEST_F(CheckGpu, a_test_that_fails_is_a_failure_and_the_rest_still_runs) {
 TEST_F(CheckGpu, stops_when_its_time_is_up) {
     test("matmul", "sleep 60");
     const Finished result = check("CHECK_GPU_SECONDS=7");
-    EXPECT_NE(result.out.find("| matmul tests | cut off "), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("| matmul tests | stopped "), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("| engine tests | skipped | 0 | no time left"), std::string::npos) << result.out;
 }
 
-TEST_F(CheckGpu, curve_that_leaves_the_cpus_is_a_failure) {
+TEST_F(CheckGpu, a_curve_that_differs_from_the_cpus_is_a_failure) {
     trainer("train_gpt2", "8");
     trainer("train_gpt2cu", "8.01");
     const Finished same = check("SHARDS=" + directory_.path().string());
@@ -128,8 +129,8 @@ TEST_F(CheckGpu, curve_that_leaves_the_cpus_is_a_failure) {
     EXPECT_NE(result.out.find("| 200 steps in bfloat16 | FAILED "), std::string::npos) << result.out;
 }
 
-// Five blocks of steps of each in turns, or as many as there are until PyTorch dies; its libraries are its own.
-TEST_F(CheckGpu, is_measured_beside_pytorch_while_that_lives) {
+// Five interleaved measurements of each, or fewer if PyTorch dies. PyTorch has its own libraries.
+TEST_F(CheckGpu, measures_interleaved_with_pytorch_until_that_ends) {
     const std::string torch =
         "[ \"$LD_LIBRARY_PATH\" = its/own ] || exit 1; case $1 in -c) exit 0 ;; esac; echo 'PyTorch 9, mode default'; ";
     binary("path/python3", torch + "while read -r; do echo '100.0 ms 5 tokens/s'; done");
@@ -154,7 +155,7 @@ TEST_F(CheckGpu, a_program_that_does_not_start_is_named_with_the_reason) {
         << result.err;
 }
 
-TEST_F(CheckGpu, without_a_gpu_says_how_many_tests_need_one) {
+TEST_F(CheckGpu, without_a_gpu_prints_how_many_tests_need_one) {
     binary("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);

@@ -1,5 +1,5 @@
 #pragma once
-// The GPU's programs on the emulator, for tests that run them beside those of the CPU.
+// The GPU programs on the emulator, for tests that compare them with the CPU programs.
 #include "cpu_reference/interface/error.h"
 #include "tests/support/train_program.h"
 
@@ -9,7 +9,7 @@ inline Finished train_cu(const Args& args) {
     return run_program(program_path("train_gpt2cu"), args);
 }
 
-// What stands behind the last `key`, a number.
+// The number after the last `key`.
 inline double number_after(const std::string& text, const std::string& key) {
     const size_t at = text.rfind(key);
     if (at == std::string::npos) throw Error(concat("no ", key, " in ", text));

@@ -1,7 +1,6 @@
 #include "dev/bench/support/ceilings.h"
 
 #include <algorithm>
-#include <iostream>
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
@@ -19,15 +18,6 @@ std::string gpu_name() {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
     return properties.name;
-}
-
-int run_benchmark(const char* program, int (*run)(int, char**), int argc, char** argv) {
-    try {
-        return run(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << program << ": " << error.what() << "\n";
-        return 1;
-    }
 }
 
 Timer::Timer(int launches) : launches_(launches), sums_(kReadBlocks) {
@@ -67,7 +57,7 @@ Ceilings measure_ceilings(Timer& timer, bool small) {
         CUDA_CHECK(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream));
     });
 
-    // Random data: a product of zeros draws less power, and runs faster.
+    // Random data: a matmul of zeros draws less power and runs faster.
     const int n = small ? 64 : 8192;
     const size_t elems = size_t(n) * size_t(n);
     const DeviceBuffer<__nv_bfloat16> a(elems), b(elems), out(elems);
@@ -80,9 +70,9 @@ Ceilings measure_ceilings(Timer& timer, bool small) {
         upload(matrix->get(), values.data(), elems, 1, stream);
     }
     Matmul matmul;
-    const double product_ms = timer.median_ms(
+    const double matmul_ms = timer.median_ms(
         [&](cudaStream_t on) { matmul.forward(out.get(), a.get(), b.get(), nullptr, {.N = n, .I = n, .O = n}, on); });
-    return {2.0 * double(bytes) / copy_ms * 1e-6, 2.0 * double(elems) * n / product_ms * 1e-9};
+    return {2.0 * double(bytes) / copy_ms * 1e-6, 2.0 * double(elems) * n / matmul_ms * 1e-9};
 }
 
 }  // namespace kiln::bench

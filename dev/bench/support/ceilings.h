@@ -1,5 +1,5 @@
 #pragma once
-// Times of what is queued on a stream, and what a GPU reaches at best: a copy, and a matrix product.
+// Measures how long work on a stream takes, and the best rates of a GPU: those of a copy and of a matmul.
 #include <functional>
 #include <string>
 
@@ -8,12 +8,12 @@
 
 namespace kiln::bench {
 
-// Times launches that each find the cache filled with something else. It is filled by reading: lines that were written
-// would have to go to memory while the kernel runs, and be counted as its own.
+// Times launches with a cold L2 cache: before each launch, reads fill the cache with other data. Writes would not do,
+// because the written lines go to memory while the kernel runs and are counted as its traffic.
 class Timer {
 public:
     explicit Timer(int launches);
-    // The median of one launch, in ms: of at most `launches`, or of a second's worth.
+    // The median of at most `launches` launches, in ms. It stops earlier when they took a second altogether.
     double median_ms(const std::function<void(cudaStream_t)>& work);
 
 private:
@@ -23,12 +23,11 @@ private:
     DeviceBuffer<float> other_, sums_;
 };
 
-// The current GPU's name. Throws Error where there is none.
+// The name of the current GPU. Throws Error if there is none.
 std::string gpu_name();
-// main() of a benchmark: what `run` throws becomes a line with the program's name, and 1.
-int run_benchmark(const char* program, int (*run)(int, char**), int argc, char** argv);
 
-// Bytes read and written by a device's copy; a bfloat16 product of 8192^3. small: sizes for the emulator.
+// The rate of a copy on the device (bytes read and written) and of a bfloat16 matmul of 8192^3. small: sizes for the
+// emulator.
 Ceilings measure_ceilings(Timer& timer, bool small);
 
 }  // namespace kiln::bench

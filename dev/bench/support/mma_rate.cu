@@ -1,4 +1,4 @@
-// The ceiling that bench_attention holds mma.sync against.
+// The best rate of mma.sync, for bench_attention.
 #include "dev/bench/support/mma_rate.h"
 
 #include "cuda/kernels/ptx.cuh"
@@ -8,11 +8,11 @@ namespace {
 
 constexpr int kThreads = 256, kM = 2, kN = 4;
 
-// steps times kM kN products of (16, 16) and (16, 8), of a warp's own; out (blocks * kThreads) so that nobody leaves
-// them out. 4096 kM kN steps FLOPs a warp, all chains independent: bound by the tensor cores.
+// Each warp does steps * kM * kN matmuls of (16, 16) and (16, 8). It writes the sums to out (blocks * kThreads), so
+// that the compiler keeps them. 4096 kM kN steps FLOPs a warp in independent chains: bound by the tensor cores.
 __global__ void __launch_bounds__(kThreads, 2) mma_rate_kernel(float* out, int steps) {
     const uint32_t thread = blockIdx.x * kThreads + threadIdx.x;
-    // Numbers of 1 to 2 of either sign: zeros would draw less power.
+    // Random numbers of magnitude 1 to 2, because zeros would draw less power.
     const auto operand = [&](uint32_t i) { return ((thread * 8 + i) * 2654435761u & 0x807f807fu) | 0x3f803f80u; };
     uint32_t a[kM][4], b[kN][2];
     float sums[kM][kN][4] = {};

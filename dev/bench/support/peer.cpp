@@ -10,11 +10,11 @@
 namespace kiln::bench {
 
 Peer::Peer(const std::string& command) {
-    signal(SIGPIPE, SIG_IGN);  // of a peer that has ended; ask() says so
+    signal(SIGPIPE, SIG_IGN);  // ask() reports a peer that has ended
     int in[2], out[2];
-    KILN_CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0, "no pipes for '", command, "'");
+    KILN_CHECK(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0, "cannot make pipes for '", command, "'");
     pid_ = fork();
-    KILN_CHECK(pid_ >= 0, "no process for '", command, "'");
+    KILN_CHECK(pid_ >= 0, "cannot start a process for '", command, "'");
     if (pid_ == 0) {
         dup2(in[0], 0);
         dup2(out[1], 1);

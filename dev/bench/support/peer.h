@@ -7,14 +7,14 @@
 
 namespace kiln::bench {
 
-// Another program that is measured in turns with this one: it answers each line of its input with one of its output.
+// Another program whose measurements are interleaved with ours. It answers each line of its input with one line.
 class Peer {
 public:
-    // Run by /bin/sh. Throws Error if it cannot be started.
+    // Starts `command` with /bin/sh. Throws Error if that fails.
     explicit Peer(const std::string& command);
     Peer(const Peer&) = delete;
     ~Peer();
-    // What it says next, without the end of the line; nothing where it has ended.
+    // Its next line without the newline; nothing if it has ended.
     std::optional<std::string> read_line();
     std::optional<std::string> ask(const std::string& line);
 

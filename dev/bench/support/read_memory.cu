@@ -1,4 +1,4 @@
-// What bench_kernels does between launches.
+// Fills the L2 cache between the launches of the benchmarks.
 #include "dev/bench/support/read_memory.h"
 
 #include "cuda/kernels/pack.cuh"
@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Reads x (elems), and writes out (blocks) so that nobody leaves the reading out. Moves 4 elems bytes.
+// Reads x (elems) and writes sums to out (blocks), so that the compiler keeps the reads. Moves 4 elems bytes.
 __global__ void __launch_bounds__(kThreads) read_memory_kernel(float* out, const float* x, size_t elems) {
     float sum = 0;
     const size_t step = size_t(gridDim.x) * kThreads * Pack<float>::kSize;

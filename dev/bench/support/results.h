@@ -1,5 +1,5 @@
 #pragma once
-// Where benchmarks put their tables.
+// The files with the tables of the benchmarks.
 #include <cctype>
 #include <ctime>
 #include <fstream>

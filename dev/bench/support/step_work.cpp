@@ -1,4 +1,4 @@
-// Reads beside cuda/engine/decoder.cpp, and counts instead of launching.
+// The same order as in cuda/engine/decoder.cpp, but each operation is counted instead of launched.
 #include "dev/bench/support/step_work.h"
 
 #include <algorithm>
@@ -10,17 +10,37 @@
 namespace kiln::bench {
 namespace {
 
+bool has_learned_positions(Position position) {
+    switch (position) {
+        case Position::learned:
+            return true;
+        case Position::rope:
+            return false;
+    }
+    __builtin_unreachable();
+}
+bool is_gelu(Mlp mlp) {
+    switch (mlp) {
+        case Mlp::gelu:
+            return true;
+        case Mlp::swiglu:
+            return false;
+    }
+    __builtin_unreachable();
+}
+
 class Counter {
 public:
     Counter(const ModelConfig& config, const EngineOptions& options)
         : c(config),
           o(options),
+          learned(has_learned_positions(c.position)),
+          gelu(is_gelu(c.mlp)),
           N(double(o.B) * o.T),
           e(o.precision == Precision::float32 ? 4 : 2),
           g(o.narrow_gradients ? e : 4) {}
 
     std::vector<KernelWork> count() {
-        const bool learned = c.position == Position::learned;
         add(Group::copies, 0, 4);  // waits for the batch; the loss
         add(Group::copies, 0, 12 * N);
         add(Group::copies, 0,
@@ -30,10 +50,10 @@ public:
         times_ = c.L;
         attention_half();
         mlp_forward();
-        product(c.F, c.C);
+        matmul(c.F, c.C);
         residual_norm();
         times_ = 1;
-        head();
+        lm_head();
         norm_backward(3);
         times_ = c.L;
         recompute();
@@ -49,17 +69,25 @@ private:
     void add(Group group, double flops, double bytes, int64_t ranges = 1) {
         work_.push_back({group, flops, bytes, times_, ranges});
     }
-    // out (N, O) = in (N, I) w; more: elements that it reads or writes besides.
-    void product(double I, double O, double more = 0) {
+    // out (N, O) = in (N, I) w. more: further elements that it reads or writes.
+    void matmul(double I, double O, double more = 0) {
         add(Group::matmuls, 2 * N * I * O, (N * I + N * O + I * O + more) * e);
     }
-    void weight_product(double I, double O) { add(Group::matmuls, 2 * N * I * O, (N * I + N * O) * e + I * O * g); }
+    void weight_matmul(double I, double O) { add(Group::matmuls, 2 * N * I * O, (N * I + N * O) * e + I * O * g); }
     void linear_backward(double I, double O, bool bias) {
-        weight_product(I, O);
+        weight_matmul(I, O);
         if (bias) add(Group::bias, 0, N * O * e);
-        product(O, I);
+        matmul(O, I);
     }
-    double statistics() const { return (c.norm == Norm::layernorm ? 8 : 4) * N; }
+    double statistics() const {
+        switch (c.norm) {
+            case Norm::layernorm:
+                return 8 * N;
+            case Norm::rmsnorm:
+                return 4 * N;
+        }
+        __builtin_unreachable();
+    }
     void norm_forward(int64_t norms) {
         for (int64_t i = 0; i < norms; i++) add(Group::norm, 0, 2 * N * c.C * e + statistics());
     }
@@ -67,7 +95,7 @@ private:
     void norm_backward(double passes) { add(Group::norm, 12 * N * c.C, passes * N * c.C * e + statistics()); }
     double heads() const { return N * (c.NH + c.NKV); }
     void rope() {
-        if (c.position == Position::rope) add(Group::rope, 0, 2 * heads() * c.HS * e + 4.0 * o.T * c.HS);
+        if (!learned) add(Group::rope, 0, 2 * heads() * c.HS * e + 4.0 * o.T * c.HS);
     }
     void qk_norm() {
         if (c.qk_norm) add(Group::norm, 0, 3 * heads() * c.HS * e + 4 * heads());
@@ -77,32 +105,32 @@ private:
         add(Group::attention, factor * pairs, tensors * N * (c.QKV() + c.NH * c.HS) * e + tensors * 4 * N * c.NH);
     }
     void attention_half() {
-        product(c.C, c.QKV());
+        matmul(c.C, c.QKV());
         qk_norm();
         rope();
         attention(2, 1);
-        product(c.NH * c.HS, c.C);
+        matmul(c.NH * c.HS, c.C);
         residual_norm();
     }
-    double fc_parts() const { return c.mlp == Mlp::swiglu ? 2 : 1; }
+    double fc_parts() const { return double(c.FC()) / c.F; }
     void activation() { add(Group::activation, 0, (fc_parts() + 1) * N * c.F * e); }
     void mlp_forward() {
-        const bool fused = c.mlp == Mlp::gelu && o.fused_gelu > 0;
-        product(c.C, c.FC(), fused ? N * c.F : 0);
+        const bool fused = gelu && o.fused_gelu > 0;
+        matmul(c.C, c.FC(), fused ? N * c.F : 0);
         if (!fused) activation();
     }
-    void head() {
+    void lm_head() {
         const int Vp = padded_vocab(c);
         double logits = 0;
         for (const MemoryItem& item : plan_cuda_memory(c, o)) logits += item.kind == "logits" ? double(item.bytes) : 0;
         const int64_t rows = int64_t(logits / (double(Vp) * e)), chunks = (int64_t(N) + rows - 1) / rows;
-        product(c.C, Vp);
+        matmul(c.C, Vp);
         work_.back().ranges = chunks;
         add(Group::loss, 0, N * (double(c.V) + Vp) * e + 8 * N, chunks);
-        weight_product(c.C, Vp);
-        work_.back().ranges = chunks;                                 // with the next
-        work_.back().bytes += double(chunks - 1) * 2 * c.C * Vp * g;  // the sums of the chunks before, read and written
-        product(Vp, c.C);
+        weight_matmul(c.C, Vp);
+        work_.back().ranges = chunks;                                 // together with the next matmul
+        work_.back().bytes += double(chunks - 1) * 2 * c.C * Vp * g;  // later chunks read and write the sums
+        matmul(Vp, c.C);
         work_.back().ranges = 0;
         add(Group::loss, 0, 4 * N);
     }
@@ -116,10 +144,10 @@ private:
         if (o.recompute >= 1) activation();
     }
     void block_backward() {
-        weight_product(c.F, c.C);
+        weight_matmul(c.F, c.C);
         if (c.linear_bias) add(Group::bias, 0, N * c.C * e);
-        const bool fused = c.mlp == Mlp::gelu && o.fused_gelu > 1;
-        product(c.C, c.F, fused ? N * c.F : 0);
+        const bool fused = gelu && o.fused_gelu > 1;
+        matmul(c.C, c.F, fused ? N * c.F : 0);
         if (!fused) add(Group::activation, 0, (2 * fc_parts() + 1) * N * c.F * e);
         linear_backward(c.C, c.FC(), c.linear_bias);
         norm_backward(4);
@@ -139,6 +167,7 @@ private:
 
     const ModelConfig& c;
     const EngineOptions& o;
+    const bool learned, gelu;
     const double N, e, g;
     int64_t times_ = 1;
     std::vector<KernelWork> work_;
@@ -148,7 +177,7 @@ private:
 
 std::vector<KernelWork> step_work(const ModelConfig& config, const EngineOptions& options) {
     KILN_CHECK(config.dropout_embedding + config.dropout_residual + config.dropout_attention == 0,
-               "the work of a step with dropout is not counted; give a model without");
+               "the work of a step with dropout cannot be counted; choose a model without dropout");
     return Counter(config, options).count();
 }
 

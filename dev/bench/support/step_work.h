@@ -1,5 +1,6 @@
 #pragma once
-// What the kernels of a training step compute and move, by the formulas in their comments: arithmetic, no measurement.
+// How many FLOPs the kernels of a training step compute and how many bytes they move, by the formulas in their
+// comments. Nothing is measured.
 #include <cstdint>
 #include <vector>
 
@@ -12,10 +13,10 @@ struct KernelWork {
     Group group;
     double flops, bytes;
     int64_t times = 1;   // in a step
-    int64_t ranges = 1;  // each time, as the profiler counts them
+    int64_t ranges = 1;  // of the profiler, each time
 };
 
-// Of a step of one micro-batch, without dropout.
+// For a step of one micro-batch without dropout.
 std::vector<KernelWork> step_work(const ModelConfig& config, const EngineOptions& options);
 
 struct Ceilings {
@@ -24,7 +25,7 @@ struct Ceilings {
 
 struct GroupWork {
     double flops = 0, bytes = 0;
-    double floor_ms = 0;  // each kernel at the ceiling that it meets first
+    double floor_ms = 0;  // each kernel runs at the ceiling that bounds it
     int64_t ranges = 0;
 };
 GroupWork sum_of(const std::vector<KernelWork>& work, Group group, const Ceilings& ceilings);

@@ -1,4 +1,4 @@
-// Where threads wait for each other: warp and warpgroup operations, barriers, polling.
+// How threads wait for each other: the barriers of warps, warpgroups and blocks, and polling.
 #include <algorithm>
 #include <cstring>
 #include <thread>
@@ -12,67 +12,67 @@ void Worker::wait(const char* name, Where where) {
     thread.state = State::waiting;
     thread.waits_in = name;
     thread.where = where;
-    happens_before(&done_);  // should another thread's failure abandon this one here
-    thread.fiber.pause(host_);
+    happens_before(&done_);  // if another thread fails, this one never continues
+    thread.fiber.pause();
 }
 
-bool Worker::finish(WarpMeeting& meeting, int warp) {
-    if (!meeting.arrived || meeting.arrived != (meeting.mask & lanes_alive_[warp])) return false;
-    const uint32_t arrived = std::exchange(meeting.arrived, 0);
-    meeting.op(meeting.args, arrived);
+bool Worker::complete(WarpBarrier& barrier, int warp) {
+    if (!barrier.arrived || barrier.arrived != (barrier.mask & lanes_alive_[warp])) return false;
+    const uint32_t arrived = std::exchange(barrier.arrived, 0);
+    barrier.op(barrier.args, arrived);
     for (int l = 0; l < 32; ++l) {
         if (arrived >> l & 1) threads_[warp * 32 + l]->state = State::ready;
     }
     return true;
 }
 
-void Worker::meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where) {
+void Worker::warp_barrier(uint32_t mask, void* args, WarpOp op, const char* name, Where where) {
     const Unseen unseen;
     const int lane = running_->rank & 31, warp = running_->rank >> 5;
     if (!(mask >> lane & 1)) fail("the calling lane is not in the mask of its warp operation", where);
-    auto& list = meetings_[warp];
-    const auto mine = [&](const WarpMeeting& m) { return m.arrived && m.mask == mask && !(m.arrived >> lane & 1); };
-    auto meeting = std::find_if(list.begin(), list.end(), mine);
-    if (meeting == list.end()) {
-        meeting = std::find_if(list.begin(), list.end(), [](const WarpMeeting& m) { return !m.arrived; });
+    auto& list = warp_barriers_[warp];
+    const auto mine = [&](const WarpBarrier& m) { return m.arrived && m.mask == mask && !(m.arrived >> lane & 1); };
+    auto barrier = std::find_if(list.begin(), list.end(), mine);
+    if (barrier == list.end()) {
+        barrier = std::find_if(list.begin(), list.end(), [](const WarpBarrier& m) { return !m.arrived; });
     }
-    if (meeting == list.end()) meeting = list.emplace(list.end());
-    if (!meeting->arrived) {
-        meeting->mask = mask;
-        meeting->name = name;
-    } else if (std::strcmp(meeting->name, name) != 0) {
-        fail("lanes of one warp meet in different operations", where);
+    if (barrier == list.end()) barrier = list.emplace(list.end());
+    if (!barrier->arrived) {
+        barrier->mask = mask;
+        barrier->name = name;
+    } else if (std::strcmp(barrier->name, name) != 0) {
+        fail("lanes of one warp wait in different operations", where);
     }
-    meeting->arrived |= 1u << lane;
-    meeting->args[lane] = args;
-    meeting->op = op;
-    if (!finish(*meeting, warp)) wait(name, where);
+    barrier->arrived |= 1u << lane;
+    barrier->args[lane] = args;
+    barrier->op = op;
+    if (!complete(*barrier, warp)) wait(name, where);
 }
 
 void Worker::sync_warp(unsigned mask, Where where) {
     char* token = &warp_tokens_[running_->rank >> 5];
     happens_before(token);
-    meet_warp(
+    warp_barrier(
         mask, nullptr, [](void* const*, uint32_t) {}, "__syncwarp", where);
     happens_after(token);
 }
 
-void Worker::meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where) {
+void Worker::warpgroup_barrier(void* args, WarpgroupOp op, const char* name, Where where) {
     const Unseen unseen;
     const int rank = running_->rank, first = rank & ~127;
-    WarpgroupMeeting& meeting = warpgroups_[rank >> 7];
-    if (meeting.arrived > 0 && std::strcmp(meeting.name, name) != 0) {
-        fail("threads of one warpgroup meet in different operations", where);
+    WarpgroupBarrier& barrier = warpgroup_barriers_[rank >> 7];
+    if (barrier.arrived > 0 && std::strcmp(barrier.name, name) != 0) {
+        fail("threads of one warpgroup wait in different operations", where);
     }
-    meeting.name = name;
-    meeting.args[rank & 127] = args;
-    if (++meeting.arrived < 128) return wait(name, where);
-    meeting.arrived = 0;
-    op(meeting.args);
+    barrier.name = name;
+    barrier.args[rank & 127] = args;
+    if (++barrier.arrived < 128) return wait(name, where);
+    barrier.arrived = 0;
+    op(barrier.args);
     for (int i = 0; i < 128; ++i) threads_[first + i]->state = State::ready;
 }
 
-void Worker::release_barrier() {
+void Worker::release_block() {
     at_barrier_ = 0;
     ++phase_;
     votes_[phase_ & 1] = 0;
@@ -82,7 +82,7 @@ void Worker::release_barrier() {
     }
 }
 
-unsigned Worker::meet_block(const char* name, unsigned vote, Where where) {
+unsigned Worker::block_barrier(const char* name, unsigned vote, Where where) {
     const Unseen unseen;
     const unsigned phase = phase_ & 1;
     votes_[phase] += vote;
@@ -94,23 +94,23 @@ unsigned Worker::meet_block(const char* name, unsigned vote, Where where) {
             const Thread& other = *threads_[i];
             if (other.state == State::waiting &&
                 (other.where.line != where.line || std::strcmp(other.where.file, where.file) != 0)) {
-                fail("threads of one block meet at different barriers", where);
+                fail("threads of one block wait at different barriers", where);
             }
         }
-        release_barrier();
+        release_block();
     }
     happens_after(&barrier_tokens_[phase]);
     return votes_[phase];
 }
 
-void Worker::meet_named(int id, int threads, bool arrive, Where where) {
+void Worker::named_barrier(int id, int threads, bool arrive, Where where) {
     const Unseen unseen;
     if (id < 0 || id >= kNamedBarriers || threads <= 0 || threads % 32 != 0) {
-        fail("bar.sync: the barrier must be 0 to 15, the threads whole warps", where);
+        fail("bar.sync: the barrier must be 0 to 15 and the threads whole warps", where);
     }
-    NamedBarrier& barrier = named_[id];
+    NamedBarrier& barrier = named_barriers_[id];
     if (barrier.arrived > 0 && barrier.threads != threads) {
-        fail("bar.sync: threads expect different numbers of threads at one barrier", where);
+        fail("bar.sync: one barrier is used with different numbers of threads", where);
     }
     barrier.threads = threads;
     happens_before(&named_tokens_[id]);
@@ -132,13 +132,13 @@ void Worker::wait_until(bool (*holds)(const void*), const void* context, const c
     while (!holds(context)) {
         thread.state = State::polling;
         happens_before(&done_);
-        thread.fiber.pause(host_);
+        thread.fiber.pause();
     }
-    ++polls_met_;
+    ++polls_done_;
 }
 
-// Only blocks that run store values. Where each worker waits, or has no more blocks, and no value is what its waiter
-// wants, nobody ever will.
+// Only running blocks store values. If every worker waits or has no more blocks, and no waiter sees its value, no value
+// will ever be stored.
 bool Grid::stuck() {
     const std::lock_guard lock(mutex);
     const auto unmet = [](const auto& wait) { return __atomic_load_n(wait.first, __ATOMIC_RELAXED) != wait.second; };
@@ -169,28 +169,28 @@ void Worker::wait_for_block(const int* word, int value, Where where) {
     if (stuck) fail("deadlock: waits for a value that no block stores", where);
     if (grid_->failed) {
         happens_before(&done_);
-        running_->fiber.leave(host_);  // for good, as the whole launch is
+        running_->fiber.leave();  // the whole launch is abandoned
     }
 }
 
-void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where) {
-    this_worker().meet_warp(mask, args, op, name, where);
+void warp_barrier(uint32_t mask, void* args, WarpOp op, const char* name, Where where) {
+    this_worker().warp_barrier(mask, args, op, name, where);
 }
 
-void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where) {
-    this_worker().meet_warpgroup(args, op, name, where);
+void warpgroup_barrier(void* args, WarpgroupOp op, const char* name, Where where) {
+    this_worker().warpgroup_barrier(args, op, name, where);
 }
 
-unsigned meet_block(const char* name, unsigned vote, Where where) {
-    return this_worker().meet_block(name, vote, where);
+unsigned block_barrier(const char* name, unsigned vote, Where where) {
+    return this_worker().block_barrier(name, vote, where);
 }
 
 void wait_for_block(const int* word, int value, Where where) {
     this_worker().wait_for_block(word, value, where);
 }
 
-void meet_named(int id, int threads, bool arrive, Where where) {
-    this_worker().meet_named(id, threads, arrive, where);
+void named_barrier(int id, int threads, bool arrive, Where where) {
+    this_worker().named_barrier(id, threads, arrive, where);
 }
 
 void wait_until(bool (*holds)(const void*), const void* context, const char* name, Where where) {

@@ -23,8 +23,8 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 #endif
 
 #ifdef __x86_64__
-// Saves the registers that a function must keep on the old stack, and takes them from the new one. A fiber that starts
-// finds its function in r12 and the argument in r13.
+// Saves the registers that a function must preserve on the old stack and loads them from the new one. When a fiber
+// starts, r12 holds its function and r13 the argument.
 extern "C" void simt_switch(void** save, void* load);
 extern "C" void simt_start();
 asm(R"(.text
@@ -56,13 +56,13 @@ constexpr size_t kStackBytes = 256 << 10;
 #else
 constexpr size_t kStackBytes = 64 << 10;
 #endif
-constexpr size_t kGuardBytes = 4096;  // below the stack, never mapped: running over it is a fault, not a riddle
+constexpr size_t kGuardBytes = 4096;  // below the stack, without access: an overflow ends the program at once
 
 char* new_stack() {
     void* memory = ::mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || ::mprotect(memory, kGuardBytes, PROT_NONE) != 0) {
-        std::perror("simt: no memory for the stack of a CUDA thread");
+        std::perror("simt: cannot allocate the stack of a CUDA thread");
         std::abort();
     }
     return static_cast<char*>(memory) + kGuardBytes;
@@ -70,6 +70,24 @@ char* new_stack() {
 
 void free_stack(char* stack) {
     ::munmap(stack - kGuardBytes, kGuardBytes + kStackBytes);
+}
+
+// for_good: `from` will never run again.
+void switch_to(Context& from, Context& to, [[maybe_unused]] bool for_good) {
+#ifdef SIMT_ASAN
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &from.asan_stack, to.stack, to.stack_bytes);
+#endif
+#ifdef SIMT_TSAN
+    __tsan_switch_to_fiber(to.tsan_fiber, __tsan_switch_to_fiber_no_sync);
+#endif
+#ifdef __x86_64__
+    simt_switch(&from.registers, to.registers);
+#else
+    swapcontext(&from.registers, &to.registers);
+#endif
+#ifdef SIMT_ASAN
+    __sanitizer_finish_switch_fiber(from.asan_stack, nullptr, nullptr);
+#endif
 }
 
 }  // namespace
@@ -82,28 +100,31 @@ void Fiber::start(void (*entry)(void*), void* argument, int number) {
     if (!stack_) stack_ = new_stack();
     entry_ = entry;
     argument_ = argument;
+    context_.stack = stack_;
+    context_.stack_bytes = kStackBytes;
 #ifdef SIMT_ASAN
     __asan_unpoison_memory_region(stack_, kStackBytes);
-    asan_stack_ = nullptr;
+    context_.asan_stack = nullptr;
 #endif
 #ifdef SIMT_TSAN
-    tsan_fiber_ = __tsan_create_fiber(0);
+    context_.tsan_fiber = __tsan_create_fiber(0);
 #endif
 #ifdef __x86_64__
-    // r15 r14 r13 r12 rbx rbp, and where to return to; the ABI wants rsp % 16 == 0 before simt_start's call.
+    // r15 r14 r13 r12 rbx rbp and the return address; the ABI demands rsp % 16 == 0 before simt_start's call.
     void** top = reinterpret_cast<void**>(stack_ + kStackBytes - number % 32 * 448) - 9;
     top[2] = this;
     top[3] = reinterpret_cast<void*>(&Fiber::main);
     top[6] = reinterpret_cast<void*>(&simt_start);
-    context_ = top;
+    context_.registers = top;
 #else
     (void)number;
-    getcontext(&context_);
-    context_.uc_stack.ss_sp = stack_;
-    context_.uc_stack.ss_size = kStackBytes;
-    context_.uc_link = nullptr;
+    ucontext_t& registers = context_.registers;
+    getcontext(&registers);
+    registers.uc_stack.ss_sp = stack_;
+    registers.uc_stack.ss_size = kStackBytes;
+    registers.uc_link = nullptr;
     const auto self = reinterpret_cast<uintptr_t>(this);
-    makecontext(&context_, reinterpret_cast<void (*)()>(+[](unsigned high, unsigned low) {
+    makecontext(&registers, reinterpret_cast<void (*)()>(+[](unsigned high, unsigned low) {
         Fiber::main(reinterpret_cast<Fiber*>(uintptr_t(high) << 32 | low));
     }),
                 2, unsigned(self >> 32), unsigned(self));
@@ -112,7 +133,7 @@ void Fiber::start(void (*entry)(void*), void* argument, int number) {
 
 void Fiber::main(Fiber* self) {
 #ifdef SIMT_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &self->host_->stack_, &self->host_->stack_bytes_);
+    __sanitizer_finish_switch_fiber(nullptr, &self->host_->stack, &self->host_->stack_bytes);
 #endif
     self->entry_(self->argument_);
     std::abort();  // the entry ends with leave()
@@ -120,60 +141,33 @@ void Fiber::main(Fiber* self) {
 
 void Fiber::name([[maybe_unused]] const char* name) {
 #ifdef SIMT_TSAN
-    __tsan_set_fiber_name(tsan_fiber_, name);
+    __tsan_set_fiber_name(context_.tsan_fiber, name);
 #endif
 }
 
-void Fiber::back(HostFiber& host, [[maybe_unused]] bool for_good) {
-#ifdef SIMT_ASAN
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &asan_stack_, host.stack_, host.stack_bytes_);
-#endif
+void Fiber::resume(Context& host) {
+    host_ = &host;
 #ifdef SIMT_TSAN
-    __tsan_switch_to_fiber(host.tsan_fiber_, __tsan_switch_to_fiber_no_sync);
+    host.tsan_fiber = __tsan_get_current_fiber();
 #endif
-#ifdef __x86_64__
-    simt_switch(&context_, host.context_);
-#else
-    swapcontext(&context_, &host.context_);
-#endif
-#ifdef SIMT_ASAN
-    __sanitizer_finish_switch_fiber(asan_stack_, nullptr, nullptr);
-#endif
+    switch_to(host, context_, false);
 }
 
-void Fiber::pause(HostFiber& host) {
-    back(host, false);
+void Fiber::pause() {
+    switch_to(context_, *host_, false);
 }
 
-void Fiber::leave(HostFiber& host) {
-    back(host, true);
+void Fiber::leave() {
+    switch_to(context_, *host_, true);
 }
 
 void Fiber::finish([[maybe_unused]] bool left) {
 #ifdef SIMT_TSAN
-    // One that was abandoned may be looking away, and ThreadSanitizer would end the program: it is kept.
-    if (!left) tsan_fiber_ = nullptr;
-    if (tsan_fiber_) __tsan_destroy_fiber(std::exchange(tsan_fiber_, nullptr));
-    free_stack(std::exchange(stack_, nullptr));  // ThreadSanitizer forgets what was done there
-#endif
-}
-
-void HostFiber::resume(Fiber& fiber) {
-    fiber.host_ = this;
-#ifdef SIMT_ASAN
-    __sanitizer_start_switch_fiber(&asan_stack_, fiber.stack_, kStackBytes);
-#endif
-#ifdef SIMT_TSAN
-    tsan_fiber_ = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(fiber.tsan_fiber_, __tsan_switch_to_fiber_no_sync);
-#endif
-#ifdef __x86_64__
-    simt_switch(&context_, fiber.context_);
-#else
-    swapcontext(&context_, &fiber.context_);
-#endif
-#ifdef SIMT_ASAN
-    __sanitizer_finish_switch_fiber(asan_stack_, nullptr, nullptr);
+    // ThreadSanitizer would end the program if a fiber is destroyed within an Unseen. One that did not leave may be
+    // there, so it is not destroyed.
+    void* const fiber = std::exchange(context_.tsan_fiber, nullptr);
+    if (left && fiber) __tsan_destroy_fiber(fiber);
+    free_stack(std::exchange(stack_, nullptr));  // so that ThreadSanitizer forgets the accesses to it
 #endif
 }
 

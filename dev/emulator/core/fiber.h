@@ -1,5 +1,6 @@
 #pragma once
-// A stack of its own that runs until it pauses: what a CUDA thread is made of here. Sanitizers are told of each switch.
+// A fiber: a function with a stack of its own, which runs until it pauses. Each CUDA thread is one. The sanitizers are
+// told of each switch.
 #include <cstddef>
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -7,7 +8,19 @@
 
 namespace simt {
 
-class HostFiber;
+// What is saved of a fiber, or of the thread of the host, while another one runs.
+struct Context {
+#ifdef __x86_64__
+    void* registers = nullptr;  // the stack pointer; the registers lie there
+#else
+    ucontext_t registers;
+#endif
+    // For the sanitizers.
+    const void* stack = nullptr;
+    size_t stack_bytes = 0;
+    void* asan_stack = nullptr;
+    void* tsan_fiber = nullptr;
+};
 
 class Fiber {
 public:
@@ -16,46 +29,21 @@ public:
     ~Fiber();
     // entry(argument) will run at the next resume(). `number` spreads the stacks over the cache's sets.
     void start(void (*entry)(void*), void* argument, int number);
-    void name(const char* name);  // in ThreadSanitizer's reports
-    // Called on this fiber: back to where it was resumed. leave: it will not be resumed again.
-    void pause(HostFiber& host);
-    void leave(HostFiber& host);
-    void finish(bool left);  // called from the host when it has left, or else will never be resumed
+    void name(const char* name);  // in the reports of ThreadSanitizer
+    void resume(Context& host);   // called by the thread of the host; returns when the fiber pauses or leaves
+    // Called on this fiber: returns to where it was resumed. After leave it will not be resumed again.
+    void pause();
+    void leave();
+    void finish(bool left);  // called by the host when the fiber will never be resumed again; left: it called leave
 
 private:
-    friend class HostFiber;
     [[noreturn]] static void main(Fiber* self);
-    void back(HostFiber& host, bool for_good);
 
-#ifdef __x86_64__
-    void* context_ = nullptr;  // the stack pointer; the registers lie there
-#else
-    ucontext_t context_;
-#endif
+    Context context_;
+    Context* host_ = nullptr;
     void (*entry_)(void*) = nullptr;
     void* argument_ = nullptr;
     char* stack_ = nullptr;
-    HostFiber* host_ = nullptr;
-    void* asan_stack_ = nullptr;
-    void* tsan_fiber_ = nullptr;
-};
-
-// The thread of the host, which resumes fibers.
-class HostFiber {
-public:
-    void resume(Fiber& fiber);
-
-private:
-    friend class Fiber;
-#ifdef __x86_64__
-    void* context_ = nullptr;
-#else
-    ucontext_t context_;
-#endif
-    const void* stack_ = nullptr;
-    size_t stack_bytes_ = 0;
-    void* asan_stack_ = nullptr;
-    void* tsan_fiber_ = nullptr;
 };
 
 }  // namespace simt

@@ -1,31 +1,31 @@
 #pragma once
-// What cuda/kernels/hopper.cuh means on the host: mbarriers, TMA copies and wgmma. dev/docs/emulator.md, "Hopper".
+// How the host executes cuda/kernels/hopper.cuh: mbarriers, TMA copies and wgmma. See "Hopper" in dev/docs/emulator.md.
 #include <cuda.h>
 
 #include "dev/emulator/core/simt.h"
 
 namespace simt {
 
-// --- mbarriers: the state lies in the barrier's own eight bytes.
+// --- mbarriers. The eight bytes of the barrier hold its state.
 void mbarrier_init(uint64_t* barrier, unsigned arrivals, Where where);
 void mbarrier_arrive(uint64_t* barrier, unsigned expected_bytes, Where where);
 void mbarrier_wait(uint64_t* barrier, unsigned parity, Where where);  // until the phase of that parity is complete
 void fence_mbarrier_init(Where where);
 
-// --- The asynchronous proxy, through which TMA and wgmma see shared memory: as it was at the last fence_proxy_async,
-// and with what TMA itself wrote. A missing fence is stale data, or NaN.
+// --- The asynchronous proxy. TMA and wgmma see shared memory as it was at the last fence_proxy_async, plus what TMA
+// itself wrote. Without the fence they see stale data or NaN.
 void fence_proxy_async(Where where);
-// Where that view keeps what lies at `p`; p itself outside dynamic shared memory.
+// The address in that view for `p`; outside dynamic shared memory it is p.
 unsigned char* async_view(const void* p);
 
-// --- TMA. A box lands at a moment of the seed's choice and is NaN until then; coordinates innermost first.
+// --- TMA. The seed decides when a box lands; until then it is NaN. Coordinates start with the innermost.
 void tma_load(void* dst, const CUtensorMap* map, const int* at, int rank, uint64_t* barrier, Where where);
 void tma_store(const CUtensorMap* map, const int* at, int rank, const void* src, Where where);
 void tma_store_commit();
-// Until at most `pending` groups are under way. read_only: only until they have read shared memory.
+// Waits until at most `pending` groups are not complete. read_only: only until they have read shared memory.
 void tma_store_wait(int pending, bool read_only);
 
-// --- wgmma: a descriptor has the bits of a real one, addresses counted from the block's dynamic shared memory.
+// --- wgmma. A descriptor has the bits of a real one; its addresses are offsets in the block's dynamic shared memory.
 struct WgmmaOp {
     float* d;           // this thread's N / 2 accumulators
     const uint32_t* a;  // this thread's fragment of A, or null: a_descriptor

@@ -1,5 +1,5 @@
 #pragma once
-// Between scheduler.cpp, which runs grids, and the stand-ins for the CUDA libraries, which decide when.
+// The interface between scheduler.cpp, which runs grids, and the emulated CUDA libraries, which decide when.
 #include <stdexcept>
 #include <string>
 
@@ -7,37 +7,37 @@
 
 namespace simt {
 
-// What a launch did wrong, or a call that the real library would refuse. `what()` is the whole report.
+// A launch did something wrong, or the real library would refuse a call. `what()` is the whole report.
 class Failure : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
 };
 
-// The schedule: 0 is ascending, each warp running as far as it can, everything on a stream at once. Any other number
-// shuffles warps, lanes, blocks, and the moments at which copies land and streams go on. At first: the environment's
-// SIMT_SEED, or 0.
+// The schedule. With 0 warps run in ascending order, each as far as it can, and streams do their work at once. Any
+// other seed shuffles warps, lanes, blocks, and the moments at which copies land and streams continue. The first seed
+// is SIMT_SEED of the environment, or 0.
 void set_seed(unsigned seed);
 unsigned seed();
 
-// How many threads of the host run a grid's blocks: at first as many as it has cores. One under a sanitizer.
+// How many threads of the host run the blocks of a grid: first one for each core; only one under a sanitizer.
 void set_workers(unsigned workers);
 
 std::string kernel_name(const char* pretty_function);
-// Called with each launch from now on, before it is queued; null: nothing is. What a report is made of.
+// The observer is called with each launch before it is queued; null: no observer.
 void set_launch_observer(void (*observer)(const Launch&));
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);
 
-// Around every block: what TMA and wgmma keep for it. end_ reports what is still under way.
+// Called before and after every block: the state of TMA and wgmma. end_ reports operations that are not complete.
 void begin_tma(int threads);
 void end_tma();
 void begin_wgmma(int threads);
 void end_wgmma();
 
-// Queues `work` on a stream (null: the default stream, after everything else). Throws what the work threw that ran by
-// now.
+// Queues `work` on a stream (null: the default stream, after everything else). If work runs now and throws, this
+// throws.
 void enqueue(cudaStream_t stream, std::function<void()> work);
-// Dynamic shared memory that a kernel was allowed with cudaFuncSetAttribute.
+// The dynamic shared memory that cudaFuncSetAttribute allowed for a kernel.
 size_t shared_bytes_allowed(const void* kernel);
 
 }  // namespace simt

@@ -1,4 +1,4 @@
-// The memory of a block, copies that land late, and the alignment of accesses.
+// The memory of a block, asynchronous copies, and the alignment of accesses.
 #include <cstdlib>
 #include <cstring>
 
@@ -27,9 +27,9 @@ void Worker::work_for(const Thread* thread, const std::function<void()>& work) {
     works_for_ = nullptr;
 }
 
-// Late: when nothing else can go on, or when the seed says so.
-bool Worker::land_one_copy(bool others_go_on) {
-    if (deferred_.empty() || (others_go_on && (seed() == 0 || rng_() % 4 != 0))) return false;
+// Does one deferred copy when no thread can continue, or when the seed decides so.
+bool Worker::land_one_copy(bool others_run) {
+    if (deferred_.empty() || (others_run && (seed() == 0 || rng_() % 4 != 0))) return false;
     const size_t which = seed() == 0 ? 0 : rng_() % deferred_.size();
     const auto [thread, work] = std::move(deferred_[which]);
     deferred_.erase(deferred_.begin() + ptrdiff_t(which));

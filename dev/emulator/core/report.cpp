@@ -1,4 +1,4 @@
-// What a launch did wrong, in words: the kernel, block, thread and line, and what the others wait for.
+// Reports what a launch did wrong: the kernel, block, thread and line, and what the other threads wait for.
 #include <algorithm>
 #include <cstring>
 #include <sstream>
@@ -32,7 +32,7 @@ void Worker::report(const std::string& what, const Thread* thread, std::optional
     if (thread) out << ", thread " << text_of(thread->index);
     out << ": " << what;
     if (where) out << " at " << text_of(*where);
-    // The others by the place where they wait.
+    // The other threads, grouped by the place where they wait.
     std::vector<std::pair<const Thread*, int>> places;
     for (int i = 0; i < count_; ++i) {
         const Thread& other = *threads_[i];
@@ -64,7 +64,7 @@ void Worker::fail(const char* what, Where where) {
     report(what, running_ ? running_ : works_for_, where);
     if (!running_) throw Abandoned{};
     happens_before(&done_);
-    running_->fiber.leave(host_);  // for good: the block is abandoned
+    running_->fiber.leave();  // the block is abandoned
     __builtin_unreachable();
 }
 

@@ -1,5 +1,5 @@
-// Runs grids of CUDA threads on the host: every thread of a block is a fiber, switched at barriers, warp operations and
-// waits only. See dev/docs/emulator.md.
+// Runs grids of CUDA threads on the host. Every thread of a block is a fiber. Fibers are switched only at barriers,
+// warp operations and waits. dev/docs/emulator.md explains it.
 #include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
@@ -21,7 +21,7 @@ unsigned& seed_value() {
     return value;
 }
 
-// The threads beside the caller's, kept from launch to launch.
+// The threads that run blocks together with the caller's thread. They are kept from launch to launch.
 class Helpers {
 public:
     static Helpers& instance() {
@@ -29,7 +29,7 @@ public:
         return helpers;
     }
 
-    // Runs the grid on the caller's thread and, if no other launch has them, on the others.
+    // Runs the grid on the caller's thread, and on the helpers if no other launch uses them.
     void run(Grid& grid, const std::function<void()>& work) {
         const std::unique_lock owner(owner_, std::try_to_lock);
         if (!owner || workers_ == 1) return work();
@@ -79,7 +79,7 @@ private:
         }
     }
 
-    unsigned workers_ = std::max(std::thread::hardware_concurrency(), 1u);  // the caller's thread among them
+    unsigned workers_ = std::max(std::thread::hardware_concurrency(), 1u);  // the caller's thread included
     std::mutex owner_, mutex_;
     std::condition_variable start_, end_;
     const std::function<void()>* work_ = nullptr;
@@ -110,11 +110,11 @@ void Worker::exit_thread() {
         thread.state = State::exited;
         const int warp = thread.rank >> 5;
         lanes_alive_[warp] &= ~(1u << (thread.rank & 31));
-        // The others may have waited for this thread alone.
-        if (--live_ > 0 && at_barrier_ == live_) release_barrier();
-        for (WarpMeeting& meeting : meetings_[warp]) finish(meeting, warp);
+        // Maybe the others waited only for this thread.
+        if (--live_ > 0 && at_barrier_ == live_) release_block();
+        for (WarpBarrier& barrier : warp_barriers_[warp]) complete(barrier, warp);
     }
-    running_->fiber.leave(host_);
+    running_->fiber.leave();
 }
 
 void Worker::start(int rank) {
@@ -131,7 +131,7 @@ void Worker::start(int rank) {
 #endif
 }
 
-// Lets each lane go on to its next meeting. False: none could.
+// Runs each lane until it waits again. False: no lane could run.
 bool Worker::run_warp(int warp) {
     int lanes[32];
     std::iota(lanes, lanes + 32, 0);
@@ -143,31 +143,31 @@ bool Worker::run_warp(int warp) {
         Thread& thread = *threads_[rank];
         if (thread.state != State::ready && thread.state != State::polling) continue;
         const bool polled = thread.state == State::polling;
-        const uint64_t met = polls_met_;
+        const uint64_t done = polls_done_;
         thread.state = State::ready;
         running_ = &thread;
         threadIdx = thread.index;
-        host_.resume(thread.fiber);
+        thread.fiber.resume(host_);
         running_ = nullptr;
         if (grid_->failed) return false;
-        any |= !polled || polls_met_ != met;
+        any |= !polled || polls_done_ != done;
     }
     return any;
 }
 
-// Each warp in turn runs as far as it can, or until a coin stops it: so warps drift apart as far as the barriers allow,
-// and a missing barrier shows as data that is stale or overwritten.
+// One warp after another runs as far as it can, or until a random number stops it. So warps drift apart as far as the
+// barriers allow, and a missing barrier shows as data that is stale or overwritten.
 void Worker::run_block() {
     const unsigned warps = unsigned(count_ + 31) / 32;
     live_ = count_;
     at_barrier_ = 0;
     votes_[0] = votes_[1] = 0;
-    meetings_.resize(std::max<size_t>(meetings_.size(), warps));
-    for (auto& list : meetings_) {
-        for (WarpMeeting& meeting : list) meeting.arrived = 0;
+    warp_barriers_.resize(std::max<size_t>(warp_barriers_.size(), warps));
+    for (auto& list : warp_barriers_) {
+        for (WarpBarrier& barrier : list) barrier.arrived = 0;
     }
-    for (WarpgroupMeeting& meeting : warpgroups_) meeting.arrived = 0;
-    for (NamedBarrier& barrier : named_) barrier = {};
+    for (WarpgroupBarrier& barrier : warpgroup_barriers_) barrier.arrived = 0;
+    for (NamedBarrier& barrier : named_barriers_) barrier = {};
     deferred_.clear();
     begin_tma(count_);
     begin_wgmma(count_);
@@ -190,7 +190,7 @@ void Worker::run_block() {
         }
         progress |= land_one_copy(progress);
         if (!progress && live_ > 0 && !grid_->failed) {
-            report("deadlock: no thread of the block can go on", nullptr, std::nullopt);
+            report("deadlock: no thread of the block can continue", nullptr, std::nullopt);
         }
     }
     while (!deferred_.empty() && !grid_->failed) land_one_copy(false);
@@ -212,7 +212,7 @@ void Worker::run(Grid& grid) {
                     unsigned(at / (uint64_t(gridDim.x) * gridDim.y))};
         std::seed_seq sequence{uint64_t(seed()), grid.launch_number, at};
         rng_.seed(sequence);
-        // Of its own and exactly as large, for each block: a sanitizer sees what lies outside, and stale data is NaN.
+        // Each block gets memory of exactly this size: a sanitizer sees accesses outside, and stale data is NaN.
         if (const size_t bytes = grid.config.shared_bytes; bytes > 0) {
             void* memory = nullptr;
             if (::posix_memalign(&memory, 1024, bytes) != 0) std::abort();

@@ -1,7 +1,7 @@
 #pragma once
-// What a CUDA source sees when a host compiler compiles it: the keywords, threadIdx and its like, barriers, warp
-// operations, atomics and intrinsics. scheduler.cpp runs the kernels, one fiber a CUDA thread. dev/docs/emulator.md
-// explains it. cuda/device/launch.h includes this file; nothing else has to.
+// What CUDA sources use when a host compiler compiles them: the keywords, threadIdx and similar variables, barriers,
+// warp operations, atomics and intrinsics. scheduler.cpp runs the kernels with one fiber for each CUDA thread.
+// dev/docs/emulator.md explains it. cuda/device/launch.h includes this file; other files need not include it.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -47,7 +47,8 @@
 #define SIMT_TSAN 1
 #endif
 
-// A block's copy. Blocks run on several threads; under a sanitizer on one, so that a static with red zones will do.
+// One copy for each block. Blocks run on several threads, but under a sanitizer only on one: there a plain static
+// works, and it has red zones.
 #if defined(SIMT_ASAN) || defined(SIMT_TSAN)
 #define __shared__ static
 #else
@@ -60,7 +61,7 @@ constexpr int warpSize = 32;
 
 namespace simt {
 
-// Where a kernel called something: a default argument, so that it is the caller's line.
+// The line of a kernel that called a function. As a default argument it is the caller's line.
 struct Where {
     const char* file;
     int line;
@@ -69,7 +70,7 @@ struct Where {
     }
 };
 
-// Ends the launch; what the host called last throws simt::Failure with kernel, block, thread, place and `what`, and
+// Ends the launch. The host's current call throws simt::Failure with the kernel, block, thread, place and `what`, and
 // with what the other threads wait for.
 [[noreturn]] void fail(const char* what, Where where);
 
@@ -77,36 +78,37 @@ int thread_rank();  // of the running CUDA thread in its block
 inline int lane() {
     return thread_rank() & 31;
 }
-unsigned char* dynamic_shared();  // of the running block, NaN at its start
+unsigned char* dynamic_shared();  // of the running block; NaN when the block starts
 size_t dynamic_shared_bytes();
-void* shared_array(const void* key, size_t bytes);  // the running block's for this key, NaN at first
+void* shared_array(const void* key, size_t bytes);  // of the running block, by key; NaN at first
 
-// --- Meetings. The last thread to come does `op` for all: args[i] points into thread i's suspended stack.
+// --- Barriers. The last thread that arrives does `op` for all: args[i] points into the suspended stack of thread i.
 using WarpOp = void (*)(void* const* args, uint32_t mask);
 using WarpgroupOp = void (*)(void* const* args);
-void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
-void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where);  // 128 threads, all of them
-// Returns the votes of the whole block. Threads that returned count no more.
-unsigned meet_block(const char* name, unsigned vote, Where where);
-// PTX's bar.sync: `threads` threads of the block, in whole warps, meet at barrier `id`. arrive: goes on at once.
-void meet_named(int id, int threads, bool arrive, Where where);
-// Until another block, which has started, stores `value`: blocks run from start to end, one on each thread of the host.
+void warp_barrier(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
+void warpgroup_barrier(void* args, WarpgroupOp op, const char* name, Where where);  // all 128 threads
+// Returns the sum of the votes of the block. Threads that have returned are not counted.
+unsigned block_barrier(const char* name, unsigned vote, Where where);
+// bar.sync of PTX: waits until `threads` threads, in whole warps, have arrived at barrier `id`. arrive: does not wait.
+void named_barrier(int id, int threads, bool arrive, Where where);
+// Waits until another block stores `value`. That block must have started before: each thread of the host runs one block
+// from start to end.
 void wait_for_block(const int* word, int value, Where where);
-// Others run until `holds`, which looks at memory that they change.
+// Other threads run until `holds` returns true for memory that they change.
 void wait_until(bool (*holds)(const void* context), const void* context, const char* name, Where where);
 
 // --- Asynchronous copies.
-// cp.async: `bytes` from src (zeros if null) reach dst when the thread waits; until then dst is NaN.
+// cp.async: `bytes` from src (zeros if null) are in dst when the thread has waited; until then dst is NaN.
 void copy_async(void* dst, const void* src, int bytes, Where where);
 void copy_async_commit();
 void copy_async_wait(int pending_groups);
-// Something that another unit of the chip does at a moment of its choice, before the block ends.
+// Work that another unit of the chip does at some moment before the block ends.
 void defer(std::function<void()> work);
 
-// --- What ThreadSanitizer knows of order; nothing without it.
+// --- Tells ThreadSanitizer about order. Without ThreadSanitizer these do nothing.
 void happens_before(void* token);
 void happens_after(void* token);
-// Its look-away: the emulator's own bookkeeping on memory of the kernel's.
+// In its scope ThreadSanitizer ignores accesses: those of the emulator to the kernel's memory.
 struct Unseen {
 #ifdef SIMT_TSAN
     Unseen();
@@ -126,7 +128,7 @@ struct Launch {
     size_t shared_bytes;
     cudaStream_t stream;
 };
-// Puts the grid into its stream. Throws Failure on a configuration that no device of ours takes.
+// Queues the grid on its stream. Throws Failure if no device can launch the configuration.
 void launch(const Launch& config, std::function<void()> thread_body);
 
 }  // namespace simt
@@ -134,26 +136,17 @@ void launch(const Launch& config, std::function<void()> thread_body);
 #define SIMT_AT simt::Where where = simt::Where::here()
 
 inline void __syncthreads(SIMT_AT) {
-    simt::meet_block("__syncthreads", 0, where);
+    simt::block_barrier("__syncthreads", 0, where);
 }
 inline int __syncthreads_count(int predicate, SIMT_AT) {
-    return int(simt::meet_block("__syncthreads_count", predicate != 0, where));
+    return int(simt::block_barrier("__syncthreads_count", predicate != 0, where));
 }
 inline int __syncthreads_or(int predicate, SIMT_AT) {
-    return simt::meet_block("__syncthreads_or", predicate != 0, where) != 0;
-}
-inline int __syncthreads_and(int predicate, SIMT_AT) {
-    return simt::meet_block("__syncthreads_and", predicate == 0, where) == 0;
+    return simt::block_barrier("__syncthreads_or", predicate != 0, where) != 0;
 }
 void __syncwarp(unsigned mask = ~0u, SIMT_AT);
-inline void __threadfence() {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-inline void __threadfence_block() {
-    __threadfence();
-}
 
-// --- Shuffles and votes.
+// --- Shuffles.
 namespace simt {
 
 template <class T>
@@ -165,7 +158,7 @@ struct ShuffleArgs {
 template <class T>
 T shuffle(uint32_t mask, T value, int source, const char* name, Where where) {
     ShuffleArgs<T> mine{value, value, source};
-    meet_warp(
+    warp_barrier(
         mask, &mine,
         [](void* const* args, uint32_t present) {
             for (int l = 0; l < 32; ++l) {
@@ -180,23 +173,6 @@ T shuffle(uint32_t mask, T value, int source, const char* name, Where where) {
         },
         name, where);
     return mine.result;
-}
-
-template <class T, class Op>
-T reduce_warp(uint32_t mask, T value, const char* name, Where where, Op) {
-    meet_warp(
-        mask, &value,
-        [](void* const* args, uint32_t present) {
-            T result = *static_cast<T*>(args[std::countr_zero(present)]);
-            for (int l = std::countr_zero(present) + 1; l < 32; ++l) {
-                if (present >> l & 1) result = Op{}(result, *static_cast<T*>(args[l]));
-            }
-            for (int l = 0; l < 32; ++l) {
-                if (present >> l & 1) *static_cast<T*>(args[l]) = result;
-            }
-        },
-        name, where);
-    return value;
 }
 
 }  // namespace simt
@@ -223,65 +199,23 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_AT
     const int lane = simt::lane(), source = lane - int(delta);
     return simt::shuffle(mask, value, (lane & (width - 1)) < int(delta) ? lane : source, "__shfl_up_sync", where);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate, SIMT_AT) {
-    return simt::reduce_warp(mask, predicate ? 1u << simt::lane() : 0u, "__ballot_sync", where,
-                             std::bit_or<unsigned>{});
-}
-inline int __any_sync(unsigned mask, int predicate, SIMT_AT) {
-    return __ballot_sync(mask, predicate, where) != 0;
-}
-inline int __all_sync(unsigned mask, int predicate, SIMT_AT) {
-    return __ballot_sync(mask, !predicate, where) == 0;
-}
 
-// --- Atomics: real ones, so that blocks may meet in them and ThreadSanitizer knows them.
-namespace simt {
-
-template <class T, class Op>
-T read_modify_write(T* p, Op op) {
+// --- Atomics. They are real atomics of the host, because blocks run on several threads, and ThreadSanitizer knows
+// them.
+template <class T>
+T atomicAdd(T* p, std::type_identity_t<T> value) {
     using U = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
     U* word = reinterpret_cast<U*>(p);
     U old = __atomic_load_n(word, __ATOMIC_RELAXED);
     for (;;) {
-        const U next = std::bit_cast<U>(static_cast<T>(op(std::bit_cast<T>(old))));
-        if (__atomic_compare_exchange_n(word, &old, next, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        const U sum = std::bit_cast<U>(static_cast<T>(std::bit_cast<T>(old) + value));
+        if (__atomic_compare_exchange_n(word, &old, sum, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
             return std::bit_cast<T>(old);
         }
     }
 }
 
-}  // namespace simt
-
-template <class T>
-T atomicAdd(T* p, std::type_identity_t<T> value) {
-    return simt::read_modify_write(p, [&](T old) { return old + value; });
-}
-template <class T>
-T atomicMax(T* p, std::type_identity_t<T> value) {
-    return simt::read_modify_write(p, [&](T old) { return old > value ? old : value; });
-}
-template <class T>
-T atomicMin(T* p, std::type_identity_t<T> value) {
-    return simt::read_modify_write(p, [&](T old) { return old < value ? old : value; });
-}
-template <class T>
-T atomicOr(T* p, std::type_identity_t<T> value) {
-    return simt::read_modify_write(p, [&](T old) { return old | value; });
-}
-template <class T>
-T atomicExch(T* p, std::type_identity_t<T> value) {
-    return simt::read_modify_write(p, [&](T) { return value; });
-}
-template <class T>
-T atomicCAS(T* p, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
-    return simt::read_modify_write(p, [&](T old) { return old == expected ? value : old; });
-}
-
-// --- Loads and stores with hints, and intrinsics, by what they mean. Approximations are exact here.
-template <class T>
-T __ldg(const T* p) {
-    return *p;
-}
+// --- Loads and stores with cache hints, and intrinsics. Approximations are exact here.
 template <class T>
 T __ldcs(const T* p) {
     return *p;
@@ -304,38 +238,11 @@ inline float rsqrtf(float x) {
 inline float __expf(float x) {
     return std::exp(x);
 }
-inline float __logf(float x) {
-    return std::log(x);
-}
 inline float __fdividef(float a, float b) {
     return a / b;
 }
-inline float __frcp_rn(float x) {
-    return 1.0f / x;
-}
 inline unsigned __float_as_uint(float x) {
     return std::bit_cast<unsigned>(x);
-}
-inline float __uint_as_float(unsigned x) {
-    return std::bit_cast<float>(x);
-}
-inline int __float_as_int(float x) {
-    return std::bit_cast<int>(x);
-}
-inline float __int_as_float(int x) {
-    return std::bit_cast<float>(x);
-}
-inline int __popc(unsigned x) {
-    return std::popcount(x);
-}
-inline int __clz(int x) {
-    return std::countl_zero(unsigned(x));
-}
-inline int __ffs(int x) {
-    return x == 0 ? 0 : std::countr_zero(unsigned(x)) + 1;
-}
-inline unsigned __umulhi(unsigned a, unsigned b) {
-    return unsigned(uint64_t(a) * b >> 32);
 }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);

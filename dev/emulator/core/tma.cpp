@@ -1,4 +1,4 @@
-// mbarriers, TMA copies and the asynchronous proxy's view of shared memory.
+// mbarriers, TMA copies, and shared memory as the asynchronous proxy sees it.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -25,7 +25,7 @@ struct Store {
     const void* src;
     int group;
     Where where;
-    std::vector<unsigned char> box;  // once it was read
+    std::vector<unsigned char> box;  // after it was read
 };
 
 struct PerThread {
@@ -36,7 +36,7 @@ struct PerThread {
 
 struct Units {
     std::vector<PerThread> threads;
-    std::vector<unsigned char> view;  // of dynamic shared memory; empty until something asks
+    std::vector<unsigned char> view;  // of dynamic shared memory; empty until it is used
 };
 thread_local Units units;
 
@@ -46,7 +46,7 @@ PerThread& mine() {
 
 Mbarrier& state_of(uint64_t* barrier, Where where) {
     check_aligned(barrier, 8, where);
-    if (*barrier == ~uint64_t(0)) fail("an mbarrier that nobody initialised, or not yet", where);
+    if (*barrier == ~uint64_t(0)) fail("an mbarrier that was not initialised", where);
     return *reinterpret_cast<Mbarrier*>(barrier);
 }
 
@@ -59,8 +59,8 @@ void complete_if_done(Mbarrier& b) {
 TensorMap decode(const CUtensorMap* map, int rank, const void* shared, Where where) {
     TensorMap out;
     std::memcpy(&out, map, sizeof out);
-    if (out.magic != kTensorMapMagic) fail("TMA: not a tensor map of cuTensorMapEncodeTiled's", where);
-    if (out.rank != rank) fail("TMA: the instruction and the tensor map differ in their number of dimensions", where);
+    if (out.magic != kTensorMapMagic) fail("TMA: not a tensor map from cuTensorMapEncodeTiled", where);
+    if (out.rank != rank) fail("TMA: the instruction and the tensor map have different numbers of dimensions", where);
     check_aligned(shared, 128, where);
     return out;
 }
@@ -80,7 +80,8 @@ void check_in_shared(const void* p, size_t bytes, Where where) {
     }
 }
 
-// visit(offset in the tile without swizzle, element in global memory or null if it lies outside the tensor).
+// Calls visit(offset in the tile without swizzle, element in global memory or null outside the tensor) for each
+// element.
 template <class Visit>
 void for_each_element(const TensorMap& map, const int* at, Visit visit) {
     const size_t row_bytes = size_t(map.box[0]) * map.element_bytes;
@@ -103,7 +104,7 @@ void for_each_element(const TensorMap& map, const int* at, Visit visit) {
     }
 }
 
-// The swizzle permutes address bits: of the address in shared memory, not of the offset in the tile.
+// The swizzle permutes bits of the address in shared memory, not of the offset in the tile.
 size_t swizzled(const void* tile, size_t offset, unsigned chunk_mask) {
     const auto base = reinterpret_cast<uintptr_t>(tile);
     const uintptr_t address = base + offset;
@@ -209,7 +210,7 @@ void tma_load(void* dst, const CUtensorMap* encoded, const int* at, int rank, ui
     const Unseen unseen;
     const TensorMap map = decode(encoded, rank, dst, where);
     Mbarrier& b = state_of(barrier, where);
-    if (!b.fenced) fail("TMA cannot see this mbarrier: no fence_mbarrier_init after its mbarrier_init", where);
+    if (!b.fenced) fail("TMA cannot see this mbarrier: fence_mbarrier_init must follow its mbarrier_init", where);
     struct Coordinates {
         int at[5];
     } first{};
@@ -219,8 +220,7 @@ void tma_load(void* dst, const CUtensorMap* encoded, const int* at, int rank, ui
     std::memset(async_view(dst), 0xff, box_bytes(map));
     defer([=, &b, phase = b.phase] {
         if (b.phase != phase) {
-            fail("a TMA load lands on an mbarrier whose phase was complete without it: too few bytes are expected",
-                 where);
+            fail("a TMA load lands after the phase of its mbarrier was complete: too few bytes are expected", where);
         }
         unsigned char* const view = async_view(dst);
         for_each_element(map, first.at, [&](size_t offset, const unsigned char* global) {
@@ -244,7 +244,7 @@ void tma_store(const CUtensorMap* encoded, const int* at, int rank, const void* 
     Store store{decode(encoded, rank, src, where), {}, src, thread.store_groups, where, {}};
     std::copy_n(at, rank, store.at);
     check_in_shared(src, box_bytes(store.map), where);
-    if (seed() % 2 == 1) read_box(store);  // at once or as late as possible: each shows another missing wait
+    if (seed() % 2 == 1) read_box(store);  // at once or as late as possible: each finds other missing waits
     thread.stores.push_back(std::move(store));
 }
 

@@ -1,4 +1,4 @@
-// wgmma: products that are under way until they are waited for. Each warp has its 16 of the 64 rows.
+// wgmma: matmuls that are pending until the kernel waits for them. Each warp has 16 of the 64 rows.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kK = 16, kRows = 16, kLanes = 32;
 
-// A (16, N) float32 accumulator that wgmma has borrowed from the registers of a warp, which hold NaN meanwhile.
+// A (16, N) float32 accumulator. While wgmma uses it, the registers of the warp hold NaN.
 struct Accumulator {
     std::array<float*, kLanes> d;
     int N, group;
@@ -21,16 +21,16 @@ struct Accumulator {
     Where where;
 };
 
-struct Product {
+struct Matmul {
     WgmmaOp op;
     int group, quarter;
-    std::array<std::array<uint32_t, 4>, kLanes> a;  // the fragments, if A is in registers
+    std::array<std::array<uint32_t, 4>, kLanes> a;  // its fragments if A is in registers
     bool done = false;
 };
 
 struct Warp {
     std::vector<Accumulator> accumulators;
-    std::vector<Product> products;
+    std::vector<Matmul> pending;
     int group = 0, completed = 0;
     uint32_t fenced = 0;  // lanes
 };
@@ -40,8 +40,8 @@ Warp& mine() {
     return warps[size_t(thread_rank() / kLanes)];
 }
 
-// The element of an operand in shared memory: `at` along M or N. The layouts are those of "PTX ISA", section "Shared
-// Memory Matrix Layout"; the swizzle acts on the address, as TMA's does.
+// An element of an operand in shared memory; `at` is its index along M or N. The layouts are those of "PTX ISA",
+// section "Shared Memory Matrix Layout". The swizzle acts on the address, as in TMA.
 float element(uint64_t descriptor, int at, int k, bool transposed, float (*to_float)(uint16_t)) {
     const auto field = [&](int bit) { return size_t(descriptor >> bit & 0x3fff) << 4; };
     const size_t leading = field(16), stride = field(32);
@@ -59,24 +59,24 @@ float element(uint64_t descriptor, int at, int k, bool transposed, float (*to_fl
         address += mode == 0 ? j / 8 * leading + j % 8 * 2 : j * 2;
     }
     address ^= (address >> 7 & (chunks - 1)) << 4;
-    if (address + 2 > dynamic_shared_bytes()) return NAN;  // reported by its effect
+    if (address + 2 > dynamic_shared_bytes()) return NAN;  // the wrong result shows it
     uint16_t bits;
     std::memcpy(&bits, async_view(dynamic_shared()) + address, 2);
     return to_float(bits);
 }
 
-void compute(Warp& warp, Product& product) {
-    if (std::exchange(product.done, true)) return;
-    const WgmmaOp& op = product.op;
+void compute(Warp& warp, Matmul& matmul) {
+    if (std::exchange(matmul.done, true)) return;
+    const WgmmaOp& op = matmul.op;
     float a[kRows][kK];
     std::vector<float> b(size_t(kK) * size_t(op.N));
     for (int k = 0; k < kK; ++k) {
         for (int r = 0; r < kRows; ++r) {
             if (op.a) {
                 const int lane = r % 8 * 4 + k % 8 / 2, i = r / 8 + k / 8 * 2;
-                a[r][k] = op.to_float(uint16_t(product.a[size_t(lane)][size_t(i)] >> (16 * (k % 2))));
+                a[r][k] = op.to_float(uint16_t(matmul.a[size_t(lane)][size_t(i)] >> (16 * (k % 2))));
             } else {
-                a[r][k] = element(op.a_descriptor, product.quarter * kRows + r, k, op.a_transposed, op.to_float);
+                a[r][k] = element(op.a_descriptor, matmul.quarter * kRows + r, k, op.a_transposed, op.to_float);
             }
         }
         for (int n = 0; n < op.N; ++n) {
@@ -99,7 +99,7 @@ void compute(Warp& warp, Product& product) {
     }
 }
 
-// visit(the register of a lane, the element of the accumulator)
+// Calls visit(register of a lane, element of the accumulator) for each element.
 template <class Visit>
 void for_each_register(Accumulator& x, Visit visit) {
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -110,17 +110,17 @@ void for_each_register(Accumulator& x, Visit visit) {
     }
 }
 
-// Borrows the registers of one warp, or finds that they are borrowed and untouched.
+// Takes the registers of one warp as an accumulator. If it is one already, the kernel must not have touched them.
 const char* borrow(Warp& warp, const std::array<float*, kLanes>& d, int N, Where where) {
     const float nan = std::bit_cast<float>(~0u);
     const auto known =
         std::find_if(warp.accumulators.begin(), warp.accumulators.end(), [&](const auto& x) { return x.d == d; });
     if (known != warp.accumulators.end()) {
-        if (known->N != N) return "wgmma of two widths into one accumulator, without a wait";
+        if (known->N != N) return "wgmma with two widths into one accumulator without a wait";
         bool touched = false;
         for_each_register(*known, [&](float& held, float&) { touched |= std::bit_cast<uint32_t>(held) != ~0u; });
         known->group = warp.group;
-        return touched ? "the accumulator of a wgmma was touched while it was under way" : nullptr;
+        return touched ? "the accumulator of a wgmma was touched before the wait" : nullptr;
     }
     warp.accumulators.push_back({d, N, warp.group, std::vector<float>(size_t(kRows * N)), where});
     auto& fresh = warp.accumulators.back();
@@ -131,7 +131,7 @@ const char* borrow(Warp& warp, const std::array<float*, kLanes>& d, int N, Where
 struct Issue {
     WgmmaOp op;
     Where where;
-    const char* fault = nullptr;
+    const char* error = nullptr;
 };
 
 void issue(void* const* args) {
@@ -140,23 +140,23 @@ void issue(void* const* args) {
     const size_t first_warp = size_t(thread_rank() / 128 * 4);
     for (int quarter = 0; quarter < 4; ++quarter) {
         Warp& warp = warps[first_warp + size_t(quarter)];
-        Product product{of(quarter * kLanes).op, warp.group, quarter, {}};
+        Matmul matmul{of(quarter * kLanes).op, warp.group, quarter, {}};
         std::array<float*, kLanes> d;
         for (int lane = 0; lane < kLanes; ++lane) {
             const WgmmaOp& op = of(quarter * kLanes + lane).op;
             if (op.a_descriptor != first.a_descriptor || op.b_descriptor != first.b_descriptor || op.N != first.N ||
                 op.add != first.add) {
-                of(0).fault = "wgmma: the threads of a warpgroup differ in descriptors or in scale-d";
+                of(0).error = "wgmma: the threads of a warpgroup differ in descriptors or in scale-d";
             }
             d[size_t(lane)] = op.d;
-            if (op.a) std::copy_n(op.a, 4, product.a[size_t(lane)].begin());
+            if (op.a) std::copy_n(op.a, 4, matmul.a[size_t(lane)].begin());
         }
-        if (warp.fenced != ~0u) of(0).fault = "wgmma without a wgmma_fence since its registers were free";
-        if (const char* const fault = borrow(warp, d, first.N, of(0).where)) of(0).fault = fault;
-        warp.products.push_back(product);
-        if (seed() % 2 == 1) compute(warp, warp.products.back());  // at once, or when its group completes
+        if (warp.fenced != ~0u) of(0).error = "wgmma without a wgmma_fence after the last wait";
+        if (const char* const error = borrow(warp, d, first.N, of(0).where)) of(0).error = error;
+        warp.pending.push_back(matmul);
+        if (seed() % 2 == 1) compute(warp, warp.pending.back());  // at once or when its group completes
     }
-    for (int i = 1; i < 128; ++i) of(i).fault = of(0).fault;
+    for (int i = 1; i < 128; ++i) of(i).error = of(0).error;
 }
 
 }  // namespace
@@ -187,22 +187,22 @@ void wgmma_fence(Where) {
 
 void wgmma(const WgmmaOp& op, Where where) {
     Issue mine{op, where};
-    meet_warpgroup(&mine, issue, "wgmma", where);
-    if (mine.fault) fail(mine.fault, where);
+    warpgroup_barrier(&mine, issue, "wgmma", where);
+    if (mine.error) fail(mine.error, where);
 }
 
-// The tensor cores complete a group when nothing else can go on, or when the seed says so: until then the kernel must
-// leave the operands alone.
+// The tensor cores complete a group when no thread can continue, or when the seed decides so. Until then the kernel
+// must not change the operands.
 void wgmma_commit(Where where) {
-    meet_warp(
+    warp_barrier(
         ~0u, nullptr,
         [](void* const*, uint32_t) {
             ++mine().group;
             defer([&warp = mine()] {
-                for (Product& product : warp.products) {
-                    if (product.group == warp.completed) compute(warp, product);
+                for (Matmul& matmul : warp.pending) {
+                    if (matmul.group == warp.completed) compute(warp, matmul);
                 }
-                std::erase_if(warp.products, [&](const auto& product) { return product.group == warp.completed; });
+                std::erase_if(warp.pending, [&](const auto& matmul) { return matmul.group == warp.completed; });
                 ++warp.completed;
             });
         },
@@ -223,7 +223,7 @@ void wgmma_wait(int pending, Where where) {
         },
         &wait, "wgmma_wait", where);
     int end = wait.end;
-    meet_warp(
+    warp_barrier(
         ~0u, &end,
         [](void* const* args, uint32_t) {
             Warp& warp = mine();

@@ -1,5 +1,6 @@
 #pragma once
-// What runs blocks: the scheduler, the meetings of threads, memory and reports share it. See dev/docs/emulator.md.
+// The class that runs blocks. The scheduler, the barriers, memory and reports implement its parts. dev/docs/emulator.md
+// explains it.
 #include <atomic>
 #include <cstring>
 #include <functional>
@@ -40,14 +41,14 @@ struct Thread {
     int copy_groups = 0;
 };
 
-struct WarpMeeting {
+struct WarpBarrier {
     uint32_t mask = 0, arrived = 0;
     const char* name = "";
     WarpOp op = nullptr;
     void* args[32];
 };
 
-struct WarpgroupMeeting {
+struct WarpgroupBarrier {
     int arrived = 0;
     const char* name = "";
     void* args[128];
@@ -64,20 +65,21 @@ struct Grid {
           body(body),
           blocks(uint64_t(config.grid.x) * config.grid.y * config.grid.z),
           launch_number(launch_number) {}
-    bool stuck();  // no block goes on
+    bool stuck();  // no block can continue
 
     const Launch& config;
     const std::function<void()>& body;
     uint64_t blocks, launch_number;
     std::atomic<uint64_t> next{0};
     std::mutex mutex;
-    int workers = 1;                                    // that run blocks, or will; by the mutex, as are
-    std::list<std::pair<const int*, int>> block_waits;  // those of blocks for each other's values
+    // The mutex guards these three.
+    int workers = 1;                                    // that run blocks or will run them
+    std::list<std::pair<const int*, int>> block_waits;  // words that blocks wait for, and the values
     std::optional<std::string> failure;
     std::atomic<bool> failed{false};
 };
 
-// Runs blocks, one after another, on one thread of the host.
+// Runs blocks one after another on one thread of the host.
 class Worker {
 public:
     void run(Grid& grid);
@@ -88,10 +90,10 @@ public:
     void* shared_array(const void* key, size_t bytes);
 
     [[noreturn]] void fail(const char* what, Where where);
-    void meet_warp(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
-    void meet_warpgroup(void* args, WarpgroupOp op, const char* name, Where where);
-    unsigned meet_block(const char* name, unsigned vote, Where where);
-    void meet_named(int id, int threads, bool arrive, Where where);
+    void warp_barrier(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
+    void warpgroup_barrier(void* args, WarpgroupOp op, const char* name, Where where);
+    unsigned block_barrier(const char* name, unsigned vote, Where where);
+    void named_barrier(int id, int threads, bool arrive, Where where);
     void wait_for_block(const int* word, int value, Where where);
     void wait_until(bool (*holds)(const void*), const void* context, const char* name, Where where);
     void sync_warp(unsigned mask, Where where);
@@ -100,41 +102,41 @@ public:
 private:
     void run_block();
     bool run_warp(int warp);
-    bool land_one_copy(bool others_go_on);
+    bool land_one_copy(bool others_run);
     void work_for(const Thread* thread, const std::function<void()>& work);
     void start(int rank);
     static void thread_main(void* worker);
     void exit_thread();
     void wait(const char* name, Where where);
-    bool finish(WarpMeeting& meeting, int warp);
-    void release_barrier();
+    bool complete(WarpBarrier& barrier, int warp);
+    void release_block();
     void report(const std::string& what, const Thread* thread, std::optional<Where> where);
 
     Grid* grid_ = nullptr;
     std::vector<std::unique_ptr<Thread>> threads_;
-    HostFiber host_;
+    Context host_;
     Thread* running_ = nullptr;
     int count_ = 0, live_ = 0, at_barrier_ = 0;
     unsigned votes_[2] = {}, phase_ = 0;
-    std::vector<std::vector<WarpMeeting>> meetings_;  // by warp
+    std::vector<std::vector<WarpBarrier>> warp_barriers_;  // by warp; one for each mask
     uint32_t lanes_alive_[kMaxThreads / 32] = {};
-    WarpgroupMeeting warpgroups_[kMaxThreads / 128];
-    NamedBarrier named_[kNamedBarriers];
-    uint64_t polls_met_ = 0;
-    std::vector<std::pair<const Thread*, std::function<void()>>> deferred_;  // who asked for it
+    WarpgroupBarrier warpgroup_barriers_[kMaxThreads / 128];
+    NamedBarrier named_barriers_[kNamedBarriers];
+    uint64_t polls_done_ = 0;
+    std::vector<std::pair<const Thread*, std::function<void()>>> deferred_;  // with the thread that asked for it
     const Thread* works_for_ = nullptr;                                      // while another unit does a thread's work
     unsigned char* dynamic_shared_ = nullptr;
     std::vector<std::pair<const void*, void*>> shared_arrays_;
     std::mt19937_64 rng_;
-    // Addresses that stand for moments, for ThreadSanitizer. The first is the grid's start, and its end.
+    // For ThreadSanitizer: the address of each represents a moment. The first two are the grid's start and end.
     char launched_ = 0, done_ = 0, barrier_tokens_[2] = {}, warp_tokens_[kMaxThreads / 32] = {},
          named_tokens_[kNamedBarriers] = {};
 };
 
-// A unit of the chip that is no thread found a fault.
+// A unit of the chip that is not a thread reported an error.
 struct Abandoned {};
 
-Worker& this_worker();  // of the calling thread of the host
+Worker& this_worker();  // of the host thread that calls
 
 std::string text_of(uint3 at);
 std::string text_of(Where where);

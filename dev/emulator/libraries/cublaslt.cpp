@@ -1,7 +1,7 @@
-// libcublasLt for the emulated device, as far as Kiln calls it, compiled against the real header and linked in its
-// place. Column-major, as there. What the real library refuses, or computes only by luck (a workspace that is too
-// small, an auxiliary buffer without its alignment), is refused here with the status that its manual names. Products
-// are queued on their stream like kernels, sum in float32, and leave NaN in the workspace.
+// libcublasLt for the emulated device: the functions that Kiln calls, compiled against the real header and linked in
+// place of the library. Matrices are column-major. What the real library refuses, or computes only by chance (a
+// workspace that is too small, an auxiliary buffer without its alignment), is refused here with the status of its
+// manual. Matmuls are queued on their stream like kernels, sum in float32, and leave NaN in the workspace.
 #include <cublasLt.h>
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace {
 
 using namespace simt;
 
-// What a descriptor was told: bytes by attribute.
+// The attributes of a descriptor: the bytes of each.
 class Attributes {
 public:
     cublasStatus_t set(int key, size_t expected_bytes, const void* value, size_t bytes) {
@@ -47,7 +47,6 @@ struct Descriptor : cublasLtMatmulDescOpaque_t {
 struct Layout : cublasLtMatrixLayoutOpaque_t {
     cudaDataType type;
     int64_t rows, cols, ld;
-    Attributes attributes;
 };
 struct Preference : cublasLtMatmulPreferenceOpaque_t {
     Attributes attributes;
@@ -58,23 +57,11 @@ size_t bytes_of(cublasLtMatmulDescAttributes_t attribute) {
         case CUBLASLT_MATMUL_DESC_TRANSA:
         case CUBLASLT_MATMUL_DESC_TRANSB:
         case CUBLASLT_MATMUL_DESC_EPILOGUE:
-        case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE:
         case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
-        case CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET:
             return 4;
         case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
         case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
         case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
-            return 8;
-        default:
-            return 0;
-    }
-}
-size_t bytes_of(cublasLtMatrixLayoutAttribute_t attribute) {
-    switch (attribute) {
-        case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
-            return 4;
-        case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
             return 8;
         default:
             return 0;
@@ -99,41 +86,33 @@ bool is_known(cudaDataType type) {
     return type == CUDA_R_32F || type == CUDA_R_16BF || type == CUDA_R_16F;
 }
 bool has_bias(unsigned epilogue) {
-    return (epilogue & (CUBLASLT_EPILOGUE_BIAS | 16 | CUBLASLT_EPILOGUE_BGRADA | CUBLASLT_EPILOGUE_BGRADB)) != 0;
+    return (epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
+}
+// Whether the epilogue writes or reads the input of its GELU.
+bool has_aux(unsigned epilogue) {
+    return (epilogue & 128) != 0;
 }
 bool is_aligned(const void* p, size_t bytes) {
     return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
 Operand operand(const Layout& layout, const void* data, bool transposed) {
-    return {data, layout.type, layout.ld,
-            layout.attributes.get<int64_t>(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, 0), transposed};
+    return {data, layout.type, layout.ld, transposed};
 }
 
-cublasStatus_t check_epilogue(const Product& p, const Attributes& attributes) {
+cublasStatus_t check_epilogue(const MatmulProblem& p, const Attributes& attributes) {
     switch (p.epilogue) {
         case CUBLASLT_EPILOGUE_DEFAULT:
         case CUBLASLT_EPILOGUE_BIAS:
-        case CUBLASLT_EPILOGUE_GELU:
-        case CUBLASLT_EPILOGUE_GELU_BIAS:
         case CUBLASLT_EPILOGUE_GELU_AUX:
         case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
         case CUBLASLT_EPILOGUE_DGELU:
-        case CUBLASLT_EPILOGUE_DGELU_BGRAD:
-        case CUBLASLT_EPILOGUE_BGRADA:
-        case CUBLASLT_EPILOGUE_BGRADB:
             break;
         default:
             return CUBLAS_STATUS_NOT_SUPPORTED;
     }
-    // The real library has strides for these; Kiln batches none of them.
-    if (p.epilogue != CUBLASLT_EPILOGUE_DEFAULT && p.batch > 1) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (has_aux(p.epilogue)) {
-        if (!p.aux || p.aux_ld < p.m || p.aux_ld % 8 != 0 || !is_aligned(p.aux, 16)) {
-            return CUBLAS_STATUS_INVALID_VALUE;
-        }
-        const int type = attributes.get<int>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, p.d_type);
-        if (type != p.d_type) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (has_aux(p.epilogue) && (!p.aux || p.aux_ld < p.m || p.aux_ld % 8 != 0 || !is_aligned(p.aux, 16))) {
+        return CUBLAS_STATUS_INVALID_VALUE;
     }
     if (has_bias(p.epilogue)) {
         if (!p.bias || !is_aligned(p.bias, element_bytes(p.d_type))) return CUBLAS_STATUS_INVALID_VALUE;
@@ -143,8 +122,8 @@ cublasStatus_t check_epilogue(const Product& p, const Attributes& attributes) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-// Everything but the matrices' addresses, which the heuristic does not get.
-cublasStatus_t read(Product& p, const Descriptor* op, const Layout* a, const Layout* b, const Layout* c,
+// Everything except the addresses of the matrices, which the heuristic does not know.
+cublasStatus_t read(MatmulProblem& p, const Descriptor* op, const Layout* a, const Layout* b, const Layout* c,
                     const Layout* d) {
     if (!op || !a || !b || !c || !d) return CUBLAS_STATUS_INVALID_VALUE;
     if (op->scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -160,10 +139,6 @@ cublasStatus_t read(Product& p, const Descriptor* op, const Layout* a, const Lay
     for (const Layout* layout : {a, b, c, d}) {
         if (layout->rows < 1 || layout->cols < 1 || layout->ld < layout->rows) return CUBLAS_STATUS_INVALID_VALUE;
         if (!is_known(layout->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
-        if (layout->attributes.get<int>(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1) !=
-            d->attributes.get<int>(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1)) {
-            return CUBLAS_STATUS_INVALID_VALUE;
-        }
     }
     p.tf32 = op->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a->type == CUDA_R_32F;
     p.m = d->rows;
@@ -172,12 +147,9 @@ cublasStatus_t read(Product& p, const Descriptor* op, const Layout* a, const Lay
     p.a = operand(*a, nullptr, ta == CUBLAS_OP_T);
     p.b = operand(*b, nullptr, tb == CUBLAS_OP_T);
     p.c = operand(*c, nullptr, false);
-    const Operand out = operand(*d, nullptr, false);
-    p.d_type = out.type;
-    p.d_ld = out.ld;
-    p.d_batch_stride = out.batch_stride;
-    p.batch = d->attributes.get<int>(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1);
-    if (p.batch < 1 || (p.a.transposed ? a->cols : a->rows) != p.m || (p.b.transposed ? b->rows : b->cols) != p.n ||
+    p.d_type = d->type;
+    p.d_ld = d->ld;
+    if ((p.a.transposed ? a->cols : a->rows) != p.m || (p.b.transposed ? b->rows : b->cols) != p.n ||
         (p.b.transposed ? b->cols : b->rows) != p.k || c->rows != p.m || c->cols != p.n) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
@@ -222,9 +194,6 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
     delete handle;
     return CUBLAS_STATUS_SUCCESS;
 }
-size_t cublasLtGetVersion() {
-    return CUBLAS_VERSION;
-}
 const char* cublasLtGetStatusName(cublasStatus_t status) {
     switch (status) {
         case CUBLAS_STATUS_SUCCESS:
@@ -238,9 +207,6 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
         default:
             return "a status of the emulated cuBLASLt";
     }
-}
-const char* cublasLtGetStatusString(cublasStatus_t status) {
-    return cublasLtGetStatusName(status);
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* op, cublasComputeType_t compute, cudaDataType_t scale) {
@@ -256,16 +222,11 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t op, cublasLtM
 }
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
                                           uint64_t cols, int64_t ld) {
-    return create(layout, Layout{{}, type, int64_t(rows), int64_t(cols), ld, {}});
+    return create(layout, Layout{{}, type, int64_t(rows), int64_t(cols), ld});
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(const cublasLtMatrixLayout_t layout) {
     delete layout_of(layout);
     return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
-                                                cublasLtMatrixLayoutAttribute_t attribute, const void* value,
-                                                size_t bytes) {
-    return static_cast<Layout*>(layout)->attributes.set(attribute, bytes_of(attribute), value, bytes);
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
     return create(preference, Preference{});
@@ -288,7 +249,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!preference || requested < 1 || !results || !returned) return CUBLAS_STATUS_INVALID_VALUE;
     *returned = 0;
-    Product p;
+    MatmulProblem p;
     const cublasStatus_t status =
         read(p, static_cast<Descriptor*>(op), layout_of(a), layout_of(b), layout_of(c), layout_of(d));
     if (status != CUBLAS_STATUS_SUCCESS) return status;
@@ -300,7 +261,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     }
     for (uint64_t variant = 0; variant < kVariants && *returned < requested; ++variant) {
         algorithm.variant = variant;
-        algorithm.workspace_bytes = variant == halves ? uint64_t(p.m * p.n * p.batch) * sizeof(float) : 0;
+        algorithm.workspace_bytes = variant == halves ? uint64_t(p.m * p.n) * sizeof(float) : 0;
         if (algorithm.workspace_bytes > limit) continue;
         cublasLtMatmulHeuristicResult_t& result = results[(*returned)++];
         result = {};
@@ -318,7 +279,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
                               const cublasLtMatmulAlgo_t* algo, void* workspace, size_t workspace_bytes,
                               cudaStream_t stream) {
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
-    Product p;
+    MatmulProblem p;
     const cublasStatus_t status =
         read(p, static_cast<Descriptor*>(op), layout_of(a), layout_of(b), layout_of(c), layout_of(d));
     if (status != CUBLAS_STATUS_SUCCESS) return status;
@@ -326,13 +287,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     p.alpha = *static_cast<const float*>(alpha);
     p.beta = *static_cast<const float*>(beta);
     if (p.beta != 0 && !C) return CUBLAS_STATUS_INVALID_VALUE;
-    // In place only with one layout.
-    if (C == D && (p.c.ld != p.d_ld || p.c.batch_stride != p.d_batch_stride)) return CUBLAS_STATUS_INVALID_VALUE;
-    Algorithm algorithm{kTag, whole, 0, {16, 16, 16, 16}};  // without one, the library's own choice
+    if (C == D && p.c.ld != p.d_ld) return CUBLAS_STATUS_INVALID_VALUE;  // in place only with one layout
+    Algorithm algorithm{kTag, whole, 0, {16, 16, 16, 16}};               // the choice of the library if algo is null
     if (algo) std::memcpy(&algorithm, algo, sizeof algorithm);
     if (algorithm.tag != kTag || algorithm.variant >= kVariants) return CUBLAS_STATUS_INVALID_VALUE;
-    // One found for another, smaller product does not do.
-    if (algorithm.variant == halves && algorithm.workspace_bytes < uint64_t(p.m * p.n * p.batch) * sizeof(float)) {
+    // The algorithm may be one that was found for a smaller matmul.
+    if (algorithm.variant == halves && algorithm.workspace_bytes < uint64_t(p.m * p.n) * sizeof(float)) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     if (workspace_bytes < algorithm.workspace_bytes || !is_aligned(workspace, 256) ||

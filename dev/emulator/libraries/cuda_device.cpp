@@ -1,4 +1,4 @@
-// libcudart for the emulated device: what a program asks about it.
+// libcudart for the emulated device: the properties of the device.
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -11,7 +11,7 @@ constexpr int kMultiprocessors = 2;
 constexpr int kSharedBytes = 227 << 10;
 constexpr int kL2Bytes = 4 << 20;
 
-// What a test sets to see how programs take another machine: SIMT_GPUS=0 and SIMT_CAPABILITY=7.
+// Tests set these to see what programs do on another machine, for example SIMT_GPUS=0 and SIMT_CAPABILITY=7.
 int from_environment(const char* name, int otherwise) {
     const char* text = std::getenv(name);
     return text ? std::atoi(text) : otherwise;

@@ -1,6 +1,7 @@
-// libcudart for the emulated device, as far as Kiln calls it, compiled against the real header and linked in its place.
-// Work is queued on its stream and runs later, at moments that the seed chooses, in any order that streams and events
-// allow: what the host reads too early is not there yet. With seed 0 it runs at once where it may.
+// libcudart for the emulated device: the functions that Kiln calls, compiled against the real header and linked in
+// place of the library. Work is queued on its stream. The seed chooses when it runs, in any order that streams and
+// events allow, so data that the host reads too early is not there yet. With seed 0 work runs as soon as streams and
+// events allow.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -24,14 +25,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// One recording of an event: done when the stream gets there.
+// One recording of an event. It is done when the stream arrives at it.
 struct Moment {
     bool done = false;
     Clock::time_point time;
     CUgraph_st* captured_in = nullptr;
 };
 
-// A step of a stream or graph: something to do, or a moment to wait for.
+// A step of a stream or graph: work, or a moment to wait for.
 struct Step {
     std::function<void()> work;
     std::shared_ptr<Moment> after;
@@ -40,8 +41,8 @@ struct Step {
 }  // namespace
 
 struct CUgraph_st {
-    std::vector<std::function<void()>> steps;  // in the order of capture, which every edge goes along
-    std::set<CUstream_st*> streams;            // those that take part
+    std::vector<std::function<void()>> steps;  // in the order of capture, which respects every edge
+    std::set<CUstream_st*> streams;            // all that are captured
     CUstream_st* origin = nullptr;
 };
 struct CUgraphExec_st {
@@ -85,7 +86,7 @@ Device& device() {
     return device;
 }
 
-bool can_go_on(const CUstream_st& stream) {
+bool can_run(const CUstream_st& stream) {
     return !stream.running && !stream.steps.empty() &&
            (!stream.steps.front().after || stream.steps.front().after->done);
 }
@@ -99,18 +100,18 @@ void run_step(CUstream_st& stream) {
         step.work();
     } catch (...) {
         stream.running = false;
-        for (const auto& other : device().streams) other->steps.clear();  // the device is lost, as a real one would be
+        for (const auto& other : device().streams) other->steps.clear();  // the device is lost, like a real one
         throw;
     }
     stream.running = false;
 }
 
-// Runs one step of a stream that can go on. False: there is none.
+// Runs one step of a stream that can continue. False: there is none.
 bool run_any() {
     auto& streams = device().streams;
     std::vector<CUstream_st*> ready;
     for (const auto& stream : streams) {
-        if (can_go_on(*stream)) ready.push_back(stream.get());
+        if (can_run(*stream)) ready.push_back(stream.get());
     }
     if (ready.empty()) return false;
     run_step(*ready[simt::seed() == 0 ? 0 : device().rng() % ready.size()]);
@@ -136,7 +137,7 @@ void run_all() {
 
 void add(CUstream_st* stream, Step step) {
     auto& d = device();
-    if (!stream) {  // the legacy default stream: after all before it, and before all that follows
+    if (!stream) {  // the legacy default stream: after all earlier work and before all later work
         run_all();
         if (step.work) step.work();
         return;
@@ -171,11 +172,32 @@ cudaError_t release(void* p) {
     if (!p) return cudaSuccess;
     const auto found = d.allocations.find(p);
     if (found == d.allocations.end()) return cudaErrorInvalidValue;
-    run_all();  // as the real one, which waits for the device
+    run_all();  // the real function waits for the device too
     d.used_bytes -= found->second;
     d.allocations.erase(found);
     std::free(p);
     return cudaSuccess;
+}
+
+struct ErrorText {
+    cudaError_t error;
+    const char *name, *text;
+};
+constexpr ErrorText kErrors[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined",
+     "capture was not joined: a stream does work for which the origin does not wait"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted while a stream is capturing"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+};
+ErrorText text_of(cudaError_t error) {
+    const auto* const known = std::ranges::find(kErrors, error, &ErrorText::error);
+    if (known != std::end(kErrors)) return *known;
+    return {error, "an error of the emulated device", "an error of the emulated device"};
 }
 
 }  // namespace
@@ -198,48 +220,13 @@ size_t shared_bytes_allowed(const void* kernel) {
 extern "C" {
 
 const char* cudaGetErrorName(cudaError_t error) {
-    switch (error) {
-        case cudaSuccess:
-            return "cudaSuccess";
-        case cudaErrorMemoryAllocation:
-            return "cudaErrorMemoryAllocation";
-        case cudaErrorInvalidValue:
-            return "cudaErrorInvalidValue";
-        case cudaErrorNotReady:
-            return "cudaErrorNotReady";
-        case cudaErrorStreamCaptureUnjoined:
-            return "cudaErrorStreamCaptureUnjoined";
-        case cudaErrorStreamCaptureUnsupported:
-            return "cudaErrorStreamCaptureUnsupported";
-        case cudaErrorInvalidDevice:
-            return "cudaErrorInvalidDevice";
-        default:
-            return "an error of the emulated device";
-    }
+    return text_of(error).name;
 }
 const char* cudaGetErrorString(cudaError_t error) {
-    switch (error) {
-        case cudaSuccess:
-            return "no error";
-        case cudaErrorMemoryAllocation:
-            return "out of memory";
-        case cudaErrorInvalidValue:
-            return "invalid argument";
-        case cudaErrorNotReady:
-            return "device not ready";
-        case cudaErrorStreamCaptureUnjoined:
-            return "capture was not joined: a stream does work that the origin does not wait for";
-        case cudaErrorStreamCaptureUnsupported:
-            return "operation not permitted while a stream is capturing";
-        default:
-            return "an error of the emulated device";
-    }
+    return text_of(error).text;
 }
 cudaError_t cudaGetLastError() {
-    return cudaSuccess;  // what fails, throws
-}
-cudaError_t cudaPeekAtLastError() {
-    return cudaSuccess;
+    return cudaSuccess;  // failures throw
 }
 
 // --- memory
@@ -253,9 +240,6 @@ cudaError_t cudaFree(void* p) {
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
     return allocate(p, bytes, 0xff);
 }
-cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) {
-    return allocate(p, bytes, 0xff);
-}
 cudaError_t cudaFreeHost(void* p) {
     return release(p);
 }
@@ -267,23 +251,12 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
     simt::enqueue(stream, [=] {
-        if (bytes > 0) std::memmove(dst, src, bytes);  // null pointers, then, are in order
+        if (bytes > 0) std::memmove(dst, src, bytes);  // with 0 bytes the pointers may be null
     });
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
     return cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
-}
-cudaError_t cudaMemcpy2DAsync(void* dst, size_t dst_pitch, const void* src, size_t src_pitch, size_t width,
-                              size_t height, cudaMemcpyKind, cudaStream_t stream) {
-    if (width > dst_pitch || width > src_pitch) return cudaErrorInvalidValue;
-    simt::enqueue(stream, [=] {
-        for (size_t row = 0; row < height; ++row) {
-            std::memmove(static_cast<char*>(dst) + row * dst_pitch, static_cast<const char*>(src) + row * src_pitch,
-                         width);
-        }
-    });
-    return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
     simt::enqueue(stream, [=] { std::memset(p, value, bytes); });
@@ -300,12 +273,6 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     *stream = device().streams.emplace_back(std::make_unique<CUstream_st>()).get();
     return cudaSuccess;
 }
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-    return cudaStreamCreateWithFlags(stream, 0);
-}
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
-    return cudaStreamCreateWithFlags(stream, flags);
-}
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
     if (!stream) {
@@ -316,11 +283,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     run_until([&] { return stream->steps.empty(); });
     return cudaSuccess;
 }
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-    const std::lock_guard lock(device().mutex);
-    run_any();
-    return !stream || stream->steps.empty() ? cudaSuccess : cudaErrorNotReady;
-}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
     run_until([&] { return stream->steps.empty(); });
@@ -330,9 +292,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     *event = new CUevent_st;
     return cudaSuccess;
-}
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-    return cudaEventCreateWithFlags(event, 0);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     delete event;

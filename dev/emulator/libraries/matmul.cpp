@@ -35,7 +35,7 @@ void store(void* p, cudaDataType type, int64_t i, float value) {
             static_cast<float*>(p)[i] = value;
     }
 }
-// To the 10 bits of TF32, ties away from zero, as cvt.rna.tf32 does.
+// Rounds to the 10 bits of TF32, ties away from zero, like cvt.rna.tf32.
 float round_to_tf32(float x) {
     return std::isfinite(x) ? std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000u) & ~0x1fffu) : x;
 }
@@ -53,10 +53,10 @@ int64_t run_length(Variant variant, int64_t k) {
     return variant == whole ? k : variant == halves ? (k + 1) / 2 : std::min<int64_t>(k, 32);
 }
 
-// Panels of kRows rows of A and kColumns columns of B, so that the inner loop stays in registers.
+// Panels of kRows rows of A and kColumns columns of B, so that the sums of the inner loop stay in registers.
 constexpr int kRows = 16, kColumns = 4;
-// On both cores where that pays. ThreadSanitizer does not know OpenMP's barriers.
-bool is_worth_threads(const Product& p) {
+// Small matmuls are faster on one thread. ThreadSanitizer does not know the barriers of OpenMP.
+bool is_worth_threads(const MatmulProblem& p) {
 #ifdef SIMT_TSAN
     return p.m < 0;
 #else
@@ -64,19 +64,18 @@ bool is_worth_threads(const Product& p) {
 #endif
 }
 
-// `width` x k panels of op(X)'s long side, which has `count` of them; the rest is zero.
-std::vector<float> panels(const Product& p, const Operand& x, bool along_rows, int64_t count, int width,
-                          int64_t offset) {
+// op(X) as panels of width x k elements along its side of `count` elements, with zeros at the end.
+std::vector<float> panels(const MatmulProblem& p, const Operand& x, bool along_rows, int64_t count, int width) {
     const int64_t k = p.k;
     const int64_t padded = (count + width - 1) / width * width;
     std::vector<float> packed(size_t(padded * k));
-    // Element (i, l), l along k, stands at i + l ld or at l + i ld.
+    // The index of element (i, l), with l along k, is i + l ld or l + i ld.
     const bool unit = along_rows ? !x.transposed : x.transposed;
 #pragma omp parallel for if (is_worth_threads(p))
     for (int64_t first = 0; first < count; first += width) {
         for (int64_t l = 0; l < k; ++l) {
             for (int64_t i = first; i < std::min(first + width, count); ++i) {
-                const float value = load(x.data, x.type, offset + (unit ? i + l * x.ld : l + i * x.ld));
+                const float value = load(x.data, x.type, unit ? i + l * x.ld : l + i * x.ld);
                 packed[size_t(first * k + l * width + i - first)] = p.tf32 ? round_to_tf32(value) : value;
             }
         }
@@ -100,8 +99,8 @@ void multiply_panels(float* out, const float* a, const float* b, int64_t k, int6
     std::memcpy(out, sum, sizeof sum);
 }
 
-// Of one matrix of the batch: op(A) op(B), (n, m) floats with m contiguous.
-std::vector<float> multiply(const Product& p, const std::vector<float>& a, const std::vector<float>& b,
+// op(A) op(B) as (n, m) floats with m contiguous.
+std::vector<float> multiply(const MatmulProblem& p, const std::vector<float>& a, const std::vector<float>& b,
                             Variant variant) {
     std::vector<float> result(size_t(p.m * p.n));
     const int64_t run = run_length(variant, p.k);
@@ -120,36 +119,21 @@ std::vector<float> multiply(const Product& p, const std::vector<float>& a, const
     return result;
 }
 
-// bias[i] = the sum over k of a packed operand.
-void sum_over_k(const Product& p, const std::vector<float>& packed, int64_t count, int width) {
-    for (int64_t i = 0; i < count; ++i) {
-        float sum = 0;
-        for (int64_t l = 0; l < p.k; ++l) sum += packed[size_t(i / width * width * p.k + l * width + i % width)];
-        store(p.bias, p.d_type, i, sum);
-    }
-}
-
-void finish(const Product& p, const std::vector<float>& products, int64_t z) {
+void finish(const MatmulProblem& p, const std::vector<float>& sums) {
     const bool adds_bias = (p.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
     const bool applies_gelu = (p.epilogue & CUBLASLT_EPILOGUE_GELU) != 0;
-    const bool applies_slope = (p.epilogue & 64) != 0;
-    std::vector<float> column_sums(size_t(p.m));
     for (int64_t j = 0; j < p.n; ++j) {
         for (int64_t i = 0; i < p.m; ++i) {
-            float x = p.alpha * products[size_t(j * p.m + i)];
-            if (p.beta != 0) x += p.beta * load(p.c.data, p.c.type, z * p.c.batch_stride + j * p.c.ld + i);
+            float x = p.alpha * sums[size_t(j * p.m + i)];
+            if (p.beta != 0) x += p.beta * load(p.c.data, p.c.type, j * p.c.ld + i);
             if (adds_bias) x += load(p.bias, p.d_type, i);
             if (applies_gelu) {
-                if (has_aux(p.epilogue)) store(p.aux, p.d_type, j * p.aux_ld + i, x);
+                store(p.aux, p.d_type, j * p.aux_ld + i, x);
                 x = gelu(x);
             }
-            if (applies_slope) x *= gelu_slope(load(p.aux, p.d_type, j * p.aux_ld + i));
-            column_sums[size_t(i)] += x;
-            store(p.d, p.d_type, z * p.d_batch_stride + j * p.d_ld + i, x);
+            if (p.epilogue == CUBLASLT_EPILOGUE_DGELU) x *= gelu_slope(load(p.aux, p.d_type, j * p.aux_ld + i));
+            store(p.d, p.d_type, j * p.d_ld + i, x);
         }
-    }
-    if (p.epilogue == CUBLASLT_EPILOGUE_DGELU_BGRAD) {
-        for (int64_t i = 0; i < p.m; ++i) store(p.bias, p.d_type, i, column_sums[size_t(i)]);
     }
 }
 
@@ -159,15 +143,10 @@ size_t element_bytes(cudaDataType type) {
     return type == CUDA_R_32F ? 4 : 2;
 }
 
-void run(const Product& p, Variant variant) {
-    for (int64_t z = 0; z < p.batch; ++z) {
-        const auto a = panels(p, p.a, true, p.m, kRows, z * p.a.batch_stride);
-        const auto b = panels(p, p.b, false, p.n, kColumns, z * p.b.batch_stride);
-        const auto products = multiply(p, a, b, variant);
-        if (p.epilogue == CUBLASLT_EPILOGUE_BGRADA) sum_over_k(p, a, p.m, kRows);
-        if (p.epilogue == CUBLASLT_EPILOGUE_BGRADB) sum_over_k(p, b, p.n, kColumns);
-        finish(p, products, z);
-    }
+void run(const MatmulProblem& p, Variant variant) {
+    const auto a = panels(p, p.a, true, p.m, kRows);
+    const auto b = panels(p, p.b, false, p.n, kColumns);
+    finish(p, multiply(p, a, b, variant));
 }
 
 }  // namespace simt

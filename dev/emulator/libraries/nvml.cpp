@@ -1,5 +1,5 @@
-// libnvidia-ml.so.1 for tests: one GPU, the emulated device's. SIMT_NVML_FAILS names the call that fails;
-// SIMT_NVML_REASONS is what holds the clocks back.
+// libnvidia-ml.so.1 for tests, with one GPU: the emulated device. SIMT_NVML_FAILS names a call that fails.
+// SIMT_NVML_REASONS is the bit mask of throttle reasons.
 #include <cstdlib>
 #include <cstring>
 

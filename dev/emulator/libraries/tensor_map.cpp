@@ -1,5 +1,5 @@
-// The driver's encoder of tensor maps, and the way to it: stand-ins compiled against the real headers. Refuses what the
-// CUDA driver API says it refuses, and the few things that the emulator's TMA does not do.
+// The driver's encoder of tensor maps and its entry point, compiled against the real headers. It refuses what the
+// manual of the CUDA driver API says, and the few things that the emulator's TMA cannot do.
 #include "dev/emulator/libraries/tensor_map.h"
 
 #include <cuda_runtime.h>
@@ -58,7 +58,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
             return CUDA_ERROR_NOT_SUPPORTED;
     }
     if (span > 0 && row_bytes > span) return CUDA_ERROR_INVALID_VALUE;
-    if (span > 0 && row_bytes < span) return CUDA_ERROR_NOT_SUPPORTED;  // the real one takes it; Kiln does not need it
+    if (span > 0 && row_bytes < span)
+        return CUDA_ERROR_NOT_SUPPORTED;  // the real encoder allows it; Kiln does not need it
     out.chunk_mask = uint8_t(span > 0 ? span / 16 - 1 : 0);
     out.magic = simt::kTensorMapMagic;
     out.base = static_cast<unsigned char*>(base);

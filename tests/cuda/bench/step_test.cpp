@@ -1,4 +1,4 @@
-// make profile: its arithmetic counts the kernels that the engine launches, and its program runs to the end.
+// bench_step, the program of `make profile`: it counts the kernels that the engine launches, and it runs to the end.
 // Runs alone: it measures time.
 #include <gtest/gtest.h>
 
@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Those of one step, by group: counted, and launched.
+// In each group of one step, step_work counts as many ranges as the profiler saw.
 void expect_ranges(const char* model, EngineOptions options) {
     const ModelConfig config = parse_model(model);
     options.B = 2, options.T = 11, options.matmul_candidates = 1;
@@ -46,7 +46,7 @@ TEST(StepWork, counts_the_kernels_that_run) {
     }
 }
 
-// 6 FLOPs a weight and token, and attention's 7 B NH T^2 HS of each layer.
+// 6 FLOPs for each weight and token, and in each layer 7 B NH T^2 HS for attention.
 TEST(StepWork, flops_are_those_of_the_model) {
     const ModelConfig config = parse_model("gpt2");
     const double N = 64 * 1024;
@@ -54,7 +54,7 @@ TEST(StepWork, flops_are_those_of_the_model) {
     const double matrices = 12.0 * 12 * 768 * 768 + 50304.0 * 768;
     EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::matmuls, {1, 1}).flops, 6 * matrices * N);
     EXPECT_DOUBLE_EQ(bench::sum_of(work, Group::attention, {1, 1}).flops, 7.0 * N * 1024 * 768 * 12);
-    // A ceiling twice as high halves the floor of what it bounds, and of nothing else.
+    // Twice the ceiling halves the least time of what it bounds.
     for (const Group group : {Group::matmuls, Group::attention}) {
         const double slow = bench::sum_of(work, group, {1e9, 100}).floor_ms;
         EXPECT_DOUBLE_EQ(bench::sum_of(work, group, {1e9, 200}).floor_ms, slow / 2);
@@ -80,7 +80,7 @@ TEST(BenchStep, writes_every_group_and_figure) {
         sum += group["ms"].get<double>();
     }
     EXPECT_GT(sum, 0);
-    EXPECT_LE(sum, all["profiled_ms"].get<double>() * 1.5);  // medians of each, of two steps
+    EXPECT_LE(sum, all["profiled_ms"].get<double>() * 1.5);  // each is a median of two steps
 }
 
 TEST(BenchStep, refuses_what_it_cannot_run) {
@@ -88,7 +88,7 @@ TEST(BenchStep, refuses_what_it_cannot_run) {
     for (const std::vector<std::string>& wrong :
          std::vector<std::vector<std::string>>{{"--steps", "0"}, {"--precision", "int8"}, {"--nonsense", "1"}}) {
         const Finished run = run_program(program, wrong);
-        EXPECT_EQ(run.code, 1) << wrong[0];
+        EXPECT_EQ(run.code, 2) << wrong[0];
         EXPECT_NE(run.err.find(wrong[0]), std::string::npos) << run.err;
     }
 }

@@ -1,5 +1,5 @@
-// What the GPU's programs do before a run and beside it, on the emulator: the device, its memory, its figures; and
-// kilncu beside kiln.
+// The GPU programs on the emulator: the device, its memory, its measurements during a run, and kilncu compared with
+// kiln.
 #include <gtest/gtest.h>
 
 #include "tests/support/emulated_programs.h"
@@ -24,7 +24,7 @@ protected:
     TempDirectory directory_;
 };
 
-TEST_F(DeviceCu, without_a_gpu_the_programs_name_those_that_need_none) {
+TEST_F(DeviceCu, without_a_gpu_the_programs_name_the_cpu_programs) {
     setenv("SIMT_GPUS", "0", 1);
     const Finished train = train_cu({"-e", "gpt2", "--dry-run"});
     expect_failure(train, 1, {"no NVIDIA GPU found", "use train_gpt2, which runs on the CPU"});
@@ -37,7 +37,7 @@ TEST_F(DeviceCu, without_a_gpu_the_programs_name_those_that_need_none) {
     EXPECT_EQ(run_program(kilncu, {"tokenizer", "--help"}).code, 0);
 }
 
-TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_what_it_cannot) {
+TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_other_types) {
     setenv("SIMT_CAPABILITY", "7", 1);
     const Args args{"-e", "gpt2", "--dry-run"};
     expect_failure(
@@ -50,13 +50,13 @@ TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_what_it_cannot) {
     EXPECT_EQ(train_cu(args + Args{"--dtype", "float16"}).code, 0);
 }
 
-TEST_F(DeviceCu, a_model_that_its_kernels_do_not_take_is_refused) {
+TEST_F(DeviceCu, a_model_that_the_kernels_cannot_compute_is_refused) {
     expect_failure(train_cu({"-e", "llama:layers=1,dim=20,heads=2,ctx=16", "--dry-run"}), 2,
-                   {"on a GPU the model's width (dim) must be a multiple of 8, is 20", "use train_gpt2"});
+                   {"on a GPU the model's width (dim) must be a multiple of 8, but it is 20", "use train_gpt2"});
 }
 
-TEST_F(DeviceCu, every_option_that_is_said_to_make_it_fit_does) {
-    // Of the emulated 16 GiB.
+TEST_F(DeviceCu, every_suggested_option_makes_it_fit) {
+    // None of these fits into the 16 GiB of the emulated device.
     const Args xl{"-e", "gpt2-xl", "-w", "0"};
     const Args cases[] = {
         {"-e", "gpt2", "-b", "44", "-t", "1024"},
@@ -105,7 +105,7 @@ TEST_F(DeviceCu, every_option_that_is_said_to_make_it_fit_does) {
         << refused.err << least.out << least.err;
 }
 
-TEST_F(DeviceCu, the_largest_micro_batch_that_fits_is_taken) {
+TEST_F(DeviceCu, batch_size_auto_is_the_largest_that_fits) {
     const Args args{"-e", "gpt2", "-t", "1024", "--dry-run"};
     const Finished any = train_cu(args + Args{"-b", "auto"});
     ASSERT_EQ(any.code, 0) << any.err;
@@ -119,7 +119,7 @@ TEST_F(DeviceCu, the_largest_micro_batch_that_fits_is_taken) {
     for (int larger = divisor + 1; larger <= B; larger++) EXPECT_NE(96 % larger, 0) << divisor << " was taken";
 }
 
-TEST_F(DeviceCu, nvml_is_logged_where_it_is_and_missed_once_where_not) {
+TEST_F(DeviceCu, nvml_is_logged_or_its_absence_is_reported_once) {
     write_markov_shards(directory_ / "data", 4000, 600);
     const Args args{
         "-i", directory_ / "data", "-e", "llama:layers=1,dim=16,heads=2,ctx=16", "-b", "4", "-x", "5", "-v", "0", "-lg",
@@ -145,7 +145,7 @@ TEST_F(DeviceCu, nvml_is_logged_where_it_is_and_missed_once_where_not) {
     EXPECT_NE(metrics.find("\"throttled_by\":\"\"}}"), std::string::npos) << metrics;
 }
 
-TEST_F(DeviceCu, kilncu_says_what_kiln_says) {
+TEST_F(DeviceCu, kilncu_matches_kiln) {
     const TinyRun run;
     const fs::path kiln = program_path("kiln"), kilncu = program_path("kilncu");
     const Args eval{"eval", "--model", run.run(), "--data", run.data(), "-b", "4"};
@@ -156,7 +156,7 @@ TEST_F(DeviceCu, kilncu_says_what_kiln_says) {
     };
     const double reference = loss(kiln, {});
     EXPECT_NEAR(loss(kilncu, {"--dtype", "float32"}), reference, 2e-6);  // six digits are printed
-    // Logits near 0 make a loss near ln V; each rounding is of at most half a unit in the last place.
+    // Logits near 0 give a loss near ln V, and each rounding is at most half a unit in the last place.
     EXPECT_NEAR(loss(kilncu, {"--dtype", "bfloat16"}), reference, 0x1p-8 * reference);
     EXPECT_NEAR(loss(kilncu, {"--dtype", "float16"}), reference, 0x1p-11 * reference);
     EXPECT_EQ(loss(kilncu, {}), loss(kilncu, {"--dtype", "bfloat16"}));

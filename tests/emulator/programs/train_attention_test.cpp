@@ -1,4 +1,4 @@
-// Training with flash attention beside training with the plain one: train_gpt2cu on the emulator.
+// Training with flash attention compared with the plain attention: train_gpt2cu on the emulator.
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Tokens that mostly repeat what stood five before them: attention has to find it.
+// Most tokens repeat the token five places before them, so attention has to find it.
 void write_repeating_shards(const fs::path& directory) {
     fs::create_directories(directory);
     const auto write = [&](const std::string& name, size_t n, uint64_t seed) {
@@ -55,9 +55,9 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
     return std::sqrt(sum / double(a.size()));
 }
 
-// From where attention begins to find the token, until half of the loss is gone, at a rate at which what rounding
-// changes does not grow: the distance of the plain attention's curve from that of float32 is the noise. An error of
-// attention moves the point at which the loss falls.
+// The run starts when attention begins to find the token and ends when half of the loss is gone. The learning rate is
+// so low that differences from rounding do not grow. The distance between the loss curves of the plain attention and of
+// float32 is the noise. An error of attention would move the point at which the loss falls.
 TEST_F(TrainAttention, flash_gives_the_plain_curve_within_its_noise) {
     const fs::path begun = directory_ / "begun";
     const Finished finished =

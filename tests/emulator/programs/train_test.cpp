@@ -1,5 +1,4 @@
-// train_gpt2cu on the emulator: what it trains, that it goes on where it stopped, and that both trainers read each
-// other's runs.
+// train_gpt2cu on the emulator: it learns, it resumes bit for bit, and each trainer can resume runs of the other.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -16,7 +15,7 @@ protected:
     Args base(const std::string& model = "llama:layers=1,dim=16,heads=2,kv_heads=1,ctx=16") const {
         return {"-i", data(), "-e", model, "-b", "4", "-l", "0.01", "-v", "0", "--threads", "1"};
     }
-    // A run from its options to its last loss on the validation shards.
+    // The last loss of a run on the validation shards.
     double final_loss(const Finished& run) {
         EXPECT_EQ(run.code, 0) << run.err;
         return number_after(run.out, "| loss ");
@@ -28,8 +27,8 @@ TEST_F(TrainCu, learns_as_the_cpu_does_in_every_precision) {
     const double reference = final_loss(train_cpu(args));
     EXPECT_LT(reference, 2.4);  // from ln 16 = 2.77
     const double start = std::log(16.0);
-    // A weight or activation is off by at most half a unit in its last place, and in 20 steps of so few operations the
-    // loss by no more than a few of these, relative to what it could lose.
+    // The error of a weight or an activation is at most half a unit in the last place. After 20 steps of few operations
+    // the error of the loss is a few of these units, relative to the loss at the start.
     const std::pair<const char*, double> precisions[] = {
         {"float32", 0x1p-24}, {"float16", 0x1p-11}, {"bfloat16", 0x1p-8}};
     for (const auto& [dtype, half_unit] : precisions) {
@@ -41,7 +40,7 @@ TEST_F(TrainCu, learns_as_the_cpu_does_in_every_precision) {
     EXPECT_NE(train_cu(args).err.find(" in bfloat16,"), std::string::npos);
 }
 
-TEST_F(TrainCu, what_saves_memory_and_time_trains_as_well) {
+TEST_F(TrainCu, options_that_save_memory_or_time_give_the_same_loss) {
     const Args args =
         base("gpt2:layers=1,dim=16,heads=2,ctx=16") + Args{"-b", "2", "-x", "3", "-v", "3", "-m", "2", "-o", ""};
     const double plain = final_loss(train_cu(args));
@@ -66,7 +65,7 @@ TEST_F(TrainCu, what_saves_memory_and_time_trains_as_well) {
     EXPECT_EQ(weights({}), weights({"--lm-head-chunks", "3"}));
 }
 
-// Killed as soon as there is something to go on with, and resumed.
+// Each run is killed as soon as it has a checkpoint, and resumed.
 TEST_F(TrainCu, killed_and_resumed_it_equals_the_unbroken_run) {
     const Args variants[] = {{"--dtype", "float32"},
                              {"--dtype", "bfloat16"},
@@ -84,7 +83,7 @@ TEST_F(TrainCu, killed_and_resumed_it_equals_the_unbroken_run) {
             Running running("train_gpt2cu", args + Args{"-o", run});
             ASSERT_TRUE(appears(run / "checkpoint-00000002"));
         }
-        fs::remove_all(run / "checkpoint-00000010");  // where it was too fast for us, it was killed before that one
+        fs::remove_all(run / "checkpoint-00000010");  // if the run was too fast, pretend that it was killed earlier
         const Finished resumed = train_cu({"-o", run, "--resume"});
         ASSERT_EQ(resumed.code, 0) << resumed.err;
         for (const char* file :
@@ -94,9 +93,9 @@ TEST_F(TrainCu, killed_and_resumed_it_equals_the_unbroken_run) {
     }
 }
 
-// An overflow of float16's scaled gradient is no failure of the run, whatever --on-nonfinite says; the scale it leaves
-// is part of the checkpoint.
-TEST_F(TrainCu, overflow_in_float16_lowers_the_loss_scale_and_goes_on) {
+// When the scaled gradient of float16 overflows, training continues with any --on-nonfinite. The loss scale is part of
+// the checkpoint.
+TEST_F(TrainCu, overflow_in_float16_lowers_the_loss_scale) {
     const fs::path run = directory_ / "run";
     const Args args =
         base() + Args{"--dtype", "float16", "-b", "2", "-d", "32", "-l", "0.3", "-u", "0", "-x", "12", "-n", "3"};
@@ -106,14 +105,14 @@ TEST_F(TrainCu, overflow_in_float16_lowers_the_loss_scale_and_goes_on) {
     EXPECT_NE(read_file(run / "checkpoint-00000003/trainer_state.json").find("\"loss_scale\""), std::string::npos);
 }
 
-TEST_F(TrainCu, both_trainers_go_on_with_each_others_runs) {
+TEST_F(TrainCu, each_trainer_resumes_runs_of_the_other) {
     const Args args = base() + Args{"-k", "constant"};
     const fs::path run = directory_ / "run", reference = directory_ / "reference";
     ASSERT_EQ(train_cpu(args + Args{"-x", "9", "-o", reference}).code, 0);
     ASSERT_EQ(train_cpu(args + Args{"-x", "3", "-o", run}).code, 0);
     const Finished on_gpu = train_cu({"-o", run, "--resume", "-x", "6", "-r", "1"});
     ASSERT_EQ(on_gpu.code, 0) << on_gpu.err;
-    EXPECT_NE(on_gpu.err.find(" in float32,"), std::string::npos) << "as the run began\n" << on_gpu.err;
+    EXPECT_NE(on_gpu.err.find(" in float32,"), std::string::npos) << "the type of the run\n" << on_gpu.err;
     const Finished on_cpu = train_cpu({"-o", run, "--resume", "-x", "9"});
     ASSERT_EQ(on_cpu.code, 0) << on_cpu.err;
     EXPECT_NE(on_cpu.err.find("the run's --recompute (-r) 1: is not available in train_gpt2"), std::string::npos);
@@ -121,7 +120,7 @@ TEST_F(TrainCu, both_trainers_go_on_with_each_others_runs) {
                 number_after(read_file(reference / "metrics.jsonl"), "\"train_loss\":"), 1e-5);
 }
 
-TEST_F(TrainCu, a_narrow_run_goes_on_in_float32_on_the_cpu) {
+TEST_F(TrainCu, a_16_bit_run_is_resumed_in_float32_on_the_cpu) {
     const fs::path run = directory_ / "run";
     ASSERT_EQ(train_cu(base() + Args{"-x", "3", "-o", run, "-w", "0", "--moment-dtype", "bfloat16"}).code, 0);
     const std::string config = read_file(run / "config.toml");
