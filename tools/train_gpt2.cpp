@@ -1,15 +1,12 @@
 // train_gpt2 and train_gpt2cu: one source, linked against one backend or the other.
 #include <omp.h>
 
-#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,10 +18,10 @@
 #include "tokenizer/io/file.h"
 #include "tools/cli/openmp_wait.h"
 #include "tools/cli/options.h"
+#include "tools/cli/run_program.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
-#include "tools/train/step_report.h"
 #include "tools/train/trainer.h"
 
 namespace kiln {
@@ -37,10 +34,9 @@ void report(const std::string& text) {
 }
 
 int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
-    Trainer trainer(plan, engine, communicator,
-                    {.notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
-    const std::optional<double> loss = trainer.validation_loss();
-    KILN_CHECK(loss, "stopped by ", signal_name(stop_signal()), " before the validation was done");
+    make_weights(plan, engine);
+    const auto loss = Validation(plan, communicator).loss(engine, [] { return stop_signal() != 0; });
+    KILN_CHECK(loss, "stopped by ", signal_name(stop_signal()), " before the end of the validation");
     std::printf("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
     return 0;
 }
@@ -53,18 +49,18 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
     }
     if (trainer.run() == TrainOutcome::finished) return 0;
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
-    KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, for --output (-o) is empty");
-    report(concat(where, "; go on with --resume -o ", plan.options.output));
+    KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, because --output (-o) is empty");
+    report(concat(where, "; resume with --resume -o ", plan.options.output));
     return kStoppedWithCheckpoint;
 }
 
 std::string peak_text(const Engine& engine) {
     const double peak = engine.peak_flops();
-    if (peak == 0) return "its peak is not known: no MFU";
+    if (peak == 0) return "its peak is not known, so there is no MFU";
     std::string rate = count_text(peak);  // "989.40T"
     if (std::isalpha(static_cast<unsigned char>(rate.back())))
         rate = concat(rate.substr(0, rate.size() - 1), " ", rate.back());
-    return concat("peak ", rate, "FLOP/s, ", engine.peak_is_measured() ? "measured" : "by its data sheet");
+    return concat("peak ", rate, "FLOP/s, ", engine.peak_is_measured() ? "measured" : "from its data sheet");
 }
 
 std::string memory_text(const TrainPlan& plan, const Device& device) {
@@ -73,20 +69,20 @@ std::string memory_text(const TrainPlan& plan, const Device& device) {
         parts += concat(parts.empty() ? "" : ", ", item.kind, " ", bytes_text(double(item.bytes)));
     }
     const size_t planned = planned_bytes(plan.config, plan.engine_options());
-    return concat("memory: ", parts, "; in all ", bytes_text(double(planned)),
-                  device.free_bytes > 0 ? concat(", ", bytes_text(double(device.free_bytes)), " are free") : "");
+    return concat("memory: ", parts, "; total ", bytes_text(double(planned)),
+                  device.free_bytes > 0 ? concat(", ", bytes_text(double(device.free_bytes)), " free") : "");
 }
 
-// The same program over its variables; a resumed run begins with the options of the run, which are read from its file.
 struct CommandLine {
     TrainOptions options;
     OptionSet set;
 
-    explicit CommandLine(const std::string& program) : set(program, "trains a language model on shards of tokens") {
+    explicit CommandLine(const std::string& program) : set(program, "Trains a language model on shards of tokens.") {
         add_train_options(set, options);
     }
 };
 
+// The config.toml of the run that is to be resumed: options that are not given keep its values. Empty: there is none.
 std::string own_config(const CommandLine& line) {
     const TrainOptions& o = line.options;
     if (!o.resume || o.output.empty() || line.set.given("config")) return "";
@@ -128,7 +124,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     if (!o.output.empty() && !o.eval_only) {
         lock.emplace(prepare_run_directory(plan));
     } else if (!o.eval_only) {
-        report("--output (-o) is empty: neither logs nor checkpoints will be written");
+        report("--output (-o) is empty: no logs and no checkpoints will be written");
     }
     catch_stop_signals();
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
@@ -138,7 +134,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     report(memory_text(plan, device));
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
-    o.resume = false;  // of this start, not of the run
+    o.resume = false;  // it belongs to this start, not to the run
     return train(plan, *engine, *communicator, line->set.to_toml());
 }
 
@@ -147,17 +143,6 @@ int run(const std::string& program, std::vector<std::string> args) {
 
 int main(int argc, char** argv) {
     kiln::sleep_when_threads_wait(argv);
-    const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "train_gpt2";
-    try {
-        return kiln::run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
-    } catch (const kiln::UsageError& error) {
-        std::cerr << program << ": " << error.what() << std::endl;
-        return 2;
-    } catch (const std::bad_alloc&) {
-        std::cerr << program << ": out of memory; use a smaller model, -b or -t; --dry-run says what is needed"
-                  << std::endl;
-    } catch (const std::exception& error) {
-        std::cerr << program << ": " << error.what() << std::endl;
-    }
-    return 1;
+    return kiln::run_program(argc, argv, "train_gpt2",
+                             "use a smaller model, -b or -t; --dry-run says how much memory is needed", kiln::run);
 }

@@ -122,7 +122,7 @@ TYPED_TEST(Matmuls, backward_input_gelu_matches_reference) {
             const Case<T> c(layer);
             const Stream stream;
             const size_t elems = size_t(c.N) * c.I;
-            const Tensor<T> kept(elems, random_values(elems, 5, 3));
+            const Tensor<T> kept(random_values(elems, 5, 3));
             const std::vector<float> dx = dx_of(c);
             std::vector<float> dfc(elems), naive(elems);
             gelu_backward(dfc.data(), dx.data(), kept.values().data(), c.N, c.I);
@@ -149,7 +149,7 @@ void check_backward_weight(Matmul& matmul, const Linear& layer) {
     matmul.backward_weight(actual.get(), c.dout.get(), c.x.get(), layer, false, stream);
     stream.synchronize();
     expect_close("dw =", actual, dw, roundings(c.N));
-    const Tensor<Out> sum(dw.size(), random_values(dw.size(), 6));
+    const Tensor<Out> sum(random_values(dw.size(), 6));
     dw = sum.values();
     std::vector<float> naive = dw;
     for (int step = 0; step < 2; ++step) {
@@ -232,7 +232,7 @@ TEST(Matmul, one_candidate_gives_the_same_bits_every_time) {
 TEST(Matmul, tf32_rounds_the_inputs_and_float32_does_not) {
     const Linear layer{.N = 8, .I = 8, .O = 8};
     // 1 + 2^-12 is 1 in TF32; each sum of 8 terms then loses 8 * 2^-12.
-    const Tensor<float> x(64, std::vector<float>(64, 1 + 0x1p-12f)), w(64, std::vector<float>(64, 1));
+    const Tensor<float> x(std::vector<float>(64, 1 + 0x1p-12f)), w(std::vector<float>(64, 1));
     const Stream stream;
     for (const bool tf32 : {false, true}) {
         Matmul matmul({.tf32 = tf32});

@@ -228,7 +228,7 @@ public:
 TEST(SimtCublasLt, each_algorithm_multiplies) {
     constexpr int m = 24, n = 13, k = 71;
     MatmulCall matmul(m, n, k);
-    const Tensor<float> a(m * k, random_values(m * k, 1)), b(k * n, random_values(k * n, 2));
+    const Tensor<float> a(random_values(m * k, 1)), b(random_values(k * n, 2));
     const Tensor<unsigned char> workspace(1 << 16);
     ASSERT_EQ(matmul.find(), CUBLAS_STATUS_SUCCESS);
     ASSERT_EQ(matmul.found.size(), 3u);
@@ -303,8 +303,7 @@ TEST(SimtCublasLt, the_bias_has_the_type_of_the_output) {
 
 TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
     MatmulCall matmul(16, 16, 32);
-    const Tensor<float> a(16 * 32 + 8, random_values(16 * 32 + 8, 1)), b(16 * 32, random_values(16 * 32, 2)),
-        d(16 * 16);
+    const Tensor<float> a(random_values(16 * 32 + 8, 1)), b(random_values(16 * 32, 2)), d(16 * 16);
     const Tensor<unsigned char> workspace(1 << 16);
     ASSERT_EQ(matmul.find(), CUBLAS_STATUS_SUCCESS);
     const auto split = std::find_if(matmul.found.begin(), matmul.found.end(),
@@ -326,7 +325,7 @@ TEST(SimtCublasLt, addresses_and_workspace_are_checked_against_the_algorithm) {
 TEST(SimtCublasLt, a_matmul_waits_in_its_stream) {
     const auto first_element = [](bool wait) {
         MatmulCall matmul(8, 8, 8);
-        const Tensor<float> a(64, std::vector<float>(64, 1)), b(64, std::vector<float>(64, 0.125f)), d(64);
+        const Tensor<float> a(std::vector<float>(64, 1)), b(std::vector<float>(64, 0.125f)), d(64);
         const Stream stream;
         CUBLAS_CHECK(matmul.run(a.get(), b.get(), d.get(), nullptr, nullptr, 0, stream));
         if (wait) stream.synchronize();

@@ -1,4 +1,4 @@
-// The real program: what it prints, what it refuses, and with which exit code.
+// The real kiln: its output, its error messages and its exit codes.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -31,7 +31,7 @@ void flip_bit(const fs::path& path, size_t byte) {
 
 class KilnCli : public testing::Test {
 protected:
-    // Exit code, and what the message must hold. Nothing may come out on standard output.
+    // The program fails with `code` and a message that contains all of `parts`. It prints nothing to standard output.
     void expect_failure(int code, const std::vector<std::string>& args, const std::vector<std::string>& parts) {
         const Finished result = kiln_with(args);
         EXPECT_EQ(result.code, code) << result.err;
@@ -53,7 +53,7 @@ protected:
         args.insert(args.end(), more.begin(), more.end());
         return args;
     }
-    // A model directory as others make them: without a manifest.
+    // A model directory as other tools write it.
     void remove_manifest() { fs::remove(run_.checkpoint / "manifest.json"); }
 
     TinyRun run_;
@@ -82,7 +82,7 @@ TEST_F(KilnCli, generate_prints_the_same_text_for_the_same_seed) {
     EXPECT_EQ("the quick" + bare.out, first.out);
 }
 
-TEST_F(KilnCli, generate_starts_a_document_without_a_prompt) {
+TEST_F(KilnCli, generate_without_a_prompt_starts_a_document) {
     for (const std::vector<std::string>& args : {generate({}), generate({"--prompt", ""})}) {
         const Finished result = kiln_with(args);
         EXPECT_EQ(result.code, 0) << result.err;
@@ -90,7 +90,7 @@ TEST_F(KilnCli, generate_starts_a_document_without_a_prompt) {
     }
 }
 
-TEST_F(KilnCli, generate_prints_samples_in_the_order_asked_for) {
+TEST_F(KilnCli, generate_prints_samples_in_the_order_of_the_prompts) {
     const fs::path file = run_.directory.write("prompts", "the\n\n明月\r\n");
     const Finished together =
         kiln_with(generate({"--prompt", "FILE:" + file.string(), "dog", "--num-samples", "2", "--slots", "4"}));
@@ -108,7 +108,7 @@ TEST_F(KilnCli, generate_prints_samples_in_the_order_asked_for) {
     EXPECT_EQ(alone.out, texts[0] + "\n");
 }
 
-TEST_F(KilnCli, generate_interactive_answers_each_line_and_goes_on_after_a_bad_one) {
+TEST_F(KilnCli, generate_interactive_answers_each_line_and_continues_after_a_bad_one) {
     const Finished result =
         kiln_with(generate({"--interactive", "--ignore-eos"}), "the\n\xff\n" + std::string(500, 'x') + "\ndog");
     EXPECT_EQ(result.code, 0) << result.err;
@@ -140,7 +140,7 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
         EXPECT_NEAR(std::stod(match[3]), std::exp(loss), 1e-3);
         const double bits = loss * double(run_.num_tokens - 1) / std::log(2.0) / double(run_.text_bytes);
         EXPECT_NEAR(std::stod(match[4]), bits, 1e-5);
-        EXPECT_NEAR(loss, std::log(run_.V), 0.1);  // it has learnt nothing yet
+        EXPECT_NEAR(loss, std::log(run_.V), 0.1);  // the weights are random
     }
     EXPECT_NE(losses[0], losses[1]);
 }
@@ -211,7 +211,7 @@ TEST_F(KilnCli, damaged_checkpoint_is_named_with_its_file) {
     expect_failure(1, {"generate", "--model", run_.checkpoint}, {run_.checkpoint / "manifest.json"});
 }
 
-TEST_F(KilnCli, model_of_others_is_read_as_strictly) {
+TEST_F(KilnCli, model_without_a_manifest_is_checked_too) {
     remove_manifest();
     const fs::path weights = run_.checkpoint / "model.safetensors", config = run_.checkpoint / "config.json";
     const std::string whole = read_file(weights), config_text = read_file(config);
@@ -235,7 +235,7 @@ TEST_F(KilnCli, model_of_others_is_read_as_strictly) {
     expect_failure(1, {"generate", "--model", run_.checkpoint}, {weights, "mlp.gate_proj.weight", "(64, 32)"});
 }
 
-TEST_F(KilnCli, checkpoint_without_manifest_is_passed_over_in_a_run) {
+TEST_F(KilnCli, checkpoint_without_manifest_is_skipped_in_a_run) {
     remove_manifest();
     expect_generate_failure({run_.run(), "neither a model", "manifest.json"});
 }
@@ -288,10 +288,10 @@ TEST_F(KilnCli, bad_shards_are_named) {
 }
 
 TEST_F(KilnCli, shards_of_another_vocabulary_are_refused) {
-    std::filesystem::remove(run_.data() / "shards.json");  // which would tell first
+    std::filesystem::remove(run_.data() / "shards.json");  // which would be checked first
     write_shard(shard_, std::vector<int>{1, 2, 3}, {.vocab_size = run_.V + 1, .num_documents = 1, .count = 1});
     expect_eval_failure({shard_, std::to_string(run_.V + 1), std::to_string(run_.V), "prepare the data"});
-    // llm.c's shards do not name their vocabulary: the tokens tell.
+    // llm.c's shards do not store the size of their vocabulary, so the tokens are checked.
     std::string bare = read_file(shard_);
     for (int byte = 12; byte < kShardHeaderBytes; byte++) bare[byte] = 0;
     bare[kShardHeaderBytes + 5] = 9;  // the third token: 9 * 256 + 3
@@ -301,7 +301,7 @@ TEST_F(KilnCli, shards_of_another_vocabulary_are_refused) {
     expect_eval_failure({"nothing to predict"});
 }
 
-TEST_F(KilnCli, full_disk_behind_standard_output_is_a_failure) {
+TEST_F(KilnCli, standard_output_on_a_full_disk_is_a_failure) {
     for (const std::vector<std::string>& args : {std::vector<std::string>{"--help"},
                                                  {"generate", "--help"},
                                                  generate({}),

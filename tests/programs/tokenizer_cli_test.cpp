@@ -120,8 +120,8 @@ TEST_F(TokenizerCli, inspect_shows_what_a_tokenizer_is_made_of) {
                  "byte fallback   not needed", "merges          5\n", "special         0 <|endoftext|>\n",
                  "end of text     0 <|endoftext|>\n"});
     ASSERT_EQ(train(text_, {"--type", "char", "--special-tokens", "<unk>"}).code, 0);
-    expect_rows({"kind            a token a character\n", "byte fallback   no: other characters are unknown\n",
-                 "end of text     none"});
+    expect_rows({"kind            one token per character\n",
+                 "byte fallback   no: a character without a token is unknown\n", "end of text     none"});
     ASSERT_EQ(train(text_, {"--type", "sentencepiece-bpe", "--vocab-size", "310", "--byte-fallback"}).code, 0);
     expect_rows({"kind            SentencePiece BPE\n", "normalizer      none\n", "byte fallback   yes\n",
                  "special         0 <unk>\n", "end of text     2 </s>\n"});

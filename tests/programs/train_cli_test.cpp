@@ -74,6 +74,9 @@ TEST_F(TrainCli, printed_config_reads_back_as_itself) {
     const Finished second = train_cpu({"--config", file, "--print-config"});
     EXPECT_EQ(second.out, first.out);
     EXPECT_NE(first.out.find("learning-rate = 0.00037"), std::string::npos) << first.out;
+    const fs::path older = directory_.write("older.toml", "deterministic-products = true\n");
+    const Finished renamed = train_cpu({"--config", older, "--print-config"});
+    EXPECT_NE(renamed.out.find("deterministic-matmuls = true\n"), std::string::npos) << renamed.out << renamed.err;
 }
 
 TEST_F(TrainCli, dry_run_tells_parameters_flops_and_memory_and_writes_nothing) {
@@ -209,13 +212,14 @@ TEST_F(TrainCli, bad_data_exits_with_1_and_names_the_file) {
 
 TEST_F(TrainCli, a_bad_place_to_write_or_to_start_from_is_refused_before_training) {
     const fs::path file = directory_.write("file", "x");
-    expect_failure(base() + Args{"-o", file}, 1, {"--output (-o) ", "cannot be made a directory"});
-    expect_failure(base() + Args{"-o", file / "run"}, 1, {"--output (-o) ", "cannot be made a directory"});
-    expect_failure(base() + Args{"-o", "/proc/kiln"}, 1, {"--output (-o) /proc/kiln: cannot be made a directory"});
+    expect_failure(base() + Args{"-o", file}, 1, {"--output (-o) ", "cannot be created"});
+    expect_failure(base() + Args{"-o", file / "run"}, 1, {"--output (-o) ", "cannot be created"});
+    expect_failure(base() + Args{"-o", "/proc/kiln"}, 1, {"--output (-o) /proc/kiln: cannot be created"});
     expect_failure({"-i", data(), "-e", directory_ / "empty-model", "-x", "1"}, 1, {"empty-model"});
     // 10^13 parameters fit no memory, and their checkpoint no disk.
     const char* const large = "llama:layers=1000,dim=32768,heads=32,ctx=16";
-    expect_failure({"-i", data(), "-e", large, "-o", run()}, 1, {"this takes ", "TiB of memory", "No option alone"});
+    expect_failure({"-i", data(), "-e", large, "-o", run()}, 1,
+                   {"this run needs ", "TiB of memory", "No option alone"});
     EXPECT_FALSE(fs::exists(run()));
     TrainOptions options;
     options.data = data().string(), options.model = large, options.output = run().string();
@@ -224,7 +228,7 @@ TEST_F(TrainCli, a_bad_place_to_write_or_to_start_from_is_refused_before_trainin
         ADD_FAILURE() << "a checkpoint that fits no disk is not refused";
     } catch (const Error& error) {
         const std::string message = error.what();
-        for (const char* part : {"--output (-o) ", "a checkpoint takes", "TiB", "are free there"}) {
+        for (const char* part : {"--output (-o) ", "a checkpoint needs", "TiB", "are free there"}) {
             EXPECT_NE(message.find(part), std::string::npos) << message;
         }
     }
@@ -239,13 +243,13 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume", "-t", "8"}, 2, {"--sequence-length 16, not 8"});
     expect_failure({"-o", run(), "--resume", "--seed", "8"}, 2, {"--seed 1337, not 8"});
     expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6 already, past the last one, 3"});
-    expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "by -e"});
+    expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "with -e"});
     EXPECT_EQ(read_file(run() / "main.log"), log);
     const Finished again = train_cpu({"-o", run(), "--resume"});
     EXPECT_EQ(again.code, 0);
-    EXPECT_NE(again.err.find("that is its last step already"), std::string::npos) << again.err;
+    EXPECT_NE(again.err.find("this is the last step of the run"), std::string::npos) << again.err;
     fs::resize_file(run() / "checkpoint-00000006/model.safetensors", 100);
-    expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is whole"});
+    expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is complete"});
 }
 
 TEST_F(TrainCli, other_data_of_the_same_length_is_not_resumed_on) {

@@ -1,4 +1,4 @@
-// What the programs' options ask of the device: train_gpt2's share, on the CPU.
+// train_gpt2 refuses options that the CPU cannot do, and batches that do not fit its memory.
 #include <gtest/gtest.h>
 
 #include <sstream>
@@ -24,7 +24,7 @@ protected:
     }
 };
 
-TEST_F(TrainDevice, what_only_a_gpu_does_is_refused_by_name) {
+TEST_F(TrainDevice, options_of_gpus_are_refused_by_name) {
     const char* const refused[][2] = {{"--dtype", "bfloat16"},
                                       {"--dtype", "float16"},
                                       {"-f", "1"},
@@ -42,7 +42,7 @@ TEST_F(TrainDevice, what_only_a_gpu_does_is_refused_by_name) {
     EXPECT_EQ(train_cpu(base() + Args{"--dtype", "float32", "--grad-dtype", "same", "--dry-run"}).code, 0);
 }
 
-TEST_F(TrainDevice, what_does_not_fit_is_refused_with_what_would) {
+TEST_F(TrainDevice, a_batch_that_does_not_fit_is_refused_with_one_that_fits) {
     const Args args{"-e", "gpt2", "-t", "1024", "--dry-run"};
     const Finished large = train_cpu(args + Args{"-b", "65536"});
     EXPECT_EQ(large.code, 1);
@@ -59,10 +59,10 @@ TEST_F(TrainDevice, what_does_not_fit_is_refused_with_what_would) {
     EXPECT_NE(small.out.find("it fits\n"), std::string::npos) << small.out;
 }
 
-TEST_F(TrainDevice, an_automatic_micro_batch_divides_the_batch_and_stands_in_the_config) {
+TEST_F(TrainDevice, batch_size_auto_divides_the_total_batch_and_is_saved_in_the_config) {
     const Finished result = train_cpu(base() + Args{"-b", "auto", "-d", "96", "-o", run()});
     ASSERT_EQ(result.code, 0) << result.err;
-    EXPECT_NE(result.err.find("--batch-size auto: micro-batches of 6 rows"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("--batch-size auto: sequences in a micro-batch: 6\n"), std::string::npos) << result.err;
     EXPECT_NE(read_file(run() / "config.toml").find("batch-size = 6\n"), std::string::npos);
     expect_usage_error(base() + Args{"-b", "auto", "-d", "100"}, {"--total-batch-size (-d) 100", "use 96 or 112"});
     const Finished printed = train_cpu({"-b", "auto", "--print-config"});

@@ -105,13 +105,6 @@ TEST(StepLine, shows_what_a_user_watches) {
     EXPECT_TRUE(step_line(r).ends_with("| update skipped: loss is not finite"));
 }
 
-TEST(StepLine, durations_take_two_units) {
-    EXPECT_EQ(duration_text(59.4), "59s");
-    EXPECT_EQ(duration_text(3725), "1h 02m");
-    EXPECT_EQ(duration_text(90000), "1d 01h");
-    EXPECT_EQ(duration_text(NAN), "?");
-}
-
 TEST(LossCurve, reads_both_losses_and_passes_over_a_torn_last_line) {
     const TempDirectory run;
     write_file_atomic(

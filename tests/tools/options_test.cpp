@@ -25,13 +25,13 @@ struct Program {
 
     Program() {
         set.section("Batch");
-        set.add(rows, {.name = "batch-size", .short_name = "b", .help = "rows of a batch", .min = 1, .max = 1024});
+        set.add(rows, {.name = "batch-size", .short_name = "b", .help = "sequences in a batch", .min = 1, .max = 1024});
         set.add(steps, {.name = "max-steps", .short_name = "x", .help = "-1: by epochs", .min = -1});
         set.add(seed, {.name = "seed", .help = "of everything random"});
         set.section("Training");
         set.add(lr, {.name = "learning-rate", .short_name = "l", .help = "peak", .min = 0, .max = 0.1});
         set.add(temperature, {.name = "temperature", .help = "of samples", .min = 0});
-        set.add(resume, {.name = "resume", .short_name = "y", .help = "go on"});
+        set.add(resume, {.name = "resume", .short_name = "y", .former_names = {"restart"}, .help = "resume a run"});
         set.add(model, {.name = "model", .short_name = "e", .help = "descriptor"});
         set.add(schedule,
                 {.name = "schedule", .short_name = "k", .help = "", .choices = {"constant", "cosine", "wsd"}});
@@ -160,7 +160,7 @@ TEST(OptionErrors, a_bad_number_names_option_text_and_range) {
 }
 
 TEST(OptionErrors, a_missing_value_is_not_taken_from_the_next_option) {
-    EXPECT_EQ(usage_error_of({"-b", "--resume"}), "--batch-size (-b) needs a value: rows of a batch");
+    EXPECT_EQ(usage_error_of({"-b", "--resume"}), "--batch-size (-b) needs a value: sequences in a batch");
     EXPECT_EQ(usage_error_of({"--model"}), "--model (-e) needs a value: descriptor");
 }
 
@@ -174,8 +174,7 @@ TEST(OptionErrors, an_unavailable_feature_is_refused_unless_switched_off) {
     EXPECT_EQ(usage_error_of({"-z", "0"}), "no error");
     EXPECT_EQ(
         usage_error_of({"-z", "1"}),
-        "--zero-stage (-z) 1: sharding of the optimizer is not available in prog yet; leave the option out or set "
-        "it to 0");
+        "--zero-stage (-z) 1: sharding of the optimizer is not available in prog; leave the option out or set it to 0");
 }
 
 TEST(OptionErrors, a_required_option_that_is_absent_is_named) {
@@ -227,24 +226,42 @@ TEST(OptionSources, printed_toml_reads_back_as_the_same_values) {
     EXPECT_EQ(q.input, p.input);
 }
 
+TEST(OptionSources, a_former_name_is_read_everywhere_and_never_shown) {
+    const TemporaryFile file("restart = true\n");
+    for (const std::vector<std::string>& args :
+         {std::vector<std::string>{"--restart"}, {"--restart=1"}, {"--config", file.path()}}) {
+        Program p;
+        EXPECT_TRUE(p.set.parse(args));
+        EXPECT_TRUE(p.resume) << args[0];
+        EXPECT_TRUE(p.set.given("resume"));
+        EXPECT_EQ(p.set.to_toml().find("restart"), std::string::npos);
+        EXPECT_EQ(p.set.help_text().find("restart"), std::string::npos);
+    }
+    setenv("KILN_RESTART", "1", 1);
+    Program old;
+    EXPECT_TRUE(old.set.parse({}));
+    EXPECT_TRUE(old.resume);
+    setenv("KILN_RESUME", "0", 1);
+    Program both;
+    EXPECT_TRUE(both.set.parse({}));
+    EXPECT_FALSE(both.resume);  // the present name wins
+    unsetenv("KILN_RESTART");
+    unsetenv("KILN_RESUME");
+}
+
 TEST(OptionHelp, names_every_option_and_is_grouped_by_section) {
     testing::internal::CaptureStdout();
     Program p;
     EXPECT_FALSE(p.set.parse({"--help"}));
     const std::string help = testing::internal::GetCapturedStdout();
-    for (const char* part :
-         {"\nBatch:\n", "\nTraining:\n", "-b,  --batch-size N", "rows of a batch [4]", "--print-config",
-          "constant | cosine | wsd", "sharding of the optimizer (not available yet)"}) {
+    for (const char* part : {"\nBatch:\n", "\nTraining:\n", "-b,  --batch-size N", "sequences in a batch [default: 4]",
+                             "sharding of the optimizer (not available yet) [default: 0]",
+                             "resume a run [default: false]", "files [default: none]", "--print-config",
+                             "constant | cosine | wsd [default: cosine]", "print this text, and stop"}) {
         EXPECT_NE(help.find(part), std::string::npos) << part << " in\n" << help;
     }
     EXPECT_LT(help.find("\nBatch:"), help.find("--batch-size"));
     EXPECT_LT(help.find("--batch-size"), help.find("\nTraining:"));
-}
-
-TEST(Nearest, counts_a_swap_of_neighbours_as_one) {
-    EXPECT_EQ(nearest("modle", {"mode", "model"}), "mode");  // one letter left out, first of the equals
-    EXPECT_EQ(nearest("lera", {"leaf", "lear"}), "lear");    // a swap against two changes
-    EXPECT_EQ(nearest("x", {}), "");
 }
 
 }  // namespace

@@ -8,10 +8,10 @@ namespace kiln {
 
 void sleep_when_threads_wait(char** argv) {
     if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
-    // About 40 microseconds: longer than the serial stretches between two parallel ones.
+    // About 40 microseconds, which is longer than the serial code between two parallel regions.
     if (setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
     ::execv("/proc/self/exe", argv);
-    // Without /proc it goes on as it is: slower on a busy machine, no less right.
+    // Without /proc the program continues with the default: slower on a busy machine, but correct.
 }
 
 }  // namespace kiln

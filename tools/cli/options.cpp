@@ -1,7 +1,6 @@
 #include "tools/cli/options.h"
 
 #include <unistd.h>
-#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -9,6 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <type_traits>
+#include <utility>
 
 #include "cpu_reference/interface/error.h"
 
@@ -16,7 +16,7 @@ namespace kiln {
 
 namespace {
 
-// The shortest text that reads back as the same number.
+// The shortest text that is read back as the same number.
 template <class T>
 std::string number_text(T value) {
     char buffer[64];
@@ -32,7 +32,7 @@ std::string range_text(const OptionSpec& spec) {
         if (std::isinf(high)) return concat("it must be at least ", number_text(low), " and fit 64 bits");
     }
     if constexpr (std::is_integral_v<T>) {
-        // The type's own limits are worth saying only when the option sets none.
+        // The limits of the type are told only where the option sets none.
         low = std::max(low, double(std::numeric_limits<T>::min()));
         high = std::min(high, double(std::numeric_limits<T>::max()));
     }
@@ -71,12 +71,6 @@ bool is_bool_text(const std::string& text) {
     return std::find(std::begin(kTexts), std::end(kTexts), text) != std::end(kTexts);
 }
 
-std::string join(const std::vector<std::string>& parts, const char* separator) {
-    std::string all;
-    for (const std::string& part : parts) all += (all.empty() ? "" : separator) + part;
-    return all;
-}
-
 std::string quote_toml(const std::string& text) {
     std::string quoted = "\"";
     for (const char c : text) {
@@ -102,42 +96,27 @@ std::string environment_name(const std::string& option) {
 
 }  // namespace
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-    // Damerau-Levenshtein, neighbours swapped counted as one; rows i - 2, i - 1 and i of the table.
-    std::vector<size_t> before, previous(b.size() + 1), row(b.size() + 1);
-    for (size_t j = 0; j <= b.size(); j++) previous[j] = j;
-    for (size_t i = 1; i <= a.size(); i++) {
-        row[0] = i;
-        for (size_t j = 1; j <= b.size(); j++) {
-            const bool same = a[i - 1] == b[j - 1];
-            row[j] = std::min({previous[j] + 1, row[j - 1] + 1, previous[j - 1] + !same});
-            const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-            if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
-        }
-        before = previous;
-        previous = row;
-    }
-    return previous[b.size()];
-}
-
-std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
-    const auto best = std::min_element(candidates.begin(), candidates.end(), [&](const auto& a, const auto& b) {
-        return edit_distance(word, a) < edit_distance(word, b);
-    });
-    return best == candidates.end() ? "" : *best;
-}
-
-// A misspelt KILN_MAX_STEP would otherwise be ignored. Names far from any of ours may be another program's.
+// Without this check a misspelt KILN_MAX_STEP would be ignored. A name that is far from all of ours may belong to
+// another program.
 void OptionSet::check_environment() const {
     std::vector<std::string> ours;
-    for (const Option& option : options_) ours.push_back(environment_name(option.spec.name));
+    for (const Option& option : options_) {
+        ours.push_back(environment_name(option.spec.name));
+        for (const std::string& name : option.spec.former_names) ours.push_back(environment_name(name));
+    }
     for (char** entry = environ; *entry; entry++) {
         const std::string_view text(*entry), name = text.substr(0, text.find('='));
         if (!name.starts_with("KILN_") || std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
         const std::string meant = nearest(name, ours);
         if (edit_distance(name, meant) > 2) continue;
-        throw UsageError(concat(name, " in the environment is no option of ", program_, "; did you mean ", meant, "?"));
+        throw UsageError(
+            concat(name, " in the environment is not an option of ", program_, "; did you mean ", meant, "?"));
     }
+}
+
+bool OptionSet::Option::has_name(std::string_view name) const {
+    const auto& former = spec.former_names;
+    return spec.name == name || std::find(former.begin(), former.end(), name) != former.end();
 }
 
 std::string OptionSet::Option::spelled() const {
@@ -149,8 +128,8 @@ void OptionSet::Option::set(const std::vector<std::string>& texts, const std::st
     if (!is_list() && texts.size() != 1) throw UsageError(where + ": takes one value, not a list");
     if (!available && std::find(harmless.begin(), harmless.end(), texts[0]) == harmless.end()) {
         throw UsageError(concat(where, " ", texts[0], ": ", spec.help, " is not available in ",
-                                *std::get<std::string*>(target), " yet; leave the option out",
-                                harmless.empty() ? "" : " or set it to " + join(harmless, " or ")));
+                                *std::get<std::string*>(target), "; leave the option out or set it to ",
+                                join(harmless, " or ")));
     }
     source = where;
     if (!available) return;
@@ -205,7 +184,11 @@ void OptionSet::section(const std::string& title) {
 
 void OptionSet::add_target(Target target, const OptionSpec& spec, bool positional) {
     Option option{.spec = spec, .target = target, .section = section_, .positional = positional};
-    option.default_text = option.toml_value();
+    const std::string value = option.toml_value();
+    option.default_text = !spec.default_help.empty()         ? spec.default_help
+                          : value == "\"\"" || value == "[]" ? "none"
+                          : value.starts_with('"')           ? value.substr(1, value.size() - 2)
+                                                             : value;
     options_.push_back(std::move(option));
 }
 
@@ -213,11 +196,12 @@ void OptionSet::add_unavailable(const OptionSpec& spec, const std::vector<std::s
     add_target(&unavailable_, spec);
     options_.back().available = false;
     options_.back().harmless = harmless;
+    options_.back().default_text = harmless[0];
 }
 
 const OptionSet::Option* OptionSet::find(std::string_view name) const {
     const auto found =
-        std::find_if(options_.begin(), options_.end(), [&](const Option& o) { return o.spec.name == name; });
+        std::find_if(options_.begin(), options_.end(), [&](const Option& o) { return o.has_name(name); });
     return found == options_.end() ? nullptr : &*found;
 }
 
@@ -228,7 +212,7 @@ OptionSet::Option* OptionSet::find(std::string_view name) {
 OptionSet::Option* OptionSet::find_spelled(std::string_view argument) {
     for (Option& option : options_) {
         if (option.positional) continue;
-        if (argument == "--" + option.spec.name) return &option;
+        if (argument.starts_with("--") && option.has_name(argument.substr(2))) return &option;
         if (!option.spec.short_name.empty() && argument == "-" + option.spec.short_name) return &option;
     }
     return nullptr;
@@ -254,86 +238,53 @@ const std::string& OptionSet::source(std::string_view name) const {
     return option->source;
 }
 
-// llm.c's names have several letters behind one dash, which CLI11 would read as single letters; a value may begin with
-// a dash; a flag's value may stand apart (-y 1). So every option comes out as --name=value, each value of a list too.
-std::vector<std::string> OptionSet::normalise(const std::vector<std::string>& args) {
-    std::vector<std::string> out;
-    const auto emit = [&](const Option& option, const std::string& value) {
-        // CLI11 takes "--name=" for an option that waits for the next argument.
-        if (value.empty()) {
-            out.push_back("--" + option.spec.name);
-            out.push_back("");
-        } else {
-            out.push_back(concat("--", option.spec.name, "=", value));
+// llm.c's names have several letters behind one dash (-nk), a value may begin with a dash (-x -1), and the value of a
+// flag may be an argument of its own (-y 1). So an argument is an option only if it is the name of one.
+OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
+    Texts texts;
+    const auto take = [&](const Option& option, const std::string& text) {
+        std::vector<std::string>& values = texts[option.spec.name];
+        if (!option.is_list()) values.clear();
+        values.push_back(text);
+    };
+    const auto take_positional = [&](const std::string& text) {
+        for (const Option& option : options_) {
+            if (!option.positional || (!option.is_list() && texts.contains(option.spec.name))) continue;
+            return take(option, text);
         }
+        throw UsageError(concat("unexpected argument \"", text, "\"; see ", program_, " --help"));
+    };
+    const auto named = [&](const std::string& argument) {
+        return find_spelled(argument.substr(0, argument.find('=')));
     };
     for (size_t i = 0; i < args.size(); i++) {
-        if (args[i] == "--") {
-            out.insert(out.end(), args.begin() + long(i), args.end());
+        if (args[i] == "--") {  // all that follow are positional
+            while (++i < args.size()) take_positional(args[i]);
             break;
         }
+        const Option* option = named(args[i]);
         const size_t equals = args[i].find('=');
-        const Option* option = find_spelled(args[i].substr(0, equals));
+        const auto has_value = [&] { return i + 1 < args.size() && args[i + 1] != "--" && !named(args[i + 1]); };
         if (!option) {
-            out.push_back(args[i]);
-            continue;
-        }
-        if (equals != std::string::npos) {
-            emit(*option, args[i].substr(equals + 1));
-            continue;
-        }
-        const auto has_value = [&] {
-            if (i + 1 >= args.size() || args[i + 1] == "--") return false;
-            return find_spelled(args[i + 1].substr(0, args[i + 1].find('='))) == nullptr;
-        };
-        if (option->is_flag()) {
-            emit(*option, has_value() && is_bool_text(args[i + 1]) ? args[++i] : "true");
-            continue;
-        }
-        if (!has_value())
-            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help,
-                                    option->spec.short_name == "h" ? "; for help use --help" : ""));
-        do {
-            emit(*option, args[++i]);
-        } while (option->is_list() && has_value() && !args[i + 1].starts_with("-"));
-    }
-    return out;
-}
-
-OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
-    CLI::App app;
-    app.set_help_flag();
-    app.allow_extras();
-    std::map<std::string, CLI::Option*> parsed;
-    for (const Option& option : options_) {
-        CLI::Option* cli = app.add_option(option.positional ? option.spec.name : "--" + option.spec.name);
-        cli->expected(option.positional && option.is_list() ? -1 : 1);
-        cli->multi_option_policy(option.is_list() ? CLI::MultiOptionPolicy::TakeAll : CLI::MultiOptionPolicy::TakeLast);
-        parsed[option.spec.name] = cli;
-    }
-    std::vector<std::string> reversed = normalise(args);  // CLI11 takes its arguments from the back
-    std::reverse(reversed.begin(), reversed.end());
-    try {
-        app.parse(reversed);
-    } catch (const CLI::ParseError& error) {
-        throw UsageError(concat(error.what(), "; see ", program_, " --help"));
-    }
-    for (const std::string& extra : app.remaining()) {
-        const std::string name = extra.substr(0, extra.find('='));
-        if (name.starts_with("-") && name.size() > 1) {
+            const std::string name = args[i].substr(0, equals);
+            if (!name.starts_with("-") || name == "-") {
+                take_positional(args[i]);
+                continue;
+            }
             throw UsageError(concat("unknown option ", name, "; did you mean ", nearest(name, names()), "? See ",
                                     program_, " --help"));
         }
-        throw UsageError(concat("unexpected argument \"", extra, "\"; see ", program_, " --help"));
-    }
-    Texts texts;
-    for (const auto& [name, option] : parsed) {
-        const std::vector<std::string>& results = option->results();
-        if (results.empty()) continue;
-        if (find(name)->is_list()) {
-            texts[name] = results;
+        if (equals != std::string::npos) {
+            take(*option, args[i].substr(equals + 1));
+        } else if (option->is_flag()) {
+            take(*option, has_value() && is_bool_text(args[i + 1]) ? args[++i] : "true");
+        } else if (!has_value()) {
+            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help,
+                                    option->spec.short_name == "h" ? "; for help use --help" : ""));
         } else {
-            texts[name] = {results.back()};
+            do {
+                take(*option, args[++i]);
+            } while (option->is_list() && has_value() && !args[i + 1].starts_with("-"));
         }
     }
     return texts;
@@ -342,10 +293,12 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
 bool OptionSet::parse(const std::vector<std::string>& args) {
     section("This program");
     if (!find("config")) {
-        add(config_file_,
-            {.name = "config", .unit = "FILE", .help = "TOML file of options, as --print-config writes it"});
-        add(print_config_, {.name = "print-config", .help = "print every option's value as TOML and stop"});
-        add(help_, {.name = "help", .short_name = find_spelled("-h") ? "" : "h", .help = "this text"});
+        add(config_file_, {.name = "config",
+                           .unit = "FILE",
+                           .help = "a TOML file of options, in the form that --print-config writes",
+                           .default_help = "none"});
+        add(print_config_, {.name = "print-config", .help = "print the values of all options as TOML, and stop"});
+        add(help_, {.name = "help", .short_name = find_spelled("-h") ? "" : "h", .help = "print this text, and stop"});
     }
     const Texts command_line = split(args);
 
@@ -359,9 +312,13 @@ bool OptionSet::parse(const std::vector<std::string>& args) {
     if (command_line.contains("config")) config = command_line.at("config")[0];
     if (!config.empty()) read_config(config);
     for (Option& option : options_) {
-        const std::string name = environment_name(option.spec.name);
-        const char* value = option.positional ? nullptr : std::getenv(name.c_str());
-        if (value) option.set({value}, name);
+        if (option.positional) continue;
+        std::vector<std::string> names = option.spec.former_names;
+        names.push_back(option.spec.name);  // the last one wins
+        for (const std::string& name : names) {
+            const std::string variable = environment_name(name);
+            if (const char* value = std::getenv(variable.c_str())) option.set({value}, variable);
+        }
     }
     check_environment();
     for (const auto& [name, texts] : command_line) find(name)->set(texts, find(name)->spelled());

@@ -1,4 +1,4 @@
-// The texts of an OptionSet: --help, --print-config and the TOML file it reads back.
+// The texts of an OptionSet: --help, --print-config, and the TOML file that --config reads.
 #include <optional>
 #include <sstream>
 #define TOML_ENABLE_FORMATTERS 0
@@ -21,7 +21,7 @@ bool stands_in_files(const std::string& name) {
     return std::find(std::begin(kNotInFiles), std::end(kNotInFiles), name) == std::end(kNotInFiles);
 }
 
-// A TOML scalar as one would type it behind an option; nothing for dates and tables.
+// A TOML scalar in the form that the command line takes; nothing for dates and tables.
 std::optional<std::string> scalar_text(const toml::node& node) {
     if (const auto* text = node.as_string()) return text->get();
     if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
@@ -65,34 +65,27 @@ std::string OptionSet::help_text() const {
     std::string section;
     for (const Option& option : options_) {
         if (option.section != section) out += "\n" + (section = option.section) + ":\n";
-        std::string unit = option.spec.unit;
-        if (unit.empty() && !option.spec.choices.empty()) unit = "NAME";
-        if (unit.empty() && !option.is_flag())
+        const OptionSpec& spec = option.spec;
+        std::string unit = spec.unit;
+        if (unit.empty() && !spec.choices.empty()) unit = "NAME";
+        if (unit.empty() && !option.is_flag()) {
             unit = std::holds_alternative<std::string*>(option.target) ? "TEXT" : "N";
+        }
         std::string left = "  ";
         if (option.positional) {
             left += option.spelled();
         } else {
-            const std::string& letter = option.spec.short_name;
-            left += letter.empty() ? "     "
-                                   : "-" + letter + "," + std::string(letter.size() < 3 ? 3 - letter.size() : 1, ' ');
-            left += "--" + option.spec.name + (option.is_flag() ? "" : " " + unit) + (option.is_list() ? "..." : "");
+            left += spec.short_name.empty() ? "     " : padded("-" + spec.short_name + ",", 5);
+            left += "--" + spec.name + (option.is_flag() ? "" : " " + unit) + (option.is_list() ? "..." : "");
         }
-        std::string right = option.spec.help;
+        std::string right = spec.help;
+        if (!spec.choices.empty()) right += ": " + join(spec.choices, " | ");
         if (!option.available) right += " (not available yet)";
-        if (!option.spec.choices.empty()) {
-            right += ": ";
-            for (const std::string& choice : option.spec.choices) {
-                right += choice + (&choice == &option.spec.choices.back() ? "" : " | ");
-            }
-        }
-        const bool plain = option.default_text == "\"\"" || option.default_text == "false" ||
-                           option.default_text == "[]" || option.spec.required || !option.available;
-        if (!plain) right += " [" + option.default_text + "]";
-        left += left.size() + 2 > kIndent ? "\n" + std::string(kIndent, ' ') : std::string(kIndent - left.size(), ' ');
+        right += spec.required ? " [required]" : " [default: " + option.default_text + "]";
+        left = left.size() + 2 > kIndent ? left + "\n" + std::string(kIndent, ' ') : padded(left, kIndent);
         out += left + wrapped(right, kIndent, kWidth) + "\n";
     }
-    out += "\nEvery option may also stand in the --config file (name = value) or in the environment (KILN_NAME).\n";
+    out += "\nEvery option can also be set in the --config file (name = value) or in the environment (KILN_NAME).\n";
     return out;
 }
 
@@ -142,7 +135,7 @@ void OptionSet::read_config(const std::string& path) {
         const toml::array* array = node.as_array();
         const auto append = [&](const toml::node& value) {
             const std::optional<std::string> text = scalar_text(value);
-            if (!text) throw UsageError(where + ": a text, a number, true, false or a list of them is wanted");
+            if (!text) throw UsageError(where + ": the value must be a text, a number, true, false or a list of these");
             texts.push_back(*text);
         };
         if (array) {
@@ -152,19 +145,6 @@ void OptionSet::read_config(const std::string& path) {
         }
         option->set(texts, where);
     }
-}
-
-std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
-    std::vector<std::string> items;
-    for (const std::string& list : lists) {
-        for (size_t start = 0; start < list.size();) {
-            const size_t comma = std::min(list.find(',', start), list.size());
-            const size_t first = list.find_first_not_of(" \t", start);
-            if (first < comma) items.push_back(list.substr(first, list.find_last_not_of(" \t", comma - 1) + 1 - first));
-            start = comma + 1;
-        }
-    }
-    return items;
 }
 
 }  // namespace kiln

@@ -1,11 +1,14 @@
 #pragma once
-// How far a long task has come, on standard error: one line written over on a terminal, else a line every ten seconds.
+// The progress of a long task on standard error: on a terminal one line that is updated, else one line every ten
+// seconds.
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <string>
+
+#include "tools/cli/text.h"
 
 namespace kiln {
 
@@ -15,8 +18,8 @@ public:
     ProgressLine(const ProgressLine&) = delete;
     ~ProgressLine() { clear(); }
 
-    // "counting words [#####     ]  51 of 100 MB, 30.2 MB/s, 2 s left". `done` and `total` are in `unit`. Rates and the
-    // time left are those since the task changed. Cheap when it is too early to write again.
+    // "counting words [#####     ] 51 of 100 MB, 30.2 MB/s, 2s left". `done` and `total` are in `unit`. The rate is
+    // measured since the task changed. Calls are cheap until the next line is due.
     void show(const std::string& task, double done, double total, const std::string& unit) {
         const auto now = Clock::now();
         if (task != task_) task_ = task, task_start_ = now, task_done_ = done;
@@ -32,16 +35,16 @@ public:
         char text[160];
         std::snprintf(text, sizeof text, " %.0f of %.0f %s, %.1f %s/s", done, total, unit.c_str(), rate, unit.c_str());
         line += text;
-        if (rate > 0) line += ", " + duration(std::max(0.0, total - done) / rate) + " left";
+        if (rate > 0) line += ", " + duration_text(std::max(0.0, total - done) / rate) + " left";
         write(line);
     }
-    // "training ..., 12 s": of a task that does not tell how far it is.
+    // "training, 12s": for a task that does not tell its progress.
     void show(const std::string& task) {
         const auto now = Clock::now();
         if (task != task_) task_ = task, task_start_ = now;
-        if (due(now)) write(task + ", " + duration(std::chrono::duration<double>(now - task_start_).count()));
+        if (due(now)) write(task + ", " + duration_text(std::chrono::duration<double>(now - task_start_).count()));
     }
-    // Removes the line from a terminal; before anything else is written.
+    // Removes the line from a terminal. Call it before other output.
     void clear() {
         if (shown_ && terminal_) std::fputs("\r\033[K", stderr);
         shown_ = false;
@@ -61,19 +64,6 @@ private:
         std::fflush(stderr);
         shown_ = true;
     }
-    static std::string duration(double seconds) {
-        const auto s = static_cast<unsigned long long>(seconds + 0.5);
-        char text[48];
-        if (s >= 3600) {
-            std::snprintf(text, sizeof text, "%llu:%02llu h", s / 3600, s / 60 % 60);
-        } else if (s >= 60) {
-            std::snprintf(text, sizeof text, "%llu:%02llu min", s / 60, s % 60);
-        } else {
-            std::snprintf(text, sizeof text, "%llu s", s);
-        }
-        return text;
-    }
-
     const bool terminal_ = ::isatty(STDERR_FILENO) != 0;
     Clock::time_point task_start_ = Clock::now(), written_ = task_start_;
     double task_done_ = 0;  // when the task began

@@ -7,13 +7,13 @@ namespace kiln {
 
 namespace {
 
-// A handler can reach nothing but a global; lock-free, so it may be written there.
+// A signal handler can only reach globals, and may only write lock-free ones.
 std::atomic<int> g_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 
 extern "C" void remember_signal(int signal) {
     g_signal.store(signal);
-    if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);  // async-signal-safe; the next one ends the program
+    if (signal == SIGINT) std::signal(SIGINT, SIG_DFL);  // async-signal-safe
 }
 
 }  // namespace
@@ -21,7 +21,7 @@ extern "C" void remember_signal(int signal) {
 void catch_stop_signals() {
     struct sigaction action {};
     action.sa_handler = remember_signal;
-    action.sa_flags = SA_RESTART;  // a write that is under way goes on
+    action.sa_flags = SA_RESTART;  // a write in progress continues
     sigemptyset(&action.sa_mask);
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
@@ -29,6 +29,12 @@ void catch_stop_signals() {
 
 int stop_signal() {
     return g_signal.load();
+}
+
+bool stop_agreed(Communicator& communicator, const std::function<bool()>& requested) {
+    double stop = requested && requested() ? 1 : 0;
+    if (communicator.size() > 1) communicator.all_reduce(&stop, 1);
+    return stop > 0;
 }
 
 const char* signal_name(int signal) {

@@ -1,7 +1,6 @@
 // kiln eval: loss, perplexity and bits per byte of a model on shards.
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <iostream>
 #include <optional>
 
@@ -15,6 +14,7 @@
 #include "tools/checkpoint/model_directory.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
+#include "tools/evaluate/loss.h"
 
 namespace kiln {
 namespace {
@@ -28,32 +28,39 @@ struct Arguments {
 bool parse(const std::vector<std::string>& args, Arguments& a) {
     OptionSet set(
         "kiln eval",
-        "Loss (nats a token), perplexity and bits per byte of a model on shards. Every token but the first of "
-        "each shard counts once; each sequence starts without context.");
-    set.add(a.model, {.name = "model", .unit = "DIR", .help = "a checkpoint, or a run: its newest", .required = true});
-    set.add(a.data, {.name = "data", .unit = "SHARDS", .help = "a directory, a glob or a file", .required = true});
+        "Computes the loss (nats per token), perplexity and bits per byte of a model on shards. Every token except "
+        "the first one of each shard is predicted once. Each sequence starts without context.");
+    set.add(a.model, {.name = "model",
+                      .unit = "DIR",
+                      .help = "a checkpoint directory, or a run directory: its newest checkpoint",
+                      .required = true});
+    set.add(a.data,
+            {.name = "data", .unit = "SHARDS", .help = "the shards: a directory, a glob or a file", .required = true});
     set.add(a.split, {.name = "split",
-                      .help = "of a directory; auto: val if there is one, else train",
+                      .help = "which shards of a directory to use; auto: val if there are any, else train",
                       .choices = {"auto", "train", "val"}});
-    set.add(a.B, {.name = "batch-size", .short_name = "b", .unit = "ROWS", .help = "rows of a batch", .min = 1});
+    set.add(a.B,
+            {.name = "batch-size", .short_name = "b", .unit = "SEQUENCES", .help = "sequences in a batch", .min = 1});
     set.add(a.T, {.name = "sequence-length",
                   .short_name = "t",
                   .unit = "TOKENS",
-                  .help = "tokens a row; 0: the model's context, at most 1024",
+                  .help = "tokens in a sequence; 0: the context of the model, at most 1024",
                   .min = 0});
-    set.add(a.max_batches, {.name = "max-batches", .unit = "N", .help = "stop after so many; 0: all", .min = 0});
+    set.add(a.max_batches,
+            {.name = "max-batches", .unit = "N", .help = "stop after N batches; 0: use all of the data", .min = 0});
     add_dtype_option(set, a.dtype);
-    set.add(a.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
+    set.add(a.threads, {.name = "threads", .help = "CPU threads; 0: all processors", .min = 0, .max = 1024});
     return set.parse(args);
 }
 
-// Cuts shards into rows of T tokens, each target used once; what is left of the last row of a shard is ignored.
-class Rows {
+// Cuts shards into sequences of T tokens, so that every token is a target once. The last sequence of a shard may be
+// shorter; the rest of its row is ignored.
+class Sequences {
 public:
-    Rows(const std::vector<std::filesystem::path>& paths, int B, int T, int V) : B_(B), T_(T), V_(V) {
+    Sequences(const std::vector<std::filesystem::path>& paths, int B, int T, int V) : B_(B), T_(T), V_(V) {
         for (const std::filesystem::path& path : paths) {
             const Shard& shard = shards_.emplace_back(path);
-            KILN_CHECK(shard.info().vocab_size <= V, path.string(), ": its tokens are of a vocabulary of ",
+            KILN_CHECK(shard.info().vocab_size <= V, path.string(), ": its tokens have a vocabulary of ",
                        shard.info().vocab_size, ", but the model has ", V,
                        "; prepare the data with the model's tokenizer");
             shard.verify();
@@ -61,8 +68,7 @@ public:
         tokens_.resize(size_t(B) * T), targets_.resize(tokens_.size()), row_.resize(size_t(T) + 1);
     }
 
-    // Fills the next batch; false at the end.
-    bool next() {
+    std::optional<Batch> next() {
         std::fill(tokens_.begin(), tokens_.end(), 0);
         std::fill(targets_.begin(), targets_.end(), -1);
         int b = 0;
@@ -78,12 +84,11 @@ public:
             std::copy_n(row_.begin() + 1, n, targets_.begin() + size_t(b) * T_);
             first_ += n;
         }
-        return b > 0;
+        if (b == 0) return std::nullopt;
+        return Batch{tokens_.data(), targets_.data()};
     }
 
-    // Whether all has been handed out.
     bool at_end() { return !find(); }
-    Batch batch() const { return {tokens_.data(), targets_.data()}; }
 
 private:
     // Moves to a shard that has a target left.
@@ -99,20 +104,20 @@ private:
     uint64_t first_ = 0;
 };
 
-// A vocabulary of the same size may still be another one: then the figures mean nothing. Only a note, because the same
-// tokenizer can be spelled in other bytes.
+// With another vocabulary of the same size the results mean nothing. This is only a note, because files with different
+// bytes can describe the same tokenizer.
 void note_other_tokenizer(const std::filesystem::path& shard, const std::filesystem::path& model_directory) {
     const ShardInfo info = Shard(shard).info();
     std::filesystem::path tokenizer = model_directory / "tokenizer.json";
     if (!std::filesystem::exists(tokenizer)) tokenizer = model_directory / "tokenizer.model";
     const bool known = info.ours && info.tokenizer_sha256 != std::array<unsigned char, 32>{};
     if (known && std::filesystem::exists(tokenizer) && sha256(read_file(tokenizer)) != info.tokenizer_sha256) {
-        std::cerr << "note: " << shard.string() << " was made by another tokenizer.json than the one in "
+        std::cerr << "note: " << shard.string() << " was made with another tokenizer.json than the one in "
                   << model_directory.string() << "\n";
     }
 }
 
-// Bytes of text behind a split, or why they are not known.
+// The size of the text that a split was made from, or why it is not known.
 struct TextBytes {
     uint64_t bytes = 0;
     std::string unknown;
@@ -120,7 +125,7 @@ struct TextBytes {
 
 TextBytes text_bytes(const std::string& data, bool val) {
     if (!std::filesystem::is_directory(data) || !has_shard_index(data)) {
-        return {0, "bytes of text are known for a directory with shards.json only"};
+        return {0, "bytes of text are only known for a directory with shards.json"};
     }
     const ShardIndex index = read_shard_index(data);
     const uint64_t bytes = (val ? index.val : index.train).text_bytes;
@@ -145,31 +150,21 @@ int command_eval(const std::vector<std::string>& args) {
     if (T > config.max_T) {
         throw UsageError(concat("--sequence-length is ", T, "; the model's context is ", config.max_T, " tokens"));
     }
-    Rows rows(shards, a.B, T, config.V);
-    KILN_CHECK(!rows.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
+    Sequences sequences(shards, a.B, T, config.V);
+    KILN_CHECK(!sequences.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
     note_other_tokenizer(shards[0], directory);
     const std::unique_ptr<Engine> engine =
         open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
 
-    LossSum total;
-    for (int64_t batch = 0; (a.max_batches == 0 || batch < a.max_batches) && rows.next(); batch++) {
-        const LossSum sum = engine->evaluate(rows.batch());
-        total.sum += sum.sum;
-        total.tokens += sum.tokens;
-    }
+    const LossSum total = *evaluate(
+        *engine, *make_single_communicator(), [&] { return sequences.next(); }, a.max_batches, nullptr);
     const double loss = total.sum / double(total.tokens);
     TextBytes text = text_bytes(a.data, val);
-    if (text.unknown.empty() && !rows.at_end()) text.unknown = "--max-batches left out a part of the text";
-    char line[256];
-    std::snprintf(line, sizeof(line), "split %s\ntokens %lld\nloss %.6f\nperplexity %.4f\n", val ? "val" : "train",
-                  static_cast<long long>(total.tokens), loss, std::exp(loss));
-    std::cout << line;
-    if (text.unknown.empty()) {
-        std::snprintf(line, sizeof(line), "bits_per_byte %.6f\n", total.sum / std::log(2.0) / double(text.bytes));
-        std::cout << line;
-    } else {
-        std::cout << "bits_per_byte n/a (" << text.unknown << ")\n";
-    }
+    if (text.unknown.empty() && !sequences.at_end()) text.unknown = "--max-batches left out a part of the text";
+    std::cout << formatted("split %s\ntokens %lld\nloss %.6f\nperplexity %.4f\nbits_per_byte ", val ? "val" : "train",
+                           static_cast<long long>(total.tokens), loss, std::exp(loss))
+              << (text.unknown.empty() ? formatted("%.6f\n", total.sum / std::log(2.0) / double(text.bytes))
+                                       : concat("n/a (", text.unknown, ")\n"));
     return 0;
 }
 

@@ -1,7 +1,6 @@
 // kiln generate: text from a model.
 #include <unistd.h>
 
-#include <iomanip>
 #include <iostream>
 #include <utility>
 
@@ -29,37 +28,48 @@ struct Arguments {
 bool parse(const std::vector<std::string>& args, Arguments& a) {
     OptionSet set(
         "kiln generate",
-        "Text from a model, to standard output; figures go to standard error. Several samples are parted by a "
-        "line `---`.");
-    set.add(a.model, {.name = "model", .unit = "DIR", .help = "a checkpoint, or a run: its newest", .required = true});
-    set.add(a.tokenizer, {.name = "tokenizer", .unit = "DIR", .help = "default: the model's own"});
+        "Generates text with a model and writes it to standard output; token counts and times go to standard error. A "
+        "line `---` separates several samples.");
+    set.add(a.model, {.name = "model",
+                      .unit = "DIR",
+                      .help = "a checkpoint directory, or a run directory: its newest checkpoint",
+                      .required = true});
+    set.add(a.tokenizer, {.name = "tokenizer",
+                          .unit = "DIR",
+                          .help = "the tokenizer to use",
+                          .default_help = "the tokenizer of the model"});
     set.add(a.prompts, {.name = "prompt",
                         .unit = "TEXT",
-                        .help = "several are continued each; FILE:path reads one a line, blank lines left out; empty: "
-                                "the start of a document"});
-    set.add(a.interactive, {.name = "interactive", .help = "read prompts from standard input, until its end (Ctrl-D)"});
+                        .help = "text to continue; several prompts are allowed, and each is continued. FILE:path reads "
+                                "one prompt per line and skips blank lines. Empty: the start of a document"});
+    set.add(a.interactive,
+            {.name = "interactive", .help = "read prompts from standard input, one per line, until its end (Ctrl-D)"});
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
-            {.name = "max-new-tokens", .unit = "TOKENS", .help = "at most so many a sample", .min = 1});
-    set.add(a.sampling.temperature, {.name = "temperature", .help = "0: always the likeliest token", .min = 0});
-    set.add(a.sampling.top_k, {.name = "top-k", .unit = "TOKENS", .help = "of the likeliest only; 0: all", .min = 0});
+            {.name = "max-new-tokens", .unit = "TOKENS", .help = "tokens to generate per sample, at most", .min = 1});
+    set.add(a.sampling.temperature,
+            {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0});
+    set.add(a.sampling.top_k,
+            {.name = "top-k", .unit = "N", .help = "sample among the N most likely tokens; 0: among all", .min = 0});
     set.add(a.sampling.top_p, {.name = "top-p",
-                               .unit = "SHARE",
-                               .help = "of the likeliest that hold this share of probability; 1: all",
+                               .unit = "FRACTION",
+                               .help = "sample among the most likely tokens that together have this probability; 1: "
+                                       "among all",
                                .min = 1e-6,
                                .max = 1});
-    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples of each prompt", .min = 1});
-    set.add(a.sampling.seed, {.name = "seed", .help = "the same seed gives the same samples"});
-    set.add(a.ignore_eos, {.name = "ignore-eos", .help = "go on after the end-of-text token"});
-    set.add(a.echo, {.name = "echo", .help = "print the prompt before its continuation; --echo=0: do not"});
+    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1});
+    set.add(a.sampling.seed, {.name = "seed", .help = "seed of the samples: the same seed gives the same samples"});
+    set.add(a.ignore_eos, {.name = "ignore-eos", .help = "continue after the end-of-text token"});
+    set.add(a.echo, {.name = "echo", .help = "print the prompt before the generated text; --echo=0: do not"});
     set.section("Machine");
-    set.add(a.generation.max_slots, {.name = "slots",
-                                     .unit = "N",
-                                     .help = "sequences computed together; memory of the cache grows with it",
-                                     .min = 1,
-                                     .max = 4096});
+    set.add(a.generation.max_slots,
+            {.name = "slots",
+             .unit = "N",
+             .help = "sequences that are generated together; more slots need more memory for the KV cache",
+             .min = 1,
+             .max = 4096});
     add_dtype_option(set, a.dtype);
-    set.add(a.threads, {.name = "threads", .unit = "N", .help = "0: all processors", .min = 0, .max = 1024});
+    set.add(a.threads, {.name = "threads", .help = "CPU threads; 0: all processors", .min = 0, .max = 1024});
     if (!set.parse(args)) return false;
     if (a.interactive && !a.prompts.empty()) {
         throw UsageError("--interactive reads prompts from standard input; leave out --prompt");
@@ -69,10 +79,10 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
 
 void check_utf8(const std::string& text, const std::string& where) {
     const auto offset = find_invalid_utf8(text);
-    KILN_CHECK(!offset, where, ": is not UTF-8 at byte ", *offset, "; convert it first, with iconv for example");
+    KILN_CHECK(!offset, where, ": is not UTF-8 at byte ", *offset, "; convert it first, for example with iconv");
 }
 
-// The prompts with FILE:path replaced by the lines of the file.
+// The prompts; FILE:path is replaced by the lines of the file.
 std::vector<std::string> expand(const std::vector<std::string>& prompts) {
     std::vector<std::string> texts;
     for (const std::string& prompt : prompts) {
@@ -91,7 +101,7 @@ std::vector<std::string> expand(const std::vector<std::string>& prompts) {
             if (line.find_first_not_of(" \t") != line.npos) texts.push_back(line);
             begin = end + 1;
         }
-        KILN_CHECK(texts.size() > before, path, ": holds no prompt; write one a line");
+        KILN_CHECK(texts.size() > before, path, ": holds no prompt; write one prompt per line");
     }
     if (texts.empty()) texts.push_back("");
     return texts;
@@ -118,11 +128,11 @@ public:
         const auto text_of = [&](size_t request) {
             return echo ? prompts[request / arguments_.num_samples] : std::string();
         };
-        // Samples finish in any order and are printed in the order asked for.
+        // Samples finish in any order. They are printed in the order of the prompts.
         std::vector<std::optional<Generated>> done(requests.size());
         size_t printed = 0;
         DecodeStream decoder(tokenizer_, !prompts[0].empty());
-        std::string lead = text_of(0);  // printed once the prompt has been accepted
+        std::string lead = text_of(0);  // printed after the prompt was accepted
         const auto on_token = [&](size_t, int token) {
             if (stream) print(std::exchange(lead, "") + decoder.push(token));
         };
@@ -156,14 +166,16 @@ private:
         size_t full = 0;
         for (const auto& result : results) full += result && result->finish == Finish::context;
         if (full > 0) {
-            std::cerr << "note: " << full << (full == 1 ? " sample" : " samples")
-                      << " stopped where the model's context of " << engine_->config().max_T << " tokens was full\n";
+            std::cerr << "note: the model's context of " << engine_->config().max_T << " tokens was full, which ended "
+                      << full << " of " << results.size() << " samples\n";
         }
-        // The first token of each sample comes with its prompt, the others by decoding.
+        // The prefill of a prompt gives the first token of its sample, decoding gives the others.
         const int64_t decoded = stats.new_tokens - int64_t(results.size());
-        std::cerr << std::fixed << std::setprecision(1) << "prompt: " << stats.prompt_tokens << " tokens in "
-                  << stats.prefill_s * 1e3 << " ms; generated: " << stats.new_tokens << " tokens";
-        if (decoded > 0 && stats.decode_s > 0) std::cerr << ", " << double(decoded) / stats.decode_s << " tokens/s";
+        std::cerr << "prompt: " << stats.prompt_tokens << " tokens in " << formatted("%.1f", stats.prefill_s * 1e3)
+                  << " ms; generated: " << stats.new_tokens << " tokens";
+        if (decoded > 0 && stats.decode_s > 0) {
+            std::cerr << formatted(", %.1f tokens/s", double(decoded) / stats.decode_s);
+        }
         std::cerr << "\n";
     }
 
@@ -175,7 +187,7 @@ private:
     uint64_t next_sample_ = 0;
 };
 
-// A bad line is reported and the next one read: the conversation goes on.
+// A bad line is reported, and the next line is read.
 void converse(Session& session) {
     const bool terminal = isatty(STDIN_FILENO);
     std::string line;

@@ -1,4 +1,4 @@
-// kiln inspect: what is in a shard, a data directory, a tokenizer, a checkpoint or a run.
+// kiln inspect: shows the contents of a shard, a data directory, a tokenizer, a checkpoint or a run.
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
@@ -24,13 +24,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Name and value, the values below each other.
+// Prints a name and its value. The values are aligned.
 template <class... Parts>
 void row(const std::string& name, const Parts&... value) {
-    std::cout << name << std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') << concat(value...) << "\n";
+    std::cout << padded(name, 16) << concat(value...) << "\n";
 }
 
-// As one line a terminal can show: control characters are spelled out, a character that is cut shows as \x..
+// The text as one line that a terminal can show, with escapes for control characters and for a character that is cut.
 std::string printable(const std::string& text) {
     std::string line;
     for (const char c : text) {
@@ -46,12 +46,12 @@ std::string printable(const std::string& text) {
     return line;
 }
 
-// The documents that begin first in the shard, each to about max_bytes.
+// The first documents that begin in the shard, about max_bytes of each.
 void print_documents(const Shard& shard, const Tokenizer& tokenizer, int documents, size_t max_bytes) {
     constexpr size_t kWindow = 4096;
     std::vector<int> tokens;
     std::string text;
-    std::optional<DecodeStream> decode;  // of the document being shown
+    std::optional<DecodeStream> decode;  // of the current document
     int shown = 0;
     bool cut = false;
     const auto flush = [&] {
@@ -82,16 +82,16 @@ void inspect_shard(const fs::path& path, int documents) {
     const Shard shard(path);
     const ShardInfo& info = shard.info();
     row("shard", path.string());
-    row("layout", info.ours ? "Kiln's, as llm.c reads it" : "llm.c's", ", ", info.token_bytes, " bytes a token");
+    row("format", info.ours ? "Kiln, readable by llm.c" : "llm.c", ", ", info.token_bytes, " bytes per token");
     row("tokens", info.num_tokens);
     if (!info.ours) {
-        row("checksum", "none in llm.c's shards");
+        row("checksum", "none, llm.c's shards have no checksums");
         return;
     }
     row("vocabulary", info.vocab_size);
     row("end of text", info.end_of_text);
     row("documents", info.num_documents, info.num_documents == 1 ? " begins in it" : " begin in it");
-    if (info.count > 0) row("place", info.index + 1, " of ", info.count);
+    if (info.count > 0) row("number", info.index + 1, " of ", info.count);
     row("tokenizer", "SHA-256 ",
         hex({reinterpret_cast<const char*>(info.tokenizer_sha256.data()), info.tokenizer_sha256.size()}));
     shard.verify();
@@ -100,7 +100,7 @@ void inspect_shard(const fs::path& path, int documents) {
     if (documents == 0 || info.end_of_text < 0 || beside.empty()) return;
     const Tokenizer tokenizer = Tokenizer::load(beside);
     if (tokenizer.vocab_size() != info.vocab_size) {
-        row("text", "not shown: the tokenizer beside it has ", tokenizer.vocab_size(), " ids");
+        row("text", "not shown: the tokenizer in the same directory has ", tokenizer.vocab_size(), " ids");
         return;
     }
     print_documents(shard, tokenizer, documents, 200);
@@ -133,10 +133,10 @@ void inspect_sentencepiece(const SentencePieceModel& model) {
     const char* const kinds[] = {"unigram", "BPE", "word", "character"};
     row("kind", "SentencePiece ", kinds[int(model.kind) - 1]);
     row("normalizer", model.charsmap.empty() ? "none" : "the rules in the model",
-        model.remove_extra_whitespaces ? "; of several spaces one is kept" : "");
+        model.remove_extra_whitespaces ? "; several spaces become one" : "");
     row("pre-tokenizer", "spaces are part of the pieces",
-        model.add_dummy_prefix ? "; a text gets one at its start" : "");
-    row("byte fallback", model.byte_fallback ? "yes" : "no: characters without a piece are unknown");
+        model.add_dummy_prefix ? "; a space is added at the start of a text" : "");
+    row("byte fallback", model.byte_fallback ? "yes" : "no: a character without a piece is unknown");
     row("merges", "none: the pieces have scores");
     for (size_t id = 0; id < model.pieces.size(); id++) {
         const SentencePiece& piece = model.pieces[id];
@@ -151,7 +151,7 @@ void inspect_parts(const TokenizerParts& parts) {
     const PreTokenizer& pre = parts.pre_tokenizer;
     const char* const splitters[] = {"none", "gpt2", "cl100k", "llama3", "qwen2", "o200k"};
     const bool pattern = pre.splitter.kind() == SplitterKind::kPattern;
-    row("kind", characters ? "a token a character" : "byte-level BPE");
+    row("kind", characters ? "one token per character" : "byte-level BPE");
     row("normalizer", normalizer_name(parts.normalizer));
     if (!characters) {
         row("pre-tokenizer", pattern ? pre.splitter.pattern() : splitters[int(pre.splitter.kind())],
@@ -159,8 +159,8 @@ void inspect_parts(const TokenizerParts& parts) {
             pre.prefix_space == PreTokenizer::PrefixSpace::kNone ? "" : "; with a space in front");
     }
     row("byte fallback", !characters          ? "not needed: every byte has a token"
-                         : parts.unknown >= 0 ? "no: other characters are unknown"
-                                              : "no: text with other characters is refused");
+                         : parts.unknown >= 0 ? "no: a character without a token is unknown"
+                                              : "no: text with a character that has no token is refused");
     row("merges", parts.vocabulary.merges.size());
     for (const AddedToken& token : parts.added) {
         if (token.special) row("special", token.id, " ", printable(token.content));
@@ -181,13 +181,12 @@ void inspect_tokenizer(const fs::path& path) {
         const int id = tokenizer.end_of_text();
         row("end of text", id, " ", printable(std::string(tokenizer.token_bytes(id))));
     } catch (const Error&) {
-        row("end of text", "none: `kiln prepare` cannot separate documents with it");
+        row("end of text", "none, so `kiln prepare` cannot separate documents");
     }
 }
 
 void print_tensor(const StoredTensor& tensor) {
-    std::cout << "  " << tensor.name << std::string(tensor.name.size() < 48 ? 48 - tensor.name.size() : 1, ' ')
-              << tensor.dtype << " " << shape_text(tensor.shape) << "\n";
+    std::cout << "  " << padded(tensor.name, 48) << tensor.dtype << " " << shape_text(tensor.shape) << "\n";
 }
 
 void inspect_model(const fs::path& path) {
@@ -198,7 +197,7 @@ void inspect_model(const fs::path& path) {
     row("parameters", count_parameters(config));
     if (fs::exists(directory / "manifest.json")) {
         verify_checkpoint(directory);
-        row("manifest", "every file has its size and checksum");
+        row("manifest", "the sizes and checksums of all files are right");
     }
     const ModelTensors tensors(directory);
     const std::vector<std::string> names = tensors.names();
@@ -206,7 +205,7 @@ void inspect_model(const fs::path& path) {
     for (const std::string& name : names) print_tensor(*tensors.find(name).tensor);
 }
 
-// A data directory without an index: the headers of what -i would read.
+// A data directory without an index: what the headers of the shards tell that -i would read.
 void inspect_loose_shards(const fs::path& directory) {
     const DataPaths found = find_data(directory.string());
     row("data", directory.string(), ", without ", kShardIndexName);
@@ -219,7 +218,7 @@ void inspect_loose_shards(const fs::path& directory) {
 
 void inspect_directory(const fs::path& directory) {
     if (has_shard_index(directory) || fs::exists(directory / kUnfinishedName)) {
-        find_data(directory.string());  // refuses what is not whole
+        find_data(directory.string());  // refuses incomplete data
         return inspect_data(directory);
     }
     const bool model = fs::exists(directory / "config.json") || !list_checkpoints(directory).empty();
@@ -236,15 +235,19 @@ int command_inspect(const std::vector<std::string>& args) {
     std::string path;
     int documents = 3;
     OptionSet set("kiln inspect",
-                  "What is in a shard, a data directory, a tokenizer, a checkpoint, a run or a .safetensors file; "
-                  "checksums are verified.");
-    set.add_positional(path, {.name = "path", .unit = "PATH", .help = "file or directory", .required = true});
-    set.add(documents, {.name = "documents", .unit = "N", .help = "of a shard to show as text", .min = 0, .max = 1e6});
+                  "Shows the contents of a shard, a data directory, a tokenizer, a checkpoint, a run or a .safetensors "
+                  "file, and verifies checksums.");
+    set.add_positional(path, {.name = "path", .unit = "PATH", .help = "a file or directory", .required = true});
+    set.add(documents, {.name = "documents",
+                        .unit = "N",
+                        .help = "show the first N documents of a shard as text",
+                        .min = 0,
+                        .max = 1e6});
     if (!set.parse(args)) return 0;
     std::error_code error;
     const bool found = fs::exists(path, error);
-    KILN_CHECK(!error, path, ": cannot be looked at: ", error.message());
-    KILN_CHECK(found, path, ": not found; name a shard, a data directory, a tokenizer, a checkpoint or a run");
+    KILN_CHECK(!error, path, ": cannot be read: ", error.message());
+    KILN_CHECK(found, path, ": not found; give a shard, a data directory, a tokenizer, a checkpoint or a run");
     if (fs::is_directory(path)) {
         inspect_directory(path);
     } else if (path.ends_with(".json") || path.ends_with(".model")) {

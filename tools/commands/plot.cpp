@@ -1,3 +1,4 @@
+// kiln plot: the loss curve of a run.
 #include <filesystem>
 #include <iostream>
 
@@ -11,14 +12,20 @@ namespace kiln {
 
 int command_plot(const std::vector<std::string>& args) {
     std::string run, output;
-    OptionSet set("kiln plot", "the loss curve of a run as SVG");
-    set.add(run, {.name = "run", .unit = "DIR", .help = "a directory that train_gpt2 -o wrote", .required = true});
-    set.add(output, {.name = "output", .short_name = "o", .unit = "FILE", .help = "default: loss.svg in the run"});
+    OptionSet set("kiln plot", "Writes the loss curve of a run as an SVG file.");
+    set.add(run,
+            {.name = "run", .unit = "DIR", .help = "a run directory, as train_gpt2 -o writes it", .required = true});
+    set.add(output, {.name = "output",
+                     .short_name = "o",
+                     .unit = "FILE",
+                     .help = "the file to write",
+                     .default_help = "loss.svg in the run"});
     if (!set.parse(args)) return 0;
 
     const std::filesystem::path path = output.empty() ? run + "/loss.svg" : output;
     const LossCurve curve = read_loss_curve(run);
-    KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run, "/metrics.jsonl: holds no loss yet; train a few steps");
+    KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run,
+               "/metrics.jsonl: holds no loss yet; train a few steps first");
     write_file_atomic(path, loss_svg(curve, std::filesystem::absolute(run).lexically_normal().string()));
     std::cout << path.string() << "\n";
     return 0;

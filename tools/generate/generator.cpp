@@ -64,7 +64,7 @@ private:
         logits_.resize(slots_.size() * engine_.config().V);
     }
 
-    // Reads the next request's prompt and draws its first token.
+    // Computes the next request's prompt and samples its first token.
     void start(int slot) {
         const std::vector<int>& prompt = requests_[next_].prompt;
         const auto begin = Clock::now();
@@ -76,7 +76,7 @@ private:
         stats_.prefill_s += seconds_since(begin);
     }
 
-    // One token for every busy slot; false if there is none.
+    // Samples one token for every busy slot; false if no slot is busy.
     bool step() {
         busy_.clear(), last_.clear();
         for (int slot = 0; slot < int(slots_.size()); slot++) {

@@ -1,5 +1,5 @@
 #pragma once
-// Text generation over an Engine's KV cache: several sequences at once, each its own slot.
+// Text generation with an Engine's KV cache: several sequences at once, each in a slot of its own.
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -11,15 +11,16 @@ namespace kiln {
 
 struct GenerateRequest {
     std::vector<int> prompt;     // at least one token
-    uint64_t sample_number = 0;  // with the seed and the position it decides every draw
+    uint64_t sample_number = 0;  // the seed, this number and the position decide every sampled token
 };
 
 struct GenerateOptions {
     int max_new_tokens = 256;
     int stop_token = -1;  // ends a sequence and is not part of it; -1: none
-    int vocab_size = 0;   // ids from here up are never drawn (padding of the model's vocabulary); 0: all may be
-    int max_slots = 8;    // sequences at once; the cache grows with it
-    std::function<bool()> stop_requested = nullptr;  // asked before each token; true: what is not done stays undone
+    int vocab_size = 0;   // ids from here on (padding of the model's vocabulary) are never sampled; 0: no limit
+    int max_slots = 8;    // sequences at once; the size of the cache is proportional to it
+    std::function<bool()> stop_requested =
+        nullptr;  // asked before each token; true: the remaining requests are left undone
 };
 
 enum class Finish : uint8_t { stop_token, length, context };  // context: the model's context is full
@@ -34,12 +35,12 @@ struct GenerateStats {
     double prefill_s = 0, decode_s = 0;
 };
 
-// Called with each token as it is drawn; requests advance together, so their tokens interleave.
+// Called with each sampled token. Requests advance together, so their tokens are interleaved.
 using OnToken = std::function<void(size_t request, int token)>;
-// Called once a request is complete.
+// Called when a request is complete.
 using OnDone = std::function<void(size_t request, const Generated& result)>;
 
-// Continues every request; what a request gives does not depend on the others but for rounding in the engine. Opens the
+// Continues every request. Except for rounding in the engine, a result does not depend on the other requests. Opens the
 // engine's cache and frees it. Throws Error if a prompt is empty or leaves no room in the context.
 GenerateStats generate(Engine& engine, const SamplerOptions& sampling, const std::vector<GenerateRequest>& requests,
                        const GenerateOptions& options, const OnToken& on_token, const OnDone& on_done);

@@ -10,7 +10,7 @@
 namespace kiln {
 namespace {
 
-// Uniform in [0, 1) with 53 bits: 24 would never reach a token of probability under 6e-8.
+// Uniform in [0, 1) with 53 bits. With 24 bits a token of a probability under 6e-8 might never be sampled.
 double uniform(uint64_t seed, uint64_t sample_number, uint64_t position) {
     const Philox4 word = philox4x32(seed, uint32_t(sample_number), uint32_t(sample_number >> 32), uint32_t(position),
                                     uint32_t(RngStream::sampling));
@@ -24,7 +24,7 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options) {
         if (!good) throw UsageError(concat(parts...));
     };
     check(std::isfinite(options.temperature) && options.temperature >= 0, "temperature is ", options.temperature,
-          "; expected a number from 0 up");
+          "; expected 0 or a larger number");
     check(options.top_k >= 0, "top-k is ", options.top_k, "; expected 0 (all) or more");
     check(options.top_p > 0 && options.top_p <= 1, "top-p is ", options.top_p, "; expected a number in (0, 1]");
 }
@@ -33,7 +33,7 @@ int Sampler::sample(std::span<const float> logits, uint64_t sample_number, uint6
     constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
     int best = -1;
     for (size_t i = 0; i < logits.size(); i++) {
-        // Written so that NaN fails it.
+        // NaN fails this comparison too.
         KILN_CHECK(logits[i] <= std::numeric_limits<float>::max(), "the model gives ", logits[i],
                    " as the logit of token ", i, "; its weights are damaged or training diverged");
         if (logits[i] > (best < 0 ? kMinusInfinity : logits[best])) best = int(i);
@@ -53,10 +53,10 @@ int Sampler::sample(std::span<const float> logits, uint64_t sample_number, uint6
         std::nth_element(candidates_.begin(), candidates_.begin() + k, candidates_.end(), likelier);
         candidates_.resize(k);
     }
-    // nth_element leaves an order that the standard does not fix; what is summed below must have one.
+    // The standard does not fix the order that nth_element leaves, but the sums below need a fixed order.
     if (options_.top_k > 0 || options_.top_p < 1) std::sort(candidates_.begin(), candidates_.end(), likelier);
 
-    // Differences in double: a tiny temperature must not turn (logit - maximum) / temperature into NaN.
+    // In double, so that a tiny temperature does not turn (logit - maximum) / temperature into NaN.
     double total = 0;
     weights_.resize(candidates_.size());
     for (size_t i = 0; i < candidates_.size(); i++) {
@@ -74,7 +74,7 @@ int Sampler::sample(std::span<const float> logits, uint64_t sample_number, uint6
         left -= weights_[i];
         if (left < 0) return candidates_[i].id;
     }
-    // Rounding used up the sum: the last token that has any weight.
+    // Rounding made `left` end above 0: take the last token with a weight.
     while (count > 1 && weights_[count - 1] == 0) count--;
     return candidates_[count - 1].id;
 }

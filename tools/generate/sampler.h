@@ -1,6 +1,6 @@
 #pragma once
-// The next token from logits: temperature, then top-k, then top-p, as in Hugging Face's order. Every choice is a pure
-// function of (logits, seed, number of the sample, position), so samples do not depend on how they are batched.
+// Samples the next token from logits: temperature, then top-k, then top-p, in the order of Hugging Face. The result is
+// a pure function of (logits, seed, number of the sample, position), so samples do not depend on how they are batched.
 #include <cstdint>
 #include <span>
 #include <vector>

@@ -11,7 +11,7 @@ namespace kiln {
 
 namespace {
 
-// A way to need less memory.
+// Options that need less memory.
 struct Saving {
     std::string options;
     EngineOptions with;
@@ -25,8 +25,7 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
         change(saving.with);
         all.push_back(saving);
     };
-    const int64_t rows = o.total_batch_tokens / o.T;
-    const int B = largest_batch(config, now, rows, device.free_bytes);
+    const int B = largest_batch(config, now, o.total_batch_tokens / o.T, device.free_bytes);
     const std::string same_batch = o.eval_only ? "" : concat(" -d ", o.total_batch_tokens);
     if (B < o.B) add(concat("-b ", B, same_batch), [&](EngineOptions& e) { e.B = B; });
     if (!backend_is_gpu()) return all;
@@ -55,7 +54,7 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
     return all;
 }
 
-// The least there is: every saving at once.
+// The smallest memory: all savings together.
 EngineOptions least(EngineOptions e, const Device& device) {
     e.B = 1;
     if (!backend_is_gpu()) return e;
@@ -108,12 +107,12 @@ void fit_to_device(TrainOptions& o, const Device& device, const std::string& pro
     const auto require = [&]<class T>(bool can, const char* name, const char* letter, T& value, const T& instead) {
         if (can || value == instead) return;
         const std::string what = concat("--", name, letter, " ", value);
-        const std::string why = gpu ? concat(device.name, " does not compute in it")
+        const std::string why = gpu ? concat(device.name, " does not support it")
                                     : concat("is not available in ", program, ", which computes on the CPU");
         if (!inherited || !inherited(name)) {
             throw UsageError(concat(what, ": ", why, "; leave the option out, or set it to ", instead));
         }
-        if (report) report(concat("the run's ", what, ": ", why, "; it goes on with ", instead));
+        if (report) report(concat("the run's ", what, ": ", why, "; it continues with ", instead));
         value = instead;
     };
     if (o.dtype == "auto") o.dtype = default_dtype(device);
@@ -135,14 +134,14 @@ size_t planned_bytes(const ModelConfig& config, const EngineOptions& options) {
     return sum;
 }
 
-int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t rows, size_t bytes) {
+int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes) {
     const auto fits = [&](int B) {
         EngineOptions with = options;
         with.B = B;
         return planned_bytes(config, with) <= bytes;
     };
-    int64_t low = 1, high = std::min<int64_t>(kMaxRows, (1 << 28) / options.T);
-    if (rows > 0) high = std::min(high, rows);
+    int64_t low = 1, high = std::min<int64_t>(kMaxBatch, (1 << 28) / options.T);
+    if (sequences > 0) high = std::min(high, sequences);
     while (low < high) {
         const int64_t middle = (low + high + 1) / 2;
         if (fits(int(middle))) {
@@ -151,7 +150,7 @@ int largest_batch(const ModelConfig& config, const EngineOptions& options, int64
             high = middle - 1;
         }
     }
-    while (rows > 0 && rows % low != 0) low--;
+    while (sequences > 0 && sequences % low != 0) low--;
     return int(low);
 }
 
@@ -160,17 +159,16 @@ void check_memory(const ModelConfig& config, const TrainOptions& o, const Device
     const size_t needed = planned_bytes(config, now), free = device.free_bytes;
     if (free == 0 || needed <= free) return;
     const auto text = [](size_t bytes) { return bytes_text(double(bytes)); };
-    std::string message = concat("this takes ", text(needed), " of memory, and ", text(free), " of ", device.name,
-                                 " are free: ", text(needed - free), " too little");
+    std::string message = concat("this run needs ", text(needed), " of memory, but only ", text(free), " of ",
+                                 device.name, " are free: ", text(needed - free), " too little");
     std::string fitting;
     bool chunks_named = false;
     for (const Saving& saving : savings(config, o, device)) {
         const size_t bytes = planned_bytes(config, saving.with);
         const bool chunks = saving.with.lm_head_chunks != now.lm_head_chunks;
-        if (bytes > free || (chunks && std::exchange(chunks_named, true))) continue;  // the fewest chunks will do
-        fitting += concat("\n  ", saving.options,
-                          std::string(saving.options.size() < 28 ? 28 - saving.options.size() : 1, ' '), text(bytes),
-                          ", ", text(needed - bytes), " less");
+        if (bytes > free || (chunks && std::exchange(chunks_named, true)))
+            continue;  // only the smallest number is shown
+        fitting += concat("\n  ", padded(saving.options, 28), text(bytes), ", ", text(needed - bytes), " less");
     }
     if (!fitting.empty()) throw Error(concat(message, ". Each of these alone makes it fit:", fitting));
     const EngineOptions with = least(now, device);
@@ -183,7 +181,7 @@ void check_memory(const ModelConfig& config, const TrainOptions& o, const Device
                       narrow ? " --grad-dtype same -w 0 --attention plain" : "");
     }
     throw Error(concat(message, ". No option alone makes it fit; ", all, " takes ", text(least_bytes),
-                       least_bytes <= free ? "" : ", so take a smaller model or a shorter -t"));
+                       least_bytes <= free ? "" : ", so use a smaller model or a shorter -t"));
 }
 
 }  // namespace kiln

@@ -1,5 +1,5 @@
 #pragma once
-// What the options ask of the device: whether it does it, and whether its memory holds it.
+// Checks whether the device can do what the options ask for, and whether its memory is large enough.
 #include <functional>
 #include <string>
 
@@ -11,23 +11,23 @@ namespace kiln {
 
 EngineOptions engine_options(const TrainOptions& options);
 
-// "bfloat16" and its like; "auto" as float32.
+// Of "bfloat16", "float16" or "float32"; of any other text float32.
 Precision parse_precision(const std::string& dtype);
-// What stands for "auto".
+// The meaning of "auto".
 std::string default_dtype(const Device& device);
 
-// Replaces "auto". What `device` does not do throws UsageError, unless `inherited` says of the option's name that the
-// resumed run brought it along from another device: then it is left out and reported. Both functions may be null.
+// Replaces "auto". Throws UsageError for an option that `device` cannot do. But if `inherited` is true of the option's
+// name (a resumed run was begun on another device), the option is reset and reported. Both functions may be null.
 void fit_to_device(TrainOptions& options, const Device& device, const std::string& program,
                    const std::function<bool(const std::string& name)>& inherited,
                    const std::function<void(const std::string&)>& report);
 
 size_t planned_bytes(const ModelConfig& config, const EngineOptions& options);
 
-// The most rows of a micro-batch that fit in `bytes`; of those that divide `rows`, unless it is 0. At least 1.
-int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t rows, size_t bytes);
+// The largest micro-batch that fits in `bytes` and divides `sequences` evenly (0: need not divide). At least 1.
+int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes);
 
-// Throws Error naming what would make it fit, unless all of it does.
+// Throws Error if the memory is too small. The message names the options that would make it fit.
 void check_memory(const ModelConfig& config, const TrainOptions& options, const Device& device);
 
 }  // namespace kiln

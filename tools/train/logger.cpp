@@ -23,7 +23,7 @@ ordered_json number(double value) {
 }
 
 std::string json_line(const ordered_json& value) {
-    // Samples may hold bytes that are not UTF-8.
+    // Samples may contain bytes that are not UTF-8.
     return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
@@ -54,7 +54,7 @@ void AppendFile::append(std::string_view text) {
         const ssize_t written = ::write(fd_, text.data(), text.size());
         if (written < 0 && errno == EINTR) continue;
         KILN_CHECK(written > 0, path_.string(), ": cannot be written: ", std::strerror(errno),
-                   "; free some space and start again with --resume");
+                   "; free some space and resume with --resume");
         text.remove_prefix(size_t(written));
         size_ += uint64_t(written);
     }

@@ -1,5 +1,5 @@
 #pragma once
-// The logs of a run directory: main.log (llm.c's lines) and metrics.jsonl (every digit).
+// The logs of a run directory: main.log (lines as llm.c writes them) and metrics.jsonl (all digits).
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -10,10 +10,10 @@
 
 namespace kiln {
 
-// A file that only grows, each text written at once. Throws Error with the path and the system's reason.
+// A file that texts are appended to, each with one write. Throws Error with the path and the system's reason.
 class AppendFile {
 public:
-    // Cut to `keep_bytes` first; a shorter file stays as it is.
+    // Cuts the file to `keep_bytes` first; a shorter file is not changed.
     AppendFile(const std::filesystem::path& path, uint64_t keep_bytes);
     AppendFile(const AppendFile&) = delete;
     ~AppendFile();
@@ -26,7 +26,7 @@ private:
     uint64_t size_ = 0;
 };
 
-// Where the logs stood when a checkpoint was written: what came after belongs to steps that will be done again.
+// The sizes of the logs when a checkpoint was written. The rest belongs to steps that a resumed run repeats.
 struct LogPosition {
     uint64_t main_bytes = 0, metrics_bytes = 0;
 };
@@ -39,7 +39,7 @@ public:
     void validation(int64_t step, double loss);        // s:STEP tel:LOSS
     void gpu(int64_t step, const GpuSample& sample);   // metrics.jsonl only
     void sample(int64_t step, std::string_view text);  // metrics.jsonl only
-    // s:STEP NAME:VALUE, which llm.c's log readers take for one more series; neither may hold a blank.
+    // s:STEP NAME:VALUE, which llm.c's log readers treat as one more series. Neither may contain a space.
     void note(int64_t step, const std::string& name, const std::string& value);
     LogPosition position() const { return {main_.size_bytes(), metrics_.size_bytes()}; }
 

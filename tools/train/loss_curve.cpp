@@ -2,30 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdarg>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tools/cli/text.h"
 
 namespace kiln {
 
 namespace {
 
-// The plot's frame in a picture of 860 x 480.
+// The frame of the plot in a picture of 860 x 480.
 constexpr double kWidth = 860, kHeight = 480, kLeft = 70, kRight = 836, kTop = 52, kBottom = 428;
 constexpr const char* kTrainColour = "#2563eb";
 constexpr const char* kValColour = "#ea580c";
-
-[[gnu::format(printf, 2, 3)]] void print(std::string& out, const char* pattern, ...) {
-    char buffer[512];
-    va_list arguments;
-    va_start(arguments, pattern);
-    std::vsnprintf(buffer, sizeof buffer, pattern, arguments);
-    va_end(arguments);
-    out += buffer;
-}
 
 std::string escaped(const std::string& text) {
     std::string out;
@@ -58,7 +48,7 @@ struct Axis {
     }
 };
 
-// At most `limit` points, each the mean of its neighbours.
+// At most `limit` points, each the mean of neighbouring points.
 std::vector<LossPoint> thinned(const std::vector<LossPoint>& points, size_t limit) {
     if (points.size() <= limit) return points;
     std::vector<LossPoint> out;
@@ -74,7 +64,7 @@ std::vector<LossPoint> thinned(const std::vector<LossPoint>& points, size_t limi
     return out;
 }
 
-// The mean over about a fiftieth of the curve to either side, less near its ends: it lags behind nothing.
+// Each point is the mean over a fiftieth of the curve on both sides, over less near the ends.
 std::vector<LossPoint> smoothed(const std::vector<LossPoint>& points) {
     const size_t n = points.size(), reach = n / 50;
     std::vector<LossPoint> out;
@@ -92,7 +82,7 @@ std::vector<LossPoint> smoothed(const std::vector<LossPoint>& points) {
 LossCurve read_loss_curve(const std::filesystem::path& run) {
     const std::filesystem::path path = run / "metrics.jsonl";
     KILN_CHECK(std::filesystem::exists(path), path.string(),
-               ": not found; --run takes a directory that train_gpt2 -o wrote");
+               ": not found; --run takes a run directory, as train_gpt2 -o writes it");
     const std::string text = read_file(path);
     LossCurve curve;
     size_t line_number = 0;
@@ -125,38 +115,40 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
     const Axis x(first, last, 8, false), y(low, high, 6, true);
 
     std::string svg;
-    print(svg,
-          "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" "
-          "font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#374151\">\n",
-          kWidth, kHeight, kWidth, kHeight);
-    print(svg, "<rect width=\"%g\" height=\"%g\" fill=\"#ffffff\"/>\n", kWidth, kHeight);
+    svg += formatted(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %g %g\" width=\"%g\" height=\"%g\" "
+        "font-family=\"system-ui, sans-serif\" font-size=\"13\" fill=\"#374151\">\n",
+        kWidth, kHeight, kWidth, kHeight);
+    svg += formatted("<rect width=\"%g\" height=\"%g\" fill=\"#ffffff\"/>\n", kWidth, kHeight);
     svg +=
         "<text x=\"70\" y=\"30\" font-size=\"16\" font-weight=\"600\" fill=\"#111827\">" + escaped(title) + "</text>\n";
     for (double value = y.low; value < y.high + y.tick / 2; value += y.tick) {
         const double at = y.place(value, kBottom, kTop);
-        print(svg, "<path d=\"M%g %.1fH%g\" stroke=\"#e5e7eb\"/>", kLeft, at, kRight);
-        print(svg, "<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", kLeft - 8, at + 4.5,
-              std::abs(value) < y.tick / 1e6 ? 0.0 : value);
+        svg += formatted("<path d=\"M%g %.1fH%g\" stroke=\"#e5e7eb\"/>", kLeft, at, kRight);
+        svg += formatted("<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", kLeft - 8, at + 4.5,
+                         std::abs(value) < y.tick / 1e6 ? 0.0 : value);
     }
     for (double value = std::ceil(x.low / x.tick) * x.tick; value <= x.high + x.tick / 1e6; value += x.tick) {
         const double at = x.place(value, kLeft, kRight);
-        print(svg, "<path d=\"M%.1f %gv5\" stroke=\"#9ca3af\"/>", at, kBottom);
-        print(svg, "<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%.6g</text>\n", at, kBottom + 20, value);
+        svg += formatted("<path d=\"M%.1f %gv5\" stroke=\"#9ca3af\"/>", at, kBottom);
+        svg += formatted("<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%.6g</text>\n", at, kBottom + 20, value);
     }
-    print(svg, "<path d=\"M%g %gV%gH%g\" fill=\"none\" stroke=\"#9ca3af\"/>\n", kLeft, kTop, kBottom, kRight);
-    print(svg, "<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">step</text>\n", (kLeft + kRight) / 2, kHeight - 12);
-    print(svg, "<text transform=\"translate(20 %g) rotate(-90)\" text-anchor=\"middle\">loss (nats a token)</text>\n",
-          (kTop + kBottom) / 2);
+    svg += formatted("<path d=\"M%g %gV%gH%g\" fill=\"none\" stroke=\"#9ca3af\"/>\n", kLeft, kTop, kBottom, kRight);
+    svg +=
+        formatted("<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">step</text>\n", (kLeft + kRight) / 2, kHeight - 12);
+    svg += formatted(
+        "<text transform=\"translate(20 %g) rotate(-90)\" text-anchor=\"middle\">loss (nats per token)</text>\n",
+        (kTop + kBottom) / 2);
 
     const auto line = [&](const std::vector<LossPoint>& points, const char* colour, double width, double opacity) {
         if (points.empty()) return;
-        print(svg,
-              "<path fill=\"none\" stroke=\"%s\" stroke-width=\"%g\" stroke-opacity=\"%g\" stroke-linejoin=\"round\" "
-              "d=\"",
-              colour, width, opacity);
+        svg += formatted(
+            "<path fill=\"none\" stroke=\"%s\" stroke-width=\"%g\" stroke-opacity=\"%g\" stroke-linejoin=\"round\" "
+            "d=\"",
+            colour, width, opacity);
         for (size_t i = 0; i < points.size(); i++) {
-            print(svg, "%c%.1f %.1f", i == 0 ? 'M' : 'L', x.place(points[i].step, kLeft, kRight),
-                  y.place(points[i].loss, kBottom, kTop));
+            svg += formatted("%c%.1f %.1f", i == 0 ? 'M' : 'L', x.place(points[i].step, kLeft, kRight),
+                             y.place(points[i].loss, kBottom, kTop));
         }
         svg += "\"/>\n";
     };
@@ -164,15 +156,16 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
     line(smoothed(train), kTrainColour, 2, 1);
     line(val, kValColour, 2, 1);
     for (const LossPoint& p : val.size() <= 60 ? val : std::vector<LossPoint>{}) {
-        print(svg, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>step %g: %.4f</title></circle>\n",
-              x.place(p.step, kLeft, kRight), y.place(p.loss, kBottom, kTop), kValColour, p.step, p.loss);
+        svg +=
+            formatted("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>step %g: %.4f</title></circle>\n",
+                      x.place(p.step, kLeft, kRight), y.place(p.loss, kBottom, kTop), kValColour, p.step, p.loss);
     }
     double left = kRight - 20;
     const auto legend = [&](const char* name, const char* colour, const std::vector<LossPoint>& points) {
         if (points.empty()) return;
         left -= 170;
-        print(svg, "<path d=\"M%g %gh22\" stroke=\"%s\" stroke-width=\"3\"/>", left, kTop + 14, colour);
-        print(svg, "<text x=\"%g\" y=\"%g\">%s %.4f</text>\n", left + 30, kTop + 18.5, name, points.back().loss);
+        svg += formatted("<path d=\"M%g %gh22\" stroke=\"%s\" stroke-width=\"3\"/>", left, kTop + 14, colour);
+        svg += formatted("<text x=\"%g\" y=\"%g\">%s %.4f</text>\n", left + 30, kTop + 18.5, name, points.back().loss);
     };
     legend("validation", kValColour, curve.val);
     legend("training", kTrainColour, curve.train);

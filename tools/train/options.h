@@ -1,5 +1,5 @@
 #pragma once
-// The options of train_gpt2 and train_gpt2cu: what llm.c's users know, and long names for all of it.
+// The options of train_gpt2 and train_gpt2cu: those of llm.c under its short names, and more. All have long names.
 #include <cstdint>
 #include <string>
 
@@ -7,7 +7,7 @@
 
 namespace kiln {
 
-inline constexpr int kMaxRows = 65536;  // of a micro-batch
+inline constexpr int kMaxBatch = 65536;  // sequences in a micro-batch
 
 struct TrainOptions {
     // Data and model
@@ -15,8 +15,8 @@ struct TrainOptions {
     bool resume = false;
     // Batch and length
     int B = 4, T = 0;                // B 0: the largest that fits; T 0: min(context, 1024)
-    int64_t total_batch_tokens = 0;  // 0: one micro-batch a rank
-    int64_t max_steps = -1;          // -1: by epochs
+    int64_t total_batch_tokens = 0;  // 0: one micro-batch per rank
+    int64_t max_steps = -1;          // -1: `epochs` decides
     double epochs = 1;
     uint64_t seed = 1337;
     bool overfit_one_batch = false;
@@ -44,7 +44,7 @@ struct TrainOptions {
     int threads = 0;
     int64_t gpu_log_every = 0;
     bool dry_run = false;
-    std::string process_setup[5];  // of several processes; taken and not looked at while there is one
+    std::string process_setup[5];  // options for several processes, ignored
 };
 
 void add_train_options(OptionSet& set, TrainOptions& o);

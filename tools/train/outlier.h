@@ -17,9 +17,9 @@ public:
         if (values_.size() > kSize) values_.erase(values_.begin(), values_.end() - kSize);
     }
 
-    // Takes `value` in and returns its z-score among the window it then belongs to: NaN until the window is full, 0 if
-    // all are equal. A value that is not finite is not taken in, for one NaN would blind the window for 128 steps; its
-    // z-score is NaN.
+    // Adds `value` to the window and returns its z-score in it: NaN until the window is full, 0 if all values are
+    // equal. A value that is not finite is not added, because all z-scores would be NaN for 128 steps; its own z-score
+    // is NaN.
     double add(double value) {
         constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
         if (!std::isfinite(value)) return kUnknown;
@@ -27,7 +27,7 @@ public:
         if (was_full) values_.erase(values_.begin());
         values_.push_back(value);
         if (!was_full) return kUnknown;
-        // Summed anew each time, smallest cost beside a step: running sums drift, and would have to be saved to resume.
+        // Running sums would drift, and a checkpoint would have to store them. New sums cost little compared to a step.
         double mean = 0, variance = 0;
         for (const double v : values_) mean += v / double(kSize);
         for (const double v : values_) variance += (v - mean) * (v - mean) / double(kSize);

@@ -33,17 +33,19 @@ DataPaths find_all_data(const TrainOptions& o) {
     }
     if (o.eval_only) {
         if (data.val.empty() && !o.dry_run) {
-            throw UsageError("--eval-only needs validation shards: give -j SHARDS, or -i a directory that holds them");
+            throw UsageError(
+                "--eval-only needs validation shards: give -j SHARDS, or a directory with validation shards as -i");
         }
     } else if (data.train.empty() && !o.dry_run) {
-        if (!o.data.empty()) throw UsageError(concat("--input (-i) ", o.data, ": holds validation shards only"));
+        if (!o.data.empty()) throw UsageError(concat("--input (-i) ", o.data, ": holds only validation shards"));
         throw UsageError(
-            "--input (-i) is required: shards to train on; `kiln prepare` makes them from text. See train_gpt2 --help");
+            "--input (-i) is required: the training shards, which `kiln prepare` makes from text. See train_gpt2 "
+            "--help");
     }
     return data;
 }
 
-// What the data was tokenized with; 0 if neither shards nor a tokenizer say.
+// The vocabulary size of the data; 0 if neither shards nor a tokenizer tell it.
 int vocabulary_of(const DataPaths& data, const fs::path& tokenizer) {
     int V = 0;
     for (const auto* shards : {&data.train, &data.val}) {
@@ -56,11 +58,11 @@ int vocabulary_of(const DataPaths& data, const fs::path& tokenizer) {
 void check_vocabulary(const ModelConfig& config, int data_V, const std::string& model) {
     if (data_V <= config.V) return;
     throw UsageError(concat("--model (-e) ", model, " has a vocabulary of ", config.V,
-                            ", the data and its tokenizer one of ", data_V,
-                            "; use a model of at least that, or prepare the data with the model's tokenizer"));
+                            ", but the data and its tokenizer have one of ", data_V,
+                            "; use a model with a larger vocabulary, or prepare the data with the model's tokenizer"));
 }
 
-// The model of the options alone: preset, descriptor or directory.
+// Reads the model that the options name: a preset, a descriptor or a directory.
 void choose_model(TrainPlan& plan, int data_V, const Report& report) {
     TrainOptions& o = plan.options;
     std::error_code ignored;
@@ -73,7 +75,8 @@ void choose_model(TrainPlan& plan, int data_V, const Report& report) {
     }
     plan.config = parse_model(o.model);
     if (o.model.find("vocab=") == std::string::npos && data_V > 0 && data_V != plan.config.V) {
-        report(concat("vocabulary ", data_V, " from the data (", o.model, " alone would have ", plan.config.V, ")"));
+        report(concat("the vocabulary size ", data_V, " is that of the data (the default of ", o.model, " is ",
+                      plan.config.V, ")"));
         plan.config.V = data_V;
     }
     check_vocabulary(plan.config, data_V, o.model);
@@ -84,23 +87,23 @@ void check_same(const std::string& what, const std::string& then, const std::str
     if (then == now) return;
     throw UsageError(
         concat("--resume: ", checkpoint.string(), " was trained with ", what, " ", then, ", not ", now,
-               "; leave the option out to go on with it, or start a new run (another --output) from it with -e ",
+               "; leave the option out to resume the run, or start a new run (another --output) from it with -e ",
                checkpoint.string()));
 }
 
-// Fills plan.checkpoint and plan.state if there is something to go on from.
+// Fills plan.checkpoint and plan.state if there is a checkpoint to resume from.
 void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
-    if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to go on with");
+    if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
     const auto newest = newest_checkpoint(o.output, report);
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
-        KILN_CHECK(none, o.output, ": no checkpoint is whole; start anew with another --output");
+        KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
         if (!model_given) {
             throw UsageError(concat("--resume: ", o.output,
-                                    " holds no checkpoint; is it the right directory? To begin a "
-                                    "new run there, name its model by -e"));
+                                    " holds no checkpoint; is it the right directory? To start a "
+                                    "new run there, give its model with -e"));
         }
         report(concat(o.output, " holds no checkpoint yet: starting from the beginning"));
         return;
@@ -110,7 +113,7 @@ void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
     plan.state = nlohmann::json::parse(read_file(file), nullptr, false);
     KILN_CHECK(plan.state.is_object() && plan.state.contains("model") && plan.state["model"].is_string() &&
                    plan.state.contains("position") && plan.state.contains("seed") && plan.state.contains("T"),
-               file.string(), ": not the state of a trainer; to start from its weights use -e ",
+               file.string(), ": is not the state of a trainer; to start from its weights use -e ",
                plan.checkpoint.string());
 }
 
@@ -118,24 +121,24 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
     TrainOptions& o = plan.options;
     if (o.T == 0) o.T = std::min(plan.config.max_T, 1024);
     if (o.T > plan.config.max_T) {
-        throw UsageError(concat("--sequence-length (-t) ", o.T, " is beyond the model's context of ", plan.config.max_T,
-                                "; give less, or a model with ctx=", o.T));
+        throw UsageError(concat("--sequence-length (-t) ", o.T, " is longer than the model's context of ",
+                                plan.config.max_T, "; give a smaller value, or a model with ctx=", o.T));
     }
-    const int64_t row_tokens = int64_t(o.T) * world;
-    if (o.B == 0 && (o.total_batch_tokens == 0 || o.total_batch_tokens % row_tokens == 0)) {
+    const int64_t step_tokens = int64_t(o.T) * world;  // of micro-batches of one sequence
+    if (o.B == 0 && (o.total_batch_tokens == 0 || o.total_batch_tokens % step_tokens == 0)) {
         if (device.free_bytes == 0) {
-            throw UsageError("--batch-size (-b) auto: how much memory is free is not known here; give a number");
+            throw UsageError("--batch-size (-b) auto: the free memory of this device is not known; give a number");
         }
-        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / row_tokens, device.free_bytes);
-        report(concat("--batch-size auto: micro-batches of ", o.B, o.B == 1 ? " row" : " rows"));
+        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens, device.free_bytes);
+        report(concat("--batch-size auto: sequences in a micro-batch: ", o.B));
     }
     o.B = std::max(o.B, 1);
     const int64_t micro = int64_t(o.B) * o.T * world;
     if (o.total_batch_tokens == 0) o.total_batch_tokens = micro;
     if (o.total_batch_tokens % micro != 0) {
         const int64_t below = o.total_batch_tokens / micro * micro;
-        throw UsageError(concat("--total-batch-size (-d) ", o.total_batch_tokens, " is no multiple of ", o.B,
-                                " rows x ", o.T, " tokens", world > 1 ? concat(" x ", world, " ranks") : "", " = ",
+        throw UsageError(concat("--total-batch-size (-d) ", o.total_batch_tokens, " is not a multiple of ", o.B,
+                                " sequences x ", o.T, " tokens", world > 1 ? concat(" x ", world, " ranks") : "", " = ",
                                 micro, "; use ", below > 0 ? concat(below, " or ") : "", below + micro));
     }
 }
@@ -179,25 +182,26 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     if (o.sample_every > 0) {
         if (plan.tokenizer.empty()) {
             throw UsageError(
-                "--sample-every (-s) needs a tokenizer to show the text: give --tokenizer DIR, or -i a directory that "
-                "holds one");
+                "--sample-every (-s) needs a tokenizer to decode the text: give --tokenizer DIR, or a directory with a "
+                "tokenizer as -i");
         }
-        sample_prompt(o, Tokenizer::load(plan.tokenizer), plan.config.max_T);  // fails now, not at the first sample
+        sample_prompt(o, Tokenizer::load(plan.tokenizer),
+                      plan.config.max_T);  // an error now is better than at the first sample
     }
     if (o.on_nonfinite == "rollback" && (o.output.empty() || o.checkpoint_every == 0)) {
         throw UsageError(
-            "--on-nonfinite rollback needs --output (-o) and --checkpoint-every (-n), to have something to "
+            "--on-nonfinite rollback needs --output (-o) and --checkpoint-every (-n), so that there is a checkpoint to "
             "roll back to");
     }
     return plan;
 }
 
 RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    // File systems without locks (some network ones) go unlocked: a run there is no worse off than before.
+    // Some network file systems have no locks. A run there is not protected.
     if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
     close(std::exchange(fd_, -1));
     throw Error(concat("--output (-o) ", run.string(),
-                       ": another process trains there; wait for it to end, or name another directory"));
+                       ": another process trains there; wait until it ends, or give another directory"));
 }
 
 RunLock::~RunLock() {
@@ -222,27 +226,27 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
         if (!checkpoints.empty()) {
             throw UsageError(concat("--output (-o) ", o.output, " already holds ",
                                     checkpoints[0].directory.filename().string(),
-                                    "; go on with it by --resume, or name another directory"));
+                                    "; resume it with --resume, or give another directory"));
         }
     }
     fs::create_directories(run, error);
     KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
-               ": cannot be made a directory: ", error ? error.message() : "a file is in the way", "; name another");
+               ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
     RunLock lock(run);
     const fs::path probe = run / ".write-test";
     try {
         write_file_atomic(probe, "x");
     } catch (const Error& failure) {
         throw Error(
-            concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; name another directory"));
+            concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
     }
     fs::remove(probe, error);
     // Weights and two moments in float32.
     const double needed = 12.0 * double(count_parameters(plan.config));
     const fs::space_info space = fs::space(run, error);
-    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint takes ",
-               bytes_text(needed), " and only ", bytes_text(double(space.available)),
-               " are free there; free some, or name a directory on another disk");
+    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
+               bytes_text(needed), ", but only ", bytes_text(double(space.available)),
+               " are free there; free some space, or give a directory on another disk");
     return lock;
 }
 
@@ -286,8 +290,7 @@ std::string describe_plan(const TrainPlan& plan, const Device& device) {
     text += "memory\n";
     size_t sum = 0;
     for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
-        text += concat("  ", item.kind, std::string(item.kind.size() < 23 ? 23 - item.kind.size() : 1, ' '), item.bytes,
-                       " (", bytes_text(double(item.bytes)), ")\n");
+        text += concat("  ", padded(item.kind, 23), item.bytes, " (", bytes_text(double(item.bytes)), ")\n");
         sum += item.bytes;
     }
     text += concat("  total                  ", sum, " (", bytes_text(double(sum)), ")\n");

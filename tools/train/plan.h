@@ -1,6 +1,6 @@
 #pragma once
-// From options to what is to be done: model, data, batch, where to start. Everything that can be refused is refused
-// here, before memory is taken or a file is written.
+// Turns options into a plan of the run: model, data, batch, starting point. All wrong options are refused here, before
+// memory is allocated or a file is written.
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -24,16 +24,17 @@ struct TrainPlan {
     nlohmann::json state;              // its trainer_state.json
     DataPaths data;
     std::filesystem::path tokenizer;            // directory, or empty
-    std::map<std::string, std::string> values;  // every option as text, to tell what a resumed run changes
+    std::map<std::string, std::string> values;  // every option as text, to find what a resumed run changes
     EngineOptions engine_options() const { return kiln::engine_options(options); }
 };
 
-// Throws UsageError or Error. `model_given`: the user chose options.model, it is not the default. `report` is told what
-// the user should know and need not act on. `device` has the memory that --batch-size auto fills.
+// Throws UsageError or Error. `model_given`: options.model was given by the user, it is not the default. `report` gets
+// notes for the user. `device` has the memory that --batch-size auto may use.
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
                     const std::function<void(const std::string&)>& report, const Device& device = {});
 
-// Held by the one process that trains in a run directory; released with the process, however it ends.
+// Only one process may train in a run directory, and it holds this lock. The system releases the lock when the process
+// ends, also after a crash.
 class RunLock {
 public:
     explicit RunLock(const std::filesystem::path& run);  // throws Error if another holds it
@@ -45,20 +46,20 @@ private:
     int fd_;
 };
 
-// The run directory exists, is nobody else's, can be written and has room for a checkpoint; or throws Error saying what
-// to do.
+// Creates the run directory and locks it. Throws Error if that is not possible, if the directory holds another run, or
+// if the disk has no room for a checkpoint.
 [[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
 
-// Where a run goes that was given no --output: runs/ and the time it began.
+// The run directory without --output: runs/ and the current time.
 std::string default_run_directory();
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator);
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);
 
-// Updates the whole run takes over `num_sequences` sequences of data.
+// The number of steps of the whole run on `num_sequences` sequences of data.
 int64_t total_steps(const TrainOptions& options, uint64_t num_sequences);
 
-// What --dry-run prints.
+// The text of --dry-run.
 std::string describe_plan(const TrainPlan& plan, const Device& device);
 
 }  // namespace kiln

@@ -21,7 +21,7 @@ std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, ui
     const TrainOptions& o = plan.options;
     const Tokenizer tokenizer = Tokenizer::load(plan.tokenizer);
     std::optional<std::string> text;
-    // The cache is held only while text is made: training needs the memory more.
+    // The KV cache exists only during generation, because training needs the memory.
     generate(engine, {.temperature = o.temperature, .top_k = o.top_k, .top_p = o.top_p, .seed = o.seed},
              {{sample_prompt(o, tokenizer, engine.config().max_T), number}},
              {.max_new_tokens = o.sample_tokens,

@@ -1,5 +1,5 @@
 #pragma once
-// Text from a model in training, to be looked at.
+// Sample texts from a model in training.
 #include <functional>
 #include <optional>
 #include <string>
@@ -11,12 +11,12 @@
 
 namespace kiln {
 
-// The tokens samples begin with: --prompt, or what a document begins with. Throws Error if the tokenizer has no end of
-// text, UsageError if the prompt leaves no room in the context.
+// The first tokens of the samples: --prompt, or the end-of-text token that starts a document. Throws Error if the
+// tokenizer has no end-of-text token, UsageError if the prompt leaves no room in the context.
 std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tokenizer, int max_T);
 
-// The prompt and what the model makes of it, up to the end of the document, --sample-tokens or the context. Depends on
-// the weights, the seed and `number` only, and changes nothing of the training. Nothing if a stop was requested.
+// The prompt and its continuation, up to the end of the document, --sample-tokens or the context. It depends only on
+// the weights, the seed and `number`, and does not affect the training. Nothing if a stop was requested.
 std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, uint64_t number,
                                        const std::function<bool()>& stop_requested);
 

@@ -1,5 +1,6 @@
 #pragma once
-// What one training step has to tell, and the line that tells it.
+// The results of one training step, and the line that shows them.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -11,24 +12,25 @@ namespace kiln {
 
 struct StepReport {
     static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-    int64_t step = 0, total_steps = 0;            // step: updates before this one
+    int64_t step = 0, total_steps = 0;            // step: the number of steps before this one
     double loss = 0, norm = 0;                    // mean over the targets; L2 before clipping
-    double loss_z = kUnknown, norm_z = kUnknown;  // among the last 128; NaN: not enough of them yet
+    double loss_z = kUnknown, norm_z = kUnknown;  // among the last 128 values; NaN until there are so many
+    float overflow_scale = 0;  // float16: the lowered loss scale if the scaled gradient overflowed; 0: it did not
     float learning_rate = 0;
     double ms = 0, tokens_per_second = 0;
-    double mfu = kUnknown;  // of the device's peak; NaN: not known
+    double mfu = kUnknown;  // relative to the device's peak; NaN if that is not known
     size_t memory_bytes = 0;
     double seconds_left = kUnknown;
-    std::string skipped;  // why the update was not applied; empty: it was
+    std::string skipped;  // why the update was not applied; empty: it was applied
+
+    bool is_finite() const { return std::isfinite(loss) && std::isfinite(norm); }
 };
 
 std::string step_line(const StepReport& report);
 
-// "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ..."; what the GPU does not tell is left out.
+// "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ...", without the values that the GPU does not tell.
 std::string gpu_text(const GpuSample& sample);
 
-std::string bytes_text(double bytes);       // "412 MiB"
-std::string count_text(double n);           // "124.4M"
-std::string duration_text(double seconds);  // "1h 02m"
+std::string bytes_text(double bytes);  // "412 MiB"
 
 }  // namespace kiln

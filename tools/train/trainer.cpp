@@ -14,14 +14,11 @@ namespace kiln {
 
 namespace {
 
-// Failing so often in a row means that the weights or the rate are wrong, not the data.
-constexpr int kMaxRollbacks = 3;
 constexpr int kFewSteps = 50;  // too few to learn anything
-constexpr int64_t kMaxNonfinite = 50;
 
 using Clock = std::chrono::steady_clock;
 
-// What a resumed run may change without a word, because it changes no weight.
+// Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
     static const char* const kNames[] = {"output", "resume",      "threads",       "dry-run",      "input",     "model",
                                          "prompt", "val-input",   "sample-tokens", "sample-every", "tokenizer", "top-k",
@@ -31,88 +28,83 @@ bool changes_nothing(const std::string& option) {
 
 }  // namespace
 
-Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks)
-    : plan_(plan), options_(plan.options), engine_(engine), communicator_(communicator), hooks_(hooks) {
-    if (!plan.data.val.empty() && (options_.val_every > 0 || options_.eval_only)) {
-        try {
-            val_loader_.emplace(val_loader_options(plan, communicator));
-        } catch (const Error& error) {
-            // Validation shards that merely lie beside the training data are not worth refusing to train.
-            if (options_.eval_only || !options_.val_data.empty()) throw;
-            note(concat("no validation: ", error.what()));
-        }
-    }
-    if (options_.eval_only) {
-        if (plan.weights.empty()) {
-            engine_.init_weights(options_.seed);
-        } else {
-            load_weights(plan.weights, engine_);
-        }
-        return;
-    }
-    run_ahead_ = engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
-                 options_.skip_loss_z == 0 && options_.skip_norm_z == 0;
-    loader_.emplace(train_loader_options(plan, communicator));
-    schedule_ = {.kind = parse_schedule(options_.schedule),
-                 .peak = options_.learning_rate,
-                 .warmup_steps = options_.warmup_steps,
-                 .total_steps = total_steps(options_, loader_->num_sequences()),
-                 .final_fraction = options_.final_fraction,
-                 .decay_fraction = options_.decay_fraction};
-    if (options_.gpu_log_every > 0 && communicator_.rank() == 0) {
-        gpu_ = make_gpu_monitor();
-        if (!gpu_) note("--log-gpu-every (-lg): no NVML here that knows this GPU, so nothing is logged of it");
-    }
-    start();
+void make_weights(const TrainPlan& plan, Engine& engine) {
+    engine.init_weights(plan.options.seed);
+    if (!plan.weights.empty()) load_weights(plan.weights, engine);
 }
 
-void Trainer::start() {
-    if (!plan_.checkpoint.empty()) {
-        const uint64_t then = plan_.state.value("train_tokens", loader_->num_tokens());
-        if (then != loader_->num_tokens() ||
-            plan_.state.value("train_data", loader_->fingerprint()) != loader_->fingerprint()) {
-            throw UsageError(
-                concat("--resume: the run was trained on ", then, " tokens, --input (-i) ", options_.data, " holds ",
-                       loader_->num_tokens(), then == loader_->num_tokens() ? " other ones" : "",
-                       ": not the same data; start a new run from it with -e ", plan_.checkpoint.string()));
-        }
-        load_progress(plan_.checkpoint);
-        last_saved_ = progress_.step;
-        note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
-        if (progress_.step > schedule_.total_steps) {
-            throw UsageError(concat("--resume: the run is at step ", progress_.step, " already, past the last one, ",
-                                    schedule_.total_steps, "; give more by --max-steps (-x) or --epochs"));
-        }
-        if (progress_.step == schedule_.total_steps) {
-            note("that is its last step already; to train on, give more by --max-steps (-x) or --epochs");
-        }
-    } else {
-        if (options_.max_steps < 0 && schedule_.total_steps < kFewSteps) {
-            note(concat("only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
-                        loader_->num_sequences(), " sequences; --epochs or --max-steps (-x) make it more"));
-        }
-        engine_.init_weights(options_.seed);
-        if (!plan_.weights.empty()) load_weights(plan_.weights, engine_);
+Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks)
+    : plan_(plan),
+      options_(plan.options),
+      engine_(engine),
+      communicator_(communicator),
+      hooks_(hooks),
+      loader_(train_loader_options(plan, communicator)),
+      schedule_{.peak = options_.learning_rate,
+                .warmup_steps = options_.warmup_steps,
+                .total_steps = total_steps(options_, loader_.num_sequences()),
+                .final_fraction = options_.final_fraction,
+                .decay_fraction = options_.decay_fraction,
+                .rate = find_schedule(options_.schedule)},
+      bad_steps_(plan.options) {
+    // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
+    if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
+        options_.skip_loss_z == 0 && options_.skip_norm_z == 0) {
+        run_ahead_.emplace(engine);
     }
-    loader_->seek(progress_.position);
+    open_validation();
+    if (options_.gpu_log_every > 0 && communicator_.rank() == 0) {
+        gpu_ = make_gpu_monitor();
+        if (!gpu_) note("--log-gpu-every (-lg): NVML is missing or does not know this GPU, so nothing is logged");
+    }
+    plan_.checkpoint.empty() ? start() : resume();
+    loader_.seek(progress_.position);
     if (communicator_.rank() == 0 && !options_.output.empty()) {
         log_.emplace(options_.output, progress_.log);
         note_changes();
     }
 }
 
-void Trainer::load_progress(const std::filesystem::path& checkpoint) {
-    const nlohmann::json state = load_training_state(checkpoint, engine_);
-    progress_ = TrainProgress::from_json(state);
-    if (const auto scale = state.find("loss_scale"); scale != state.end()) {
-        KILN_CHECK(
-            scale->is_array() && scale->size() == 2 && (*scale)[0].is_number() && (*scale)[1].is_number_integer(),
-            checkpoint.string(), ": trainer_state.json: \"loss_scale\" is not a pair of numbers");
-        engine_.set_loss_scale({(*scale)[0].get<float>(), (*scale)[1].get<int>()});
+void Trainer::open_validation() {
+    if (plan_.data.val.empty() || options_.val_every == 0) return;
+    try {
+        validation_.emplace(plan_, communicator_);
+    } catch (const Error& error) {
+        // Validation shards that were only found in the directory of the training data are no reason to refuse to
+        // train.
+        if (!options_.val_data.empty()) throw;
+        note(concat("no validation: ", error.what()));
     }
 }
 
-// What differs from the options the checkpoint was trained with goes into the logs.
+void Trainer::start() {
+    if (options_.max_steps < 0 && schedule_.total_steps < kFewSteps) {
+        note(concat("the run has only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
+                    loader_.num_sequences(), " sequences; give more by --epochs or --max-steps (-x)"));
+    }
+    make_weights(plan_, engine_);
+}
+
+void Trainer::resume() {
+    const uint64_t then = plan_.state.value("train_tokens", loader_.num_tokens()), now = loader_.num_tokens();
+    if (then != now || plan_.state.value("train_data", loader_.fingerprint()) != loader_.fingerprint()) {
+        throw UsageError(concat("--resume: the run was trained on ", then, " tokens, --input (-i) ", options_.data,
+                                " holds ", now, then == now ? " other ones" : "",
+                                ": not the same data; start a new run from it with -e ", plan_.checkpoint.string()));
+    }
+    progress_ = load_progress(plan_.checkpoint, engine_);
+    last_saved_ = progress_.step;
+    note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
+    if (progress_.step > schedule_.total_steps) {
+        throw UsageError(concat("--resume: the run is at step ", progress_.step, " already, past the last one, ",
+                                schedule_.total_steps, "; give more by --max-steps (-x) or --epochs"));
+    }
+    if (progress_.step == schedule_.total_steps) {
+        note("this is the last step of the run; to train further, give more steps by --max-steps (-x) or --epochs");
+    }
+}
+
+// Logs the options that differ from those of the checkpoint.
 void Trainer::note_changes() {
     if (plan_.checkpoint.empty() || !plan_.state.contains("options")) return;
     const auto then = plan_.state["options"].get<std::map<std::string, std::string>>();
@@ -128,77 +120,40 @@ void Trainer::note(const std::string& text) {
     if (hooks_.notes && communicator_.rank() == 0) *hooks_.notes << text << std::endl;
 }
 
-// Every rank answers alike, or one would wait for ever in the next reduction.
-bool Trainer::stop_agreed() {
-    double requested = hooks_.stop_requested && hooks_.stop_requested() ? 1 : 0;
-    if (communicator_.size() > 1) communicator_.all_reduce(&requested, 1);
-    return requested > 0;
-}
-
-bool Trainer::is_due(int64_t every) const {
-    return every > 0 && progress_.step % every == 0;
+void Trainer::print(const std::string& text) {
+    if (hooks_.results && communicator_.rank() == 0) *hooks_.results << text << std::endl;
 }
 
 TrainOutcome Trainer::run() {
     while (true) {
         const bool last = progress_.step >= schedule_.total_steps;
-        const bool go_on = [&] {
+        const bool stopped = [&] {
             if (last) settle();
-            if ((last || is_due(options_.val_every)) && options_.val_every > 0 && !validate()) return false;
-            if ((last || (is_due(options_.sample_every) && progress_.step > 0)) && options_.sample_every > 0 &&
-                !sample()) {
-                return false;
-            }
-            if (last || (is_due(options_.checkpoint_every) && progress_.step > 0)) save();
-            if (last || stop_agreed()) return last;
-            if (gpu_ && is_due(options_.gpu_log_every) && progress_.step > 0) log_gpu();
-            return train_step();
+            const bool first = progress_.step == 0;
+            if (validation_ && (last || is_due(options_.val_every)) && !validate()) return true;
+            if (options_.sample_every > 0 && (last || (is_due(options_.sample_every) && !first)) && !sample())
+                return true;
+            if (last || (is_due(options_.checkpoint_every) && !first)) save();
+            if (last) return false;
+            if (stop_agreed()) return true;
+            if (gpu_ && is_due(options_.gpu_log_every) && !first) log_gpu();
+            return !train_step();
         }();
-        if (!go_on) {
-            save();
-            return TrainOutcome::stopped;
-        }
-        if (last) return TrainOutcome::finished;
+        if (stopped) save();
+        if (stopped || last) return stopped ? TrainOutcome::stopped : TrainOutcome::finished;
     }
 }
 
-std::optional<double> Trainer::validation_loss() {
-    const int B = options_.B, T = options_.T;
-    const uint64_t N = val_loader_->num_sequences(), rows_a_batch = uint64_t(B) * communicator_.size();
-    uint64_t batches = (N + rows_a_batch - 1) / rows_a_batch;
-    if (options_.val_max_batches > 0) batches = std::min(batches, uint64_t(options_.val_max_batches));
-    val_loader_->seek(0);
-    std::vector<int> targets(size_t(B) * T);
-    double sums[2] = {0, 0};  // losses, tokens
-    for (uint64_t i = 0; i < batches; i++) {
-        const DataLoader::Rows rows = val_loader_->next();
-        // The loader begins anew after the last sequence; what comes round a second time does not count.
-        std::copy(rows.targets, rows.targets + targets.size(), targets.begin());
-        const uint64_t fresh = rows.first_sample < N ? std::min<uint64_t>(B, N - rows.first_sample) : 0;
-        std::fill(targets.begin() + long(fresh * T), targets.end(), -1);
-        if (fresh > 0) {
-            const LossSum loss = engine_.evaluate({.tokens = rows.tokens, .targets = targets.data()});
-            sums[0] += loss.sum;
-            sums[1] += double(loss.tokens);
-        }
-        if (stop_agreed()) return std::nullopt;
-    }
-    communicator_.all_reduce(sums, 2);
-    return sums[0] / sums[1];
-}
-
+// False if a stop was requested; validation and samples are then done again after the run is resumed.
 bool Trainer::validate() {
-    if (!val_loader_ || progress_.validated_at == progress_.step) return true;
+    if (progress_.validated_at == progress_.step) return true;
     settle();
-    const std::optional<double> loss = validation_loss();
+    const std::optional<double> loss = validation_->loss(engine_, hooks_.stop_requested);
     if (!loss) return false;
     progress_.validated_at = progress_.step;
     if (log_) log_->validation(progress_.step, *loss);
-    if (hooks_.results && communicator_.rank() == 0) {
-        *hooks_.results << concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss,
-                                  " | perplexity ", std::exp(*loss))
-                        << std::endl;
-    }
+    print(concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss, " | perplexity ",
+                 std::exp(*loss)));
     return true;
 }
 
@@ -212,10 +167,22 @@ bool Trainer::sample() {
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
     if (log_) log_->sample(progress_.step, *text);
-    if (hooks_.results && communicator_.rank() == 0) {
-        *hooks_.results << "--- sample at step " << progress_.step << "\n" << *text << "\n---" << std::endl;
-    }
+    print(concat("--- sample at step ", progress_.step, "\n", *text, "\n---"));
     return true;
+}
+
+nlohmann::json Trainer::state() const {
+    nlohmann::json state = progress_.to_json();
+    state["model"] = describe(plan_.config);
+    state["seed"] = options_.seed;
+    state["T"] = options_.T;
+    if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) {
+        state["loss_scale"] = {scale.scale, scale.good_steps};
+    }
+    state["train_tokens"] = loader_.num_tokens();
+    state["train_data"] = loader_.fingerprint();
+    state["options"] = plan_.values;
+    return state;
 }
 
 void Trainer::save() {
@@ -223,44 +190,34 @@ void Trainer::save() {
     if (options_.output.empty() || last_saved_ == progress_.step) return;
     if (log_) {
         progress_.log = log_->position();
-        nlohmann::json state = progress_.to_json();
-        state["model"] = describe(plan_.config);
-        state["seed"] = options_.seed;
-        state["T"] = options_.T;
-        if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) {
-            state["loss_scale"] = {scale.scale, scale.good_steps};
-        }
-        state["train_tokens"] = loader_->num_tokens();
-        state["train_data"] = loader_->fingerprint();
-        state["options"] = plan_.values;
         const std::filesystem::path run = options_.output;
-        const auto path = save_checkpoint(run, progress_.step, engine_, state, plan_.tokenizer);
+        const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.tokenizer);
         prune_checkpoints(run, options_.keep, options_.major_every);
         try {
             write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));
         } catch (const Error& error) {
-            // A log that was damaged since is no reason to end the training, which is saved already.
+            // A damaged log is no reason to end the training: the checkpoint is already written.
             note(concat("no loss.svg: ", error.what()));
         }
         note("checkpoint " + path.string());
     }
     last_saved_ = progress_.step;
-    if (progress_.step > failed_at_) rollbacks_ = 0;
+    bad_steps_.saved(progress_.step);
     communicator_.barrier();
 }
 
-// Adds up the gradient of a whole step. False if a stop was requested: the step has not happened then.
+// Accumulates the gradient of a whole step. False if a stop was requested: then the step has not happened.
 bool Trainer::accumulate() {
-    if (options_.overfit_one_batch) loader_->seek(0);
+    if (options_.overfit_one_batch) loader_.seek(0);
     const int64_t micro_tokens = int64_t(options_.B) * options_.T * communicator_.size();
-    const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // no target of the loader's is ignored
+    const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
     engine_.zero_gradients();
     for (int64_t done = 0; done < options_.total_batch_tokens; done += micro_tokens) {
-        const DataLoader::Rows rows = loader_->next();
+        const DataLoader::Rows rows = loader_.next();
         engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
         if (stop_agreed()) {
             engine_.take_loss();
-            loader_->seek(progress_.position);
+            loader_.seek(progress_.position);
             return false;
         }
     }
@@ -277,8 +234,7 @@ bool Trainer::train_step() {
     if (run_ahead_) {
         engine_.queue_update(optimizer_step(report.learning_rate), float(options_.grad_clip));
         count_step();
-        const auto before = std::exchange(queued_, report);
-        if (before) take_queued(*before);  // the device has this step to go on with meanwhile
+        finish_queued(run_ahead_->push(report));
         return true;
     }
     const LossSum loss = engine_.take_loss();
@@ -286,36 +242,26 @@ bool Trainer::train_step() {
     communicator_.all_reduce(sums, 2);
     engine_.reduce_gradients(communicator_);
     const float scale = engine_.loss_scale().scale;
-    BatchResult batch{.loss = sums[0] / sums[1], .norm = engine_.gradient_norm()};
-    // Only the scaled gradient is too large: the next step's is not, and nothing is wrong with this one.
-    batch.overflow = std::isfinite(batch.loss) && engine_.loss_scale().scale < scale;
-    judge(batch, report);
+    report.loss = sums[0] / sums[1];
+    report.norm = engine_.gradient_norm();
+    if (const float now = engine_.loss_scale().scale; std::isfinite(report.loss) && now < scale) {
+        report.overflow_scale = now;
+    }
+    bad_steps_.judge(report, progress_);
     if (report.skipped.empty()) {
         OptimizerStep step = optimizer_step(report.learning_rate);
-        if (options_.grad_clip > 0 && batch.norm > options_.grad_clip) {
-            step.grad_scale = float(options_.grad_clip / batch.norm);
+        if (options_.grad_clip > 0 && report.norm > options_.grad_clip) {
+            step.grad_scale = float(options_.grad_clip / report.norm);
         }
         engine_.update(step);
     }
     count_step();
-    finish(batch, report, std::chrono::duration<double>(Clock::now() - began).count());
+    report.ms = std::chrono::duration<double, std::milli>(Clock::now() - began).count();
+    finish(report);
     return true;
 }
 
-// Waits for the step that is queued, if one is.
-void Trainer::settle() {
-    if (const auto last = std::exchange(queued_, std::nullopt)) take_queued(*last);
-}
-
-// Waits for the oldest queued step, `report` as far as it was known, and reports it.
-void Trainer::take_queued(StepReport report) {
-    const StepResult result = engine_.take_update();
-    const BatchResult batch{.loss = result.loss.sum / double(result.loss.tokens), .norm = result.norm};
-    judge(batch, report);
-    finish(batch, report, result.seconds);
-}
-
-// Of the next update. Where the device decides whether it is applied, those that it passes over count too.
+// Of the next update. Where the device decides whether it is applied, the updates that it skips are counted too.
 OptimizerStep Trainer::optimizer_step(float rate) {
     return {.lr = rate,
             .beta1 = options_.beta1,
@@ -327,122 +273,55 @@ OptimizerStep Trainer::optimizer_step(float rate) {
 
 void Trainer::count_step() {
     progress_.step++;
-    progress_.position = loader_->position();
+    progress_.position = loader_.position();
 }
 
-// What the batch's loss and gradient say, and why it is skipped, if it is.
-void Trainer::judge(const BatchResult& batch, StepReport& report) {
-    report.loss = batch.loss;
-    report.norm = batch.norm;
-    report.loss_z = progress_.loss_window.add(batch.loss);
-    report.norm_z = progress_.norm_window.add(batch.norm);
-    // Comparisons with NaN, which z is until its window is full, are false.
-    if (batch.overflow) {
-        report.skipped = concat("gradient overflows, loss scale now ", engine_.loss_scale().scale);
-    } else if (!std::isfinite(batch.loss) || !std::isfinite(batch.norm)) {
-        report.skipped = concat(std::isfinite(batch.loss) ? "gradient" : "loss", " is not finite");
-    } else if (options_.skip_loss_z > 0 && report.loss_z > options_.skip_loss_z) {
-        report.skipped = concat("loss is an outlier, above z ", options_.skip_loss_z);
-    } else if (options_.skip_norm_z > 0 && report.norm_z > options_.skip_norm_z) {
-        report.skipped = concat("norm is an outlier, above z ", options_.skip_norm_z);
-    }
+// Waits for the queued step, if there is one. Everything that depends on that step calls this first.
+void Trainer::settle() {
+    if (run_ahead_) finish_queued(run_ahead_->settle());
 }
 
-// The step is done: its line in the logs, and what follows if it was not finite.
-void Trainer::finish(const BatchResult& batch, StepReport& report, double seconds) {
-    seconds_a_step_ = seconds_a_step_ == 0 ? seconds : 0.95 * seconds_a_step_ + 0.05 * seconds;
-    report.ms = 1e3 * seconds;
+void Trainer::finish_queued(std::optional<StepReport> report) {
+    if (!report) return;
+    bad_steps_.judge(*report, progress_);
+    finish(*report);
+}
+
+// Logs a step, and acts on it if it was not finite.
+void Trainer::finish(StepReport& report) {
+    const double seconds = report.ms / 1e3;
+    seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;
     const double peak = engine_.peak_flops() * communicator_.size();
     if (peak > 0) report.mfu = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second / peak;
     report.memory_bytes = engine_.memory_in_use_bytes();
-    report.seconds_left = seconds_a_step_ * double(schedule_.total_steps - report.step - 1);
+    report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
     if (log_) log_->train(report);
-    if (hooks_.results && communicator_.rank() == 0) *hooks_.results << step_line(report) << std::endl;
+    print(step_line(report));
     if (hooks_.on_step) hooks_.on_step(report);
-    if (batch.overflow || (std::isfinite(batch.loss) && std::isfinite(batch.norm))) {
-        nonfinite_in_a_row_ = 0;
-    } else {
-        handle_nonfinite(batch, report.step);
+
+    const BadSteps::Verdict verdict = bad_steps_.after(report);
+    if (verdict.action == BadSteps::Action::stop) {
+        save();
+        throw Error(verdict.message);
     }
+    if (!verdict.message.empty()) note(verdict.message);
+    if (verdict.action == BadSteps::Action::roll_back) roll_back();
 }
 
-// Between two steps, when the device is at work or was just now.
+void Trainer::roll_back() {
+    const int64_t failed_step = progress_.step;
+    progress_ = bad_steps_.roll_back(progress_, engine_, [&](const std::string& text) { note(text); });
+    last_saved_ = progress_.step;
+    if (log_) log_->note(failed_step, "rollback", concat("step-", progress_.step));
+    communicator_.barrier();  // until all ranks have read the checkpoint, none may remove it
+}
+
+// Called between two steps, while the device is busy or was busy a moment ago.
 void Trainer::log_gpu() {
     const GpuSample sample = gpu_->sample();
     if (log_) log_->gpu(progress_.step, sample);
     note(concat("gpu  ", progress_.step, "/", schedule_.total_steps, " | ", gpu_text(sample)));
-}
-
-void Trainer::handle_nonfinite(const BatchResult& batch, int64_t step) {
-    const std::string what =
-        concat("step ", step + 1, ": loss ", batch.loss, ", gradient norm ", batch.norm, ": not finite, not applied");
-    nonfinite_in_a_row_++;
-    if (options_.on_nonfinite == "rollback") {
-        note(what);
-        roll_back();
-        return;
-    }
-    if (options_.on_nonfinite == "stop" || nonfinite_in_a_row_ >= kMaxNonfinite) {
-        save();
-        throw Error(concat(what,
-                           options_.on_nonfinite == "stop" ? " (--on-nonfinite stop)"
-                                                           : concat(", ", nonfinite_in_a_row_, " times in a row"),
-                           "; try a lower --learning-rate, a longer warm-up, or --on-nonfinite rollback"));
-    }
-    note(what);
-}
-
-// Back to the newest checkpoint's weights, but on to the data after the batch that failed: the same batch after the
-// same weights would fail again.
-void Trainer::roll_back() {
-    failed_at_ = std::max(failed_at_, progress_.step);
-    KILN_CHECK(++rollbacks_ <= kMaxRollbacks, "step ", progress_.step, ": not finite again after ", kMaxRollbacks,
-               " rollbacks; resume with a lower --learning-rate");
-    const auto newest = newest_checkpoint(options_.output, [&](const std::string& text) { note(text); });
-    KILN_CHECK(newest, "--on-nonfinite rollback: ", options_.output,
-               " holds no checkpoint yet; try a lower --learning-rate");
-    const uint64_t position = progress_.position;
-    const int64_t failed_step = progress_.step;
-    const LossScale scale = engine_.loss_scale();  // lowered for a reason
-    load_progress(newest->directory);
-    if (engine_.loss_scale().scale > scale.scale) engine_.set_loss_scale(scale);
-    progress_.position = position;
-    last_saved_ = progress_.step;
-    if (log_) log_->note(failed_step, "rollback", concat("step-", progress_.step));
-    note(concat("rolled back to ", newest->directory.string()));
-    communicator_.barrier();  // nobody prunes what another still reads
-}
-
-nlohmann::json TrainProgress::to_json() const {
-    return {{"format", 1},
-            {"step", step},
-            {"updates", updates},
-            {"position", position},
-            {"validated_at", validated_at},
-            {"sampled_at", sampled_at},
-            {"loss_window", loss_window.values()},
-            {"norm_window", norm_window.values()},
-            {"main_log_bytes", log.main_bytes},
-            {"metrics_bytes", log.metrics_bytes}};
-}
-
-TrainProgress TrainProgress::from_json(const nlohmann::json& state) {
-    try {
-        TrainProgress p;
-        state.at("step").get_to(p.step);
-        state.at("updates").get_to(p.updates);
-        state.at("position").get_to(p.position);
-        state.at("validated_at").get_to(p.validated_at);
-        state.at("sampled_at").get_to(p.sampled_at);
-        p.loss_window = OutlierWindow(state.at("loss_window").get<std::vector<double>>());
-        p.norm_window = OutlierWindow(state.at("norm_window").get<std::vector<double>>());
-        state.at("main_log_bytes").get_to(p.log.main_bytes);
-        state.at("metrics_bytes").get_to(p.log.metrics_bytes);
-        return p;
-    } catch (const nlohmann::json::exception& error) {
-        throw Error(concat("trainer_state.json: ", error.what(), "; resume from an older checkpoint"));
-    }
 }
 
 }  // namespace kiln

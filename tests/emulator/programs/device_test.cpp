@@ -42,7 +42,7 @@ TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_other_types) {
     const Args args{"-e", "gpt2", "--dry-run"};
     expect_failure(
         train_cu(args + Args{"--dtype", "bfloat16"}), 2,
-        {"--dtype bfloat16: emulated device does not compute in it; leave the option out, or set it to float16"});
+        {"--dtype bfloat16: emulated device does not support it; leave the option out, or set it to float16"});
     expect_failure(train_cu(args + Args{"-f", "1"}), 2, {"--tf32 (-f) 1: emulated device does not"});
     const Finished plan = train_cu(args + Args{"--dtype", "auto"});
     EXPECT_EQ(plan.code, 0) << plan.err;
@@ -73,7 +73,7 @@ TEST_F(DeviceCu, every_suggested_option_makes_it_fit) {
         }
         EXPECT_NE(refused.out.find("it does not fit\n"), std::string::npos) << refused.out;
         expect_failure(refused, 1,
-                       {"this takes ", " of emulated device are free", "Each of these alone makes it fit:\n"});
+                       {"this run needs ", " of emulated device are free", "Each of these alone makes it fit:\n"});
         std::istringstream lines(refused.err.substr(refused.err.find("fit:\n") + 5));
         for (std::string line; std::getline(lines, line);) {
             all += line + "\n";
@@ -110,7 +110,7 @@ TEST_F(DeviceCu, batch_size_auto_is_the_largest_that_fits) {
     const Finished any = train_cu(args + Args{"-b", "auto"});
     ASSERT_EQ(any.code, 0) << any.err;
     const int B = int(number_after(any.out, "micro-batch     "));
-    EXPECT_NE(any.err.find(concat("--batch-size auto: micro-batches of ", B, " rows")), std::string::npos) << any.err;
+    EXPECT_NE(any.err.find(concat("--batch-size auto: sequences in a micro-batch: ", B)), std::string::npos) << any.err;
     EXPECT_EQ(train_cu(args + Args{"-b", std::to_string(B)}).code, 0);
     EXPECT_EQ(train_cu(args + Args{"-b", std::to_string(B + 1)}).code, 1);
     const Finished whole = train_cu(args + Args{"-b", "auto", "-d", "98304"});  // 96 rows
@@ -126,7 +126,7 @@ TEST_F(DeviceCu, nvml_is_logged_or_its_absence_is_reported_once) {
         "2"};
     const Finished absent = train_cu(args + Args{"-o", directory_ / "absent"});
     ASSERT_EQ(absent.code, 0) << absent.err;
-    const size_t said = absent.err.find("--log-gpu-every (-lg): no NVML here");
+    const size_t said = absent.err.find("--log-gpu-every (-lg): NVML is missing");
     ASSERT_NE(said, std::string::npos) << absent.err;
     EXPECT_EQ(absent.err.find("NVML", said + 40), std::string::npos) << absent.err;
 

@@ -52,12 +52,12 @@ TEST_F(TrainCu, options_that_save_memory_or_time_give_the_same_loss) {
                            {"--grad-dtype", "same"},
                            {"--moment-dtype", "bfloat16"},
                            {"-w", "0"},
-                           {"--deterministic-products"}};
+                           {"--deterministic-matmuls"}};
     for (const Args& options : others) {
         EXPECT_NEAR(final_loss(train_cu(args + options)), plain, 8 * 0x1p-8 * plain) << options[0];
     }
     const auto weights = [&](const Args& options) {
-        EXPECT_EQ(train_cu(args + Args{"--deterministic-products", "-o", run()} + options).code, 0);
+        EXPECT_EQ(train_cu(args + Args{"--deterministic-matmuls", "-o", run()} + options).code, 0);
         const std::string bits = read_file(run() / "checkpoint-00000003/model.safetensors");
         fs::remove_all(run());
         return bits;
@@ -75,7 +75,7 @@ TEST_F(TrainCu, killed_and_resumed_it_equals_the_unbroken_run) {
         const fs::path whole = directory_ / concat("whole-", i), run = directory_ / concat("run-", i);
         const Args args =
             base("gpt2:layers=1,dim=16,heads=2,ctx=16,dropout=0.1") +
-            Args{"-b", "2", "-d", "64", "-x", "10", "-n", "2", "-nk", "0", "-v", "5", "--deterministic-products"} +
+            Args{"-b", "2", "-d", "64", "-x", "10", "-n", "2", "-nk", "0", "-v", "5", "--deterministic-matmuls"} +
             variants[i];
         const Finished unbroken = train_cu(args + Args{"-o", whole});
         ASSERT_EQ(unbroken.code, 0) << unbroken.err;
@@ -101,7 +101,8 @@ TEST_F(TrainCu, overflow_in_float16_lowers_the_loss_scale) {
         base() + Args{"--dtype", "float16", "-b", "2", "-d", "32", "-l", "0.3", "-u", "0", "-x", "12", "-n", "3"};
     const Finished finished = train_cu(args + Args{"-nk", "0", "--on-nonfinite", "stop", "-o", run});
     ASSERT_EQ(finished.code, 0) << finished.out << finished.err;
-    ASSERT_NE(finished.out.find("gradient overflows, loss scale now 32768"), std::string::npos) << finished.out;
+    ASSERT_NE(finished.out.find("the gradient overflows, the loss scale is now 32768"), std::string::npos)
+        << finished.out;
     EXPECT_NE(read_file(run / "checkpoint-00000003/trainer_state.json").find("\"loss_scale\""), std::string::npos);
 }
 
@@ -131,7 +132,7 @@ TEST_F(TrainCu, a_16_bit_run_is_resumed_in_float32_on_the_cpu) {
     ASSERT_EQ(on_cpu.code, 0) << on_cpu.err;
     for (const char* note :
          {"the run's --dtype bfloat16: is not available in train_gpt2, which computes on the CPU; it "
-          "goes on with float32\n",
+          "continues with float32\n",
           "the run's --moment-dtype bfloat16: "}) {
         EXPECT_NE(on_cpu.err.find(note), std::string::npos) << on_cpu.err;
     }

@@ -1,0 +1,31 @@
+#include "tools/cli/run_program.h"
+
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <new>
+
+#include "cpu_reference/interface/error.h"
+
+namespace kiln {
+
+int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
+                const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
+    const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
+    const auto fail = [&](int code, const std::string& message) {
+        std::cerr << program << ": " << message << std::endl;
+        return code;
+    };
+    try {
+        return run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+    } catch (const UsageError& error) {
+        return fail(2, error.what());
+    } catch (const std::bad_alloc&) {
+        return fail(1, "out of memory; " + out_of_memory);
+    } catch (const std::exception& error) {
+        return fail(1, error.what());
+    }
+}
+
+}  // namespace kiln

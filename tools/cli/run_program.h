@@ -1,0 +1,15 @@
+#pragma once
+// What every main does: it names the program in messages, and turns errors into exit codes.
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace kiln {
+
+// Calls `run` with the name of the program (`name` if argv has none) and its arguments, and returns its exit code. An
+// error is printed to standard error; the exit code is then 2 for UsageError and 1 for all others. `out_of_memory` says
+// what to do about that.
+int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
+                const std::function<int(const std::string& program, const std::vector<std::string>& args)>& run);
+
+}  // namespace kiln

@@ -1,0 +1,18 @@
+#pragma once
+// The loss of a model over many batches, on all ranks together.
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "cpu_reference/interface/communicator.h"
+#include "cpu_reference/interface/engine.h"
+
+namespace kiln {
+
+// The sum over the batches that `next` gives, until it gives none, or until `max_batches` if that is not 0. Every rank
+// must have the same number of batches. Nothing if a stop was requested, which is asked after every batch.
+std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator,
+                                const std::function<std::optional<Batch>()>& next, int64_t max_batches,
+                                const std::function<bool()>& stop_requested);
+
+}  // namespace kiln
