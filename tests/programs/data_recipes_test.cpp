@@ -266,7 +266,7 @@ TEST_F(DataRecipes, two_at_once_do_not_write_to_one_directory) {
     fs::create_directories(output_);
     const int lock = ::open((output_ / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     ASSERT_EQ(::flock(lock, LOCK_EX), 0);
-    expect_failure(run("sanguo"), {"another one is writing to"});
+    expect_failure(run("sanguo"), {"another process is writing to"});
     ::close(lock);
 }
 
