@@ -13,13 +13,6 @@ unsigned char lead(const AddedToken& token) {
     return static_cast<unsigned char>(token.content[0]);
 }
 
-// Start of the character that ends at `at` (at > 0).
-size_t character_before(std::string_view text, size_t at) {
-    size_t start = at - 1;
-    while (start > 0 && at - start < 4 && (text[start] & 0xC0) == 0x80) --start;
-    return start;
-}
-
 }  // namespace
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
@@ -30,8 +23,8 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
     for (const AddedToken& token : tokens_) ++first_[lead(token) + 1];
     for (size_t b = 0; b < 256; ++b) first_[b + 1] += first_[b];
     if (std::any_of(tokens_.begin(), tokens_.end(), [](const AddedToken& token) { return token.single_word; })) {
-        // The two joiners belong to words here, though not to Oniguruma's \w.
-        words_ = std::make_shared<const SplitPattern>("[\\w\\x{200C}\\x{200D}]", "single_word", true);
+        // Hugging Face counts the two joiners as parts of words; Oniguruma's \w does not.
+        words_ = std::make_shared<const RegexSplitter>("[\\w\\x{200C}\\x{200D}]", "single_word", true);
     }
 }
 
@@ -47,7 +40,7 @@ bool AddedTokenFinder::is_single_word(std::string_view text, size_t begin, size_
     }
     int length;
     if (end == text.size()) return true;
-    splitting::class_at(text.data() + end, text.data() + text.size(), length);
+    scanners::class_at(text.data() + end, text.data() + text.size(), length);
     return !is_word(text.substr(end, static_cast<size_t>(length)));
 }
 
@@ -55,14 +48,14 @@ size_t AddedTokenFinder::space_before(std::string_view text, size_t at) {
     while (at > 0) {
         const size_t before = character_before(text, at);
         int length;
-        if (splitting::class_at(text.data() + before, text.data() + at, length) != CharClass::kSpace) break;
+        if (scanners::class_at(text.data() + before, text.data() + at, length) != CharClass::kSpace) break;
         at = before;
     }
     return at;
 }
 
 size_t AddedTokenFinder::space_after(std::string_view text, size_t at) {
-    return static_cast<size_t>(splitting::skip_run(text.data() + at, text.data() + text.size(), CharClass::kSpace) -
+    return static_cast<size_t>(scanners::skip_run(text.data() + at, text.data() + text.size(), CharClass::kSpace) -
                                text.data());
 }
 
@@ -74,9 +67,9 @@ void check_special_tokens(const std::vector<std::string>& tokens) {
         if (!seen.insert(token).second) throw UsageError(concat("the special token \"", token, "\" is given twice"));
         uint32_t character;
         if (static_cast<size_t>(decode_utf8(token.data(), token.data() + token.size(), character)) == token.size()) {
-            throw UsageError(concat("the special token \"", token,
-                                    "\" is one character, as tokens of text may be; use a longer one, such as <|",
-                                    token, "|>"));
+            throw UsageError(concat(
+                "the special token \"", token,
+                "\" is one character, which ordinary text may contain; use a longer one, such as <|", token, "|>"));
         }
     }
 }

@@ -1,5 +1,5 @@
 #pragma once
-// Finds added tokens in a text: the leftmost, and of those that start at one place the longest.
+// Finds added tokens in a text: the leftmost one first, and at each place the longest one.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -18,13 +18,12 @@ public:
     AddedTokenFinder() = default;
     explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
-    // Calls plain(std::string_view) for each stretch between tokens, none of them empty, and found(int id,
-    // std::string_view) for each token with the stretch it takes, in the order of the text. A token that does not count
-    // (special ones without allow_special, single words within a word) is plain text, and so is what other tokens would
-    // see in it.
+    // Calls found(int id, std::string_view) for each token with the bytes that it takes, and plain(std::string_view)
+    // for the text between tokens unless it is empty, in the order of the text. A special token without allow_special,
+    // and a single_word token within a word, are plain text; no other token is looked for inside them.
     template <class Plain, class Found>
     void split(std::string_view text, bool allow_special, Plain&& plain, Found&& found) const {
-        size_t start = 0;  // of what has not been emitted
+        size_t start = 0;  // of the text that has not been passed on
         for (size_t i = next_lead(text, 0); i < text.size(); i = next_lead(text, i)) {
             const AddedToken* token = match(text.substr(i));
             if (!token) {
@@ -42,31 +41,31 @@ public:
     }
 
 private:
-    // The next place from `at` on where a token may start, or the end of the text.
+    // The first place from `at` on where a token may start, or the end of the text.
     size_t next_lead(std::string_view text, size_t at) const {
         if (tokens_.empty()) return text.size();
         if (!only_lead_) return at;
         return std::min(text.find(*only_lead_, at), text.size());
     }
-    const AddedToken* match(std::string_view text) const {  // at the very start of `text`
+    const AddedToken* match(std::string_view text) const {  // the token that `text` starts with
         const unsigned char lead = text[0];
         for (size_t i = first_[lead]; i < first_[lead + 1]; ++i) {
             if (text.starts_with(tokens_[i].content)) return &tokens_[i];
         }
         return nullptr;
     }
-    bool is_single_word(std::string_view text, size_t begin, size_t end) const;  // no letters, digits, marks beside it
-    static size_t space_before(std::string_view text, size_t at);  // where the white space that ends at `at` begins
-    static size_t space_after(std::string_view text, size_t at);   // where the white space that begins at `at` ends
+    bool is_single_word(std::string_view text, size_t begin, size_t end) const;  // no part of a longer word
+    static size_t space_before(std::string_view text, size_t at);  // start of the white space that ends at `at`
+    static size_t space_after(std::string_view text, size_t at);   // end of the white space that starts at `at`
 
-    std::vector<AddedToken> tokens_;             // by first byte, then longest first
-    std::optional<char> only_lead_;              // with which all tokens start: most often <
-    std::array<size_t, 257> first_ = {};         // tokens that start with byte b: first_[b] to first_[b + 1]
-    std::shared_ptr<const SplitPattern> words_;  // one character of a word; only if a token asks for it
+    std::vector<AddedToken> tokens_;              // sorted by first byte, then the longest first
+    std::optional<char> only_lead_;               // the byte that all tokens start with, often <
+    std::array<size_t, 257> first_ = {};          // tokens first_[b] to first_[b + 1] - 1 start with byte b
+    std::shared_ptr<const RegexSplitter> words_;  // matches one character of a word; null if no token is single_word
 };
 
-// For trainers: throws UsageError if a special token is empty, no UTF-8, there twice, or a single character, which a
-// token of text may be.
+// Throws UsageError if a special token is empty, not UTF-8, given twice, or one character: trainers give that id to
+// the character in ordinary text.
 void check_special_tokens(const std::vector<std::string>& tokens);
 
 }  // namespace kiln

@@ -26,31 +26,32 @@ Tokenizer Tokenizer::parse(std::string_view json, const std::string& name) {
     return make_tokenizer(parse_tokenizer_json(json, name), name);
 }
 
-std::vector<fs::path> tokenizer_files(const fs::path& path) {
-    KILN_CHECK(fs::exists(path), path.string(), ": no such tokenizer; name a directory, a tokenizer.json or a .model");
-    if (!fs::is_directory(path)) return {path};
-    std::vector<fs::path> files;
-    const auto add = [&](const char* name) {
-        if (fs::exists(path / name)) files.push_back(path / name);
-        return fs::exists(path / name);
-    };
-    if (!add("tokenizer.json") && !(fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt"))) {
-        KILN_CHECK(add("tokenizer.model"), path.string(),
-                   ": holds no tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model");
-        add("tokenizer.vocab");
-        return files;
-    }
-    for (const char* name :
-         {"vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"})
-        add(name);
-    return files;
-}
-
 const std::vector<std::string>& tokenizer_file_names() {
     static const std::vector<std::string> names = {
         "tokenizer.json",        "vocab.json",      "merges.txt",     "added_tokens.json", "special_tokens_map.json",
         "tokenizer_config.json", "tokenizer.model", "tokenizer.vocab"};
     return names;
+}
+
+fs::path find_tokenizer(const fs::path& directory) {
+    const auto has = [&](const char* name) { return fs::exists(directory / name); };
+    if (has("tokenizer.json")) return directory / "tokenizer.json";
+    if (has("vocab.json") && has("merges.txt")) return directory / "vocab.json";
+    return has("tokenizer.model") ? directory / "tokenizer.model" : fs::path();
+}
+
+std::vector<fs::path> tokenizer_files(const fs::path& path) {
+    KILN_CHECK(fs::exists(path), path.string(), ": no such tokenizer; name a directory, a tokenizer.json or a .model");
+    if (!fs::is_directory(path)) return {path};
+    const fs::path main = find_tokenizer(path);
+    KILN_CHECK(!main.empty(), path.string(),
+               ": holds no tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model");
+    std::vector<fs::path> files;
+    for (const std::string& name : tokenizer_file_names()) {
+        const bool of_sentencepiece = name == "tokenizer.model" || name == "tokenizer.vocab";
+        if (of_sentencepiece == (main.extension() == ".model") && fs::exists(path / name)) files.push_back(path / name);
+    }
+    return files;
 }
 
 void replace_tokenizer_files(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
@@ -61,7 +62,7 @@ void replace_tokenizer_files(const fs::path& directory, const std::vector<Tokeni
             KILN_CHECK(!failed, (directory / name).string(), ": cannot be removed: ", failed.message());
         }
     }
-    // Where the main one is, all are.
+    // The main file comes last: if it is there, all others are.
     for (auto file = files.rbegin(); file != files.rend(); ++file)
         write_file_atomic(directory / file->name, file->content);
 }
@@ -151,7 +152,8 @@ int Tokenizer::end_of_text() const {
     const int id = known >= 0 ? known : find_end_of_text(kind_->added_tokens());
     KILN_CHECK(id >= 0,
                "the tokenizer has no end-of-text token (<|endoftext|>, </s>, ...); train it with --special-tokens "
-               "'<|endoftext|>', or import its .tiktoken file again with --special-tokens '<|endoftext|>=50256', say");
+               "'<|endoftext|>', or import its .tiktoken file again with --special-tokens '<|endoftext|>=50256' (for "
+               "the ranks of GPT-2)");
     return id;
 }
 

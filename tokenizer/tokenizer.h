@@ -1,5 +1,5 @@
 #pragma once
-// One Tokenizer for every kind: text (bytes) <-> ids. Load, save, encode, decode.
+// A Tokenizer of any kind: text (bytes) to ids and back. It loads, saves, encodes and decodes.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -12,8 +12,8 @@
 namespace kiln {
 
 struct EncodeOptions {
-    bool continues = false;      // the text goes on where another ended: a tokenizer with add_prefix_space adds none
-    bool allow_special = false;  // false: "<|endoftext|>" in the text is plain text (an injection otherwise)
+    bool continues = false;      // the text continues an earlier one, so no prefix space is added
+    bool allow_special = false;  // false: "<|endoftext|>" in the text is plain text, so users cannot inject it
 };
 
 // Bytes [begin, end) of a text.
@@ -24,8 +24,8 @@ struct TextSpan {
 
 struct Encoding {
     std::vector<int> ids;
-    // By token: what of the original text it stands for. A token with part of a character's normal form has the whole
-    // character; a space that was put in front has an empty span.
+    // For each token, the bytes of the original text that it stands for. If a character's normal form is cut into
+    // several tokens, each has the whole character. An added space has an empty span.
     std::vector<TextSpan> spans;
 };
 
@@ -33,30 +33,30 @@ class TokenizerKind;
 
 class Tokenizer {
 public:
-    // A directory (tokenizer.json, else vocab.json + merges.txt, else tokenizer.model), a tokenizer.json or a
-    // SentencePiece NAME.model. Throws Error naming file and place.
+    // `path` is a directory, a tokenizer.json or a SentencePiece NAME.model. Throws Error that names the file and the
+    // place in it.
     static Tokenizer load(const std::filesystem::path& path);
-    // Parses the text of a tokenizer.json; `name` stands in error messages.
+    // Parses the text of a tokenizer.json; messages contain `name`.
     static Tokenizer parse(std::string_view json, const std::string& name);
-    // Writes its files into `directory`: tokenizer.json with vocab.json, merges.txt and so on, or tokenizer.model.
+    // Writes all files of its format into `directory`.
     void save(const std::filesystem::path& directory) const;
     std::string to_json() const;  // the text of tokenizer.json (tokenizer.model's bytes for SentencePiece)
 
-    // Byte-level kinds take any bytes: invalid UTF-8 round-trips unless a normaliser is set. Others, and a normaliser,
-    // throw Error with the offset; only SentencePiece replaces such bytes by U+FFFD.
+    // A byte-level tokenizer without a normalizer encodes any bytes, and decodes to the same. SentencePiece replaces
+    // invalid UTF-8 by U+FFFD. All others throw Error with the offset of invalid UTF-8.
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
     void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids) const;  // appends
     Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
-    // Special tokens included; throws on an id out of range. `continues`: other ids came before, so a space that the
-    // first token begins with belongs to the text.
+    // Includes special tokens; throws on an id out of range. `continues`: the ids continue earlier ones, so a space at
+    // the start of the first token belongs to the text.
     std::string decode(const std::vector<int>& ids, bool continues = false) const;
-    std::string_view token_bytes(int id) const;  // the bytes one id stands for; empty: no token has it
+    std::string_view token_bytes(int id) const;  // the bytes of one token; empty if no token has the id
     bool is_special(int id) const;
 
     int vocab_size() const;                                     // ids are 0 .. vocab_size - 1
-    std::optional<int> token_id(std::string_view token) const;  // of a special token's text
-    // The document separator: <|endoftext|>, </s>, <|end_of_text|>, <|im_end|> ..., the first there is; of a
-    // SentencePiece model the one it names. Throws if none.
+    std::optional<int> token_id(std::string_view token) const;  // of an added token
+    // The document separator: the one that a SentencePiece model names, else the first special token among
+    // <|endoftext|>, </s>, <|end_of_text|>, <|im_end|> ... Throws if there is none.
     int end_of_text() const;
 
     Tokenizer(Tokenizer&&) noexcept;
@@ -71,21 +71,23 @@ private:
     std::vector<bool> special_;  // by id
 };
 
-// The files that make up the tokenizer at `path`, as load() would read them, the main one first. Throws Error if there
-// is none.
-std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
-
-// The names that such files have in a directory, whatever the kind.
+// The names of a tokenizer's files in a directory, of all kinds.
 const std::vector<std::string>& tokenizer_file_names();
 
-// Turns ids into text as they come; never shows half a character. Bytes that can begin no character come out as they
-// are.
+// The main file of the tokenizer in a directory, which tells its kind: tokenizer.json, vocab.json (with merges.txt) or
+// tokenizer.model. Empty if the directory has no tokenizer.
+std::filesystem::path find_tokenizer(const std::filesystem::path& directory);
+
+// The files that load() reads from `path`, the main one first. Throws Error if there is no tokenizer.
+std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
+
+// Decodes ids one by one into whole characters. Bytes that cannot begin a character are passed on unchanged.
 class DecodeStream {
 public:
     explicit DecodeStream(const Tokenizer& tokenizer, bool continues = false)  // as in Tokenizer::decode
         : tokenizer_(tokenizer), at_start_(!continues) {}
-    std::string push(int id);  // whole characters that are complete now
-    std::string finish();      // what is left, whole or not
+    std::string push(int id);  // the characters that are complete now
+    std::string finish();      // the bytes that are left
 
 private:
     const Tokenizer& tokenizer_;

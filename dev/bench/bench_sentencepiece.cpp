@@ -1,7 +1,7 @@
-// Times Kiln's encoder of a SentencePiece model beside the library's, in turns on one thread.
+// Times Kiln's encoder of a SentencePiece model and the library's, interleaved on one thread.
 //     bench_sentencepiece NAME.model FILE BYTES ROUNDS
-// Takes the first BYTES of the file, to a newline. A document ends at the first newline after 10,000 bytes. Prints one
-// line of JSON with the seconds of each round.
+// Reads the first BYTES of the file, up to a newline. A document ends at the first newline after 10,000 bytes. Prints
+// one line of JSON with the seconds of each round.
 #include <sentencepiece_processor.h>
 
 #include <cstdio>

@@ -1,8 +1,8 @@
-// Times Tokenizer::encode over the documents of a file, held in memory. dev/bench/bench_tokenizer.py runs it beside
-// other programs.
+// Times Tokenizer::encode on the documents of a file in memory. dev/bench/bench_tokenizer.py compares it with other
+// programs.
 //     bench_tokenizer TOKENIZER FILE BYTES THREADS
-// Takes the first BYTES of the file, to a newline. A document ends at the first newline after 10,000 bytes. Prints one
-// line of JSON.
+// Reads the first BYTES of the file, up to a newline. A document ends at the first newline after 10,000 bytes. Prints
+// one line of JSON.
 #include <atomic>
 #include <cstdio>
 #include <exception>

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Alpaca: 52,002 instructions with answers in English, made with text-davinci-003 at Stanford; 23 MB. CC BY-NC 4.0. It ends
-# in a file for fine-tuning: a JSON array of {"instruction", "input", "output"}.
+# Alpaca: 52,002 instructions with answers in English, made with text-davinci-003 at Stanford; 23 MB. CC BY-NC 4.0. The
+# result is a file for fine-tuning: a JSON array of {"instruction", "input", "output"}.
 . "$(dirname "$0")/common.sh"
 publisher alpaca_data.json \
     https://raw.githubusercontent.com/tatsu-lab/stanford_alpaca/761dc5bfbdeeffa89b8bff5d038781a4055f796a/alpaca_data.json \

@@ -1,7 +1,6 @@
 #!/bin/bash
-# CCI 3.0 HQ: filtered Chinese web pages of the Beijing Academy of Artificial Intelligence; over 1,000 files of 26 MB, of
-# which --files N are taken, 4 unless told otherwise. Its own usage agreement, which Hugging Face wants to see accepted
-# (then set HF_TOKEN). The full CCI3-Data is 1 TB.
+# CCI 3.0 HQ: filtered Chinese web pages of the Beijing Academy of Artificial Intelligence; over 1,000 files of 26 MB;
+# --files N takes N of them, by default 4. Its own usage agreement must be accepted on Hugging Face; then set HF_TOKEN. The full CCI3-Data is 1 TB.
 . "$(dirname "$0")/common.sh"
 for ((i = 0; i < ${files:-4}; i++)); do
     name=$(printf 'part_%06d.jsonl' $i)

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What every recipe shares: options, downloads that resume and are checked, a tokenizer, shards. Sourced by dev/data/*.sh.
+# The common part of all recipes, which dev/data/*.sh source: options, downloads with resume and checks, tokenizer, shards.
 set -euo pipefail
 started_in=$PWD arguments=("$@")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -16,18 +16,18 @@ usage() {
     cat <<END
 
 Usage: $script [OPTIONS] [-- OPTIONS OF kiln prepare]
-  --output DIR          where everything goes [data/$(basename "$0" .sh)]
-  --tokenizer NAME|DIR  gpt2, cl100k_base, ... are imported; train: one is trained on the text; else a tokenizer's directory
-  --files N             how many of the files, where there are many
-  --mirror URL          in place of huggingface.co, e.g. https://hf-mirror.com (or HF_ENDPOINT); or: modelscope
-  --download-only       stop when the files are there and checked
-  --list                print the path and the address of each file, and fetch none
+  --output DIR          directory for all files [data/$(basename "$0" .sh)]
+  --tokenizer NAME|DIR  gpt2, cl100k_base, ...: import it; train: train one on the text; else a tokenizer's directory
+  --files N             the number of files, if there are many
+  --mirror URL          replaces huggingface.co, e.g. https://hf-mirror.com (or HF_ENDPOINT); or: modelscope
+  --download-only       stop after the files are downloaded and checked
+  --list                print the path and the address of each file, and download nothing
 KILN_DATA_MIRROR=URL stands for all other publishers: https://HOST/PATH is looked for at URL/HOST/PATH. HF_TOKEN is sent
-to Hugging Face for data sets that ask for a login. Run twice, nothing is done twice; stopped, it goes on.
+to Hugging Face for data sets that ask for a login. The same command resumes a run that was stopped, and does nothing twice.
 END
 }
 
-# Options into the variables below; then the directory, held by one process.
+# Sets the variables below from the options, and locks the directory for one process.
 output=data/$(basename "$0" .sh) mirror='' tokenizer='' files='' download_only='' list='' prepare_options=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -45,11 +45,11 @@ while [ $# -gt 0 ]; do
         *) echo "$script: unknown option $1; see $script --help" >&2; exit 2 ;;
     esac
 done
-case $files in *[!0-9]* | 0*) echo "$script: --files $files: a whole number from 1 up is wanted" >&2; exit 2 ;; esac
+case $files in *[!0-9]* | 0*) echo "$script: --files $files: a whole number of at least 1 is needed" >&2; exit 2 ;; esac
 case $mirror in
     '' | modelscope) ;;
     http://* | https://*) hub=$mirror ;;
-    *) echo "$script: --mirror $mirror: an address, or modelscope, is wanted" >&2; exit 2 ;;
+    *) echo "$script: --mirror $mirror: it must be an address or modelscope" >&2; exit 2 ;;
 esac
 hub=${hub%/}
 for program in curl sha256sum flock; do
@@ -67,10 +67,10 @@ if [ -z "$list" ]; then
     esac
     mkdir -p "$raw"
     exec 9>"$output/.lock"
-    flock -n 9 || fail "another one is writing to $output; wait for it or choose another --output"
+    flock -n 9 || fail "another process is writing to $output; wait for it or choose another --output"
 fi
 
-# curl with this recipe's limits. The token goes by standard input, where no list of processes shows it.
+# curl with the limits of a recipe. The token goes through standard input, so that lists of processes do not show it.
 request() {  # URL, curl's options...
     local url=$1 token=''
     shift
@@ -79,7 +79,7 @@ request() {  # URL, curl's options...
         --write-out '%{http_code}' "$@" -- "$url" <<<"$token"
 }
 
-# Ends the recipe if another attempt is no use: curl's exit code, HTTP's status, the address.
+# Ends the recipe if another attempt would not help. Takes curl's exit code, the HTTP status, and the address.
 give_up_on() {
     local host=${3#*://}
     host=${host%%/*}
@@ -95,7 +95,7 @@ give_up_on() {
     esac
 }
 
-# The first kilobytes of a small text.
+# Prints the start of a small text.
 text() {  # URL
     local file=$raw/.text code=0 status
     status=$(request "$1" --silent --max-time 30 --retry 2 --retry-delay 1 --retry-max-time 4 --range 0-999999 \
@@ -108,7 +108,7 @@ text() {  # URL
 
 has_sha256() { [ "$(sha256sum <"$1" | cut -d ' ' -f 1)" = "$2" ]; }
 
-# raw/NAME, whole and with its SHA-256 (without one: whole, as far as the server's length tells).
+# Downloads raw/NAME and checks its SHA-256. Without one, only the server's length shows whether it is complete.
 download() {  # NAME URL [SHA256]
     [ -z "$list" ] || { echo "  $raw/$1  $2"; return; }
     local path=$raw/$1 url=$2 sha=${3:-} part=$raw/$1.part progress=(--silent --show-error) attempt code status resumed
@@ -124,8 +124,8 @@ download() {  # NAME URL [SHA256]
         give_up_on $code "$status" "$url"
         case $code:$status in
             0:*) ;;
-            22:416) [ -n "$sha" ] || rm -f "$part" ;;  # no byte is missing, or there are too many
-            33:* | 36:*) rm -f "$part"; continue ;;    # the server cannot go on in the middle
+            22:416) [ -n "$sha" ] || rm -f "$part" ;;  # the part is complete or too long
+            33:* | 36:*) rm -f "$part"; continue ;;    # the server cannot resume
             *) [ $attempt = 4 ] || sleep $((attempt - 1)); continue ;;
         esac
         [ -e "$part" ] || continue
@@ -137,24 +137,24 @@ download() {  # NAME URL [SHA256]
         local got
         got=$(sha256sum <"$part" | cut -d ' ' -f 1)
         rm -f "$part"
-        # A part of another version of the file spoils the whole; from the beginning it may be right.
+        # The part may be of another version of the file; start from the beginning.
         [ -n "$resumed" ] || fail "$url: SHA-256 is $got, expected $sha; nothing of it was kept"
     done
-    fail "$url: four attempts, and it is not complete (curl: $code, status $status); run this again to go on"
+    fail "$url: four attempts, and it is not complete (curl: $code, status $status); run this again to resume"
 }
 
-# A file of any publisher but the hubs.
+# A file of a publisher other than Hugging Face.
 publisher() {  # NAME URL [SHA256]
     local url=$2 elsewhere='Another server with the same files: KILN_DATA_MIRROR=URL'
     [ -z "$mirror" ] || [ -n "$list" ] ||
-        say "--mirror has no effect here: it stands for Hugging Face; KILN_DATA_MIRROR=URL stands for other publishers"
+        say "--mirror has no effect here: it replaces Hugging Face; KILN_DATA_MIRROR=URL replaces other publishers"
     mirror=''
     [ -z "${KILN_DATA_MIRROR:-}" ] || url=${KILN_DATA_MIRROR%/}/${url#*://}
     download "$1" "$url" "${3:-}"
 }
 
-# A file of a Hugging Face data set, against the SHA-256 in its LFS pointer; or the same from ModelScope, against the
-# SHA-256 in its listing. A fifth argument: its path there, where that differs.
+# A file of a Hugging Face data set, checked against the SHA-256 in its LFS pointer; or the same file from ModelScope,
+# checked against the SHA-256 in its listing. The fifth argument is its path there, if it differs.
 hugging_face() {  # NAME REPOSITORY PATH [MODELSCOPE_REPOSITORY [MODELSCOPE_PATH]]
     local name=$1 repository=$2 path=$3 sha='' elsewhere='Elsewhere: --mirror https://hf-mirror.com'
     if [ $# -ge 4 ]; then elsewhere+=' or --mirror modelscope'; fi
@@ -175,8 +175,8 @@ hugging_face() {  # NAME REPOSITORY PATH [MODELSCOPE_REPOSITORY [MODELSCOPE_PATH
     fi
 }
 
-# raw/sample.txt: text enough to train a tokenizer on, out of the field KEY in the first 100 MB of each .jsonl or .json
-# FILE. Good for that only: of JSON's escapes it undoes the frequent ones.
+# Writes raw/sample.txt, text to train a tokenizer on: the field KEY in the first 100 MB of each .jsonl or .json FILE. It
+# decodes only JSON's frequent escapes, which is good enough for this.
 sample() {  # KEY FILE...
     local key=$1 path=$raw/sample.txt
     shift
@@ -193,7 +193,7 @@ stop_after_download() {
     [ -z "$download_only" ] || { say "the files are in $raw"; exit 0; }
 }
 
-# $tokenizer becomes a directory: what --tokenizer says, else DEFAULT, a published name or train:SIZE.
+# Makes $tokenizer a directory: from --tokenizer, or from DEFAULT, which is a published name or train:SIZE.
 choose_tokenizer() {  # DEFAULT [FILE TO TRAIN ON...]
     stop_after_download
     [ -x "$kiln" ] || fail "$kiln is not built; run 'make'"

@@ -1,9 +1,9 @@
 #!/bin/bash
 # FineWeb-Edu: educational web pages in English, a sample of 100 billion tokens. ODC-By 1.0.
-# It is published as parquet, which Kiln does not read. So this takes it as GPT-2 tokens, in llm.c's shards of 100 million
-# tokens and 200 MB that Andrej Karpathy made of it: --files N, one unless told otherwise, 1001 at most. With --tokenizer
-# it takes parquet files of HuggingFaceFW/fineweb-edu's sample/10BT instead (--files N, 14 at most, 2 GB each) and turns
-# them into text with DuckDB's command line, which it asks for if it is missing.
+# It is published as parquet, which Kiln does not read. So the default is GPT-2 tokens, in llm.c's shards of 100 million
+# tokens and 200 MB by Andrej Karpathy: --files N, by default 1, at most 1001. With --tokenizer, it takes parquet files of
+# sample/10BT of HuggingFaceFW/fineweb-edu (--files N, at most 14, 2 GB each), and converts them to text with DuckDB's
+# command line, which must be installed.
 . "$(dirname "$0")/common.sh"
 : "${files:=1}"
 if [ -z "$tokenizer" ]; then

@@ -1,7 +1,7 @@
 #!/bin/bash
-# OpenAI's gpt-2-output-dataset: 250,000 documents of WebText, 5,000 each for validation and test; and as many that GPT-2
-# wrote, which are not fetched: they are for telling them apart. MIT. --files 3 takes the training file (about 700 MB)
-# too; else validation and test only (about 15 MB each).
+# OpenAI's gpt-2-output-dataset: 250,000 documents of WebText, and 5,000 each for validation and test. MIT. --files 3 takes
+# also the training file (about 700 MB), not only validation and test (about 15 MB each). Documents written by GPT-2, which
+# the data set also has, are not downloaded.
 . "$(dirname "$0")/common.sh"
 for part in $([ "${files:-2}" -lt 3 ] || echo train) valid test; do
     publisher "webtext.$part.jsonl" \

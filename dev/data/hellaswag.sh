@@ -1,6 +1,6 @@
 #!/bin/bash
-# HellaSwag: 10,042 beginnings with four ends each, of which one is right; the validation file, 12 MB. MIT. It ends in a
-# file for evaluation: a line {"ctx", "endings", "label", ...} each.
+# HellaSwag: 10,042 beginnings with four endings each, one of them right; the validation file, 12 MB. MIT. The result is a
+# file for evaluation, with a line {"ctx", "endings", "label", ...} for each.
 . "$(dirname "$0")/common.sh"
 publisher hellaswag_val.jsonl https://raw.githubusercontent.com/rowanz/hellaswag/master/data/hellaswag_val.jsonl \
     0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588

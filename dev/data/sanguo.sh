@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.sh"
 publisher pg23950.txt https://www.gutenberg.org/cache/epub/23950/pg23950.txt
 stop_after_download
-# Without Gutenberg's own words before and after; a line "%" before each chapter makes it a document.
+# Remove Gutenberg's own text before and after the book, and put a line "%" before each chapter, which makes it a document.
 awk '{ sub(/\r$/, "") }
     /^\*\*\* ?END OF/ { exit }
     inside && /^[ \t]*第.*回[：: ]/ { print "%" }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# SMS Spam Collection: 5,574 short messages in English marked ham or spam, 204 KB. CC BY 4.0, UCI. It ends in a file for
-# fine-tuning a classifier, label<TAB>text on each line. (Kaggle's spam.csv holds the same behind a login.)
+# SMS Spam Collection: 5,574 short messages in English marked ham or spam, 204 KB. CC BY 4.0, UCI. The result is a file for
+# fine-tuning a classifier, with label<TAB>text on each line. (Kaggle's spam.csv is the same data, but needs a login.)
 . "$(dirname "$0")/common.sh"
 command -v unzip >/dev/null || fail "needs unzip; run 'make setup' or install it"
 publisher sms_spam.zip "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip" \

@@ -1,5 +1,5 @@
 #!/bin/bash
-# TinyStories: 2.7 million short stories in a child's English, written by GPT-4 (the V2 files). 2.2 GB. CDLA-Sharing-1.0.
+# TinyStories: 2.7 million short stories in simple English, written by GPT-4 (the V2 files). 2.2 GB. CDLA-Sharing-1.0.
 . "$(dirname "$0")/common.sh"
 for part in train valid; do
     hugging_face $part.txt roneneldan/TinyStories TinyStoriesV2-GPT4-$part.txt AI-ModelScope/TinyStories

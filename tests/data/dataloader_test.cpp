@@ -90,7 +90,7 @@ TEST(Permutation, order_is_pinned) {
     EXPECT_EQ(order, (std::vector<uint64_t>{4, 1, 5, 7, 2, 8, 3, 6, 0, 9}));
 }
 
-// Shards whose tokens count up through the whole data set, so that a token tells where it came from.
+// The tokens count up through all shards, so each token tells where it is from.
 class DataLoaderTest : public testing::Test {
 protected:
     static constexpr int kVocab = 60000, kWideVocab = 70000;
@@ -264,7 +264,7 @@ TEST_F(DataLoaderTest, rows_stay_valid_until_the_next_call) {
     }
 }
 
-TEST_F(DataLoaderTest, moved_loader_goes_on) {
+TEST_F(DataLoaderTest, moved_loader_continues) {
     add_shard(100);
     options.T = 4;
     DataLoader a(options);
@@ -300,7 +300,7 @@ TEST_F(DataLoaderTest, vocabulary_of_the_shard_must_fit_the_model) {
     DataLoader loader(options);  // just fits
 }
 
-// llm.c's shards do not say their vocabulary: the token itself gives it away.
+// llm.c's shards do not have the size of the vocabulary, so each token is checked.
 TEST_F(DataLoaderTest, token_outside_the_vocabulary_names_shard_and_position) {
     for (const int prefetch : {0, 2}) {
         for (const size_t bad : {size_t(0), size_t(5), size_t(12)}) {
@@ -320,7 +320,7 @@ TEST_F(DataLoaderTest, token_outside_the_vocabulary_names_shard_and_position) {
             });
             EXPECT_NE(message.find("llmc.bin: token 100 at position " + std::to_string(bad) + " "), std::string::npos)
                 << message;
-            EXPECT_EQ(error_of([&] { loader.next(); }), message);  // and it stays
+            EXPECT_EQ(error_of([&] { loader.next(); }), message);  // each call throws it again
             options.vocab_size = 101;
             take(3, options);
         }
@@ -337,7 +337,7 @@ TEST_F(DataLoaderTest, shards_of_two_tokenizers_are_an_error) {
     EXPECT_NE(error_of([&] { DataLoader loader(options); }).find("made with another tokenizer"), std::string::npos);
 }
 
-TEST_F(DataLoaderTest, a_flipped_bit_is_noticed_before_training_or_behind_it) {
+TEST_F(DataLoaderTest, a_flipped_bit_is_noticed_before_or_during_training) {
     const auto path = add_shard(1000);
     std::string bytes = read_file(path);
     bytes[1024 + 999] ^= 1;

@@ -1,4 +1,4 @@
-// Files -> documents: BlockReader and BlockParser together, as the threads of `kiln prepare` use them.
+// Reads documents with BlockReader and BlockParser together, as the threads of `kiln prepare` do.
 #include <cctype>
 
 #include <gtest/gtest.h>
@@ -25,7 +25,7 @@ protected:
         for (const InputFileInfo& file : find_documents({inputs.begin(), inputs.end()})) paths.push_back(file.path);
         return paths;
     }
-    // Documents of one file, each put together from its pieces.
+    // Documents of one file, each put together from its chunks.
     Texts read(const std::string& name, std::string_view content, const DocumentOptions& options = {}) {
         return read_files({dir.write(name, content)}, options);
     }
@@ -35,19 +35,19 @@ protected:
         BlockReader reader(inputs, options);
         BlockParser parser(options);
         Texts documents;
-        pieces = 0;
+        chunks = 0;
         bad.clear();
         bool within = false;
         for (Block block; reader.next(block);) {
             parser.parse(
                 block,
-                [&](const Piece& piece) {
-                    EXPECT_EQ(piece.starts_document, !within);
-                    if (piece.starts_document) documents.emplace_back();
-                    documents.back() += piece.text;
-                    cuts.emplace_back(piece.text);
-                    pieces++;
-                    within = !piece.ends_document;
+                [&](const Chunk& chunk) {
+                    EXPECT_EQ(chunk.starts_document, !within);
+                    if (chunk.starts_document) documents.emplace_back();
+                    documents.back() += chunk.text;
+                    cuts.emplace_back(chunk.text);
+                    chunks++;
+                    within = !chunk.ends_document;
                 },
                 bad);
         }
@@ -61,7 +61,7 @@ protected:
         return !thrown.empty() || bad.empty() ? thrown : bad[0].place + ": " + bad[0].what;
     }
     TempDirectory dir;
-    int pieces = 0;
+    int chunks = 0;
     Texts cuts;
     std::vector<BadRecord> bad;
 };
@@ -72,7 +72,7 @@ TEST_F(Documents, a_file_is_one_document_byte_for_byte) {
     EXPECT_EQ(read("a", "\xEF\xBB\xBFmark"), Texts{"mark"});  // any other name is text; the byte order mark goes
 }
 
-TEST_F(Documents, white_space_alone_is_no_document) {
+TEST_F(Documents, white_space_alone_is_not_a_document) {
     for (const DocumentMode mode : {DocumentMode::file, DocumentMode::line, DocumentMode::paragraph}) {
         EXPECT_TRUE(read("a.txt", "", {.mode = mode}).empty());
         EXPECT_TRUE(read("a.txt", " \n\t\r\n\xE3\x80\x80\n", {.mode = mode}).empty());
@@ -155,21 +155,20 @@ TEST_F(Documents, text_that_is_not_utf8_names_line_and_byte) {
     }
     const std::string cut = error("a.txt", "\xE5\x94");  // a character that the file's end cuts
     EXPECT_NE(cut.find("a.txt:1: byte 0 "), std::string::npos) << cut;
-    // Far into a document of many pieces.
+    // Far into a document of many chunks.
     std::string far;
     for (int i = 0; i < 1000; i++) far += "line\n";
-    const std::string message = error("a.txt", far + "\xFF", {.piece_bytes = 64});
+    const std::string message = error("a.txt", far + "\xFF", {.chunk_bytes = 64});
     EXPECT_NE(message.find("a.txt:1001: byte 5000 "), std::string::npos) << message;
 }
 
-// Pieces are put together again by read(); here it matters where they are cut.
-TEST_F(Documents, long_documents_are_cut_where_every_splitter_cuts) {
+TEST_F(Documents, long_documents_are_cut_where_every_pre_tokenizer_cuts) {
     std::string text;
     for (int i = 0; i < 200; i++) text += i % 3 ? "word, \n\nword.\n  x\n(\n" : "plain line\nanother\n";
-    for (size_t piece_bytes = 32; piece_bytes < 80; piece_bytes++) {
+    for (size_t chunk_bytes = 32; chunk_bytes < 80; chunk_bytes++) {
         cuts.clear();
-        EXPECT_EQ(read("a.txt", text, {.piece_bytes = piece_bytes}), Texts{text});
-        EXPECT_GT(pieces, 20);
+        EXPECT_EQ(read("a.txt", text, {.chunk_bytes = chunk_bytes}), Texts{text});
+        EXPECT_GT(chunks, 20);
         for (size_t i = 0; i + 1 < cuts.size(); i++) {
             EXPECT_EQ(cuts[i].back(), '\n') << i;
             EXPECT_TRUE(std::isalnum(cuts[i + 1].front())) << i;
@@ -182,20 +181,20 @@ TEST_F(Documents, one_long_line_is_cut_between_words_or_else_between_characters)
     std::string words, characters;
     for (int i = 0; i < 5000; i++) words += i % 7 ? "word " : "42 ";
     for (int i = 0; i < 5000; i++) characters += "\xE5\x94\x90";
-    EXPECT_EQ(read("a.txt", words, {.piece_bytes = 64}), Texts{words});
-    EXPECT_GT(pieces, 100);
+    EXPECT_EQ(read("a.txt", words, {.chunk_bytes = 64}), Texts{words});
+    EXPECT_GT(chunks, 100);
     for (size_t i = 1; i < cuts.size(); i++) EXPECT_EQ(cuts[i].substr(0, 2), " w");
-    EXPECT_EQ(read("a.txt", characters, {.piece_bytes = 64}), Texts{characters});  // valid UTF-8 in each piece
-    EXPECT_GT(pieces, 50);
+    EXPECT_EQ(read("a.txt", characters, {.chunk_bytes = 64}), Texts{characters});  // valid UTF-8 in each chunk
+    EXPECT_GT(chunks, 50);
 }
 
-// The same document, alone or at any place of a file, in lines or in a record: cut at the same places.
+// A document is cut at the same places in any file, line or record.
 TEST_F(Documents, cuts_depend_on_the_document_alone) {
     for (const int words_a_line : {50, 500}) {
         std::string text;
         for (int i = 0; i < 3000; i++) text += i % words_a_line ? "some words go here " : "and now a line that ends\n";
         while (text.back() == '\n' || text.back() == ' ') text.pop_back();
-        const DocumentOptions options{.separator = "%", .piece_bytes = 1000};
+        const DocumentOptions options{.separator = "%", .chunk_bytes = 1000};
         cuts.clear();
         read("a.txt", text, options);
         const Texts alone = cuts;
@@ -264,7 +263,7 @@ TEST_F(Documents, inputs_that_cannot_be_read_are_errors) {
     EXPECT_NE(find(dir.path()).find("closed: the directory cannot be read"), std::string::npos);
 }
 
-// Blocks of every small size, begun anew at each of them: the same pieces.
+// Blocks of every small size give the same chunks, also if reading starts again at each of them.
 TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
     std::string text = "one two three\nfour\n\n\n";
     for (int i = 0; i < 60; i++)
@@ -292,10 +291,10 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
     };
     for (const auto& c : cases) {
         DocumentOptions options = c.options;
-        options.piece_bytes = 40;
+        options.chunk_bytes = 40;
         const auto path = dir.write(c.name, c.content);
         const std::vector<InputFileInfo> files = {{.path = path, .bytes = c.content.size()}, {.path = path}};
-        const auto pieces_of = [&](size_t block_bytes, bool reopen) {
+        const auto chunks_of = [&](size_t block_bytes, bool reopen) {
             options.block_bytes = block_bytes;
             auto reader = std::make_unique<BlockReader>(files, options);
             BlockParser parser(options);
@@ -304,7 +303,7 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
             for (Block block; reader->next(block);) {
                 parser.parse(
                     block,
-                    [&](const Piece& p) {
+                    [&](const Chunk& p) {
                         all.push_back(std::string(p.text) + (p.starts_document ? "<" : "") +
                                       (p.ends_document ? ">" : ""));
                     },
@@ -314,17 +313,17 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
             for (const BadRecord& b : bad) all.push_back(b.place + b.what);
             return all;
         };
-        const Texts expected = pieces_of(1 << 20, false);
+        const Texts expected = chunks_of(1 << 20, false);
         EXPECT_GT(expected.size(), 4u);
         for (const size_t block_bytes : {1, 2, 7, 50, 300, 1000}) {
-            EXPECT_EQ(pieces_of(block_bytes, false), expected) << c.name << block_bytes;
-            EXPECT_EQ(pieces_of(block_bytes, true), expected) << c.name << block_bytes;
+            EXPECT_EQ(chunks_of(block_bytes, false), expected) << c.name << block_bytes;
+            EXPECT_EQ(chunks_of(block_bytes, true), expected) << c.name << block_bytes;
         }
     }
 }
 
-// What waits in the reader is what memory and copying it cost; were it to grow, a long file would take the square of
-// its length.
+// The text that waits in the reader takes memory and is copied. If it grew, the time would be quadratic in the length
+// of a file.
 TEST_F(Documents, the_reader_is_never_far_ahead_of_its_blocks) {
     std::string lines, records;
     for (int i = 0; i < 20'000; i++) {
@@ -341,15 +340,15 @@ TEST_F(Documents, the_reader_is_never_far_ahead_of_its_blocks) {
                  {"a.jsonl", records, DocumentMode::file}};
     for (const auto& c : cases) {
         for (const size_t block_bytes : {700, 2000, 9000}) {
-            const DocumentOptions options{.mode = c.mode, .piece_bytes = 1000, .block_bytes = block_bytes};
+            const DocumentOptions options{.mode = c.mode, .chunk_bytes = 1000, .block_bytes = block_bytes};
             BlockReader reader({{.path = dir.write(c.name, c.content), .bytes = c.content.size()}}, options);
             size_t given = 0, most = 0;
             for (Block block; reader.next(block);) {
                 most = std::max<size_t>(most, reader.bytes_read() - given);
                 given += block.size;
             }
-            EXPECT_GE(given + 1, c.content.size());  // the newline behind the last record belongs to none
-            EXPECT_LE(most, 4 * options.piece_bytes + 2 * block_bytes) << c.name << int(c.mode) << block_bytes;
+            EXPECT_GE(given + 1, c.content.size());  // the newline after the last record belongs to no record
+            EXPECT_LE(most, 4 * options.chunk_bytes + 2 * block_bytes) << c.name << int(c.mode) << block_bytes;
         }
     }
 }
@@ -370,7 +369,7 @@ TEST_F(Documents, bad_rows_are_left_out_and_the_rest_is_read) {
     EXPECT_EQ(read("a.csv", "id,text\n1,a\n2\n3,b,c\n4,\"x\"y\n5,\xFF\n6,good\n"), (Texts{"a", "", "good"}));
     ASSERT_EQ(bad.size(), 4u);
     const char* expected[] = {":3: 1 column where the header has 2", ":4: 3 columns", ":5: in column 2 there is more",
-                              ":6: byte 0 of the text (value 255) is not UTF-8; say what it is with --encoding"};
+                              ":6: byte 0 of the text (value 255) is not UTF-8; name its encoding with --encoding"};
     for (int i = 0; i < 4; i++) {
         const std::string message = bad[i].place + ": " + bad[i].what;
         EXPECT_NE(message.find(expected[i]), std::string::npos) << message;
@@ -449,13 +448,13 @@ std::string zstd(std::string_view text) {
     return packed;
 }
 
-TEST_F(Documents, packed_files_are_unpacked_member_by_member) {
+TEST_F(Documents, compressed_files_are_decompressed_member_by_member) {
     std::string text;
     for (int i = 0; i < 100000; i++) text += "line " + std::to_string(i * 7919 % 10007) + "\n";
     const size_t half = text.size() / 2;
     for (const auto pack : {gzip, zstd}) {
         const std::string whole = pack(text), parts = pack(text.substr(0, half)) + pack("") + pack(text.substr(half));
-        EXPECT_TRUE(read("a.txt", whole) == Texts{text});  // whatever it is called
+        EXPECT_TRUE(read("a.txt", whole) == Texts{text});  // its name does not matter
         EXPECT_TRUE(read("a.txt.gz", parts) == Texts{text});
         const std::string record = pack("{\"text\":\"packed\"}\n");
         EXPECT_EQ(read("a.jsonl.zst", record), Texts{"packed"});
@@ -469,7 +468,7 @@ TEST_F(Documents, packed_files_are_unpacked_member_by_member) {
         EXPECT_NE(error("a.txt", whole + "rubbish"), "");
     }
     EXPECT_EQ(read("a.txt", gzip("x") + std::string(1000, '\0')), Texts{"x"});
-    EXPECT_NE(error("a.gz", "plain text").find("is not packed as its name says"), std::string::npos);
+    EXPECT_NE(error("a.gz", "plain text").find("its name says that it is compressed"), std::string::npos);
     EXPECT_TRUE(read("a.gz", "").empty());
 }
 

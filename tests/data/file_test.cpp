@@ -45,7 +45,7 @@ TEST(OutputFile, update_changes_part_of_an_existing_file) {
     EXPECT_NE(error_of([&] { OutputFile::update(dir / "none"); }).find("No such file"), std::string::npos);
 }
 
-// What is left in memory of a file, of its first `bytes`.
+// How much of the first `bytes` of a file is in memory.
 double resident(const std::filesystem::path& path, size_t bytes) {
     const MappedFile file(path);
     const size_t page = size_t(::sysconf(_SC_PAGESIZE));
@@ -55,7 +55,7 @@ double resident(const std::filesystem::path& path, size_t bytes) {
            double(pages.size());
 }
 
-TEST(OutputFile, what_write_behind_has_passed_is_on_the_disk_and_out_of_memory) {
+TEST(OutputFile, write_behind_writes_to_the_disk_and_frees_memory) {
     TempDirectory dir;
     constexpr size_t kPart = size_t(1) << 20;
     std::string content;
@@ -66,12 +66,12 @@ TEST(OutputFile, what_write_behind_has_passed_is_on_the_disk_and_out_of_memory) 
         content += text;
         if (part != 3) file.write_behind(content.size());  // parts may differ
     }
-    file.write_at(1, "!", 1);  // what is not in memory any more can still be changed
+    file.write_at(1, "!", 1);  // bytes that are no longer in memory can be changed
     content[1] = '!';
     file.sync();
     struct statfs system {};
     ASSERT_EQ(::statfs(dir.path().c_str(), &system), 0);
-    constexpr long kTmpfs = 0x01021994;  // whose disk is memory
+    constexpr long kTmpfs = 0x01021994;  // a file system in memory
     if (system.f_type != kTmpfs) {
         EXPECT_LT(resident(dir / "a.bin", 3 * kPart), 0.5);
     }
@@ -80,7 +80,7 @@ TEST(OutputFile, what_write_behind_has_passed_is_on_the_disk_and_out_of_memory) 
 
     int pipe[2];
     ASSERT_EQ(::pipe(pipe), 0);
-    OutputFile into_pipe(concat("/dev/fd/", pipe[1]));  // where there is nothing to wait for
+    OutputFile into_pipe(concat("/dev/fd/", pipe[1]));  // a pipe: nothing to wait for
     into_pipe.write("ab");
     into_pipe.write_behind(1);
     into_pipe.write_behind(2);

@@ -27,7 +27,7 @@ protected:
         const auto add = [&](ShardIndex::Split& split, const std::string& name, int tokens) {
             const ShardInfo info = write_shard(dir / name, std::vector<int>(size_t(tokens), tokens),
                                                {.vocab_size = 300, .end_of_text = 299, .num_documents = 1});
-            split.files.push_back({name, info.num_tokens, 1, hex_u64(info.payload_xxh3)});
+            split.files.push_back({name, info.num_tokens, 1, hex(info.payload_xxh3)});
             split.tokens += info.num_tokens;
             split.documents++;
         };
@@ -106,9 +106,9 @@ TEST_F(FindData, index_of_other_shards_or_wrong_totals_is_an_error) {
         {"\"documents\": 2", "\"documents\": 3", "but it gives totals of 15 and 3"},
         {"\"tokens\": 10", "\"tokens\": 11", "b.bin: is not the shard that"},
         {"\"vocab_size\": 300", "\"vocab_size\": 301", "b.bin: is not the shard that"},
-        {"\"tokens\": 15", "\"tokens\": \"15\"", "\"tokens\" is \"15\" where a whole number is expected"},
-        {"\"tokens\": 15", "\"tokens\": -1", "\"tokens\" is -1 where a whole number is expected"},
-        {"\"name\": \"b.bin\"", "\"name\": 7", "\"name\" is 7 where a text is expected"},
+        {"\"tokens\": 15", "\"tokens\": \"15\"", "\"tokens\" must be a whole number, is \"15\""},
+        {"\"tokens\": 15", "\"tokens\": -1", "\"tokens\" must lie between 0 and 9223372036854775807, is -1"},
+        {"\"name\": \"b.bin\"", "\"name\": 7", "\"name\" must be a string, is 7"},
         {"\"recipe\"", "\"receipt\"", "\"recipe\" is missing"},
     };
     for (const auto& c : cases) {
@@ -125,7 +125,7 @@ TEST_F(FindData, unfinished_directory_is_an_error) {
     dir.write("train_000000.bin", "");
     dir.write(kUnfinishedName, "");
     EXPECT_NE(error(dir.path().string()).find("interrupted"), std::string::npos);
-    write_index();  // the marker outlives the index only if the very last step was lost
+    write_index();  // a kill after the last step but one leaves the marker
     EXPECT_EQ(find_data(dir.path().string()).train.size(), 2u);
 }
 
@@ -154,7 +154,7 @@ TEST_F(FindData, directory_without_shards_says_what_to_do) {
     const std::string message = error(dir.path().string());
     EXPECT_NE(message.find("it holds text (poems.txt): run `kiln prepare"), std::string::npos) << message;
     dir.write("data.bin", "");
-    EXPECT_NE(error(dir.path().string()).find("1 other .bin files: name them by a glob"), std::string::npos);
+    EXPECT_NE(error(dir.path().string()).find("1 other .bin files; name them by a glob"), std::string::npos);
 }
 
 }  // namespace

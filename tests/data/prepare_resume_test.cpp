@@ -1,4 +1,4 @@
-// kiln prepare that is stopped, killed or disturbed, and started again: the same bytes as of a run that was not.
+// kiln prepare that is stopped or killed and then resumed writes the same bytes as an unbroken run.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,15 +13,15 @@ namespace {
 
 using PrepareResume = Prepare;
 
-// The progress callback throws after each number of blocks: every place where a run can go on, with documents of
-// several pieces, shards that end and one document kept back for validation.
-TEST_F(PrepareResume, run_that_stops_after_any_block_goes_on_to_the_same_bytes) {
+// The progress callback throws after every number of blocks. There are documents of several chunks, several shards, and
+// one document that is held back for validation.
+TEST_F(PrepareResume, run_that_stops_after_any_block_is_resumed_to_the_same_bytes) {
     Texts documents = many(120);
     documents[50] += "\xFF";
     std::mt19937 random(5);
     documents[60] = words(random, 400);
     input(documents);
-    options.documents.piece_bytes = 64;
+    options.documents.chunk_bytes = 64;
     options.documents.block_bytes = 1200;
     options.shard_tokens = 1500;
     options.save_seconds = 0;
@@ -36,8 +36,8 @@ TEST_F(PrepareResume, run_that_stops_after_any_block_goes_on_to_the_same_bytes) 
         EXPECT_GT(blocks, 8);
         int resumed = 0;
         options.report = [&](const std::string& text) {
-            resumed += text.find("going on") != text.npos;
-            EXPECT_EQ(text.find("starting over"), text.npos) << text;
+            resumed += text.find("resuming") != text.npos;
+            EXPECT_EQ(text.find("starting again"), text.npos) << text;
             EXPECT_EQ(text.find("cannot"), text.npos) << text;
         };
         for (int stop = 1; stop <= blocks; stop++) {
@@ -45,7 +45,7 @@ TEST_F(PrepareResume, run_that_stops_after_any_block_goes_on_to_the_same_bytes) 
             int seen = 0;
             options.progress = [&](const PrepareProgress&) {
                 if (++seen == stop) throw std::runtime_error("stop");
-                options.save_seconds = seen % 3 == 1 ? 0 : 1e9;  // what came after the last save must go
+                options.save_seconds = seen % 3 == 1 ? 0 : 1e9;  // data after the last save must be removed
             };
             options.save_seconds = 0;
             EXPECT_EQ(error(), "stop");
@@ -58,7 +58,7 @@ TEST_F(PrepareResume, run_that_stops_after_any_block_goes_on_to_the_same_bytes) 
     }
 }
 
-TEST_F(PrepareResume, unfinished_run_of_something_else_is_started_over) {
+TEST_F(PrepareResume, unfinished_run_with_other_input_is_started_again) {
     input(many(300));
     options.documents.block_bytes = 1000;
     options.save_seconds = 0;
@@ -80,12 +80,12 @@ TEST_F(PrepareResume, unfinished_run_of_something_else_is_started_over) {
     input(many(300));
     options.max_documents = 7;
     EXPECT_NE(error().find("unfinished run with other --max-documents;"), std::string::npos) << error();
-    EXPECT_EQ(difference(snapshot(options.output), unfinished), "");  // nothing is lost by asking
+    EXPECT_EQ(difference(snapshot(options.output), unfinished), "");  // the refusal changes nothing
     options.max_documents = 0;
     input(many(301));
     options.force = true;
     prepare(options);
-    EXPECT_NE(said.find("starting over"), std::string::npos) << said;
+    EXPECT_NE(said.find("starting again"), std::string::npos) << said;
     EXPECT_TRUE(documents_of(found().train) == many(301));
 
     for (const char* damage : {"marker", "shard"}) {
@@ -99,12 +99,12 @@ TEST_F(PrepareResume, unfinished_run_of_something_else_is_started_over) {
             fs::remove(options.output / "train_000000.bin");
         }
         prepare(options);
-        EXPECT_NE(said.find("starting over"), std::string::npos) << damage << said;
+        EXPECT_NE(said.find("starting again"), std::string::npos) << damage << said;
         EXPECT_TRUE(documents_of(found().train) == many(301));
     }
 }
 
-TEST_F(PrepareResume, goes_on_however_the_paths_are_spelt_and_keeps_strict) {
+TEST_F(PrepareResume, is_resumed_with_other_spellings_of_paths_and_keeps_strict) {
     input(many(300));
     options.documents.block_bytes = 1000;
     options.save_seconds = 0;
@@ -122,7 +122,7 @@ TEST_F(PrepareResume, goes_on_however_the_paths_are_spelt_and_keeps_strict) {
     std::string said;
     options.report = [&](const std::string& text) { said += text; };
     prepare(options);
-    EXPECT_NE(said.find("going on"), std::string::npos) << said;
+    EXPECT_NE(said.find("resuming"), std::string::npos) << said;
     const auto resumed = snapshot(options.output);
     EXPECT_EQ(resumed.at("train_000000.bin") == whole.at("train_000000.bin"), true);
 
@@ -131,7 +131,7 @@ TEST_F(PrepareResume, goes_on_however_the_paths_are_spelt_and_keeps_strict) {
     documents[3] += "\xFF";
     input(documents);
     options.max_bad_fraction = 0;
-    EXPECT_NE(error().find("nothing is finished"), std::string::npos) << error();
+    EXPECT_NE(error().find("the shards are not finished"), std::string::npos) << error();
     options.strict = true;
     options.max_bad_fraction = 1;
     EXPECT_NE(error().find("input.txt:"), std::string::npos) << error();
@@ -144,8 +144,8 @@ TEST_F(PrepareResume, two_runs_do_not_write_into_one_directory) {
     EXPECT_NE(error().find("another process is writing to it"), std::string::npos) << error();
 }
 
-// kill -9 at many moments of a run: what is left is either whole or refused, and the next run goes on with it.
-TEST_F(PrepareResume, killed_run_never_looks_whole_and_goes_on_to_the_same_bytes) {
+// kill -9 at many moments of a run: the directory is either complete or refused, and the next run resumes it.
+TEST_F(PrepareResume, killed_run_never_looks_complete_and_is_resumed_to_the_same_bytes) {
     input(many(4000));
     options.shard_tokens = 8000;
     options.val_fraction = 0.05;
@@ -175,7 +175,7 @@ TEST_F(PrepareResume, killed_run_never_looks_whole_and_goes_on_to_the_same_bytes
         const bool refused = !error_of([&] { found(); }).empty();
         EXPECT_TRUE(refused || has_shard_index(options.output));
         if (refused) continue;
-        fs::remove(options.output / kUnfinishedName);  // may outlive a kill after shards.json: then it says nothing
+        fs::remove(options.output / kUnfinishedName);  // a kill after shards.json may leave it behind
         ASSERT_EQ(difference(snapshot(options.output), whole), "") << kills;
         fs::remove_all(options.output);
     }

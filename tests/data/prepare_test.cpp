@@ -1,4 +1,4 @@
-// kiln prepare: what comes out of what goes in.
+// kiln prepare: the shards that it makes of its input.
 #include <cmath>
 
 #include <unistd.h>
@@ -12,7 +12,7 @@ namespace kiln {
 namespace {
 
 TEST_F(Prepare, documents_come_back_in_order_each_after_end_of_text) {
-    const Texts documents = many(15000);  // several batches a thread
+    const Texts documents = many(15000);  // several blocks for each thread
     input(documents);
     const ShardIndex index = prepare(options);
     EXPECT_TRUE(documents_of(found().train) == documents);
@@ -35,7 +35,7 @@ TEST_F(Prepare, threads_change_no_byte) {
     input(many(15000));
     options.val_fraction = 0.1;
     options.shard_tokens = 100'000;
-    options.documents.piece_bytes = 64;  // documents of several pieces too
+    options.documents.chunk_bytes = 64;  // documents of several chunks too
     std::map<std::string, std::string> first;
     for (const int threads : {1, 2, 4}) {
         options.threads = threads;
@@ -47,30 +47,30 @@ TEST_F(Prepare, threads_change_no_byte) {
     EXPECT_GT(first.size(), 8u);
 }
 
-TEST_F(Prepare, pieces_of_a_document_give_the_tokens_of_the_whole) {
+TEST_F(Prepare, chunks_of_a_document_give_the_tokens_of_the_whole) {
     std::mt19937 random(3);
     const std::string document = words(random, 20000);
     input({document});
-    options.documents.piece_bytes = 100;
+    options.documents.chunk_bytes = 100;
     prepare(options);
     std::vector<int> expected = tokenizer->encode(document);
     expected.insert(expected.begin(), tokenizer->end_of_text());
     EXPECT_EQ(tokens_of(found().train), expected);
 }
 
-TEST_F(Prepare, pieces_of_a_document_get_no_prefix_space_of_their_own) {
+TEST_F(Prepare, chunks_of_a_document_get_no_prefix_space_of_their_own) {
     BpeTrainer trainer({.vocab_size = 300, .special_tokens = {"<|endoftext|>"}, .add_prefix_space = true});
     std::mt19937 random(1);
     trainer.add_text(words(random, 2000), "text");
     tokenizer = std::make_unique<Tokenizer>(trainer.train());
     tokenizer->save(fs::path(dir / "tokenizer"));
-    const std::string document = words(random, 200000);  // about a megabyte: several pieces
+    const std::string document = words(random, 200000);  // about a megabyte: several chunks
     input({document});
     prepare(options);
     EXPECT_TRUE(documents_of(found().train) == Texts{" " + document});
 }
 
-TEST_F(Prepare, shards_are_full_but_the_last_and_know_their_place) {
+TEST_F(Prepare, shards_are_full_except_the_last_and_have_their_index) {
     input(many(400));
     options.shard_tokens = 1000;
     const ShardIndex index = prepare(options);
@@ -86,7 +86,7 @@ TEST_F(Prepare, shards_are_full_but_the_last_and_know_their_place) {
         EXPECT_EQ(shard.info().end_of_text, tokenizer->end_of_text());
         EXPECT_EQ(index.train.files[i].tokens, shard.info().num_tokens);
         EXPECT_EQ(index.train.files[i].documents, uint64_t(shard.info().num_documents));
-        EXPECT_EQ(index.train.files[i].xxh3, hex_u64(shard.info().payload_xxh3));
+        EXPECT_EQ(index.train.files[i].xxh3, hex(shard.info().payload_xxh3));
         documents += index.train.files[i].documents;
     }
     EXPECT_EQ(documents, 400u);
@@ -140,8 +140,8 @@ TEST_F(Prepare, small_data_gets_one_validation_document) {
     EXPECT_TRUE(prepare(options).val.files.empty());
 }
 
-// The candidate for validation may be too long to keep back: then it is training data like any other.
-TEST_F(Prepare, documents_too_long_to_keep_back_are_trained_on) {
+// The candidate for validation may be too long to hold back; then it is training data.
+TEST_F(Prepare, documents_too_long_to_hold_back_are_training_data) {
     ShardInfo like;
     like.vocab_size = 300;
     like.end_of_text = 0;
@@ -172,7 +172,7 @@ TEST_F(Prepare, bad_records_before_the_last_document_count_with_max_documents) {
     EXPECT_NE(error().find("a.jsonl:1: the record has no field"), std::string::npos);
 }
 
-// As in `zstdcat ... | kiln prepare --input /dev/stdin`: such a link leads to no name.
+// As in `zstdcat ... | kiln prepare --input /dev/stdin`, where the link has no target with a name.
 TEST_F(Prepare, an_open_pipe_is_an_input) {
     int ends[2];
     ASSERT_EQ(::pipe(ends), 0);
@@ -186,7 +186,7 @@ TEST_F(Prepare, an_open_pipe_is_an_input) {
     ::close(ends[0]);
 }
 
-TEST_F(Prepare, the_tokenizer_lies_beside_the_shards) {
+TEST_F(Prepare, the_tokenizer_is_copied_to_the_shards) {
     input(many(3));
     const ShardIndex index = prepare(options);
     for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"}) {
@@ -195,7 +195,7 @@ TEST_F(Prepare, the_tokenizer_lies_beside_the_shards) {
     EXPECT_EQ(found().tokenizer, options.output);
     const auto digest = sha256(read_file(options.output / "tokenizer.json"));
     EXPECT_EQ(Shard(found().train[0]).info().tokenizer_sha256, digest);
-    EXPECT_EQ(index.tokenizer_sha256, hex({reinterpret_cast<const char*>(digest.data()), digest.size()}));
+    EXPECT_EQ(index.tokenizer_sha256, hex(digest));
 }
 
 TEST_F(Prepare, output_feeds_the_loader) {
@@ -218,7 +218,7 @@ TEST_F(Prepare, existing_shards_are_replaced_only_by_force) {
     const auto before = snapshot(options.output);
     input(many(4));
     const std::string message = error();
-    EXPECT_NE(message.find("holds shards already"), std::string::npos) << message;
+    EXPECT_NE(message.find("already holds shards"), std::string::npos) << message;
     EXPECT_NE(message.find("--force"), std::string::npos) << message;
     EXPECT_EQ(difference(snapshot(options.output), before), "");
     options.force = true;
@@ -226,7 +226,7 @@ TEST_F(Prepare, existing_shards_are_replaced_only_by_force) {
     EXPECT_EQ(documents_of(found().train), many(4));
     size_t bins = 0;
     for (const auto& entry : fs::directory_iterator(options.output)) bins += entry.path().extension() == ".bin";
-    EXPECT_EQ(bins, found().train.size());  // nothing of the old data stays
+    EXPECT_EQ(bins, found().train.size());  // the old data is gone
 }
 
 TEST_F(Prepare, strict_run_stops_at_a_bad_record_and_leaves_a_directory_that_is_refused) {
@@ -266,7 +266,7 @@ TEST_F(Prepare, mostly_bad_records_are_an_error_unless_allowed) {
     EXPECT_NE(error_of([&] { found(); }).find("interrupted"), std::string::npos);
     options.max_bad_fraction = 0.6;
     EXPECT_EQ(prepare(options).train.documents, 4u);
-    // Nobody waits for the end of a file with the wrong key.
+    // The run does not read to the end of a file with a wrong key.
     options.force = true;
     std::string many_lines;
     for (int i = 0; i < 100000; i++) many_lines += concat("{\"txt\":\"", std::string(50, 'a'), "\"}\n");
@@ -284,7 +284,7 @@ TEST_F(Prepare, a_bad_part_of_a_long_document_is_left_out_of_it) {
     std::string damaged = document;
     damaged[400] = '\xFF';
     options.documents.separator = "";
-    options.documents.piece_bytes = 64;
+    options.documents.chunk_bytes = 64;
     options.inputs = {dir.write("a.txt", damaged).string()};
     std::string said;
     options.report = [&](const std::string& text) { said += text; };
@@ -379,8 +379,9 @@ TEST_F(Prepare, utf16_is_named_instead_of_read_as_utf8) {
 }
 
 TEST_F(Prepare, document_that_the_tokenizer_refuses_is_a_bad_record_with_its_place) {
-    BpeTrainer trainer(
-        {.vocab_size = 300, .special_tokens = {"<|endoftext|>"}, .splitter = Splitter::parse("(a+)+$|b", "the test")});
+    BpeTrainer trainer({.vocab_size = 300,
+                        .special_tokens = {"<|endoftext|>"},
+                        .pre_tokenizer = PreTokenizer::parse("(a+)+$|b", "the test")});
     trainer.add_text("ab", "text");
     Tokenizer(trainer.train()).save(dir / "tokenizer");
     input({"b b", std::string(60, 'a') + "c", "b"});

@@ -183,7 +183,7 @@ TEST_F(ShardFile, write_refuses_tokens_outside_the_vocabulary) {
     EXPECT_FALSE(std::filesystem::exists(dir / "a.bin"));
 }
 
-// Long enough to be written behind several times, with a start that is no whole page, and gone on with in between.
+// Long enough for several calls of write_behind(). It starts within a page, and is resumed once.
 TEST_F(ShardFile, long_shard_holds_every_token_in_either_width) {
     for (const int vocab_size : {60'000, 70'000}) {
         ShardInfo info = small_info();
@@ -224,8 +224,8 @@ TEST_F(ShardFile, set_shard_count_keeps_everything_else) {
     EXPECT_NE(error_of([&] { set_shard_count(llmc, 2); }), "");
 }
 
-// Begun, left behind longer than what counts, or even finished: gone on with, it is the shard that was meant.
-TEST_F(ShardFile, partial_shard_is_gone_on_with) {
+// The shard may be partial, longer than the saved state, or finished.
+TEST_F(ShardFile, partial_shard_is_resumed) {
     std::vector<int> tokens(300'000);
     for (size_t i = 0; i < tokens.size(); i++) tokens[i] = int(i % 997);
     const std::span<const int> all(tokens);
@@ -235,7 +235,7 @@ TEST_F(ShardFile, partial_shard_is_gone_on_with) {
             ShardWriter writer(dir / "a.bin", 1000);
             writer.append(all.first(200'000));
             writer.sync();
-            writer.append(all.first(50'000));  // not what comes next in the end
+            writer.append(all.first(50'000));  // other tokens than those after resuming
             if (finished) {
                 writer.finish(small_info());
             } else {

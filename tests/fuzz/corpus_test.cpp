@@ -1,5 +1,5 @@
-// Every file of tests/fuzz/corpus through its fuzzer's target, in the ordinary build: hostile files made by hand, and
-// what the fuzzers found.
+// Runs the fuzzers' targets on every file of tests/fuzz/corpus in the normal build: hostile files made by hand, and
+// files that the fuzzers found.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -31,7 +31,7 @@ TEST_P(FuzzCorpus, holds_what_the_parsers_promise) {
             ADD_FAILURE() << entry.path() << ": " << other.what();
         }
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-        EXPECT_LT(took.count(), 10) << entry.path();  // of a few kilobytes; the slowest takes milliseconds
+        EXPECT_LT(took.count(), 10) << entry.path();  // the slowest takes milliseconds
         ++files;
     }
     EXPECT_GE(files, 5);

@@ -1,4 +1,4 @@
-// A libFuzzer program for every target: KILN_FUZZ_TARGET in the environment says which.
+// The libFuzzer program. The environment variable KILN_FUZZ_TARGET names the target.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {
         target->run({reinterpret_cast<const char*>(data), size});
     } catch (const kiln::Error&) {
-        // what a parser may do
+        // allowed
     }
     return 0;
 }

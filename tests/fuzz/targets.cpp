@@ -43,7 +43,7 @@ void use(const Tokenizer& tokenizer, const Tokenizer* again) {
                            "a saved copy gives the same ids");
                 }
             } catch (const Error&) {
-                // text that this tokenizer cannot take
+                // this tokenizer cannot encode the text
             }
         }
     }
@@ -73,7 +73,7 @@ void fuzz_vocab_merges(std::string_view input) {
 
 void fuzz_tiktoken(std::string_view input) {
     const Tokenizer tokenizer =
-        make_tokenizer(parse_tiktoken(input, "input", PreTokenizer(), {{"<|endoftext|>", 300}}), "input");
+        make_tokenizer(parse_tiktoken(input, "input", PreTokenizerSequence(), {{"<|endoftext|>", 300}}), "input");
     const Tokenizer again = Tokenizer::parse(tokenizer.to_json(), "saved");
     use(tokenizer, &again);
 }
@@ -83,16 +83,16 @@ void fuzz_sentencepiece(std::string_view input) {
 }
 
 // A regular expression up to the first NUL, then the text.
-void fuzz_split_pattern(std::string_view input) {
+void fuzz_regex_splitter(std::string_view input) {
     const size_t end = std::min(input.find('\0'), input.size());
     const std::string_view text = input.substr(std::min(end + 1, input.size()));
-    const Splitter splitter = Splitter::from_pattern(std::string(input.substr(0, end)), "input");
+    const PreTokenizer pre_tokenizer = PreTokenizer::from_regex(std::string(input.substr(0, end)), "input");
     std::string joined;
-    splitter.split(text, [&](std::string_view piece) {
-        expect(!piece.empty(), "no piece is empty");
-        joined += piece;
+    pre_tokenizer.split(text, [&](std::string_view word) {
+        expect(!word.empty(), "no word is empty");
+        joined += word;
     });
-    expect(joined == text, "the pieces are the text");
+    expect(joined == text, "the words are the text");
 }
 
 // All documents of a file with these bytes.
@@ -102,7 +102,7 @@ void read_documents(std::string_view input, DocumentFormat format) {
     DocumentOptions options;
     options.format = format;
     options.text_keys = {"text", "content"};
-    options.piece_bytes = 64;
+    options.chunk_bytes = 64;
     options.block_bytes = 256;
     options.max_record_bytes = 4096;
     BlockReader reader({{.path = path, .bytes = input.size()}}, options);
@@ -113,15 +113,15 @@ void read_documents(std::string_view input, DocumentFormat format) {
     while (reader.next(block)) {
         parser.parse(
             block,
-            [&](const Piece& piece) {
-                expect(!find_invalid_utf8(piece.text), "documents are UTF-8");
-                bytes += piece.text.size();
+            [&](const Chunk& chunk) {
+                expect(!find_invalid_utf8(chunk.text), "documents are UTF-8");
+                bytes += chunk.text.size();
             },
             bad);
         expect(block.bytes.size() < 100000, "blocks are bounded");
     }
-    const bool packed = input.starts_with("\x1F\x8B") || input.starts_with("\x28\xB5\x2F\xFD");
-    expect(packed || bytes <= 3 * input.size(), "documents are no longer than the file");
+    const bool compressed = input.starts_with("\x1F\x8B") || input.starts_with("\x28\xB5\x2F\xFD");
+    expect(compressed || bytes <= 3 * input.size(), "documents are no longer than the file");
 }
 
 void fuzz_jsonl(std::string_view input) {
@@ -149,7 +149,7 @@ const FuzzTarget fuzz_targets[kFuzzTargets] = {{"tokenizer_json", fuzz_tokenizer
                                                {"vocab_merges", fuzz_vocab_merges},
                                                {"tiktoken", fuzz_tiktoken},
                                                {"sentencepiece", fuzz_sentencepiece},
-                                               {"split_pattern", fuzz_split_pattern},
+                                               {"regex_splitter", fuzz_regex_splitter},
                                                {"jsonl", fuzz_jsonl},
                                                {"csv", fuzz_csv},
                                                {"shard", fuzz_shard}};

@@ -56,7 +56,7 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
     ASSERT_EQ(shard.code, 0) << shard.err;
     EXPECT_NE(shard.out.find("document 1      "), std::string::npos) << shard.out;
 
-    expect_failure(prepare(text), 1, {"holds shards already", "--force"});
+    expect_failure(prepare(text), 1, {"already holds shards", "--force"});
     EXPECT_EQ(prepare(text, {"--force"}).code, 0);
 }
 
@@ -184,7 +184,7 @@ TEST_F(DataCli, prepare_reads_pipes_and_refuses_sockets) {
     expect_failure(prepare(socket), 1, {"socket: is a socket", "--input takes files, pipes and directories"});
 }
 
-TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_goes_on_when_there_is_room) {
+TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_is_resumed_when_there_is_room) {
     std::string lines;
     for (int i = 0; i < 20000; i++) lines += "{\"text\":\"the quick brown fox number " + std::to_string(i) + "\"}\n";
     const fs::path input = write("a.jsonl", lines);
@@ -204,8 +204,8 @@ TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_goes_on_when_there_is_roo
     EXPECT_TRUE(read_file(output() / "train_000000.bin") == whole);
 }
 
-// A gigabyte of spaces in a few kilobytes: one line, one value, one row. Memory stays small.
-TEST_F(DataCli, a_packed_bomb_takes_no_memory) {
+// A few kilobytes decompress to a gigabyte of spaces: one line, one value or one row. Memory stays small.
+TEST_F(DataCli, a_compressed_bomb_takes_no_memory) {
     std::string packed;
     {
         ZSTD_CCtx* context = ZSTD_createCCtx();
@@ -295,7 +295,7 @@ TEST_F(DataCli, damage_that_hides_the_rest_of_a_file_is_an_error_and_a_wrong_ele
     EXPECT_NE(made.err.find("5 bad records"), std::string::npos) << made.err;
 }
 
-TEST_F(DataCli, interrupted_run_says_how_to_go_on_and_does) {
+TEST_F(DataCli, interrupted_run_says_how_to_resume_and_is_resumed) {
     std::string text;
     for (int i = 0; i < 400'000; ++i) text += "a line of the text number " + std::to_string(i) + "\n";
     const fs::path input = write("long.txt", text);
@@ -309,10 +309,10 @@ TEST_F(DataCli, interrupted_run_says_how_to_go_on_and_does) {
                       "--tokenizer", run_.data(), "--output", output(), "--input", input, "--documents", "line"});
     if (stopped.code == 3) {  // else it was done before the signal came
         EXPECT_NE(stopped.err.find("stopped by SIGINT"), std::string::npos) << stopped.err;
-        EXPECT_NE(stopped.err.find("the same command goes on from here"), std::string::npos) << stopped.err;
+        EXPECT_NE(stopped.err.find("the same command resumes it"), std::string::npos) << stopped.err;
         const Finished again = kiln(args);
         EXPECT_EQ(again.code, 0) << again.err;
-        EXPECT_NE(again.err.find("going on with the run"), std::string::npos) << again.err;
+        EXPECT_NE(again.err.find("resuming the interrupted run"), std::string::npos) << again.err;
     }
     EXPECT_TRUE(read_file(output() / "train_000000.bin") == whole);
 }

@@ -1,4 +1,4 @@
-// dev/data/*.sh against a server that stands for Hugging Face, ModelScope and all other publishers.
+// dev/data/*.sh with a server in place of Hugging Face, ModelScope and all other publishers.
 #include <gtest/gtest.h>
 #include <sys/file.h>
 #include <zstd.h>
@@ -20,8 +20,7 @@ namespace fs = std::filesystem;
 using Args = std::vector<std::string>;
 
 std::string hash_of(std::string_view text) {
-    const auto digest = sha256(text);
-    return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
+    return hex(sha256(text));
 }
 
 // Documents with a line `separator` after each.
@@ -176,7 +175,7 @@ TEST_F(DataRecipes, text_becomes_shards_and_a_second_run_downloads_nothing) {
     }
 }
 
-TEST_F(DataRecipes, an_interrupted_download_goes_on) {
+TEST_F(DataRecipes, an_interrupted_download_is_resumed) {
     serve_tinystories({.body = text_, .cuts = 1, .cut_after = 1000});
     const Finished cut = run("tinystories", {"--download-only"});
     ASSERT_EQ(cut.code, 0) << cut.err;
@@ -190,7 +189,7 @@ TEST_F(DataRecipes, an_interrupted_download_goes_on) {
     EXPECT_TRUE(was_asked_for("/cdn/TinyStoriesV2-GPT4-train.txt", "bytes=2000-"));
 }
 
-TEST_F(DataRecipes, parts_that_cannot_be_gone_on_with_start_over) {
+TEST_F(DataRecipes, parts_that_cannot_be_resumed_start_again) {
     for (const bool ranges : {true, false}) {
         for (const std::string& part : {text_.substr(0, 500), std::string(700, 'x'), text_, text_ + "longer"}) {
             serve_tinystories({.body = text_, .ranges = ranges});
@@ -267,7 +266,7 @@ TEST_F(DataRecipes, two_at_once_do_not_write_to_one_directory) {
     fs::create_directories(output_);
     const int lock = ::open((output_ / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     ASSERT_EQ(::flock(lock, LOCK_EX), 0);
-    expect_failure(run("sanguo"), {"another one is writing to"});
+    expect_failure(run("sanguo"), {"another process is writing to"});
     ::close(lock);
 }
 

@@ -1,4 +1,4 @@
-// kiln tokenizer: the real program on requests as a newcomer makes them, its messages and exit codes.
+// kiln tokenizer: the messages and exit codes of the real program for a beginner's mistakes.
 #include <gtest/gtest.h>
 
 #include "cpu_reference/interface/error.h"
@@ -46,18 +46,18 @@ protected:
     const fs::path text_ = dir_.write("text.txt", kTinyText);
 };
 
-TEST_F(TokenizerCli, train_refuses_what_is_no_file_of_plain_text) {
+TEST_F(TokenizerCli, train_refuses_files_that_are_not_plain_text) {
     for (const std::string type : {"bpe", "char", "sentencepiece-bpe"}) {
         for (const char* name : {"a.jsonl", "a.ndjson", "a.json", "a.csv", "a.tsv", "a.JSONL", "a.jsonl.gz"}) {
             expect_said(train(dir_.write(name, "{\"text\":\"a\"}\n"), {"--type", type, "--vocab-size", "300"}), 1,
-                        {name, "holds records by its name", "plain text is wanted", ".txt file first"});
+                        {name, "by its name it has records", "plain text is needed", ".txt file first"});
         }
         const auto refuse = [&](const std::string& input, const char* what) {
             expect_said(train(input, {"--type", type, "--vocab-size", "300"}), 1, {input, what});
         };
-        refuse(dir_.path(), "is a directory, and text files are wanted");
+        refuse(dir_.path(), "is a directory, but text files are needed");
         refuse(dir_ / "*.txt", "without quotes");
-        refuse(dir_.write("text.txt.gz", "x"), "is packed");
+        refuse(dir_.write("text.txt.gz", "x"), "is compressed");
         EXPECT_FALSE(fs::exists(output()));
     }
 }
@@ -80,11 +80,11 @@ TEST_F(TokenizerCli, sentencepiece_names_the_options_that_kiln_has) {
     std::string rare;
     for (int i = 0; i < 400; ++i) append_utf8(rare, 0x4E00 + i), rare += i % 20 == 19 ? "\n" : "";
     const Finished small = train(dir_.write("rare.txt", rare), {"--type", "sentencepiece-bpe", "--vocab-size", "300"});
-    expect_said(small, 1, {"Increase --vocab-size or decrease --character-coverage, to 0.995 perhaps"});
+    expect_said(small, 1, {"Increase --vocab-size or decrease --character-coverage, for example to 0.995"});
     EXPECT_EQ(small.err.find("character_coverage"), std::string::npos) << small.err;
 }
 
-TEST_F(TokenizerCli, ranks_without_special_tokens_are_warned_of_and_prepare_says_how_to_mend_it) {
+TEST_F(TokenizerCli, ranks_without_special_tokens_are_warned_of_and_prepare_says_how_to_repair_it) {
     const Args import{"tokenizer", "import", ranks(), "--output", output(), "--pre-tokenizer", "gpt2"};
     expect_said(kiln(import), 0, {"cannot separate documents", "--special-tokens '<|endoftext|>=50256'"});
     expect_said(kiln({"prepare", "--input", text_, "--tokenizer", output(), "--output", dir_ / "shards"}), 1,

@@ -1,11 +1,10 @@
 #pragma once
-// A small HTTP/1.1 server on 127.0.0.1 for tests of downloads, with the faults that servers have.
+// A small HTTP/1.1 server on 127.0.0.1 for tests of downloads. It can imitate the faults of real servers.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <list>
@@ -20,26 +19,26 @@ namespace kiln {
 
 class HttpServer {
 public:
-    // What a path answers.
+    // The answer for a path.
     struct Answer {
         std::string body = {};
-        int status = 200;  // another than 200 is sent as it is, with `location` if there is one
+        int status = 200;  // other values are sent with `location` if it is not empty
         std::string location = {};
-        bool ranges = true;        // false: every answer is the whole
-        bool wrong_range = false;  // goes on at the beginning, whatever was asked
-        bool length = true;        // false: no Content-Length; the end is where the connection ends
-        int cuts = 0;              // so many times the connection is cut ...
-        size_t cut_after = 0;      // ... after so many bytes of the body
-        int busy = 0;              // so many times it is 503 first
-        bool stalls = false;       // then it is not cut but hangs until the server ends
-        std::string then = {};     // not empty: the body from the second request on
+        bool ranges = true;        // false: every answer has the whole body
+        bool wrong_range = false;  // ignores the requested offset, and starts at 0
+        bool length = true;        // false: no Content-Length; the connection ends the body
+        int cuts = 0;              // how many times the connection is cut
+        size_t cut_after = 0;      // after this number of bytes of the body
+        int busy = 0;              // answer 503 this number of times first
+        bool stalls = false;       // instead of a cut, hang until the server ends
+        std::string then = {};     // if not empty: the body from the second request on
     };
     struct Request {
         std::string path, range, authorization, host;  // range: as in "bytes=5-"; empty: the header was not sent
     };
 
     HttpServer() {
-        ::setenv("no_proxy", "*", 1);  // a proxy of the environment knows another 127.0.0.1
+        ::setenv("no_proxy", "*", 1);  // a proxy would have another 127.0.0.1
         listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_in address{};
         address.sin_family = AF_INET;
@@ -92,12 +91,12 @@ private:
     static void send_all(int socket, std::string_view text) {
         while (!text.empty()) {
             const ssize_t n = ::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
-            if (n <= 0) return;  // the client has seen enough
+            if (n <= 0) return;  // the client closed the connection
             text.remove_prefix(size_t(n));
         }
     }
 
-    // One request a connection.
+    // Each connection has one request.
     void serve(int socket) {
         std::string head;
         for (char buffer[4096]; head.find("\r\n\r\n") == std::string::npos;) {

@@ -1,8 +1,7 @@
 #pragma once
-// A tokenizer, documents and options for `kiln prepare`, and what came of them.
+// A tokenizer, documents and options for `kiln prepare`, and functions that read its output.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <map>
 #include <memory>
 #include <random>
@@ -41,7 +40,7 @@ protected:
         options.tokenizer = dir / "tokenizer";
         options.output = dir / "shards";
         options.documents.separator = "%";
-        options.documents.block_bytes = size_t(64) << 10;  // several a thread, of inputs that take no time
+        options.documents.block_bytes = size_t(64) << 10;  // small, so that each thread gets several blocks
         options.val_fraction = 0;
     }
 
@@ -93,7 +92,7 @@ protected:
         }
         return files;
     }
-    // "" if they hold the same, else the first file that differs: the contents would fill the screen.
+    // "" if they are equal, else the name of the first file that differs.
     static std::string difference(const std::map<std::string, std::string>& a,
                                   const std::map<std::string, std::string>& b) {
         for (const auto& [name, content] : a) {

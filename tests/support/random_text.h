@@ -1,5 +1,5 @@
 #pragma once
-// Random strings that tokenizers stumble over: the same as dev/fixtures/random_text.py makes, from the alphabet in
+// Random strings that are difficult for tokenizers, equal to those of dev/fixtures/random_text.py. The alphabet is in
 // tests/fixtures/tokenizer/alphabet.json.
 #include <cstdint>
 #include <string>
@@ -27,7 +27,7 @@ private:
 
 class Alphabet {
 public:
-    // With one more group of texts, of the weight given.
+    // `more` is another group of texts, with this weight.
     explicit Alphabet(const std::vector<std::string>& more = {}, size_t weight = 0) {
         auto groups = nlohmann::json::parse(slurp(tokenizer_fixture("alphabet.json")));
         if (weight > 0) groups.push_back({{"weight", weight}, {"texts", more}});

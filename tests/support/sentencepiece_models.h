@@ -55,7 +55,7 @@ private:
     size_t at_ = 0;
 };
 
-// A .model file's content. `options` as of spm_train.
+// The content of a .model file. `options` are those of spm_train.
 inline std::string train_sentencepiece(std::unordered_map<std::string, std::string> options) {
     options.emplace("minloglevel", "2");
     options.emplace("vocab_size", "500");
@@ -67,8 +67,8 @@ inline std::string train_sentencepiece(std::unordered_map<std::string, std::stri
     return model;
 }
 
-// Text that tries what a model may get wrong: known words, spaces of all kinds, characters without a piece, those that
-// normalisation changes, "▁" itself, and (if wanted) bytes that are no UTF-8.
+// Difficult text: known words, all kinds of spaces, characters without a piece or changed by normalization, "▁" itself,
+// and optionally bytes that are not UTF-8.
 template <class Random>
 std::string awkward_text(Random& random, bool invalid) {
     static const std::vector<std::string> known = made_up_lines(200, 2);

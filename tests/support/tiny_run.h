@@ -35,8 +35,7 @@ public:
                         {.vocab_size = V, .end_of_text = tokenizer.end_of_text(), .num_documents = 5, .count = 1});
         num_tokens = int64_t(tokens.size());
         ShardIndex index;
-        index.val = {
-            {{"val_000000.bin", info.num_tokens, 5, hex_u64(info.payload_xxh3)}}, info.num_tokens, 5, text_bytes};
+        index.val = {{{"val_000000.bin", info.num_tokens, 5, hex(info.payload_xxh3)}}, info.num_tokens, 5, text_bytes};
         index.vocab_size = V, index.end_of_text = tokenizer.end_of_text();
         write_shard_index(data(), index);
 

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/io/sha256.h"
+
 namespace kiln {
 
 inline std::filesystem::path tokenizer_fixture(const std::string& name) {
@@ -39,17 +41,13 @@ public:
     void add(std::string_view bytes) {
         for (const unsigned char c : bytes) value_ = (value_ ^ c) * 0x100000001B3u;
     }
-    std::string hex() const {
-        char text[17];
-        std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value_));
-        return text;
-    }
+    std::string hex() const { return kiln::hex(value_); }
 
 private:
     uint64_t value_ = 0xCBF29CE484222325u;
 };
 
-// Bytes that are, for the most part, not UTF-8.
+// Random bytes, which are mostly not UTF-8.
 template <class Random>
 std::string random_bytes(Random& random, size_t n) {
     std::string bytes(n, '\0');

@@ -95,7 +95,7 @@ TEST(CharacterTokenizer, word_level_files_of_another_kind_are_refused) {
               std::string::npos);
 }
 
-// vocab.json and merges.txt with what may stand beside them.
+// vocab.json and merges.txt with the optional files in the same directory.
 class SideFilesTest : public ::testing::Test {
 protected:
     void SetUp() override {
@@ -136,7 +136,7 @@ TEST_F(SideFilesTest, added_tokens_extend_the_vocabulary_and_the_map_says_which_
     EXPECT_TRUE(Tokenizer::load(saved.path()).to_json() == tokenizer.to_json());
 }
 
-TEST_F(SideFilesTest, the_class_decides_splitter_and_normal_form) {
+TEST_F(SideFilesTest, the_class_decides_pre_tokenizer_and_normal_form) {
     EXPECT_EQ(load().encode("12").size(), load().encode("e\u030112").size() - load().encode("e\u0301").size());
     write("tokenizer_config.json", R"({"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {")" +
                                        std::to_string(next_) + R"(": {"content": "<|im_end|>", "special": true}}})");

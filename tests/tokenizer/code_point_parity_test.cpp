@@ -1,11 +1,11 @@
-// Every code point, alone and in company: the pieces and ids of Hugging Face's tokenizers and of tiktoken, with every
-// splitter.
+// Every code point, alone and among other characters, has the words and ids of Hugging Face's tokenizers and of
+// tiktoken, with every pre-tokenizer.
 #include "tests/support/parity_subject.h"
 
 namespace kiln {
 namespace {
 
-using CodePointIdentity = TokenizerIdentityTest;
+using CodePointParity = TokenizerParityTest;
 
 std::string character(uint32_t code_point) {
     std::string text;
@@ -26,12 +26,12 @@ std::vector<std::string> code_points_of_plane(uint32_t plane) {
     return strings;
 }
 
-TEST_P(CodePointIdentity, every_code_point_has_the_oracles_pieces_and_ids) {
+TEST_P(CodePointParity, every_code_point_has_their_words_and_ids) {
     compare(
         17, [](size_t plane) { return "plane " + std::to_string(plane); }, code_points_of_plane);
 }
 
-INSTANTIATE_TEST_SUITE_P(Splitters, CodePointIdentity, splitters_to_compare(), splitter_name);
+INSTANTIATE_TEST_SUITE_P(PreTokenizers, CodePointParity, pre_tokenizers_to_compare(), pre_tokenizer_name);
 
 }  // namespace
 }  // namespace kiln

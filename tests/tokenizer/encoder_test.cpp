@@ -13,7 +13,7 @@
 namespace kiln {
 namespace {
 
-// A vocabulary of all bytes (id = byte) and the given merges, each of two ids; results get the next ids.
+// A vocabulary of all bytes (id = byte) and the given merges of two ids. The results get the next ids.
 BpeVocabulary vocabulary_of(const std::vector<std::pair<int, int>>& merges) {
     BpeVocabulary vocabulary;
     for (int byte = 0; byte < 256; ++byte) vocabulary.tokens.emplace_back(1, static_cast<char>(byte));
@@ -28,13 +28,13 @@ std::vector<bool> all_text(const BpeVocabulary& vocabulary) {
     return std::vector<bool>(vocabulary.tokens.size(), true);
 }
 
-std::vector<int> encode(const BpeModel& model, std::string_view piece) {
+std::vector<int> encode(const BpeModel& model, std::string_view word) {
     std::vector<int> ids;
-    BpeEncoder(model).encode(piece, ids);
+    BpeEncoder(model).encode(word, ids);
     return ids;
 }
 
-// Merges of random pairs of what is there, but none that gives a string twice.
+// Merges of random pairs of tokens. All results are different.
 BpeVocabulary random_vocabulary(std::mt19937& random, int letters, int n) {
     BpeVocabulary vocabulary = vocabulary_of({});
     std::vector<int> usable;
@@ -48,15 +48,15 @@ BpeVocabulary random_vocabulary(std::mt19937& random, int letters, int n) {
         vocabulary.tokens.push_back(merged);
         vocabulary.merges.emplace_back(left, right);
     }
-    // The order of learning need not be that of precedence in a file.
+    // A file may have another order of precedence than the order of learning.
     std::shuffle(vocabulary.merges.begin(), vocabulary.merges.end(), random);
     return vocabulary;
 }
 
-// The definition: merge the leftmost pair of lowest rank until there is none.
-std::vector<int> encode_by_definition(const BpeVocabulary& vocabulary, std::string_view piece) {
+// The definition: merge the leftmost pair of the lowest rank until no pair merges.
+std::vector<int> encode_by_definition(const BpeVocabulary& vocabulary, std::string_view word) {
     std::vector<std::string> symbols;
-    for (const char c : piece) symbols.emplace_back(1, c);
+    for (const char c : word) symbols.emplace_back(1, c);
     for (;;) {
         size_t best = vocabulary.merges.size(), at = 0;
         for (size_t i = 0; i + 1 < symbols.size(); ++i) {
@@ -89,35 +89,35 @@ TEST(Bpe, lowest_rank_merges_first_and_leftmost_on_ties) {
     EXPECT_EQ(encode(model, "aaa"), (std::vector<int>{258, 'a'}));
 }
 
-TEST(Bpe, random_pieces_of_any_length_encode_as_the_definition_says) {
+TEST(Bpe, random_words_of_any_length_encode_as_the_definition_says) {
     std::mt19937 random(11);
     for (int round = 0; round < 60; ++round) {
         const BpeVocabulary vocabulary = random_vocabulary(random, 3, 25);
         const BpeModel model(vocabulary, all_text(vocabulary), "test");
         for (const size_t length : {2, 3, 7, 20, 63, 64, 65, 66, 150}) {
-            std::string piece(length, ' ');
-            for (char& c : piece) c = static_cast<char>('a' + random() % 3);
-            ASSERT_EQ(encode(model, piece), encode_by_definition(vocabulary, piece)) << piece;
+            std::string word(length, ' ');
+            for (char& c : word) c = static_cast<char>('a' + random() % 3);
+            ASSERT_EQ(encode(model, word), encode_by_definition(vocabulary, word)) << word;
         }
     }
 }
 
-// A token too long for the walk, so that the encoder merges; no merge makes it.
+// A token that is too long for walk(), so the encoder merges. No merge makes this token.
 BpeVocabulary with_long_token(BpeVocabulary vocabulary) {
     vocabulary.tokens.emplace_back(300, 'z');
     return vocabulary;
 }
 
-TEST(Bpe, long_pieces_encode_the_same_by_walking_and_by_merging) {
+TEST(Bpe, long_words_encode_the_same_by_walking_and_by_merging) {
     std::mt19937 random(13);
     for (int round = 0; round < 200; ++round) {
         const int letters = 1 + round % 4;
         const BpeVocabulary vocabulary = random_vocabulary(random, letters, 5 + round % 40);
         const BpeVocabulary longer = with_long_token(vocabulary);
         const BpeModel model(vocabulary, all_text(vocabulary), "test"), merging(longer, all_text(longer), "test");
-        std::string piece(2000 + random() % 3000, ' ');
-        for (char& c : piece) c = static_cast<char>('a' + random() % letters);
-        ASSERT_EQ(encode(model, piece), encode(merging, piece)) << "round " << round;
+        std::string word(2000 + random() % 3000, ' ');
+        for (char& c : word) c = static_cast<char>('a' + random() % letters);
+        ASSERT_EQ(encode(model, word), encode(merging, word)) << "round " << round;
     }
 }
 
@@ -126,24 +126,24 @@ TEST(Bpe, cache_gives_the_same_ids_before_and_after_it_is_full) {
     const BpeVocabulary vocabulary = random_vocabulary(random, 20, 200);
     const BpeModel model(vocabulary, all_text(vocabulary), "test");
     BpeEncoder encoder(model);
-    std::vector<std::string> pieces;
+    std::vector<std::string> words;
     for (int i = 0; i < 400000; ++i) {  // more than the cache holds
-        std::string piece(2 + random() % 8, ' ');
-        for (char& c : piece) c = static_cast<char>('a' + random() % 20);
-        pieces.push_back(piece);
+        std::string word(2 + random() % 8, ' ');
+        for (char& c : word) c = static_cast<char>('a' + random() % 20);
+        words.push_back(word);
     }
     std::vector<int> first, again;
-    for (const std::string& piece : pieces) encoder.encode(piece, first);
-    for (size_t i = 0; i < pieces.size(); ++i) encoder.encode(pieces[i], again);
+    for (const std::string& word : words) encoder.encode(word, first);
+    for (size_t i = 0; i < words.size(); ++i) encoder.encode(words[i], again);
     EXPECT_EQ(first, again);
-    for (size_t i = 0; i < pieces.size(); i += 1000) {
+    for (size_t i = 0; i < words.size(); i += 1000) {
         std::vector<int> ids;
-        encoder.encode(pieces[i], ids);
-        ASSERT_EQ(ids, encode(model, pieces[i])) << pieces[i];
+        encoder.encode(words[i], ids);
+        ASSERT_EQ(ids, encode(model, words[i])) << words[i];
     }
 }
 
-TEST(Bpe, whole_pieces_win_only_under_ignore_merges) {
+TEST(Bpe, whole_words_win_only_under_ignore_merges) {
     BpeVocabulary vocabulary = vocabulary_of({{'b', 'c'}, {'a', 'b'}});
     vocabulary.tokens.push_back("abc");  // id 258, which no merge reaches
     {
@@ -156,10 +156,10 @@ TEST(Bpe, whole_pieces_win_only_under_ignore_merges) {
     EXPECT_EQ(encode(model, "abcb"), (std::vector<int>{'a', 256, 'b'}));
 }
 
-TEST(Bpe, a_long_piece_takes_time_in_proportion) {
-    // Doubling a run of one letter; a quadratic method would take a quarter of an hour for what takes 0.1 s.
+TEST(Bpe, time_is_linear_in_the_length_of_a_word) {
+    // A long run of one letter takes 0.1 s; a quadratic method would take a quarter of an hour.
     std::vector<std::pair<int, int>> merges = {{'a', 'a'}};
-    for (const int largest : {255 + 8, 255 + 11}) {  // tokens of 256 bytes at most are walked, of 2,048 merged
+    for (const int largest : {255 + 8, 255 + 11}) {  // walk() handles tokens of 256 bytes, merge_long() those of 2,048
         while (static_cast<int>(merges.size()) < largest - 255)
             merges.emplace_back(254 + merges.size() + 1, 254 + merges.size() + 1);
         const BpeVocabulary vocabulary = vocabulary_of(merges);
@@ -180,13 +180,13 @@ TEST(Bpe, a_byte_without_a_token_is_an_error_that_names_it) {
     EXPECT_NE(error_of([&] { encode(model, "ax"); }).find("no token for byte 120"), std::string::npos);
 }
 
-TEST(Bpe, merges_that_lead_nowhere_or_occur_twice_are_refused) {
+TEST(Bpe, merges_without_a_result_or_given_twice_are_refused) {
     BpeVocabulary vocabulary = vocabulary_of({{'a', 'b'}});
     vocabulary.merges.emplace_back('x', 'y');
     EXPECT_NE(error_of([&] { BpeModel(vocabulary, all_text(vocabulary), "file"); }).find("file: merge 1 joins tokens"),
               std::string::npos);
     vocabulary.merges.back() = {'a', 'b'};
-    EXPECT_NE(error_of([&] { BpeModel(vocabulary, all_text(vocabulary), "file"); }).find("is there already as merge 0"),
+    EXPECT_NE(error_of([&] { BpeModel(vocabulary, all_text(vocabulary), "file"); }).find("repeats merge 0"),
               std::string::npos);
 }
 

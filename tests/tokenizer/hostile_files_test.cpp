@@ -1,5 +1,4 @@
-// Files that are no tokenizer, or a broken one: each is one Error that says what and where; none crashes or eats
-// memory.
+// Files that are damaged or not tokenizers: each gives one Error with the place, without a crash or much memory.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -59,16 +58,19 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
              j["model"]["vocab"] = Json::object();
              j["added_tokens"] = Json::array();
          }},
-        {"token \"b\": its id must be a whole number, is \"5\"", [](Json& j) { j["model"]["vocab"]["b"] = "5"; }},
-        {"token \"b\": its id must be a whole number, is 1.5", [](Json& j) { j["model"]["vocab"]["b"] = 1.5; }},
-        {"token \"b\": its id -1 is not in 0 to", [](Json& j) { j["model"]["vocab"]["b"] = -1; }},
-        {"its id 18446744073709551615 is not in 0 to",
+        {"token \"b\": its id must be a whole number from 0 to 2147483647, is \"5\"",
+         [](Json& j) { j["model"]["vocab"]["b"] = "5"; }},
+        {"token \"b\": its id must be a whole number from 0 to 2147483647, is 1.5",
+         [](Json& j) { j["model"]["vocab"]["b"] = 1.5; }},
+        {"token \"b\": its id must be a whole number from 0 to 2147483647, is -1",
+         [](Json& j) { j["model"]["vocab"]["b"] = -1; }},
+        {"its id must be a whole number from 0 to 2147483647, is 18446744073709551615",
          [](Json& j) { j["model"]["vocab"]["b"] = 18446744073709551615u; }},
         {"has id 2147483647, but there are only", [](Json& j) { j["model"]["vocab"]["b"] = 2147483647; }},
         {"have the same id 5", [](Json& j) { j["model"]["vocab"]["b"] = 5; }},
         {"has id 9000, but there are only", [](Json& j) { j["model"]["vocab"]["b"] = 9000; }},
         {"a token is empty", [](Json& j) { j["model"]["vocab"][""] = 999; }},
-        {"model.merges must be an array, is null", [](Json& j) { j["model"].erase("merges"); }},
+        {"model: \"merges\" must be an array, but is missing", [](Json& j) { j["model"].erase("merges"); }},
         {"merge 0 must be [\"left\", \"right\"]", [](Json& j) { j["model"]["merges"][0] = 7; }},
         {"merge 0 must be [\"left\", \"right\"]", [](Json& j) { j["model"]["merges"][0] = "ab"; }},
         {"merge 0 must be [\"left\", \"right\"]", [](Json& j) { j["model"]["merges"][0] = "a b c"; }},
@@ -84,16 +86,17 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
          [](Json& j) {
              j["model"]["merges"][0] = {"q", "q"};
          }},
-        {"is there already as merge 0", [](Json& j) { j["model"]["merges"].push_back(j["model"]["merges"][0]); }},
-        {"added_tokens must be an array, is \"x\"", [](Json& j) { j["added_tokens"] = "x"; }},
+        {"repeats merge 0", [](Json& j) { j["model"]["merges"].push_back(j["model"]["merges"][0]); }},
+        {"\"added_tokens\" must be an array, is \"x\"", [](Json& j) { j["added_tokens"] = "x"; }},
         {"added token 0: must be an object, is 1", [](Json& j) { j["added_tokens"][0] = 1; }},
         {"added token 0: \"content\" must be a string", [](Json& j) { j["added_tokens"][0].erase("content"); }},
         {"added token 0: is empty", [](Json& j) { j["added_tokens"][0]["content"] = ""; }},
-        {"added token 0: its id must be a whole number, is null", [](Json& j) { j["added_tokens"][0].erase("id"); }},
+        {"added token 0: its id must be a whole number from 0 to 2147483647, is null",
+         [](Json& j) { j["added_tokens"][0].erase("id"); }},
         {"\"special\" must be true or false, is \"yes\"", [](Json& j) { j["added_tokens"][0]["special"] = "yes"; }},
         {"\"lstrip\" must be true or false, is 1", [](Json& j) { j["added_tokens"][0]["lstrip"] = 1; }},
         {"added token \"<x>\" has the id 0 of token", [](Json& j) { j["added_tokens"][0]["content"] = "<x>"; }},
-        {"is there twice", [](Json& j) { j["added_tokens"].push_back(j["added_tokens"][0]); }},
+        {"occurs twice", [](Json& j) { j["added_tokens"].push_back(j["added_tokens"][0]); }},
         {"normalizer: type \"Lowercase\" is not supported; supported are none, NFC, NFKC",
          [](Json& j) {
              j["normalizer"] = {{"type", "Lowercase"}};
@@ -104,7 +107,7 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
          [](Json& j) {
              j["pre_tokenizer"] = {{"type", "Whitespace"}};
          }},
-        {"\"pretokenizers\" is null; supported is ByteLevel",
+        {"\"pretokenizers\" must be an array, but is missing",
          [](Json& j) {
              j["pre_tokenizer"] = {{"type", "Sequence"}};
          }},
@@ -119,7 +122,7 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
         {"step 1: behavior \"Removed\" with invert false is not supported",
          [](Json& j) { j["pre_tokenizer"] = steps(split_by("a", "Removed")); }},
         {"step 1: pattern: \"Regex\" must be a string, is 7", [](Json& j) { j["pre_tokenizer"] = steps(split_by(7)); }},
-        {"step 1: pattern: \"(a\" is no regular expression: missing closing parenthesis",
+        {"step 1: pattern: \"(a\" is not a regular expression: missing closing parenthesis",
          [](Json& j) { j["pre_tokenizer"] = steps(split_by("(a")); }},
         {"decoder: type \"WordPiece\" is not supported", [](Json& j) { j["decoder"]["type"] = "WordPiece"; }},
     };

@@ -45,7 +45,7 @@ TEST(Offsets, are_hugging_faces_in_characters) {
     }
 }
 
-TEST(Offsets, cover_the_text_without_gaps_when_nothing_is_normalised) {
+TEST(Offsets, cover_the_text_without_gaps_when_nothing_is_normalized) {
     std::mt19937 random(41);
     for (const char* name : {"english", "code", "runs"}) {
         for (int round = 0; round < 300; ++round) {
@@ -75,7 +75,7 @@ TEST(Offsets, a_space_put_in_front_is_in_no_span) {
     EXPECT_EQ(fixture("runs").encode_with_offsets("~a", {.continues = true}).spans[0], (TextSpan{0, 1}));
 }
 
-TEST(Offsets, normalised_characters_point_to_what_they_were) {
+TEST(Offsets, normalized_characters_point_to_what_they_were) {
     // NFKC: U+FF11 (three bytes) becomes 1, U+3332 (three bytes) five characters, e and U+0301 one.
     const std::string text = "\uff11 e\u0301 \u3332";
     const Encoding encoding = fixture("han_nfkc").encode_with_offsets(text);

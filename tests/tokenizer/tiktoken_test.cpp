@@ -33,7 +33,7 @@ std::string ranks(const std::vector<std::string>& tokens) {
 }
 
 TokenizerParts parse(const std::string& text, const std::vector<SpecialToken>& special = {}) {
-    return parse_tiktoken(text, "r.tiktoken", PreTokenizer{}, special);
+    return parse_tiktoken(text, "r.tiktoken", PreTokenizerSequence{}, special);
 }
 
 TEST(Tiktoken, ranks_become_tokens_and_their_last_cut_a_merge) {
@@ -65,12 +65,12 @@ TEST(Tiktoken, random_ranks_give_what_joining_by_lowest_rank_gives) {
         const Tokenizer tokenizer = make_tokenizer(parts, "test"),
                         saved = Tokenizer::parse(tokenizer.to_json(), "saved");
         for (int i = 0; i < 20; ++i) {
-            std::string piece(2 + random() % 30, ' ');
-            for (char& c : piece) c = static_cast<char>('a' + random() % 2);
+            std::string word(2 + random() % 30, ' ');
+            for (char& c : word) c = static_cast<char>('a' + random() % 2);
             std::vector<std::string> joined;
-            for (const char c : piece) joined.emplace_back(1, c);
-            const bool whole = parts.vocabulary.ignore_merges && rank_of(piece) < 256 + tokens.size();
-            if (whole) joined = {piece};
+            for (const char c : word) joined.emplace_back(1, c);
+            const bool whole = parts.vocabulary.ignore_merges && rank_of(word) < 256 + tokens.size();
+            if (whole) joined = {word};
             while (!whole) {
                 size_t best = 256 + tokens.size(), at = 0;
                 for (size_t k = 0; k + 1 < joined.size(); ++k) {
@@ -83,8 +83,8 @@ TEST(Tiktoken, random_ranks_give_what_joining_by_lowest_rank_gives) {
             }
             std::vector<int> expected;
             for (const std::string& token : joined) expected.push_back(static_cast<int>(rank_of(token)));
-            ASSERT_EQ(tokenizer.encode(piece), expected) << piece;
-            ASSERT_EQ(saved.encode(piece), expected) << piece;
+            ASSERT_EQ(tokenizer.encode(word), expected) << word;
+            ASSERT_EQ(saved.encode(word), expected) << word;
         }
     }
 }
@@ -114,8 +114,8 @@ TEST(Tiktoken, what_is_wrong_is_named_with_its_line) {
             << line;
     }
     EXPECT_EQ(message(""), "r.tiktoken: holds no tokens");
-    EXPECT_EQ(message("AA== 0\nAQ== 0\n"), "r.tiktoken: rank 0 is there twice");
-    EXPECT_EQ(message("AA== 0\nAA== 1\n"), "r.tiktoken: the token of rank 1 is there twice");
+    EXPECT_EQ(message("AA== 0\nAQ== 0\n"), "r.tiktoken: rank 0 occurs twice");
+    EXPECT_EQ(message("AA== 0\nAA== 1\n"), "r.tiktoken: the token of rank 1 occurs twice");
     EXPECT_EQ(
         message("AA== 0\n"),
         "r.tiktoken: byte 1 has no token; the ranks of a tokenizer have all 256 bytes, without which some text has "

@@ -89,12 +89,12 @@ TEST(Tokenizer, longest_added_token_wins_and_non_special_ones_always_count) {
     EXPECT_EQ(tokenizer.encode("<a><b><a>plain", {.allow_special = true}), (std::vector<int>{n + 1, n, n + 2}));
     EXPECT_EQ(tokenizer.encode("plain"), (std::vector<int>{n + 2}));
     EXPECT_FALSE(tokenizer.is_special(n + 2));
-    // Saved, the added tokens stay outside the model's vocabulary.
+    // In the saved file, the added tokens are not in the model's vocabulary.
     EXPECT_EQ(Tokenizer::parse(tokenizer.to_json(), "again").to_json(), tokenizer.to_json());
     EXPECT_EQ(Json::parse(tokenizer.to_json())["model"]["vocab"].size(), static_cast<size_t>(n));
 }
 
-TEST(Tokenizer, added_tokens_take_the_space_beside_them_and_keep_out_of_words) {
+TEST(Tokenizer, added_tokens_take_white_space_around_them_and_ignore_longer_words) {
     Json json = fixture_json("exhausted");
     const int n = static_cast<int>(json["model"]["vocab"].size());
     const auto add = [&](const char* content, const char* option, int id) {
@@ -125,7 +125,7 @@ TEST(Tokenizer, saved_and_loaded_is_the_same_in_every_form) {
         for (const char* file : {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"}) {
             EXPECT_TRUE(std::filesystem::exists(directory / "saved" / file)) << file;
         }
-        // vocab.json and merges.txt know neither normalizer nor prefix space; ids they have in full.
+        // vocab.json and merges.txt have all ids, but no normalizer and no prefix space.
         std::filesystem::remove(directory / "saved" / "tokenizer.json");
         const Tokenizer bare = Tokenizer::load(directory / "saved");
         ASSERT_EQ(bare.vocab_size(), tokenizer.vocab_size());
@@ -159,7 +159,7 @@ TEST(Tokenizer, old_form_of_merges_is_read) {
     EXPECT_TRUE(Tokenizer::parse(json.dump(), "old").to_json() == slurp(tokenizer_fixture("english.json")));
 }
 
-TEST(Tokenizer, what_stood_beside_tokenizer_json_is_kept) {
+TEST(Tokenizer, other_files_in_the_directory_are_kept) {
     const TempDirectory directory;
     small_tokenizer().save(directory / "a");
     directory.write("a/tokenizer_config.json", "{\"chat_template\": \"{{ x }}\"}");
@@ -205,7 +205,7 @@ TEST(Tokenizer, ids_out_of_range_are_errors) {
 }
 
 TEST(DecodeStream, never_shows_half_a_character) {
-    const Tokenizer tokenizer = fixture_tokenizer("exhausted");  // almost only bytes: every character comes in pieces
+    const Tokenizer tokenizer = fixture_tokenizer("exhausted");  // few merges: most characters take several tokens
     const std::string text = "a\u00e9\u6f22\U0001F600 z";
     DecodeStream stream(tokenizer);
     std::string shown;
@@ -217,7 +217,7 @@ TEST(DecodeStream, never_shows_half_a_character) {
     EXPECT_EQ(shown + stream.finish(), text);
 }
 
-TEST(DecodeStream, bytes_that_begin_no_character_come_out_as_they_are) {
+TEST(DecodeStream, invalid_bytes_are_passed_on_unchanged) {
     const Tokenizer tokenizer = fixture_tokenizer("exhausted");
     const auto push = [&](DecodeStream& stream, const std::string& bytes) {
         std::string shown;

@@ -1,4 +1,4 @@
-// Downloads against a server with every fault; and fetching published tokenizers into the cache.
+// Downloads from a server with every kind of fault, and published tokenizers in the cache.
 #include "tools/fetch/download.h"
 
 #include <gtest/gtest.h>
@@ -25,7 +25,7 @@ std::string hash_of(std::string_view text) {
     return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
-// Bytes without a period that a wrong offset could hide in.
+// Bytes without a period, so that a wrong offset is noticed.
 std::string make_body(size_t bytes) {
     std::string body;
     for (uint64_t i = 0; body.size() < bytes; i++) body += hash_of(std::to_string(i));
@@ -40,7 +40,7 @@ protected:
         download({.url = server_.url(path), .path = file_, .sha256 = hash_of(body_), .max_bytes = kBytes + 10},
                  limits_);
     }
-    // Nothing that looks like the file, and with no part either if `part_gone`.
+    // Expects that there is no file, and no part if `part_gone`.
     void expect_no_file(bool part_gone) {
         EXPECT_FALSE(fs::exists(file_));
         EXPECT_TRUE(!part_gone || fs::is_empty(directory_.path()));
@@ -167,7 +167,7 @@ TEST_F(DownloadTest, a_stalled_transfer_is_given_up_and_resumed) {
 TEST_F(DownloadTest, what_never_ends_well_is_given_up_and_keeps_its_part) {
     server_.set("/file", {.body = body_, .cuts = 100, .cut_after = 10});
     const std::string message = error_of([&] { fetch(); });
-    EXPECT_NE(message.find("4 attempts; the next call goes on"), std::string::npos) << message;
+    EXPECT_NE(message.find("4 attempts; the next call resumes"), std::string::npos) << message;
     EXPECT_EQ(read_file(part()), body_.substr(0, 40));
     expect_no_file(false);
 }
@@ -239,7 +239,7 @@ protected:
         published_ = {.name = "tiny",
                       .base = server_.url(),
                       .files = {{"a/encoder.json", hash_of(vocab_)}, {"a/vocab.bpe", hash_of(merges_)}},
-                      .splitter = "gpt2",
+                      .pre_tokenizer = PreTokenizerKind::kGpt2,
                       .special_tokens = {{"<|endoftext|>", 256}}};
         options_.cache = directory_ / "cache";
         options_.limits = limits_;

@@ -11,21 +11,20 @@
 namespace kiln {
 namespace {
 
-// Up to this length a scan of all pairs beats the heap's bookkeeping.
-constexpr size_t kShortPiece = 64;
-constexpr size_t kMaxCachedBytes = 16;           // longer pieces are too rare to pay for their place
-constexpr size_t kCacheSlots = size_t(1) << 15;  // 1 MB, as what follows: both stay in a core's second-level cache
-// Tokens longer than this are too long to walk.
-constexpr size_t kLongToken = 256;
+// Up to this length, scanning all pairs is faster than keeping a heap.
+constexpr size_t kShortWord = 64;
+constexpr size_t kMaxCachedBytes = 16;           // longer words are too rare to be cached
+constexpr size_t kCacheSlots = size_t(1) << 15;  // 1 MB, like kPairSlots: both stay in a core's L2 cache
+constexpr size_t kLongToken = 256;               // walk() does not handle longer tokens
 constexpr size_t kPairSlots = size_t(1) << 17;
 constexpr uint64_t kUnknownPair = ~uint64_t(0) - 1;
 
-// Of the character of valid UTF-8 that starts with this byte.
+// The length of the character that starts with this byte of valid UTF-8.
 size_t utf8_length(unsigned char lead) {
     return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
-// Merges of equal rank take turns by their places in the text, so how a token comes about is not a matter of ranks.
+// Merges of equal rank are ordered by their places in the text, so the ranks alone do not tell how a token is built.
 bool different_tokens_of_one_rank(const BpeVocabulary& vocabulary) {
     const auto result_of = [&](size_t merge) {
         const auto [left, right] = vocabulary.merges[merge];
@@ -71,7 +70,7 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
         size_t slot = pair_slot(key, mask);
         while (slots_[slot].merge.rank != kNone && slots_[slot].key != key) slot = (slot + 1) & mask;
         KILN_CHECK(slots_[slot].merge.rank == kNone, name, ": merge ", rank, " of tokens ", left, " and ", right,
-                   " is there already as merge ", slots_[slot].merge.rank);
+                   " repeats merge ", slots_[slot].merge.rank);
         slots_[slot] = {key, {vocabulary.ranks.empty() ? static_cast<uint32_t>(rank) : vocabulary.ranks[rank], result}};
     }
     byte_merges_.resize(256 * 256);
@@ -105,21 +104,22 @@ std::optional<bool> BpeModel::stay_apart(int left, int right) const {
     return never_merge(left, right, kNone);
 }
 
-// Goes back in time from two tokens of known derivation to their bytes. At every moment the neighbours at the border
-// are the last part of the left token and the first of the right one. They would have merged if their merge ranks lower
-// than the ones that end them: `left_dies`, `right_dies`; at first `limit`. Of equal ranks the leftmost goes first.
+// Undoes the merges of two tokens step by step, the latest first. At every step, the symbols next to the border are the
+// last part of the left token and the first part of the right one. The two would have merged if their merge had a lower
+// rank than the merges that used them up (`left_used_at`, `right_used_at`; `limit` at first). Among equal ranks, the
+// leftmost merge goes first.
 bool BpeModel::never_merge(int left, int right, uint32_t limit) const {
-    uint32_t left_dies = limit, right_dies = limit;
+    uint32_t left_used_at = limit, right_used_at = limit;
     for (;;) {
         const uint32_t rank = find_merge(left, right).rank;
-        if (rank < left_dies && rank <= right_dies && rank != kNone) return false;
+        if (rank < left_used_at && rank <= right_used_at && rank != kNone) return false;
         const Derivation &of_left = derivations_[left], &of_right = derivations_[right];
         if (of_left.born == 0 && of_right.born == 0) return true;
         if (of_right.born >= of_left.born) {
-            right_dies = of_right.born - 1;
+            right_used_at = of_right.born - 1;
             right = of_right.left;
         } else {
-            left_dies = of_left.born - 1;
+            left_used_at = of_left.born - 1;
             left = of_left.right;
         }
     }
@@ -134,14 +134,14 @@ BpeModel::Merge BpeModel::find_merge(int left, int right) const {
     }
 }
 
-void BpeModel::start(std::string_view piece, std::vector<int>& ids) const {
+void BpeModel::start(std::string_view word, std::vector<int>& ids) const {
     ids.clear();
     if (!vocabulary_.of_characters) {
-        for (const char byte : piece) ids.push_back(byte_id(byte));
+        for (const char byte : word) ids.push_back(byte_id(byte));
         return;
     }
-    for (size_t i = 0; i < piece.size(); i += utf8_length(piece[i])) {
-        const std::string_view character = piece.substr(i, utf8_length(piece[i]));
+    for (size_t i = 0; i < word.size(); i += utf8_length(word[i])) {
+        const std::string_view character = word.substr(i, utf8_length(word[i]));
         const int id = trie_.find(character);
         KILN_CHECK(id >= 0, "the vocabulary has no token for the character \"", character, "\"");
         ids.push_back(id);
@@ -158,15 +158,15 @@ int BpeModel::byte_id(unsigned char byte) const {
 BpeEncoder::BpeEncoder(const BpeModel& model)
     : model_(model), cache_(kCacheSlots), known_pairs_(kPairSlots, kUnknownPair) {}
 
-void BpeEncoder::encode(std::string_view piece, std::vector<int>& ids) {
-    const size_t n = piece.size();
+void BpeEncoder::encode(std::string_view word, std::vector<int>& ids) {
+    const size_t n = word.size();
     if (n > kMaxCachedBytes) {
-        encode_uncached(piece, ids);
+        encode_uncached(word, ids);
         return;
     }
-    const auto load = [&piece](size_t at, auto word) {
-        std::memcpy(&word, piece.data() + at, sizeof word);
-        return uint64_t(word);
+    const auto load = [&word](size_t at, auto bytes) {
+        std::memcpy(&bytes, word.data() + at, sizeof bytes);
+        return uint64_t(bytes);
     };
     uint64_t first, last;
     if (n >= 8) {
@@ -187,42 +187,42 @@ void BpeEncoder::encode(std::string_view piece, std::vector<int>& ids) {
         return;
     }
     const size_t before = ids.size();
-    encode_uncached(piece, ids);
+    encode_uncached(word, ids);
     const size_t num_ids = ids.size() - before;
     if (num_ids > std::size(entry.ids)) return;
     entry = {first, last, {}, static_cast<uint8_t>(n), static_cast<uint8_t>(num_ids)};
     std::copy(ids.begin() + static_cast<ptrdiff_t>(before), ids.end(), entry.ids);
 }
 
-void BpeEncoder::encode_uncached(std::string_view piece, std::vector<int>& ids) {
+void BpeEncoder::encode_uncached(std::string_view word, std::vector<int>& ids) {
     if (model_.vocabulary().ignore_merges) {
-        if (const int whole = model_.trie().find(piece); whole >= 0) {
+        if (const int whole = model_.trie().find(word); whole >= 0) {
             ids.push_back(whole);
             return;
         }
     }
     if (model_.longest_token() <= kLongToken) {
-        walk(piece, ids);
+        walk(word, ids);
     } else {
-        merge_long(piece, ids);  // a step of the walk costs as much as the longest token
+        merge_long(word, ids);  // a step of the walk costs as much as the longest token
     }
 }
 
-void BpeEncoder::walk(std::string_view piece, std::vector<int>& ids) {
-    KILN_CHECK(piece.size() < (size_t(1) << 31), "a piece of ", piece.size(), " bytes without a break is too long");
+void BpeEncoder::walk(std::string_view word, std::vector<int>& ids) {
+    KILN_CHECK(word.size() < (size_t(1) << 31), "a word of ", word.size(), " bytes is too long");
     steps_.clear();
-    wrong_.clear();  // until the first is found
+    wrong_.clear();
     const auto is_wrong = [this](size_t end) { return end < wrong_.size() && wrong_[end]; };
     size_t position = 0;
-    size_t limit = piece.size();  // the next token may not be longer
-    while (position < piece.size()) {
+    size_t limit = word.size();  // the longest that the next token may be
+    while (position < word.size()) {
         choices_.clear();
-        model_.trie().for_each_prefix(piece.substr(position, limit), [&](int id, size_t bytes) {
+        model_.trie().for_each_prefix(word.substr(position, limit), [&](int id, size_t bytes) {
             choices_.push_back({id, static_cast<uint32_t>(position + bytes)});
         });
         const int before = steps_.empty() ? -1 : steps_.back().id;
         const bool more = limit >= 2;
-        limit = piece.size();
+        limit = word.size();
         while (!choices_.empty() && (is_wrong(choices_.back().end) || !is_encoding(before, choices_.back().id))) {
             choices_.pop_back();
         }
@@ -231,9 +231,10 @@ void BpeEncoder::walk(std::string_view piece, std::vector<int>& ids) {
             position = choices_.back().end;
             continue;
         }
-        if (more && !model_.vocabulary().of_characters) model_.byte_id(piece[position]);  // throws if that is why
-        KILN_CHECK(!steps_.empty(), "a piece of ", piece.size(), " bytes has no encoding");
-        wrong_.resize(piece.size() + 1);
+        if (more && !model_.vocabulary().of_characters)
+            model_.byte_id(word[position]);  // throws if the byte has no token
+        KILN_CHECK(!steps_.empty(), "a word of ", word.size(), " bytes has no encoding");
+        wrong_.resize(word.size() + 1);
         wrong_[position] = true;
         const size_t end = position;
         steps_.pop_back();
@@ -258,7 +259,7 @@ bool BpeEncoder::is_encoding(int left, int right) {
     if (left >= 0) bytes_ = tokens[left];
     bytes_ += tokens[right];
     merged_.clear();
-    if (bytes_.size() <= kShortPiece) {
+    if (bytes_.size() <= kShortWord) {
         merge_short(bytes_, merged_);
     } else {
         merge_long(bytes_, merged_);
@@ -267,15 +268,15 @@ bool BpeEncoder::is_encoding(int left, int right) {
                     (left < 0 ? merged_.size() == 1 : merged_.size() == 2 && merged_[0] == left));
 }
 
-// Merges the leftmost pair of lowest rank until none merges; O(n^2), n <= kShortPiece.
-void BpeEncoder::merge_short(std::string_view piece, std::vector<int>& ids) {
-    model_.start(piece, symbols_);
+// Merges the leftmost pair of the lowest rank until no pair merges. O(n^2) for n <= kShortWord.
+void BpeEncoder::merge_short(std::string_view word, std::vector<int>& ids) {
+    model_.start(word, symbols_);
     size_t n = symbols_.size();
     merges_.resize(n);
     const bool bytes = !model_.vocabulary().of_characters;
     for (size_t i = 0; i + 1 < n; ++i) {
         merges_[i] =
-            bytes ? model_.find_byte_merge(piece[i], piece[i + 1]) : model_.find_merge(symbols_[i], symbols_[i + 1]);
+            bytes ? model_.find_byte_merge(word[i], word[i + 1]) : model_.find_merge(symbols_[i], symbols_[i + 1]);
     }
     while (n > 1) {
         size_t best = 0;
@@ -293,9 +294,9 @@ void BpeEncoder::merge_short(std::string_view piece, std::vector<int>& ids) {
     ids.insert(ids.end(), symbols_.begin(), symbols_.begin() + n);
 }
 
-// The same result in O(n log n): a linked list of symbols, and a heap of pairs whose outdated entries are skipped.
-void BpeEncoder::merge_long(std::string_view piece, std::vector<int>& ids) {
-    KILN_CHECK(piece.size() < (size_t(1) << 31), "a piece of ", piece.size(), " bytes without a break is too long");
+// The same result in O(n log n), with a linked list of symbols and a heap of pairs. Outdated pairs are skipped.
+void BpeEncoder::merge_long(std::string_view word, std::vector<int>& ids) {
+    KILN_CHECK(word.size() < (size_t(1) << 31), "a word of ", word.size(), " bytes is too long");
     struct Symbol {
         int id;  // -1: merged into its left neighbour
         int previous, next;
@@ -307,7 +308,7 @@ void BpeEncoder::merge_long(std::string_view piece, std::vector<int>& ids) {
             return rank != other.rank ? rank > other.rank : position > other.position;
         }
     };
-    model_.start(piece, symbols_);
+    model_.start(word, symbols_);
     const int n = static_cast<int>(symbols_.size());
     std::vector<Symbol> symbols(n);
     for (int i = 0; i < n; ++i) symbols[i] = {symbols_[i], i - 1, i + 1 < n ? i + 1 : -1};
@@ -326,8 +327,7 @@ void BpeEncoder::merge_long(std::string_view piece, std::vector<int>& ids) {
         const auto [rank, position] = candidates.top();
         candidates.pop();
         if (symbols[position].id < 0) continue;
-        // If the rank is no more what it was, the entry is outdated. (If another pair has the same rank by now, it is
-        // that pair's turn.)
+        // An entry with another rank is outdated. If another pair here has the same rank now, it is merged correctly.
         const BpeModel::Merge merge = merge_at(position);
         if (merge.rank != rank) continue;
         Symbol& left = symbols[position];

@@ -8,7 +8,7 @@
 
 namespace kiln {
 
-// Encoders with their caches, kept from call to call; as many as there were ever calls at once.
+// Keeps encoders with their caches from call to call: as many as there were calls at the same time.
 class EncoderPool {
 public:
     explicit EncoderPool(const BpeModel& model) : model_(model) {}

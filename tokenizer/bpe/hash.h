@@ -1,5 +1,5 @@
 #pragma once
-// Hashes of the tokenizer's tables: short byte strings, and pairs of ids.
+// Hashes for the tokenizer's tables, of short byte strings and of pairs of ids.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12,8 +12,8 @@ inline uint64_t hash_words(uint64_t a, uint64_t b) {
     return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
-// Eight bytes a step, each a 64 x 64 -> 128-bit product folded to 64. (xxHash's header, made inline, does not get past
-// -Werror with GCC 12 and AVX-512; called out of line it costs more than most words take.)
+// Multiplies eight bytes at a time (64 x 64 -> 128 bits, folded to 64). xxHash as an inline header fails to compile
+// with -Werror, GCC 12 and AVX-512; as a function call it takes longer than hashing most words.
 inline uint64_t hash_bytes(std::string_view bytes) {
     uint64_t hash = bytes.size();
     const char* p = bytes.data();
@@ -28,7 +28,7 @@ inline uint64_t hash_bytes(std::string_view bytes) {
     return hash_words(hash, word);
 }
 
-// The key of a pair of ids, and where a table of a power of two of slots starts to look for it.
+// The key of a pair of ids, and the first slot of a table (of mask + 1 slots, a power of two) to look for it.
 inline uint64_t pair_key(uint32_t a, uint32_t b) {
     return uint64_t(a) << 32 | b;
 }

@@ -26,8 +26,8 @@ SymbolArray::SymbolArray(const WordCounts& words, const std::array<int, 256>& by
         for (const char c : word) cells_.push_back(static_cast<uint32_t>(byte_ids[static_cast<unsigned char>(c)]));
         cells_.push_back(kSeparator);
     };
-    // The most frequent first: then a word's count follows from its place, by a table that stays in the cache. Words of
-    // one byte have nothing to merge.
+    // The most frequent words come first: a small table that stays in the cache then gives the count of a word from its
+    // place. Words of one byte have nothing to merge.
     std::vector<std::pair<int64_t, std::string_view>> frequent;
     words.for_each([&](std::string_view word, int64_t count) {
         if (word.size() >= 2 && count >= 2) frequent.emplace_back(count, word);
@@ -90,7 +90,7 @@ void MergeLearner::Neighbours::clear() {
     for (const Entry& entry : entries_) slots_[entry.id] = 0;
     entries_.clear();
     events_.clear();
-    if (events_.capacity() > kMaxIdleEvents) events_ = {};  // the first merges have many, the others few
+    if (events_.capacity() > kMaxIdleEvents) events_ = {};  // only the first merges have many
 }
 
 MergeLearner::MergeLearner(const WordCounts& words, const std::array<int, 256>& byte_ids, int64_t min_count,
@@ -98,7 +98,7 @@ MergeLearner::MergeLearner(const WordCounts& words, const std::array<int, 256>& 
     : symbols_(words, byte_ids), min_count_(std::max<int64_t>(1, min_count)) {
     int64_t occurrences = 0;
     words.for_each([&](std::string_view word, int64_t count) { occurrences += count * int64_t(word.size()); });
-    // Frequencies fall about as 1 / rank: the last merge occurs about this often, give or take a factor.
+    // Frequencies fall about as 1 / rank, so the last merge occurs roughly this often.
     threshold_ = std::max(min_count_, occurrences / (64 * static_cast<int64_t>(merges + 1)));
     count_pairs();
 }
@@ -106,7 +106,7 @@ MergeLearner::MergeLearner(const WordCounts& words, const std::array<int, 256>& 
 void MergeLearner::count_pairs() {
     table_ = {};
     queue_ = {};
-    // Counts by hash first: where these are too small, so are those of each pair, and it need not be looked at.
+    // First count by hash: if the count of a hash is too small, so is that of every pair with this hash.
     std::vector<int64_t> bound(size_t(1) << 22);
     const auto bound_of = [&](uint32_t left, uint32_t right) -> int64_t& {
         return bound[pair_slot(pair_key(left, right), bound.size() - 1)];
@@ -126,7 +126,7 @@ void MergeLearner::count_pairs() {
         pair->count += symbols_.count(position, run);
         ++occurrences[table_.index(*pair)];
     });
-    // Lists get their exact size at once: doubling them would cost half as much memory again.
+    // Exact sizes from the start: lists that grow by doubling take half as much memory again.
     for (size_t i = 0; i < occurrences.size(); ++i) {
         Counted& pair = table_.pairs()[i];
         if (pair.count >= threshold_) pair.positions.reserve(occurrences[i]);
@@ -161,7 +161,8 @@ std::optional<MergeLearner::Pair> MergeLearner::next() {
     }
 }
 
-// The neighbours' pairs with the merged tokens: old ones lose what new ones gain. `key` gives both.
+// Updates the pairs of the merged tokens with their neighbours: the old pair loses the count that the new one gains.
+// `key` gives both pairs.
 template <class Key>
 void MergeLearner::settle(Neighbours& neighbours, Key&& key, uint32_t id) {
     kept_.clear();
@@ -187,7 +188,7 @@ void MergeLearner::merge(uint32_t id) {
     for (size_t i = 0; i < positions.size(); ++i) {
         if (i + kPrefetchAhead < positions.size()) symbols_.prefetch(positions[i + kPrefetchAhead]);
         const uint32_t position = positions[i];
-        if (symbols_.id(position) != a) continue;  // merged with something else meanwhile
+        if (symbols_.id(position) != a) continue;  // it was merged with another token in the meantime
         const uint32_t right = symbols_.next(position);
         if (symbols_.id(right) != b) continue;
         const uint32_t end = symbols_.next(right);
@@ -200,8 +201,8 @@ void MergeLearner::merge(uint32_t id) {
         symbols_.merge(position, right, end, id);
     }
     const size_t first_made = table_.pairs().size();
-    // In a run (a, a, a, a) the second occurrence's left neighbour is the first one's result: then it takes away from
-    // the pair (id, a) that the first gave. So the right side is settled first.
+    // In a run (a, a, a, a), the left neighbour of the second occurrence is the result of the first one, so the second
+    // reduces the count of the pair (id, a) that the first one added. So the right side comes first.
     struct Keys {
         uint32_t old_left, old_right, new_left, new_right;
     };

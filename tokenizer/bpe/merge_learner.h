@@ -1,6 +1,6 @@
 #pragma once
-// The merges of byte-pair encoding, most frequent pair first. (R. Sennrich, B. Haddow, A. Birch, "Neural Machine
-// Translation of Rare Words with Subword Units", 2016; counts are kept up to date instead of counted anew.)
+// Finds the merges of byte-pair encoding, the most frequent pair first. (R. Sennrich, B. Haddow, A. Birch, "Neural
+// Machine Translation of Rare Words with Subword Units", 2016. Counts are updated after each merge, not recounted.)
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -12,11 +12,11 @@
 
 namespace kiln {
 
-// The different words of the text as symbols that merge in place.
+// The different words of the text as symbols, which merge in place.
 //
-// All words lie in one array, one cell a byte, kSeparator between words. A token of n cells holds its id in its first
-// cell; its other cells are dead, and the second and the last of them hold n, so that both neighbours of a token are
-// found in O(1) without a list.
+// All words lie in one array: a cell for each byte, and kSeparator between words. A token of n cells has its id in its
+// first cell. Its other cells are dead; the second and the last cell hold n. So both neighbours of a token are found in
+// O(1) without a linked list.
 class SymbolArray {
 public:
     static constexpr uint32_t kDead = 1u << 31;
@@ -25,7 +25,6 @@ public:
     // Throws Error if the words take more than 2^31 cells.
     SymbolArray(const WordCounts& words, const std::array<int, 256>& byte_ids);
 
-    size_t size() const { return cells_.size(); }
     uint32_t id(uint32_t position) const { return cells_[position]; }  // or kSeparator, or kDead | ...
     bool is_token(uint32_t position) const { return cells_[position] < kSeparator; }
     uint32_t next(uint32_t position) const {
@@ -37,7 +36,7 @@ public:
         return position - (before & kDead ? before & ~kDead : 1);
     }
     void prefetch(uint32_t position) const { __builtin_prefetch(&cells_[position]); }
-    // How often the word of this cell occurs in the text. Start with `run` 0; it helps if positions come in order.
+    // How often the word of this cell occurs in the text. `run` starts at 0; ascending positions are faster.
     int64_t count(uint32_t position, size_t& run) const {
         if (runs_[run].start > position || runs_[run + 1].start <= position) run = find_run(position);
         return runs_[run].count;
@@ -49,7 +48,7 @@ public:
         cells_[position + 1] = kDead | (end - position);
         cells_[end - 1] = kDead | (end - position);
     }
-    // Calls visit(position, left id, right id) for each two neighbours.
+    // Calls visit(position, left id, right id) for every pair of neighbours.
     template <class Visit>
     void for_each_pair(Visit&& visit) const {
         for (uint32_t at = 0; at + 1 < cells_.size();) {
@@ -80,33 +79,33 @@ public:
         uint32_t left, right;
         int64_t count;
     };
-    // `min_count`: pairs that occur less often are never merged. `merges`: as many as will be asked for, a guess.
+    // Pairs that occur less often than `min_count` are never merged. `merges`: about how many will be asked for.
     MergeLearner(const WordCounts& words, const std::array<int, 256>& byte_ids, int64_t min_count, size_t merges);
 
-    // The most frequent pair; of equally frequent ones that of the smallest ids. Nothing if none is left.
+    // The most frequent pair; among equally frequent pairs, the one with the smallest ids. Nothing if none is left.
     std::optional<Pair> next();
-    // The pair that next() returned becomes the token `id` everywhere, left to right in each word.
+    // Replaces the pair that next() returned by the token `id` everywhere, from left to right in each word.
     void merge(uint32_t id);
 
 private:
     struct Counted {
         uint32_t left, right;
         int64_t count = 0;
-        std::vector<uint32_t> positions;  // ascending; some no longer hold the pair
+        std::vector<uint32_t> positions;  // ascending; the pair may be gone from some of them
     };
-    // Pairs by their ids. Only those that occur threshold_ times when they come about are in it: counts never grow
-    // after that, so no other can be the next before all counts have fallen below. Then they are counted anew with a
-    // lower threshold. Most pairs of a large text occur once or twice; without them this takes a third of the memory.
+    // Pairs by their ids, if they occur at least threshold_ times when they first appear. Counts only fall after that.
+    // Once all are below the threshold, all pairs are counted again with a lower one. Most pairs of a large text occur
+    // once or twice; leaving them out saves two thirds of the memory.
     class Table {
     public:
         Counted* find(uint32_t left, uint32_t right);
-        Counted& add(uint32_t left, uint32_t right);  // it must not be there
+        Counted& add(uint32_t left, uint32_t right);  // the pair must be new
         std::vector<Counted>& pairs() { return pairs_; }
         uint32_t index(const Counted& pair) const { return static_cast<uint32_t>(&pair - pairs_.data()); }
 
     private:
         void grow();
-        static constexpr uint64_t kEmpty = ~uint64_t(0);  // no pair: ids stay below 2^31
+        static constexpr uint64_t kEmpty = ~uint64_t(0);  // not a pair, since ids are below 2^31
         std::vector<uint64_t> keys_ = std::vector<uint64_t>(size_t(1) << 16, kEmpty);
         std::vector<uint32_t> indices_ = std::vector<uint32_t>(size_t(1) << 16);
         std::vector<Counted> pairs_;
@@ -132,17 +131,17 @@ private:
             events_.emplace_back(slot - 1, position);
         }
         const std::vector<Entry>& entries() const { return entries_; }
-        // For each entry, its index among the pairs whose positions these are; kDropped: they are nobody's.
+        // Gives the positions of each entry to the pair with this index in `table`; kDropped: to none.
         void distribute(const std::vector<uint32_t>& pairs, std::vector<Counted>& table);
         void clear();
 
     private:
-        std::vector<uint32_t> slots_;  // by id: position among entries_ + 1, or 0
+        std::vector<uint32_t> slots_;  // by id: index in entries_ + 1, or 0
         std::vector<Entry> entries_;
-        std::vector<std::pair<uint32_t, uint32_t>> events_;  // of each occurrence: its entry and its position
+        std::vector<std::pair<uint32_t, uint32_t>> events_;  // for each occurrence: entry, position
     };
     static constexpr uint32_t kDropped = ~0u;
-    // Counts in the queue may be outdated, and are then too large.
+    // An outdated count in the queue is too large.
     struct QueueEntry {
         int64_t count;
         uint32_t left, right, pair;

@@ -5,7 +5,7 @@
 
 namespace kiln {
 
-// Places the nodes of sorted tokens. Slots come in blocks of 256, for base ^ b stays within the block of base.
+// Places the nodes of sorted tokens. Slots are added in blocks of 256, since base ^ b lies in the same block as base.
 class TokenTrie::Builder {
 public:
     using Tokens = std::vector<std::pair<std::string_view, int>>;
@@ -23,7 +23,7 @@ public:
             if (range.begin < range.end && tokens_[range.begin].first.size() == range.depth) {
                 nodes_[range.node].token = tokens_[range.begin++].second;
             }
-            if (range.begin == range.end) continue;  // a leaf: the slots that its base 0 points to are others' children
+            if (range.begin == range.end) continue;  // a leaf; the slots that its base 0 points to have other parents
             labels_.clear();
             for (size_t i = range.begin; i < range.end; ++i) {
                 const auto label = static_cast<unsigned char>(tokens_[i].first[range.depth]);
@@ -41,12 +41,12 @@ public:
 private:
     // A base whose slots for all labels_ are free; takes them for the children of `parent`.
     uint32_t place(uint32_t parent) {
-        // Only children fit into any block; the slots that brothers need are seldom free in an old one.
+        // A single child fits into any block; the slots that several children need are seldom free in an old one.
         constexpr size_t kBlocksTried = 4;
         const size_t blocks = nodes_.size() / 256;
         first_free_ = next_free(first_free_);
         size_t slot = labels_.size() == 1 ? first_free_ : (blocks - std::min(blocks, kBlocksTried)) * 256;
-        for (;; ++slot) {  // for the first child
+        for (;; ++slot) {  // slot of the first child
             slot = next_free(slot);
             if (slot == nodes_.size()) add_block();
             const uint32_t base = static_cast<uint32_t>(slot) ^ labels_[0].first;
@@ -65,7 +65,7 @@ private:
         free_[slot / 64] &= ~(uint64_t(1) << slot % 64);
     }
     bool free(uint32_t slot) const { return free_[slot / 64] >> slot % 64 & 1; }
-    // From `slot` on; one behind the last if there is none.
+    // The first free slot from `slot` on; nodes_.size() if there is none.
     size_t next_free(size_t slot) const {
         if (slot == nodes_.size()) return slot;
         uint64_t word = free_[slot / 64] & ~uint64_t(0) << slot % 64;
@@ -77,9 +77,9 @@ private:
 
     std::vector<Node>& nodes_;
     const Tokens& tokens_;
-    std::vector<std::pair<unsigned char, size_t>> labels_;  // of the children, and where their tokens begin
-    std::vector<uint64_t> free_;                            // a bit a slot
-    size_t first_free_ = 0;                                 // no slot before it is free
+    std::vector<std::pair<unsigned char, size_t>> labels_;  // of the children, and the index of their first token
+    std::vector<uint64_t> free_;                            // one bit for each slot
+    size_t first_free_ = 0;                                 // no earlier slot is free
 };
 
 TokenTrie::TokenTrie(std::vector<std::pair<std::string_view, int>> tokens) {

@@ -1,5 +1,5 @@
 #pragma once
-// All tokens that a text starts with, in one walk over its bytes.
+// Finds all tokens that a text starts with, in one pass over its bytes.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -9,12 +9,12 @@
 
 namespace kiln {
 
-// A double-array trie: the child of a node by byte b stands in slot base ^ b and names its parent. (J.-I. Aoe, "An
+// A double-array trie: the child of a node for byte b is in slot base ^ b, and refers to its parent. (J.-I. Aoe, "An
 // Efficient Digital Search Algorithm by Using a Double-Array Structure", 1989.)
 class TokenTrie {
 public:
     TokenTrie() = default;
-    // Tokens by their bytes, none of them empty and none twice.
+    // The bytes and ids of tokens. No token may be empty or occur twice.
     explicit TokenTrie(std::vector<std::pair<std::string_view, int>> tokens);
 
     // Calls visit(int id, size_t bytes) for every token that `text` starts with, shortest first.
@@ -38,7 +38,7 @@ private:
         int32_t token = -1;
     };
     class Builder;
-    std::vector<Node> nodes_ = std::vector<Node>(256);  // whole blocks of 256 slots, so that base ^ b stays inside
+    std::vector<Node> nodes_ = std::vector<Node>(256);  // a multiple of 256 slots, so that base ^ b exists
 };
 
 }  // namespace kiln

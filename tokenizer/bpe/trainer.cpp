@@ -4,7 +4,6 @@
 #include <atomic>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <unordered_set>
 
 #include "cpu_reference/interface/error.h"
@@ -26,7 +25,7 @@ constexpr size_t kMergesAReport = 64;
 BpeTrainer::BpeTrainer(BpeTrainerOptions options)
     : options_(std::move(options)),
       normalizer_(options_.normalizer),
-      pre_tokenizer_(PreTokenizer::byte_level(options_.splitter, options_.add_prefix_space)) {
+      pre_tokenizer_(PreTokenizerSequence::byte_level(options_.pre_tokenizer, options_.add_prefix_space)) {
     const size_t least = options_.special_tokens.size() + 256;
     if (options_.vocab_size < 0 || static_cast<size_t>(options_.vocab_size) < least) {
         throw UsageError(concat("a vocabulary of ", options_.vocab_size, " tokens is too small: ",
@@ -52,8 +51,8 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
     std::atomic<uint64_t> done = bytes_;
     const uint64_t total = bytes_ += text.size();
 
-    // Chunks end where lines do. They are taken in order, so all before a bad one are looked at too: the error is the
-    // same on any number of threads.
+    // Chunks end at line ends. Threads take them in order, so all chunks before a bad one are checked too, and any
+    // number of threads reports the same error.
     const auto next_chunk = [&]() -> std::string_view {
         const std::lock_guard lock(mutex);
         if (stop) return {};
@@ -79,9 +78,8 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
         }
     };
 
-    const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    const int threads = static_cast<int>(
-        std::min<size_t>(options_.threads > 0 ? options_.threads : processors, text.size() / kChunkBytes + 1));
+    const int threads =
+        static_cast<int>(std::min<size_t>(threads_or_all(options_.threads), text.size() / kChunkBytes + 1));
     std::vector<WordCounts> others(threads - 1);
     on_threads(threads, [&](int thread) {
         try {
@@ -91,8 +89,7 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
             throw;
         }
     });
-    KILN_CHECK(!invalid, name, ": text that is not UTF-8, first at byte ", invalid.value_or(0),
-               "; convert it (iconv -f LATIN1 -t UTF-8, say) or leave the file out");
+    if (invalid) throw_not_utf8(name, *invalid);
     words_.take(others);
 }
 
@@ -138,7 +135,8 @@ Tokenizer BpeTrainer::train() const {
         std::string merged = tokens[best->left] + tokens[best->right];
         // Hugging Face gives such a word the special token's id, so that plain text can spell a special token.
         KILN_CHECK(!special_spellings.contains(byte_level.spell(merged)), "the special token \"", merged,
-                   "\" is a word of the training text; choose one that text does not hold, such as <|", merged, "|>");
+                   "\" is a word of the training text; choose one that text does not contain, such as <|", merged,
+                   "|>");
         learner.merge(static_cast<uint32_t>(tokens.size()));
         parts.vocabulary.merges.emplace_back(best->left, best->right);
         tokens.push_back(std::move(merged));

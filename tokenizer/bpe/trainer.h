@@ -1,6 +1,7 @@
 #pragma once
 // Learns a byte-level BPE vocabulary: the same merges and ids as Hugging Face's BpeTrainer with the ByteLevel
-// pre-tokenizer and all 256 bytes as initial alphabet (theirs counts in 32 bits and overflows at 2^31; this in 64).
+// pre-tokenizer and all 256 bytes as initial alphabet. (Theirs counts in 32 bits and overflows at 2^31; this one counts
+// in 64.)
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -19,19 +20,19 @@ namespace kiln {
 
 struct BpeProgress {
     enum class Phase { kCounting, kMerging } phase;
-    uint64_t done;   // bytes of all text so far; merges
-    uint64_t total;  // bytes of all text that was given so far; merges to come to at most
+    uint64_t done;   // bytes, or merges
+    uint64_t total;  // bytes of all text given so far, or the largest number of merges
 };
 
 struct BpeTrainerOptions {
-    int vocab_size = 30000;                        // special tokens and the 256 bytes included
+    int vocab_size = 30000;                        // includes special tokens and the 256 bytes
     int64_t min_frequency = 0;                     // a pair that occurs less often is never merged
     std::vector<std::string> special_tokens = {};  // get the first ids, in this order
     NormalizerKind normalizer = NormalizerKind::kNone;
-    Splitter splitter = Splitter();
-    bool add_prefix_space = false;  // a line that does not start with a space gets one (a piece, if not gpt2)
-    int threads = 0;                // that count words; 0: one a processor. The result is the same
-    // Called now and then by the thread that trains. What it throws ends the training.
+    PreTokenizer pre_tokenizer = PreTokenizer();
+    bool add_prefix_space = false;  // put a space in front of a line (of a word, if not gpt2) without one
+    int threads = 0;                // that count words; 0: one for each processor. The result is the same
+    // Called from time to time by the training thread. An exception from it ends the training.
     std::function<void(const BpeProgress&)> progress = {};
 };
 
@@ -39,14 +40,14 @@ class BpeTrainer {
 public:
     explicit BpeTrainer(BpeTrainerOptions options);  // throws UsageError on options that contradict each other
 
-    // Counts the words of a text, line by line (each with its \n). Throws Error naming `name` and the byte offset if it
-    // is not UTF-8; the trainer is of no more use then. A file's pages are given back as they are done with: memory
-    // grows with the number of different words, not with the text.
+    // Counts the words of a text, line by line (each with its \n). If it is not UTF-8, throws Error with `name` and the
+    // byte offset; the trainer cannot be used after that. Memory grows with the number of different words, not with the
+    // length of the text.
     void add_text(std::string_view text, const std::string& name);
     void add_file(const std::filesystem::path& path);
 
-    // The tokenizer of all text so far. It has fewer than vocab_size tokens if the text has no more pairs to merge.
-    // Throws Error if there was no text.
+    // The tokenizer has fewer than vocab_size tokens if the text has no more pairs to merge. Throws Error if there was
+    // no text.
     Tokenizer train() const;
 
 private:
@@ -55,9 +56,9 @@ private:
 
     BpeTrainerOptions options_;
     Normalizer normalizer_;
-    PreTokenizer pre_tokenizer_;
+    PreTokenizerSequence pre_tokenizer_;
     WordCounts words_;
-    uint64_t bytes_ = 0;  // of all text
+    uint64_t bytes_ = 0;  // of all text so far
 };
 
 }  // namespace kiln

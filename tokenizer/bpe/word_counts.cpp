@@ -11,7 +11,7 @@
 namespace kiln {
 namespace {
 
-// The slot comes from 32 bits of the hash: the table then finds its entries' new slots without their bytes.
+// Uses only the 32 bits of the hash that an entry keeps: a growing table need not hash the words again.
 size_t first_slot(uint32_t hash_high, size_t mask) {
     return (hash_high * uint64_t(0x9E3779B97F4A7C15u)) >> 20 & mask;
 }
@@ -19,7 +19,7 @@ size_t first_slot(uint32_t hash_high, size_t mask) {
 }  // namespace
 
 void WordCounts::add(std::string_view word, int64_t count) {
-    KILN_CHECK(word.size() < (size_t(1) << 31), "the training text holds ", word.size(), " bytes without a break");
+    KILN_CHECK(word.size() < (size_t(1) << 31), "the training text holds ", word.size(), " bytes in one word");
     const uint32_t hash_high = static_cast<uint32_t>(hash_bytes(word) >> 32);
     parts_[hash_high >> (32 - kPartBits)].add(word, hash_high, count);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// How often each piece of the training text occurs.
+// Counts how often each word of the training text occurs.
 #include <array>
 #include <cstdint>
 #include <string>
@@ -11,8 +11,8 @@ namespace kiln {
 class WordCounts {
 public:
     void add(std::string_view word, int64_t count = 1);
-    // Adds what `others` hold, on as many threads as there are others, and empties them. Their memory goes piece by
-    // piece, so that Chinese without spaces, where nearly every word differs, is not held twice.
+    // Moves the counts of `others` here, with one thread for each. Memory is freed part by part: if nearly all
+    // words differ (Chinese without spaces), they are not in memory twice.
     void take(std::vector<WordCounts>& others);
     size_t size() const;         // different words
     size_t total_bytes() const;  // of the different words
@@ -25,11 +25,11 @@ private:
     struct Entry {
         uint64_t at = 0;  // in Part::bytes
         uint32_t size = 0;
-        uint32_t hash_high = 0;  // spares most comparisons, and the rehashing when the table grows
+        uint32_t hash_high = 0;  // saves most comparisons, and rehashing when the table grows
         int64_t count = 0;       // 0: empty
     };
-    // The words whose hashes begin alike. Parts are what threads take from others, and keep what growing holds twice
-    // small.
+    // The words whose hashes have the same first bits. Small parts keep the copy that grow() makes small, and threads
+    // share work by parts.
     struct Part {
         std::vector<Entry> table;  // open addressing, at most half full
         size_t words = 0;

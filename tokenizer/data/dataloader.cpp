@@ -17,8 +17,8 @@ namespace kiln {
 
 namespace {
 
-// The shards as one list of sequences of T tokens and the token after them. A sequence may span documents, never
-// shards; the at most T tokens left at a shard's end are not used.
+// All shards as one list of sequences: T tokens and the token after them. A sequence may contain several documents but
+// lies in one shard; at most T tokens at the end of each shard are not used.
 class Sequences {
 public:
     Sequences(const DataLoaderOptions& options) : T_(options.T), vocab_size_(options.vocab_size) {
@@ -47,12 +47,12 @@ public:
         std::vector<uint64_t> facts;
         for (const Shard& shard : shards_) {
             facts.push_back(shard.info().num_tokens);
-            facts.push_back(shard.info().payload_xxh3);  // 0 in llm.c's own files, which have none
+            facts.push_back(shard.info().payload_xxh3);  // 0 in llm.c's own files, which have no checksum
         }
         return xxh3_64(facts.data(), facts.size() * sizeof(uint64_t));
     }
 
-    // Sequence `index` into tokens (T) and, one later, targets (T).
+    // Copies sequence `index` into tokens (T) and, shifted by one, into targets (T).
     void copy(uint64_t index, int* tokens, int* targets) const {
         const auto after = std::upper_bound(firsts_.begin(), firsts_.end(), index);
         const size_t s = size_t(after - firsts_.begin()) - 1;
@@ -98,7 +98,7 @@ struct Batch {
 };
 
 const DataLoaderOptions& checked(const DataLoaderOptions& o) {
-    KILN_CHECK(o.B >= 1 && o.T >= 1, "batches of ", o.B, " rows of ", o.T, " tokens: both must be at least 1");
+    KILN_CHECK(o.B >= 1 && o.T >= 1, "batches of ", o.B, " sequences of ", o.T, " tokens: both must be at least 1");
     KILN_CHECK(o.world >= 1 && o.rank >= 0 && o.rank < o.world, "rank ", o.rank, " of ", o.world, " does not exist");
     KILN_CHECK(o.prefetch >= 0, "prefetch of ", o.prefetch, " batches: it cannot be negative");
     return o;
@@ -106,8 +106,7 @@ const DataLoaderOptions& checked(const DataLoaderOptions& o) {
 
 }  // namespace
 
-// Holds shards against their checksums, each by one of the ranks. Little data is done before the constructor returns;
-// much is read behind the training, for it may take minutes.
+// Verifies the checksums of shards, each on one rank. Much data may take minutes, so a thread reads it during training.
 class Verifier {
 public:
     Verifier(const std::vector<Shard>& shards, const DataLoaderOptions& options) {
@@ -131,18 +130,18 @@ public:
         });
     }
 
-    void check() const {  // throws what a shard turned out to be damaged by
+    void check() const {  // throws the error of a damaged shard
         if (failed_.load(std::memory_order_acquire)) std::rethrow_exception(error_);
     }
 
 private:
     std::exception_ptr error_;  // written before failed_
     std::atomic<bool> failed_ = false;
-    std::jthread thread_;  // last: it uses the above
+    std::jthread thread_;  // last: it uses the members above
 };
 
 // With prefetch, one thread fills batches ahead of the caller. A batch is free, being filled, ready, or held by the
-// caller; `mutex` guards which. A seek makes a new generation: what was filled for the old one is thrown away.
+// caller; `mutex` guards these states. A seek starts a new generation, and batches of the old one are discarded.
 struct DataLoader::Impl {
     explicit Impl(const DataLoaderOptions& o)
         : options(checked(o)), sequences(options), step(uint64_t(o.B) * uint64_t(o.world)) {
@@ -165,7 +164,7 @@ struct DataLoader::Impl {
         thread.join();
     }
 
-    // This rank's rows of the global batch at `first`. One caller at a time: it keeps the epoch's permutation.
+    // Fills in this rank's rows of the global batch at `first`. Keeps the epoch's permutation: one caller at a time.
     void fill(uint64_t first, Batch& batch) {
         const size_t T = size_t(options.T);
         for (size_t b = 0; b < size_t(options.B); b++) {
@@ -219,7 +218,7 @@ struct DataLoader::Impl {
         changed.notify_all();
         changed.wait(lock, [&] { return !ready.empty(); });
         const Ready front = ready.front();
-        if (front.error) std::rethrow_exception(front.error);  // it stays in front: the next call throws it again
+        if (front.error) std::rethrow_exception(front.error);  // it stays in the queue: the next call throws it again
         ready.pop_front();
         held = front.slot;
         return front.slot;
@@ -243,10 +242,10 @@ struct DataLoader::Impl {
     const DataLoaderOptions options;
     const Sequences sequences;
     const Verifier verifier{sequences.shards(), options};
-    const uint64_t step;    // positions a global batch
-    uint64_t position = 0;  // the caller's
+    const uint64_t step;    // positions of a global batch
+    uint64_t position = 0;  // of the caller
 
-    uint64_t epoch = 0;  // the filler's
+    uint64_t epoch = 0;  // of `order`
     std::optional<Permutation> order;
 
     std::vector<Batch> batches;
@@ -257,7 +256,7 @@ struct DataLoader::Impl {
     std::optional<size_t> held;
     uint64_t fetch_position = 0, generation = 0;
     bool failed = false, stop = false;
-    std::thread thread;  // last: it uses all of the above
+    std::thread thread;  // last: it uses all members above
 };
 
 DataLoader::DataLoader(const DataLoaderOptions& options) : impl_(std::make_unique<Impl>(options)) {}

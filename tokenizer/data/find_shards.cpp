@@ -5,6 +5,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard_index.h"
+#include "tokenizer/tokenizer.h"
 
 namespace kiln {
 
@@ -13,11 +14,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr char kPrepareHint[] = "run `kiln prepare --input PATH --tokenizer DIR --output DIR` first";
-
-fs::path tokenizer_in(const fs::path& directory) {
-    const bool found = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "tokenizer.model");
-    return found ? directory : fs::path();
-}
 
 [[noreturn]] void throw_no_shards(const fs::path& directory) {
     size_t bins = 0;
@@ -28,14 +24,14 @@ fs::path tokenizer_in(const fs::path& directory) {
         if (extension == ".txt" || extension == ".jsonl" || extension == ".json") text = entry.path().filename();
     }
     std::string what = concat(directory.string(), ": no shards in this directory (no *train*.bin, no *val*.bin)");
-    if (bins > 0) throw Error(concat(what, "; it has ", bins, " other .bin files: name them by a glob"));
+    if (bins > 0) throw Error(concat(what, "; it has ", bins, " other .bin files; name them by a glob"));
     if (!text.empty()) throw Error(concat(what, "; it holds text (", text, "): ", kPrepareHint));
     throw Error(concat(what, "; ", kPrepareHint));
 }
 
 DataPaths find_in_directory(const fs::path& directory) {
     DataPaths found;
-    found.tokenizer = tokenizer_in(directory);
+    if (!find_tokenizer(directory).empty()) found.tokenizer = directory;
     if (has_shard_index(directory)) {
         const ShardIndex index = read_shard_index(directory);
         for (const Shard& shard : open_shards(directory, index, index.train)) found.train.push_back(shard.path());
@@ -43,7 +39,7 @@ DataPaths find_in_directory(const fs::path& directory) {
         return found;
     }
     KILN_CHECK(!fs::exists(directory / kUnfinishedName), directory.string(),
-               ": `kiln prepare` was interrupted before this directory was whole; run it again");
+               ": `kiln prepare` was interrupted before this directory was complete; run it again");
     for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
         const std::string name = entry.path().filename();
         if (!name.ends_with(".bin")) continue;
@@ -73,7 +69,7 @@ std::vector<fs::path> expand(const std::string& pattern) {
 
 DataPaths find_data(const std::string& pattern) {
     KILN_CHECK(!pattern.empty(), "no data given: name a directory of shards, a glob or a file (-i)");
-    std::error_code ignored;  // a path that cannot be examined is reported as not found
+    std::error_code ignored;  // a path that cannot be read is reported as not found
     if (fs::is_directory(pattern, ignored)) return find_in_directory(pattern);
     DataPaths found;
     if (fs::exists(pattern, ignored)) {
@@ -84,8 +80,8 @@ DataPaths find_data(const std::string& pattern) {
         found.train = expand(pattern);
         KILN_CHECK(!found.train.empty(), pattern, ": no file matches; is the pattern quoted, and the path right?");
     }
-    const fs::path directory = found.train.front().parent_path();
-    found.tokenizer = tokenizer_in(directory.empty() ? "." : directory);
+    const fs::path parent = found.train.front().parent_path(), directory = parent.empty() ? "." : parent;
+    if (!find_tokenizer(directory).empty()) found.tokenizer = directory;
     return found;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
-// A keyed permutation of 0 .. n - 1 in constant memory: where the i-th element goes is computed, not looked up, so an
-// epoch over any number of sequences is shuffled without a list, and any position of it is found at once.
-// A balanced Feistel network on the smallest even number of bits that holds n, walked along its cycle until the value
-// falls below n (fewer than 4 steps on average). J. Black and P. Rogaway, "Ciphers with arbitrary finite domains",
-// CT-RSA 2002. The order is part of what a resumed run relies on: a change here is a change of format.
+// A keyed permutation of 0 .. n - 1 in constant memory. It computes each element, so an epoch of any length is shuffled
+// without a list, and a run can resume at any position.
+// It is a balanced Feistel network on the smallest even number of bits that holds n, applied again until the value is
+// below n (fewer than 4 times on average). J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
+// 2002. A resumed run needs the same order, so a change here is a change of format.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -11,7 +11,7 @@
 
 namespace kiln {
 
-// SplitMix64's finaliser: a bijection of 64-bit words in which every input bit moves about half of the output bits.
+// SplitMix64's finalizer: a bijection of 64-bit words. Each input bit changes about half of the output bits.
 inline uint64_t mix64(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
@@ -20,7 +20,7 @@ inline uint64_t mix64(uint64_t x) {
 
 class Permutation {
 public:
-    // Of n >= 1 elements. Every (seed, epoch) is another permutation.
+    // n >= 1 elements. Every (seed, epoch) gives another permutation.
     Permutation(uint64_t n, uint64_t seed, uint64_t epoch)
         : n_(n), half_bits_(std::max(1, int(std::bit_width(n - 1) + 1) / 2)), mask_((uint64_t(1) << half_bits_) - 1) {
         uint64_t state = mix64(seed + kGolden) ^ mix64(~epoch);
@@ -49,7 +49,7 @@ private:
     uint64_t n_;
     int half_bits_;
     uint64_t mask_;
-    std::array<uint64_t, 8> keys_;  // one a round
+    std::array<uint64_t, 8> keys_;  // one for each round
 };
 
 }  // namespace kiln

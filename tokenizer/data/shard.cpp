@@ -114,7 +114,7 @@ int shard_token_bytes(int vocab_size) {
 }
 
 void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsigned char>& packed) {
-    unsigned largest = 0;  // all of them, without a branch: for vectors
+    unsigned largest = 0;  // a loop without branches, which the compiler vectorizes
     for (const int token : tokens) largest = std::max(largest, unsigned(token));
     if (!tokens.empty() && largest >= unsigned(vocab_size)) {
         const size_t at = size_t(std::ranges::find(tokens, int(largest)) - tokens.begin());
@@ -130,7 +130,7 @@ void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsign
     }
 }
 
-// Rows are drawn from anywhere; reading ahead would fetch a data set many times an epoch.
+// Sequences are read in random order; reading ahead would read the data set many times in each epoch.
 Shard::Shard(const fs::path& path) : path_(path), file_(path, Access::random) {
     const uint64_t size = file_.bytes().size();
     const std::string name = path.string();
@@ -149,19 +149,19 @@ Shard::Shard(const fs::path& path) : path_(path), file_(path, Access::random) {
 void Shard::copy(uint64_t first, size_t n, int* out) const {
     KILN_CHECK(first <= info_.num_tokens && n <= info_.num_tokens - first, path_.string(), ": tokens ", first, " to ",
                first + n, " asked for, it has ", info_.num_tokens);
-    const unsigned char* payload = file_.bytes().data() + kShardHeaderBytes;  // aligned: mappings begin at a page
+    const unsigned char* payload = file_.bytes().data() + kShardHeaderBytes;  // aligned: a mapping begins at a page
     if (info_.token_bytes == 2) {
         const auto* tokens = reinterpret_cast<const uint16_t*>(payload) + first;
         std::copy(tokens, tokens + n, out);
     } else {
-        // An id of 2^31 or more becomes negative, which no vocabulary holds.
+        // An id of 2^31 or more becomes negative, which no vocabulary has.
         std::memcpy(out, payload + first * sizeof(uint32_t), n * sizeof(uint32_t));
     }
 }
 
 void Shard::verify(const std::stop_token& stop) const {
     if (!info_.ours) return;
-    // Read, not through the mapping: its pages would count as this process's memory.
+    // Not through the mapping: its pages would count as memory of this process.
     InputFile file(path_);
     std::vector<char> buffer(size_t(1) << 20);
     Xxh3 hash;
@@ -188,7 +188,7 @@ ShardWriter::ShardWriter(const fs::path& path, int vocab_size, OutputFile out)
 
 ShardWriter::ShardWriter(const fs::path& path, int vocab_size)
     : ShardWriter(path, vocab_size, OutputFile(partial_path(path))) {
-    const Header empty{};  // its place; finish() knows what it says
+    const Header empty{};  // finish() writes the real one
     out_.write(empty.data(), kShardHeaderBytes);
 }
 
@@ -235,7 +235,7 @@ void ShardWriter::flush() {
     hash_.update(buffer_.data(), buffer_.size());
     out_.write(buffer_.data(), buffer_.size());
     buffer_.clear();
-    // At whole pages: a page that is still written to would hold up the part before it.
+    // Only whole pages: the kernel would wait for a page that is still being written.
     const uint64_t written = kShardHeaderBytes + num_tokens_ * uint64_t(shard_token_bytes(vocab_size_));
     out_.write_behind(written / kBehindBytes * kBehindBytes);
 }
@@ -270,7 +270,8 @@ ShardInfo write_shard(const fs::path& path, std::span<const int> tokens, const S
 
 void set_shard_count(const fs::path& path, int count) {
     ShardInfo info = Shard(path).info();
-    KILN_CHECK(info.ours && info.index < count, path.string(), ": is no shard of ", count, " made by `kiln prepare`");
+    KILN_CHECK(info.ours && info.index < count, path.string(), ": is not one of ", count,
+               " shards made by `kiln prepare`");
     info.count = count;
     const Header header = make_header(info);
     OutputFile file = OutputFile::update(path);

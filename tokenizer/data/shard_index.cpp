@@ -1,10 +1,10 @@
 #include "tokenizer/data/shard_index.h"
 
-#include <algorithm>
-#include <type_traits>
+#include <optional>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/json_reader.h"
 #include "tokenizer/io/sha256.h"
 
 namespace kiln {
@@ -18,21 +18,28 @@ namespace {
 constexpr char kFormat[] = "kiln-shards";
 constexpr int kVersion = 1;
 
-// A field of the type that is wanted.
-template <class T>
-T get(const json& object, const char* key, const std::string& where) {
-    const auto found = object.is_object() ? object.find(key) : object.end();
-    KILN_CHECK(object.is_object() && found != object.end(), where, ": \"", key,
-               "\" is missing; run `kiln prepare` again");
-    const bool fits = std::is_same_v<T, std::string> ? found->is_string()
-                      : std::is_same_v<T, json>      ? true
-                      : std::is_unsigned_v<T>
-                          ? found->is_number_unsigned()
-                          : found->is_number_integer() && *found >= INT32_MIN && *found <= INT32_MAX;
-    KILN_CHECK(fits, where, ": \"", key, "\" is ",
-               found->dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 40), " where ",
-               std::is_same_v<T, std::string> ? "a text" : "a whole number", " is expected; run `kiln prepare` again");
-    return found->get<T>();
+uint64_t count_in(const JsonReader& reader, const char* key, std::optional<int64_t> absent = std::nullopt) {
+    return uint64_t(reader.integer(key, 0, INT64_MAX, absent));
+}
+
+ShardIndex parse_shard_index(const json& parsed, const std::string& where) {
+    const JsonReader root(parsed, where);
+    const std::string format = root.string("format");
+    KILN_CHECK(format == kFormat, where, ": format \"", excerpt(format), "\" where \"", kFormat, "\" is expected");
+    const int64_t version = root.integer("version", 0, INT32_MAX);
+    KILN_CHECK(version == kVersion, where, ": version ", version, ", but only version ", kVersion, " can be read");
+    const JsonReader tokenizer = root.object("tokenizer"), splits = root.object("splits");
+    ShardIndex index;
+    index.vocab_size = int(tokenizer.integer("vocab_size", INT32_MIN, INT32_MAX));
+    index.end_of_text = int(tokenizer.integer("end_of_text", INT32_MIN, INT32_MAX));
+    index.tokenizer_file = tokenizer.string("file");
+    index.tokenizer_sha256 = tokenizer.string("sha256");
+    index.train = split_from_json(splits.member("train"), splits.where() + ": train");
+    index.val = split_from_json(splits.member("val"), splits.where() + ": val");
+    index.bad_records = count_in(root, "bad_records", 0);
+    index.recipe = root.member("recipe");
+    KILN_CHECK(!index.recipe.is_null(), where, ": \"recipe\" is missing");
+    return index;
 }
 
 }  // namespace
@@ -50,22 +57,18 @@ ordered_json split_to_json(const ShardIndex::Split& split) {
 }
 
 ShardIndex::Split split_from_json(const json& object, const std::string& where) {
+    const JsonReader reader(object, where);
     ShardIndex::Split split;
-    split.tokens = get<uint64_t>(object, "tokens", where);
-    split.documents = get<uint64_t>(object, "documents", where);
-    split.text_bytes = get<uint64_t>(object, "text_bytes", where);
-    const json files = get<json>(object, "files", where);
-    KILN_CHECK(files.is_array(), where, ": \"files\" is no list; run `kiln prepare` again");
-    for (const json& entry : files) {
-        ShardIndex::File file;
-        file.name = get<std::string>(entry, "name", where);
-        file.tokens = get<uint64_t>(entry, "tokens", where);
-        file.documents = get<uint64_t>(entry, "documents", where);
-        file.xxh3 = get<std::string>(entry, "xxh3", where);
-        // The index speaks of its own directory only: a path that leads out of it is a mistake or a trap.
-        KILN_CHECK(!file.name.empty() && fs::path(file.name).filename() == file.name && file.name != "..", where,
-                   ": \"", file.name, "\" is not the name of a file in this directory");
-        split.files.push_back(std::move(file));
+    split.tokens = count_in(reader, "tokens");
+    split.documents = count_in(reader, "documents");
+    split.text_bytes = count_in(reader, "text_bytes");
+    for (const json& entry : reader.array("files")) {
+        const JsonReader file(entry, where + ": files");
+        const std::string name = file.string("name");
+        // A path that leads out of the directory is a mistake or an attack.
+        KILN_CHECK(!name.empty() && fs::path(name).filename() == name && name != "..", where, ": \"", name,
+                   "\" is not the name of a file in this directory");
+        split.files.push_back({name, count_in(file, "tokens"), count_in(file, "documents"), file.string("xxh3")});
     }
     return split;
 }
@@ -75,32 +78,13 @@ bool has_shard_index(const fs::path& directory) {
 }
 
 ShardIndex read_shard_index(const fs::path& directory) {
-    const fs::path path = directory / kShardIndexName;
-    const std::string text = read_file(path), where = path.string();
-    json root;
+    const std::string path = directory / kShardIndexName;
+    const json parsed = JsonReader::parse(read_file(path), path);
     try {
-        root = json::parse(text);
-    } catch (const json::exception& error) {
-        std::string_view what = error.what();
-        what.remove_prefix(std::min(what.size(), what.find("] ") + 2));  // the exception's number
-        throw Error(concat(where, ": not JSON: ", what, "; run `kiln prepare` again"));
+        return parse_shard_index(parsed, path);
+    } catch (const Error& error) {
+        throw Error(concat(error.what(), "; run `kiln prepare` again"));
     }
-    const std::string format = get<std::string>(root, "format", where);
-    KILN_CHECK(format == kFormat, where, ": format \"", format, "\" where \"", kFormat, "\" is expected");
-    const int version = get<int>(root, "version", where);
-    KILN_CHECK(version == kVersion, where, ": version ", version, ", but only version ", kVersion,
-               " can be read; run `kiln prepare` again");
-    const json tokenizer = get<json>(root, "tokenizer", where), splits = get<json>(root, "splits", where);
-    ShardIndex index;
-    index.vocab_size = get<int>(tokenizer, "vocab_size", where);
-    index.end_of_text = get<int>(tokenizer, "end_of_text", where);
-    index.tokenizer_file = get<std::string>(tokenizer, "file", where);
-    index.tokenizer_sha256 = get<std::string>(tokenizer, "sha256", where);
-    index.train = split_from_json(get<json>(splits, "train", where), where);
-    index.val = split_from_json(get<json>(splits, "val", where), where);
-    if (root.contains("bad_records")) index.bad_records = get<uint64_t>(root, "bad_records", where);
-    index.recipe = get<json>(root, "recipe", where);
-    return index;
 }
 
 std::vector<Shard> open_shards(const fs::path& directory, const ShardIndex& index, const ShardIndex::Split& split) {
@@ -112,10 +96,10 @@ std::vector<Shard> open_shards(const fs::path& directory, const ShardIndex& inde
         KILN_CHECK(fs::exists(path), path.string(), ": missing, though ", where,
                    " names it; copy it there, or run `kiln prepare` again");
         const ShardInfo& info = shards.emplace_back(path).info();
-        KILN_CHECK(info.num_tokens == file.tokens && hex_u64(info.payload_xxh3) == file.xxh3 &&
+        KILN_CHECK(info.num_tokens == file.tokens && hex(info.payload_xxh3) == file.xxh3 &&
                        (!info.ours || info.vocab_size == index.vocab_size),
                    path.string(), ": is not the shard that ", where, " names: ", info.num_tokens, " tokens of ",
-                   info.vocab_size, " ids, checksum ", hex_u64(info.payload_xxh3), " where ", file.tokens, " of ",
+                   info.vocab_size, " ids, checksum ", hex(info.payload_xxh3), " where ", file.tokens, " of ",
                    index.vocab_size, " and ", file.xxh3, " are expected; run `kiln prepare` again");
         tokens += file.tokens;
         documents += file.documents;

@@ -1,7 +1,6 @@
 #include "tokenizer/huggingface/characters.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/added_tokens.h"
@@ -23,11 +22,9 @@ CharacterTrainer::CharacterTrainer(CharacterTrainerOptions options)
 }
 
 void CharacterTrainer::add_text(std::string_view text, const std::string& name) {
-    const auto invalid = find_invalid_utf8(text);
-    KILN_CHECK(!invalid, name, ": text that is not UTF-8, first at byte ", invalid.value_or(0),
-               "; convert it (iconv -f LATIN1 -t UTF-8, say) or leave the file out");
+    check_utf8(text, name);
     std::string normal_form;
-    while (!text.empty()) {  // by lines: no normal form reaches over a newline, and a stretch has a limit
+    while (!text.empty()) {  // by lines: normalization does not cross a newline, and its input has a limit
         const size_t end = std::min(text.find('\n', 0), text.size() - 1) + 1;
         const std::string_view line = normalizer_.normalize(text.substr(0, end), normal_form);
         for (const char *p = line.data(), *stop = p + line.size(); p < stop;) {
@@ -67,8 +64,8 @@ Tokenizer CharacterTrainer::train() const {
         tokens.push_back(token);
     }
     KILN_CHECK(parts.unknown >= 0 || characters.size() == seen, seen - characters.size(), " of the text's ", seen,
-               " characters are left out, and no token stands for them; put <unk> among the --special-tokens, or take "
-               "all characters");
+               " characters are left out, and no token stands for them; add <unk> to --special-tokens, or keep all "
+               "characters");
     for (const uint32_t c : characters) append_utf8(tokens.emplace_back(), c);
     parts.is_text.assign(tokens.size(), true);
     std::fill_n(parts.is_text.begin(), specials, false);

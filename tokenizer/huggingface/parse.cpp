@@ -1,5 +1,5 @@
 // Reads tokenizer.json, and vocab.json with merges.txt. The input may be anything: every assumption is checked, and no
-// number of the file decides how much memory is taken.
+// number in a file decides how much memory is allocated.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -17,19 +17,18 @@ namespace {
 using Json = JsonReader::Json;
 namespace fs = std::filesystem;
 
-// What a saved copy repeats, in its order: everything but the model and the added tokens. `text` is that of `json`, an
-// object. Only the parts are parsed again: the model is a thousand times larger.
+// The members that a saved copy repeats unchanged, in their order: all except the model and the added tokens. `text` is
+// the text of `json`, an object. It parses only these members again, since the model is a thousand times larger.
 nlohmann::ordered_json parse_kept_parts(std::string_view text, const Json& json) {
     nlohmann::ordered_json kept;
     for (const char* key : {"truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"}) {
         kept[key] = json.contains(key) ? nlohmann::ordered_json(json[key]) : nullptr;
     }
     int depth = 0;
-    std::string_view key, string;  // of the member that is being passed; the string that was passed last
-    size_t value = 0;              // where the member's value starts
+    std::string_view key, string;  // of the current member; the last string
+    size_t value = 0;              // start of the member's value
     const auto end_member = [&](size_t end) {
-        // An object that keeps its order looks for a duplicate key from the front; large ones are taken in Json's
-        // order.
+        // ordered_json compares each key with all before it, so large members are kept in the order of Json.
         if (kept.contains(std::string(key)) && end - value < 20000) {
             kept[std::string(key)] = nlohmann::ordered_json::parse(text.substr(value, end - value));
         }
@@ -62,8 +61,8 @@ NormalizerKind read_normalizer(const Json& json, const std::string& name) {
     if (type == "NFC") return NormalizerKind::kNfc;
     if (type == "NFKC") return NormalizerKind::kNfkc;
     if (type == "Sequence") {
-        const Json& parts = reader.member("normalizers");
-        KILN_CHECK(parts.is_array() && parts.size() <= 1, reader.where(),
+        const Json& parts = reader.array("normalizers");
+        KILN_CHECK(parts.size() <= 1, reader.where(),
                    ": a sequence of several normalizers is not supported; supported are none, NFC and NFKC");
         return parts.empty() ? NormalizerKind::kNone : read_normalizer(parts[0], name);
     }
@@ -71,60 +70,60 @@ NormalizerKind read_normalizer(const Json& json, const std::string& name) {
         concat(reader.where(), ": type \"", excerpt(type), "\" is not supported; supported are none, NFC, NFKC"));
 }
 
-// One step of a Sequence before ByteLevel.
-Splitter read_splitter(const Json& json, const std::string& where) {
+// A step of a Sequence before ByteLevel.
+PreTokenizer read_step(const Json& json, const std::string& where) {
     const JsonReader reader(json, where);
     const std::string type = reader.string("type");
     const auto runs = [&](const char* one, bool alone) {
-        return Splitter::from_pattern(concat(one, alone ? "" : "+"), where);
+        return PreTokenizer::from_regex(concat(one, alone ? "" : "+"), where);
     };
     if (type == "Digits") return runs(kDigitsClass, reader.boolean("individual_digits", false));
-    const std::string behavior = reader.member("behavior").is_null() ? "Isolated" : reader.string("behavior");
+    const std::string behavior = reader.string("behavior", "Isolated");
     if (type == "Punctuation" && (behavior == "Isolated" || behavior == "Contiguous")) {
         return runs(kPunctuationClass, behavior == "Isolated");
     }
     KILN_CHECK(type == "Split", where, ": type \"", excerpt(type),
                "\" is not supported here; supported are Split, Digits, and Punctuation that is Isolated or Contiguous");
-    const JsonReader pattern(reader.member("pattern"), where + ": pattern");
+    const JsonReader pattern = reader.object("pattern");
     const bool invert = reader.boolean("invert", false);
     KILN_CHECK(behavior == "Isolated" || (behavior == "Removed" && invert), where, ": behavior \"", excerpt(behavior),
                "\" with invert ", invert ? "true" : "false",
                " is not supported; supported are Isolated, and Removed with true");
     try {
-        return Splitter::from_pattern(pattern.string("Regex"), pattern.where(), behavior == "Removed");
+        return PreTokenizer::from_regex(pattern.string("Regex"), pattern.where(), behavior == "Removed");
     } catch (const UsageError& error) {
-        throw Error(error.what());  // what is wrong stands in a file, not on the command line
+        throw Error(error.what());  // the mistake is in a file, not on the command line
     }
 }
 
-// ByteLevel, alone or after other splitters.
-PreTokenizer read_pre_tokenizer(const Json& json, const std::string& name) {
+// ByteLevel, alone or as the last step of a Sequence.
+PreTokenizerSequence read_pre_tokenizer(const Json& json, const std::string& name) {
     static const char* const kSupported = "; supported is ByteLevel, alone or as the last step of a Sequence";
     KILN_CHECK(!json.is_null(), name, ": pre_tokenizer: none is not supported", kSupported);
     const JsonReader reader(json, name + ": pre_tokenizer");
     const std::string type = reader.string("type");
     if (type == "ByteLevel") {
         const bool regex = reader.boolean("use_regex", true);
-        return PreTokenizer::byte_level(Splitter(regex ? SplitterKind::kGpt2 : SplitterKind::kNone),
-                                        reader.boolean("add_prefix_space", true));  // Hugging Face's defaults
+        return PreTokenizerSequence::byte_level(PreTokenizer(regex ? PreTokenizerKind::kGpt2 : PreTokenizerKind::kNone),
+                                                reader.boolean("add_prefix_space", true));  // Hugging Face's defaults
     }
     KILN_CHECK(type == "Sequence", reader.where(), ": type \"", excerpt(type), "\" is not supported", kSupported);
-    const Json& steps = reader.member("pretokenizers");
-    KILN_CHECK(steps.is_array() && !steps.empty() && steps.size() <= 16, reader.where(), ": \"pretokenizers\" is ",
-               describe(steps), kSupported);
+    const Json& steps = reader.array("pretokenizers");
+    KILN_CHECK(!steps.empty() && steps.size() <= 16, reader.where(), ": \"pretokenizers\" is ", describe(steps),
+               kSupported);
     const JsonReader last(steps.back(), reader.where() + ": last step");
     KILN_CHECK(last.string("type") == "ByteLevel", last.where(), ": type \"", excerpt(last.string("type")),
                "\" is not supported", kSupported);
-    PreTokenizer result = read_pre_tokenizer(steps.back(), name);
+    PreTokenizerSequence result = read_pre_tokenizer(steps.back(), name);
     for (size_t i = 0; i + 1 < steps.size(); ++i) {
-        result.before.push_back(read_splitter(steps[i], concat(reader.where(), ": step ", i + 1)));
+        result.before.push_back(read_step(steps[i], concat(reader.where(), ": step ", i + 1)));
     }
-    if (result.splitter.kind() == SplitterKind::kNone && !result.before.empty()) {
-        // The last one's own place, where no piece passes from one to the next.
-        const bool spaced = result.prefix_space != PreTokenizer::PrefixSpace::kNone;
-        result.splitter = std::move(result.before.back());
+    if (result.last.kind() == PreTokenizerKind::kNone && !result.before.empty()) {
+        // This ByteLevel does not split, so the step before it takes its place.
+        const bool spaced = result.prefix_space != PreTokenizerSequence::PrefixSpace::kNone;
+        result.last = std::move(result.before.back());
         result.before.pop_back();
-        if (spaced) result.prefix_space = PreTokenizer::PrefixSpace::kPieces;
+        if (spaced) result.prefix_space = PreTokenizerSequence::PrefixSpace::kWords;
     }
     return result;
 }
@@ -138,11 +137,11 @@ void read_decoder(const Json& json, const std::string& name) {
 }
 
 struct NamedToken {
-    std::string spelling;  // empty: the id has no token
+    std::string spelling;  // empty if the id has no token
     bool in_vocabulary = false;
 };
 
-// Ids to tokens. Throws if two tokens have one id.
+// Maps ids to tokens. Throws if two tokens have the same id.
 class TokenTable {
 public:
     explicit TokenTable(std::string name) : name_(std::move(name)) {}
@@ -152,7 +151,7 @@ public:
         KILN_CHECK(inserted, name_, ": tokens \"", excerpt(there->second.spelling), "\" and \"", excerpt(spelling),
                    "\" have the same id ", id);
     }
-    // An added token may stand in the vocabulary too, then with the same id.
+    // Returns whether the vocabulary has the added token too. Then the ids must be equal.
     bool add_added(const std::string& content, int64_t id) {
         const auto there = tokens_.find(id);
         if (there == tokens_.end()) {
@@ -164,7 +163,7 @@ public:
         return true;
     }
     size_t size() const { return tokens_.size(); }
-    // By id; the table is empty afterwards.
+    // The tokens by id. Empties the table.
     std::vector<NamedToken> take() {
         KILN_CHECK(!tokens_.empty(), name_, ": the vocabulary is empty");
         int64_t last = 0;
@@ -180,10 +179,10 @@ public:
 
 private:
     std::string name_;
-    std::unordered_map<int64_t, NamedToken> tokens_;  // by id: hostile ids take no more room than others
+    std::unordered_map<int64_t, NamedToken> tokens_;  // a map: a large id takes no more memory than a small one
 };
 
-// Spellings to bytes, and merges by name to merges by id.
+// Turns spellings into bytes, and the tokens of merges into ids.
 class VocabularyBuilder {
 public:
     VocabularyBuilder(std::vector<NamedToken> tokens, TokenizerParts& parts, std::string name)
@@ -194,8 +193,9 @@ public:
         for (size_t id = 0; id < tokens_.size(); ++id) {
             const std::string& spelling = tokens_[id].spelling;
             auto bytes = byte_level.unspell(spelling);
-            // An added token is its text, unless the vocabulary has that spelling for other bytes (DeepSeek Coder's
-            // "\u00f5"): then it is these, as to Hugging Face's decoder. So is a token that spells no bytes its text.
+            // An added token stands for its text. But if the vocabulary has the same spelling for other bytes (DeepSeek
+            // Coder's "\u00f5"), it stands for these bytes, as in Hugging Face's decoder. A token that spells no bytes
+            // stands for its text too.
             const bool is_text = tokens_[id].in_vocabulary && bytes.has_value() && !(added[id] && added[id]->special);
             parts.is_text.push_back(is_text);
             parts.vocabulary.tokens.push_back(is_text ? std::move(*bytes) : spelling);
@@ -204,8 +204,7 @@ public:
     }
     VocabularyBuilder(const VocabularyBuilder&) = delete;
 
-    // `what` and `number` say where it stands. A message is put together only if it is needed: there are 100,000
-    // merges.
+    // `what` and `number` tell its place in messages.
     void add_merge(std::string_view left, std::string_view right, const char* what, size_t number) {
         const auto id_of = [&](std::string_view spelling) {
             const auto found = ids_.find(spelling);
@@ -220,7 +219,7 @@ private:
     std::vector<NamedToken> tokens_;
     TokenizerParts& parts_;
     std::string name_;
-    std::unordered_map<std::string_view, int> ids_;  // views of tokens_
+    std::unordered_map<std::string_view, int> ids_;  // by spelling in tokens_
 };
 
 void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) {
@@ -233,15 +232,13 @@ void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) 
 
 void check_splits_characters(const Json& json, const std::string& name) {
     const JsonReader reader(json, name + ": pre_tokenizer");
-    const JsonReader pattern(reader.member("pattern"), reader.where() + ": pattern");
-    const Json& regex = pattern.member("Regex");
-    KILN_CHECK(reader.string("type") == "Split" && regex == Json(kAnyCharacter) &&
-                   reader.member("behavior") == Json("Isolated"),
-               reader.where(), ": of word-level models only those are supported that a Split by ", kAnyCharacter,
-               ", Isolated, cuts into characters");
+    KILN_CHECK(reader.string("type") == "Split" && reader.object("pattern").string("Regex", "") == kAnyCharacter &&
+                   reader.string("behavior", "") == "Isolated",
+               reader.where(), ": word-level models are supported only if their pre-tokenizer is a Split by ",
+               kAnyCharacter, " with behavior Isolated, which cuts text into characters");
 }
 
-// The tokens of a word-level model: those that are not special stand for their own text.
+// The tokens of a word-level model. Each token that is not special stands for its own text.
 void take_characters(TokenTable& table, const std::string& unknown, TokenizerParts& parts) {
     for (NamedToken& token : table.take()) {
         if (token.in_vocabulary && token.spelling == unknown) parts.unknown = static_cast<int>(parts.is_text.size());
@@ -259,7 +256,7 @@ void sort_added(TokenizerParts& parts, const std::string& name) {
               [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
     for (size_t i = 1; i < parts.added.size(); ++i) {
         KILN_CHECK(parts.added[i - 1].id != parts.added[i].id, name, ": added token \"",
-                   excerpt(parts.added[i].content), "\" is there twice");
+                   excerpt(parts.added[i].content), "\" occurs twice");
     }
 }
 
@@ -267,7 +264,7 @@ AddedToken read_added_token(const JsonReader& reader, const Json& id) {
     AddedToken token;
     token.content = reader.string("content");
     KILN_CHECK(!token.content.empty(), reader.where(), ": is empty");
-    token.id = static_cast<int>(read_id(id, reader.where()));
+    token.id = read_id(id, reader.where());
     token.special = reader.boolean("special", false);
     token.normalized = reader.boolean("normalized", !token.special);
     token.single_word = reader.boolean("single_word", false);
@@ -276,20 +273,19 @@ AddedToken read_added_token(const JsonReader& reader, const Json& id) {
     return token;
 }
 
-void read_added_tokens(const Json& json, const std::string& name, TokenTable& table, TokenizerParts& parts) {
-    if (json.is_null()) return;
-    KILN_CHECK(json.is_array(), name, ": added_tokens must be an array, is ", describe(json));
-    for (size_t i = 0; i < json.size(); ++i) {
-        const JsonReader reader(json[i], concat(name, ": added token ", i));
+void read_added_tokens(const JsonReader& root, TokenTable& table, TokenizerParts& parts) {
+    if (root.member("added_tokens").is_null()) return;
+    const Json& tokens = root.array("added_tokens");
+    for (size_t i = 0; i < tokens.size(); ++i) {
+        const JsonReader reader(tokens[i], concat(root.where(), ": added token ", i));
         AddedToken token = read_added_token(reader, reader.member("id"));
         token.in_vocabulary = table.add_added(token.content, token.id);
         parts.added.push_back(std::move(token));
     }
-    sort_added(parts, name);
+    sort_added(parts, root.where());
 }
 
 void read_merges(const Json& merges, const std::string& name, VocabularyBuilder& builder) {
-    KILN_CHECK(merges.is_array(), name, ": model.merges must be an array, is ", describe(merges));
     for (size_t i = 0; i < merges.size(); ++i) {
         const Json& merge = merges[i];
         if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
@@ -305,18 +301,18 @@ void read_merges(const Json& merges, const std::string& name, VocabularyBuilder&
     }
 }
 
-// What the files beside vocab.json and merges.txt tell.
-struct SideFacts {
+// What the other files in the directory of vocab.json and merges.txt tell.
+struct SideSettings {
     bool qwen2 = false, add_prefix_space = false;
     std::set<std::string> special;
     std::map<std::string, AddedToken> added;
 };
 
-// added_tokens.json has tokens that vocab.json lacks, special_tokens_map.json names those that are special, and
-// tokenizer_config.json, in newer files, has all of it and the class, on which the splitter depends.
-SideFacts read_side_files(const SideFiles& side, const fs::path& directory) {
-    SideFacts facts;
-    auto& special = facts.special;
+// added_tokens.json has tokens that vocab.json lacks. special_tokens_map.json names the special ones. A newer
+// tokenizer_config.json has all of this, and the tokenizer's class, which decides the pre-tokenizer.
+SideSettings read_side_files(const SideFiles& side, const fs::path& directory) {
+    SideSettings settings;
+    auto& special = settings.special;
     special.insert(std::begin(kWellKnownSpecialTokens), std::end(kWellKnownSpecialTokens));
     if (!side.special_tokens_map.empty()) {
         const Json map = JsonReader::parse(side.special_tokens_map, directory / "special_tokens_map.json");
@@ -339,28 +335,28 @@ SideFacts read_side_files(const SideFiles& side, const fs::path& directory) {
         for (const auto& [content, id] : json.items()) {
             KILN_CHECK(!content.empty(), name, ": a token is empty");
             const bool is_special = special.contains(content);
-            facts.added[content] = {.id = static_cast<int>(read_id(id, name + ": \"" + excerpt(content) + "\"")),
-                                    .content = content,
-                                    .special = is_special,
-                                    .normalized = !is_special};
+            settings.added[content] = {.id = read_id(id, name + ": \"" + excerpt(content) + "\""),
+                                       .content = content,
+                                       .special = is_special,
+                                       .normalized = !is_special};
         }
     }
     if (!side.config.empty()) {
         const std::string name = directory / "tokenizer_config.json";
         const Json json = JsonReader::parse(side.config, name);
         const JsonReader config(json, name);
-        const Json& type = config.member("tokenizer_class");
-        facts.qwen2 = type == Json("Qwen2Tokenizer") || type == Json("Qwen2TokenizerFast");
-        facts.add_prefix_space = config.boolean("add_prefix_space", false);
+        const std::string type = config.string("tokenizer_class", "");
+        settings.qwen2 = type == "Qwen2Tokenizer" || type == "Qwen2TokenizerFast";
+        settings.add_prefix_space = config.boolean("add_prefix_space", false);
         const Json& tokens = config.member("added_tokens_decoder");
         for (const auto& [id, token] : tokens.items()) {
             const JsonReader reader(token, concat(name, ": added_tokens_decoder: ", excerpt(id)));
-            // The id is a key here, and so a string.
+            // The id is a key here, so it is a string.
             const AddedToken added = read_added_token(reader, JsonReader::parse(id, reader.where()));
-            facts.added[added.content] = added;
+            settings.added[added.content] = added;
         }
     }
-    return facts;
+    return settings;
 }
 
 }  // namespace
@@ -368,9 +364,8 @@ SideFacts read_side_files(const SideFiles& side, const fs::path& directory) {
 TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& name) {
     const Json json = JsonReader::parse(text, name);
     const JsonReader root(json, name);
-    const JsonReader model(root.member("model"), name + ": model");
-    // Files from before 2020 do not name the type; those with merges are BPE.
-    const std::string type = model.member("type").is_null() ? "BPE" : model.string("type");
+    const JsonReader model = root.object("model");
+    const std::string type = model.string("type", "BPE");  // files from before 2020 do not name it
     const bool characters = type == "WordLevel";
     KILN_CHECK(type == "BPE" || characters, model.where(), ": type \"", excerpt(type),
                "\" is not supported; supported are BPE, and WordLevel of single characters");
@@ -398,31 +393,32 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
 
     TokenTable table(name);
     read_vocab(model.member("vocab"), name + ": model.vocab", table);
-    read_added_tokens(root.member("added_tokens"), name, table, parts);
+    read_added_tokens(root, table, parts);
     if (characters) {
         take_characters(table, model.string("unk_token"), parts);
         return parts;
     }
     VocabularyBuilder builder(table.take(), parts, name);
-    read_merges(model.member("merges"), name, builder);
+    read_merges(model.array("merges"), name, builder);
     return parts;
 }
 
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
                                       std::string_view merges_text, const std::string& merges_name,
                                       const SideFiles& side) {
-    // These two say nothing of splitter, normaliser or special tokens. The files beside them may; else they come from
-    // GPT-2 and its likes.
-    const SideFacts facts = read_side_files(side, fs::path(vocab_name).parent_path());
+    // These two files do not name the pre-tokenizer, the normalizer and the special tokens. Without the other files,
+    // they are those of GPT-2.
+    const SideSettings settings = read_side_files(side, fs::path(vocab_name).parent_path());
     TokenizerParts parts = TokenizerParts::byte_level(
-        facts.qwen2 ? NormalizerKind::kNfc : NormalizerKind::kNone,
-        PreTokenizer::byte_level(Splitter(facts.qwen2 ? SplitterKind::kQwen2 : SplitterKind::kGpt2),
-                                 facts.add_prefix_space));
+        settings.qwen2 ? NormalizerKind::kNfc : NormalizerKind::kNone,
+        PreTokenizerSequence::byte_level(
+            PreTokenizer(settings.qwen2 ? PreTokenizerKind::kQwen2 : PreTokenizerKind::kGpt2),
+            settings.add_prefix_space));
     const Json vocab = JsonReader::parse(vocab_json, vocab_name);
     TokenTable table(vocab_name);
     read_vocab(vocab, vocab_name, table);
-    std::map<std::string, AddedToken> added = facts.added;
-    for (const std::string& special : facts.special) {
+    std::map<std::string, AddedToken> added = settings.added;
+    for (const std::string& special : settings.special) {
         const auto found = vocab.find(special);
         if (found == vocab.end() || added.contains(special)) continue;
         added[special] = {.id = found->get<int>(), .content = special, .special = true};

@@ -1,4 +1,4 @@
-// Reads tiktoken's rank files: a line a token, its bytes in base64, a space, its rank, which is its id.
+// Reads tiktoken's rank files. Each line is a token: its bytes in base64, a space, and its rank, which is its id.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -12,9 +12,9 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kMaxTokenBytes = 512;  // the longest published one has 128; what follows is quadratic in it
+constexpr size_t kMaxTokenBytes = 512;  // published tokens have up to 128; last_merge() is quadratic
 
-// Of base64 with its padding; false if it is none.
+// Decodes base64 with its padding; returns false if the text is not base64.
 bool decode_base64(std::string_view text, std::string& bytes) {
     static const std::array<int8_t, 256> kValues = [] {
         std::array<int8_t, 256> values;
@@ -67,26 +67,25 @@ std::vector<RankedToken> read_ranks(std::string_view text, const std::string& na
     KILN_CHECK(!tokens.empty(), name, ": holds no tokens");
     std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
     for (size_t i = 1; i < tokens.size(); ++i) {
-        KILN_CHECK(tokens[i - 1].rank != tokens[i].rank, name, ": rank ", tokens[i].rank, " is there twice");
+        KILN_CHECK(tokens[i - 1].rank != tokens[i].rank, name, ": rank ", tokens[i].rank, " occurs twice");
     }
     return tokens;
 }
 
-// tiktoken joins any two neighbours whose bytes together are a token, that of the lowest rank first. Of the many ways
-// to cut a token into two, at most one ever occurs: what happens within the token's bytes before they are joined is
-// what happens to them standing alone. So that way, if there is one, is the token's merge, and merges with the ranks'
-// order give tiktoken's ids.
+// tiktoken joins two neighbours if their bytes together are a token, the token of the lowest rank first. Before a token
+// is joined, its bytes are merged in the same way as when they are alone. So only one of the ways to cut the token into
+// two ever occurs, and it is the token's merge. These merges in the order of ranks give tiktoken's ids.
 std::optional<std::pair<int, int>> last_merge(const RankedToken& token,
                                               const std::unordered_map<std::string_view, int>& by_bytes) {
     constexpr int kNone = INT32_MAX;
     const std::string_view bytes = token.bytes;
-    std::vector<size_t> starts;  // of the parts, and the end
+    std::vector<size_t> starts;  // of the parts, and the end of the last one
     for (size_t i = 0; i <= bytes.size(); ++i) starts.push_back(i);
-    const auto id_of = [&](size_t first, size_t last) {  // of the parts first to last, joined
+    const auto id_of = [&](size_t first, size_t last) {  // of the parts first to last together
         const auto found = by_bytes.find(bytes.substr(starts[first], starts[last + 1] - starts[first]));
         return found == by_bytes.end() ? kNone : found->second;
     };
-    std::vector<int> joined;  // rank of parts i and i + 1 together
+    std::vector<int> joined;  // by i: rank of parts i and i + 1 together
     for (size_t i = 0; i + 2 < starts.size(); ++i) joined.push_back(id_of(i, i + 1));
     while (joined.size() > 1) {
         const auto best = std::min_element(joined.begin(), joined.end());
@@ -103,7 +102,7 @@ std::optional<std::pair<int, int>> last_merge(const RankedToken& token,
 
 }  // namespace
 
-TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizer pre_tokenizer,
+TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizerSequence pre_tokenizer,
                               const std::vector<SpecialToken>& special_tokens) {
     const std::vector<RankedToken> ranked = read_ranks(text, name);
     TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, std::move(pre_tokenizer));
@@ -133,12 +132,12 @@ TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, Pr
     by_bytes.reserve(ranked.size());
     for (const RankedToken& token : ranked) {
         KILN_CHECK(by_bytes.emplace(token.bytes, token.rank).second, name, ": the token of rank ", token.rank,
-                   " is there twice");
+                   " occurs twice");
     }
     for (int byte = 0; byte < 256; ++byte) {
         const char text = static_cast<char>(byte);
         KILN_CHECK(by_bytes.contains(std::string_view(&text, 1)), name, ": byte ", byte,
-                   " has no token; the ranks of a tokenizer have all 256 bytes, without which some text has no ids");
+                   " has no token; without all 256 bytes, some text cannot be encoded");
     }
     for (const RankedToken& token : ranked) {
         if (const auto halves = last_merge(token, by_bytes)) vocabulary.merges.push_back(*halves);

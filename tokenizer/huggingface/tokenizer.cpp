@@ -1,5 +1,5 @@
-// The kinds that Hugging Face's files describe, byte-level BPE and characters: added tokens, normaliser, then the
-// model.
+// The two kinds in Hugging Face's format: byte-level BPE and characters. Both look for added tokens, normalize the
+// text, and then run the model.
 #include <functional>
 #include <memory>
 #include <utility>
@@ -21,7 +21,7 @@ std::vector<AddedToken> select(const std::vector<AddedToken>& added, bool normal
     return selected;
 }
 
-// What the kinds share.
+// The part that both kinds share.
 class PartsTokenizer : public TokenizerKind {
 public:
     explicit PartsTokenizer(TokenizerParts parts);
@@ -33,9 +33,9 @@ public:
     std::vector<File> files() const override { return write_tokenizer_files(parts_); }
 
 protected:
-    // Called with the range of `plain` that each id stands for; empty if nobody asks.
+    // Gets the range of `plain` that each id stands for; empty if spans are not wanted.
     using SpanSink = std::function<void(size_t begin, size_t end)>;
-    // Appends the ids of a stretch of normalised text without added tokens. `continues`: as in EncodeOptions.
+    // Appends the ids of normalized text without added tokens. `continues`: as in EncodeOptions.
     virtual void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids,
                               const SpanSink& sink) const = 0;
 
@@ -43,7 +43,7 @@ protected:
 
 private:
     const Normalizer normalizer_;
-    AddedTokenFinder in_original_, in_normalized_;  // of the added tokens to look for there
+    AddedTokenFinder in_original_, in_normalized_;  // of the added tokens that are searched for there
 };
 
 PartsTokenizer::PartsTokenizer(TokenizerParts parts) : parts_(std::move(parts)), normalizer_(parts_.normalizer) {
@@ -67,14 +67,15 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
     const auto start_in = [](std::string_view whole, std::string_view part) {
         return static_cast<size_t>(part.data() - whole.data());
     };
-    // Where the stretch that is being encoded lies in `text`, and how its normal form came about.
-    size_t stretch = 0, plain_start = 0;
+    // The text between two added tokens: its offset in `text`, the offset of `plain` in its normal form, and the
+    // alignment of the two.
+    size_t section = 0, plain_start = 0;
     std::string normal_form;
     std::string_view normalized;
     Alignment alignment;
-    const auto push_span = [&](size_t begin, size_t end) {  // of the normal form's bytes
+    const auto push_span = [&](size_t begin, size_t end) {  // in the normal form
         const auto [from, to] = alignment.original(begin, end);
-        spans->push_back({stretch + from, stretch + to});
+        spans->push_back({section + from, section + to});
     };
     SpanSink sink;
     if (spans) sink = [&](size_t begin, size_t end) { push_span(plain_start + begin, plain_start + end); };
@@ -83,8 +84,8 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
         if (spans) plain_start = start_in(normalized, plain);
         encode_plain(plain, std::exchange(continues, false), ids, sink);
     };
-    const auto encode_stretch = [&](std::string_view original) {
-        if (spans) stretch = start_in(text, original);
+    const auto encode_section = [&](std::string_view original) {
+        if (spans) section = start_in(text, original);
         normalized = normalizer_.normalize(original, normal_form, spans ? &alignment : nullptr);
         in_normalized_.split(normalized, options.allow_special, encode_part, [&](int id, std::string_view found) {
             ids.push_back(id);
@@ -92,7 +93,7 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
             if (spans) push_span(begin, begin + found.size());
         });
     };
-    in_original_.split(text, options.allow_special, encode_stretch, [&](int id, std::string_view found) {
+    in_original_.split(text, options.allow_special, encode_section, [&](int id, std::string_view found) {
         ids.push_back(id);
         const size_t begin = start_in(text, found);
         if (spans) spans->push_back({begin, begin + found.size()});
@@ -109,18 +110,17 @@ private:
                       const SpanSink& sink) const override {
         EncoderPool::Lease lease(encoders_);
         std::string with_space;
-        parts_.pre_tokenizer.split(
-            plain, continues, with_space, [&](std::string_view piece, size_t start, bool spaced) {
-                size_t i = ids.size();
-                lease.encoder().encode(piece, ids);
-                if (!sink) return;
-                size_t end = start;
-                for (size_t missing = spaced; i < ids.size(); ++i, missing = 0) {  // the added space is in no text
-                    const size_t begin = end;
-                    end += parts_.vocabulary.tokens[ids[i]].size() - missing;
-                    sink(begin, end);
-                }
-            });
+        parts_.pre_tokenizer.split(plain, continues, with_space, [&](std::string_view word, size_t start, bool spaced) {
+            size_t i = ids.size();
+            lease.encoder().encode(word, ids);
+            if (!sink) return;
+            size_t end = start;
+            for (size_t missing = spaced; i < ids.size(); ++i, missing = 0) {  // the added space is not in the text
+                const size_t begin = end;
+                end += parts_.vocabulary.tokens[ids[i]].size() - missing;
+                sink(begin, end);
+            }
+        });
     }
 
     const BpeModel model_;
@@ -136,7 +136,7 @@ public:
             uint32_t character;
             const int length = decode_utf8(token.data(), token.data() + token.size(), character);
             KILN_CHECK(length > 0 && static_cast<size_t>(length) == token.size(), name, ": token ", id, " \"", token,
-                       "\" is not one character; of word-level models only those of single characters are supported");
+                       "\" is not one character; word-level models are supported only with tokens of one character");
             if (character >= ids_.size()) ids_.resize(character + 1, -1);
             ids_[character] = static_cast<int>(id);
         }
@@ -152,8 +152,8 @@ private:
             if (id < 0) id = parts_.unknown;
             KILN_CHECK(id >= 0, "the text holds \"", std::string_view(p, static_cast<size_t>(length)),
                        "\" (code point ", character, ", byte ", p - plain.data(),
-                       " of a stretch), which is not in the vocabulary, and there is no <unk> for it; train the "
-                       "tokenizer on text that has it, or with <unk> among the --special-tokens");
+                       " of the text), which is not in the vocabulary, and there is no <unk> token; train the "
+                       "tokenizer on text with this character, or add <unk> to --special-tokens");
             ids.push_back(id);
             if (sink) sink(static_cast<size_t>(p - plain.data()), static_cast<size_t>(p - plain.data() + length));
             p += length;

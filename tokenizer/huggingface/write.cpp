@@ -1,5 +1,4 @@
-// Writes a tokenizer as Hugging Face's tools lay it out.
-#include <algorithm>
+// Writes a tokenizer in Hugging Face's format.
 
 #include "tokenizer/huggingface/byte_level.h"
 #include "tokenizer/huggingface/parts.h"
@@ -13,7 +12,7 @@ std::string dump(const Json& json, int indent) {
     return json.dump(indent, ' ', /*ensure_ascii=*/false);
 }
 
-// Each token as the files spell it.
+// Each token in the spelling of the files.
 std::vector<std::string> spellings(const TokenizerParts& parts) {
     const ByteLevel byte_level;
     const bool bpe = parts.model == TokenizerParts::Model::kByteLevelBpe;
@@ -26,8 +25,8 @@ std::vector<std::string> spellings(const TokenizerParts& parts) {
     return spelled;
 }
 
-// The tokens for which `wanted`, in the order of the ids. Appends without the search for a duplicate that operator[] of
-// an ordered object makes.
+// The `wanted` tokens in the order of ids. emplace_back() does not compare each key with all before it, as operator[]
+// does.
 Json vocab_object(const std::vector<std::string>& spelled, const std::vector<bool>& wanted) {
     Json vocab = Json::object();
     auto& entries = vocab.get_ref<Json::object_t&>();
@@ -44,7 +43,7 @@ std::vector<bool> in_vocabulary(const TokenizerParts& parts) {
     return in;
 }
 
-// The first of `names` among the special tokens; empty if none is.
+// The first of `names` that is a special token; empty if none is.
 std::string first_special(const TokenizerParts& parts, std::initializer_list<const char*> names) {
     for (const char* name : names) {
         for (const AddedToken& token : parts.added) {
@@ -54,7 +53,7 @@ std::string first_special(const TokenizerParts& parts, std::initializer_list<con
     return "";
 }
 
-// bos_token, eos_token, ...: what the special tokens are for, as far as their names tell.
+// bos_token, eos_token, ...: the roles of special tokens, by their names.
 Json special_token_roles(const TokenizerParts& parts) {
     Json roles = Json::object();
     const int end_of_text = find_end_of_text(parts.added);
@@ -75,6 +74,10 @@ Json normalizer_json_of(NormalizerKind kind) {
     return {{"type", kind == NormalizerKind::kNfc ? "NFC" : "NFKC"}};
 }
 
+Json split_json(const std::string& regex) {
+    return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+}
+
 Json added_token_json(const AddedToken& token) {
     return {{"content", token.content}, {"single_word", token.single_word}, {"lstrip", token.lstrip},
             {"rstrip", token.rstrip},   {"normalized", token.normalized},   {"special", token.special}};
@@ -87,34 +90,29 @@ TokenizerParts TokenizerParts::characters(NormalizerKind normalizer) {
     parts.model = Model::kCharacters;
     parts.normalizer = normalizer;
     parts.normalizer_json = normalizer_json_of(normalizer);
-    parts.pre_tokenizer.splitter = Splitter(SplitterKind::kNone);
-    parts.pre_tokenizer_json = {
-        {"type", "Split"}, {"pattern", {{"Regex", kAnyCharacter}}}, {"behavior", "Isolated"}, {"invert", false}};
+    parts.pre_tokenizer.last = PreTokenizer(PreTokenizerKind::kNone);
+    parts.pre_tokenizer_json = split_json(kAnyCharacter);
     parts.decoder = {{"type", "Fuse"}};
     return parts;
 }
 
-TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, PreTokenizer pre_tokenizer) {
+TokenizerParts TokenizerParts::byte_level(NormalizerKind normalizer, PreTokenizerSequence pre_tokenizer) {
     TokenizerParts parts;
     parts.normalizer = normalizer;
     parts.normalizer_json = normalizer_json_of(normalizer);
     const auto byte_level = [](bool prefix, bool trim, bool regex) {
         return Json{{"type", "ByteLevel"}, {"add_prefix_space", prefix}, {"trim_offsets", trim}, {"use_regex", regex}};
     };
-    const Splitter& splitter = pre_tokenizer.splitter;
-    const bool gpt2 = splitter.kind() == SplitterKind::kGpt2;
-    const Json last = byte_level(pre_tokenizer.prefix_space != PreTokenizer::PrefixSpace::kNone, true, gpt2);
-    if (gpt2 || splitter.kind() == SplitterKind::kNone) {
+    const PreTokenizer& last_step = pre_tokenizer.last;
+    const bool gpt2 = last_step.kind() == PreTokenizerKind::kGpt2;
+    const Json last = byte_level(pre_tokenizer.prefix_space != PreTokenizerSequence::PrefixSpace::kNone, true, gpt2);
+    if (gpt2 || last_step.kind() == PreTokenizerKind::kNone) {
         parts.pre_tokenizer_json = last;
     } else {
-        const Json split = {{"type", "Split"},
-                            {"pattern", {{"Regex", splitter.pattern()}}},
-                            {"behavior", "Isolated"},
-                            {"invert", false}};
-        parts.pre_tokenizer_json = {{"type", "Sequence"}, {"pretokenizers", {split, last}}};
+        parts.pre_tokenizer_json = {{"type", "Sequence"}, {"pretokenizers", {split_json(last_step.regex()), last}}};
     }
     parts.pre_tokenizer = std::move(pre_tokenizer);
-    parts.post_processor = byte_level(true, false, true);  // as GPT-2's: only says which characters an id came from
+    parts.post_processor = byte_level(true, false, true);  // as in GPT-2's file; it only affects offsets
     parts.decoder = byte_level(true, true, true);
     return parts;
 }
@@ -131,7 +129,7 @@ std::string write_tokenizer_json(const TokenizerParts& parts) {
     if (parts.model == TokenizerParts::Model::kCharacters) {
         model = {{"type", "WordLevel"}};
         model["vocab"] = std::move(vocab);
-        model["unk_token"] = parts.unknown < 0 ? "<unk>" : spelled[parts.unknown];  // the format wants one
+        model["unk_token"] = parts.unknown < 0 ? "<unk>" : spelled[parts.unknown];  // the format requires it
     } else {
         model = {{"type", "BPE"},
                  {"dropout", nullptr},
@@ -169,7 +167,7 @@ std::string write_merges_text(const TokenizerParts& parts) {
     return text;
 }
 
-// added_tokens.json: the tokens that the model's vocabulary lacks; empty if it has all.
+// added_tokens.json: the tokens that the model's vocabulary lacks; empty if there are none.
 std::string write_added_tokens(const TokenizerParts& parts) {
     Json added = Json::object();
     for (const AddedToken& token : parts.added) {
@@ -186,7 +184,7 @@ std::string write_special_tokens_map(const TokenizerParts& parts) {
 std::string write_tokenizer_config(const TokenizerParts& parts) {
     if (!parts.config_json.empty()) return parts.config_json;
     Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                   {"add_prefix_space", parts.pre_tokenizer.prefix_space != PreTokenizer::PrefixSpace::kNone},
+                   {"add_prefix_space", parts.pre_tokenizer.prefix_space != PreTokenizerSequence::PrefixSpace::kNone},
                    {"clean_up_tokenization_spaces", false}};
     Json decoder = Json::object();
     for (const AddedToken& token : parts.added) decoder[std::to_string(token.id)] = added_token_json(token);

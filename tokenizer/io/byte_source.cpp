@@ -27,7 +27,7 @@ namespace {
 using Stream = ByteSource::Stream;
 constexpr size_t kBufferBytes = size_t(128) << 10;
 
-// The file itself. Its first bytes can be looked at before they are read: a pipe cannot be rewound.
+// The file itself. It keeps the first bytes, which tell the compression, since a pipe cannot be rewound.
 class FileStream : public Stream {
 public:
     explicit FileStream(const fs::path& path) : file_(path) {
@@ -56,7 +56,7 @@ private:
     uint64_t taken_ = 0;
 };
 
-// A stream made from another one's bytes, which wait in a buffer.
+// A stream that transforms the bytes of another one, through a buffer.
 class Filter : public Stream {
 public:
     Filter(std::unique_ptr<Stream> in, std::string name) : in_(std::move(in)), name_(std::move(name)) {}
@@ -77,7 +77,7 @@ class GzipStream : public Filter {
 public:
     GzipStream(std::unique_ptr<Stream> in, const std::string& name) : Filter(std::move(in), name) {
         constexpr int kGzipOnly = 16 + MAX_WBITS;
-        KILN_CHECK(inflateInit2(&z_, kGzipOnly) == Z_OK, name, ": no memory to unpack it");
+        KILN_CHECK(inflateInit2(&z_, kGzipOnly) == Z_OK, name, ": no memory to decompress it");
     }
     ~GzipStream() override { inflateEnd(&z_); }
 
@@ -90,7 +90,7 @@ public:
                 KILN_CHECK(!in_member_, name_, ": the gzip data is truncated; copy or download the file again");
                 return 0;
             }
-            if (!in_member_) {  // zeros may pad a member, as on tapes
+            if (!in_member_) {  // zeros may follow a member, as on tapes
                 if (members_ > 0)
                     begin_ =
                         size_t(std::find_if(&buffer_[begin_], buffer_.data() + end_, [](char c) { return c != 0; }) -
@@ -123,11 +123,11 @@ class ZstdStream : public Filter {
 public:
     ZstdStream(std::unique_ptr<Stream> in, const std::string& name)
         : Filter(std::move(in), name), context_(ZSTD_createDCtx()) {
-        KILN_CHECK(context_, name, ": no memory to unpack it");
+        KILN_CHECK(context_, name, ": no memory to decompress it");
     }
     ~ZstdStream() override { ZSTD_freeDCtx(context_); }
 
-    // The library refuses a frame whose window is larger than 128 MiB: memory stays bounded.
+    // The library refuses a window larger than 128 MiB, so memory is bounded.
     size_t read(char* out, size_t bytes) override {
         ZSTD_outBuffer to{out, bytes, 0};
         while (to.pos == 0) {
@@ -137,11 +137,12 @@ public:
             }
             ZSTD_inBuffer from{buffer_.data(), end_, begin_};
             const size_t result = ZSTD_decompressStream(context_, &to, &from);
-            KILN_CHECK(!ZSTD_isError(result), name_, ": the zstd data cannot be unpacked (", ZSTD_getErrorName(result),
-                       "); copy or download the file again, or pack it anew without --long");
+            KILN_CHECK(!ZSTD_isError(result), name_, ": the zstd data cannot be decompressed (",
+                       ZSTD_getErrorName(result),
+                       "); copy or download the file again, or compress it again without --long");
             begin_ = from.pos;
             in_frame_ = result != 0;
-            pending_output_ = to.pos == to.size && in_frame_;  // it may hold more without more input
+            pending_output_ = to.pos == to.size && in_frame_;  // more output may come without more input
         }
         return to.pos;
     }
@@ -197,7 +198,7 @@ bool is_gzip(std::string_view head) {
     return head.starts_with("\x1F\x8B");
 }
 
-bool is_zstd(std::string_view head) {  // a frame, or one to be skipped, as pzstd puts in front
+bool is_zstd(std::string_view head) {  // a frame, or a skippable frame, which pzstd writes first
     return head.starts_with("\x28\xB5\x2F\xFD") ||
            (head.size() >= 4 && (head[0] & 0xF0) == 0x50 && head.substr(1, 3) == "\x2A\x4D\x18");
 }
@@ -220,7 +221,7 @@ ByteSource::ByteSource(const fs::path& path, const std::string& encoding) : path
         stream_ = std::make_unique<ZstdStream>(std::move(stream_), name);
     } else {
         KILN_CHECK(head.empty() || (!name.ends_with(".gz") && !name.ends_with(".zst")), name,
-                   ": is not packed as its name says; download it again, or rename it");
+                   ": its name says that it is compressed, but it is not; download it again, or rename it");
     }
     if (encoding != "utf-8") stream_ = std::make_unique<ConvertedStream>(std::move(stream_), name, encoding);
     constexpr std::string_view kMark = "\xEF\xBB\xBF";
@@ -248,7 +249,7 @@ void ByteSource::skip(uint64_t bytes) {
     std::vector<char> buffer(kBufferBytes);
     while (bytes > 0) {
         const size_t n = read(buffer.data(), std::min<uint64_t>(bytes, buffer.size()));
-        KILN_CHECK(n > 0, path_.string(), ": is shorter than it was; remove the output directory and start over");
+        KILN_CHECK(n > 0, path_.string(), ": is shorter than before; remove the output directory and start again");
         bytes -= n;
     }
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The bytes of an input file as UTF-8 text: unpacked, converted, without byte order mark. Memory is bounded whatever
-// the file holds: nothing is unpacked before it is asked for.
+// Reads an input file as UTF-8 text: decompressed, converted, without a byte order mark. It decompresses only what is
+// read, so memory is bounded for any file.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -10,22 +10,22 @@
 
 namespace kiln {
 
-// What --encoding may say.
+// The values of --encoding.
 const std::vector<std::string>& text_encodings();
 
 class ByteSource {
 public:
-    // gzip (also of several members) and zstd (also of several frames) are known by their first bytes. Throws Error:
-    // missing, unreadable, named .gz or .zst but of another kind. `encoding`: one of text_encodings(); of "utf-8" the
-    // bytes are passed on unchecked.
+    // Recognizes gzip (of one or more members) and zstd (of one or more frames) by the first bytes. Throws Error if the
+    // file is missing or unreadable, or named .gz or .zst but not compressed so. `encoding` is one of text_encodings();
+    // "utf-8" is not checked.
     ByteSource(const std::filesystem::path& path, const std::string& encoding);
     ByteSource(ByteSource&&) noexcept;
     ~ByteSource();
 
-    // At most `bytes`; 0 only at the end. Throws Error: damaged or truncated, or not in its encoding.
+    // Reads at most `bytes`; returns 0 only at the end. Throws Error if the file is damaged, or not in its encoding.
     size_t read(char* out, size_t bytes);
-    void skip(uint64_t bytes);    // throws Error if there are fewer
-    uint64_t file_bytes() const;  // taken from the file so far, as it is packed
+    void skip(uint64_t bytes);    // throws Error if the text is shorter
+    uint64_t file_bytes() const;  // read from the file so far, before decompression
 
     class Stream;
 
@@ -33,7 +33,7 @@ private:
     std::filesystem::path path_;
     std::unique_ptr<Stream> stream_;
     const uint64_t* file_bytes_;
-    std::string head_;  // of the text; read before it was known to be no byte order mark
+    std::string head_;  // the first bytes of the text, which were read to look for a byte order mark
 };
 
 }  // namespace kiln

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// The header alone: no library to link, and the compiler sees the processor it builds for.
-// AVX2 at most: GCC 12 takes the AVX-512 intrinsics' undefined operands for uninitialised reads.
+// Inline, so that no library is linked and the compiler uses the instructions of this processor. At most AVX2: GCC 12
+// warns about uninitialised reads in its AVX-512 intrinsics.
 #define XXH_INLINE_ALL
 #ifdef __AVX2__
 #define XXH_VECTOR XXH_AVX2
@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Call it first after the failed system call: anything else may change errno.
+// Must be the first call after the failed system call, since other calls may change errno.
 [[noreturn]] void throw_errno(const fs::path& path, const char* what) {
     const int error = errno;
     const char* hint = "";
@@ -62,7 +62,7 @@ struct stat status_of(int fd, const fs::path& path) {
     return status;
 }
 
-// EINVAL: a pipe, a terminal, or a file system that has no fsync. There is nothing to make durable there.
+// EINVAL: a pipe, a terminal, or a file system without fsync. Nothing there can be made durable.
 void sync_descriptor(int fd, const fs::path& path) {
     int result;
     do result = ::fsync(fd);
@@ -117,15 +117,15 @@ void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
     }
 }
 
-// The pages that are given back are the next to be written: memory that is warm in the processor's caches. New memory
-// costs several times as much as the copying, in a virtual machine that gets it from its host more than ten times.
+// Removed pages are used again for the next writes, and are still in the processor's caches. Fresh memory costs several
+// times as much as the copy, and more than ten times as much in a virtual machine that must ask its host for it.
 void OutputFile::write_behind(uint64_t end) {
     if (end <= sent_) return;
     ::sync_file_range(fd_, off_t(sent_), off_t(end - sent_), SYNC_FILE_RANGE_WRITE);
     if (const off_t from = off_t(dropped_), bytes = off_t(sent_ - dropped_); bytes > 0) {
         constexpr unsigned kWait = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
         const bool failed = ::sync_file_range(fd_, from, bytes, kWait) != 0;
-        // fsync does not report these again. Other errors: the file system cannot wait for a part, and fsync will.
+        // fsync does not report these again. On other errors, the file system cannot wait for a part; fsync will wait.
         if (failed && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) throw_errno(path_, "cannot be written");
         ::posix_fadvise(fd_, from, bytes, POSIX_FADV_DONTNEED);
     }
@@ -138,20 +138,20 @@ void OutputFile::sync() {
 
 void OutputFile::close() {
     if (fd_ < 0) return;
-    // On Linux the descriptor is gone even after EINTR; a second close could hit another thread's file.
+    // On Linux the descriptor is closed even after EINTR; closing it again could close another thread's file.
     if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_errno(path_, "cannot be written");
 }
 
 MappedFile::MappedFile(const fs::path& path, Access access) {
-    const Descriptor file(path, O_RDONLY | O_NONBLOCK, "cannot be opened");  // else a pipe would wait for its writer
+    const Descriptor file(path, O_RDONLY | O_NONBLOCK,
+                          "cannot be opened");  // O_NONBLOCK: do not wait for the writer of a pipe
     const struct stat status = status_of(file.get(), path);
     KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so it cannot be mapped into memory");
-    if (status.st_size == 0) return;  // mmap refuses length 0
+    if (status.st_size == 0) return;  // mmap does not accept length 0
     void* data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_SHARED, file.get(), 0);
     if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
     data_ = static_cast<const unsigned char*>(data);
     size_ = size_t(status.st_size);
-    // A hint: it may change speed, never what is read.
     if (access == Access::random) ::madvise(data, size_, MADV_RANDOM);
 }
 
@@ -216,7 +216,7 @@ size_t InputFile::read(void* data, size_t bytes) {
 std::string read_file(const fs::path& path) {
     InputFile file(path);
     std::string content;
-    // One byte more than the size: the read that returns 0 then needs no second growth.
+    // One byte more than the size, so that the last read, which returns 0, needs no larger buffer.
     size_t room = file.size() > 0 ? size_t(file.size()) + 1 : size_t(1) << 16, used = 0;
     for (;;) {
         content.resize(room);
@@ -240,11 +240,15 @@ void rename_file(const fs::path& from, const fs::path& to) {
     sync_directory(to.parent_path());
 }
 
-DirectoryLock::DirectoryLock(const fs::path& directory) {
+DirectoryLock::DirectoryLock(const fs::path& directory, bool wait) {
     Descriptor opened(directory, O_RDONLY | O_DIRECTORY, "cannot be opened");
-    if (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0) {
+    int result;
+    do result = ::flock(opened.get(), LOCK_EX | (wait ? 0 : LOCK_NB));
+    while (result != 0 && errno == EINTR);
+    if (result != 0) {
         KILN_CHECK(errno != EWOULDBLOCK, directory.string(), ": another process is writing to it; wait for it");
-        if (errno != ENOTSUP && errno != ENOLCK) throw_errno(directory, "cannot be locked");  // as on some networks
+        if (errno != ENOTSUP && errno != ENOLCK)
+            throw_errno(directory, "cannot be locked");  // some network file systems cannot lock
     }
     fd_ = opened.release();
 }
@@ -264,7 +268,7 @@ uint64_t xxh3_64(const void* data, size_t bytes) {
 }
 
 struct Xxh3::State {
-    XXH3_state_t value;  // aligned to 64 bytes, which new respects
+    XXH3_state_t value;  // aligned to 64 bytes
 };
 
 Xxh3::Xxh3() : state_(std::make_unique<State>()) {

@@ -1,5 +1,5 @@
 #pragma once
-// Files as move-only types. Every failure throws Error with the path and the system's reason.
+// Files as move-only types. Every failure throws Error with the path and the reason that the system gives.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -11,21 +11,21 @@
 
 namespace kiln {
 
-// An open file descriptor for writing. close() reports what the destructor would have to swallow.
+// A file open for writing. close() reports errors, which the destructor cannot.
 class OutputFile {
 public:
     explicit OutputFile(const std::filesystem::path& path);       // creates or truncates
-    static OutputFile update(const std::filesystem::path& path);  // an existing file, for write_at
-    static OutputFile append(const std::filesystem::path& path);  // an existing file; write() goes to its end
+    static OutputFile update(const std::filesystem::path& path);  // opens an existing file for write_at
+    static OutputFile append(const std::filesystem::path& path);  // opens an existing file; write() appends
     OutputFile(OutputFile&& other) noexcept;
     OutputFile& operator=(OutputFile&&) = delete;
     ~OutputFile();
-    void write(const void* data, size_t bytes);  // all of it, or throws (full disk, I/O error)
+    void write(const void* data, size_t bytes);  // everything, or throws (full disk, I/O error)
     void write(std::string_view text) { write(text.data(), text.size()); }
     void write_at(uint64_t offset, const void* data, size_t bytes);
-    // For a long file. What write() has brought up to the offset `end` goes to the disk from now on; what the call
-    // before sent there is waited for (throws if it could not be written) and leaves the page cache. Nothing happens
-    // unless `end` has grown.
+    // For long files: starts to write everything before the offset `end` to the disk. It also waits for the part that
+    // the previous call started (throws if that failed), and removes it from the page cache. Does nothing if `end` has
+    // not grown.
     void write_behind(uint64_t end);
     void sync();   // fsync
     void close();  // throws on a late write error
@@ -35,12 +35,11 @@ private:
     OutputFile(const std::filesystem::path& path, int flags);
     std::filesystem::path path_;
     int fd_ = -1;
-    uint64_t sent_ = 0, dropped_ = 0;  // offsets: before them all is on its way to the disk; is there and out of memory
+    uint64_t sent_ = 0, dropped_ = 0;  // end of the part that is being written; of the part removed from the cache
 };
 
-// A file being written under <path>.tmp-<process id>. commit() fsyncs it, renames it to `path` and fsyncs the
-// directory: a reader sees the old file or the new, whole. Without commit() the destructor removes it; only a kill
-// leaves it behind.
+// A file that is written as <path>.tmp-<process id>. commit() fsyncs it, renames it to `path` and fsyncs the directory,
+// so a reader sees either the old file or the complete new one. Without commit() the destructor removes it.
 class AtomicFile {
 public:
     explicit AtomicFile(const std::filesystem::path& path);
@@ -56,15 +55,15 @@ private:
     bool pending_ = true;
 };
 
-// An open file, pipe or device, read from front to back.
+// An open file, pipe or device, read from start to end.
 class InputFile {
 public:
-    explicit InputFile(const std::filesystem::path& path);  // throws if missing, a directory or unreadable
+    explicit InputFile(const std::filesystem::path& path);  // throws if it is missing, a directory or unreadable
     InputFile(InputFile&& other) noexcept;
     InputFile& operator=(InputFile&&) = delete;
     ~InputFile();
     size_t read(void* data, size_t bytes);   // at most `bytes`; 0 only at the end
-    uint64_t size() const { return size_; }  // 0: not known, as of a pipe
+    uint64_t size() const { return size_; }  // 0: not known (a pipe)
     const std::filesystem::path& path() const { return path_; }
 
 private:
@@ -73,10 +72,10 @@ private:
     uint64_t size_ = 0;
 };
 
-// A directory held by one process, until this goes. Throws Error if another one holds it.
+// Locks a directory for one process. If another process has locked it, waits for it or throws Error.
 class DirectoryLock {
 public:
-    explicit DirectoryLock(const std::filesystem::path& directory);
+    explicit DirectoryLock(const std::filesystem::path& directory, bool wait = false);
     DirectoryLock(const DirectoryLock&) = delete;
     ~DirectoryLock();
 
@@ -84,21 +83,21 @@ private:
     int fd_ = -1;
 };
 
-// How a mapping is about to be read; the kernel reads ahead accordingly.
+// How a mapping will be read, for the kernel's read-ahead.
 enum class Access { normal, random };
 
 // A whole regular file mapped read-only.
 class MappedFile {
 public:
     MappedFile() = default;
-    // Throws if missing, not a regular file, or unreadable; an empty file is allowed.
+    // Throws if it is missing, not a regular file, or unreadable. An empty file is allowed.
     explicit MappedFile(const std::filesystem::path& path, Access access = Access::normal);
     MappedFile(MappedFile&& other) noexcept;
     MappedFile& operator=(MappedFile&& other) noexcept;
     ~MappedFile();
     std::span<const unsigned char> bytes() const { return {data_, size_}; }
     std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
-    // These bytes will hardly be read again: their memory may go. (Reading them again is allowed.)
+    // Lets the kernel free the memory of these bytes. They can still be read again.
     void release(size_t offset, size_t bytes) const;
 
 private:
@@ -106,20 +105,20 @@ private:
     size_t size_ = 0;
 };
 
-// The whole of a file, a pipe or a device.
+// The whole content of a file, a pipe or a device.
 std::string read_file(const std::filesystem::path& path);
 
-// The whole content by an AtomicFile.
+// Writes the whole content through an AtomicFile.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 
-// Replaces `to`, durably: the directory is synced.
+// Replaces `to`, and fsyncs the directory.
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
 void sync_directory(const std::filesystem::path& directory);
 
 uint64_t xxh3_64(const void* data, size_t bytes);
 
-// The same hash of data that comes in parts.
+// The same hash, for data in several parts.
 class Xxh3 {
 public:
     Xxh3();

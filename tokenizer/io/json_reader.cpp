@@ -9,6 +9,11 @@ namespace {
 
 constexpr int kMaxDepth = 64;  // tokenizer.json needs 8
 
+bool is_integer_in(const JsonReader::Json& json, int64_t min, int64_t max) {
+    if (json.is_number_unsigned() && json.get<uint64_t>() > uint64_t(max)) return false;  // which int64_t may not hold
+    return json.is_number_integer() && json.get<int64_t>() >= min && json.get<int64_t>() <= max;
+}
+
 }  // namespace
 
 std::string excerpt(std::string_view text) {
@@ -26,12 +31,13 @@ std::string describe(const JsonReader::Json& json) {
     return json.is_array() ? concat("an array of ", json.size()) : concat("an object of ", json.size());
 }
 
-int64_t read_id(const JsonReader::Json& json, const std::string& where, std::string_view token) {
-    const auto place = [&] { return token.empty() ? where : concat(where, ": token \"", excerpt(token), "\""); };
-    KILN_CHECK(json.is_number_integer(), place(), ": its id must be a whole number, is ", describe(json));
-    const bool fits = json.is_number_unsigned() ? json.get<uint64_t>() <= INT32_MAX : false;
-    KILN_CHECK(fits, place(), ": its id ", describe(json), " is not in 0 to ", INT32_MAX);
-    return json.get<int64_t>();
+int read_id(const JsonReader::Json& json, const std::string& where, std::string_view token) {
+    // A message costs time, and there are 100,000 ids.
+    if (!is_integer_in(json, 0, INT32_MAX)) {
+        throw Error(concat(where, token.empty() ? "" : concat(": token \"", excerpt(token), "\""),
+                           ": its id must be a whole number from 0 to ", INT32_MAX, ", is ", describe(json)));
+    }
+    return json.get<int>();
 }
 
 JsonReader::Json JsonReader::parse(std::string_view text, const std::string& name) {
@@ -45,8 +51,7 @@ JsonReader::Json JsonReader::parse(std::string_view text, const std::string& nam
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
-            KILN_CHECK(++depth <= kMaxDepth, name, ": byte ", i, ": nested deeper than ", kMaxDepth,
-                       " levels; this is no tokenizer");
+            KILN_CHECK(++depth <= kMaxDepth, name, ": byte ", i, ": nested deeper than ", kMaxDepth, " levels");
         } else if (c == ']' || c == '}') {
             --depth;
         }
@@ -54,8 +59,8 @@ JsonReader::Json JsonReader::parse(std::string_view text, const std::string& nam
     try {
         return Json::parse(text);
     } catch (const Json::parse_error& error) {
-        throw Error(concat(name, ": byte ", error.byte, " of ", text.size(),
-                           ": not JSON, or cut short; fetch or save the file again"));
+        throw Error(
+            concat(name, ": byte ", error.byte, " of ", text.size(), ": not JSON, or cut short; get the file again"));
     } catch (const Json::exception& error) {
         throw Error(concat(name, ": not JSON: ", excerpt(error.what())));
     }
@@ -71,17 +76,40 @@ const JsonReader::Json& JsonReader::member(const char* key) const {
     return found == json_.end() ? kNull : *found;
 }
 
-std::string JsonReader::string(const char* key) const {
+// Null if the member is absent and may be.
+const JsonReader::Json* JsonReader::find(const char* key, bool optional, bool (Json::*has_type)() const noexcept,
+                                         const char* type) const {
     const Json& value = member(key);
-    KILN_CHECK(value.is_string(), where_, ": \"", key, "\" must be a string, is ", describe(value));
-    return value.get<std::string>();
+    if (value.is_null() && optional) return nullptr;
+    KILN_CHECK((value.*has_type)(), where_, ": \"", key, "\" must be ", type,
+               value.is_null() ? ", but is missing" : ", is " + describe(value));
+    return &value;
 }
 
-bool JsonReader::boolean(const char* key, bool absent) const {
-    const Json& value = member(key);
-    if (value.is_null()) return absent;
-    KILN_CHECK(value.is_boolean(), where_, ": \"", key, "\" must be true or false, is ", describe(value));
-    return value.get<bool>();
+JsonReader JsonReader::object(const char* key) const {
+    return {member(key), concat(where_, ": ", key)};
+}
+
+const JsonReader::Json& JsonReader::array(const char* key) const {
+    return *find(key, false, &Json::is_array, "an array");
+}
+
+std::string JsonReader::string(const char* key, const std::optional<std::string>& absent) const {
+    const Json* value = find(key, absent.has_value(), &Json::is_string, "a string");
+    return value ? value->get<std::string>() : *absent;
+}
+
+bool JsonReader::boolean(const char* key, std::optional<bool> absent) const {
+    const Json* value = find(key, absent.has_value(), &Json::is_boolean, "true or false");
+    return value ? value->get<bool>() : *absent;
+}
+
+int64_t JsonReader::integer(const char* key, int64_t min, int64_t max, std::optional<int64_t> absent) const {
+    const Json* value = find(key, absent.has_value(), &Json::is_number_integer, "a whole number");
+    if (!value) return *absent;
+    KILN_CHECK(is_integer_in(*value, min, max), where_, ": \"", key, "\" must lie between ", min, " and ", max, ", is ",
+               describe(*value));
+    return value->get<int64_t>();
 }
 
 void JsonReader::refuse(const char* key) const {

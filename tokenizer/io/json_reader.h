@@ -1,39 +1,47 @@
 #pragma once
-// JSON that may be anything: every assumption is checked, and messages quote it in a readable way.
+// Reads JSON that may hold anything: every member's type is checked, and a message names the file, the member and what
+// is wrong with it.
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace kiln {
 
-// One JSON object whose members are read with their types checked; `where` names it in messages.
+// One JSON object. `where` begins every message. A member that is absent or null is an error, unless `absent` gives its
+// value.
 class JsonReader {
 public:
-    // std::map objects: those of ordered_json look for a duplicate key from the front, which is quadratic.
+    // Its objects are a std::map: those of ordered_json compare each new key with all keys before it.
     using Json = nlohmann::json;
 
-    // Throws Error naming `name` and the byte, also on nesting deeper than any tokenizer's.
+    // Throws Error with `name` and the byte if the text is not JSON, or nested more than 64 levels deep.
     static Json parse(std::string_view text, const std::string& name);
 
-    JsonReader(const Json& json, std::string where);  // throws Error unless it is an object
+    JsonReader(const Json& json, std::string where);  // throws Error if `json` is not an object
     const std::string& where() const { return where_; }
-    const Json& member(const char* key) const;  // null if absent
-    std::string string(const char* key) const;
-    bool boolean(const char* key, bool absent) const;
-    // Something Kiln does not do: the member may only be absent or say "off".
+    const Json& member(const char* key) const;  // of any type; null if it is absent
+    JsonReader object(const char* key) const;
+    const Json& array(const char* key) const;
+    std::string string(const char* key, const std::optional<std::string>& absent = std::nullopt) const;
+    bool boolean(const char* key, std::optional<bool> absent = std::nullopt) const;
+    int64_t integer(const char* key, int64_t min, int64_t max, std::optional<int64_t> absent = std::nullopt) const;
+    // For an option that Kiln does not support: it may only be absent or switched off.
     void refuse(const char* key) const;
 
 private:
+    const Json* find(const char* key, bool optional, bool (Json::*has_type)() const noexcept, const char* type) const;
+
     const Json& json_;
     std::string where_;
 };
 
 // At most 60 bytes, without control characters.
 std::string excerpt(std::string_view text);
-// A scalar in full, an array or object by its size.
+// A scalar in full, an array or an object by its size.
 std::string describe(const JsonReader::Json& json);
-// The id of `token` (empty: `where` names it), checked for type and range only.
-int64_t read_id(const JsonReader::Json& json, const std::string& where, std::string_view token = {});
+// The id of `token` (empty: `where` names the token): 0 to 2^31 - 1. Throws Error.
+int read_id(const JsonReader::Json& json, const std::string& where, std::string_view token = {});
 
 }  // namespace kiln

@@ -68,19 +68,19 @@ std::array<unsigned char, 32> sha256(std::string_view data) {
     return digest;
 }
 
-std::string hex(std::string_view bytes) {
+std::string hex(std::span<const unsigned char> bytes) {
     constexpr char kDigits[] = "0123456789abcdef";
     std::string text;
-    for (const char c : bytes) {
-        text += kDigits[static_cast<unsigned char>(c) >> 4];
-        text += kDigits[static_cast<unsigned char>(c) & 15];
+    for (const unsigned char byte : bytes) {
+        text += kDigits[byte >> 4];
+        text += kDigits[byte & 15];
     }
     return text;
 }
 
-std::string hex_u64(uint64_t value) {
-    std::string bytes;
-    for (int shift = 56; shift >= 0; shift -= 8) bytes += char(value >> shift);
+std::string hex(uint64_t value) {
+    std::array<unsigned char, 8> bytes;
+    for (size_t i = 0; i < 8; i++) bytes[i] = static_cast<unsigned char>(value >> (56 - 8 * i));
     return hex(bytes);
 }
 

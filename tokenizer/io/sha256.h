@@ -1,7 +1,9 @@
 #pragma once
-// SHA-256 (FIPS 180-4): names a tokenizer for good, where XXH3 only guards against accidents.
+// SHA-256 (FIPS 180-4), which identifies a tokenizer: nobody can make two files with the same one. XXH3 only finds
+// accidental damage.
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -9,8 +11,8 @@ namespace kiln {
 
 std::array<unsigned char, 32> sha256(std::string_view data);
 
-// Lower-case hexadecimal: of any bytes; of a number, its 16 digits.
-std::string hex(std::string_view bytes);
-std::string hex_u64(uint64_t value);
+// Lower-case hexadecimal digits: two for each byte; 16 for a number.
+std::string hex(std::span<const unsigned char> bytes);
+std::string hex(uint64_t value);
 
 }  // namespace kiln

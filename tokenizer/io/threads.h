@@ -1,5 +1,6 @@
 #pragma once
-// One function on several threads.
+// Runs a function on several threads.
+#include <algorithm>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -7,8 +8,12 @@
 
 namespace kiln {
 
-// Calls work(0) on this thread and work(1) to work(threads - 1) on others. When all are done, throws what the first of
-// them to fail threw.
+inline int threads_or_all(int threads) {  // 0: one for each processor
+    return threads > 0 ? threads : int(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+// Calls work(0) on this thread and work(1) to work(threads - 1) on others. Waits for all of them, and then throws the
+// first exception again.
 template <class Work>
 void on_threads(int threads, Work&& work) {
     std::mutex mutex;

@@ -1,9 +1,8 @@
 #pragma once
-// Splitters cut text into the pieces that BPE never merges across. Those of the known tokenizers are scanners written
-// by hand: the same boundaries as the regular expressions, at more than twice the speed of a compiled one. Any other
-// regular expression goes through PCRE2.
+// Pre-tokenizers cut text into words, which BPE never merges across. The published ones are scanners written by hand:
+// they cut where their regular expressions match, more than twice as fast as a compiled expression. Every other regular
+// expression runs on PCRE2.
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,113 +13,123 @@
 
 namespace kiln {
 
-enum class SplitterKind {
-    kNone,     // the whole text is one piece
-    kGpt2,     // GPT-2; r50k_base, p50k_base
-    kCl100k,   // cl100k_base as tiktoken has it today: white space that ends the text is one piece
-    kLlama3,   // Llama 3; cl100k_base before that
-    kQwen2,    // Llama 3 with each digit alone
-    kO200k,    // o200k_base: words also end where capitals follow small letters
-    kPattern,  // a regular expression of the user's
+enum class PreTokenizerKind {
+    kNone,  // the whole text is one word
+    kGpt2,
+    kCl100k,  // white space at the end of the text is one word
+    kLlama3,
+    kQwen2,  // llama3, but each digit is a word
+    kO200k,  // words also end where a capital follows a small letter
+    kRegex,  // a regular expression that is not in the table
 };
 
-inline constexpr const char* kSplitterNames = "gpt2, cl100k, llama3, qwen2, o200k, none";  // of Splitter::parse
+// One row of the table of named pre-tokenizers.
+struct NamedPreTokenizer {
+    PreTokenizerKind kind;
+    std::string name;
+    std::vector<std::string> regexes;  // all cut the same words; tokenizer.json gets the first
+    std::string used_by;               // published tokenizers
+};
+const std::vector<NamedPreTokenizer>& named_pre_tokenizers();
+// "gpt2, cl100k, ..., or a regular expression"; in help, each name with the tokenizers that use it.
+std::string pre_tokenizer_names(bool help = false);
 
-class Splitter {
+class PreTokenizer {
 public:
-    explicit Splitter(SplitterKind kind = SplitterKind::kGpt2);  // not kPattern
-    // The scanner with this regular expression, or one by PCRE2. Text that no match covers becomes pieces too, or is
-    // dropped. Throws UsageError, with `where` in the message, on an expression that PCRE2 does not take or that
-    // regular expression engines read differently.
-    static Splitter from_pattern(const std::string& pattern, const std::string& where, bool drop_unmatched = false);
-    // One of kSplitterNames, or a regular expression. Throws UsageError.
-    static Splitter parse(const std::string& name_or_pattern, const std::string& where);
+    explicit PreTokenizer(PreTokenizerKind kind = PreTokenizerKind::kGpt2);  // not kRegex
+    // The scanner for this regular expression, or PCRE2. Text between matches becomes words too, unless
+    // `drop_unmatched`. Throws UsageError, with `where` in the message, if PCRE2 refuses the expression or if regular
+    // expression engines disagree about it.
+    static PreTokenizer from_regex(const std::string& regex, const std::string& where, bool drop_unmatched = false);
+    // A name from the table, or a regular expression. Throws UsageError.
+    static PreTokenizer parse(const std::string& name_or_regex, const std::string& where);
 
-    SplitterKind kind() const { return kind_; }
-    // As Hugging Face's tokenizers and tiktoken take it; empty for kNone.
-    const std::string& pattern() const { return pattern_; }
-    bool operator==(const Splitter& other) const { return kind_ == other.kind_ && pattern_ == other.pattern_; }
+    PreTokenizerKind kind() const { return kind_; }
+    // For Hugging Face's tokenizers and for tiktoken; empty for kNone.
+    const std::string& regex() const { return regex_; }
+    const std::string& name() const;  // from the table; of kRegex the expression
+    bool operator==(const PreTokenizer& other) const { return kind_ == other.kind_ && regex_ == other.regex_; }
 
-    // Calls emit(std::string_view piece) for every piece of `text`, in order; together they are `text`, but for what
-    // drop_unmatched drops. Safe to call from several threads.
+    // Calls emit(std::string_view word) for every word of `text`, in order. The words together are the text, except
+    // what drop_unmatched drops. Several threads may call it at once.
     template <class Emit>
     void split(std::string_view text, Emit&& emit) const {
         switch (kind_) {
-            case SplitterKind::kNone:
+            case PreTokenizerKind::kNone:
                 if (!text.empty()) emit(text);
                 return;
-            case SplitterKind::kGpt2:
-                return splitting::split_gpt2(text, emit);
-            case SplitterKind::kCl100k:
-                return splitting::split_llama<3, true>(text, emit);
-            case SplitterKind::kLlama3:
-                return splitting::split_llama<3, false>(text, emit);
-            case SplitterKind::kQwen2:
-                return splitting::split_llama<1, false>(text, emit);
-            case SplitterKind::kO200k:
-                return splitting::split_o200k(text, emit);
-            case SplitterKind::kPattern:
+            case PreTokenizerKind::kGpt2:
+                return scanners::split_gpt2(text, emit);
+            case PreTokenizerKind::kCl100k:
+                return scanners::split_llama<3, true>(text, emit);
+            case PreTokenizerKind::kLlama3:
+                return scanners::split_llama<3, false>(text, emit);
+            case PreTokenizerKind::kQwen2:
+                return scanners::split_llama<1, false>(text, emit);
+            case PreTokenizerKind::kO200k:
+                return scanners::split_o200k(text, emit);
+            case PreTokenizerKind::kRegex:
                 return compiled_->split(text, emit);
         }
     }
 
 private:
-    SplitterKind kind_;
-    std::string pattern_;
-    std::shared_ptr<const SplitPattern> compiled_;  // of kPattern
+    PreTokenizerKind kind_;
+    std::string regex_;
+    std::shared_ptr<const RegexSplitter> compiled_;  // of kRegex
 };
 
-// Text -> pieces, with the space that some tokenizers put in front.
-struct PreTokenizer {
-    // Where a space is added, unless one is there: nowhere; at the start of a text; or, as Hugging Face does when
-    // ByteLevel follows another splitter, at the start of every piece.
-    enum class PrefixSpace { kNone, kText, kPieces };
-    Splitter splitter = Splitter();
+// Hugging Face's Sequence of pre-tokenizers, and the space that some tokenizers put in front.
+struct PreTokenizerSequence {
+    // Where a space is added if there is none: nowhere; at the start of a text; or at the start of every word, as
+    // Hugging Face does when ByteLevel follows another pre-tokenizer.
+    enum class PrefixSpace { kNone, kText, kWords };
+    PreTokenizer last = PreTokenizer();
     PrefixSpace prefix_space = PrefixSpace::kNone;
-    std::vector<Splitter> before = {};  // applied first, in turn, each to the pieces of the one before
+    std::vector<PreTokenizer> before = {};  // each cuts the words of the one before it
 
-    // As Hugging Face's ByteLevel does with add_prefix_space.
-    static PreTokenizer byte_level(Splitter splitter, bool add_prefix_space) {
-        const bool alone = splitter.kind() == SplitterKind::kGpt2 || splitter.kind() == SplitterKind::kNone;
-        const PrefixSpace where = alone ? PrefixSpace::kText : PrefixSpace::kPieces;
-        return {std::move(splitter), add_prefix_space ? where : PrefixSpace::kNone};
+    // What Hugging Face's ByteLevel does with add_prefix_space.
+    static PreTokenizerSequence byte_level(PreTokenizer last, bool add_prefix_space) {
+        const bool alone = last.kind() == PreTokenizerKind::kGpt2 || last.kind() == PreTokenizerKind::kNone;
+        const PrefixSpace where = alone ? PrefixSpace::kText : PrefixSpace::kWords;
+        return {std::move(last), add_prefix_space ? where : PrefixSpace::kNone};
     }
 
-    // Calls emit(std::string_view piece, size_t start, bool spaced) for every piece: it starts at byte `start` of
-    // `text`, after a space that is not there if `spaced`. `continues`: the text goes on where another ended, so that
-    // its start gets no space. `scratch` holds the spaced copies that `emit` sees.
+    // Calls emit(std::string_view word, size_t start, bool spaced) for every word. The word starts at byte `start` of
+    // `text`; if `spaced`, its first character is an added space. `continues`: the text continues another one, so its
+    // start gets no space. `scratch` holds the words with an added space.
     template <class Emit>
     void split(std::string_view text, bool continues, std::string& scratch, Emit&& emit) const {
         split_from(0, text, 0, continues && before.empty(), scratch, emit);
     }
 
 private:
-    // `text` begins at `offset` of the whole.
+    // `text` begins at `offset` of the whole text.
     template <class Emit>
     void split_from(size_t step, std::string_view text, size_t offset, bool continues, std::string& scratch,
                     Emit& emit) const {
-        const auto start_of = [&](std::string_view piece) { return offset + size_t(piece.data() - text.data()); };
+        const auto start_of = [&](std::string_view word) { return offset + size_t(word.data() - text.data()); };
         const auto spaced = [&scratch](std::string_view unspaced) -> std::string_view {
             scratch.assign(1, ' ');
             return scratch += unspaced;
         };
         if (step < before.size()) {
-            before[step].split(text, [&](std::string_view piece) {
-                split_from(step + 1, piece, start_of(piece), continues, scratch, emit);
+            before[step].split(text, [&](std::string_view word) {
+                split_from(step + 1, word, start_of(word), continues, scratch, emit);
             });
-        } else if (prefix_space == PrefixSpace::kPieces) {
-            splitter.split(text, [&](std::string_view piece) {
-                const bool add = !piece.starts_with(' ');
-                emit(add ? spaced(piece) : piece, start_of(piece), add);
+        } else if (prefix_space == PrefixSpace::kWords) {
+            last.split(text, [&](std::string_view word) {
+                const bool add = !word.starts_with(' ');
+                emit(add ? spaced(word) : word, start_of(word), add);
             });
         } else if (prefix_space == PrefixSpace::kText && !continues && !text.starts_with(' ')) {
             const std::string_view whole = spaced(text);
-            splitter.split(whole, [&](std::string_view piece) {
-                const bool first = piece.data() == whole.data();
-                emit(piece, first ? offset : offset + size_t(piece.data() - whole.data()) - 1, first);
+            last.split(whole, [&](std::string_view word) {
+                const bool first = word.data() == whole.data();
+                emit(word, first ? offset : offset + size_t(word.data() - whole.data()) - 1, first);
             });
         } else {
-            splitter.split(text, [&](std::string_view piece) { emit(piece, start_of(piece), false); });
+            last.split(text, [&](std::string_view word) { emit(word, start_of(word), false); });
         }
     }
 };

@@ -33,7 +33,7 @@ bool compiles(const std::string& pattern) {
     return compiled != nullptr;
 }
 
-// Rewrites for PCRE2 what Oniguruma reads differently, and refuses what has no such rewriting.
+// Rewrites an expression so that PCRE2 reads it as Oniguruma does. Refuses constructs that cannot be rewritten.
 class Translator {
 public:
     Translator(const std::string& pattern, const std::string& where) : pattern_(pattern), where_(where) {}
@@ -75,7 +75,7 @@ private:
     }
     void escape() {
         if (at_ + 1 == pattern_.size()) {
-            take(1);  // PCRE2 complains
+            take(1);  // PCRE2 reports the error
             return;
         }
         const char c = pattern_[at_ + 1];
@@ -143,7 +143,7 @@ private:
         const std::string text = pattern_.substr(at_, close + 1 - at_);
         at_ = close + 1;
         if (find_property(name) || find_property("!" + name)) return property(name, negated);
-        // PCRE2 takes \p{Han} for the characters that are used with Han too, such as the ideographic full stop.
+        // PCRE2's \p{Han} also contains characters that are used with Han, such as the ideographic full stop.
         const std::string script = concat(negated ? "\\P{sc:" : "\\p{sc:", name, "}");
         result_ += compiles(script) ? script : text;
     }
@@ -159,18 +159,18 @@ private:
             found = find_property("!" + name);
             negated = !negated;
         }
-        // Oniguruma's quirk: alone, \w has these signs too, in a class it has not.
+        // In Oniguruma, \w contains these signs too, but not inside a class.
         const char* const signs = name == "word" && !in_class_ ? "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" : "";
         const std::string inside = concat(found->pcre2, found->younger, signs);
         if (!in_class_) {
             result_ += concat(negated ? "[^" : "[", inside, "]");
         } else if (!negated) {
-            result_ += concat(inside, found->pcre2);  // twice, so that a - on either side stays a hyphen
+            result_ += concat(inside, found->pcre2);  // twice, so that a - on either side does not make a range
         } else {
             complements_ += concat("|[^", inside, "]");
         }
     }
-    // A class with complements in it becomes alternatives.
+    // A class that contains complements becomes alternatives.
     void end_class() {
         in_class_ = false;
         take(1);
@@ -211,8 +211,8 @@ private:
     std::string result_;
     size_t at_ = 0;
     bool in_class_ = false;
-    size_t class_start_ = 0, class_inside_ = 0;  // in result_: the open class's [ and what follows it, or [^
-    std::string complements_;                    // of the open class: |[^...] for each thing in it that is one
+    size_t class_start_ = 0, class_inside_ = 0;  // offsets in result_: of the [ of the open class; after [ or [^
+    std::string complements_;                    // of the open class: |[^...] for each complement in it
 };
 
 std::string message_of(int pcre2_error) {
@@ -223,7 +223,7 @@ std::string message_of(int pcre2_error) {
 
 }  // namespace
 
-SplitPattern::SplitPattern(const std::string& pattern, const std::string& where, bool drop_unmatched)
+RegexSplitter::RegexSplitter(const std::string& pattern, const std::string& where, bool drop_unmatched)
     : drop_unmatched_(drop_unmatched) {
     if (pattern.empty() || pattern.size() > kMaxPatternBytes || find_invalid_utf8(pattern)) {
         throw UsageError(concat(where, ": a regular expression of ", pattern.size(), " bytes",
@@ -235,29 +235,29 @@ SplitPattern::SplitPattern(const std::string& pattern, const std::string& where,
     PCRE2_SIZE at;
     code_ = pcre2_compile(units(translated), translated.size(), kCompileOptions, &error, &at, nullptr);
     if (!code_) {
-        throw UsageError(concat(where, ": \"", pattern, "\" is no regular expression: ", message_of(error),
+        throw UsageError(concat(where, ": \"", pattern, "\" is not a regular expression: ", message_of(error),
                                 " (near byte ", at, ")"));
     }
-    pcre2_jit_compile(code(code_), PCRE2_JIT_COMPLETE);  // without it, on other processors, matching is only slower
+    pcre2_jit_compile(code(code_), PCRE2_JIT_COMPLETE);  // if it fails on another processor, matching is only slower
 }
 
-SplitPattern::~SplitPattern() {
+RegexSplitter::~RegexSplitter() {
     pcre2_code_free(code(code_));
 }
 
-SplitPattern::Scratch::Scratch(const SplitPattern& pattern)
+RegexSplitter::Scratch::Scratch(const RegexSplitter& pattern)
     : data(pcre2_match_data_create_from_pattern(code(pattern.code_), nullptr)) {
     if (!data) throw std::bad_alloc();
 }
 
-SplitPattern::Scratch::~Scratch() {
+RegexSplitter::Scratch::~Scratch() {
     pcre2_match_data_free(static_cast<pcre2_match_data*>(data));
 }
 
-bool SplitPattern::find(std::string_view text, size_t from, const Scratch& scratch, Match& match) const {
+bool RegexSplitter::find(std::string_view text, size_t from, const Scratch& scratch, Match& match) const {
     auto* const data = static_cast<pcre2_match_data*>(scratch.data);
     int found = pcre2_match(code(code_), units(text), text.size(), from, 0, data, nullptr);
-    // The compiled code has little stack; the interpreter has the heap.
+    // Compiled code has a small stack; the interpreter uses the heap.
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
         found = pcre2_match(code(code_), units(text), text.size(), from, PCRE2_NO_JIT, data, nullptr);
     }
@@ -271,7 +271,7 @@ bool SplitPattern::find(std::string_view text, size_t from, const Scratch& scrat
     return true;
 }
 
-size_t SplitPattern::next_character(std::string_view text, size_t at) {
+size_t RegexSplitter::next_character(std::string_view text, size_t at) {
     uint32_t code_point;
     if (at >= text.size()) return at + 1;
     return at + std::max(1, decode_utf8(text.data() + at, text.data() + text.size(), code_point));

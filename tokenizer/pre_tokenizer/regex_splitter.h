@@ -1,25 +1,25 @@
 #pragma once
-// A regular expression of the user's that cuts text into pieces, by PCRE2.
+// Cuts text into words by any regular expression, with PCRE2.
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 
 namespace kiln {
 
-// The expression means what it means to Hugging Face's tokenizers (Oniguruma): ^ and $ stand at newlines, \s is
-// White_Space, \w and \p{...} hold the characters of Unicode 16. Constructs that the two engines read differently are
-// refused. What is left: PCRE2's \p{Mn} has U+1171E too; case is ignored one character at a time ((?i:ss) is not the
-// sharp s), and by the case pairs of PCRE2's own Unicode.
-class SplitPattern {
+// The expression means the same as in Hugging Face's tokenizers (Oniguruma): ^ and $ match at newlines, \s is
+// White_Space, \w and \p{...} contain the characters of Unicode 16. Constructs that the two engines read differently
+// are refused. Three differences remain: PCRE2's \p{Mn} also contains U+1171E; without case, each character matches one
+// character
+// ((?i:ss) does not match the sharp s); and the pairs of upper and lower case are those of PCRE2's own Unicode version.
+class RegexSplitter {
 public:
-    // Throws UsageError with `where`.
-    SplitPattern(const std::string& pattern, const std::string& where, bool drop_unmatched);
-    SplitPattern(const SplitPattern&) = delete;
-    ~SplitPattern();
+    // Throws UsageError; messages begin with `where`.
+    RegexSplitter(const std::string& pattern, const std::string& where, bool drop_unmatched);
+    RegexSplitter(const RegexSplitter&) = delete;
+    ~RegexSplitter();
 
-    // Calls emit(std::string_view) for each match and each stretch between matches, none of them empty. Throws Error if
-    // a match takes more steps than PCRE2 allows.
+    // Calls emit(std::string_view) for each match, and for the text between matches unless drop_unmatched, if they are
+    // not empty. Throws Error if a match takes more steps than PCRE2 allows.
     template <class Emit>
     void split(std::string_view text, Emit&& emit) const {
         const Scratch scratch(*this);
@@ -39,8 +39,8 @@ private:
     struct Match {
         size_t begin = 0, end = 0;
     };
-    struct Scratch {  // what a search writes: one for each call, so that threads do not share it
-        explicit Scratch(const SplitPattern& pattern);
+    struct Scratch {  // the memory of a search; each call has its own, so threads do not share it
+        explicit Scratch(const RegexSplitter& pattern);
         Scratch(const Scratch&) = delete;
         ~Scratch();
         void* data;

@@ -1,6 +1,6 @@
 #pragma once
-// The scanners behind Splitter, one for each regular expression. Bytes that are no valid UTF-8 count as one character
-// each that is neither letter, number nor space.
+// The scanners of PreTokenizer, one for each published regular expression. Each byte that is not valid UTF-8 counts as
+// a character that is neither a letter, a number nor a space.
 #include <algorithm>
 #include <cstddef>
 #include <string_view>
@@ -8,7 +8,7 @@
 #include "tokenizer/unicode/tables.h"
 #include "tokenizer/unicode/utf8.h"
 
-namespace kiln::splitting {
+namespace kiln::scanners {
 
 // Traits and length of the character at `p` (p < end).
 inline CharTraits traits_at(const char* p, const char* end, int& length) {
@@ -37,7 +37,7 @@ inline const char* skip_run(const char* p, const char* end, CharClass wanted) {
     return p;
 }
 
-// End of the run of characters with one of the traits `wanted`.
+// End of the run of characters that have any of the traits `wanted`.
 inline const char* skip_traits(const char* p, const char* end, CharTraits wanted) {
     int length;
     while (p < end && (traits_at(p, end, length) & wanted) != 0) p += length;
@@ -48,7 +48,7 @@ inline bool is_newline(char c) {
     return c == '\n' || c == '\r';
 }
 
-// Length of 's 't 'm 'd 're 've 'll at `p`, where an apostrophe stands; 0 if there is none.
+// Length of 's 't 'm 'd 're 've 'll at `p`, which points to an apostrophe; 0 if there is none of them.
 inline int contraction(const char* p, const char* end) {
     if (end - p < 2) return 0;
     const char a = p[1];
@@ -58,7 +58,7 @@ inline int contraction(const char* p, const char* end) {
     return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
 
-// The same in capitals too, and with the long s U+017F, a capital of which is S.
+// The same, ignoring case. The long s U+017F counts as an s.
 inline int contraction_any_case(const char* p, const char* end) {
     if (end - p >= 3 && p[1] == '\xC5' && p[2] == '\xBF') return 3;
     const auto lower_case = [&](int i) { return static_cast<char>(end - p > i ? p[i] | 0x20 : 0); };
@@ -83,7 +83,7 @@ void split_gpt2(std::string_view text, Emit&& emit) {
         int length;
         CharClass kind = class_at(p, end, length);
         p += length;
-        if (*start == ' ' && p < end) {  // one space joins the run after it
+        if (*start == ' ' && p < end) {  // a space joins the run after it
             const CharClass after = class_at(p, end, length);
             if (after != CharClass::kSpace) {
                 kind = after;
@@ -98,16 +98,16 @@ void split_gpt2(std::string_view text, Emit&& emit) {
                 last = p;
                 p += length;
             }
-            // \s+(?!\S): before other text the run leaves its last space to what follows.
+            // \s+(?!\S): before other text, the last space belongs to the next word.
             if (p < end && last > start) p = last;
         }
         emit(std::string_view(start, p - start));
     }
 }
 
-// White space from `start` on, in Llama 3's manner and its descendants': up to the last newline of the run
-// (\s*[\r\n]+), else to the end of the text, else all but the last character (\s+(?!\S)), else that one (\s+). With
-// `end_first` a run at the end of the text is one piece whatever it holds (\s++$).
+// End of the white space at `start`, as in Llama 3 and later: after the last newline of the run (\s*[\r\n]+); without a
+// newline, the end of the text; else before the last character (\s+(?!\S)), unless it is the only one (\s+). With
+// `end_first`, a run at the end of the text is always one word (\s++$).
 inline const char* skip_space(const char* start, const char* end, bool end_first) {
     const char *p = start, *last = start, *newline = nullptr;
     int length;
@@ -121,7 +121,7 @@ inline const char* skip_space(const char* start, const char* end, bool end_first
     return p == end || last == start ? p : last;
 }
 
-// A run of neither letters, numbers nor spaces, and what `joins` of the bytes after it.
+// End of a run of characters that are neither letters, numbers nor spaces, and of the bytes after it that `joins`.
 template <class Joins>
 const char* skip_other(const char* p, const char* end, Joins&& joins) {
     p = skip_run(p, end, CharClass::kOther);
@@ -164,10 +164,10 @@ void split_llama(std::string_view text, Emit&& emit) {
     }
 }
 
-// [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ at `p`, or `p` if there is none: capitals, then small
-// letters. Letters without case and marks count as either.
+// End of [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ at `p`: capitals, then small letters; `p` if there
+// is no match. Letters without case and marks count as both.
 inline const char* skip_capitalized(const char* p, const char* end) {
-    const char* last_either = nullptr;  // end of the last character of the capitals that may be a small one too
+    const char* last_either = nullptr;  // end of the last character that counts as both
     const char* q = p;
     int length;
     while (q < end) {
@@ -188,12 +188,12 @@ template <class Emit>
 void split_o200k(std::string_view text, Emit&& emit) {
     const char* p = text.data();
     const char* const end = p + text.size();
-    // End of the word that starts at `at`, with one character before it if that is neither letter, number nor newline.
+    // End of the word at `at`. It may begin with one character that is neither a letter, a number nor a newline.
     const auto skip_word = [end](const char* at, CharClass kind, int length) {
         const bool prefix = (kind == CharClass::kOther || kind == CharClass::kSpace) && !is_newline(*at);
         const char* const word = prefix ? at + length : at;
         const char* stop = skip_capitalized(word, end);
-        if (stop == word && prefix) {  // the character before may be a mark, which is a word too
+        if (stop == word && prefix) {  // the first character may be a mark, which is also a word
             const char* const whole = skip_capitalized(at, end);
             if (whole > at) return whole;
         }
@@ -223,4 +223,4 @@ void split_o200k(std::string_view text, Emit&& emit) {
     }
 }
 
-}  // namespace kiln::splitting
+}  // namespace kiln::scanners

@@ -14,20 +14,20 @@ namespace {
 
 bool is_blank(std::string_view text) {
     const char* const end = text.data() + text.size();
-    return splitting::skip_run(text.data(), end, CharClass::kSpace) == end;
+    return scanners::skip_run(text.data(), end, CharClass::kSpace) == end;
 }
 
-// What is lost of a document that is too long to be one piece.
-std::string part_left_out(const Piece& piece) {
-    if (piece.starts_document && piece.ends_document) return "";
-    return concat("; ", piece.text.size(), " bytes of the document");
+// For messages: how much is lost of a document that has several chunks.
+std::string lost_part(const Chunk& chunk) {
+    if (chunk.starts_document && chunk.ends_document) return "";
+    return concat("; ", chunk.text.size(), " bytes of the document");
 }
 
 }  // namespace
 
-void BlockParser::parse(const Block& block, const OnPiece& on_piece, std::vector<BadRecord>& bad) {
+void BlockParser::parse(const Block& block, const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
     if (block.format == DocumentFormat::text) {
-        parse_text(block, on_piece, bad);
+        parse_text(block, on_chunk, bad);
     } else {
         const bool is_json = block.format == DocumentFormat::json || block.format == DocumentFormat::jsonl;
         for (const Block::Span& span : block.records) {
@@ -41,7 +41,7 @@ void BlockParser::parse(const Block& block, const OnPiece& on_piece, std::vector
                     row = csv_text(record, block.csv);
                     text = row;
                 }
-                cut(block, span.begin, text, true, false, on_piece, bad);
+                cut(block, span.begin, text, true, false, on_chunk, bad);
             } catch (const Error& error) {
                 bad.push_back({block.place(span.begin), error.what()});
             }
@@ -50,16 +50,16 @@ void BlockParser::parse(const Block& block, const OnPiece& on_piece, std::vector
     bad.insert(bad.end(), block.bad.begin(), block.bad.end());
 }
 
-void BlockParser::parse_text(const Block& block, const OnPiece& on_piece, std::vector<BadRecord>& bad) {
+void BlockParser::parse_text(const Block& block, const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
     const std::string_view text = block.text();
     if (block.open || lines_.whole_file()) {
-        if (!block.open) return cut(block, 0, text, !block.continues, false, on_piece, bad);
-        return give(block, 0, {text, !block.continues, false}, on_piece, bad);
+        if (!block.open) return cut(block, 0, text, !block.continues, false, on_chunk, bad);
+        return give(block, 0, {text, !block.continues, false}, on_chunk, bad);
     }
     size_t begin = 0;
     bool starts = !block.continues;
     const auto document = [&](size_t end) {
-        if (end > begin || !starts) cut(block, begin, text.substr(begin, end - begin), starts, true, on_piece, bad);
+        if (end > begin || !starts) cut(block, begin, text.substr(begin, end - begin), starts, true, on_chunk, bad);
         starts = true;
     };
     for (size_t line = 0, next; line < text.size(); line = next) {
@@ -74,32 +74,32 @@ void BlockParser::parse_text(const Block& block, const OnPiece& on_piece, std::v
 }
 
 void BlockParser::cut(const Block& block, size_t at, std::string_view document, bool starts, bool drop_newlines,
-                      const OnPiece& on_piece, std::vector<BadRecord>& bad) {
-    std::string_view rest = drop_newlines ? without_newlines(document, kNewlinesAside) : document;
-    while (const size_t length = find_cut(rest, options_.piece_bytes)) {
-        give(block, at, {rest.substr(0, length), std::exchange(starts, false), false}, on_piece, bad);
+                      const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
+    std::string_view rest = drop_newlines ? without_newlines(document, kMaxTrailingNewlines) : document;
+    while (const size_t length = find_cut(rest, options_.chunk_bytes)) {
+        give(block, at, {rest.substr(0, length), std::exchange(starts, false), false}, on_chunk, bad);
         rest.remove_prefix(length);
         if (block.format == DocumentFormat::text) at += length;
     }
     if (drop_newlines) rest = without_newlines(rest);
     if (starts && is_blank(rest)) return;
-    give(block, at, {rest, starts, true}, on_piece, bad);
+    give(block, at, {rest, starts, true}, on_chunk, bad);
 }
 
-void BlockParser::give(const Block& block, size_t at, Piece piece, const OnPiece& on_piece,
+void BlockParser::give(const Block& block, size_t at, Chunk chunk, const OnChunk& on_chunk,
                        std::vector<BadRecord>& bad) {
-    piece.at = at;
-    piece.valid = simdjson::validate_utf8(piece.text);
-    if (!piece.valid) {
-        const size_t wrong = *find_invalid_utf8(piece.text);
-        const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes moved the bytes
+    chunk.at = at;
+    chunk.valid = simdjson::validate_utf8(chunk.text);
+    if (!chunk.valid) {
+        const size_t wrong = *find_invalid_utf8(chunk.text);
+        const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes changed the offsets
         bad.push_back({block.place(plain ? at + wrong : at),
                        concat("byte ", plain ? block.offset + at + wrong : wrong, plain ? "" : " of the text",
-                              " (value ", int(static_cast<unsigned char>(piece.text[wrong])), ") is not UTF-8; ",
-                              kEncodingHint, part_left_out(piece))});
-        piece.text = {};
+                              " (value ", int(static_cast<unsigned char>(chunk.text[wrong])), ") is not UTF-8; ",
+                              kEncodingHint, lost_part(chunk))});
+        chunk.text = {};
     }
-    on_piece(piece);
+    on_chunk(chunk);
 }
 
 }  // namespace kiln

@@ -1,5 +1,5 @@
 #pragma once
-// Blocks -> pieces of documents: what each thread does first.
+// Cuts blocks into chunks of documents. Each thread does this before it encodes.
 #include <functional>
 #include <vector>
 
@@ -12,17 +12,17 @@ class BlockParser {
 public:
     explicit BlockParser(DocumentOptions options) : options_(std::move(options)), lines_(options_) {}
 
-    using OnPiece = std::function<void(const Piece&)>;
-    // Every piece in order; its text is valid during the call. Documents of white space only are none. Bad records go
-    // to `bad` with the reader's own, in their order.
-    void parse(const Block& block, const OnPiece& on_piece, std::vector<BadRecord>& bad);
+    using OnChunk = std::function<void(const Chunk&)>;
+    // Passes on every chunk in order; its text is valid only during the call. Ignores documents of white space only.
+    // Appends bad records, and those of the reader, to `bad` in order.
+    void parse(const Block& block, const OnChunk& on_chunk, std::vector<BadRecord>& bad);
 
 private:
-    void parse_text(const Block& block, const OnPiece& on_piece, std::vector<BadRecord>& bad);
-    // `at`: where the document stands in the block, for messages.
+    void parse_text(const Block& block, const OnChunk& on_chunk, std::vector<BadRecord>& bad);
+    // `at`: offset of the document in the block, for messages.
     void cut(const Block& block, size_t at, std::string_view document, bool starts, bool drop_newlines,
-             const OnPiece& on_piece, std::vector<BadRecord>& bad);
-    void give(const Block& block, size_t at, Piece piece, const OnPiece& on_piece, std::vector<BadRecord>& bad);
+             const OnChunk& on_chunk, std::vector<BadRecord>& bad);
+    void give(const Block& block, size_t at, Chunk chunk, const OnChunk& on_chunk, std::vector<BadRecord>& bad);
 
     const DocumentOptions options_;
     const LineRule lines_;

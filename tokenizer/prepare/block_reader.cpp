@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kReadBytes = size_t(64) << 10;
 
-// std::count widens every byte to 64 bits first; counts of at most 255 stay bytes.
+// Faster than std::count, which widens every byte to 64 bits: counts up to 255 fit into bytes.
 uint64_t count_newlines(std::string_view text) {
     uint64_t count = 0;
     while (!text.empty()) {
@@ -29,9 +29,9 @@ uint64_t count_newlines(std::string_view text) {
 
 BlockReader::BlockReader(std::vector<InputFileInfo> files, DocumentOptions options, const InputPosition& from)
     : files_(std::move(files)), options_(std::move(options)), lines_(options_), file_(from.file), from_(from) {
-    KILN_CHECK(options_.piece_bytes >= 16 && options_.block_bytes >= 1, "pieces of ", options_.piece_bytes,
+    KILN_CHECK(options_.chunk_bytes >= 16 && options_.block_bytes >= 1, "chunks of ", options_.chunk_bytes,
                " and blocks of ", options_.block_bytes, " bytes are too short");
-    // Block::Span counts in 32 bits.
+    // Block::Span has 32-bit offsets.
     KILN_CHECK(options_.max_record_bytes + 2 * options_.block_bytes < UINT32_MAX, "records of ",
                options_.max_record_bytes, " bytes are too long");
     for (size_t i = 0; i < files_.size(); i++) {
@@ -72,7 +72,8 @@ void BlockReader::read_csv_header(uint64_t skip) {
     }
     if (rows.empty() && at_end_) scanner.finish(pending_, rows);
     scanner_ = std::make_unique<CsvScanner>(delimiter);
-    if (rows.empty() && at_end_ && pending_.find_first_not_of(" \t\r\n") == pending_.npos) return;  // no rows either
+    if (rows.empty() && at_end_ && pending_.find_first_not_of(" \t\r\n") == pending_.npos)
+        return;  // a file without rows
     KILN_CHECK(!rows.empty(), name, ":1: no header row that ends; is this a CSV file?");
     const size_t after = std::min(pending_.size(), size_t(rows[0].begin) + rows[0].size + 1);
     try {
@@ -95,9 +96,9 @@ void BlockReader::read_csv_header(uint64_t skip) {
 void BlockReader::fill(size_t bytes) {
     size_t have = pending_.size();
     if (have >= bytes || at_end_) return;
-    pending_.reserve(bytes + JsonRecords::kPadding);  // give() adds the padding in place
+    pending_.reserve(bytes + JsonRecords::kPadding);  // so that give() can add the padding without a copy
     while (have < bytes && !at_end_) {
-        pending_.resize(std::min(bytes, have + kReadBytes));  // so much stays in a core's cache until it is read into
+        pending_.resize(std::min(bytes, have + kReadBytes));  // a small part stays in the core's cache until it is read
         const size_t n = source_->read(&pending_[have], pending_.size() - have);
         at_end_ = n == 0;
         have += n;
@@ -111,9 +112,9 @@ bool BlockReader::next(Block& block) {
             if (file_ == files_.size()) return false;
             open(std::exchange(from_, {}));
         }
-        // Of a document of many pieces a block takes one, and what has been read behind it is copied each time.
-        const bool in_pieces = !scanner_ && lines_.whole_file();
-        const size_t step = in_pieces ? std::min(options_.block_bytes, 2 * options_.piece_bytes) : options_.block_bytes;
+        // A block has one chunk of such a document, and the text after it is copied each time: read less.
+        const bool in_chunks = !scanner_ && lines_.whole_file();
+        const size_t step = in_chunks ? std::min(options_.block_bytes, 2 * options_.chunk_bytes) : options_.block_bytes;
         for (size_t wanted = step;; wanted = pending_.size() + step) {
             fill(wanted);
             if (const size_t end = scanner_ ? record_end() : text_end()) {
@@ -138,21 +139,21 @@ size_t BlockReader::text_end() {
     open_ = false;
     if (at_end_) return pending_.size();
     std::string_view text = pending_;
-    const auto line_before = [&](size_t end) {  // where the line begins that ends at `end`
+    const auto line_before = [&](size_t end) {  // start of the line that ends at `end`
         const void* newline = end < 2 ? nullptr : ::memrchr(text.data(), '\n', end - 1);
         return newline ? size_t(static_cast<const char*>(newline) - text.data()) + 1 : 0;
     };
     if (!lines_.whole_file()) {
-        const size_t whole = line_before(text.size() + 1);  // whole lines end here
+        const size_t whole = line_before(text.size() + 1);  // end of the last whole line
         if (lines_.every_line() && whole > 0) return whole;
         for (size_t end = whole, begin; end > 0 && !lines_.every_line(); end = begin) {
             begin = line_before(end);
             if ((begin > 0 || !in_line_) && lines_.divides(text.substr(begin, end - begin))) return end;
         }
         if ((whole > 0 || !in_line_) && lines_.may_divide(text.substr(whole))) text = text.substr(0, whole);
-        text = without_newlines(text, kNewlinesAside);
+        text = without_newlines(text, kMaxTrailingNewlines);
     }
-    const size_t cut = find_cut(text, options_.piece_bytes);
+    const size_t cut = find_cut(text, options_.chunk_bytes);
     open_ = cut > 0;
     return cut;
 }
@@ -163,7 +164,7 @@ size_t BlockReader::record_end() {
     if (!scanner_->mistake().empty()) {
         report(scanner_->mistake() + "; the rest of the file cannot be read", scanner_->scanned());
         KILN_CHECK(options_.keep_start_of_damaged, bad_.back().place, ": ", bad_.back().what,
-                   ". Mend the file or leave it out; --max-bad-fraction 1 takes what comes before");
+                   ". Repair the file or leave it out; --max-bad-fraction 1 uses the records before the damage");
         at_end_ = true;
         return 0;
     }

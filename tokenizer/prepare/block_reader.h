@@ -1,6 +1,6 @@
 #pragma once
-// Input files -> blocks: reads, unpacks and finds the ends of records, which is little work; what is in the blocks is
-// for the threads that take them.
+// Reads input files, decompresses them and cuts them into blocks where records end. This is little work; other threads
+// parse the blocks.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -13,42 +13,42 @@
 
 namespace kiln {
 
-// Holds at most about max(4 piece_bytes, max_record_bytes) + 2 block_bytes, whatever the files hold.
+// Its memory is at most about max(4 chunk_bytes, max_record_bytes) + 2 block_bytes, for any files.
 class BlockReader {
 public:
-    // Begins at `from`.
+    // Starts at `from`.
     BlockReader(std::vector<InputFileInfo> files, DocumentOptions options, const InputPosition& from = {});
-    // False at the end. Throws Error naming the file: it cannot be read, is damaged, or lacks the wanted column.
+    // Returns false at the end. Throws Error with the file's name if it is unreadable, damaged, or lacks the column.
     bool next(Block& block);
-    uint64_t bytes_read() const;   // of all files, as they are packed
-    uint64_t bytes_total() const;  // of the files whose size is known
+    uint64_t bytes_read() const;   // of all files, before decompression
+    uint64_t bytes_total() const;  // of the files with a known size
 
 private:
     void open(const InputPosition& from);
     void read_csv_header(uint64_t skip);
-    void fill(size_t bytes);  // pending_ grows to so many, if there are
-    size_t text_end();        // where the block may end; 0: more is needed
+    void fill(size_t bytes);  // reads until pending_ has this size, or the file ends
+    size_t text_end();        // end of the next block; 0: more text is needed
     size_t record_end();
-    void drop(size_t bytes);  // of a record that is left out
+    void drop(size_t bytes);  // removes the start of pending_ without a block
     void give(Block& block, size_t bytes);
     void report(std::string what, size_t at);
 
     const std::vector<InputFileInfo> files_;
     const DocumentOptions options_;
     const LineRule lines_;
-    size_t file_ = 0;  // the one that is open, or the next
+    size_t file_ = 0;  // the open file, or the next one
     uint64_t bytes_before_ = 0, bytes_total_ = 0;
-    InputPosition from_;  // for the file opened next
+    InputPosition from_;  // where to start in the next file
 
-    // Of the open file.
+    // Of the open file:
     std::optional<ByteSource> source_;
     DocumentFormat format_ = DocumentFormat::text;
     CsvLayout csv_;
     std::unique_ptr<RecordScanner> scanner_;
-    std::string pending_;  // read, not given out
+    std::string pending_;  // read, but not yet in a block
     bool at_end_ = false;
-    uint64_t offset_ = 0, line_ = 1, record_ = 0;              // of pending_; records before it
-    uint64_t skipped_ = 0;                                     // behind records_, of which no block tells
+    uint64_t offset_ = 0, line_ = 1, record_ = 0;              // of pending_, and the records before it
+    uint64_t skipped_ = 0;                                     // records after records_ that were left out
     bool continues_ = false, in_line_ = false, open_ = false;  // as in Block
     std::vector<Block::Span> records_;
     std::vector<BadRecord> bad_;

@@ -11,19 +11,17 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kForcedCut = 4;  // times piece_bytes
-// A longer line of white space is text: else it would have to be kept until it ends.
+constexpr size_t kForcedCut = 4;  // times chunk_bytes
+// A longer line of white space counts as text, so that it need not be kept until it ends.
 constexpr size_t kMaxBlankLine = size_t(64) << 10;
 
 CharClass class_of(std::string_view text, size_t at) {
     int length;
-    return splitting::class_at(text.data() + at, text.data() + text.size(), length);
+    return scanners::class_at(text.data() + at, text.data() + text.size(), length);
 }
 
 bool visible_before(std::string_view text, size_t at) {
-    size_t start = at - 1;
-    while (start > 0 && at - start < 4 && (text[start] & 0xC0) == 0x80) start--;
-    return class_of(text, start) != CharClass::kSpace;
+    return class_of(text, character_before(text, at)) != CharClass::kSpace;
 }
 
 bool is_ascii_letter(char c) {
@@ -41,11 +39,14 @@ const std::vector<std::string>& document_format_names() {
     return names;
 }
 
-DocumentFormat format_of(const fs::path& path) {
-    fs::path name = path.filename();
-    if (name.extension() == ".gz" || name.extension() == ".zst") name = name.stem();
-    std::string extension = name.extension().string();
+std::string lower_extension(const fs::path& path) {
+    std::string extension = path.extension().string();
     for (char& c : extension) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+    return extension == ".gz" || extension == ".zst" ? lower_extension(path.stem()) : extension;
+}
+
+DocumentFormat format_of(const fs::path& path) {
+    const std::string extension = lower_extension(path);
     return extension == ".jsonl" || extension == ".ndjson" ? DocumentFormat::jsonl
            : extension == ".json"                          ? DocumentFormat::json
            : extension == ".csv"                           ? DocumentFormat::csv
@@ -68,19 +69,19 @@ std::string counted(uint64_t count, const char* noun) {
     return concat(count, " ", noun, count == 1 ? "" : "s");
 }
 
-// Places are tried in order, up to a fixed limit, and only once the bytes behind them are there.
-size_t find_cut(std::string_view text, size_t piece_bytes) {
+// Tries the places in order, up to a fixed limit, if `text` has enough bytes after them.
+size_t find_cut(std::string_view text, size_t chunk_bytes) {
     constexpr size_t kBehind = 4;  // enough for any character
-    if (text.size() < piece_bytes + kBehind) return 0;
-    const size_t limit = kForcedCut * piece_bytes, end = std::min(limit, text.size() - kBehind);
-    for (size_t at = piece_bytes; at < end; at++) {
+    if (text.size() < chunk_bytes + kBehind) return 0;
+    const size_t limit = kForcedCut * chunk_bytes, end = std::min(limit, text.size() - kBehind);
+    for (size_t at = chunk_bytes; at < end; at++) {
         at = text.substr(0, end).find('\n', at - 1);
         if (at == text.npos || ++at == end) break;
         const CharClass after = class_of(text, at);
         if ((after == CharClass::kLetter || after == CharClass::kNumber) && visible_before(text, at - 1)) return at;
     }
     if (end < limit) return 0;
-    for (size_t at = piece_bytes; at < limit; at++) {
+    for (size_t at = chunk_bytes; at < limit; at++) {
         if (text[at] == ' ' && is_ascii_letter(text[at - 1]) && is_ascii_letter(text[at + 1])) return at;
     }
     size_t at = limit;

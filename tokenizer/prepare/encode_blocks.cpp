@@ -30,9 +30,9 @@ public:
     void run(int threads) {
         {
             std::jthread reading([this] { read(); });
-            std::vector<std::jthread> helpers;
+            std::vector<std::jthread> workers;
             const StopReading at_the_end{*this};  // also if a thread cannot be started
-            for (int i = 1; i < threads; i++) helpers.emplace_back([this] { work(); });
+            for (int i = 1; i < threads; i++) workers.emplace_back([this] { work(); });
             work();
         }
         if (error_) std::rethrow_exception(error_);
@@ -42,7 +42,7 @@ private:
     struct Job {
         uint64_t number = 0;
         Block block;
-        size_t bytes = 0;  // of the block, which does not stay
+        size_t bytes = 0;  // of the block, which is freed early
         EncodedBlock result;
         std::exception_ptr error;
     };
@@ -52,7 +52,7 @@ private:
     };
     static constexpr size_t kBytesEach = size_t(2) << 20;
 
-    // An error of the reader is handed on like a block, so that those before it are written first.
+    // An error of the reader is passed on like a block, so that the blocks before it are written first.
     void read() {
         for (bool more = true; more;) {
             {
@@ -114,35 +114,35 @@ private:
         }
     }
 
-    // A document's tokens are packed while they are in the nearest cache: all tokens of a block, four bytes each, would
-    // push the encoder's tables out of the next.
+    // Packs the tokens of each chunk while they are in the L1 cache. All tokens of a block, with four bytes each, would
+    // push the encoder's tables out of the L2 cache.
     void encode(BlockParser& parser, const Block& block, std::vector<int>& ids, EncodedBlock& out) {
         const int vocab_size = tokenizer_.vocab_size();
-        out.tokens.reserve(block.size / 3 * size_t(shard_token_bytes(vocab_size)));  // about what text needs
-        const auto on_piece = [&](const Piece& piece) {
-            out.bad_before.resize(out.bad.size(), out.pieces.size());
-            EncodedBlock::Piece& done = out.pieces.emplace_back();
-            done.ends_document = piece.ends_document;
-            done.valid = piece.valid;
-            if (!piece.valid) return;
+        out.tokens.reserve(block.size / 3 * size_t(shard_token_bytes(vocab_size)));  // about the size that text needs
+        const auto on_chunk = [&](const Chunk& chunk) {
+            out.bad_before.resize(out.bad.size(), out.chunks.size());
+            EncodedBlock::Chunk& done = out.chunks.emplace_back();
+            done.ends_document = chunk.ends_document;
+            done.valid = chunk.valid;
+            if (!chunk.valid) return;
             ids.clear();
             try {
-                tokenizer_.encode(piece.text, {.continues = !piece.starts_document}, ids);
+                tokenizer_.encode(chunk.text, {.continues = !chunk.starts_document}, ids);
             } catch (const Error& error) {
-                out.bad.push_back({block.place(piece.at), error.what()});
+                out.bad.push_back({block.place(chunk.at), error.what()});
                 done.valid = false;
                 return;
             }
             pack_tokens(ids, vocab_size, out.tokens);
             done.tokens = ids.size();
-            done.text_bytes = piece.text.size();
-            done.hash = xxh3_64(piece.text.data(), piece.text.size());
+            done.text_bytes = chunk.text.size();
+            done.hash = xxh3_64(chunk.text.data(), chunk.text.size());
         };
-        parser.parse(block, on_piece, out.bad);
-        out.bad_before.resize(out.bad.size(), out.pieces.size());
+        parser.parse(block, on_chunk, out.bad);
+        out.bad_before.resize(out.bad.size(), out.chunks.size());
     }
 
-    // Whoever hands in the block that is wanted next writes it, and all that wait behind it.
+    // The thread that finishes the next block to be written writes it, and all finished blocks after it.
     void hand_in(Job job) {
         std::unique_lock lock(mutex_);
         done_.emplace(job.number, std::move(job));
@@ -154,17 +154,17 @@ private:
             const bool skip = failed();
             lock.unlock();
             std::exception_ptr error = now.error;
-            bool go_on = true;
+            bool more = true;
             if (!skip && !error) {
                 try {
-                    go_on = write_(now.result);
+                    more = write_(now.result);
                 } catch (...) {
                     error = std::current_exception();
                 }
             }
             lock.lock();
             if (!skip && error) error_ = error;
-            if (!go_on) ended_ = true;
+            if (!more) ended_ = true;
             stop_ = stop_ || failed();
             bytes_ -= now.bytes;
             written_++;
@@ -183,12 +183,12 @@ private:
     const size_t max_blocks_;
 
     std::mutex mutex_;
-    std::condition_variable room_, ready_;  // for another block; a block to encode
+    std::condition_variable room_, ready_;  // there is room for a block; a block is ready to encode
     std::deque<Job> read_;
     std::map<uint64_t, Job> done_;
-    uint64_t next_ = 0, written_ = 0;  // blocks read; written
-    size_t bytes_ = 0;                 // of the blocks in between
-    bool stop_ = false;                // nothing more is read
+    uint64_t next_ = 0, written_ = 0;  // number of blocks read, written
+    size_t bytes_ = 0;                 // of the blocks between these two
+    bool stop_ = false;                // no more blocks are read
     bool writing_ = false, ended_ = false;
     std::exception_ptr error_;
 };

@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/data/shard_index.h"
 #include "tokenizer/prepare/documents.h"
+#include "tokenizer/tokenizer.h"
 
 namespace kiln {
 
@@ -19,30 +21,18 @@ constexpr std::array<std::string_view, 8> kTextExtensions = {".txt",    ".text",
                                                              ".ndjson", ".json", ".csv", ".tsv"};
 constexpr std::array<std::string_view, 9> kUnreadable = {".bz2", ".xz",  ".zip", ".parquet",    ".arrow",
                                                          ".pdf", ".bin", ".7z",  ".safetensors"};
-// What tokenizers and data directories consist of: never meant as text when a directory is named.
-constexpr std::array<std::string_view, 9> kOwnFiles = {
-    "tokenizer.json",    "vocab.json",  "tokenizer_config.json", "special_tokens_map.json", "merges.txt",
-    "added_tokens.json", "shards.json", "tokenizer.model",       "tokenizer.vocab"};
 
 template <class List>
 bool contains(const List& list, std::string_view word) {
     return std::find(list.begin(), list.end(), word) != list.end();
 }
 
-std::string lower_extension(const fs::path& path) {
-    std::string extension = path.extension().string();
-    for (char& c : extension) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-    return extension;
-}
-
 bool is_text_name(const fs::path& path) {
-    const std::string extension = lower_extension(path);
-    const bool packed = extension == ".gz" || extension == ".zst";
-    return contains(kTextExtensions, packed ? lower_extension(path.stem()) : extension) &&
-           !contains(kOwnFiles, path.filename().string());
+    return contains(kTextExtensions, lower_extension(path)) &&
+           !contains(tokenizer_file_names(), path.filename().string()) && path.filename() != kShardIndexName;
 }
 
-// Throws if it is not what can be read to an end.
+// Throws if it is not a file or a pipe of text.
 InputFileInfo examine(const fs::path& path) {
     struct stat status {};
     KILN_CHECK(::stat(path.c_str(), &status) == 0, path.string(), ": ",
@@ -52,7 +42,7 @@ InputFileInfo examine(const fs::path& path) {
                S_ISSOCK(status.st_mode) ? "socket" : "device",
                " where text is expected; --input takes files, pipes and directories");
     KILN_CHECK(!contains(kUnreadable, lower_extension(path)), path.string(), ": ", lower_extension(path),
-               " files cannot be read here; unpack or convert it to .txt or .jsonl first (.gz and .zst are read)");
+               " files cannot be read here; decompress or convert it to .txt or .jsonl first (.gz and .zst are read)");
     if (S_ISFIFO(status.st_mode)) return {.path = path, .pipe = true};
     return {.path = path,
             .bytes = uint64_t(status.st_size),
@@ -67,19 +57,19 @@ std::vector<fs::path> entries_of(const fs::path& directory) {
         if (!it->path().filename().string().starts_with(".")) entries.push_back(it->path());
     }
     KILN_CHECK(!error, directory.string(), ": the directory cannot be read: ", error.message(),
-               "; check its permissions, or name what you want of it");
+               "; check its permissions, or name the files in it");
     std::sort(entries.begin(), entries.end());
     return entries;
 }
 
-// Links to directories are not followed, so that loops end; links to files are, as model hubs' caches consist of them.
+// Links to directories are not followed, since they may form loops. Links to files are: model hubs' caches use them.
 bool is_own_directory(const fs::path& path) {
     std::error_code ignored;
     return fs::is_directory(fs::symlink_status(path, ignored));
 }
 
 bool is_file(const fs::path& path) {
-    std::error_code ignored;  // a link that leads nowhere, or round in circles, is no file
+    std::error_code ignored;  // a broken or circular link is not a file
     return fs::is_regular_file(path, ignored);
 }
 
@@ -93,7 +83,7 @@ void walk(const fs::path& directory, std::vector<fs::path>& files) {
     }
 }
 
-// Adds what the parts [at, end) of a pattern match below `base`.
+// Adds the files below `base` that match the parts [at, end) of a pattern.
 void expand(const fs::path& base, fs::path::iterator at, fs::path::iterator end, std::vector<fs::path>& found) {
     if (at == end) {
         if (is_file(base)) found.push_back(base);

@@ -15,10 +15,10 @@ using nlohmann::json;
 
 namespace {
 
-constexpr char kFirstLine[] = "kiln prepare has not finished this directory; run it again to go on.\n";
+constexpr char kFirstLine[] = "kiln prepare has not finished this directory; run it again to resume.\n";
 constexpr size_t kHashDigits = 16;
 
-// train_000000.bin or val_000000.bin, whole or partial.
+// train_000000.bin or val_000000.bin, or one of them with .partial.
 bool is_own_shard(std::string name) {
     if (name.ends_with(".partial")) name.resize(name.size() - 8);
     const size_t prefix = name.starts_with("train_") ? 6 : name.starts_with("val_") ? 4 : 0;
@@ -35,7 +35,7 @@ bool is_own_file(const std::string& name) {
 }
 
 struct Contents {
-    std::vector<fs::path> shards;     // of `kiln prepare`
+    std::vector<fs::path> shards;     // written by `kiln prepare`
     std::vector<fs::path> leftovers;  // temporary files of a killed run
 };
 
@@ -71,7 +71,7 @@ PrepareOutput::PrepareOutput(const fs::path& directory, bool force) : directory_
     const bool whole = has_shard_index(directory);
     unfinished_ = !whole && fs::exists(directory / kUnfinishedName);
     const size_t shards = contents_of(directory).shards.size();
-    KILN_CHECK(force || unfinished_ || (!whole && shards == 0), directory.string(), ": holds shards already (", shards,
+    KILN_CHECK(force || unfinished_ || (!whole && shards == 0), directory.string(), ": already holds shards (", shards,
                " files); choose another --output, or replace them with --force");
 }
 
@@ -81,7 +81,7 @@ std::optional<json> PrepareOutput::saved() const {
     const size_t head = sizeof(kFirstLine) - 1 + kHashDigits + 1;
     if (text.size() < head || !text.starts_with(kFirstLine)) return std::nullopt;
     const std::string_view body = std::string_view(text).substr(head);
-    if (text.substr(sizeof(kFirstLine) - 1, kHashDigits) != hex_u64(xxh3_64(body.data(), body.size()))) {
+    if (text.substr(sizeof(kFirstLine) - 1, kHashDigits) != hex(xxh3_64(body.data(), body.size()))) {
         return std::nullopt;
     }
     return json::from_cbor(body);
@@ -91,7 +91,7 @@ void PrepareOutput::save(const json& state) {
     std::string body;
     json::to_cbor(state, body);
     write_file_atomic(directory_ / kUnfinishedName,
-                      concat(kFirstLine, hex_u64(xxh3_64(body.data(), body.size())), "\n", body));
+                      concat(kFirstLine, hex(xxh3_64(body.data(), body.size())), "\n", body));
 }
 
 void PrepareOutput::start() {
@@ -120,10 +120,10 @@ std::vector<TokenizerKind::File> tokenizer_copy(const fs::path& source, const To
     const std::vector<fs::path> files = tokenizer_files(source);
     const fs::path& main = files.front();
     std::vector<TokenizerKind::File> copy;
-    const bool of_parts = main.filename() == "vocab.json";  // with merges.txt, and no file that says it all
-    if (of_parts) copy.push_back({"tokenizer.json", tokenizer.to_json()});
+    const bool in_two_files = main.filename() == "vocab.json";  // with merges.txt, without tokenizer.json
+    if (in_two_files) copy.push_back({"tokenizer.json", tokenizer.to_json()});
     for (const fs::path& file : files) {
-        const bool renamed = file == main && !of_parts;
+        const bool renamed = file == main && !in_two_files;
         copy.push_back({!renamed                       ? file.filename().string()
                         : file.extension() == ".model" ? "tokenizer.model"
                                                        : "tokenizer.json",

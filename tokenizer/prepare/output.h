@@ -1,9 +1,8 @@
 #pragma once
-// The directory that `kiln prepare` writes, and the file in it that says how far it has come.
+// The directory that `kiln prepare` writes, and the file in it that tells how far the run is.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <string>
 
 #include "tokenizer/prepare/split_writer.h"
 #include "tokenizer/tokenizer.h"
@@ -13,18 +12,19 @@ namespace kiln {
 
 class PrepareOutput {
 public:
-    // Creates the directory and holds it. Throws Error if another process does, or if it holds shards and not `force`.
+    // Creates and locks the directory. Throws Error if another process has locked it, or if it has shards and not
+    // `force`.
     PrepareOutput(const std::filesystem::path& directory, bool force);
 
-    // What save() wrote last, if a run was interrupted here; none if that cannot be used.
+    // The last state that an interrupted run saved here; nothing if there is none, or if it is damaged.
     std::optional<nlohmann::json> saved() const;
     bool unfinished() const { return unfinished_; }
-    // Makes the directory empty of shards and marks it unfinished.
+    // Removes all shards and marks the directory as unfinished.
     void start();
-    // Removes the shards that the interrupted run began after it saved last.
+    // Removes the shards that the interrupted run began after its last save().
     void remove_all_but(const SplitWriter& writer);
     void save(const nlohmann::json& state);
-    void finish(const ShardIndex& index);  // from now on it is whole
+    void finish(const ShardIndex& index);  // marks it as complete
 
 private:
     const std::filesystem::path directory_;
@@ -32,8 +32,8 @@ private:
     bool unfinished_ = false;
 };
 
-// The files of a tokenizer as they lie beside the shards, the main one first: its own bytes if there is one, so that
-// the copy has the same SHA-256.
+// The tokenizer's files for the output directory, the main one first. They are exact copies, so the main file keeps its
+// SHA-256; only vocab.json with merges.txt gets a new tokenizer.json.
 std::vector<TokenizerKind::File> tokenizer_copy(const std::filesystem::path& source, const Tokenizer& tokenizer);
 
 }  // namespace kiln

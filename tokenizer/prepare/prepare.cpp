@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
+#include "tokenizer/io/threads.h"
 #include "tokenizer/prepare/block_reader.h"
 #include "tokenizer/prepare/encode_blocks.h"
 #include "tokenizer/prepare/output.h"
@@ -24,10 +24,10 @@ namespace {
 
 constexpr int kSavedVersion = 2;
 constexpr uint64_t kShownBadRecords = 5;
-// So many bad records and not one good one: nobody waits for the end to learn it.
+// After so many bad records and no good one, the run fails without reading the rest.
 constexpr uint64_t kHopeless = 1000;
 
-// What changes the shards; the number of threads does not.
+// The options that change the shards. The number of threads does not.
 json recipe_of(const PrepareOptions& options) {
     const DocumentOptions& documents = options.documents;
     const char* const modes[] = {"file", "line", "paragraph"};
@@ -43,25 +43,24 @@ json recipe_of(const PrepareOptions& options) {
             {"shard_tokens", options.shard_tokens}};
 }
 
-// The options among them: the inputs and the tokenizer may be spelt in several ways.
+// Without the inputs and the tokenizer, which can be written in several ways.
 json options_of(json recipe) {
     recipe.erase("inputs");
     recipe.erase("tokenizer");
     return recipe;
 }
 
-// Equal for two runs that make the same bytes.
+// Equal for two runs that make the same shards.
 std::string identity(const json& recipe, const PrepareOptions& options, const std::vector<InputFileInfo>& files,
                      const std::string& tokenizer_sha256) {
-    json all = {options_of(recipe), tokenizer_sha256, kSavedVersion, options.documents.piece_bytes,
+    json all = {options_of(recipe), tokenizer_sha256, kSavedVersion, options.documents.chunk_bytes,
                 options.documents.max_record_bytes};
     for (const InputFileInfo& file : files) {
-        std::error_code none;  // a pipe as /dev/stdin has no other name
+        std::error_code none;  // a pipe, like /dev/stdin, has no canonical name
         const fs::path path = fs::weakly_canonical(file.path, none);
         all.push_back({none ? file.path.string() : path.string(), file.bytes, file.modified_ns});
     }
-    const auto digest = sha256(all.dump(-1, ' ', false, json::error_handler_t::replace));
-    return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
+    return hex(sha256(all.dump(-1, ' ', false, json::error_handler_t::replace)));
 }
 
 json to_json(const InputPosition& at) {
@@ -72,7 +71,7 @@ InputPosition position_from(const json& saved) {
     return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5), saved.at(6)};
 }
 
-// What an unfinished run was started with, and this one is not.
+// The options of this run that differ from those of an unfinished run.
 std::string difference(const json& saved, const json& recipe) {
     std::string names;
     const json ours = options_of(recipe);
@@ -83,7 +82,7 @@ std::string difference(const json& saved, const json& recipe) {
     return names.empty() ? "input files, tokenizer or version of Kiln" : names;
 }
 
-// The documents' way from the threads into the shards, and what of it has to be known after a kill.
+// Writes encoded documents into shards, and saves the state that is needed to resume.
 class Run {
 public:
     Run(const PrepareOptions& options, std::string identity, json recipe, PrepareOutput& output, const ShardInfo& like)
@@ -94,7 +93,7 @@ public:
           vocab_size_(like.vocab_size),
           writer_(options.output, options.val_fraction, options.shard_tokens, like) {}
 
-    // False: there is nothing to go on with.
+    // Returns false if there is no saved state of this run.
     bool resume() {
         const std::optional<json> saved = output_.saved();
         if (!saved || saved->at("identity") != identity_) return false;
@@ -105,7 +104,7 @@ public:
         done_ = saved->at("done");
         writer_.restore(saved->at("splits"));
         output_.remove_all_but(writer_);
-        options_.report(concat(options_.output.string(), ": going on with the run that was interrupted"));
+        options_.report(concat(options_.output.string(), ": resuming the interrupted run"));
         for (const std::string& text : shown_) options_.report(text + " (left out)");
         return true;
     }
@@ -120,9 +119,9 @@ public:
             const bool stop = options_.stop();
             if (can_resume && (stop || due())) save(block.end);
             if (stop) {
-                throw PrepareStopped(concat(
-                    options_.output.string(), ": not finished; ",
-                    can_resume ? "the same command goes on from here" : "what came from a pipe is lost, start again"));
+                throw PrepareStopped(
+                    concat(options_.output.string(), ": not finished; ",
+                           can_resume ? "the same command resumes it" : "the input from a pipe is lost, start again"));
             }
             progress.bytes_read = block.bytes_read;
             progress.documents = writer_.documents();
@@ -135,7 +134,7 @@ public:
         if (can_resume) save({});
     }
 
-    // Throw if what came in is not what was meant.
+    // Both throw if the input is probably not the intended one.
     void check_text(uint64_t bytes) const {
         check_records();
         KILN_CHECK(writer_.documents() > 0, "the input holds no text (", bytes,
@@ -143,10 +142,11 @@ public:
     }
     void check_records() const {
         const uint64_t records = writer_.documents() + bad_;
-        KILN_CHECK(double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ",
-                   counted(records, "record"), records == 1 ? " is" : " are", " bad, the first: ",
-                   shown_.empty() ? "" : shown_[0].substr(0, shown_[0].find("; ")),  // the advice has been reported
-                   "; nothing is finished. If so many are meant to be left out, allow it with --max-bad-fraction");
+        KILN_CHECK(
+            double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ", counted(records, "record"),
+            records == 1 ? " is" : " are", " bad, the first: ",
+            shown_.empty() ? "" : shown_[0].substr(0, shown_[0].find("; ")),  // without the advice, which was reported
+            "; the shards are not finished. To leave out so many records, set --max-bad-fraction");
     }
 
     void finish(ShardIndex& index) {
@@ -157,28 +157,28 @@ public:
 private:
     void write(const EncodedBlock& block) {
         std::span<const unsigned char> tokens = block.tokens;
-        size_t taken = 0;  // pieces; the next is of a document too many, if there is one
-        for (; taken < block.pieces.size(); taken++) {
-            const EncodedBlock::Piece& piece = block.pieces[taken];
-            if (piece.valid) {
+        size_t taken = 0;  // number of chunks that are written
+        for (; taken < block.chunks.size(); taken++) {
+            const EncodedBlock::Chunk& chunk = block.chunks[taken];
+            if (chunk.valid) {
                 if (!in_document_) {
                     full_ = options_.max_documents > 0 && writer_.documents() == options_.max_documents;
                     if (full_) break;
-                    writer_.begin_document(piece.hash);
+                    writer_.begin_document(chunk.hash);
                 }
                 in_document_ = true;
-                const size_t bytes = piece.tokens * size_t(shard_token_bytes(vocab_size_));
-                writer_.append(tokens.first(bytes), piece.text_bytes);
+                const size_t bytes = chunk.tokens * size_t(shard_token_bytes(vocab_size_));
+                writer_.append(tokens.first(bytes), chunk.text_bytes);
                 tokens = tokens.subspan(bytes);
             }
-            if (piece.ends_document && std::exchange(in_document_, false)) writer_.end_document();
+            if (chunk.ends_document && std::exchange(in_document_, false)) writer_.end_document();
         }
         for (size_t i = 0; i < block.bad.size() && block.bad_before[i] <= taken; i++) {
             const BadRecord& record = block.bad[i];
             const std::string text = concat(record.place, ": ", record.what);
             KILN_CHECK(!options_.strict, text);
             if (bad_++ >= kShownBadRecords) continue;
-            // Long advice is given once.
+            // Long advice is shown once.
             const bool same = record.what == std::exchange(last_reported_, record.what);
             shown_.push_back(same ? concat(record.place, ": the same again") : text);
             options_.report(shown_.back() + " (left out)");
@@ -209,7 +209,7 @@ private:
     InputPosition from_;
     uint64_t bad_ = 0;
     std::vector<std::string> shown_;  // the first bad records
-    std::string last_reported_;       // what was wrong with the last of them
+    std::string last_reported_;       // the reason of the last one
     bool in_document_ = false, full_ = false, done_ = false;
     Clock::time_point last_save_ = Clock::now();
 };
@@ -217,7 +217,7 @@ private:
 }  // namespace
 
 ShardIndex prepare(const PrepareOptions& options) {
-    // Everything that can be wrong with the request comes before the output is touched.
+    // Check everything that can be wrong with the options before the output changes.
     const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
     const std::vector<InputFileInfo> files = find_documents(options.inputs);
     ShardIndex index;
@@ -230,38 +230,36 @@ ShardIndex prepare(const PrepareOptions& options) {
     like.vocab_size = index.vocab_size;
     like.end_of_text = index.end_of_text;
     like.tokenizer_sha256 = sha256(tokenizer_files.front().content);
-    index.tokenizer_sha256 =
-        hex({reinterpret_cast<const char*>(like.tokenizer_sha256.data()), like.tokenizer_sha256.size()});
+    index.tokenizer_sha256 = hex(like.tokenizer_sha256);
     const std::string id = identity(index.recipe, options, files, index.tokenizer_sha256);
     SplitWriter(options.output, options.val_fraction, options.shard_tokens, like);  // throws on wrong numbers
-    const int threads = options.threads > 0 ? options.threads : int(std::max(1u, std::thread::hardware_concurrency()));
 
     PrepareOutput output(options.output, options.force);
     const std::optional<json> saved = output.saved();
     const bool other = saved && saved->at("identity") != id;
-    // One that failed at its end, or before its first document, has nothing to lose.
+    // A run that failed at its end, or before its first document, has nothing worth keeping.
     KILN_CHECK(options.force || !other || saved->at("done") || saved->at("splits").at("documents") == 0,
                options.output.string(), ": holds an unfinished run with other ",
                difference(saved->value("options", json::object()), index.recipe),
-               "; run it again as it was to go on, or start over with --force");
+               "; run it with its own options to resume, or start again with --force");
     auto run = std::make_unique<Run>(options, id, index.recipe, output, like);
     bool resumed = false;
     KILN_CHECK(!options.strict || !saved || other || saved->at("bad_records") == 0, saved->at("shown").at(0),
-               "; without --strict the run goes on");
+               "; the run can be resumed without --strict");
     try {
         resumed = run->resume();
     } catch (const std::exception& error) {
-        options.report(concat("the unfinished run cannot be gone on with: ", error.what()));
+        options.report(concat("the unfinished run cannot be resumed: ", error.what()));
         run = std::make_unique<Run>(options, id, index.recipe, output, like);
     }
     if (!resumed) {
         if (output.unfinished()) {
-            options.report(concat(options.output.string(), ": starting over what an unfinished run left"));
+            options.report(concat(options.output.string(), ": starting again, without the unfinished run"));
         }
         output.start();
         replace_tokenizer_files(options.output, tokenizer_files);
     }
-    run->encode(files, tokenizer, threads);
+    run->encode(files, tokenizer, threads_or_all(options.threads));
     uint64_t bytes = 0;
     for (const InputFileInfo& file : files) bytes += file.bytes;
     run->check_text(bytes);

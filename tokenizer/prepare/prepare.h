@@ -1,6 +1,6 @@
 #pragma once
-// Documents -> shards: tokenized on all cores, the same bytes whatever the number of threads and however often the run
-// was killed and started again.
+// Encodes documents into shards on all cores. The shards do not depend on the number of threads, or on how often the
+// run was killed and resumed.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -14,44 +14,44 @@
 namespace kiln {
 
 struct PrepareProgress {
-    uint64_t bytes_read = 0, bytes_total = 0;  // of the input files, as they are packed; total 0: not known
-    uint64_t bytes_before = 0;                 // of bytes_read, by the run that this one goes on with
+    uint64_t bytes_read = 0, bytes_total = 0;  // of the input files, before decompression; total 0: not known
+    uint64_t bytes_before = 0;                 // the part of bytes_read of the run that this one resumes
     uint64_t documents = 0, tokens = 0, bad_records = 0;
 };
 
-// The run was asked to stop.
+// Thrown when `stop` ends the run.
 class PrepareStopped : public Error {
 public:
     using Error::Error;
 };
 
 struct PrepareOptions {
-    std::vector<std::string> inputs;  // as find_documents() takes them
-    std::filesystem::path tokenizer;  // as Tokenizer::load() takes it
-    std::filesystem::path output;     // a directory; created if need be
+    std::vector<std::string> inputs;  // for find_documents()
+    std::filesystem::path tokenizer;  // for Tokenizer::load()
+    std::filesystem::path output;     // a directory; created if it does not exist
     DocumentOptions documents;
     double val_fraction = 0.01;           // of the documents, [0, 1)
-    uint64_t shard_tokens = 100'000'000;  // a shard, at most kMaxShardTokens
-    uint64_t max_documents = 0;           // 0: all there are
-    bool strict = false;                  // the first bad record is an Error; else they are left out and counted
-    double max_bad_fraction = 0.5;        // of the records; more are an Error all the same
-    int threads = 0;                      // 0: one a core
-    bool force = false;                   // replace shards that are in `output` already
-    // Asked after each block: true ends the run, which throws PrepareStopped once the place to go on at is saved.
+    uint64_t shard_tokens = 100'000'000;  // of each shard; at most kMaxShardTokens
+    uint64_t max_documents = 0;           // 0: no limit
+    bool strict = false;                  // the first bad record is an Error; false: bad records are left out
+    double max_bad_fraction = 0.5;        // of the records; more bad records are an Error
+    int threads = 0;                      // 0: one for each core
+    bool force = false;                   // replace existing shards in `output`
+    // Called after each block; true saves the state, and prepare() throws PrepareStopped.
     std::function<bool()> stop = [] { return false; };
-    double save_seconds = 5;  // between the places where a killed run can go on; 0: after each block
+    double save_seconds = 5;  // between saves, from which a killed run is resumed; 0: save after each block
 
-    // Called now and then, by one thread at a time. If it throws, the run ends, and can be gone on with.
+    // Called from time to time, by one thread at a time. An exception ends the run, which can be resumed.
     std::function<void(const PrepareProgress&)> progress = [](const PrepareProgress&) {};
-    // What a user should know: a run is gone on with or started over; the first bad records.
+    // Gets messages for the user: a run is resumed or started again; the first bad records.
     std::function<void(const std::string&)> report = [](const std::string&) {};
 };
 
-// Writes train_000000.bin, ..., val_000000.bin, ..., the tokenizer's files, and shards.json last; until then a file
-// shards.json.unfinished marks the directory, and whoever reads data refuses it. It also says how far the run has come:
-// after a kill, a power cut or a full disk the same call goes on from there. Each document starts with the end-of-text
-// token. A document belongs to the validation split if its hash says so: adding data moves none. Throws Error; what
-// `output` held before is then gone only if `force`.
+// Writes train_000000.bin, ..., val_000000.bin, ..., the tokenizer's files, and shards.json last. Until then, a file
+// shards.json.unfinished marks the directory, and data loaders refuse it. The file also holds the state of the run:
+// after a kill, a power cut or a full disk, the same call resumes it. Each document starts with the end-of-text token.
+// The hash of a document decides whether it belongs to the validation split, so new data does not move old documents.
+// Throws Error; existing shards in `output` are lost only with `force`.
 ShardIndex prepare(const PrepareOptions& options);
 
 }  // namespace kiln

@@ -35,7 +35,7 @@ bool JsonScanner::between(char c) {
         in_string_ = escaped_ = false;
         if (state_ == State::start) state_ = State::sequence;
     } else if ((state_ == State::first || state_ == State::record) && c != ']' && c != ',' && c != '}') {
-        start(scanned_);  // no object: the array goes on after it
+        start(scanned_);  // an element that is not an object
         depth_ = 0;
         in_string_ = escaped_ = false;
     } else if (c == '[' && state_ == State::start) {
@@ -83,7 +83,7 @@ void JsonScanner::scan(std::string_view text, std::vector<Span>& records) {
         } else if ((c == '}' || c == ']') && --depth_ == 0) {
             end(scanned_ + 1, records);
             if (state_ != State::sequence) state_ = State::separator;
-        } else if (depth_ <= 0 && (c == ',' || c == ']' || c == '\n')) {  // after a number, or what is none
+        } else if (depth_ <= 0 && (c == ',' || c == ']' || c == '\n')) {  // after a number or an invalid element
             end(scanned_, records);
             state_ = State::separator;
             if (!between(c)) return;
@@ -123,7 +123,7 @@ void CsvScanner::scan(std::string_view text, std::vector<Span>& records) {
                 if (p == stop) continue;
                 break;
             case State::field_start:
-            case State::quote:  // after one: another makes it text, anything but an end is a mistake found later
+            case State::quote:  // after a quote: a second one is text; csv_fields() finds other mistakes
                 if (c == '"') {
                     state_ = State::quoted;
                     p++;

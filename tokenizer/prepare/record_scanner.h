@@ -1,5 +1,5 @@
 #pragma once
-// Finds where records begin and end in a text that comes bit by bit, and no more: what is in them is for others.
+// Finds where records begin and end in a text that arrives in parts. JsonRecords and csv_text() read the records.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,29 +10,29 @@
 
 namespace kiln {
 
-// The text is a buffer that grows at its end and is cut off at its front; each byte is looked at once.
+// The text is a buffer: bytes are added at its end and removed from its start. Each byte is scanned once.
 class RecordScanner {
 public:
     virtual ~RecordScanner() = default;
 
-    // Goes on to the end of `text`, adding the records that end in it, or until a mistake stops it for good.
+    // Scans to the end of `text`, or to a mistake, which ends the scan, and appends the records that end there.
     virtual void scan(std::string_view text, std::vector<Block::Span>& records) = 0;
-    // `text` is all there is: the last record may end without a sign. A mistake if one is cut short.
+    // `text` is complete, so its end also ends the last record. A record that is cut short is a mistake.
     virtual void finish(std::string_view text, std::vector<Block::Span>& records) = 0;
-    // The first `bytes` of the text go. A record that begins in them must be skipped or complete.
+    // Removes the first `bytes` of the text. A record that begins in them must be complete or skipped.
     void cut(size_t bytes) {
         scanned_ -= bytes;
         begin_ = begin_ > bytes ? begin_ - bytes : 0;
     }
-    // The record that has begun is to be left out.
+    // Leaves out the current record.
     void skip() { skipping_ = true; }
     bool skipping() const { return skipping_; }
     bool in_record() const { return in_record_; }
-    size_t begin() const { return begin_; }  // of the record that has begun
+    size_t begin() const { return begin_; }  // of the current record
     size_t scanned() const { return scanned_; }
-    // What is wrong at scanned(), if anything: nothing after it can be understood.
+    // What is wrong at scanned(); empty if nothing is. The text after a mistake cannot be read.
     const std::string& mistake() const { return mistake_; }
-    virtual int state() const { return 0; }  // behind the last record that ended: enough to go on there
+    virtual int state() const { return 0; }  // after the last complete record; enough to resume there
 
 protected:
     void start(size_t at) {
@@ -48,14 +48,14 @@ protected:
     std::string mistake_;
 };
 
-// One record a line; blank lines are none.
+// Each line is a record, except blank lines.
 class LineScanner : public RecordScanner {
 public:
     void scan(std::string_view text, std::vector<Block::Span>& records) override;
     void finish(std::string_view text, std::vector<Block::Span>& records) override;
 };
 
-// The elements of [a, b, ...] or the objects of a plain sequence a b ..., by their brackets.
+// The elements of an array [a, b, ...], or the objects of a sequence a b ..., found by their brackets.
 class JsonScanner : public RecordScanner {
 public:
     explicit JsonScanner(int state) : state_(State(state)) {}
@@ -73,7 +73,7 @@ private:
     bool in_string_ = false, escaped_ = false;
 };
 
-// Rows of RFC 4180: newlines between quotes belong to a field.
+// Rows of RFC 4180: a newline within quotes belongs to a field.
 class CsvScanner : public RecordScanner {
 public:
     explicit CsvScanner(char delimiter) : delimiter_(delimiter) {}
@@ -86,13 +86,13 @@ private:
     State state_ = State::field_start;
 };
 
-// What JSON and CSV records hold. `where` (file and line) stands in messages.
+// Gets the text of JSON records.
 class JsonRecords {
 public:
     JsonRecords();
     ~JsonRecords();
-    // The text, valid until the next call. At least kPadding bytes behind `record` must be readable. Throws Error: no
-    // JSON, no such field, no text in it.
+    // The text is valid until the next call. At least kPadding bytes after `record` must be readable. Throws Error if
+    // the record is not JSON, or has no such field of text.
     static constexpr size_t kPadding = 64;
     std::string_view text(std::string_view record, const std::vector<std::string>& text_keys);
 
@@ -104,9 +104,9 @@ private:
 
 // The fields of a row without its newline. Throws Error if a quote is out of place.
 std::vector<std::string> csv_fields(std::string_view row, char delimiter);
-// The text of a row. Throws Error: another number of columns, a quote out of place.
+// The text of a row. Throws Error if the number of columns is wrong, or a quote is out of place.
 std::string csv_text(std::string_view row, const CsvLayout& layout);
-// What a header means. Throws Error if it has none of the keys.
+// Reads a header. Throws Error if it has none of the keys.
 CsvLayout csv_layout(std::string_view header, char delimiter, const std::vector<std::string>& text_keys);
 
 }  // namespace kiln

@@ -13,7 +13,7 @@ using Keys = std::vector<std::string>;
 
 namespace {
 
-// Above this a record that simdjson refuses is not tried again: nlohmann's tree takes many times its bytes.
+// A larger record that simdjson refuses is not parsed again, since nlohmann's tree needs many times its size.
 constexpr size_t kMaxSecondLook = size_t(16) << 20;
 
 std::string quoted(const Keys& keys) {
@@ -27,7 +27,7 @@ bool equal_but_case(std::string_view a, std::string_view b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
 }
 
-// What a record without the wanted field is, if it is of a kind that is known.
+// Explains a record that lacks the wanted field, if it is of a known kind.
 std::string kind_of(const json& record) {
     for (const char* name : {"conversations", "conversation", "messages"}) {
         const auto found = record.find(name);
@@ -60,7 +60,7 @@ std::string kind_of(const json& record) {
     throw Error(concat(what, " (it has: ", names, "); name the one that holds the text with --text-key"));
 }
 
-// The parser's words for what is wrong and what it expected, without its own affairs.
+// The parser's message: what is wrong and what it expected, without its internals.
 std::string reason_of(const json::parse_error& error) {
     std::string what = error.what();
     const size_t dash = what.find(" - ");
@@ -70,7 +70,7 @@ std::string reason_of(const json::parse_error& error) {
     return what;
 }
 
-// Says what is wrong; or finds nothing wrong: simdjson refuses numbers that fit no 64 bits.
+// Throws the reason why simdjson refused the record. Or returns its text: simdjson also refuses numbers beyond 64 bits.
 std::string second_look(std::string_view record, const Keys& text_keys) {
     if (const auto bad = find_invalid_utf8(record)) {
         throw Error(concat("not a JSON record: its byte ", *bad, " (value ",
@@ -107,7 +107,7 @@ JsonRecords::~JsonRecords() = default;
 
 std::string_view JsonRecords::text(std::string_view record, const Keys& text_keys) {
     static_assert(kPadding >= simdjson::SIMDJSON_PADDING);
-    // What a long record made it allocate, many times the record's length, is not kept for the short ones.
+    // A long record makes the parser allocate many times its length. Do not keep this memory for short records.
     constexpr size_t kLong = size_t(4) << 20;
     if (parser_->value.capacity() > kLong && record.size() < kLong / 4) parser_ = std::make_unique<Parser>();
     simdjson::dom::object object;

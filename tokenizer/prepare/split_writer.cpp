@@ -32,7 +32,7 @@ void ShardSeries::append(std::span<const unsigned char> packed, uint64_t text_by
     split_.text_bytes += text_bytes;
 }
 
-// A shard is closed only when a token comes that it has no room for: so none but an empty split's is ever empty.
+// A full shard is finished only when another token comes, so no shard is empty.
 void ShardSeries::put(std::span<const unsigned char> packed) {
     const size_t token_bytes = size_t(shard_token_bytes(like_.vocab_size));
     while (!packed.empty()) {
@@ -59,7 +59,7 @@ void ShardSeries::finish_shard() {
     ShardIndex::File& file = split_.files.back();
     file.tokens = info.num_tokens;
     file.documents = uint64_t(info.num_documents);
-    file.xxh3 = hex_u64(info.payload_xxh3);
+    file.xxh3 = hex(info.payload_xxh3);
 }
 
 ShardIndex::Split ShardSeries::finish() {
@@ -155,7 +155,7 @@ void SplitWriter::finish(ShardIndex& index) {
     release(best_, documents_ >= 2 ? val_ : train_);
     index.train = train_.finish();
     index.val = val_.finish();
-    if (index.train.documents == 0) {  // of a few documents, all may fall into validation
+    if (index.train.documents == 0) {  // with few documents, all may be chosen for validation
         for (ShardIndex::File& file : index.val.files) {
             const std::string name = "train" + file.name.substr(std::strlen("val"));
             rename_file(directory_ / file.name, directory_ / name);

@@ -1,5 +1,5 @@
 #pragma once
-// Encoded documents -> the shards of the training and the validation split.
+// Writes encoded documents into the shards of the training and the validation split.
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -12,18 +12,18 @@
 
 namespace kiln {
 
-// The shards of one split, <name>_000000.bin and on, each full but the last.
+// The shards of one split: <name>_000000.bin, ... All are full except the last.
 class ShardSeries {
 public:
     // `like` gives vocab_size, end_of_text and tokenizer_sha256.
     ShardSeries(std::filesystem::path directory, std::string name, uint64_t shard_tokens, const ShardInfo& like);
     void begin_document();                                                    // writes the end-of-text token
-    void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // by pack_tokens()
+    void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // from pack_tokens()
     ShardIndex::Split finish();
-    nlohmann::json save();  // where it stands; all of it survives a power cut
-    // Goes on from there. Throws Error if the shards are not as they were.
+    nlohmann::json save();  // the state; what was written survives a power cut
+    // Resumes from a saved state. Throws Error if the shards have changed.
     void restore(const nlohmann::json& saved);
-    bool owns(const std::string& file) const;  // the name of one of its shards, whole or partial
+    bool owns(const std::string& file) const;  // whether this is the name of one of its shards or partial shards
 
 private:
     void put(std::span<const unsigned char> packed);
@@ -38,26 +38,27 @@ private:
     ShardIndex::Split split_;
 };
 
-// Sends each document to its split. The hash of a document's beginning decides, so that a document stays where it is
-// when others are added, and its exact copies go with it.
+// Puts each document into a split. The hash of its first chunk decides, so a document stays in its split when others
+// are added, and exact copies are in the same split.
 class SplitWriter {
 public:
     SplitWriter(const std::filesystem::path& directory, double val_fraction, uint64_t shard_tokens,
                 const ShardInfo& like);
     void begin_document(uint64_t hash);
-    void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // by pack_tokens()
+    void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // from pack_tokens()
     void end_document();
-    void finish(ShardIndex& index);  // fills in the splits
-    nlohmann::json save();           // as of ShardSeries, at any time
+    void finish(ShardIndex& index);  // sets the splits of the index
+    nlohmann::json save();           // as in ShardSeries, at any time
     void restore(const nlohmann::json& saved);
     bool owns(const std::string& file) const { return train_.owns(file) || val_.owns(file); }
     uint64_t documents() const { return documents_; }
     uint64_t tokens() const { return tokens_; }
 
 private:
-    // A small data set may have no document whose hash falls into the fraction; yet without validation nobody sees it
-    // overfit. So until one does, the document of smallest hash is kept back, and at the end it is the validation
-    // split. One longer than this is never kept back: it would cost memory, and much of the training data.
+    // In a small data set, the hashes may choose no document for validation; but validation is needed to see
+    // overfitting. So the document with the smallest hash is held back until one is chosen. If none is, it is the
+    // validation split. A longer document is never held back: it would need much memory, and would be much of the
+    // training data.
     static constexpr size_t kMaxHeldTokens = size_t(1) << 22;
     struct Held {
         uint64_t hash = 0, text_bytes = 0;
@@ -74,7 +75,7 @@ private:
     ShardSeries train_, val_;
     Target target_ = Target::train;
     bool val_chosen_ = false;
-    std::optional<Held> best_, current_;  // the smallest hash so far; the document being written if its is smaller
+    std::optional<Held> best_, current_;  // the document with the smallest hash; the current one
     uint64_t documents_ = 0, tokens_ = 0;
 };
 

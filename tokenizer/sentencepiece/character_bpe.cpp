@@ -10,20 +10,9 @@
 namespace kiln {
 namespace {
 
-constexpr std::string_view kSpaceSymbol = "▁";
 constexpr size_t kCodePoints = 0x110000;
 
-std::string with_spaces(std::string_view text) {
-    std::string result;
-    for (size_t i = 0; i < text.size(); ++i) {
-        const bool symbol = text.substr(i).starts_with(kSpaceSymbol);
-        result += symbol ? ' ' : text[i];
-        if (symbol) i += kSpaceSymbol.size() - 1;
-    }
-    return result;
-}
-
-// Of valid UTF-8 that is not empty.
+// `text` is valid UTF-8 and not empty.
 std::pair<uint32_t, size_t> first_character(std::string_view text) {
     uint32_t code_point = 0;
     const int bytes = decode_utf8(text.data(), text.data() + text.size(), code_point);
@@ -34,22 +23,22 @@ bool is_one_character(std::string_view text) {
     return !text.empty() && first_character(text).second == text.size();
 }
 
-// Where a bit stands for two characters side by side. Pairs of ASCII have one each, at the start; the others share.
+// The bit of a pair of characters. Each pair of ASCII has its own, at the start; other pairs share bits.
 constexpr size_t kAsciiPairs = 128 * 128, kOtherPairs = size_t(1) << 17;
 size_t pair_bit(uint32_t left, uint32_t right) {
     if ((left | right) < 128) return left << 7 | right;
     return kAsciiPairs + ((left * 0x9E3779B97F4A7C15u ^ right * 0xC2B2AE3D27D4EB4Fu) >> 32 & (kOtherPairs - 1));
 }
 
-// Appends the characters that only occur in longer tokens.
-void name_all_characters(CharacterBpe::Parts& parts) {
+// Appends the characters that occur only in longer tokens.
+void add_extra_characters(CharacterBpe::Parts& parts) {
     std::vector<std::string>& tokens = parts.vocabulary.tokens;
     std::vector<bool> known(kCodePoints);
     for (size_t id = 0; id < tokens.size(); ++id) {
         if (parts.is_text[id] && is_one_character(tokens[id])) known[first_character(tokens[id]).first] = true;
     }
-    parts.nameless = static_cast<int>(tokens.size());
-    for (int id = 0; id < parts.nameless; ++id) {
+    parts.first_extra = static_cast<int>(tokens.size());
+    for (int id = 0; id < parts.first_extra; ++id) {
         if (!parts.is_text[id]) continue;
         for (size_t i = 0; i < tokens[id].size();) {
             const auto [code_point, bytes] = first_character(std::string_view(tokens[id]).substr(i));
@@ -63,8 +52,8 @@ void name_all_characters(CharacterBpe::Parts& parts) {
 
 }  // namespace
 
-// The library merges two neighbours if their text together is a piece, that of the highest score first, and of equal
-// ones the leftmost. As merges: every way to cut a piece into two, ranked by the scores of the pieces.
+// The library merges two neighbours if together they are a piece: the piece of the highest score first, and among equal
+// scores the leftmost one. As merges, these are all ways to cut a piece into two, ranked by the scores of the pieces.
 CharacterBpe CharacterBpe::of_sentencepiece(const SentencePieceModel& model, const std::string& name) {
     using Type = SentencePiece::Type;
     Parts parts;
@@ -80,13 +69,13 @@ CharacterBpe CharacterBpe::of_sentencepiece(const SentencePieceModel& model, con
                    ") is marked as unused, which is not supported in BPE models");
         const std::string& token =
             vocabulary.tokens.emplace_back(model.escape_whitespaces ? with_spaces(piece.text) : piece.text);
-        // Where spaces are escaped, no text has one, and so no such piece.
+        // If spaces are escaped, no text has a piece with a space.
         const bool occurs = !model.escape_whitespaces || piece.text.find(' ') == std::string::npos;
         parts.is_text.push_back(occurs && piece.type == Type::normal);
         if (parts.is_text.back()) by_score.push_back(static_cast<int>(id));
         if (occurs && piece.type == Type::user_defined) parts.whole.emplace_back(token, static_cast<int>(id));
     }
-    name_all_characters(parts);
+    add_extra_characters(parts);
 
     std::unordered_map<std::string_view, int> ids;
     for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
@@ -143,7 +132,7 @@ bool CharacterBpe::may_join(uint32_t left, uint32_t right) const {
     return joined_[bit / 64] >> (bit % 64) & 1;
 }
 
-// What encode() appends to.
+// Appends what encode() finds.
 class CharacterBpe::Output {
 public:
     Output(const Parts& parts, BpeEncoder& encoder, std::vector<int>& ids, std::vector<size_t>* ends)
@@ -151,7 +140,7 @@ public:
           encoder_(encoder),
           ids_(ids),
           ends_(ends),
-          piecewise_(ends || static_cast<size_t>(parts.nameless) < parts.vocabulary.tokens.size()) {}
+          one_by_one_(ends || static_cast<size_t>(parts.first_extra) < parts.vocabulary.tokens.size()) {}
 
     void token(int id, size_t bytes) {
         ids_.push_back(id);
@@ -162,7 +151,7 @@ public:
     void unknown(std::string_view character) {
         if (!parts_.byte_ids.empty()) {
             const bool space = parts_.escaped_spaces && character == " ";
-            size_t left = character.size();  // the bytes of "▁" are more than the space
+            size_t left = character.size();  // "▁" has more bytes than the space that it stands for
             for (const char byte : space ? kSpaceSymbol : character) {
                 token(parts_.byte_ids[static_cast<unsigned char>(byte)], std::min<size_t>(left, 1));
                 left -= std::min<size_t>(left, 1);
@@ -170,26 +159,26 @@ public:
             return;
         }
         KILN_CHECK(parts_.unknown_id >= 0, "the vocabulary has no token for the character \"", character,
-                   "\", nor one for unknown text");
+                   "\" and no unknown token");
         if (!after_unknown_) {
             token(parts_.unknown_id, character.size());
-        } else {  // a run of them is one token
+        } else {  // a run of unknown characters is one token
             end_ += character.size();
             if (ends_) ends_->back() = end_;
         }
         after_unknown_ = true;
     }
-    void merged(std::string_view stretch) {
-        if (!piecewise_) {
-            encoder_.encode(stretch, ids_);
+    void merged(std::string_view part) {
+        if (!one_by_one_) {
+            encoder_.encode(part, ids_);
             after_unknown_ = false;
             return;
         }
         merged_.clear();
-        encoder_.encode(stretch, merged_);
+        encoder_.encode(part, merged_);
         for (const int id : merged_) {
             const std::string& text = parts_.vocabulary.tokens[id];
-            if (id < parts_.nameless) {
+            if (id < parts_.first_extra) {
                 token(id, text.size());
             } else {
                 unknown(text);
@@ -202,8 +191,8 @@ private:
     BpeEncoder& encoder_;
     std::vector<int>& ids_;
     std::vector<size_t>* ends_;
-    bool piecewise_;
-    size_t end_ = 0;  // kept only if piecewise
+    bool one_by_one_;
+    size_t end_ = 0;  // in the text; kept only if one_by_one_
     bool after_unknown_ = false;
     std::vector<int> merged_;
 };
@@ -211,12 +200,12 @@ private:
 void CharacterBpe::encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids,
                           std::vector<size_t>* ends) const {
     Output output(*parts_, encoder, ids, ends);
-    size_t start = 0;  // of what is still to be merged
+    size_t start = 0;  // of the text that is not yet merged
     const auto merge_until = [&](size_t end) {
         if (end > start) output.merged(text.substr(start, end - start));
         start = end;
     };
-    uint32_t before = 0;  // the character in front of text[i], if i > start
+    uint32_t before = 0;  // the character before text[i], if i > start
     for (size_t i = 0; i < text.size();) {
         const unsigned char lead = text[i];
         if (lead < 128 && letter_[lead]) {

@@ -1,5 +1,5 @@
 #pragma once
-// BPE whose merges start from characters, as SentencePiece has it: normalised text -> ids.
+// BPE that starts from characters, as in SentencePiece: normalized text -> ids.
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -14,27 +14,27 @@
 
 namespace kiln {
 
-// Immutable, and so safe to share between threads; each needs a BpeEncoder of its own.
+// Immutable, so threads can share it; each needs its own BpeEncoder.
 class CharacterBpe {
 public:
     struct Parts {
-        // of_characters. Its tokens from id `nameless` on are characters that only occur in other tokens: merging can
-        // start with them, but a text in which one is left over has no token for it.
+        // With of_characters. The ids from `first_extra` on are characters that are no tokens but occur in tokens, so
+        // that merging can start with them. One that is not merged is an unknown character.
         BpeVocabulary vocabulary;
         std::vector<bool> is_text;  // by id
-        int nameless = 0;
-        std::vector<std::pair<std::string, int>> whole;  // found before anything else, the longest first
-        int unknown_id = -1;          // what a run of characters without a token becomes; -1: they are an error
-        bool escaped_spaces = false;  // a space stands for "▁": without a token, for the bytes of that
-        std::vector<int> byte_ids;    // by byte; if not empty, such characters become their bytes instead
+        int first_extra = 0;
+        std::vector<std::pair<std::string, int>> whole;  // user-defined tokens, which are found before all others
+        int unknown_id = -1;                             // for a run of unknown characters; -1: they are an error
+        bool escaped_spaces = false;                     // a space stands for "▁", also when it becomes bytes
+        std::vector<int> byte_ids;                       // if not empty, unknown characters become their bytes
     };
-    // Throws Error; `name` stands in the message.
+    // Throws Error with `name`.
     CharacterBpe(Parts parts, const std::string& name);
-    // A space stands where the pieces have "▁", in the text too, if the model escapes spaces.
+    // If the model escapes spaces, tokens and text have a space for each "▁".
     static CharacterBpe of_sentencepiece(const SentencePieceModel& model, const std::string& name);
 
-    // Appends the ids of valid UTF-8 and, unless `ends` is null, for each where what it stands for ends in `text`. The
-    // encoder must be of this model().
+    // Appends the ids of valid UTF-8 and, unless `ends` is null, the end of each token in `text`. `encoder` must use
+    // this model().
     void encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids,
                 std::vector<size_t>* ends = nullptr) const;
     const BpeModel& model() const { return *model_; }
@@ -49,10 +49,10 @@ private:
     std::unique_ptr<const BpeModel> model_;
     TokenTrie whole_;
     std::array<bool, 256> begins_whole_ = {};
-    std::vector<uint64_t> known_;        // a bit for each code point
-    std::array<bool, 128> letter_ = {};  // an ASCII character that needs no second look
-    // A bit for each two characters. Where no token has them side by side, the text can be cut between them, and the
-    // encoder's cache of words serves, for Chinese as well. Some bits are shared: then fewer places are cut.
+    std::vector<uint64_t> known_;        // one bit for each code point
+    std::array<bool, 128> letter_ = {};  // an ASCII character that is known and starts no user-defined token
+    // One bit for each pair of characters: whether they are neighbours in a token. If not, the text can be cut between
+    // them, so that the encoder's cache of words works, for Chinese too. Pairs that share a bit only make fewer cuts.
     std::vector<uint64_t> joined_;
 };
 

@@ -1,5 +1,5 @@
-// A .model file is a protocol buffer: fields, each a tag (number << 3 | wire type) and a value. The numbers are those
-// of SentencePiece's sentencepiece_model.proto.
+// A .model file is a protocol buffer. Each field is a tag (number << 3 | wire type) and a value; the numbers are from
+// SentencePiece's sentencepiece_model.proto.
 #include "tokenizer/sentencepiece/model.h"
 
 #include <cmath>
@@ -13,22 +13,22 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kMaxPieceBytes = 4000;  // the library's limit is 8000, its trainer's default 16 characters
+constexpr size_t kMaxPieceBytes = 4000;  // the library allows 8000; its trainer makes up to 16 characters
 
 enum Wire : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
-// One message, front to back.
+// Reads one message from start to end.
 class Message {
 public:
     Message(std::string_view file, size_t begin, size_t end, const std::string& name, std::string where)
         : file_(file), position_(begin), end_(end), name_(name), where_(std::move(where)) {}
 
-    // The next field, or false at the end. Its value must then be taken by one of the functions below, or skipped.
+    // Goes to the next field; false at the end. One of the functions below must then read or skip its value.
     bool next() {
         if (position_ == end_) return false;
         start_ = position_;
         const uint64_t tag = varint();
-        check(tag >> 3 >= 1 && tag >> 3 < (1u << 29), "is no field's start; this is not a SentencePiece model");
+        check(tag >> 3 >= 1 && tag >> 3 < (1u << 29), "is not the start of a field; this is not a SentencePiece model");
         field_ = static_cast<uint32_t>(tag >> 3);
         wire_ = static_cast<uint32_t>(tag & 7);
         return true;
@@ -118,7 +118,7 @@ int hex_digit(char c) {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-// Of "<0x0A>"; -1 if the text is none of these.
+// The byte of a piece like "<0x0A>"; -1 if the piece is not a byte.
 int byte_of_piece(std::string_view text) {
     if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return -1;
     const int high = hex_digit(text[3]), low = hex_digit(text[4]);
@@ -147,7 +147,7 @@ SentencePiece read_piece(Message message) {
                   " are supported");
     message.check(!find_invalid_utf8(piece.text) && piece.text.find('\0') == std::string::npos,
                   "its text is not UTF-8, or holds a zero byte");
-    message.check(std::isfinite(piece.score), "its score is no finite number");
+    message.check(std::isfinite(piece.score), "its score is not a finite number");
     return piece;
 }
 
@@ -213,7 +213,7 @@ void index_pieces(SentencePieceModel& model, const std::string& name) {
     for (size_t id = 0; id < model.pieces.size(); ++id) {
         const SentencePiece& piece = model.pieces[id];
         KILN_CHECK(texts.insert(piece.text).second, name, ": piece ", id, " (", piece.text.substr(0, 40),
-                   ") is there twice");
+                   ") occurs twice");
         if (piece.type == SentencePiece::Type::unknown) {
             KILN_CHECK(model.unknown_id < 0, name, ": pieces ", model.unknown_id, " and ", id,
                        " both stand for unknown text; one may");
@@ -259,6 +259,16 @@ private:
 };
 
 }  // namespace
+
+std::string with_spaces(std::string_view piece) {
+    std::string result;
+    for (size_t i = 0; i < piece.size(); ++i) {
+        const bool symbol = piece.substr(i).starts_with(kSpaceSymbol);
+        result += symbol ? ' ' : piece[i];
+        if (symbol) i += kSpaceSymbol.size() - 1;
+    }
+    return result;
+}
 
 SentencePieceModel SentencePieceModel::parse(std::string_view file, const std::string& name) {
     SentencePieceModel model;

@@ -1,6 +1,5 @@
 #include "tokenizer/sentencepiece/normalizer.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "cpu_reference/interface/error.h"
@@ -9,12 +8,11 @@
 namespace kiln {
 namespace {
 
-constexpr std::string_view kSpaceSymbol = "▁";
 constexpr std::string_view kReplacementCharacter = "\uFFFD";
 
-// A unit of darts-clone's double array: bits 0-7 the byte that leads here; 8: a key ends here, whose value is the unit
-// at the node's offset; 9: the offset is in units of 256; 10-30 the offset to the children, by exclusive or; 31: this
-// unit is a value, which bits 0-30 hold.
+// A unit of darts-clone's double array. Bits 0-7: the byte that leads to this node. 8: a key ends here, and its value
+// is in the unit at the offset. 9: the offset is a multiple of 256. 10-30: the offset to the children, for exclusive
+// or. 31: the unit is a value, in bits 0-30.
 struct Unit {
     uint32_t bits;
     uint32_t label() const { return bits & 0x800000FFu; }
@@ -42,7 +40,7 @@ SentencePieceNormalizer::SentencePieceNormalizer(const SentencePieceModel& model
     find_plain_ascii();
 }
 
-// A 32-bit size of the trie in bytes, the trie, the replacements.
+// `charsmap` is the size of the trie in bytes (32 bits), the trie, and the replacements.
 void SentencePieceNormalizer::read_rules(std::string_view charsmap, const std::string& name) {
     uint32_t trie_bytes = 0;
     if (charsmap.size() > 4) std::memcpy(&trie_bytes, charsmap.data(), 4);
@@ -59,7 +57,7 @@ void SentencePieceNormalizer::read_rules(std::string_view charsmap, const std::s
         const size_t leaf = i ^ unit.offset();
         const size_t start = leaf < units_.size() ? Unit{units_[leaf]}.value() : replacements_.size();
         KILN_CHECK(start < replacements_.size() && (replacements_[start] & 0xC0) != 0x80, name,
-                   ": normalizer_spec: unit ", i, " of the trie leads to no replacement");
+                   ": normalizer_spec: unit ", i, " of the trie has no replacement");
     }
 }
 
@@ -98,7 +96,7 @@ void SentencePieceNormalizer::find_plain_ascii() {
         if (begins_user_defined_[first]) continue;
         bool alone = true;
         for (int second = 0; second < 128 && !units_.empty() && alone; ++second) {
-            // Whether the trie goes on with an ASCII character after this one.
+            // Whether the trie continues with another ASCII character.
             size_t node = Unit{units_[0]}.offset();
             for (const int byte : {first, second}) {
                 node ^= static_cast<size_t>(byte);
@@ -120,7 +118,7 @@ void SentencePieceNormalizer::normalize(std::string_view text, bool continues, s
     result.clear();
     if (origins) origins->clear();
     size_t position = 0;
-    const auto append = [&](char c, size_t bytes) {  // which comes from as many bytes of `text`
+    const auto append = [&](char c, size_t bytes) {  // `c` comes from the next `bytes` bytes of `text`
         result += c;
         if (origins) origins->push_back({position, position + bytes});
     };
@@ -152,7 +150,7 @@ void SentencePieceNormalizer::normalize(std::string_view text, bool continues, s
         position += bytes;
     }
     if (remove_extra_whitespaces_) {
-        result.resize(result.find_last_not_of(' ') + 1);  // to nothing if there is nothing else
+        result.resize(result.find_last_not_of(' ') + 1);
         if (origins) origins->resize(result.size());
     }
     if (dummy && whitespace_is_suffix_) append(' ', 0);

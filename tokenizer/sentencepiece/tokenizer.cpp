@@ -2,9 +2,7 @@
 
 #include <sentencepiece_processor.h>
 
-#include <algorithm>
 #include <memory>
-#include <optional>
 #include <sstream>
 #include <utility>
 
@@ -19,9 +17,7 @@
 namespace kiln {
 namespace {
 
-constexpr std::string_view kSpaceSymbol = "▁";
-
-// Normalised text -> ids, with the end of each in the text.
+// Encodes normalized text, with the end of each token in the text.
 class Encoder {
 public:
     virtual ~Encoder() = default;
@@ -51,7 +47,7 @@ public:
     }
     void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const override {
         std::string escaped;
-        std::vector<size_t> end_of;  // by byte of `escaped`: the end of what it comes from in `text`
+        std::vector<size_t> end_of;  // by byte of `escaped`: the end of its origin in `text`
         for (size_t i = 0; i < text.size(); ++i) {
             escaped += escape_whitespaces_ && text[i] == ' ' ? kSpaceSymbol : text.substr(i, 1);
             if (ends) end_of.resize(escaped.size(), i + 1);
@@ -67,7 +63,7 @@ public:
         size_t end = 0;
         for (const auto& piece : found.pieces()) {
             ids.push_back(static_cast<int>(piece.id()));
-            // Of the pieces of a character's bytes, only the last has an extent.
+            // If a character becomes several byte pieces, only the last one has a length.
             end = piece.begin() == piece.end() ? end + 1 : piece.end();
             ends->push_back(end_of.at(end - 1));
         }
@@ -119,7 +115,7 @@ public:
             const size_t offset = offset_of(plain);
             size_t begin = 0;
             for (const size_t end : ends) {
-                // All bytes of a character have the whole of it, even if it is shorter in the text than they are.
+                // Every byte piece has the whole character as its span, even if the text has fewer bytes.
                 if (end > begin || begin == 0) {
                     spans->push_back({offset + origins[begin].begin, offset + origins[end - 1].end});
                 } else {
@@ -136,12 +132,13 @@ public:
     int vocab_size() const override { return static_cast<int>(tokens_.size()); }
     std::string_view token_bytes(int id) const override { return tokens_[id]; }
     const std::vector<AddedToken>& added_tokens() const override { return special_; }
-    // As the library: a piece of spaces alone leaves the next one at the start, if several are dropped.
+    // As in the library: after a piece of only spaces, the next piece still counts as the first one if extra spaces are
+    // removed.
     std::string_view bytes_at_start(int id, bool& at_start) const override {
         using Type = SentencePiece::Type;
         std::string_view bytes = tokens_[id];
         const Type type = model_.pieces[id].type;
-        if (type == Type::control) return bytes;  // no part of the text
+        if (type == Type::control) return bytes;  // not part of the text
         const bool drop = (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && bytes.starts_with(' ') &&
                           type != Type::unknown && type != Type::byte;
         if (drop) bytes.remove_prefix(1);
@@ -149,7 +146,7 @@ public:
         return bytes;
     }
     int end_of_text() const override { return end_of_text_; }
-    // tokenizer.vocab is for people: a piece a line, with its score.
+    // tokenizer.vocab is for people: each line is a piece and its score.
     std::vector<File> files() const override {
         std::ostringstream vocab;
         for (const SentencePiece& piece : model_.pieces) vocab << piece.text << '\t' << piece.score << '\n';
@@ -160,20 +157,14 @@ private:
     std::string bytes_of(const SentencePiece& piece) const {
         if (piece.type == SentencePiece::Type::unknown) return model_.unknown_surface;
         if (piece.type == SentencePiece::Type::control) return piece.text;
-        std::string bytes;
-        for (size_t i = 0; i < piece.text.size(); ++i) {
-            const bool space = std::string_view(piece.text).substr(i).starts_with(kSpaceSymbol);
-            bytes += space ? ' ' : piece.text[i];
-            if (space) i += kSpaceSymbol.size() - 1;
-        }
-        return bytes;
+        return with_spaces(piece.text);
     }
 
     const std::string file_;
     const SentencePieceModel model_;
     const SentencePieceNormalizer normalizer_;
     std::unique_ptr<const Encoder> encoder_;
-    std::vector<std::string> tokens_;  // by id: what it decodes to
+    std::vector<std::string> tokens_;  // by id: the decoded bytes
     std::vector<AddedToken> special_;
     int end_of_text_ = -1;
     AddedTokenFinder finder_;

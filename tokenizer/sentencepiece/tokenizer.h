@@ -1,14 +1,14 @@
 #pragma once
-// SentencePiece as a kind of tokenizer.
+// A Tokenizer from a SentencePiece model.
 #include <string>
 
 #include "tokenizer/tokenizer.h"
 
 namespace kiln {
 
-// Of a .model file's content. Throws Error; `name` stands in the message. BPE models are encoded by CharacterBpe,
-// unigram, word and character models by the library. The ids are the library's for any bytes (one that belongs to no
-// character becomes U+FFFD). Decoding gives the bytes of byte pieces as they are, and control pieces as their text.
+// `file` is the content of a .model file. Throws Error with `name`. CharacterBpe encodes with BPE models, the library
+// with unigram, word and character models. The ids are the library's for any bytes; an invalid byte becomes U+FFFD.
+// Byte pieces decode to their bytes, and control pieces to their text.
 Tokenizer make_sentencepiece_tokenizer(std::string file, const std::string& name);
 
 }  // namespace kiln

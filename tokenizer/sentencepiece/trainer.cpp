@@ -29,10 +29,10 @@ using LibraryOptions = std::unordered_map<std::string, std::string>;
 
 namespace {
 
-constexpr size_t kLongestLine = 4192;   // the library's default; its BPE counts characters of a word in 16 bits
-constexpr int kMostTokens = 100000000;  // stands for "all"
+constexpr size_t kLongestLine = 4192;   // the library's default; its BPE has 16 bits for the length of a word
+constexpr int kMostTokens = 100000000;  // means "all"
 
-// The lines of all files, without their ends, as the library asks for them.
+// Gives the library the lines of all files, without newlines.
 class Lines final : public sentencepiece::SentenceIterator {
 public:
     explicit Lines(const std::vector<MappedFile>& files) : files_(files) { Next(); }
@@ -64,12 +64,12 @@ public:
 private:
     const std::vector<MappedFile>& files_;
     size_t file_ = 0;
-    std::string_view rest_;  // of the file before files_[file_]
+    std::string_view rest_;  // of the current file, files_[file_ - 1]
     std::string line_;
     bool done_ = false;
 };
 
-// A file in memory that a child process can write and its parent read.
+// A file in memory, which a child process writes and its parent reads.
 class SharedText {
 public:
     SharedText() : fd_(::memfd_create("kiln", MFD_CLOEXEC)) {
@@ -103,7 +103,7 @@ private:
     int fd_;
 };
 
-// A copy of this process that is killed when this goes.
+// A child process, which the destructor kills.
 class Child {
 public:
     Child() : pid_(::fork()) { KILN_CHECK(pid_ >= 0, "cannot start a process: ", std::strerror(errno)); }
@@ -114,7 +114,7 @@ public:
         ::waitpid(pid_, nullptr, 0);
     }
     bool is_this_process() const { return pid_ == 0; }
-    // Its wait status once it has ended.
+    // Waits for its end, and returns its wait status.
     int wait(const std::function<void()>& poll) {
         for (int status = 0;;) {
             if (::waitpid(pid_, &status, WNOHANG) == pid_) {
@@ -130,22 +130,22 @@ private:
     pid_t pid_;
 };
 
-// "Internal: ./src/file.cc(12) [condition] What is wrong, what to do." without what only the library's authors can use.
+// The last part of "Internal: ./src/file.cc(12) [condition] What is wrong, what to do."
 std::string reason_of(std::string log) {
     log.erase(std::min(log.find("\nProgram terminated"), log.size()));
     log.erase(log.find_last_not_of(" \n.") + 1);
     std::replace(log.begin(), log.end(), '\n', ' ');
-    // Its options have other names than Kiln's, which are the ones to be changed.
+    // Kiln's options have other names than the library's.
     const auto rename = [&log](std::string_view theirs, std::string_view ours) {
         if (const size_t at = log.find(theirs); at != log.npos) log.replace(at, theirs.size(), ours);
     };
     rename("Increase vocab_size", "Increase --vocab-size");
-    rename("character_coverage with --character_coverage option", "--character-coverage, to 0.995 perhaps");
+    rename("character_coverage with --character_coverage option", "--character-coverage, for example to 0.995");
     const size_t bracket = log.rfind("] ");
     return bracket != log.npos ? log.substr(bracket + 2) : log + "; give it more text, or other options";
 }
 
-// What `train` returns, which is computed by a child process. Throws Error with what the child says if that fails.
+// Calls `train` in a child process and returns its result. Throws Error with the child's message if it fails.
 std::string in_child_process(const std::function<std::string()>& train, const std::function<void()>& poll) {
     const SharedText result, log;
     const pid_t parent = ::getpid();
@@ -153,7 +153,7 @@ std::string in_child_process(const std::function<std::string()>& train, const st
     if (child.is_this_process()) {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != parent) ::_exit(1);
-        ::setpgid(0, 0);  // Ctrl-C is the parent's to act on
+        ::setpgid(0, 0);  // only the parent handles Ctrl-C
         ::dup2(log.fd(), STDOUT_FILENO);
         ::dup2(log.fd(), STDERR_FILENO);
         bool good = false;
@@ -167,7 +167,7 @@ std::string in_child_process(const std::function<std::string()>& train, const st
     }
     const int status = child.wait(poll);
     KILN_CHECK(!WIFSIGNALED(status), "the SentencePiece library was ended by signal ", WTERMSIG(status), " (",
-               ::strsignal(WTERMSIG(status)), "), perhaps for want of memory; give it less text");
+               ::strsignal(WTERMSIG(status)), "), perhaps because memory ran out; give it less text");
     KILN_CHECK(WEXITSTATUS(status) == 0,
                "the SentencePiece library cannot train on this text: ", reason_of(log.read()));
     return result.read();
@@ -208,7 +208,7 @@ LibraryOptions library_options(const SentencePieceTrainerOptions& options) {
             all_options["eos_piece"] = token.content;
         } else if (token.content == "<unk>" || token.content == "<s>" || token.content == "<pad>") {
             all_options[token.content == "<unk>" ? "unk_id" : token.content == "<s>" ? "bos_id" : "pad_id"] = id;
-        } else {  // these fill the ids that are left, in order
+        } else {  // the library numbers these after the others, in order
             control += (control.empty() ? "" : ",") + token.content;
         }
     }
@@ -239,9 +239,7 @@ Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& optio
     bool empty = true;
     for (const fs::path& path : files) {
         const std::string_view text = texts.emplace_back(path).text();
-        const auto invalid = find_invalid_utf8(text);
-        KILN_CHECK(!invalid, path.string(), ": text that is not UTF-8, first at byte ", invalid.value_or(0),
-                   "; convert it (iconv -f LATIN1 -t UTF-8, say) or leave the file out");
+        check_utf8(text, path.string());
         empty = empty && text.find_first_not_of(" \t\r\n") == text.npos;
     }
     KILN_CHECK(!empty, files.empty() ? "" : files.front().string() + ": ", "there is no text to train on");

@@ -1,5 +1,5 @@
 #pragma once
-// Learns SentencePiece models, through the library.
+// Trains SentencePiece models with the library.
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -12,25 +12,24 @@ namespace kiln {
 
 struct SentencePieceTrainerOptions {
     SentencePieceModel::Kind kind = SentencePieceModel::Kind::bpe;
-    int vocab_size = 8000;  // special tokens and the pieces of bytes included; of characters: 0 is all of them
-    // Control pieces, found in text only where EncodeOptions allows it. They get the first ids, in this order. <s>,
-    // <unk> and <pad> are the library's own; the one that ends a document (</s>, <|endoftext|>, ...) is its end of
-    // sentence. <unk>, and </s> if none ends a document, come after the others if they are not given.
+    int vocab_size = 8000;  // includes special tokens and byte pieces; 0 (only of characters): all of them
+    // Control pieces, which EncodeOptions::allow_special finds in text. They get the first ids, in this order. <s>,
+    // <unk> and <pad> have their meaning in the library, and the token that ends a document (</s>, <|endoftext|>, ...)
+    // is its end of sentence. If they are missing, <unk> and (if no token ends a document) </s> are added.
     std::vector<std::string> special_tokens = {"<unk>", "<s>", "</s>"};
-    // The library's rules: identity, nfkc, nmt_nfkc, nfkc_cf, nmt_nfkc_cf. With identity, spaces are kept as they are;
-    // the others join several spaces into one and leave out those at the ends.
+    // The library's rules: identity, nfkc, nmt_nfkc, nfkc_cf, nmt_nfkc_cf. All except identity also join several spaces
+    // into one and remove those at the ends.
     std::string normalization = "identity";
-    double character_coverage = 0.9995;  // share of the text whose characters get pieces; 0.98 to 1
-    bool byte_fallback = false;          // other characters become pieces of bytes, not <unk>
+    double character_coverage = 0.9995;  // part of the text that has pieces for its characters; 0.98 to 1
+    bool byte_fallback = false;          // other characters become byte pieces, not <unk>
     int threads = 0;  // at most 128. 0 is the library's 16 on any machine: scores of unigram depend on it
-    // Called every few milliseconds while the library is at work. What it throws ends the training.
+    // Called every few milliseconds during training. An exception from it ends the training.
     std::function<void()> poll = {};
 };
 
-// Of all lines of all files; one of over 4192 bytes, which the library would leave out, is cut into several. The
-// library runs in a child process, because it ends its process on some texts. Throws UsageError on options that
-// contradict each other; Error if a file is missing or not UTF-8, or naming the library's reason, such as more tokens
-// asked for than the text has.
+// Trains on all lines of all files. Lines of more than 4192 bytes, which the library would ignore, are cut. The library
+// runs in a child process, since some texts make it exit. Throws UsageError on wrong options, and Error if a file is
+// missing or not UTF-8, or if the library fails (with its reason).
 Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& options,
                                         const std::vector<std::filesystem::path>& files);
 

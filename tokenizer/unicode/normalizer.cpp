@@ -44,8 +44,8 @@ const char* normalizer_name(NormalizerKind kind) {
 }
 
 struct Normalizer::Impl {
-    // Hugging Face's normal forms are those of Unicode 9. ICU's newer data differ in 134 code points of NFKC and in
-    // the order of 98 younger marks, so characters younger than Unicode 9 are left alone.
+    // Hugging Face's normal forms are those of Unicode 9. ICU's newer data differ in 134 code points of NFKC and in the
+    // order of 98 newer marks, so characters that are newer than Unicode 9 are not normalized.
     icu::UnicodeSet age;
     std::unique_ptr<icu::FilteredNormalizer2> filtered;
 
@@ -56,7 +56,7 @@ struct Normalizer::Impl {
         age.freeze();
         const icu::Normalizer2* whole = kind == NormalizerKind::kNfc ? icu::Normalizer2::getNFCInstance(status)
                                                                      : icu::Normalizer2::getNFKCInstance(status);
-        check_icu(status, "load its normalisation data");
+        check_icu(status, "load its normalization data");
         filtered = std::make_unique<icu::FilteredNormalizer2>(*whole, age);
     }
 };
@@ -76,16 +76,16 @@ std::string_view Normalizer::normalize(std::string_view text, std::string& buffe
                normalizer_name(kind_), " takes UTF-8 only");
     // ICU counts bytes in 32 bits, and a normal form may be longer than its source.
     KILN_CHECK(text.size() < INT32_MAX / 20, "a text of ", text.size(),
-               " bytes is too long to normalise in one piece; split it");
+               " bytes is too long to normalize at once; split it");
     buffer.clear();
     icu::StringByteSink<std::string> sink(&buffer, static_cast<int32_t>(text.size()));
     UErrorCode status = U_ZERO_ERROR;
     icu::Edits edits;
     impl_->filtered->normalizeUTF8(0, icu::StringPiece(text.data(), static_cast<int32_t>(text.size())), sink,
                                    alignment ? &edits : nullptr, status);
-    check_icu(status, "normalise a text");
+    check_icu(status, "normalize a text");
     if (alignment) {
-        // What changed keeps the range of its whole change; the rest goes byte by byte.
+        // All bytes of a change have the range of the whole change; the others are aligned byte by byte.
         for (auto edit = edits.getFineIterator(); edit.next(status);) {
             const size_t from = static_cast<size_t>(edit.sourceIndex()), to = from + edit.oldLength();
             for (int32_t i = 0; i < edit.newLength(); ++i) {

@@ -1,5 +1,5 @@
 #pragma once
-// Unicode normalisation through ICU, as Hugging Face's tokenizers do it.
+// Unicode normalization with ICU, equal to that of Hugging Face's tokenizers.
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,13 +12,13 @@ enum class NormalizerKind { kNone, kNfc, kNfkc };
 
 inline constexpr const char* kNormalizerNames = "none, nfc, nfkc";
 
-NormalizerKind parse_normalizer(const std::string& name);  // throws UsageError naming those there are
+NormalizerKind parse_normalizer(const std::string& name);  // throws UsageError that lists the names
 const char* normalizer_name(NormalizerKind kind);          // "none", "nfc", "nfkc"
 
-// Which bytes of a text each byte of its normal form comes from.
+// For each byte of a normal form, the bytes of the text that it comes from.
 class Alignment {
 public:
-    // The least range of the text whose normal form holds bytes [begin, end) of the whole's.
+    // The smallest range of the text with bytes [begin, end) in its normal form.
     std::pair<size_t, size_t> original(size_t begin, size_t end) const {
         if (begins_.empty()) return {begin, end};  // nothing changed
         if (begin == end) return {begins_[begin], begins_[begin]};
@@ -27,10 +27,10 @@ public:
 
 private:
     friend class Normalizer;
-    std::vector<size_t> begins_, ends_;  // by byte of the normal form; begins_ has one more
+    std::vector<size_t> begins_, ends_;  // by byte of the normal form; begins_ also has the end
 };
 
-// Safe to use from several threads at once.
+// Threads may share it.
 class Normalizer {
 public:
     explicit Normalizer(NormalizerKind kind = NormalizerKind::kNone);
@@ -38,9 +38,8 @@ public:
     Normalizer& operator=(Normalizer&&) noexcept;
     ~Normalizer();
 
-    NormalizerKind kind() const { return kind_; }
-    // The normal form of `text`: a view of `text` itself if nothing changes, else of `buffer`. Throws Error with the
-    // offset if `text` is not UTF-8 (kNone takes any bytes).
+    // Returns the normal form of `text`: a view of `text` if nothing changes, else of `buffer`. kNone accepts any
+    // bytes; the others throw Error with the offset of invalid UTF-8.
     std::string_view normalize(std::string_view text, std::string& buffer, Alignment* alignment = nullptr) const;
 
 private:

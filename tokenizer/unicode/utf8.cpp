@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu_reference/interface/error.h"
+
 namespace kiln {
 
 std::optional<size_t> find_invalid_utf8(std::string_view text) {
@@ -22,15 +24,24 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
     return std::nullopt;
 }
 
+void throw_not_utf8(const std::string& name, size_t offset) {
+    throw Error(concat(name, ": text that is not UTF-8, first at byte ", offset,
+                       "; convert it, for example with `iconv -f LATIN1 -t UTF-8`, or leave the file out"));
+}
+
+void check_utf8(std::string_view text, const std::string& name) {
+    if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, *offset);
+}
+
 size_t incomplete_utf8_tail(std::string_view text) {
     for (size_t tail = 1; tail <= std::min<size_t>(3, text.size()); ++tail) {
         const std::string_view last = text.substr(text.size() - tail);
         const unsigned char lead = last[0];
-        if ((lead & 0xC0) == 0x80) continue;  // a continuation: the character starts further left
+        if ((lead & 0xC0) == 0x80) continue;  // a continuation byte: the character starts before it
         const size_t needed = lead < 0xC2 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 1;
         if (tail >= needed) return 0;
         if (tail == 1) return 1;
-        // The second byte alone can already rule out a valid character (overlong, surrogate, above U+10FFFF).
+        // The second byte may already make it invalid (overlong, surrogate, above U+10FFFF).
         const unsigned char second = last[1];
         if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F)) return 0;
         if ((lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F)) return 0;

@@ -1,5 +1,5 @@
 #pragma once
-// UTF-8, strictly: no overlong forms, no surrogates, nothing above U+10FFFF.
+// Strict UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace kiln {
 
-// Length of the character that starts at `p` (p < end), or 0 if no valid one does; then `code_point` is unset.
+// Length of the character at `p` (p < end). Returns 0, and does not set `code_point`, if it is not valid.
 inline int decode_utf8(const char* p, const char* end, uint32_t& code_point) {
     const auto byte = [p](int i) { return static_cast<unsigned char>(p[i]); };
     const auto continues = [&](int i) { return (byte(i) & 0xC0) == 0x80; };
@@ -54,10 +54,19 @@ inline void append_utf8(std::string& out, uint32_t code_point) {
     }
 }
 
-// Offset of the first byte that belongs to no valid character, or nothing if `text` is UTF-8 throughout.
-std::optional<size_t> find_invalid_utf8(std::string_view text);
+// Start of the character that ends at `at` (at > 0).
+inline size_t character_before(std::string_view text, size_t at) {
+    size_t start = at - 1;
+    while (start > 0 && at - start < 4 && (text[start] & 0xC0) == 0x80) --start;
+    return start;
+}
 
-// How many bytes at the end of `text` begin a character whose rest is still missing: 0 to 3.
+// Offset of the first byte that is not part of a valid character; nothing if all of `text` is valid.
+std::optional<size_t> find_invalid_utf8(std::string_view text);
+void check_utf8(std::string_view text, const std::string& name);  // throws Error with the file's name and that offset
+[[noreturn]] void throw_not_utf8(const std::string& name, size_t offset);
+
+// The number of bytes at the end of `text` (0 to 3) that are the start of an incomplete character.
 size_t incomplete_utf8_tail(std::string_view text);
 
 }  // namespace kiln

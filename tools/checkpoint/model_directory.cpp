@@ -37,9 +37,8 @@ std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOp
 
 Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_directory, const ModelConfig& config) {
     const std::filesystem::path path = tokenizer.empty() ? model_directory : tokenizer;
-    KILN_CHECK(!tokenizer.empty() || std::filesystem::exists(path / "tokenizer.json") ||
-                   std::filesystem::exists(path / "vocab.json") || std::filesystem::exists(path / "tokenizer.model"),
-               path.string(), ": holds no tokenizer; name one with --tokenizer DIR");
+    KILN_CHECK(!tokenizer.empty() || !find_tokenizer(path).empty(), path.string(),
+               ": holds no tokenizer; name one with --tokenizer DIR");
     Tokenizer opened = Tokenizer::load(path);
     KILN_CHECK(opened.vocab_size() <= config.V, path.string(), ": the tokenizer has ", opened.vocab_size(),
                " ids, but the model has ", config.V, "; it belongs to another model");

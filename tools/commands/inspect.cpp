@@ -38,7 +38,7 @@ std::string printable(const std::string& text) {
         if (c == '\n') {
             line += "\\n";
         } else if (byte < 0x20 || byte == 0x7f) {
-            line += "\\x" + hex({&c, 1});
+            line += "\\x" + hex(std::span(&byte, 1));
         } else {
             line += c;
         }
@@ -92,10 +92,9 @@ void inspect_shard(const fs::path& path, int documents) {
     row("end of text", info.end_of_text);
     row("documents", info.num_documents, info.num_documents == 1 ? " begins in it" : " begin in it");
     if (info.count > 0) row("number", info.index + 1, " of ", info.count);
-    row("tokenizer", "SHA-256 ",
-        hex({reinterpret_cast<const char*>(info.tokenizer_sha256.data()), info.tokenizer_sha256.size()}));
+    row("tokenizer", "SHA-256 ", hex(info.tokenizer_sha256));
     shard.verify();
-    row("checksum", hex_u64(info.payload_xxh3), ", verified");
+    row("checksum", hex(info.payload_xxh3), ", verified");
     const fs::path beside = find_data(path.string()).tokenizer;
     if (documents == 0 || info.end_of_text < 0 || beside.empty()) return;
     const Tokenizer tokenizer = Tokenizer::load(beside);
@@ -148,15 +147,13 @@ void inspect_sentencepiece(const SentencePieceModel& model) {
 
 void inspect_parts(const TokenizerParts& parts) {
     const bool characters = parts.model == TokenizerParts::Model::kCharacters;
-    const PreTokenizer& pre = parts.pre_tokenizer;
-    const char* const splitters[] = {"none", "gpt2", "cl100k", "llama3", "qwen2", "o200k"};
-    const bool pattern = pre.splitter.kind() == SplitterKind::kPattern;
+    const PreTokenizerSequence& pre = parts.pre_tokenizer;
     row("kind", characters ? "one token per character" : "byte-level BPE");
     row("normalizer", normalizer_name(parts.normalizer));
     if (!characters) {
-        row("pre-tokenizer", pattern ? pre.splitter.pattern() : splitters[int(pre.splitter.kind())],
+        row("pre-tokenizer", pre.last.name(),
             pre.before.empty() ? "" : concat(", after ", counted(pre.before.size(), "other")),
-            pre.prefix_space == PreTokenizer::PrefixSpace::kNone ? "" : "; with a space in front");
+            pre.prefix_space == PreTokenizerSequence::PrefixSpace::kNone ? "" : "; with a space in front");
     }
     row("byte fallback", !characters          ? "not needed: every byte has a token"
                          : parts.unknown >= 0 ? "no: a character without a token is unknown"

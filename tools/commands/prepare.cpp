@@ -1,4 +1,4 @@
-// kiln prepare: documents to shards of tokens.
+// kiln prepare: encodes documents into shards of tokens.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -22,7 +22,7 @@ Enum chosen(const std::vector<std::string>& names, const std::string& name) {
     return Enum(std::find(names.begin(), names.end(), name) - names.begin());
 }
 
-// One of text_encodings(), by that name or another usual one, in capitals or not. Throws UsageError.
+// The member of text_encodings() with this name or another usual one, ignoring case. Throws UsageError.
 std::string encoding_named(const std::string& text) {
     const auto plain = [](std::string name) {
         std::erase_if(name, [](char c) { return c == '-' || c == '_' || c == ' '; });
@@ -32,7 +32,7 @@ std::string encoding_named(const std::string& text) {
     std::string name = plain(text), known;
     if (name == "iso88591") name = "latin1";
     if (name == "cp1252") name = "windows1252";
-    if (name == "gbk" || name == "gb2312" || name == "cp936") name = "gb18030";  // which holds both
+    if (name == "gbk" || name == "gb2312" || name == "cp936") name = "gb18030";  // which contains both
     for (const std::string& encoding : text_encodings()) {
         if (plain(encoding) == name) return encoding;
         known += (known.empty() ? "" : ", ") + encoding;
@@ -47,48 +47,50 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     std::string encodings;
     for (const std::string& name : text_encodings()) encodings += (encodings.empty() ? "" : ", ") + name;
     OptionSet set("kiln prepare",
-                  "Documents to shards of tokens, with the tokenizer beside them. Files of text (.txt and any other "
-                  "name) hold documents as --documents says; .jsonl, .ndjson, .json, .csv and .tsv hold a record a "
-                  "document; all of them may be packed as .gz or .zst. A run that was stopped goes on when it is "
-                  "started again with the same options.");
+                  "Encodes documents into shards of tokens, and copies the tokenizer to the same directory. "
+                  "--documents says what a document is in a text file (.txt and all other names); in .jsonl, .ndjson, "
+                  ".json, .csv and .tsv files, each record is a document. All files may be compressed (.gz or .zst). "
+                  "A run that was stopped is resumed by the same command.");
     set.add(o.inputs, {.name = "input",
                        .unit = "PATH",
-                       .help = "files, directories, or quoted patterns with * ? [] and **",
+                       .help = "files, directories, or quoted patterns with *, ?, [] and **",
                        .required = true});
     set.add(tokenizer,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
-    set.add(output, {.name = "output", .unit = "DIR", .help = "where the shards go", .required = true});
+    set.add(output, {.name = "output", .unit = "DIR", .help = "directory for the shards", .required = true});
     set.add(o.val_fraction, {.name = "val-fraction",
-                             .help = "of the documents go to validation, chosen by their hash; 0: none",
+                             .help = "part of the documents for validation, chosen by their hash; 0: none",
                              .min = 0,
                              .max = 0.5});
     set.add(o.shard_tokens, {.name = "shard-tokens",
                              .unit = "TOKENS",
-                             .help = "in a shard, at most",
+                             .help = "maximum number of tokens in a shard",
                              .min = 1,
                              .max = double(kMaxShardTokens)});
-    set.add(mode, {.name = "documents", .help = "what one document is in a file of text", .choices = modes});
+    set.add(mode, {.name = "documents", .help = "what a document is in a text file", .choices = modes});
     set.add(o.documents.separator, {.name = "document-separator",
                                     .unit = "LINE",
-                                    .help = "documents stand between lines that are this; overrides --documents"});
+                                    .help = "lines that are exactly this separate documents; overrides --documents"});
     set.add(text_key, {.name = "text-key",
                        .unit = "NAMES",
-                       .help = "fields or columns, as text,content,story: the first that a record has is its text"});
-    set.add(format,
-            {.name = "format", .help = "of the files; auto: what their names say", .choices = document_format_names()});
-    set.add(o.documents.encoding, {.name = "encoding", .help = "of the files: " + encodings + "; all becomes UTF-8"});
-    set.add(o.max_documents, {.name = "max-documents", .unit = "N", .help = "stop after so many; 0: take all"});
-    set.add(o.strict, {.name = "strict", .help = "stop at the first bad record, instead of leaving it out"});
+                       .help = "fields or columns, for example text,content; the first one in a record is its text"});
     set.add(
-        o.max_bad_fraction,
-        {.name = "max-bad-fraction", .help = "fail if more than this part of the records is bad", .min = 0, .max = 1});
+        format,
+        {.name = "format", .help = "format of the files; auto: by their names", .choices = document_format_names()});
+    set.add(o.documents.encoding,
+            {.name = "encoding", .help = "encoding of the files: " + encodings + "; all are converted to UTF-8"});
+    set.add(o.max_documents,
+            {.name = "max-documents", .unit = "N", .help = "stop after this number of documents; 0: no limit"});
+    set.add(o.strict, {.name = "strict", .help = "stop at the first bad record; without it, bad records are left out"});
+    set.add(o.max_bad_fraction,
+            {.name = "max-bad-fraction", .help = "fail if a larger part of the records is bad", .min = 0, .max = 1});
     set.add(o.threads, {.name = "threads",
                         .unit = "N",
-                        .help = "that encode, beside one that reads; 0: all processors",
+                        .help = "threads that encode; one more reads; 0: all processors",
                         .min = 0,
                         .max = 1024});
     set.add(o.force, {.name = "force",
-                      .help = "replace what is in --output, shards or an unfinished run; it is removed at once"});
+                      .help = "replace existing shards, or an unfinished run, in --output; they are removed at once"});
     if (!set.parse(args)) return false;
     o.documents.encoding = encoding_named(o.documents.encoding);
     o.tokenizer = tokenizer;
@@ -103,7 +105,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     return true;
 }
 
-// One line on standard error, written over every half second; on no terminal, a line every ten.
+// Shows the progress on standard error: on a terminal, one line that changes twice a second; else a line every ten
+// seconds.
 class ProgressLine {
 public:
     void show(const PrepareProgress& p) {
@@ -164,7 +167,7 @@ void print_split(const char* name, const ShardIndex::Split& split) {
               << "\n";
 }
 
-// Whether any input is divided as --documents says, as far as its name tells.
+// Whether --documents applies to any input, by its name.
 bool has_plain_text(const PrepareOptions& options) {
     const DocumentFormat format = options.documents.format;
     if (format != DocumentFormat::automatic) return format == DocumentFormat::text;
@@ -210,8 +213,9 @@ int command_prepare(const std::vector<std::string>& args) {
         std::cerr << "no validation split: "
                   << (index.train.documents == 1 ? "there is only one document"
                                                  : "by their hashes one of the two would have no documents")
-                  << (has_plain_text(options) ? "; --documents paragraph or --document-separator make more of a file"
-                                              : "")
+                  << (has_plain_text(options)
+                          ? "; --documents paragraph or --document-separator cut a file into more documents"
+                          : "")
                   << "\n";
     }
     return 0;

@@ -20,13 +20,13 @@ namespace {
 
 const char* const kActions =
     "kiln tokenizer ACTION [OPTIONS]\n\n"
-    "  train    a vocabulary from text\n"
-    "  import   gpt2 and other published ones by name; a tokenizer.json; a directory with vocab.json and merges.txt\n"
-    "  encode   text on standard input to ids, a line for a line\n"
-    "  decode   ids on standard input to text, a line for a line\n\n"
-    "`kiln tokenizer ACTION --help` lists an action's options.\n";
+    "  train    learn a vocabulary from text\n"
+    "  import   convert a published tokenizer (gpt2, ...), a tokenizer.json, or vocab.json with merges.txt\n"
+    "  encode   turn each line of text on standard input into a line of ids\n"
+    "  decode   turn each line of ids on standard input into a line of text\n\n"
+    "`kiln tokenizer ACTION --help` lists the options of an action.\n";
 
-// How far a download has come, on a terminal.
+// Shows the progress of a download on a terminal.
 void show_download(const std::string& name, uint64_t done, uint64_t total) {
     if (::isatty(STDERR_FILENO) == 0) return;
     std::fprintf(stderr, "\r\033[Kfetching %s: %.1f of %.1f MB", name.c_str(), double(done) * 1e-6,
@@ -34,8 +34,8 @@ void show_download(const std::string& name, uint64_t done, uint64_t total) {
     if (done >= total) std::fputs("\r\033[K", stderr);
 }
 
-// A .tiktoken file with what it does not say. A special token is "text=id".
-Tokenizer load_ranks(const std::string& path, const std::string& splitter, const std::vector<std::string>& lists) {
+// Reads a .tiktoken file, which does not name its pre-tokenizer and special tokens. A special token is "text=id".
+Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, const std::vector<std::string>& lists) {
     std::vector<SpecialToken> special_tokens;
     for (const std::string& item : split_at_commas(lists)) {
         const size_t equals = std::min(item.rfind('='), item.size());
@@ -44,47 +44,48 @@ Tokenizer load_ranks(const std::string& path, const std::string& splitter, const
         const char *begin = item.data() + std::min(equals + 1, item.size()), *end = item.data() + item.size();
         const auto [stop, status] = std::from_chars(begin, end, token.id);
         if (status != std::errc() || stop != end || token.id < 0 || token.content.empty()) {
-            throw UsageError(
-                concat("--special-tokens: \"", item, "\" is not a token and its id, as <|endoftext|>=50256"));
+            throw UsageError(concat("--special-tokens: \"", item,
+                                    "\" is not a token and its id; an example is <|endoftext|>=50256"));
         }
     }
-    return make_tokenizer(parse_tiktoken(MappedFile(path).text(), path,
-                                         {.splitter = Splitter::parse(splitter, "--pre-tokenizer")}, special_tokens),
-                          path);
+    return make_tokenizer(
+        parse_tiktoken(MappedFile(path).text(), path, {.last = PreTokenizer::parse(pre_tokenizer, "--pre-tokenizer")},
+                       special_tokens),
+        path);
 }
 
 int import(const std::vector<std::string>& args) {
     std::string source, output, cache, pre_tokenizer;
     std::vector<std::string> special_tokens;
     FetchOptions fetch;
-    OptionSet set("kiln tokenizer import", "A tokenizer, checked and written anew in Hugging Face's format");
+    OptionSet set("kiln tokenizer import", "Reads a tokenizer, checks it and writes it in Hugging Face's format");
     set.add_positional(source, {.name = "source",
                                 .unit = "NAME|FILE|DIR",
-                                .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, fetched from their "
-                                        "publisher; or a tokenizer.json, its directory, a .model or a .tiktoken file",
+                                .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, which are downloaded; "
+                                        "or a tokenizer.json, its directory, a .model or a .tiktoken file",
                                 .required = true});
     set.add(
         output,
-        {.name = "output", .unit = "DIR", .help = "where tokenizer.json or tokenizer.model goes", .required = true});
+        {.name = "output", .unit = "DIR", .help = "directory for tokenizer.json or tokenizer.model", .required = true});
     set.add(fetch.mirror, {.name = "mirror",
                            .unit = "URL|DIR",
-                           .help = "a server with the publisher's paths, or a directory with the files"});
+                           .help = "a server with the same paths as the publisher, or a directory with the files"});
     set.add(cache, {.name = "cache",
                     .unit = "DIR",
-                    .help = "keeps what was fetched; empty: $XDG_CACHE_HOME/kiln or ~/.cache/kiln"});
-    set.add(pre_tokenizer,
-            {.name = "pre-tokenizer",
-             .unit = "NAME",
-             .help = concat("of a .tiktoken file, which does not say: ", kSplitterNames, ", or a regular expression")});
+                    .help = "directory for downloads; empty: $XDG_CACHE_HOME/kiln or ~/.cache/kiln"});
+    set.add(pre_tokenizer, {.name = "pre-tokenizer",
+                            .unit = "NAME",
+                            .help = concat("the pre-tokenizer of a .tiktoken file: ", pre_tokenizer_names(true))});
     set.add(special_tokens, {.name = "special-tokens",
                              .unit = "A=ID,B=ID",
-                             .help = "of a .tiktoken file, which has none: <|endoftext|>=50256, say"});
+                             .help = "the special tokens of a .tiktoken file, for example <|endoftext|>=50256"});
     if (!set.parse(args)) return 0;
     const bool ranks = source.ends_with(".tiktoken");
     if (ranks == pre_tokenizer.empty() || (!ranks && !special_tokens.empty())) {
         throw UsageError(
-            ranks ? concat(source, ": name the splitter of these ranks with --pre-tokenizer (", kSplitterNames, ")")
-                  : "--pre-tokenizer and --special-tokens are for .tiktoken files; others name their own");
+            ranks ? concat(source, ": name the pre-tokenizer of these ranks with --pre-tokenizer (",
+                           pre_tokenizer_names(), ")")
+                  : "--pre-tokenizer and --special-tokens are only for .tiktoken files; other formats name their own");
     }
 
     const PublishedTokenizer* published = std::filesystem::exists(source) ? nullptr : find_published(source);
@@ -98,7 +99,7 @@ int import(const std::vector<std::string>& args) {
     if (ranks && special_tokens.empty()) {
         std::cerr << "note: " << source
                   << " has no special tokens, and without one that ends a document `kiln prepare` "
-                  << "cannot separate documents; give it one with --special-tokens '<|endoftext|>=50256', say\n";
+                  << "cannot separate documents; add one, for example with --special-tokens '<|endoftext|>=50256'\n";
     }
     fetch.cache = cache;
     fetch.progress = [&](uint64_t done, uint64_t total) { show_download(source, done, total); };
@@ -110,8 +111,8 @@ int import(const std::vector<std::string>& args) {
     return 0;
 }
 
-// Calls transform(line, line_number) for each line of standard input and writes its result as a line. The last line
-// ends as it came, so that decode gives back exactly what encode took.
+// Calls transform(line) for each line of standard input and writes the result as a line. If the last line has no
+// newline, its result has none, so that decode gives back exactly the input of encode.
 template <class Transform>
 void transform_lines(Transform&& transform) {
     std::string line;
@@ -133,12 +134,13 @@ int encode(const std::vector<std::string>& args) {
     std::string path;
     bool offsets = false;
     EncodeOptions options;
-    OptionSet set("kiln tokenizer encode", "Text on standard input to ids, a line for a line");
+    OptionSet set("kiln tokenizer encode", "Turns each line of text on standard input into a line of ids");
     set.add(path,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     set.add(options.allow_special,
-            {.name = "allow-special", .help = "<|endoftext|> and its like in the text become their ids"});
-    set.add(offsets, {.name = "offsets", .help = "each id as ID:BEGIN-END, the bytes of the line that it stands for"});
+            {.name = "allow-special", .help = "special tokens in the text, such as <|endoftext|>, become their ids"});
+    set.add(offsets, {.name = "offsets",
+                      .help = "write each id as ID:BEGIN-END, with the bytes of the line that it stands for"});
     if (!set.parse(args)) return 0;
 
     const Tokenizer tokenizer = Tokenizer::load(path);
@@ -157,7 +159,7 @@ int encode(const std::vector<std::string>& args) {
 }
 
 std::vector<int> parse_ids(const std::string& line) {
-    constexpr const char* kSpaces = " \t\r,[]";  // a list as JSON and Python print it, too
+    constexpr const char* kSpaces = " \t\r,[]";  // also accepts lists as JSON and Python print them
     std::vector<int> ids;
     for (size_t start = line.find_first_not_of(kSpaces); start != std::string::npos;) {
         const size_t end = std::min(line.find_first_of(kSpaces, start), line.size());
@@ -174,7 +176,7 @@ std::vector<int> parse_ids(const std::string& line) {
 
 int decode(const std::vector<std::string>& args) {
     std::string path;
-    OptionSet set("kiln tokenizer decode", "Ids on standard input to text, a line for a line");
+    OptionSet set("kiln tokenizer decode", "Turns each line of ids on standard input into a line of text");
     set.add(path,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     if (!set.parse(args)) return 0;

@@ -1,5 +1,4 @@
 // kiln tokenizer train
-#include <algorithm>
 #include <filesystem>
 #include <iostream>
 
@@ -27,12 +26,12 @@ struct TrainArguments {
     int threads = 0;
 };
 
-// Shows how far training has come, and ends it after Ctrl-C.
+// Shows the progress of training, and ends it after Ctrl-C.
 class Progress {
 public:
     explicit Progress(const std::vector<std::string>& inputs) {
         for (const std::string& input : inputs) {
-            std::error_code failed;  // the trainer says it better
+            std::error_code failed;  // the trainer reports the error
             if (const auto size = std::filesystem::file_size(input, failed); !failed) bytes_ += size;
         }
         catch_stop_signals();
@@ -48,7 +47,7 @@ public:
 
     void show_sentencepiece() {
         stop_if_asked();
-        line_.show("training by the SentencePiece library");
+        line_.show("training with the SentencePiece library");
     }
 
 private:
@@ -60,19 +59,20 @@ private:
     uint64_t bytes_ = 0;
 };
 
-// Throws Error unless all are files of plain text, as far as their names tell.
+// Throws Error if the name of an input says that it is not a file of plain text.
 void check_inputs(const std::vector<std::string>& inputs) {
     for (const std::string& input : inputs) {
-        std::error_code failed;  // to look at it: the trainer says it better
+        std::error_code failed;  // the trainer reports the error
         KILN_CHECK(!std::filesystem::is_directory(input, failed), "--input ", input,
-                   ": is a directory, and text files are wanted: --input ", input, "/*.txt, say");
+                   ": is a directory, but text files are needed, for example --input ", input, "/*.txt");
         KILN_CHECK(input.find_first_of("*?") == input.npos || std::filesystem::exists(input, failed), "--input ", input,
-                   ": there is no such file; patterns are the shell's to expand: write it without quotes");
-        KILN_CHECK(format_of(input) == DocumentFormat::text, "--input ", input,
-                   ": holds records by its name, and plain text is wanted: the names of fields, quotes and escapes "
-                   "would be learnt too. Write the field with the text to a .txt file first");
+                   ": there is no such file; the shell expands patterns, so write it without quotes");
+        KILN_CHECK(
+            format_of(input) == DocumentFormat::text, "--input ", input,
+            ": by its name it has records, but plain text is needed: the tokenizer would also learn the names of "
+            "fields, quotes and escapes. Write the field with the text to a .txt file first");
         KILN_CHECK(!input.ends_with(".gz") && !input.ends_with(".zst"), "--input ", input,
-                   ": is packed; unpack it first (`gzip -dk`, `zstd -dk`)");
+                   ": is compressed; decompress it first (`gzip -dk`, `zstd -dk`)");
     }
 }
 
@@ -82,7 +82,7 @@ Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
     return trainer.train();
 }
 
-// The type after "sentencepiece-"; empty: another.
+// The type after "sentencepiece-"; empty for other types.
 std::string sentencepiece_type(const TrainArguments& a) {
     constexpr std::string_view kPrefix = "sentencepiece-";
     return a.type.starts_with(kPrefix) ? a.type.substr(kPrefix.size()) : "";
@@ -98,7 +98,7 @@ Tokenizer train_bpe(const TrainArguments& a) {
                                 .min_frequency = a.min_frequency,
                                 .special_tokens = split_at_commas(a.special_tokens),
                                 .normalizer = parse_normalizer(a.normalizer),
-                                .splitter = Splitter::parse(a.pre_tokenizer, "--pre-tokenizer"),
+                                .pre_tokenizer = PreTokenizer::parse(a.pre_tokenizer, "--pre-tokenizer"),
                                 .add_prefix_space = a.add_prefix_space,
                                 .threads = a.threads,
                                 .progress = [&](const BpeProgress& p) { progress.show(p); }}),
@@ -153,56 +153,59 @@ void check(const TrainArguments& a) {
 
 int train_tokenizer(const std::vector<std::string>& args) {
     TrainArguments a;
-    OptionSet set("kiln tokenizer train", "A vocabulary from text; of BPE the same as Hugging Face's trainer makes");
-    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "files of plain text, UTF-8", .required = true});
+    OptionSet set("kiln tokenizer train",
+                  "Learns a vocabulary from text. For BPE, it is the same as that of Hugging Face's trainer");
+    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "files of plain text in UTF-8", .required = true});
     set.add(a.vocab_size, {.name = "vocab-size",
                            .unit = "TOKENS",
-                           .help = "with special tokens and the bytes; of characters: 0 is all",
+                           .help = "includes special tokens and bytes; 0 (only of characters): all of them",
                            .min = 0,
                            .max = 1 << 24});
     set.add(
         a.output,
-        {.name = "output", .unit = "DIR", .help = "where tokenizer.json or tokenizer.model goes", .required = true});
+        {.name = "output", .unit = "DIR", .help = "directory for tokenizer.json or tokenizer.model", .required = true});
     set.add(a.type, {.name = "type",
-                     .help = "byte-level BPE, a token a character, or a SentencePiece model",
+                     .help = "byte-level BPE, one token for each character, or a SentencePiece model",
                      .choices = {"bpe", "char", "sentencepiece-bpe", "sentencepiece-unigram", "sentencepiece-char"}});
     set.add(a.pre_tokenizer, {.name = "pre-tokenizer",
                               .unit = "NAME",
-                              .help = concat("what cuts text into words before merging: ", kSplitterNames,
-                                             ", or a regular expression")});
+                              .help = concat("what cuts text into words before merging: ", pre_tokenizer_names(true))});
     set.add(
         a.normalizer,
         {.name = "normalizer",
-         .help = "Unicode normal form of the text; nmt_nfkc is SentencePiece's usual one: line breaks become spaces",
+         .help =
+             "Unicode normal form of the text; nmt_nfkc, SentencePiece's default, also turns line breaks into spaces",
          .choices = {"none", "nfc", "nfkc", "nmt_nfkc"}});
     set.add(a.special_tokens, {.name = "special-tokens",
                                .unit = "A,B",
-                               .help = "get the first ids; spaces around the commas do not count; the one that ends a "
-                                       "document separates documents; default: <|endoftext|>, of sentencepiece "
+                               .help = "get the first ids; spaces around the commas are ignored; the one that ends a "
+                                       "document separates documents; default: <|endoftext|>, for sentencepiece "
                                        "<unk>,<s>,</s>"});
     set.add(a.min_frequency, {.name = "min-frequency",
                               .unit = "COUNT",
-                              .help = "a pair seen less often is not merged, a character left out",
+                              .help = "rarer pairs are not merged; rarer characters are left out",
                               .min = 0});
-    set.add(a.add_prefix_space, {.name = "add-prefix-space", .help = "a text that starts without a space gets one"});
+    set.add(a.add_prefix_space,
+            {.name = "add-prefix-space", .help = "add a space to a text that does not start with one"});
     set.add(a.threads, {.name = "threads",
                         .unit = "N",
-                        .help = "0: all processors; of sentencepiece 16, for the same model everywhere",
+                        .help = "0: all processors; for sentencepiece 16, so that every machine makes the same model",
                         .min = 0,
                         .max = 128});
     set.section("SentencePiece");
-    set.add(a.character_coverage, {.name = "character-coverage",
-                                   .unit = "SHARE",
-                                   .help = "of the text; characters that are rarer get no piece",
-                                   .min = 0.98,
-                                   .max = 1});
-    set.add(a.byte_fallback,
-            {.name = "byte-fallback", .help = "characters without a piece become bytes, not <unk>; takes 256 ids"});
+    set.add(a.character_coverage,
+            {.name = "character-coverage",
+             .unit = "SHARE",
+             .help = "part of the text that has a piece for each character; rarer characters get no piece",
+             .min = 0.98,
+             .max = 1});
+    set.add(a.byte_fallback, {.name = "byte-fallback",
+                              .help = "characters without a piece become bytes, not <unk>; this needs 256 ids"});
     if (!set.parse(args)) return 0;
     check(a);
     check_inputs(a.inputs);
 
-    // Before the work: a directory that cannot be made should not cost it.
+    // First, so that no work is lost if the directory cannot be created.
     std::error_code failed;
     const bool made = std::filesystem::create_directories(a.output, failed);
     KILN_CHECK(!failed, "--output ", a.output, ": cannot create the directory: ", failed.message());
@@ -216,14 +219,14 @@ int train_tokenizer(const std::vector<std::string>& args) {
             throw;
         }
     }();
-    tokenizer.save(a.output);  // a signal waits until all files are there
+    tokenizer.save(a.output);  // a signal waits until all files are written
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << a.output << "\n";
     if (tokenizer.vocab_size() < a.vocab_size) {
-        std::cerr << "that is less than --vocab-size " << a.vocab_size << ": the text has no more "
+        std::cerr << "this is less than --vocab-size " << a.vocab_size << ": the text has no more "
                   << (is_of_characters(a) ? "characters" : "pairs to merge") << "; give it more text\n";
     }
     if (a.type == "char" && !tokenizer.token_id("<unk>")) {
-        std::cerr << "text with a character that is not among them will be refused; "
+        std::cerr << "text with other characters will be refused; "
                      "--special-tokens '<|endoftext|>,<unk>' gives such characters a token\n";
     }
     return 0;

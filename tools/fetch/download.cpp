@@ -21,16 +21,14 @@ namespace {
 constexpr long kPartialContent = 206, kRangeNotSatisfiable = 416;
 
 std::string sha256_of(const fs::path& path) {
-    const MappedFile file(path);
-    const auto digest = sha256(file.text());
-    return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
+    return hex(sha256(MappedFile(path).text()));
 }
 
 struct CurlCloser {
     void operator()(CURL* curl) const { curl_easy_cleanup(curl); }
 };
 
-// One request and what comes of it. libcurl calls back through C, so an exception waits in `failure` until it is done.
+// One request and its result. libcurl's callbacks must not throw, so `failure` keeps an exception until the end.
 struct Transfer {
     const Download& what;
     const DownloadProgress& progress;
@@ -50,7 +48,7 @@ struct Transfer {
     // At the first byte, when the headers are known.
     void open() {
         if (status() == kPartialContent && offset > 0) {
-            // That it goes on at another byte than it was asked for shows in the hash.
+            // If the server resumes at another byte, the hash will be wrong.
             file.emplace(OutputFile::update(part));
         } else {
             offset = 0;  // the server ignores ranges
@@ -90,21 +88,22 @@ size_t on_body(char* data, size_t size, size_t count, void* user) {
     }
 }
 
-// No connection was made: the network is closed, the name wrong or the server down. Waiting changes none of it.
+// There is no connection: no network, a wrong name, or the server is down. Waiting would not help.
 bool is_unreachable(CURLcode code) {
     return code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT ||
            code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_SSL_CACERT_BADFILE ||
            code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_TOO_MANY_REDIRECTS;
 }
 
-enum class Outcome { complete, broken_off, restart };
+enum class Outcome { complete, interrupted, restart };
 
-// Brings the part as far as it can; `reason` says why it is not complete. Throws Error when another attempt is no use.
+// Downloads as much of the part as it can; `reason` says why it is not complete. Throws Error if another attempt would
+// not help.
 Outcome attempt(const Download& what, const fs::path& part, const DownloadLimits& limits,
                 const DownloadProgress& progress, std::string& reason) {
     Transfer transfer{.what = what, .progress = progress, .part = part};
     CURL* curl = transfer.curl.get();
-    KILN_CHECK(curl, what.url, ": libcurl cannot start; is memory short?");
+    KILN_CHECK(curl, what.url, ": libcurl cannot start; is there enough memory?");
     std::error_code missing;
     const uint64_t size = fs::file_size(part, missing);
     transfer.offset = missing ? 0 : size;
@@ -145,14 +144,14 @@ Outcome attempt(const Download& what, const fs::path& part, const DownloadLimits
         reason = concat("the server answers ", status);
         KILN_CHECK(status >= 500 || status == 408 || status == 429, what.url, ": ", reason,
                    status == 404 ? " (there is no such file)" : "");
-        return Outcome::broken_off;
+        return Outcome::interrupted;
     }
     if (code != CURLE_OK) {
         reason = *detail ? detail : curl_easy_strerror(code);
-        // A connection that timed out before an answer is as closed as one that was refused.
+        // A timeout before any answer counts as no connection.
         const bool no_answer = code == CURLE_OPERATION_TIMEDOUT && status == 0;
         KILN_CHECK(!is_unreachable(code) && !no_answer, what.url, ": ", reason);
-        return Outcome::broken_off;
+        return Outcome::interrupted;
     }
     if (!transfer.file) transfer.open();  // an empty body
     transfer.file->sync();
@@ -160,7 +159,7 @@ Outcome attempt(const Download& what, const fs::path& part, const DownloadLimits
     return Outcome::complete;
 }
 
-// libcurl's own start-up, once; it may not run in two threads.
+// Initializes libcurl once; two threads must not do it at the same time.
 void start_curl() {
     static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
     KILN_CHECK(code == CURLE_OK, "libcurl cannot start: ", curl_easy_strerror(code));
@@ -174,14 +173,14 @@ bool file_has_sha256(const fs::path& path, const std::string& sha256) {
 
 void download(const Download& what, const DownloadLimits& limits, const DownloadProgress& progress) {
     start_curl();
-    // With the hash in its name a part is never taken for one of another file.
+    // With the hash in its name, a part is not used for another file.
     const fs::path part = concat(what.path.string(), ".", what.sha256.substr(0, 8), ".part");
     std::string reason;
     std::chrono::milliseconds pause = limits.pause;
     for (int i = 0; i < limits.attempts; i++) {
         if (i > 0) std::this_thread::sleep_for(pause), pause *= 2;
         const bool resumed = fs::exists(part);
-        // A process killed between the last byte and the new name leaves a part that is complete.
+        // A process killed before the rename leaves a complete part.
         if (!(resumed && file_has_sha256(part, what.sha256))) {
             const Outcome outcome = attempt(what, part, limits, progress, reason);
             if (outcome == Outcome::restart) fs::remove(part);
@@ -191,8 +190,7 @@ void download(const Download& what, const DownloadLimits& limits, const Download
                 const uint64_t bytes = fs::file_size(part);
                 fs::remove(part);
                 reason = concat("SHA-256 is ", got, " (of ", bytes, " bytes), expected ", what.sha256);
-                KILN_CHECK(resumed, what.url, ": ", reason,
-                           "; it is not the file that was published, and nothing of it was kept");
+                KILN_CHECK(resumed, what.url, ": ", reason, "; it is not the published file, and was removed");
                 continue;  // the part was of another file
             }
         }
@@ -203,7 +201,7 @@ void download(const Download& what, const DownloadLimits& limits, const Download
         return;
     }
     throw Error(concat(what.url, ": ", reason, " (", limits.attempts, " attempts",
-                       fs::exists(part) ? "; the next call goes on where they ended)" : ")"));
+                       fs::exists(part) ? "; the next call resumes the download)" : ")"));
 }
 
 }  // namespace kiln

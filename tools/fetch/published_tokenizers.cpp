@@ -1,13 +1,7 @@
 #include "tools/fetch/published_tokenizers.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/huggingface/parts.h"
@@ -20,37 +14,13 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kOpenAi = "https://openaipublic.blob.core.windows.net";
-constexpr uint64_t kMaxBytes = 16 << 20;  // the largest of them, o200k_base, has under 4 MB
-
-// Held by the one process that downloads into a directory.
-class DirectoryLock {
-public:
-    explicit DirectoryLock(const fs::path& directory) {
-        const fs::path path = directory / ".lock";
-        fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        KILN_CHECK(fd_ >= 0, path.string(), ": cannot be opened: ", std::strerror(errno),
-                   "; choose another directory with --cache");
-        while (::flock(fd_, LOCK_EX) != 0) {
-            const int error = errno;
-            if (error == EINTR) continue;
-            ::close(fd_);
-            throw Error(concat(path.string(), ": cannot be locked: ", std::strerror(error),
-                               "; choose a directory on a local disk with --cache"));
-        }
-    }
-    DirectoryLock(const DirectoryLock&) = delete;
-    DirectoryLock& operator=(const DirectoryLock&) = delete;
-    ~DirectoryLock() { ::close(fd_); }
-
-private:
-    int fd_;
-};
+constexpr uint64_t kMaxBytes = 16 << 20;  // the largest, o200k_base, has less than 4 MB
 
 std::string file_name(const std::string& path) {
     return fs::path(path).filename().string();
 }
 
-// Where it is below a mirror that is a directory.
+// The file in a directory that is used as a mirror.
 fs::path find_in_directory(const fs::path& directory, const PublishedTokenizer::File& file) {
     for (const fs::path& path : {directory / file.path, directory / file_name(file.path)}) {
         if (!fs::exists(path)) continue;
@@ -66,8 +36,8 @@ fs::path fetch(const PublishedTokenizer& tokenizer, const PublishedTokenizer::Fi
                const FetchOptions& options) {
     const fs::path path = directory / file_name(file.path);
     if (file_has_sha256(path, file.sha256)) return path;
-    const DirectoryLock lock(directory);
-    if (file_has_sha256(path, file.sha256)) return path;  // whoever held the lock was fetching it
+    const DirectoryLock lock(directory, /*wait=*/true);
+    if (file_has_sha256(path, file.sha256)) return path;  // another process may have downloaded it
     std::string base = options.mirror.empty() ? tokenizer.base : options.mirror;
     while (base.ends_with('/')) base.pop_back();
     try {
@@ -81,9 +51,9 @@ fs::path fetch(const PublishedTokenizer& tokenizer, const PublishedTokenizer::Fi
         }
         throw Error(concat(tokenizer.name, " needs ", file_name(file.path),
                            ", which could not be fetched: ", error.what(),
-                           ". Elsewhere: --mirror URL (or KILN_MIRROR) of a server with the same paths. "
-                           "Without a network: fetch ",
-                           by_hand, " elsewhere, put them into a directory and use --mirror DIR"));
+                           ". To use another server with the same paths: --mirror URL (or KILN_MIRROR). "
+                           "Without a network: download ",
+                           by_hand, " on another machine, put them into a directory and use --mirror DIR"));
     }
     return path;
 }
@@ -98,25 +68,25 @@ const std::vector<PublishedTokenizer>& published_tokenizers() {
                     "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"},
                    {"gpt-2/encodings/main/vocab.bpe",
                     "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"}},
-         .splitter = "gpt2",
+         .pre_tokenizer = PreTokenizerKind::kGpt2,
          .special_tokens = {{"<|endoftext|>", 50256}}},
         {.name = "r50k_base",
          .base = kOpenAi,
          .files = {{"encodings/r50k_base.tiktoken",
                     "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"}},
-         .splitter = "gpt2",
+         .pre_tokenizer = PreTokenizerKind::kGpt2,
          .special_tokens = {{"<|endoftext|>", 50256}}},
         {.name = "p50k_base",
          .base = kOpenAi,
          .files = {{"encodings/p50k_base.tiktoken",
                     "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069"}},
-         .splitter = "gpt2",
+         .pre_tokenizer = PreTokenizerKind::kGpt2,
          .special_tokens = {{"<|endoftext|>", 50256}}},
         {.name = "cl100k_base",
          .base = kOpenAi,
          .files = {{"encodings/cl100k_base.tiktoken",
                     "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"}},
-         .splitter = "cl100k",
+         .pre_tokenizer = PreTokenizerKind::kCl100k,
          .special_tokens = {{"<|endoftext|>", 100257},
                             {"<|fim_prefix|>", 100258},
                             {"<|fim_middle|>", 100259},
@@ -126,7 +96,7 @@ const std::vector<PublishedTokenizer>& published_tokenizers() {
          .base = kOpenAi,
          .files = {{"encodings/o200k_base.tiktoken",
                     "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"}},
-         .splitter = "o200k",
+         .pre_tokenizer = PreTokenizerKind::kO200k,
          .special_tokens = {{"<|endoftext|>", 199999}, {"<|endofprompt|>", 200018}}}};
     return all;
 }
@@ -139,10 +109,11 @@ const PublishedTokenizer* find_published(std::string_view name) {
 
 fs::path default_cache() {
     const char* xdg = std::getenv("XDG_CACHE_HOME");
-    if (xdg && *xdg == '/') return fs::path(xdg) / "kiln";  // its specification has relative paths ignored
+    if (xdg && *xdg == '/') return fs::path(xdg) / "kiln";  // its specification says to ignore relative paths
     const char* home = std::getenv("HOME");
     if (home && *home) return fs::path(home) / ".cache" / "kiln";
-    throw UsageError("neither XDG_CACHE_HOME nor HOME says where downloads are kept; use --cache DIR (or KILN_CACHE)");
+    throw UsageError(
+        "neither XDG_CACHE_HOME nor HOME is set; name a directory for downloads with --cache DIR (or KILN_CACHE)");
 }
 
 std::vector<fs::path> fetch_published(const PublishedTokenizer& tokenizer, const FetchOptions& options) {
@@ -165,10 +136,9 @@ std::vector<fs::path> fetch_published(const PublishedTokenizer& tokenizer, const
 Tokenizer load_published(const PublishedTokenizer& tokenizer, const FetchOptions& options) {
     const std::vector<fs::path> paths = fetch_published(tokenizer, options);
     if (paths.size() == 1) {
-        return make_tokenizer(
-            parse_tiktoken(read_file(paths[0]), paths[0].string(),
-                           {.splitter = Splitter::parse(tokenizer.splitter, tokenizer.name)}, tokenizer.special_tokens),
-            tokenizer.name);
+        return make_tokenizer(parse_tiktoken(read_file(paths[0]), paths[0].string(),
+                                             {.last = PreTokenizer(tokenizer.pre_tokenizer)}, tokenizer.special_tokens),
+                              tokenizer.name);
     }
     return make_tokenizer(
         parse_vocab_and_merges(read_file(paths[0]), paths[0].string(), read_file(paths[1]), paths[1].string()),
