@@ -1,5 +1,4 @@
-// Engine on one GPU: arenas bound by the tables, one stream for the computation, and one that copies batches to the
-// device.
+// Engine on one GPU: arenas bound by the tables, one stream for the computation, and one that copies batches.
 #include "cuda/engine/cuda_engine.h"
 
 #include <algorithm>
@@ -303,8 +302,7 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     loss_.tokens += on_device.targets_counted;
 }
 
-// Dropout masks depend on the sample's number, which is an argument of the launches: a captured launch cannot change
-// it.
+// Dropout masks depend on the sample's number, an argument of the launches that a captured launch cannot change.
 template <class E, class G, class M>
 bool CudaEngine<E, G, M>::has_dropout() const {
     return config_.dropout_embedding > 0 || config_.dropout_residual > 0 || config_.dropout_attention > 0;

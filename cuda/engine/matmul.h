@@ -30,9 +30,8 @@ struct Linear {
 // All pointers are to device memory, aligned to 16 bytes. All calls queue on `stream`. The first call of a kind makes
 // its plan and times the candidates, which waits for the device; while a stream is captured it does not time them.
 // Later calls keep the choice. All calls share one workspace, so only one thread and one stream may use it at a time.
-// T: float,
-// __nv_bfloat16 or __half; Out: T or float. Sums are float32, also when cuBLASLt splits a sum. Throws Error with the
-// shape if cuBLASLt refuses it.
+// T: float, __nv_bfloat16 or __half; Out: T or float. Sums are float32, also when cuBLASLt splits a sum. Throws Error
+// with the shape if cuBLASLt refuses it.
 class Matmul {
 public:
     explicit Matmul(const MatmulOptions& options = {});

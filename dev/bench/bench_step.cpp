@@ -43,8 +43,7 @@ double median(std::vector<double> values) {
     return values[values.size() / 2];
 }
 
-// Steps like those of the trainer: two random batches alternate, and the loss of a step is read while the next step
-// runs.
+// Steps like those of the trainer: two random batches alternate, and a step's loss is read while the next one runs.
 class Steps {
 public:
     Steps(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)

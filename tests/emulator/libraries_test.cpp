@@ -1,5 +1,4 @@
-// The emulated cudart and cuBLASLt: queued work is not done yet, and wrong calls are refused like in the real
-// libraries.
+// The emulated cudart and cuBLASLt: queued work is not done yet, and the calls that the real ones refuse are refused.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -80,8 +80,7 @@ void check_in_shared(const void* p, size_t bytes, Where where) {
     }
 }
 
-// Calls visit(offset in the tile without swizzle, element in global memory or null outside the tensor) for each
-// element.
+// For each element: visit(offset in the tile without swizzle, element in global memory or null outside the tensor).
 template <class Visit>
 void for_each_element(const TensorMap& map, const int* at, Visit visit) {
     const size_t row_bytes = size_t(map.box[0]) * map.element_bytes;

@@ -20,7 +20,7 @@ using namespace simt;
 class Attributes {
 public:
     cublasStatus_t set(int key, size_t expected_bytes, const void* value, size_t bytes) {
-        if (expected_bytes == 0) return CUBLAS_STATUS_NOT_SUPPORTED;  // by this stand-in
+        if (expected_bytes == 0) return CUBLAS_STATUS_NOT_SUPPORTED;  // by this library
         if (!value || bytes != expected_bytes) return CUBLAS_STATUS_INVALID_VALUE;
         const auto* first = static_cast<const char*>(value);
         values_[key].assign(first, first + bytes);

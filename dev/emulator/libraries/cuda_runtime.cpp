@@ -1,7 +1,6 @@
 // libcudart for the emulated device: the functions that Kiln calls, compiled against the real header and linked in
 // place of the library. Work is queued on its stream. The seed chooses when it runs, in any order that streams and
-// events allow, so data that the host reads too early is not there yet. With seed 0 work runs as soon as streams and
-// events allow.
+// events allow (seed 0: as soon as they allow it), so data that the host reads too early is not there yet.
 #include <cuda_runtime.h>
 
 #include <algorithm>

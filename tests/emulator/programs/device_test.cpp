@@ -1,5 +1,4 @@
-// The GPU programs on the emulator: the device, its memory, its measurements during a run, and kilncu compared with
-// kiln.
+// The GPU programs on the emulator: the device, its memory and measurements, and kilncu compared with kiln.
 #include <gtest/gtest.h>
 
 #include "tests/support/emulated_programs.h"
@@ -113,7 +112,7 @@ TEST_F(DeviceCu, batch_size_auto_is_the_largest_that_fits) {
     EXPECT_NE(any.err.find(concat("--batch-size auto: sequences in a micro-batch: ", B)), std::string::npos) << any.err;
     EXPECT_EQ(train_cu(args + Args{"-b", std::to_string(B)}).code, 0);
     EXPECT_EQ(train_cu(args + Args{"-b", std::to_string(B + 1)}).code, 1);
-    const Finished whole = train_cu(args + Args{"-b", "auto", "-d", "98304"});  // 96 rows
+    const Finished whole = train_cu(args + Args{"-b", "auto", "-d", "98304"});  // 96 sequences
     const int divisor = int(number_after(whole.out, "micro-batch     "));
     EXPECT_EQ(96 % divisor, 0);
     for (int larger = divisor + 1; larger <= B; larger++) EXPECT_NE(96 % larger, 0) << divisor << " was taken";
