@@ -163,7 +163,7 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure({"--config", directory_ / "none.toml"}, 2, {"none.toml"});
     expect_failure({"--config", data()}, 2, {"data is a directory"});
     setenv("KILN_MAX_STEP", "3", 1);
-    expect_failure(base(), 2, {"KILN_MAX_STEP in the environment is no option", "did you mean KILN_MAX_STEPS?"});
+    expect_failure(base(), 2, {"KILN_MAX_STEP in the environment is not an option", "did you mean KILN_MAX_STEPS?"});
     unsetenv("KILN_MAX_STEP");
     expect_failure({"--config", directory_.write("c.toml", "\nbatch-sise = 3\n")}, 2,
                    {"c.toml:2: batch-sise is not an option of train_gpt2; did you mean batch-size?"});

@@ -257,7 +257,7 @@ TEST(OptionHelp, names_every_option_and_is_grouped_by_section) {
     for (const char* part : {"\nBatch:\n", "\nTraining:\n", "-b,  --batch-size N", "sequences in a batch [default: 4]",
                              "sharding of the optimizer (not available yet) [default: 0]",
                              "resume a run [default: false]", "files [default: none]", "--print-config",
-                             "constant | cosine | wsd [default: cosine]", "print this text, and stop"}) {
+                             "(constant | cosine | wsd) [default: cosine]", "print this text, and stop"}) {
         EXPECT_NE(help.find(part), std::string::npos) << part << " in\n" << help;
     }
     EXPECT_LT(help.find("\nBatch:"), help.find("--batch-size"));
