@@ -1,6 +1,6 @@
 #!/bin/bash
-# From text to a talking model: Tang poems and Song lyrics of Debian's fortunes-zh -> tokenizer -> shards -> a small
-# Llama-shaped model -> a sampled poem. QUICKSTART_DIR: where to write. QUICKSTART_STEPS: how long to train.
+# From text to a generated poem: Tang poems and Song lyrics of Debian's fortunes-zh -> tokenizer -> shards -> a small
+# Llama model -> a poem. QUICKSTART_DIR: the directory to write. QUICKSTART_STEPS: the number of training steps.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${QUICKSTART_DIR:-runs/quickstart}
@@ -15,10 +15,10 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 mkdir -p "$(dirname "$out")"
 exec 9>"$out.lock"
-flock -n 9 || { echo "quickstart: another one is writing to $out; wait for it or set QUICKSTART_DIR" >&2; exit 1; }
+flock -n 9 || { echo "quickstart: another quickstart is writing to $out; wait until it ends, or set QUICKSTART_DIR" >&2; exit 1; }
 if [ -e "$out" ]; then
     if [ ! -e "$out/.quickstart" ]; then
-        echo "quickstart: $out exists and is not an earlier quickstart; move it away or set QUICKSTART_DIR" >&2
+        echo "quickstart: $out exists and was not made by quickstart; move it away, or set QUICKSTART_DIR" >&2
         exit 1
     fi
     echo "replacing the earlier quickstart in $out"
@@ -30,11 +30,11 @@ touch "$out/.quickstart"
 say "1. Text: 300 Tang poems and 100 Song lyrics"
 for book in tang300 song100; do
     [ -r "$fortunes/$book" ] || { echo "quickstart: $fortunes/$book is missing; run 'make setup'" >&2; exit 1; }
-    sed -E 's/\x1b\[[0-9;]*m//g' "$fortunes/$book"  # the books carry terminal colours
+    sed -E 's/\x1b\[[0-9;]*m//g' "$fortunes/$book"  # the books contain terminal colours
 done >"$out/poems.txt"
 echo "$(grep -c '^%$' "$out/poems.txt") poems, $(wc -c <"$out/poems.txt") bytes -> $out/poems.txt"
 
-say "2. Tokenizer: byte-level BPE, trained on them"
+say "2. Tokenizer: byte-level BPE, trained on the poems"
 ./kiln tokenizer train --input "$out/poems.txt" --vocab-size 4096 --output "$out/tokenizer"
 
 say "3. Shards"
@@ -42,12 +42,12 @@ say "3. Shards"
     --output "$out/shards"
 
 say "4. Training ($trainer, $steps steps)"
-echo "400 poems are few: soon the model learns them by heart and the validation loss rises. Your own text will be longer."
+echo "400 poems are few: the model soon memorizes them, and the validation loss rises. Train on more text of your own."
 $trainer -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2 -o "$out/run" \
     -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1 |
     grep --line-buffered -vE '^step +[0-9]*[1-9]/'  # every tenth step
 
-say "5. A poem that nobody wrote"
+say "5. A generated poem"
 ./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
 
 checkpoint=$(ls -d "$out"/run/checkpoint-* | tail -n 1)

@@ -20,6 +20,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/evaluate/loss.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
 #include "tools/train/trainer.h"
@@ -35,7 +36,10 @@ void report(const std::string& text) {
 
 int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
     make_weights(plan, engine);
-    const auto loss = Validation(plan, communicator).loss(engine, [] { return stop_signal() != 0; });
+    DataLoader loader(val_loader_options(plan, communicator));
+    const auto loss = mean_loss(
+        engine, communicator, plan.options.val_max_batches, [] { return stop_signal() != 0; }, loader, plan.options.B,
+        plan.options.T);
     KILN_CHECK(loss, "stopped by ", signal_name(stop_signal()), " before the end of the validation");
     std::printf("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
     return 0;

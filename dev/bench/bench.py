@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Kiln beside PyTorch on this CPU: medians and their ratio, from processes that take turns.
+"""Compares Kiln with PyTorch on this CPU: medians and their ratio, from interleaved processes.
 
-For each workload it starts Kiln's worker, PyTorch's and PyTorch's under torch.compile, warms them up, and lets each do
-one unit of work in turn; the better of the two PyTorch workers is the peer. Prints a table and writes it to
+For each workload it starts and warms up three workers: Kiln, PyTorch, and PyTorch with torch.compile. Then the workers
+do one unit of work each, interleaved. The faster PyTorch worker is compared with Kiln. Prints a table and writes it to
 dev/bench/results/.
 """
 
@@ -20,14 +20,14 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# What a user who cares for speed gives PyTorch. Its caching of memory is malloc's: without the first four every step maps
-# and clears its activations anew (GPT-2: 886 ms a step, and 772 with them). The last is what Kiln's programs choose for
-# themselves: threads that wait soon sleep, which matters on a busy machine alone. Values already set win.
+# Settings that make PyTorch faster. Without the first four, malloc gives the memory of the activations back after every
+# step, and it is mapped and cleared again (GPT-2: 886 ms per step, 772 ms with them). The last one makes waiting threads
+# sleep soon, as Kiln's programs do; it matters only on a busy machine. Values that are already set are kept.
 PYTORCH_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30), "MALLOC_TOP_PAD_": str(64 << 20),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "GOMP_SPINCOUNT": "1000",
 }
-PLAN_TOLERANCE = 0.05  # of peak memory against what plan_memory announced
+PLAN_TOLERANCE = 0.05  # between the peak memory and the prediction of plan_memory
 
 
 @dataclasses.dataclass
@@ -78,7 +78,7 @@ class Worker:
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # the answer, which will not come, says why
+            pass  # answer() reports the reason
         return self.answer()
 
     def close(self):
@@ -88,7 +88,7 @@ class Worker:
 
 
 def start(workload, args, environment):
-    """Kiln's worker and those of PyTorch's that run, warmed up, with the same model."""
+    """Kiln's worker and the PyTorch workers that run here, warmed up, with the same model."""
     shape = [str(n) for n in workload.shape]
     kiln = Worker("Kiln", [args.engine, workload.kind, workload.model, *shape], environment)
     workers = [kiln]
@@ -112,10 +112,10 @@ def start(workload, args, environment):
 def measure(workload, args, environment):
     workers = start(workload, args, environment)
     if len(workers) == 1:
-        raise Died("PyTorch does not run here; `rm -r build/venv` and run `make bench` again")
+        raise Died("PyTorch does not run here; remove build/venv and run `make bench` again")
     for i in range(args.rounds or workload.rounds):
-        for worker in workers[i % len(workers):] + workers[: i % len(workers)]:  # nobody is always after the same one
-            time.sleep(0.02)  # the last one's threads have stopped spinning
+        for worker in workers[i % len(workers):] + workers[: i % len(workers)]:  # the order rotates
+            time.sleep(0.02)  # so that the threads of the last worker stop spinning
             worker.ms.append(worker.ask("run")["ms"])
     for worker in workers:
         worker.peak = worker.ask("peak")["peak_bytes"]
@@ -163,16 +163,16 @@ def memory_rows(results):
 def report(results, args, load):
     device, torch = results[0][1][0].hello["device"], results[0][1][1].hello["version"]
     return "\n".join([
-        f"# Kiln beside PyTorch on a CPU, {datetime.date.today()}", "",
+        f"# Kiln compared with PyTorch on a CPU, {datetime.date.today()}", "",
         f"- {cpu_name()}, {os.cpu_count()} cores; {args.threads} threads each; Kiln's device: {device}",
         f"- Kiln {commit()}; PyTorch {torch}, Python {platform.python_version()}; {platform.platform(terse=True)}",
         f"- load average at the start: {load:.2f}", "",
-        "Milliseconds: median (least–most) of processes taking turns in one run, float32, random weights. The last column",
-        "is the median of the better PyTorch over Kiln's: above 1, Kiln is faster. A training step is forward, backward,",
-        "gradient norm, clipping and AdamW; generation is greedy, batch 1, with a KV cache. PyTorch runs with malloc told to",
-        "keep its memory and to use huge pages (bench.py says how), which makes it faster.", "",
+        "Milliseconds: median (minimum–maximum) of interleaved processes in one run, float32, random weights. The last",
+        "column is the median of the faster PyTorch divided by that of Kiln: above 1, Kiln is faster. A training step is",
+        "forward, backward, gradient norm, clipping and AdamW; generation is greedy, batch 1, with a KV cache. malloc keeps",
+        "memory and uses huge pages (see bench.py), which makes PyTorch faster.", "",
         *speed_rows(results), "",
-        "Peak memory of the training processes, MiB, and what `--dry-run` announces:", "",
+        "Peak memory of the training processes, MiB, and the prediction of `--dry-run`:", "",
         *memory_rows(results), ""])
 
 
@@ -180,8 +180,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", type=pathlib.Path, default=ROOT / "build/dev/bench/bench_engine")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", help="only workloads whose title matches this regular expression; writes no file")
-    parser.add_argument("--rounds", type=int, help="turns a worker has (default: by workload)")
+    parser.add_argument("--only", help="run only the workloads with a title that matches this regular expression; write no file")
+    parser.add_argument("--rounds", type=int, help="units of work per worker (default: set by the workload)")
     parser.add_argument("--warm-up", type=int, default=3)
     args = parser.parse_args()
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "MKL_NUM_THREADS": str(args.threads)}
@@ -195,7 +195,7 @@ def main():
         except (Died, OSError) as error:
             sys.exit(f"bench: {error}")
     if not results:
-        sys.exit(f"bench: --only {args.only}: no workload has such a title")
+        sys.exit(f"bench: --only {args.only}: no workload has a title that matches")
     text = report(results, args, load)
     print(text)
     if not args.only:

@@ -250,10 +250,7 @@ TEST(Matmul, a_matmul_in_a_captured_graph_runs_at_each_launch) {
     const Case<float> c(layer);
     const Tensor<float> dw(std::vector<float>(c.w.size()));
     const Stream stream;
-    CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    matmul.backward_weight(dw.get(), c.dout.get(), c.x.get(), layer, true, stream);
-    cudaGraph_t graph = nullptr;
-    CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+    const Graph graph(stream, [&] { matmul.backward_weight(dw.get(), c.dout.get(), c.x.get(), layer, true, stream); });
     EXPECT_EQ(matmul.timed(), 0u);
     std::vector<float> dx(c.x.size()), expected(c.w.size());
     for (int launch = 0; launch < 3; ++launch) {

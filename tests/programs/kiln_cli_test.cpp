@@ -161,7 +161,8 @@ TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
 
 TEST_F(KilnCli, eval_says_why_bits_per_byte_are_not_known) {
     const Finished file = kiln_with({"eval", "--model", run_.run(), "--data", shard_});
-    EXPECT_NE(file.out.find("bits_per_byte n/a (bytes of text are known"), std::string::npos) << file.out << file.err;
+    EXPECT_NE(file.out.find("bits_per_byte n/a (bytes of text are only known"), std::string::npos)
+        << file.out << file.err;
     const Finished part =
         kiln_with({"eval", "--model", run_.run(), "--data", run_.data(), "--max-batches", "1", "--batch-size", "1"});
     EXPECT_NE(part.out.find("bits_per_byte n/a (--max-batches"), std::string::npos) << part.out;

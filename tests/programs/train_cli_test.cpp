@@ -1,4 +1,4 @@
-// The real train_gpt2: its options, its messages and exit codes, its signals.
+// The real train_gpt2: options, messages, exit codes and signals.
 // Runs alone: it measures memory.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -36,7 +36,7 @@ class TrainCli : public TrainProgram {
 protected:
     Args base() const { return {"-i", data(), "-e", kModel, "-b", "4", "-x", "6", "--threads", "1"}; }
 
-    // The message ends train_gpt2 with `code` before anything is trained, on one line of standard error.
+    // train_gpt2 fails with `code` before it trains, and its message contains all of `parts`.
     void expect_failure(const Args& args, int code, const std::vector<std::string>& parts) {
         const Finished result = train_cpu(args);
         std::string all;
@@ -51,7 +51,7 @@ protected:
     }
 };
 
-TEST_F(TrainCli, trains_and_leaves_a_whole_run_directory) {
+TEST_F(TrainCli, trains_and_writes_a_complete_run_directory) {
     const Finished result = train_cpu(base() + Args{"-o", run(), "-v", "3", "-n", "2", "-nk", "2"});
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_NE(result.out.find("step 6/6 | loss "), std::string::npos) << result.out;
@@ -79,7 +79,7 @@ TEST_F(TrainCli, printed_config_reads_back_as_itself) {
     EXPECT_NE(renamed.out.find("deterministic-matmuls = true\n"), std::string::npos) << renamed.out << renamed.err;
 }
 
-TEST_F(TrainCli, dry_run_tells_parameters_flops_and_memory_and_writes_nothing) {
+TEST_F(TrainCli, dry_run_prints_parameters_flops_and_memory_and_writes_nothing) {
     const Finished result = train_cpu(base() + Args{"-o", run(), "--dry-run"});
     EXPECT_EQ(result.code, 0) << result.err;
     for (const char* part :
@@ -90,7 +90,7 @@ TEST_F(TrainCli, dry_run_tells_parameters_flops_and_memory_and_writes_nothing) {
     EXPECT_EQ(train_cpu({"-e", "gpt2", "--dry-run"}).code, 0);  // no data needed
 }
 
-TEST_F(TrainCli, dry_run_announces_the_peak_of_memory_within_5_percent) {
+TEST_F(TrainCli, dry_run_predicts_the_peak_of_memory_within_5_percent) {
     const Args args{"-i", data(), "-e", "llama-tiny:vocab=4096", "-b", "8", "-t", "256", "-o", run()};
     const Finished planned = train_cpu(args + Args{"--dry-run"});
     const size_t at = planned.out.find("  total ");
@@ -105,7 +105,7 @@ TEST_F(TrainCli, evaluates_only_and_starts_from_a_model) {
     ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-v", "6", "-m", "0"}).code, 0);
     const Finished eval = train_cpu({"-i", data(), "-e", run(), "-b", "4", "-m", "0", "--eval-only"});
     ASSERT_EQ(eval.code, 0) << eval.err;
-    // The same loss that the run wrote at its end.
+    // The loss is that of the last validation of the run.
     const std::string metrics = read_file(run() / "metrics.jsonl");
     const size_t at = metrics.rfind("\"val_loss\":");
     EXPECT_NEAR(std::stod(eval.out.substr(5)), std::stod(metrics.substr(at + 11)), 1e-6);
@@ -140,7 +140,7 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
     expect_failure(args + Args{"-s", "1", "--prompt", text}, 2, {"--prompt: ", "context of 16"});
 }
 
-TEST_F(TrainCli, resume_takes_the_options_of_the_run) {
+TEST_F(TrainCli, resume_keeps_the_options_of_the_run) {
     ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-l", "0.002", "-x", "3"}).code, 0);
     ASSERT_EQ(train_cpu({"-o", run(), "--resume", "-x", "6"}).code, 0);
     const std::string log = read_file(run() / "main.log");
@@ -164,7 +164,7 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure({"--config", directory_ / "none.toml"}, 2, {"none.toml"});
     expect_failure({"--config", data()}, 2, {"data is a directory"});
     setenv("KILN_MAX_STEP", "3", 1);
-    expect_failure(base(), 2, {"KILN_MAX_STEP in the environment is no option", "did you mean KILN_MAX_STEPS?"});
+    expect_failure(base(), 2, {"KILN_MAX_STEP in the environment is not an option", "did you mean KILN_MAX_STEPS?"});
     unsetenv("KILN_MAX_STEP");
     expect_failure({"--config", directory_.write("c.toml", "\nbatch-sise = 3\n")}, 2,
                    {"c.toml:2: batch-sise is not an option of train_gpt2; did you mean batch-size?"});
@@ -180,7 +180,7 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     EXPECT_FALSE(fs::exists(run()));
 }
 
-TEST_F(TrainCli, harmless_values_of_features_that_are_not_there_are_taken) {
+TEST_F(TrainCli, harmless_values_of_unavailable_options_are_accepted) {
     const Finished result =
         train_cpu(base() + Args{"-z",  "0", "-pn", "1", "-pr", "0",  "-pg", "8", "-pi", "mpi", "-pf", "/tmp",
                                 "-ps", "x", "-h",  "0", "-lg", "-1", "-f",  "0", "-r",  "0",   "-ge", "0",
@@ -203,20 +203,20 @@ TEST_F(TrainCli, bad_data_exits_with_1_and_names_the_file) {
     expect_failure(with(directory_.write("version.bin", version)), 1, {"version.bin", "version"});
     write_shard(directory_ / "short.bin", MarkovChain::tokens(10, 1), {.vocab_size = 16});
     expect_failure(with(directory_ / "short.bin"), 1, {"short.bin", "10", "17"});
-    // llm.c's shards do not say their vocabulary: the token itself gives it away.
+    // llm.c's shards do not store the size of their vocabulary, so the tokens are checked.
     std::string plain = shard;
     std::fill(plain.begin() + 12, plain.begin() + 1024, '\0');
     expect_failure({"-i", directory_.write("plain.bin", plain), "-e", concat(kModel, ",vocab=8"), "-x", "1"}, 1,
                    {"plain.bin: token ", "vocabulary of 8"});
 }
 
-TEST_F(TrainCli, a_bad_place_to_write_or_to_start_from_is_refused_before_training) {
+TEST_F(TrainCli, a_bad_output_or_model_directory_is_refused_before_training) {
     const fs::path file = directory_.write("file", "x");
     expect_failure(base() + Args{"-o", file}, 1, {"--output (-o) ", "cannot be created"});
     expect_failure(base() + Args{"-o", file / "run"}, 1, {"--output (-o) ", "cannot be created"});
     expect_failure(base() + Args{"-o", "/proc/kiln"}, 1, {"--output (-o) /proc/kiln: cannot be created"});
     expect_failure({"-i", data(), "-e", directory_ / "empty-model", "-x", "1"}, 1, {"empty-model"});
-    // 10^13 parameters fit no memory, and their checkpoint no disk.
+    // 10^13 parameters are too many for any memory, and their checkpoint is too large for any disk.
     const char* const large = "llama:layers=1000,dim=32768,heads=32,ctx=16";
     expect_failure({"-i", data(), "-e", large, "-o", run()}, 1,
                    {"this run needs ", "TiB of memory", "No option alone"});
@@ -252,21 +252,21 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is complete"});
 }
 
-TEST_F(TrainCli, other_data_of_the_same_length_is_not_resumed_on) {
+TEST_F(TrainCli, resuming_on_other_data_of_the_same_length_is_refused) {
     ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-x", "2"}).code, 0);
     write_shard(directory_ / "other.bin", MarkovChain::tokens(4000, 99), {.vocab_size = 16});
     expect_failure({"-o", run(), "--resume", "-x", "4", "-i", directory_ / "other.bin"}, 2,
                    {"4000 tokens", "holds 4000 other ones: not the same data"});
 }
 
-TEST_F(TrainCli, two_processes_never_train_in_one_run) {
+TEST_F(TrainCli, two_processes_cannot_train_in_one_run) {
     Running running("train_gpt2", base() + Args{"-o", run(), "-x", "1000000"});
     ASSERT_TRUE(appears(run() / "metrics.jsonl"));
     expect_failure(base() + Args{"-o", run()}, 1, {"another process trains there"});
     expect_failure(base() + Args{"-o", run(), "--resume"}, 1, {"another process trains there"});
 }
 
-TEST_F(TrainCli, without_output_the_run_still_has_a_directory) {
+TEST_F(TrainCli, without_output_the_run_has_a_directory_named_by_time) {
     unsetenv("KILN_OUTPUT");
     const fs::path before = fs::current_path();
     fs::create_directories(directory_ / "here");
@@ -280,7 +280,7 @@ TEST_F(TrainCli, without_output_the_run_still_has_a_directory) {
     EXPECT_NE(result.err.find(concat("runs/", runs[0].filename().string())), std::string::npos) << result.err;
 }
 
-TEST_F(TrainCli, a_full_disk_behind_the_logs_ends_the_run) {
+TEST_F(TrainCli, a_full_disk_for_the_logs_ends_the_run) {
     fs::create_directories(run());
     fs::create_symlink("/dev/full", run() / "metrics.jsonl");
     const Finished result = train_cpu(base() + Args{"-o", run(), "-v", "0"});
@@ -289,9 +289,9 @@ TEST_F(TrainCli, a_full_disk_behind_the_logs_ends_the_run) {
         << result.err;
 }
 
-TEST_F(TrainCli, a_signal_ends_it_within_a_micro_batch_with_a_checkpoint) {
+TEST_F(TrainCli, a_signal_ends_it_after_a_micro_batch_with_a_checkpoint) {
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
-        // One step of 10^5 micro-batches: only a program that listens between them ends in time.
+        // One step has 10^5 micro-batches, so it must check for signals between them to end in time.
         Running running("train_gpt2", {"-i", data(), "-e", kModel, "-b", "4", "-d", "6400000", "-x", "5", "-v", "0",
                                        "-o", run(), "--threads", "1"});
         ASSERT_TRUE(appears(run() / "config.toml"));
@@ -306,7 +306,7 @@ TEST_F(TrainCli, a_signal_ends_it_within_a_micro_batch_with_a_checkpoint) {
     }
 }
 
-TEST_F(TrainCli, a_signal_ends_it_within_a_validation) {
+TEST_F(TrainCli, a_signal_ends_it_during_a_validation) {
     write_shard(data() / "val_000.bin", MarkovChain::tokens(5000000, 3), {.vocab_size = 16});
     Running running("train_gpt2", base() + Args{"-o", run(), "-v", "1", "-m", "0"});
     ASSERT_TRUE(appears(run() / "main.log"));
@@ -315,16 +315,16 @@ TEST_F(TrainCli, a_signal_ends_it_within_a_validation) {
     const int status = running.wait(10s);
     ASSERT_NE(status, -1);
     EXPECT_EQ(WEXITSTATUS(status), 3);
-    EXPECT_EQ(read_file(run() / "main.log"), "");  // it was in the first validation
+    EXPECT_EQ(read_file(run() / "main.log"), "");  // the first validation was not finished
 }
 
 TEST_F(TrainCli, a_second_interrupt_ends_it_at_once) {
-    // A micro-batch of many seconds.
+    // A micro-batch takes many seconds.
     Running running("train_gpt2", {"-i", data(), "-e", "llama:layers=8,dim=512,heads=8,ctx=1024", "-t", "1024", "-b",
                                    "4", "-x", "5", "-v", "0", "-o", run(), "--threads", "1"});
     ASSERT_TRUE(appears(run() / "metrics.jsonl"));
     running.send(SIGINT);
-    EXPECT_EQ(running.wait(300ms), -1);  // the first waits for the micro-batch
+    EXPECT_EQ(running.wait(300ms), -1);  // the first signal waits for the end of the micro-batch
     running.send(SIGINT);
     const int status = running.wait(5s);
     ASSERT_NE(status, -1);
@@ -349,7 +349,7 @@ TEST_F(TrainCli, stopped_and_resumed_in_two_threads_it_equals_the_unbroken_run) 
     }
 }
 
-TEST_F(TrainCli, a_closed_pipe_does_not_end_the_training) {
+TEST_F(TrainCli, a_closed_pipe_does_not_end_training) {
     const std::string command = program_path("train_gpt2").string() + " -i " + data().string() + " -e " + kModel +
                                 " -b 4 -x 50 --threads 1 -o " + run().string() + " 2>/dev/null | head -n 1 >/dev/null";
     ASSERT_EQ(run_program("/bin/sh", {"-c", command}).code, 0);

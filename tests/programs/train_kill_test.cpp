@@ -1,5 +1,5 @@
-// The real train_gpt2, saving every step, is killed with SIGKILL fifty times and resumed each time: it always finds a
-// whole checkpoint, and ends with the bits of a run that nobody killed.
+// The real train_gpt2, which saves every step, is killed with SIGKILL fifty times and resumed each time. It always
+// finds a complete checkpoint, and ends with the bits of a run that was not killed.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -15,14 +15,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The step of the newest checkpoint by name; -1: none. Only looks: the run is being written to.
+// The step of the newest checkpoint by name; -1: none. It is not verified, because the run is writing.
 int64_t newest_name(const fs::path& run) {
     if (!fs::exists(run)) return -1;
     const auto all = list_checkpoints(run);
     return all.empty() ? -1 : all[0].step;
 }
 
-TEST(KillTrain, killed_fifty_times_it_ends_with_the_bits_of_an_unbroken_run) {
+TEST(KillTrain, killed_fifty_times_it_equals_the_unbroken_run) {
     const TempDirectory directory;
     write_markov_shards(directory / "data", 4000, 600);
     const fs::path run = directory / "run", whole = directory / "whole";
@@ -43,7 +43,7 @@ TEST(KillTrain, killed_fifty_times_it_ends_with_the_bits_of_an_unbroken_run) {
     };
 
     std::mt19937 random(7);
-    std::uniform_int_distribution<int> delay_us(0, 30000);  // a few steps and their saves
+    std::uniform_int_distribution<int> delay_us(0, 30000);  // a few steps with their checkpoints
     int during_saves = 0;
     int64_t reached = -1;
     constexpr int kKills = 50;
@@ -51,7 +51,7 @@ TEST(KillTrain, killed_fifty_times_it_ends_with_the_bits_of_an_unbroken_run) {
         {
             Running running("train_gpt2",
                             with({"-o", run.string(), "--resume", "-x", "1000000", "-n", "1", "-nk", "0"}));
-            // The clock starts with the first save, so that slow machines kill in the same places.
+            // The delay starts at the first checkpoint, so that the speed of the machine does not matter.
             const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
             while (newest_name(run) <= reached && std::chrono::steady_clock::now() < limit) {
                 std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -1,5 +1,5 @@
 #pragma once
-// Shards from a Markov chain: text whose entropy is known, so that the best loss there can be is known.
+// Shards from a Markov chain with a known entropy, which is the lowest possible loss.
 #include <cmath>
 #include <filesystem>
 #include <string>
@@ -16,7 +16,7 @@ public:
     static constexpr int kVocabulary = 16;
     static constexpr double kProbability[4] = {0.5, 0.25, 0.15, 0.10};
 
-    // Nats a token: every state has the same four probabilities, whatever the share of the state.
+    // In nats per token. Every state has the same four probabilities.
     static double entropy() {
         double h = 0;
         for (const double p : kProbability) h -= p * std::log(p);

@@ -1,5 +1,5 @@
 #pragma once
-// A fresh directory for one test, removed with everything in it at the end.
+// A new directory for one test, which is removed at the end.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -38,7 +38,7 @@ private:
     std::filesystem::path path_;
 };
 
-// The message of the Error that `action` throws; "" if it throws none.
+// The message of the exception that `action` throws; "" if it throws none.
 template <class Action>
 std::string error_of(Action action) {
     try {

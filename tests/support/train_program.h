@@ -1,5 +1,5 @@
 #pragma once
-// The trainer as a program, on shards of a Markov chain.
+// A fixture that runs the trainer as a program, on shards of a Markov chain.
 #include <gtest/gtest.h>
 
 #include "tests/support/markov_data.h"
@@ -22,7 +22,7 @@ inline Finished train_cpu(const Args& args) {
 class TrainProgram : public testing::Test {
 protected:
     TrainProgram() {
-        setenv("KILN_OUTPUT", "", 1);  // no run directories but those asked for
+        setenv("KILN_OUTPUT", "", 1);  // no run directory unless a test gives one
         write_markov_shards(data(), 4000, 600);
     }
     std::filesystem::path data() const { return directory_ / "data"; }

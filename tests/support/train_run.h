@@ -1,5 +1,5 @@
 #pragma once
-// A training run within a test: a small model on a Markov chain, its checkpoints and logs in a directory of the test.
+// A training run inside a test: a small model on a Markov chain, with an output directory of the test.
 #include <omp.h>
 
 #include <functional>
@@ -25,7 +25,7 @@ struct TrainRun {
     };
     Trainer::Hooks hooks;
 
-    // What the run leaves behind in memory.
+    // The results of the run.
     std::vector<StepReport> steps;
     TrainProgress progress;
     std::vector<float> weights;
@@ -55,7 +55,7 @@ struct TrainRun {
     }
 
     TrainOutcome run_as(Communicator& communicator) {
-        // These models are too small to share out; two threads would wait for each other on a busy machine.
+        // These models are too small for two threads, which would wait for each other on a busy machine.
         omp_set_num_threads(1);
         const TrainPlan p = plan();
         std::optional<RunLock> lock;

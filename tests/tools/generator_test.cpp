@@ -15,14 +15,14 @@ ModelConfig tiny(int max_T = 32) {
     return config;
 }
 
-// The next token is the sum of the sequence modulo 10, surely.
+// The next token is the sum of the sequence modulo 10, with certainty.
 void sum_model(const std::vector<int>& tokens, float* logits) {
     int sum = 0;
     for (const int token : tokens) sum += token;
     for (int i = 0; i < 10; i++) logits[i] = i == sum % 10 ? 1.0f : 0.0f;
 }
 
-// Anything may follow, differently after every sequence.
+// Several tokens are possible, and they depend on the whole sequence.
 void vague_model(const std::vector<int>& tokens, float* logits) {
     uint32_t hash = 1;
     for (const int token : tokens) hash = hash * 31 + uint32_t(token);
@@ -45,7 +45,7 @@ TEST(Generator, greedy_tokens_follow_the_model) {
     const auto results = run(engine, {.temperature = 0}, {{{1, 2}, 0}}, {.max_new_tokens = 5});
     EXPECT_EQ(results[0].tokens, (std::vector<int>{3, 6, 2, 4, 8}));
     EXPECT_EQ(results[0].finish, Finish::length);
-    EXPECT_EQ(engine.open_slots_, 0);  // the cache is given back
+    EXPECT_EQ(engine.open_slots_, 0);  // the cache is freed
 }
 
 TEST(Generator, stop_token_ends_a_sequence_and_is_left_out) {
@@ -86,7 +86,7 @@ TEST(Generator, samples_do_not_depend_on_their_batch) {
         EXPECT_EQ(alone[0].tokens, together[i].tokens) << i;
         lengths_differ |= together[i].tokens.size() != together[0].tokens.size();
     }
-    EXPECT_TRUE(lengths_differ);  // else no slot was taken over by a waiting request mid-way
+    EXPECT_TRUE(lengths_differ);  // so that a waiting request takes a slot while others still run
 }
 
 TEST(Generator, sample_numbers_give_different_samples_of_a_prompt) {
@@ -95,13 +95,13 @@ TEST(Generator, sample_numbers_give_different_samples_of_a_prompt) {
     EXPECT_NE(results[0].tokens, results[1].tokens);
 }
 
-TEST(Generator, ids_beyond_the_vocabulary_are_never_drawn) {
+TEST(Generator, ids_beyond_the_vocabulary_are_never_sampled) {
     FakeEngine engine(tiny(), vague_model);
     const auto results = run(engine, {.temperature = 100}, {{{1}, 0}}, {.max_new_tokens = 30, .vocab_size = 3});
     for (const int token : results[0].tokens) EXPECT_LT(token, 3);
 }
 
-// The real engine: a sequence continued in slots beside others, through the cache, is the sequence continued by itself.
+// The real engine: a sequence has the same continuation alone and in a batch.
 TEST(Generator, cpu_engine_gives_equal_greedy_text_alone_and_in_a_batch) {
     const auto engine = make_engine(
         parse_model("llama:layers=2,dim=32,heads=4,kv_heads=2,ffn=48,vocab=50,ctx=40,init_std=0.3"), {.B = 1, .T = 1});

@@ -61,7 +61,7 @@ TEST(RunLog, metrics_keep_every_bit_and_not_a_number_is_null) {
     EXPECT_EQ(nlohmann::json::parse(line)["step"], 8);
 }
 
-TEST(RunLog, what_came_after_the_checkpoint_is_cut) {
+TEST(RunLog, lines_after_the_checkpoint_are_cut) {
     const TempDirectory run;
     LogPosition position;
     {
@@ -90,7 +90,7 @@ TEST(RunLog, a_file_that_cannot_be_written_is_named) {
     }
 }
 
-TEST(StepLine, shows_what_a_user_watches) {
+TEST(StepLine, has_step_loss_rate_speed_memory_and_time) {
     StepReport r = report(11, 5.12345);
     r.loss_z = -0.5;
     r.memory_bytes = 412 << 20;
@@ -105,7 +105,7 @@ TEST(StepLine, shows_what_a_user_watches) {
     EXPECT_TRUE(step_line(r).ends_with("| update skipped: loss is not finite"));
 }
 
-TEST(LossCurve, reads_both_losses_and_passes_over_a_torn_last_line) {
+TEST(LossCurve, reads_both_losses_and_ignores_an_incomplete_last_line) {
     const TempDirectory run;
     write_file_atomic(
         run / "metrics.jsonl",
@@ -138,12 +138,12 @@ TEST(LossCurve, svg_has_both_curves_inside_its_frame_and_a_bounded_size) {
     EXPECT_NE(svg.find("a &lt;run> &amp; more"), std::string::npos);
     EXPECT_NE(svg.find("validation"), std::string::npos);
     EXPECT_EQ(svg.find("nan"), std::string::npos);
-    // The first training point is the highest loss and stands at the frame's left edge.
+    // The first training point is at the left edge of the frame.
     EXPECT_NE(svg.find("d=\"M70.0 "), std::string::npos);
     EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
 }
 
-TEST(LossCurve, svg_of_one_point_and_of_none_is_still_a_picture) {
+TEST(LossCurve, svg_of_one_point_or_none_has_finite_coordinates) {
     for (const LossCurve& curve : {LossCurve{}, LossCurve{.train = {{0, 1.5}}, .val = {}}}) {
         const std::string svg = loss_svg(curve, "");
         EXPECT_EQ(svg.find("nan"), std::string::npos);

@@ -11,7 +11,7 @@
 namespace kiln {
 namespace {
 
-// A small program's options, one of every kind.
+// The options of a small program, at least one of each kind.
 struct Program {
     int rows = 4;
     int64_t steps = -1;
@@ -159,12 +159,12 @@ TEST(OptionErrors, a_bad_number_names_option_text_and_range) {
     EXPECT_EQ(usage_error_of({"--seed", "-1"}).find("--seed: \"-1\" is not a whole number"), 0u);
 }
 
-TEST(OptionErrors, a_missing_value_is_not_taken_from_the_next_option) {
+TEST(OptionErrors, the_next_option_is_not_taken_for_a_missing_value) {
     EXPECT_EQ(usage_error_of({"-b", "--resume"}), "--batch-size (-b) needs a value: sequences in a batch");
     EXPECT_EQ(usage_error_of({"--model"}), "--model (-e) needs a value: descriptor");
 }
 
-TEST(OptionErrors, a_wrong_choice_lists_them) {
+TEST(OptionErrors, a_wrong_choice_lists_the_choices) {
     EXPECT_EQ(usage_error_of({"-k", "cosin"}),
               "--schedule (-k): \"cosin\" is not one of constant, cosine, wsd; did you mean cosine?");
     EXPECT_EQ(usage_error_of({"--resume=maybe"}), "--resume (-y): \"maybe\" is neither true (1) nor false (0)");
@@ -257,7 +257,7 @@ TEST(OptionHelp, names_every_option_and_is_grouped_by_section) {
     for (const char* part : {"\nBatch:\n", "\nTraining:\n", "-b,  --batch-size N", "sequences in a batch [default: 4]",
                              "sharding of the optimizer (not available yet) [default: 0]",
                              "resume a run [default: false]", "files [default: none]", "--print-config",
-                             "constant | cosine | wsd [default: cosine]", "print this text, and stop"}) {
+                             "(constant | cosine | wsd) [default: cosine]", "print this text, and stop"}) {
         EXPECT_NE(help.find(part), std::string::npos) << part << " in\n" << help;
     }
     EXPECT_LT(help.find("\nBatch:"), help.find("--batch-size"));

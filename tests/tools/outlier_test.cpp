@@ -16,28 +16,28 @@ OutlierWindow full_window() {
     return window;
 }
 
-TEST(OutlierWindow, a_full_window_scores_what_the_definition_says) {
+TEST(OutlierWindow, z_scores_of_a_full_window_follow_the_definition) {
     OutlierWindow window = full_window();
-    // The new value pushes out one -1: mean and variance are of the other 127 and itself.
+    // The new value replaces one -1: mean and variance are those of the other 127 values and the new one.
     const double mean = (64 * 3.0 + 63 * -1.0 + 9.0) / 128;
     const double variance = (64 * std::pow(3 - mean, 2) + 63 * std::pow(-1 - mean, 2) + std::pow(9 - mean, 2)) / 128;
     EXPECT_NEAR(window.add(9.0), (9 - mean) / std::sqrt(variance), 1e-12);
 }
 
-TEST(OutlierWindow, equal_values_score_nothing) {
+TEST(OutlierWindow, equal_values_have_z_score_0) {
     OutlierWindow window;
     for (int i = 0; i < 200; i++) window.add(0.0);
     EXPECT_EQ(window.add(0.0), 0);
 }
 
-TEST(OutlierWindow, values_that_are_not_finite_leave_it_as_it_was) {
+TEST(OutlierWindow, values_that_are_not_finite_do_not_change_it) {
     OutlierWindow window = full_window(), same = full_window();
     for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) EXPECT_TRUE(std::isnan(window.add(bad)));
     EXPECT_EQ(window.values(), same.values());
     EXPECT_EQ(window.add(5.0), same.add(5.0));
 }
 
-TEST(OutlierWindow, goes_on_from_its_values_with_the_same_bits) {
+TEST(OutlierWindow, a_copy_made_from_its_values_gives_the_same_bits) {
     OutlierWindow window;
     for (int i = 0; i < 300; i++) {
         const OutlierWindow copy(window.values());

@@ -1,4 +1,4 @@
-// A resumed run has the bits of one that was never interrupted, wherever it was interrupted.
+// A resumed run has the same bits as an unbroken run, wherever it was interrupted.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -36,7 +36,7 @@ std::string checkpoint_name(int64_t step) {
     return name;
 }
 
-// trainer_state.json without what tells time.
+// trainer_state.json without metrics_bytes, which depends on measured times.
 nlohmann::json state_of(const fs::path& checkpoint) {
     nlohmann::json state = nlohmann::json::parse(read_file(checkpoint / "trainer_state.json"));
     state.erase("metrics_bytes");
@@ -66,14 +66,14 @@ protected:
     static fs::path data() { return *directory_ / "data"; }
     static fs::path unbroken() { return *directory_ / "unbroken"; }
 
-    // The unbroken run's checkpoint 0, which a run does not write by itself: by a run that is stopped at once.
+    // Checkpoint 0, which only a run that is stopped at once writes.
     static void save_start() {
         TrainRun run = make_run(data(), *directory_ / "start");
         run.hooks.stop_requested = [] { return true; };
         ASSERT_EQ(run.run(), TrainOutcome::stopped);
     }
 
-    // A run directory as a kill after checkpoint `step` would leave it: with the logs of later steps.
+    // A run directory that was killed after checkpoint `step`, with logs of later steps.
     fs::path broken_at(int step) {
         const fs::path run = scratch_ / ("run-" + std::to_string(step));
         const fs::path from = (step == 0 ? *directory_ / "start" : unbroken()) / checkpoint_name(step);
@@ -90,7 +90,7 @@ protected:
 std::unique_ptr<TempDirectory> ResumeTest::directory_;
 int ResumeTest::skipped_ = 0;
 
-TEST_F(ResumeTest, the_run_exercises_what_has_to_be_saved) {
+TEST_F(ResumeTest, the_run_uses_everything_that_is_saved) {
     EXPECT_GT(skipped_, 0);
     const nlohmann::json state = state_of(unbroken() / checkpoint_name(kSteps));
     EXPECT_EQ(state["loss_window"].size(), OutlierWindow::kSize);
@@ -98,7 +98,7 @@ TEST_F(ResumeTest, the_run_exercises_what_has_to_be_saved) {
     EXPECT_EQ(state["updates"].get<int>(), kSteps - skipped_);
 }
 
-TEST_F(ResumeTest, one_step_from_each_of_200_checkpoints_has_the_bits_of_the_next) {
+TEST_F(ResumeTest, one_step_from_each_of_200_checkpoints_gives_the_bits_of_the_next) {
     for (int step = 0; step < kSteps; step++) {
         TrainRun run = make_run(data(), broken_at(step));
         run.options.resume = true;
@@ -116,7 +116,7 @@ TEST_F(ResumeTest, one_step_from_each_of_200_checkpoints_has_the_bits_of_the_nex
 TEST_F(ResumeTest, resumed_to_the_end_log_and_weights_equal_the_unbroken_run) {
     std::mt19937 random(7);
     for (int i = 0; i < 4; i++) {
-        const int step = i == 0 ? 60 : int(random() % kSteps);  // 60: where a validation is due
+        const int step = i == 0 ? 60 : int(random() % kSteps);  // a validation is due at step 60
         TrainRun run = make_run(data(), broken_at(step));
         run.options.resume = true;
         EXPECT_EQ(run.run(), TrainOutcome::finished);
@@ -128,8 +128,8 @@ TEST_F(ResumeTest, resumed_to_the_end_log_and_weights_equal_the_unbroken_run) {
     }
 }
 
-TEST_F(ResumeTest, stopped_in_any_micro_batch_or_validation_it_loses_nothing) {
-    // The n-th time the run asks whether to stop, the answer is yes: between steps, within one, within a validation.
+TEST_F(ResumeTest, stopped_in_any_micro_batch_or_validation_it_equals_the_unbroken_run) {
+    // The n-th question whether to stop is answered with yes: between steps, in a step, or in a validation.
     for (int n = 1; n < 120; n += 7) {
         TrainRun first = make_run(data(), scratch_ / std::to_string(n));
         int asked = 0;
@@ -145,7 +145,7 @@ TEST_F(ResumeTest, stopped_in_any_micro_batch_or_validation_it_loses_nothing) {
     }
 }
 
-TEST_F(ResumeTest, another_rate_schedule_or_length_is_allowed_and_logged) {
+TEST_F(ResumeTest, other_learning_rate_schedule_or_length_is_allowed_and_logged) {
     TrainRun run = make_run(data(), broken_at(100));
     run.options.resume = true;
     run.options.learning_rate = 0.02;
@@ -161,7 +161,7 @@ TEST_F(ResumeTest, another_rate_schedule_or_length_is_allowed_and_logged) {
     EXPECT_NE(notes.str().find("--learning-rate is 0.020000 from here on, it was 0.010000"), std::string::npos);
 }
 
-TEST_F(ResumeTest, another_model_length_of_rows_seed_or_data_is_refused) {
+TEST_F(ResumeTest, other_model_sequence_length_seed_or_data_is_refused) {
     const fs::path broken = broken_at(100);
     const auto refusal = [&](const std::function<void(TrainRun&)>& change) {
         TrainRun run = make_run(data(), broken);
@@ -185,7 +185,7 @@ TEST_F(ResumeTest, another_model_length_of_rows_seed_or_data_is_refused) {
               std::string::npos);
 }
 
-TEST_F(ResumeTest, a_broken_newest_checkpoint_gives_way_to_the_one_before) {
+TEST_F(ResumeTest, a_damaged_newest_checkpoint_is_skipped) {
     const fs::path run_directory = broken_at(50);
     fs::copy(unbroken() / checkpoint_name(49), run_directory / checkpoint_name(49), fs::copy_options::recursive);
     fs::resize_file(run_directory / checkpoint_name(50) / "optimizer.safetensors", 1000);
@@ -205,8 +205,8 @@ TEST_F(ResumeTest, with_no_checkpoint_yet_it_starts_from_the_beginning) {
     expect_same_checkpoint(fs::path(run.options.output) / checkpoint_name(3), unbroken() / checkpoint_name(3));
 }
 
-// A power cut may leave less of the logs than the checkpoint has seen: the last line broken, or all of it zeros.
-TEST_F(ResumeTest, with_a_damaged_log_it_trains_on_and_saves) {
+// After a power cut the logs may be shorter than when the checkpoint was written, or their end may be zeros.
+TEST_F(ResumeTest, with_a_damaged_log_training_continues_and_saves) {
     TrainRun first = make_run(data(), scratch_ / "damaged");
     first.hooks.stop_requested = [&] { return first.steps.size() == 3; };
     EXPECT_EQ(first.run(), TrainOutcome::stopped);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// How often each token is drawn, over many positions.
+// How often each token is sampled, over many positions.
 std::map<int, int> histogram(const SamplerOptions& options, const std::vector<float>& logits, int draws) {
     Sampler sampler(options);
     std::map<int, int> counts;
@@ -23,7 +23,7 @@ std::map<int, int> histogram(const SamplerOptions& options, const std::vector<fl
     return counts;
 }
 
-// Five standard deviations of a binomial count: a right sampler fails once in two million.
+// Five standard deviations of a binomial count: a correct sampler fails once in two million tests.
 void expect_share(int count, int draws, double p) {
     EXPECT_NEAR(count, draws * p, 5 * std::sqrt(draws * p * (1 - p)));
 }
@@ -39,7 +39,7 @@ TEST(Sampler, frequencies_follow_the_softmax) {
     }
 }
 
-TEST(Sampler, top_k_keeps_the_k_likeliest_and_renormalises) {
+TEST(Sampler, top_k_keeps_the_k_most_likely_and_renormalises) {
     const std::vector<float> logits = {std::log(1.0f), std::log(4.0f), std::log(3.0f), std::log(2.0f)};
     const int draws = 50000;
     const auto counts = histogram({.top_k = 2}, logits, draws);
@@ -57,20 +57,21 @@ TEST(Sampler, top_k_ties_go_to_the_lowest_ids) {
 TEST(Sampler, top_p_keeps_the_fewest_tokens_that_reach_p) {
     const std::vector<float> logits = {std::log(1.0f), std::log(4.0f), std::log(3.0f), std::log(2.0f)};
     const int draws = 50000;
-    const auto counts = histogram({.top_p = 0.65f}, logits, draws);  // 0.4 + 0.3 reach it, 0.4 alone does not
+    const auto counts = histogram({.top_p = 0.65f}, logits, draws);  // 0.4 + 0.3 is enough, 0.4 is not
     EXPECT_EQ(counts.size(), 2u);
     expect_share(counts.at(1), draws, 4.0 / 7);
-    EXPECT_EQ(histogram({.top_p = 0.3f}, logits, 1000).size(), 1u);  // the likeliest alone, although it goes over
+    EXPECT_EQ(histogram({.top_p = 0.3f}, logits, 1000).size(),
+              1u);  // only the most likely token, although its probability exceeds p
     EXPECT_EQ(histogram({.top_p = 0.95f}, logits, 10000).size(), 4u);
 }
 
 TEST(Sampler, top_p_counts_after_top_k) {
-    // After top-k 2 the likeliest has 4/7 = 0.57 of the mass: enough for 0.55, which 0.4 of all would not be.
+    // After top-k 2 the most likely token has probability 4/7 = 0.57, which is enough for 0.55; 0.4 would not be.
     const std::vector<float> logits = {std::log(1.0f), std::log(4.0f), std::log(3.0f), std::log(2.0f)};
     EXPECT_EQ(histogram({.top_k = 2, .top_p = 0.55f}, logits, 1000).size(), 1u);
 }
 
-TEST(Sampler, temperature_zero_takes_the_first_of_the_likeliest) {
+TEST(Sampler, temperature_zero_takes_the_first_most_likely_token) {
     EXPECT_EQ(Sampler({.temperature = 0}).sample(std::vector<float>{1, 3, 3, 2}, 0, 0), 1);
     EXPECT_EQ(Sampler({.top_k = 1}).sample(std::vector<float>{1, 3, 3, 2}, 5, 9), 1);
 }

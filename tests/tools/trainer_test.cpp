@@ -1,5 +1,4 @@
-// The loop itself: what it asks of engine and loader, and what it does when a step goes wrong. Resuming has a test
-// program of its own.
+// The training loop: its calls of the engine and the loader, and bad steps. resume_test tests resuming.
 #include "tools/train/trainer.h"
 
 #include <gtest/gtest.h>
@@ -15,7 +14,7 @@
 namespace kiln {
 namespace {
 
-// Keeps what passes through, and spoils the loss or the gradient of the steps it is told to.
+// Records all calls, and can change the loss or the gradient norm of a step.
 class WatchedEngine : public EngineProxy {
 public:
     struct Log {
@@ -111,11 +110,11 @@ TEST_F(TrainerTest, one_epoch_is_every_sequence_once) {
     TrainRun run = make_run();
     run.options.max_steps = -1;
     run.run();
-    // (10000 - 1) / 16 sequences of either shard, four a step, the rest left out.
+    // (10000 - 1) / 16 sequences in each of two shards, four in a step; the rest is left out.
     EXPECT_EQ(run.steps.size(), 2u * 624 / 4);
 }
 
-TEST_F(TrainerTest, overfitting_sees_one_batch_only_and_learns_it) {
+TEST_F(TrainerTest, overfitting_uses_one_batch_only_and_learns_it) {
     TrainRun run = make_run();
     run.options.overfit_one_batch = true;
     run.options.model = "llama:layers=1,dim=32,heads=2,ctx=16";
@@ -126,7 +125,7 @@ TEST_F(TrainerTest, overfitting_sees_one_batch_only_and_learns_it) {
         EXPECT_EQ(log_.samples[i], 0u);
         EXPECT_EQ(log_.tokens[i], log_.tokens[0]);
     }
-    EXPECT_LT(run.steps.back().loss, 0.05);  // far under the chain's entropy: only memory explains it
+    EXPECT_LT(run.steps.back().loss, 0.05);  // far below the entropy of the chain, so the model has memorized the batch
 }
 
 TEST_F(TrainerTest, validation_counts_every_sequence_once) {
@@ -148,7 +147,7 @@ TEST_F(TrainerTest, validation_counts_every_sequence_once) {
     run.wrap = [&](std::unique_ptr<Engine> engine) { return std::make_unique<Counting>(std::move(engine), counted); };
     run.options.B = 7;
     run.run();
-    // 1999 / 16 = 124 sequences in batches of 7: 17 whole ones and one of five; at the start and at the end.
+    // 1999 / 16 = 124 sequences: 17 batches of seven and one of five, at the start and at the end.
     ASSERT_EQ(counted.size(), 36u);
     EXPECT_EQ(counted[0], 7 * 16);
     EXPECT_EQ(counted[17], 5 * 16);
@@ -157,7 +156,7 @@ TEST_F(TrainerTest, validation_counts_every_sequence_once) {
     EXPECT_NE(log.find("s:5 tel:"), std::string::npos);
 }
 
-TEST_F(TrainerTest, a_step_that_is_not_finite_is_skipped_and_leaves_no_trace) {
+TEST_F(TrainerTest, a_step_that_is_not_finite_is_skipped) {
     for (const bool in_loss : {true, false}) {
         log_ = {};
         TrainRun run(data_->path());
@@ -174,7 +173,7 @@ TEST_F(TrainerTest, a_step_that_is_not_finite_is_skipped_and_leaves_no_trace) {
     }
 }
 
-TEST_F(TrainerTest, stop_on_nonfinite_leaves_a_checkpoint_and_throws) {
+TEST_F(TrainerTest, stop_on_nonfinite_writes_a_checkpoint_and_throws) {
     TrainRun run = make_run();
     run.options.on_nonfinite = "stop";
     log_.loss = [](int step, double loss) { return step == 4 ? HUGE_VAL : loss; };
@@ -186,7 +185,7 @@ TEST_F(TrainerTest, stop_on_nonfinite_leaves_a_checkpoint_and_throws) {
     EXPECT_EQ(newest->step, 5);
 }
 
-TEST_F(TrainerTest, skipping_for_ever_ends_in_an_error) {
+TEST_F(TrainerTest, fifty_skipped_steps_in_a_row_are_an_error) {
     TrainRun run(data_->path());
     run.wrap = make_run().wrap;
     run.options.max_steps = 1000;
@@ -195,22 +194,23 @@ TEST_F(TrainerTest, skipping_for_ever_ends_in_an_error) {
     EXPECT_EQ(log_.updates.size(), 0u);
 }
 
-TEST_F(TrainerTest, rollback_returns_to_the_checkpoint_and_passes_over_the_batch) {
+TEST_F(TrainerTest, rollback_returns_to_the_checkpoint_and_skips_the_batch) {
     TrainRun run = make_run();
     run.options.on_nonfinite = "rollback";
     run.options.checkpoint_every = 4;
     log_.loss = [](int step, double loss) { return step == 6 ? std::nan("") : loss; };
     EXPECT_EQ(run.run(), TrainOutcome::finished);
-    // Steps 0..6, the last failing; then from the checkpoint at 4 to the end at 10.
+    // Steps 0 to 6, where the last one fails; then from the checkpoint at 4 to the end at 10.
     std::vector<int64_t> steps;
     for (const StepReport& report : run.steps) steps.push_back(report.step);
     EXPECT_EQ(steps, (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8, 9}));
-    for (size_t i = 0; i < log_.samples.size(); i++) EXPECT_EQ(log_.samples[i], 4 * i);  // never back in the data
-    EXPECT_EQ(log_.updates[6].t, 5);  // the first after the rollback is the fifth that counts
+    for (size_t i = 0; i < log_.samples.size(); i++)
+        EXPECT_EQ(log_.samples[i], 4 * i);  // the position in the data never goes back
+    EXPECT_EQ(log_.updates[6].t, 5);        // the first update after the rollback is number 5
     EXPECT_NE(read_file(directory_ / "run/main.log").find("rollback:step-4"), std::string::npos);
 }
 
-TEST_F(TrainerTest, rollbacks_that_do_not_help_end_in_an_error) {
+TEST_F(TrainerTest, three_rollbacks_that_fail_again_are_an_error) {
     TrainRun run = make_run();
     run.options.on_nonfinite = "rollback";
     run.options.checkpoint_every = 4;
@@ -230,20 +230,20 @@ TEST_F(TrainerTest, an_outlier_is_skipped_once_the_window_is_full) {
         const auto spike = [](int step, double value) { return step == 5 || step == 135 ? 100 * value : value; };
         (by_loss ? log_.loss : log_.norm) = spike;
         run.run();
-        EXPECT_EQ(run.steps[5].skipped, "");  // too early to tell
-        // One value far off among 128 scores 127 / sqrt(127), about 11, however far it is.
+        EXPECT_EQ(run.steps[5].skipped, "");  // the window is not full yet
+        // One distant value among 128 has the z-score 127 / sqrt(127), about 11, at any distance.
         EXPECT_NEAR(by_loss ? run.steps[135].loss_z : run.steps[135].norm_z, 11.27, 0.1);
         EXPECT_NE(run.steps[135].skipped.find("outlier"), std::string::npos);
         EXPECT_EQ(log_.updates.size(), 139u);
     }
 }
 
-TEST_F(TrainerTest, ranks_see_the_same_samples_and_learn_the_same) {
-    // Steps of four rows: as one micro-batch, as four, and on 2 and 4 ranks. What cutting the batch alone changes, by
-    // rounding, is what ranks may change too.
+TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same_losses) {
+    // Steps of four sequences: as one micro-batch, as four, and on 2 and 4 ranks. Ranks may change the losses as much
+    // as micro-batches do by rounding.
     struct Result {
         std::vector<double> losses;
-        std::map<uint64_t, std::vector<int>> tokens;  // by number of the row
+        std::map<uint64_t, std::vector<int>> tokens;  // by number of the sample
     };
     const auto train = [&](int world, int B) {
         auto communicators = make_thread_communicators(world);
@@ -265,7 +265,7 @@ TEST_F(TrainerTest, ranks_see_the_same_samples_and_learn_the_same) {
         Result result;
         for (const StepReport& report : runs[0]->steps) result.losses.push_back(report.loss);
         for (int rank = 0; rank < world; rank++) {
-            EXPECT_EQ(runs[rank]->weights, runs[0]->weights) << rank;  // every rank the same bits
+            EXPECT_EQ(runs[rank]->weights, runs[0]->weights) << rank;  // all ranks have the same bits
             for (size_t i = 0; i < logs[rank].samples.size(); i++) {
                 EXPECT_TRUE(result.tokens.emplace(logs[rank].samples[i], logs[rank].tokens[i]).second) << "seen twice";
             }
@@ -287,7 +287,7 @@ TEST_F(TrainerTest, ranks_see_the_same_samples_and_learn_the_same) {
     }
 }
 
-TEST_F(TrainerTest, a_source_of_known_entropy_is_learnt) {
+TEST_F(TrainerTest, the_loss_reaches_the_entropy_of_the_source) {
     TempDirectory data;
     write_markov_shards(data.path(), 200000, 40000);
     TrainRun run(data.path(), directory_ / "run");
@@ -303,7 +303,7 @@ TEST_F(TrainerTest, a_source_of_known_entropy_is_learnt) {
     EXPECT_NEAR(loss, MarkovChain::entropy(), 0.02 * MarkovChain::entropy());
 }
 
-TEST_F(TrainerTest, a_small_rest_of_the_epoch_still_makes_a_step) {
+TEST_F(TrainerTest, an_epoch_shorter_than_a_step_is_one_step) {
     TrainOptions options;
     options.T = 16;
     options.total_batch_tokens = 1024 * 16;

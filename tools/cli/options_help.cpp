@@ -45,9 +45,10 @@ std::string wrapped(const std::string& text, size_t indent, size_t width) {
             out += ' ';
             column++;
         }
-        out += word;
+        out += word;  // \x1f in it is a space where no line ends
         column += word.size();
     }
+    std::replace(out.begin(), out.end(), '\x1f', ' ');
     return out;
 }
 
@@ -79,9 +80,9 @@ std::string OptionSet::help_text() const {
             left += "--" + spec.name + (option.is_flag() ? "" : " " + unit) + (option.is_list() ? "..." : "");
         }
         std::string right = spec.help;
-        if (!spec.choices.empty()) right += ": " + join(spec.choices, " | ");
+        if (!spec.choices.empty()) right += " (" + join(spec.choices, " | ") + ")";
         if (!option.available) right += " (not available yet)";
-        right += spec.required ? " [required]" : " [default: " + option.default_text + "]";
+        right += spec.required ? " [required]" : " [default:\x1f" + option.default_text + "]";
         left = left.size() + 2 > kIndent ? left + "\n" + std::string(kIndent, ' ') : padded(left, kIndent);
         out += left + wrapped(right, kIndent, kWidth) + "\n";
     }

@@ -18,25 +18,24 @@ public:
     ProgressLine(const ProgressLine&) = delete;
     ~ProgressLine() { clear(); }
 
-    // "counting words [#####     ] 51 of 100 MB, 30.2 MB/s, 2s left". `done` and `total` are in `unit`. The rate is
-    // measured since the task changed. Calls are cheap until the next line is due.
-    void show(const std::string& task, double done, double total, const std::string& unit) {
+    // "counting words [#####     ] 51 of 100 MB, 30.2 MB/s, 2s left", and `more`. `done` and `total` (0: not known) are
+    // in `unit`. The rate is measured since the task changed. Calls are cheap until the next line is due.
+    void show(const std::string& task, double done, double total, const std::string& unit,
+              const std::string& more = "") {
         const auto now = Clock::now();
         if (task != task_) task_ = task, task_start_ = now, task_done_ = done;
         if (!due(now)) return;
         const double seconds = std::chrono::duration<double>(now - task_start_).count();
         const double rate = seconds > 0 ? (done - task_done_) / seconds : 0;
-        const double part = total > 0 ? std::clamp(done / total, 0.0, 1.0) : 0;
         std::string line = task_;
-        if (terminal_) {
-            const auto filled = static_cast<size_t>(part * kBarWidth);
+        if (terminal_ && total > 0) {
+            const auto filled = static_cast<size_t>(std::clamp(done / total, 0.0, 1.0) * kBarWidth);
             line += " [" + std::string(filled, '#') + std::string(kBarWidth - filled, ' ') + "]";
         }
-        char text[160];
-        std::snprintf(text, sizeof text, " %.0f of %.0f %s, %.1f %s/s", done, total, unit.c_str(), rate, unit.c_str());
-        line += text;
-        if (rate > 0) line += ", " + duration_text(std::max(0.0, total - done) / rate) + " left";
-        write(line);
+        line += formatted(" %.0f", done) + (total > 0 ? formatted(" of %.0f ", total) : " ") + unit;
+        line += formatted(", %.1f %s/s", rate, unit.c_str());
+        if (rate > 0 && total > 0) line += ", " + duration_text(std::max(0.0, total - done) / rate) + " left";
+        write(line + more);
     }
     // "training, 12s": for a task that does not tell its progress.
     void show(const std::string& task) {

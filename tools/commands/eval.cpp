@@ -156,8 +156,8 @@ int command_eval(const std::vector<std::string>& args) {
     const std::unique_ptr<Engine> engine =
         open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
 
-    const LossSum total = *evaluate(
-        *engine, *make_single_communicator(), [&] { return sequences.next(); }, a.max_batches, nullptr);
+    const LossSum total =
+        *evaluate(*engine, *make_single_communicator(), a.max_batches, nullptr, [&] { return sequences.next(); });
     const double loss = total.sum / double(total.tokens);
     TextBytes text = text_bytes(a.data, val);
     if (text.unknown.empty() && !sequences.at_end()) text.unknown = "--max-batches left out a part of the text";

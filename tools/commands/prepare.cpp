@@ -1,16 +1,14 @@
 // kiln prepare: encodes documents into shards of tokens.
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <iostream>
-
-#include <unistd.h>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/shard.h"
 #include "tokenizer/io/byte_source.h"
 #include "tokenizer/prepare/prepare.h"
 #include "tools/cli/options.h"
+#include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
 
@@ -105,62 +103,6 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     return true;
 }
 
-// Shows the progress on standard error: on a terminal, one line that changes twice a second; else a line every ten
-// seconds.
-class ProgressLine {
-public:
-    void show(const PrepareProgress& p) {
-        const auto now = Clock::now();
-        if (now - last_ < (terminal_ ? std::chrono::milliseconds(500) : std::chrono::seconds(10))) return;
-        last_ = now;
-        const double seconds = std::max(1e-3, std::chrono::duration<double>(now - start_).count());
-        const double mb = double(p.bytes_read) * 1e-6, total = double(p.bytes_total) * 1e-6;
-        const double speed = (mb - double(p.bytes_before) * 1e-6) / seconds;
-        char line[240];
-        int n = std::snprintf(line, sizeof line, "%.0f MB", mb);
-        const auto add = [&](const char* format, auto... values) {
-            n += std::snprintf(line + n, sizeof line - size_t(n), format, values...);
-        };
-        if (total > 0) add(" of %.0f (%.0f%%)", total, 100 * mb / total);
-        add(", %.1f MB/s", speed);
-        if (total > mb && speed > 0) add(", %s left", duration((total - mb) / speed).c_str());
-        add(", %llu documents, %.1f million tokens", static_cast<unsigned long long>(p.documents),
-            double(p.tokens) * 1e-6);
-        if (p.bad_records > 0) add(", %llu bad records", static_cast<unsigned long long>(p.bad_records));
-        std::cerr << (terminal_ ? "\r\033[K" : "") << line << (terminal_ ? "" : "\n") << std::flush;
-        shown_ = true;
-    }
-    void note(const std::string& text) {
-        end();
-        std::cerr << text << "\n";
-    }
-    // Clears the line.
-    void end() {
-        if (shown_ && terminal_) std::cerr << "\r\033[K" << std::flush;
-    }
-    double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
-
-private:
-    static std::string duration(double seconds) {
-        char text[32];
-        const auto s = static_cast<unsigned long long>(seconds);
-        std::snprintf(text, sizeof text,
-                      s >= 3600 ? "%llu:%02llu h"
-                      : s >= 60 ? "%llu:%02llu min"
-                                : "%llu s",
-                      s >= 3600 ? s / 3600
-                      : s >= 60 ? s / 60
-                                : s,
-                      s >= 3600 ? s / 60 % 60 : s % 60);
-        return text;
-    }
-    using Clock = std::chrono::steady_clock;
-    const bool terminal_ = ::isatty(STDERR_FILENO) != 0;
-    const Clock::time_point start_ = Clock::now();
-    Clock::time_point last_ = start_;
-    bool shown_ = false;
-};
-
 void print_split(const char* name, const ShardIndex::Split& split) {
     std::cout << name << ": " << counted(split.tokens, "token") << " of " << counted(split.documents, "document")
               << " (" << counted(split.text_bytes, "byte") << " of text) in " << counted(split.files.size(), "shard")
@@ -182,22 +124,28 @@ int command_prepare(const std::vector<std::string>& args) {
     if (!parse(args, options)) return 0;
     options.documents.keep_start_of_damaged = options.max_bad_fraction >= 1;
     ProgressLine progress;
-    options.progress = [&](const PrepareProgress& p) { progress.show(p); };
-    options.report = [&](const std::string& text) { progress.note(text); };
+    options.progress = [&](const PrepareProgress& p) {
+        std::string more =
+            formatted(", %.0f documents, %.1f million tokens", double(p.documents), double(p.tokens) * 1e-6);
+        if (p.bad_records > 0) more += concat(", ", p.bad_records, " bad records");
+        progress.show("encoding", double(p.bytes_read) * 1e-6, double(p.bytes_total) * 1e-6, "MB", more);
+    };
+    options.report = [&](const std::string& text) {
+        progress.clear();
+        std::cerr << text << "\n";
+    };
+    const auto start = std::chrono::steady_clock::now();
     catch_stop_signals();
     options.stop = [] { return stop_signal() != 0; };
     ShardIndex index;
     try {
         index = prepare(options);
     } catch (const PrepareStopped& stopped) {
-        progress.end();
+        progress.clear();
         std::cerr << "stopped by " << signal_name(stop_signal()) << "; " << stopped.what() << "\n";
         return 3;
-    } catch (...) {
-        progress.end();
-        throw;
     }
-    progress.end();
+    progress.clear();
     print_split("train", index.train);
     print_split("val", index.val);
     std::cout << "shards: " << options.output.string() << "\n";
@@ -206,9 +154,8 @@ int command_prepare(const std::vector<std::string>& args) {
                   << " left out\n";
     }
     const double bytes = double(index.train.text_bytes + index.val.text_bytes);
-    char line[80];
-    std::snprintf(line, sizeof line, "%.1f s, %.1f MB/s\n", progress.seconds(), bytes * 1e-6 / progress.seconds());
-    std::cerr << line;
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::cerr << formatted("%.1f s, %.1f MB/s\n", seconds, bytes * 1e-6 / seconds);
     if (options.val_fraction > 0 && index.val.files.empty()) {
         std::cerr << "no validation split: "
                   << (index.train.documents == 1 ? "there is only one document"

@@ -1,9 +1,6 @@
 // kiln tokenizer train | import | encode | decode
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
 #include <filesystem>
 #include <iostream>
 
@@ -12,6 +9,7 @@
 #include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/cli/options.h"
+#include "tools/cli/progress_line.h"
 #include "tools/commands/commands.h"
 #include "tools/fetch/published_tokenizers.h"
 
@@ -25,14 +23,6 @@ const char* const kActions =
     "  encode   turn each line of text on standard input into a line of ids\n"
     "  decode   turn each line of ids on standard input into a line of text\n\n"
     "`kiln tokenizer ACTION --help` lists the options of an action.\n";
-
-// Shows the progress of a download on a terminal.
-void show_download(const std::string& name, uint64_t done, uint64_t total) {
-    if (::isatty(STDERR_FILENO) == 0) return;
-    std::fprintf(stderr, "\r\033[Kfetching %s: %.1f of %.1f MB", name.c_str(), double(done) * 1e-6,
-                 double(std::max(done, total)) * 1e-6);
-    if (done >= total) std::fputs("\r\033[K", stderr);
-}
 
 // Reads a .tiktoken file, which does not name its pre-tokenizer and special tokens. A special token is "text=id".
 Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, const std::vector<std::string>& lists) {
@@ -102,7 +92,11 @@ int import(const std::vector<std::string>& args) {
                   << "cannot separate documents; add one, for example with --special-tokens '<|endoftext|>=50256'\n";
     }
     fetch.cache = cache;
-    fetch.progress = [&](uint64_t done, uint64_t total) { show_download(source, done, total); };
+    ProgressLine progress;
+    fetch.progress = [&](uint64_t done, uint64_t total) {
+        progress.show("downloading " + source, double(done) * 1e-6, double(total) * 1e-6, "MB");
+        if (done >= total) progress.clear();
+    };
     const Tokenizer tokenizer = published ? load_published(*published, fetch)
                                 : ranks   ? load_ranks(source, pre_tokenizer, special_tokens)
                                           : Tokenizer::load(source);

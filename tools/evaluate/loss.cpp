@@ -1,12 +1,15 @@
 #include "tools/evaluate/loss.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "tools/cli/stop_signal.h"
 
 namespace kiln {
 
-std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator,
-                                const std::function<std::optional<Batch>()>& next, int64_t max_batches,
-                                const std::function<bool()>& stop_requested) {
+std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator, int64_t max_batches,
+                                const std::function<bool()>& stop_requested,
+                                const std::function<std::optional<Batch>()>& next) {
     double sums[2] = {0, 0};  // losses, tokens
     for (int64_t i = 0; max_batches == 0 || i < max_batches; i++) {
         const std::optional<Batch> batch = next();
@@ -18,6 +21,25 @@ std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator,
     }
     communicator.all_reduce(sums, 2);
     return LossSum{sums[0], int64_t(sums[1])};
+}
+
+std::optional<double> mean_loss(Engine& engine, Communicator& communicator, int64_t max_batches,
+                                const std::function<bool()>& stop_requested, DataLoader& loader, int B, int T) {
+    const uint64_t N = loader.num_sequences();
+    std::vector<int> targets;
+    loader.seek(0);
+    const auto next = [&]() -> std::optional<Batch> {
+        if (loader.position() >= N) return std::nullopt;
+        const DataLoader::Rows rows = loader.next();
+        // After the last sequence the loader starts again. Sequences that it gives a second time are ignored.
+        const uint64_t fresh = rows.first_sample < N ? std::min<uint64_t>(B, N - rows.first_sample) : 0;
+        targets.assign(size_t(B) * T, -1);
+        std::copy_n(rows.targets, fresh * T, targets.begin());
+        return Batch{.tokens = rows.tokens, .targets = targets.data()};
+    };
+    const auto sum = evaluate(engine, communicator, max_batches, stop_requested, next);
+    if (!sum) return std::nullopt;
+    return sum->sum / double(sum->tokens);
 }
 
 }  // namespace kiln

@@ -6,13 +6,18 @@
 
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/engine.h"
+#include "tokenizer/data/dataloader.h"
 
 namespace kiln {
 
 // The sum over the batches that `next` gives, until it gives none, or until `max_batches` if that is not 0. Every rank
 // must have the same number of batches. Nothing if a stop was requested, which is asked after every batch.
-std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator,
-                                const std::function<std::optional<Batch>()>& next, int64_t max_batches,
-                                const std::function<bool()>& stop_requested);
+std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator, int64_t max_batches,
+                                const std::function<bool()>& stop_requested,
+                                const std::function<std::optional<Batch>()>& next);
+
+// The mean loss over every sequence of the loader once, in its batches of (B, T).
+std::optional<double> mean_loss(Engine& engine, Communicator& communicator, int64_t max_batches,
+                                const std::function<bool()>& stop_requested, DataLoader& loader, int B, int T);
 
 }  // namespace kiln

@@ -7,6 +7,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/evaluate/loss.h"
 #include "tools/train/loss_curve.h"
 #include "tools/train/sample.h"
 
@@ -68,7 +69,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
 void Trainer::open_validation() {
     if (plan_.data.val.empty() || options_.val_every == 0) return;
     try {
-        validation_.emplace(plan_, communicator_);
+        val_loader_.emplace(val_loader_options(plan_, communicator_));
     } catch (const Error& error) {
         // Validation shards that were only found in the directory of the training data are no reason to refuse to
         // train.
@@ -130,7 +131,7 @@ TrainOutcome Trainer::run() {
         const bool stopped = [&] {
             if (last) settle();
             const bool first = progress_.step == 0;
-            if (validation_ && (last || is_due(options_.val_every)) && !validate()) return true;
+            if (val_loader_ && (last || is_due(options_.val_every)) && !validate()) return true;
             if (options_.sample_every > 0 && (last || (is_due(options_.sample_every) && !first)) && !sample())
                 return true;
             if (last || (is_due(options_.checkpoint_every) && !first)) save();
@@ -148,7 +149,8 @@ TrainOutcome Trainer::run() {
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
     settle();
-    const std::optional<double> loss = validation_->loss(engine_, hooks_.stop_requested);
+    const std::optional<double> loss = mean_loss(engine_, communicator_, options_.val_max_batches,
+                                                 hooks_.stop_requested, *val_loader_, options_.B, options_.T);
     if (!loss) return false;
     progress_.validated_at = progress_.step;
     if (log_) log_->validation(progress_.step, *loss);

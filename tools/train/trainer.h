@@ -20,7 +20,6 @@
 #include "tools/train/progress.h"
 #include "tools/train/run_ahead.h"
 #include "tools/train/schedule.h"
-#include "tools/train/validation.h"
 
 namespace kiln {
 
@@ -74,7 +73,7 @@ private:
     Communicator& communicator_;
     Hooks hooks_;
     DataLoader loader_;
-    std::optional<Validation> validation_;
+    std::optional<DataLoader> val_loader_;
     std::optional<RunLog> log_;  // on rank 0, with an output directory
     Schedule schedule_;
     TrainProgress progress_;
