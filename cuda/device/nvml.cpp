@@ -76,7 +76,7 @@ Nvml::Nvml(const char* library) {
 
 GpuSample Nvml::sample() const {
     if (!device_) return {};
-    void* const nvml = library_.get();
+    void* const nvml = library_;
     const auto to_int = [](unsigned x) { return int(x); };
     const auto milli = [](unsigned x) { return float(x) / 1000; };
     // Release 535 of the driver gave the function its first name; older drivers know only the second.
