@@ -15,14 +15,13 @@
 namespace kiln::test {
 namespace {
 
-template <class E>
 struct Cached : Sequences {
-    Cached(const Shape& shape, int beyond)
+    Cached(const Shape& shape, int beyond, int pitch)
         : Sequences(shape),
           beyond(beyond),
           full(dim(shape, "full")),
           max_T(dim(shape, "max_T")),
-          pitch(cache_pitch<E>(HS)),
+          pitch(pitch),
           cache_elems(size_t(B) * NKV * max_T * pitch) {}
     // The position of the first token. Cache b % 4 == 0 is full afterwards, or `beyond` tokens do not fit; 1 was empty;
     // 2 is idle; 3 was a third full. With `full`, all are like 0.
@@ -39,20 +38,16 @@ struct Cached : Sequences {
 };
 
 template <class E, int kScale>
-class AttentionCached : public KernelCase, Cached<E> {
-    using Base = Cached<E>;
-    using Base::B, Base::T, Base::max_T, Base::pitch, Base::cache_elems, Base::NH, Base::NKV, Base::HS, Base::QKV;
-    using Base::position;
-
+class AttentionCached : public KernelCase, Cached {
 public:
     explicit AttentionCached(const Shape& shape)
-        : Base(shape, 0),
+        : Cached(shape, 0, cache_pitch<E>(dim(shape, "HS"))),
           window(dim(shape, "W")),
-          qkv_(random_values(this->qkv_elems(), 1, kScale)),
+          qkv_(random_values(qkv_elems(), 1, kScale)),
           k_(cache(2)),
           v_(cache(3)),
-          positions_(this->positions()),
-          out_(this->out_elems()),
+          positions_(positions()),
+          out_(out_elems()),
           scratch_(attention_cached_scratch_floats(HS)),
           arrivals_(std::vector<float>(attention_cached_arrivals())) {
         double keys = 0, pairs = 0;
@@ -165,18 +160,14 @@ template <class E>
 using LargeLogits = AttentionCached<E, 50>;
 
 template <class E>
-class AppendToCache : public KernelCase, Cached<E> {
-    using Base = Cached<E>;
-    using Base::B, Base::T, Base::max_T, Base::pitch, Base::cache_elems, Base::NH, Base::NKV, Base::HS, Base::QKV;
-    using Base::position;
-
+class AppendToCache : public KernelCase, Cached {
 public:
     explicit AppendToCache(const Shape& shape)
-        : Base(shape, dim(shape, "T") - 1),
-          qkv_(random_values(this->qkv_elems(), 1)),
+        : Cached(shape, dim(shape, "T") - 1, cache_pitch<E>(dim(shape, "HS"))),
+          qkv_(random_values(qkv_elems(), 1)),
           k_(random_values(cache_elems, 2)),
           v_(random_values(cache_elems, 3)),
-          positions_(this->positions()) {
+          positions_(positions()) {
         int tokens = 0;
         for (int b = 0; b < B; ++b) tokens += position(b) < 0 ? 0 : std::min(T, max_T - position(b));
         bytes = 4.0 * tokens * NKV * HS * sizeof(E);
