@@ -1,10 +1,10 @@
 #include "cpu_reference/interface/model_config.h"
+#include "cpu_reference/interface/nearest.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <optional>
 
 #include "cpu_reference/interface/error.h"
@@ -60,27 +60,11 @@ const ModelConfig* find_preset(std::string_view name) {
     return found == presets().end() ? nullptr : &found->config;
 }
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-    std::vector<size_t> row(b.size() + 1);
-    std::iota(row.begin(), row.end(), size_t(0));
-    for (size_t i = 0; i < a.size(); i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < b.size(); j++) {
-            const size_t substituted = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = std::min({substituted, row[j] + 1, row[j + 1] + 1});
-        }
-    }
-    return row[b.size()];
-}
-
 // `; did you mean "x"?` and the list of what there is.
 std::string suggest(std::string_view text, const std::vector<std::string>& names) {
-    const auto nearest = std::ranges::min_element(names, {}, [&](const auto& n) { return edit_distance(text, n); });
     std::string all;
     for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-    return concat("did you mean \"", *nearest, "\"? (there are: ", all, ")");
+    return concat("did you mean \"", nearest(text, names), "\"? (there are: ", all, ")");
 }
 
 [[noreturn]] void usage_error(std::string_view descriptor, const std::string& message) {

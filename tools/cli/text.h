@@ -1,8 +1,10 @@
 #pragma once
-// The small texts that all programs print: numbers for people, lists, and the nearest name to a misspelt one.
+// The small texts that all programs print: numbers for people, and lists.
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "cpu_reference/interface/nearest.h"
 
 namespace kiln {
 
@@ -16,10 +18,5 @@ std::string join(const std::vector<std::string>& parts, const char* separator);
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
 // `text` followed by spaces up to `width` columns, and by one space at least.
 std::string padded(const std::string& text, size_t width);
-
-// How many letters must be changed, inserted, deleted or swapped with their neighbour to turn `a` into `b`.
-size_t edit_distance(std::string_view a, std::string_view b);
-// The candidate with the smallest edit distance to `word`, the first of equal ones; empty if there is none.
-std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace kiln
