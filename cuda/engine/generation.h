@@ -20,7 +20,6 @@ public:
     void decode(DeviceContext<E> x, std::span<const int> slots, std::span<const int> tokens, float* logits);
 
 private:
-    void check_slot(int slot) const;
     void step(const DeviceContext<E>& x, int first_slot, std::span<const int> tokens, std::span<const int> positions);
     void head(const DeviceContext<E>& x, const E* lnf, int rows);
     void read_logits(const DeviceContext<E>& x, float* logits, int row) const;
