@@ -23,13 +23,6 @@ std::string z_text(double z) {
 
 }  // namespace
 
-std::string bytes_text(double bytes) {
-    if (bytes >= 0x1p40) return format("%.2f TiB", bytes / 0x1p40);
-    if (bytes >= 0x1p30) return format("%.2f GiB", bytes / 0x1p30);
-    if (bytes >= 0x1p20) return format("%.1f MiB", bytes / 0x1p20);
-    return format("%.1f KiB", bytes / 0x1p10);
-}
-
 std::string count_text(double n) {
     if (n >= 1e12) return format("%.2fT", n / 1e12);
     if (n >= 1e9) return format("%.2fG", n / 1e9);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cpu_reference/interface/backend.h"
+#include "cpu_reference/interface/bytes_text.h"
 
 namespace kiln {
 
@@ -27,7 +28,6 @@ std::string step_line(const StepReport& report);
 // "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ..."; what the GPU does not tell is left out.
 std::string gpu_text(const GpuSample& sample);
 
-std::string bytes_text(double bytes);       // "412 MiB"
 std::string count_text(double n);           // "124.4M"
 std::string duration_text(double seconds);  // "1h 02m"
 
