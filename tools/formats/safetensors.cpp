@@ -38,7 +38,7 @@ public:
     bool null() override { return fail("null"); }
     bool boolean(bool) override { return fail("a boolean"); }
     bool number_integer(number_integer_t) override { return fail("a negative number"); }
-    bool number_float(number_float_t, const string_t&) override { return fail("a number that is not whole"); }
+    bool number_float(number_float_t, const string_t&) override { return fail("a number that is no whole number"); }
     bool binary(binary_t&) override { return fail("binary data"); }
 
     bool number_unsigned(number_unsigned_t value) override {
@@ -122,7 +122,7 @@ public:
     }
 
     bool parse_error(size_t position, const std::string&, const json::exception&) override {
-        problem = concat("is not valid JSON at byte ", position + sizeof(uint64_t));
+        problem = concat("is no valid JSON at byte ", position + sizeof(uint64_t));
         return false;
     }
 
