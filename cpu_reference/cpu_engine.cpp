@@ -1,4 +1,4 @@
-// Engine in float32 on the host: arenas bound by the tables, OpenMP, oneDNN.
+// The engine on a CPU, in float32, with OpenMP and oneDNN.
 #include <omp.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/decoder.h"
+#include "cpu_reference/interface/bytes_text.h"
 #include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
@@ -20,9 +21,9 @@
 namespace kiln {
 namespace {
 
-// Code and data of the libraries, what oneDNN packs matrices into, the rounding of arenas to huge pages; measured.
+// Measured: the libraries, the matrices that oneDNN packs, and arenas rounded up to huge pages.
 constexpr size_t kProcessBytes = size_t(24) << 20;
-constexpr int kPrefillRows = 256;  // a prompt is read this many tokens at a time
+constexpr int kPrefillRows = 256;  // tokens of a prompt that prefill computes at a time
 
 class CpuEngine final : public Engine {
 public:
@@ -67,7 +68,7 @@ private:
     Params<float> param_, gradient_;
     Activations<float> acts_;
     std::vector<float> rope_table_;
-    // Gradients are zero without having been written: the first backward pass sets what later ones add to.
+    // All gradients count as 0, but the arena does not hold zeros: the next backward pass sets them instead of adding.
     bool gradients_clear_ = true;
     LossSum loss_;
 
@@ -114,7 +115,7 @@ std::string CpuEngine::device_name() const {
 
 double CpuEngine::peak_flops() const {
     std::call_once(peak_measured_, [&] {
-        // A product large enough to be compute-bound, small enough for a moment.
+        // This matmul is large enough to be bound by computation, and takes a few milliseconds.
         constexpr int kSize = 1024;
         std::vector<float> x(kSize * kSize, 1.0f), y(kSize * kSize, 1.0f), z(kSize * kSize);
         double best_s = 1e9;
@@ -184,7 +185,7 @@ void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t 
                              true,    seed,   batch.first_sample};
     const int N = options_.B * options_.T;
     const bool accumulate = !gradients_clear_;
-    if (!accumulate) {  // the only gradients that are added to from the start
+    if (!accumulate) {  // decoder_backward always adds to these two
         const size_t C = config_.C;
         if (gradient_.wpe) std::fill_n(gradient_.wpe, config_.max_T * C, 0.0f);
         if (!config_.tied_embeddings) std::fill_n(gradient_.wte, config_.V * C, 0.0f);
@@ -240,8 +241,8 @@ LossSum CpuEngine::evaluate(const Batch& batch, float* losses) {
 
 void check_memory(size_t needed, const std::string& what, const std::string& advice) {
     const size_t available = available_memory_bytes();
-    KILN_CHECK(available == 0 || needed <= available, what, " needs ", format_bytes(needed), " of memory, but ",
-               format_bytes(available), " are available; ", advice);
+    KILN_CHECK(available == 0 || needed <= available, what, " needs ", bytes_text(double(needed)), " of memory, but ",
+               bytes_text(double(available)), " are available; ", advice);
 }
 
 void CpuEngine::open_cache(int slots, int max_T) {
@@ -275,7 +276,7 @@ int CpuEngine::slot_length(int slot) const {
     return slot_length_[slot];
 }
 
-// `tokens` go where rows_ says; leaves the final norm's output in cache_acts_.
+// Appends `tokens` as rows_ says. cache_acts_.lnf then has the output of the final norm.
 void CpuEngine::run_cached(std::span<const int> tokens) {
     const PoolScope scope(threads_);
     const DecoderContext ctx{config_, param_, rope_table_.data(), 1, int(tokens.size())};
@@ -335,7 +336,7 @@ std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineO
     std::string parts;
     for (const MemoryItem& item : plan_cpu_memory(config, options)) {
         needed += item.bytes;
-        parts += concat(parts.empty() ? "" : ", ", item.kind, " ", format_bytes(item.bytes));
+        parts += concat(parts.empty() ? "" : ", ", item.kind, " ", bytes_text(double(item.bytes)));
     }
     check_memory(needed,
                  concat("a model of ", count_parameters(config) / 1000000, " M parameters at batch ", options.B,

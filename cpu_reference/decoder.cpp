@@ -45,7 +45,7 @@ void norm_backward(const ModelConfig& c, float* dx, float* dw, float* db, const 
 void rotate(const DecoderContext& ctx, float* qkv, int first_position, int B, int T, bool backward) {
     const ModelConfig& c = ctx.config;
     switch (c.position) {
-        case Position::learned:  // the embedding has it
+        case Position::learned:  // embedding_forward adds it
             return;
         case Position::rope:
             return rope(qkv, ctx.rope_table, first_position, B, T, c.NH, c.NKV, c.HS, backward);
@@ -164,7 +164,7 @@ void decoder_backward(const DecoderContext& ctx, Activations<float>& acts, const
 
 namespace {
 
-// Calls work(first, count) for each run of rows that belong to one sequence.
+// Calls work(first, count) for the rows of each sequence.
 template <class Work>
 void for_each_sequence(const CacheRow* rows, int N, Work work) {
     for (int first = 0; first < N;) {
@@ -175,7 +175,7 @@ void for_each_sequence(const CacheRow* rows, int N, Work work) {
     }
 }
 
-// Rows of qkv, one a token -> the cache of layer l.
+// Copies the keys and values of N rows of qkv to the cache of one layer.
 void append_to_cache(const ModelConfig& c, float* layer, const KvCache& cache, const float* qkv, const CacheRow* rows,
                      int N) {
     const size_t per_slot = size_t(2) * c.NKV * cache.max_T * c.HS;

@@ -1,18 +1,17 @@
 #pragma once
-// The model: a straight line of operations forward, the same line backward, and one step over a KV cache.
+// The model: a straight line of operations, its backward pass in the opposite order, and a step with a KV cache.
 #include "cpu_reference/interface/model_config.h"
 #include "cpu_reference/interface/tensors.h"
 
 namespace kiln {
 
-// What a pass over the model reads besides its input.
+// What every pass over the model reads.
 struct DecoderContext {
     const ModelConfig& config;
     const Params<float>& params;
     const float* rope_table;  // null without RoPE
     int B, T;
-    // Dropout is on when `training`.
-    bool training = false;
+    bool training = false;  // with dropout
     uint64_t seed = 0, first_sample = 0;
 };
 

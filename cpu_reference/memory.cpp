@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <utility>
@@ -14,6 +13,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "cpu_reference/interface/bytes_text.h"
 #include "cpu_reference/interface/error.h"
 
 namespace kiln {
@@ -34,7 +34,7 @@ MappedArray::MappedArray(size_t elems, const char* purpose) : elems_(elems) {
     void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
         elems_ = 0;
-        throw Error(concat("cannot allocate ", format_bytes(elems * sizeof(float)), " for ", purpose, ": ",
+        throw Error(concat("cannot allocate ", bytes_text(double(elems * sizeof(float))), " for ", purpose, ": ",
                            std::strerror(errno), "; lower the batch size or take a smaller model"));
     }
     data_ = static_cast<float*>(memory);
@@ -78,16 +78,6 @@ size_t available_memory_bytes() {
         available = std::min(available, limit > used ? limit - used : 0);
     }
     return available;
-}
-
-std::string format_bytes(size_t bytes) {
-    char text[32];
-    if (bytes >= size_t(1) << 30) {
-        std::snprintf(text, sizeof text, "%.1f GiB", double(bytes) / (size_t(1) << 30));
-    } else {
-        std::snprintf(text, sizeof text, "%.1f MiB", double(bytes) / (1 << 20));
-    }
-    return text;
 }
 
 namespace {

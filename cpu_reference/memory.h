@@ -1,16 +1,16 @@
 #pragma once
-// Memory in large pieces, how much of it there is, and the threads that work on it.
+// Large arrays, the amount of memory, and the threads of the engine.
 #include <cstddef>
 #include <string>
 
 namespace kiln {
 
-// Floats straight from the kernel: zero, and resident only once touched. Large ones ask for huge pages, which halves
-// the time of the first step and a few percent of every other.
+// Floats that the kernel maps: they are 0, and take memory only after the first access. Large arrays ask for huge
+// pages: the first step then takes half the time, and each later step a few percent less.
 class MappedArray {
 public:
     MappedArray() = default;
-    // `purpose` stands in the message of the Error thrown if the kernel refuses.
+    // Throws Error, with `purpose` in the message, if the kernel refuses.
     MappedArray(size_t elems, const char* purpose);
     ~MappedArray();
     MappedArray(MappedArray&& other) noexcept;
@@ -19,20 +19,19 @@ public:
     float* data() const { return data_; }
     size_t size() const { return elems_; }
     size_t bytes() const { return elems_ * sizeof(float); }
-    void discard();  // back to zero, by giving the pages back
+    void discard();  // gives the pages back, so that all values are 0 again
 
 private:
     float* data_ = nullptr;
     size_t elems_ = 0;
 };
 
-size_t resident_bytes();                 // of this process
-size_t available_memory_bytes();         // what the machine, or this process's control group, has left; 0: not known
-std::string format_bytes(size_t bytes);  // "1.9 GiB"
+size_t resident_bytes();          // of this process
+size_t available_memory_bytes();  // free on this machine, or in this process's control group; 0: unknown
 
-// While it lives, OpenMP regions of the calling thread run on `threads` threads, as many as scratch memory was made
-// for, and these treat denormal numbers as zero: moments of weights that get no gradient decay into them, and
-// arithmetic on them takes a hundred times as long.
+// During its lifetime OpenMP regions of the calling thread run on `threads` threads, the number that has scratch
+// memory, and these threads take denormal numbers as 0. The optimizer state of a weight without gradients decays to
+// denormal numbers, and arithmetic with them takes a hundred times as long.
 class PoolScope {
 public:
     explicit PoolScope(int threads);

@@ -1,6 +1,6 @@
 #pragma once
-// What a program asks of the backend that it is linked against, beside the engine itself. Each backend library defines
-// these once.
+// What a program asks its backend apart from the engine. Each backend library defines these functions, and a program is
+// linked against one of them.
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -9,15 +9,15 @@
 
 namespace kiln {
 
-// Whether EngineOptions from `precision` on are taken. Asks no driver.
+// Whether the engine takes the options of EngineOptions that are for GPUs. It does not call the driver.
 bool backend_is_gpu();
 
 struct Device {
     std::string name;
-    bool bfloat16 = false, tf32 = false;  // computes in them
-    size_t free_bytes = 0;                // of its memory; 0: not known
+    bool bfloat16 = false, tf32 = false;  // it can compute in these types
+    size_t free_bytes = 0;                // of its memory; 0: unknown
 };
-// Throws Error that says what is missing if `program` cannot compute on this machine.
+// Throws Error, with what is missing, if `program` cannot compute on this machine.
 Device require_device(std::string_view program);
 
 struct GpuSample {
@@ -25,8 +25,8 @@ struct GpuSample {
     std::optional<float> power_w, power_limit_w;
     std::optional<int> temperature_c;
     std::optional<size_t> memory_used_bytes;  // by all processes
-    std::optional<int> utilisation_percent;   // of the last second or so, in which a kernel ran
-    std::optional<std::string> throttled_by;  // "power cap, heat", or "" when nothing holds the clocks back
+    std::optional<int> utilisation_percent;   // share of about the last second during which a kernel ran
+    std::optional<std::string> throttled_by;  // "power cap, heat", or "" if the clocks are not reduced
 };
 
 class GpuMonitor {
@@ -34,7 +34,7 @@ public:
     virtual ~GpuMonitor() = default;
     virtual GpuSample sample() const = 0;
 };
-// Null where the device has nobody who would tell.
+// Null if the device has no such sensors.
 std::unique_ptr<GpuMonitor> make_gpu_monitor();
 
 }  // namespace kiln

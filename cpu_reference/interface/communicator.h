@@ -1,13 +1,13 @@
 #pragma once
-// What a data-parallel program needs of its peers. One implementation a transport.
+// Communication between the ranks of a data-parallel program. Each transport has its own implementation.
 #include <cstddef>
 #include <memory>
 #include <vector>
 
 namespace kiln {
 
-// Buffers are host or device memory, as the implementation says. Sums have a fixed order: every rank gets the same
-// bits.
+// The implementation says whether buffers are in host or device memory. Sums have a fixed order, and every rank gets
+// the same bits.
 class Communicator {
 public:
     virtual ~Communicator() = default;
@@ -23,8 +23,8 @@ public:
 
 std::unique_ptr<Communicator> make_single_communicator();
 
-// `size` ranks in one process, one thread each, over shared host memory. Element i is rank i's; call it from that
-// rank's thread only. Blocking; every rank must make the same calls.
+// `size` ranks in one process, one thread each, with buffers in host memory. Element i is for rank i; only the thread
+// of that rank may call it. Calls block, and every rank must make the same calls.
 std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size);
 
 }  // namespace kiln

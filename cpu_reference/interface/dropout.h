@@ -5,8 +5,8 @@
 
 namespace kiln {
 
-// One application of dropout, arXiv:1207.0580: which stream of random numbers, where in the model, and how strongly.
-// p = 0: none. The same on every backend, and so is the mask: dropout_words of each sample, row and column.
+// One application of dropout (arXiv:1207.0580) with probability p. The mask is dropout_words of each sample, row and
+// column, the same on every backend.
 struct Dropout {
     float p = 0;
     uint64_t seed = 0, first_sample = 0;

@@ -1,5 +1,6 @@
 #pragma once
-// What a program needs of a model, whatever computes it. Crossed a few times a step, never inside one.
+// An engine computes with one model. This is its interface, the same on a CPU and on a GPU. A program calls it a few
+// times in each step.
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -13,27 +14,27 @@
 
 namespace kiln {
 
-enum class Precision : uint8_t { float32, bfloat16, float16 };   // of weights, activations and products
-enum class AttentionKind : uint8_t { automatic, flash, plain };  // flash: on tensor cores; automatic: where it can be
+enum class Precision : uint8_t { float32, bfloat16, float16 };   // of weights, activations and matmuls
+enum class AttentionKind : uint8_t { automatic, flash, plain };  // flash: on tensor cores; automatic: flash if possible
 
 struct EngineOptions {
     int B = 4, T = 64;     // shape of a micro-batch
     bool training = true;  // false: weights only; no forward_backward, gradients or optimizer state
     Optimizer optimizer = Optimizer::adamw;
-    // The rest is of GPUs: the CPU engine computes in float32 and takes no other precision.
+    // All options from here on are for GPUs. The CPU engine computes in float32 and refuses other precisions.
     Precision precision = Precision::float32;
-    bool tf32 = false;              // float32 products from inputs of 10 bits of mantissa
-    bool master_weights = true;     // beside narrow weights; without, updates are rounded stochastically
-    bool narrow_gradients = false;  // kept and accumulated in `precision` instead of float32
-    bool narrow_moments = false;    // bfloat16
-    int recompute = 0;              // in the backward pass: 1 the MLP's activation, 2 norms too, 3 whole blocks
-    int fused_gelu = 0;             // 1: in the product before it; 2: its gradient too
+    bool tf32 = false;              // float32 matmuls round their inputs to 10 bits of mantissa
+    bool master_weights = true;     // float32 copies of narrow weights; without them updates round stochastically
+    bool narrow_gradients = false;  // stored and accumulated in `precision` instead of float32
+    bool narrow_moments = false;    // the optimizer state is bfloat16 instead of float32
+    int recompute = 0;              // the backward pass recomputes: 1 the MLP's activation, 2 norms too, 3 whole blocks
+    int fused_gelu = 0;             // 1: GELU is part of the matmul before it; 2: so is its gradient
     AttentionKind attention = AttentionKind::automatic;
-    int lm_head_chunks = 0;  // the head's rows in so many parts; 0: so that logits take at most 1 GiB
-    bool fixed_lm_head_chunks =
-        false;                  // the head's products over pieces of rows that no lm_head_chunks changes, nor a bit
-    int matmul_candidates = 6;  // algorithms timed at the first use of a shape; 1: none, the library's first
-    bool graphs = true;         // give the device a micro-step in one call, where nothing drops out
+    int lm_head_chunks = 0;  // of the LM head's rows; 0: as few as keep the logits below 1 GiB
+    // The rows of each LM head matmul do not depend on lm_head_chunks: neither does any bit of the result.
+    bool fixed_lm_head_chunks = false;
+    int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the library's first one
+    bool graphs = true;         // launch a micro-step as one CUDA graph, without dropout only
     uint64_t seed = 0;          // of stochastic rounding
 };
 
@@ -47,29 +48,30 @@ struct Arena {
 inline constexpr Arena Arena::params{"parameters"}, Arena::gradients{"gradients"};
 
 struct Batch {
-    const int* tokens;          // (B, T)
-    const int* targets;         // (B, T); -1: ignored
-    uint64_t first_sample = 0;  // number of row 0 in the run's order of samples: row b drops out by (seed, first_sample
-                                // + b), so masks do not depend on how a batch is cut into micro-batches and ranks
+    const int* tokens;   // (B, T)
+    const int* targets;  // (B, T); -1: ignored
+    // The number of sequence 0 in the run's order of samples. The dropout mask of sequence b depends on (seed,
+    // first_sample + b), so it does not depend on how micro-batches and ranks divide a batch.
+    uint64_t first_sample = 0;
 };
 
 struct LossSum {
-    double sum = 0;      // of the losses of the tokens counted, nats
-    int64_t tokens = 0;  // targets that were not -1
+    double sum = 0;      // of the losses of all targets that are not -1, in nats
+    int64_t tokens = 0;  // number of these targets
 };
 
-// What became of a step that was queued.
+// The result of a queued step.
 struct StepResult {
     LossSum loss;
-    double norm;     // of the gradients, before clipping
-    double seconds;  // on the device since zero_gradients or, if that came before its end, since the end of the step
-                     // before
+    double norm;  // of the gradients, before clipping
+    // On the device, from zero_gradients or, if the step before ended later, from that end.
+    double seconds;
 };
 
-// Dynamic scaling of the loss in float16: part of what an exact resume needs.
+// Dynamic scaling of the loss in float16. A run that is resumed exactly needs it.
 struct LossScale {
     float scale = 0;     // 0: nothing is scaled
-    int good_steps = 0;  // since it changed
+    int good_steps = 0;  // since the scale changed
 };
 
 struct MemoryItem {
@@ -84,8 +86,8 @@ public:
     virtual Optimizer optimizer() const { return Optimizer::adamw; }
     virtual std::string device_name() const = 0;
     virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
-    virtual bool peak_is_measured() const { return true; }  // by a product; false: its maker states it
-    virtual std::string attention() const { return ""; }    // which it was given, and why; empty: there is one
+    virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the number of the vendor
+    virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
     virtual size_t memory_in_use_bytes() const = 0;         // now, by this process on this device
 
     virtual void init_weights(uint64_t seed) = 0;  // also zeroes the optimizer state
@@ -98,40 +100,41 @@ public:
     virtual void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) = 0;
     virtual LossSum take_loss() = 0;  // the sum since the last call; waits for the device
     virtual void reduce_gradients(Communicator& communicator) = 0;
-    // L2 over all gradients; NaN or infinity if any of them is. Lowers a loss scale that is to blame, down to 1.
+    // The L2 norm of all gradients; NaN or infinity if one of them is. If the loss scale made a gradient infinite, the
+    // scale is halved, but never below 1.
     virtual double gradient_norm() = 0;
     virtual void update(const OptimizerStep& step) = 0;
 
     virtual LossScale loss_scale() const { return {}; }
     virtual void set_loss_scale(const LossScale&) {}
 
-    // Where true, a step may end with queue_update in place of the last three, which waits for nothing: the norm,
-    // scaling down to max_norm (0: never; step.grad_scale is not read), and the update, unless the norm or the loss is
-    // not finite.
-    // Its result is due before the second one after it is queued.
+    // If true, a step may end with queue_update instead of take_loss, gradient_norm and update, and then it does not
+    // wait for the device. queue_update computes the norm, scales the gradients down to max_norm (0: never; it ignores
+    // step.grad_scale) and updates, unless the norm or the loss is not finite. Call take_update before the second
+    // queue_update that follows.
     virtual bool can_queue_updates() const { return false; }
     virtual void queue_update(const OptimizerStep& step, float max_norm);
-    virtual StepResult take_update();  // of the oldest one queued; waits for it
+    virtual StepResult take_update();  // of the oldest queued update; waits for it
 
-    // Evaluation: no dropout. losses (B, T), 0 where ignored, may be null.
+    // Without dropout. losses (B, T): 0 at ignored targets; may be null.
     virtual LossSum evaluate(const Batch& batch, float* losses = nullptr) = 0;
 
-    // Generation over a KV cache with `slots` independent sequences of at most max_T tokens each. Throws Error when a
-    // sequence outgrows its slot. Frees an earlier cache; slots = 0 frees it only.
+    // Generation with a KV cache: each slot holds one sequence of at most max_T tokens. Throws Error if a sequence
+    // would become longer. open_cache frees the earlier cache; with slots = 0 it does nothing else.
     virtual void open_cache(int slots, int max_T) = 0;
     virtual void clear_slot(int slot) = 0;
     virtual int slot_length(int slot) const = 0;
-    // Appends `tokens` to the slot's sequence. logits (V): of the last one.
+    // Appends `tokens` to the sequence in the slot. logits (V): after the last token.
     virtual void prefill(int slot, std::span<const int> tokens, float* logits) = 0;
-    // Appends tokens[i] to slot slots[i], all different. logits (n, V).
+    // Appends tokens[i] to the sequence in slots[i]; no slot may occur twice. logits (n, V).
     virtual void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) = 0;
 };
 
-// Each backend library defines these once; a program is linked against one of them. All memory of the training step is
-// allocated here. Throws Error if it cannot be had.
+// Each backend library defines these two functions, and a program is linked against one of them. make_engine allocates
+// all memory of the training step. Throws Error if there is too little.
 std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options);
 
-// What make_engine will hold, by kind, including what the process needs besides (libraries, workspaces).
+// The memory that make_engine will need, by kind, with that of libraries and workspaces.
 std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options);
 
 }  // namespace kiln

@@ -50,34 +50,14 @@ ModelConfig gpt_13m() {
 // The defaults are GPT-2 124M and models of its size.
 const std::vector<Family>& families() {
     static const std::vector<Family> table = {
-        {.name = "gpt2",
-         .architecture = "GPT2LMHeadModel",
-         .layout = HfLayout::gpt2,
-         .attention_bias = false,
-         .mlp_bias = false,
-         .sliding_window = false,
-         .defaults = gpt2(12, 768, 12)},
-        {.name = "llama",
-         .architecture = "LlamaForCausalLM",
-         .layout = HfLayout::llama,
-         .attention_bias = true,
-         .mlp_bias = true,
-         .sliding_window = false,
-         .defaults = llama(12, 768, 12, 12, 2048, 32000, 1024, true, 10000)},
-        {.name = "qwen2",
-         .architecture = "Qwen2ForCausalLM",
-         .layout = HfLayout::llama,
-         .attention_bias = false,
-         .mlp_bias = false,
-         .sliding_window = true,
-         .defaults = qwen2(llama(12, 768, 12, 4, 2048, 151936, 1024, true, 1e6f))},
-        {.name = "qwen3",
-         .architecture = "Qwen3ForCausalLM",
-         .layout = HfLayout::llama,
-         .attention_bias = true,
-         .mlp_bias = false,
-         .sliding_window = true,
-         .defaults = qwen3(llama(12, 768, 12, 4, 2048, 151936, 1024, true, 1e6f))},
+        // name, class, layout, keys attention_bias, mlp_bias and use_sliding_window, defaults
+        {"gpt2", "GPT2LMHeadModel", HfLayout::gpt2, false, false, false, gpt2(12, 768, 12)},
+        {"llama", "LlamaForCausalLM", HfLayout::llama, true, true, false,
+         llama(12, 768, 12, 12, 2048, 32000, 1024, true, 10000)},
+        {"qwen2", "Qwen2ForCausalLM", HfLayout::llama, false, false, true,
+         qwen2(llama(12, 768, 12, 4, 2048, 151936, 1024, true, 1e6f))},
+        {"qwen3", "Qwen3ForCausalLM", HfLayout::llama, true, false, true,
+         qwen3(llama(12, 768, 12, 4, 2048, 151936, 1024, true, 1e6f))},
     };
     return table;
 }

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kMaxContext = 1 << 20, kMaxWidth = 1 << 20, kMaxLayers = 2047, kMaxHeads = 65535, kMaxVocab = 1 << 28;
 
-// The width of SwiGLU that costs what 4 C would cost in an MLP of two matrices (arXiv:2002.05202), as Llama rounds it.
+// SwiGLU has three matrices, so 2/3 of the width costs the same (arXiv:2002.05202). Llama rounds up to a multiple.
 int default_ffn(Mlp mlp, int C, int multiple_of) {
     switch (mlp) {
         case Mlp::gelu:
@@ -105,7 +105,7 @@ struct Value {
 
 using Setter = void (*)(ModelConfig&, const Value&);
 
-// Every key but multiple_of, which is no field: it only shapes ffn.
+// Every key except multiple_of, which sets no field of its own.
 const std::vector<std::pair<std::string, Setter>>& setters() {
     static const std::vector<std::pair<std::string, Setter>> table = {
         {"layers", [](ModelConfig& c, const Value& v) { c.L = v.positive(kMaxLayers); }},
@@ -141,11 +141,11 @@ const std::vector<std::pair<std::string, Setter>>& setters() {
     return table;
 }
 
-// Fills in the dimensions that the descriptor left to follow from the ones it gave.
+// Sets the dimensions that the descriptor does not give, from those that it gives.
 void derive(ModelConfig& c, const ModelConfig& base, const std::map<std::string, std::string_view, std::less<>>& given,
             int multiple_of, std::string_view descriptor) {
     const auto has = [&](const char* key) { return given.contains(key); };
-    const bool free_head_size = base.HS * base.NH != base.C || base.qk_norm;  // Qwen3's stays 128 at any width
+    const bool free_head_size = base.HS * base.NH != base.C || base.qk_norm;  // Qwen3 keeps 128 at any width
     if (!has("head_size") && has("heads") && !free_head_size) {
         if (c.C % c.NH != 0) {
             usage_error(descriptor, concat("dim=", c.C, " is not a multiple of heads=", c.NH, "; give head_size too"));
@@ -265,10 +265,11 @@ ModelConfig parse_model(std::string_view descriptor) {
     } else if (const ModelConfig* preset = find_preset(name)) {
         base = *preset;
     } else {
-        usage_error(descriptor, concat("\"", name, "\" is no preset or family; ", suggest(name, preset_names())));
+        usage_error(descriptor,
+                    concat("\"", name, "\" is neither a preset nor a family; ", suggest(name, preset_names())));
     }
     if (colon != std::string_view::npos && rest.empty()) {
-        usage_error(descriptor, "nothing stands after the colon; expected key=value,...");
+        usage_error(descriptor, "there is nothing after the colon; expected key=value,...");
     }
     if (name == "gpt2") {  // gpt2:d12, and gpt2:d12,ctx=256
         if (const auto config = gpt2_of_depth(rest.substr(0, rest.find(',')))) {
@@ -298,14 +299,15 @@ ModelConfig parse_model(std::string_view descriptor) {
         } else {
             std::vector<std::string> keys = {"multiple_of"};
             for (const auto& [key, unused] : setters()) keys.push_back(key);
-            usage_error(descriptor, concat("\"", value.key, "\" is no key; ", suggest(value.key, keys)));
+            usage_error(descriptor, concat("\"", value.key, "\" is not a key; ", suggest(value.key, keys)));
         }
         if (!given.emplace(value.key, value.text).second) {
             usage_error(descriptor, concat(value.key, " is given twice"));
         }
     }
     if (given.contains("ffn") && given.contains("multiple_of")) {
-        usage_error(descriptor, "ffn and multiple_of exclude each other: multiple_of only rounds a width not given");
+        usage_error(descriptor,
+                    "ffn and multiple_of exclude each other: multiple_of only rounds a width that is not given");
     }
     derive(c, base, given, multiple_of, descriptor);
     validate(c);

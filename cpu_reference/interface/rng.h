@@ -1,6 +1,6 @@
 #pragma once
-// Philox4x32-10: random numbers as a pure function of (key, counter), the same on host and device. No state to save, no
-// order to keep: whoever knows the position knows the number.
+// Philox4x32-10: random numbers as a pure function of (key, counter), the same on host and device. There is no state to
+// save and no order to keep.
 // J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #include <cmath>
 #include <cstdint>
@@ -17,7 +17,7 @@ struct Philox4 {
     uint32_t v[4];
 };
 
-// Who draws. Part of the counter, so that two users of one seed never see the same numbers.
+// The use of the numbers. It is part of the counter, so that two uses of one seed never get the same numbers.
 enum class RngStream : uint32_t { init, dropout_embedding, dropout_residual, dropout_attention, rounding, sampling };
 
 KILN_HOST_DEVICE inline Philox4 philox4x32(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
@@ -35,8 +35,8 @@ KILN_HOST_DEVICE inline Philox4 philox4x32(uint64_t key, uint32_t c0, uint32_t c
     return {{c0, c1, c2, c3}};
 }
 
-// The four words that decide dropout at columns 4 * column4 .. + 3 of one row of one sample. Sixteen bits of head (or
-// site), eleven of layer and eighteen of column4 are what validate() allows; the sample's number has 48.
+// Four words for the dropout of columns 4 * column4 to 4 * column4 + 3 of one row of one sample. The counter holds 16
+// bits of head (or site), 11 of layer and 18 of column4, the most that validate() allows, and 48 of the sample.
 KILN_HOST_DEVICE inline Philox4 dropout_words(uint64_t seed, RngStream stream, uint64_t sample, uint32_t layer,
                                               uint32_t head, uint32_t row, uint32_t column4) {
     return philox4x32(seed, row, uint32_t(sample), (uint32_t(sample >> 32) & 0xffffu) | (head << 16),

@@ -5,14 +5,14 @@
 namespace kiln {
 namespace {
 
-// Llama 3.1 stretches wavelengths beyond the original context by `factor`, leaves short ones, and blends between.
+// Llama 3.1 divides low frequencies by `factor`, keeps high ones, and interpolates between the two.
 double scaled_frequency(double frequency, const RopeScaling& s) {
     if (s.factor == 0) return frequency;
     const double wavelength = 2 * M_PI / frequency;
-    const double turns = s.original_max_T / wavelength;  // within the original context
-    if (turns < s.low_freq_factor) return frequency / s.factor;
-    if (turns > s.high_freq_factor) return frequency;
-    const double smooth = (turns - s.low_freq_factor) / (double(s.high_freq_factor) - s.low_freq_factor);
+    const double rotations = s.original_max_T / wavelength;  // within the original context
+    if (rotations < s.low_freq_factor) return frequency / s.factor;
+    if (rotations > s.high_freq_factor) return frequency;
+    const double smooth = (rotations - s.low_freq_factor) / (double(s.high_freq_factor) - s.low_freq_factor);
     return (1 - smooth) * frequency / s.factor + smooth * frequency;
 }
 

@@ -6,9 +6,9 @@
 
 namespace kiln {
 
-// Element i of a head turns with element i + HS/2 by the angle t * theta^(-2i / HS) (arXiv:2104.09864). Returns
-// (T, HS/2) pairs cos, sin; frequencies stretched as Llama 3.1 does (arXiv:2407.21783 and the reference implementation)
-// where the config says so; nothing without RoPE.
+// (T, HS/2) pairs of cos and sin; empty without RoPE. At position t, elements i and i + HS/2 of a head are rotated by
+// the angle t * theta^(-2i / HS) (arXiv:2104.09864). config.rope_scaling changes these frequencies as Llama 3.1 does
+// (arXiv:2407.21783 and its reference implementation).
 std::vector<float> rope_table(const ModelConfig& config, int T);
 
 }  // namespace kiln

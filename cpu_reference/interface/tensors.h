@@ -1,6 +1,6 @@
 #pragma once
-// One visitor describes every parameter; another every activation. Allocation, checkpoint order, imported names, weight
-// decay, the memory plan and the gradient tests iterate them; nothing lists tensors a second time.
+// One visitor lists every parameter and another one every activation. Allocation, checkpoints, imported names, the
+// optimizer, the memory plan and the gradient tests all use them, so no other place lists tensors.
 #include <array>
 #include <cstddef>
 #include <string>
@@ -104,10 +104,10 @@ void for_each_param(const ModelConfig& c, Params<T>& p, Visit visit) {
 // Every parameter with its offset in the arena, in checkpoint order.
 std::vector<TensorSpec> param_table(const ModelConfig& config);
 
-// w (spec.elems()): the initial values of tensor number `index` of the table, whatever backend it is for.
+// w (spec.elems()): the initial values of parameter number `index` of the table, the same on every backend.
 void init_tensor(const ModelConfig& config, const TensorSpec& spec, size_t index, uint64_t seed, float* w);
 
-// Binds the struct to an arena. Host arithmetic only: `base` may be a host or a device pointer.
+// Pointers into the arena that begins at `base`, which may be a device pointer: nothing reads it.
 template <class T>
 Params<T> bind_params(const ModelConfig& config, T* base) {
     Params<T> p{};
@@ -115,12 +115,12 @@ Params<T> bind_params(const ModelConfig& config, T* base) {
     return p;
 }
 
-// What one micro-batch needs besides parameters. B and T are the micro-batch's; with `training` every layer keeps its
-// own tensors for the backward pass, without it all layers share one set.
+// Of the activations of one micro-batch. In training every layer keeps its own tensors for the backward pass; otherwise
+// all layers share one set.
 struct ActivationShape {
     int B, T;
     bool training;
-    int threads;  // of the OpenMP pool: attention's scratch is per thread
+    int threads;  // of OpenMP: each thread has its own scratch memory for attention
 };
 
 template <class T>
@@ -142,24 +142,24 @@ struct Activations {
     std::vector<BlockActivations<T>> block;
     T *lnf, *lnf_mean, *lnf_rstd;  // (B, T, C), (B, T), (B, T)
     T* losses;                     // (B, T)
-    T* logits;                     // (lm_head_rows, logits_stride), turned into their gradient in place
-    T* branch;                     // (B, T, C): what a block adds to the residual stream; gradients of norms' outputs
-    T* scratch;                    // (threads, attention_scratch_elems)
-    T *d_residual, *d_qkv, *d_attn, *d_fc, *d_act;  // gradients, one set for all layers, shaped as what they belong to
+    T* logits;                     // (lm_head_rows, logits_stride); their gradient overwrites them
+    T* branch;   // (B, T, C): what a block adds to the residual stream; gradients of the outputs of norms
+    T* scratch;  // (threads, attention_scratch_elems)
+    T *d_residual, *d_qkv, *d_attn, *d_fc, *d_act;  // gradients, one set for all layers
 };
 
-// The head works on this many rows at a time, so that logits stay small beside a big batch: 1024 rows of a product as
-// wide as the vocabulary hide a second trip over the head's gradient.
+// The LM head works on this many rows at a time, so that logits stay small. A matmul of 1024 rows takes so long that
+// reading and writing the gradient of lm_head once for each chunk costs little.
 constexpr int kLmHeadRows = 1024;
 inline int lm_head_rows(int B, int T) {
     return int(size_t(B) * T < size_t(kLmHeadRows) ? size_t(B) * T : size_t(kLmHeadRows));
 }
-// Rows of logits begin on a cache line.
+// Each row of logits begins at a cache line.
 inline int logits_stride(const ModelConfig& c) {
     return (c.V + 15) / 16 * 16;
 }
 
-// Attention takes this many queries at a time against all their keys: O(T) scratch, not O(T^2).
+// Attention computes this many queries at a time, so that its scratch memory is O(T), not O(T^2).
 constexpr int kQueryBlock = 64;
 inline int score_stride(int T) {
     return (T + 15) / 16 * 16;

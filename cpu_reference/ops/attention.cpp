@@ -11,7 +11,7 @@
 namespace kiln {
 namespace {
 
-// Where one query head and its key head lie within qkv (or its gradient), for one sequence.
+// The offsets of a query head and of its key and value heads in qkv (or its gradient), for one sequence.
 struct Head {
     size_t stride;  // from one token to the next
     size_t q, k, v;
@@ -92,7 +92,7 @@ void attention_backward(float* dqkv, float* scratch, const float* dout, const fl
     const int group = NH / NKV;
     const size_t out_stride = size_t(NH) * HS;
     const int last_block = (T - 1) / kQueryBlock * kQueryBlock;
-    // One thread owns a key head: what its query heads add to dK and dV comes in a fixed order.
+    // Each thread owns a key head, so that its query heads add to dK and dV in a fixed order.
 #pragma omp parallel for collapse(2)
     for (int b = 0; b < B; b++) {
         for (int kv = 0; kv < NKV; kv++) {
@@ -101,7 +101,7 @@ void attention_backward(float* dqkv, float* scratch, const float* dout, const fl
             for (int h = kv * group; h < (kv + 1) * group; h++) {
                 const Head head = find_head(b, h, T, NH, NKV, HS);
                 const float* head_lse = lse + (size_t(b) * NH + h) * T;
-                // From the last block back: it sees every key, so it may set dK and dV where the others add.
+                // The last block comes first: it sees every key, so it sets dK and dV, and the others add to them.
                 for (int q0 = last_block; q0 >= 0; q0 -= kQueryBlock) {
                     const int queries = std::min(kQueryBlock, T - q0), keys = q0 + queries;
                     const float beta = h == kv * group && q0 == last_block ? 0.0f : 1.0f;
@@ -143,7 +143,7 @@ void attention_backward(float* dqkv, float* scratch, const float* dout, const fl
 
 namespace {
 
-// One query against a cached head, where a product of matrices would be all overhead.
+// One query with one cached head. This is too small for a matmul of oneDNN.
 void attend_one(float* out, float* scores, const float* q, const float* k, const float* v, int length, int HS,
                 float scale) {
     for (int t = 0; t < length; t++) {

@@ -18,7 +18,7 @@ void embedding_forward(float* out, const int* tokens, const float* wte, const fl
 }
 
 void embedding_backward(float* dwte, float* dwpe, const float* dout, const int* tokens, int B, int T, int C) {
-    // A token may occur twice: each thread owns columns, not rows, so no two add to one element and the order is fixed.
+    // A token may occur twice. Each thread owns columns, so no two threads add to one element, and the order is fixed.
     constexpr int kColumns = 64;
 #pragma omp parallel for
     for (int c0 = 0; c0 < C; c0 += kColumns) {
@@ -36,7 +36,7 @@ void embedding_backward(float* dwte, float* dwpe, const float* dout, const int* 
 
 namespace {
 
-// out = base + x * mask / (1 - p), without base if null; the mask is drawn four columns at a time.
+// out = base + x * mask / (1 - p); base may be null. One draw gives the mask of four columns.
 void drop_row(float* out, const float* base, const float* x, const Dropout& d, int b, int t, int C) {
     const float keep_scale = 1.0f / (1.0f - d.p);
     for (int c = 0; c < C; c += 4) {

@@ -22,7 +22,7 @@ struct GemmOperands {
     float alpha = 1;
 };
 
-// The whole product at once: inside an OpenMP region on the calling thread alone.
+// One matmul. Within an OpenMP region it runs on the calling thread alone.
 inline void sgemm(const GemmOperands& g) {
     const dnnl_status_t status = dnnl_sgemm(g.trans_a, g.trans_b, g.M, g.N, g.K, g.alpha, g.A, dnnl_dim_t(g.lda), g.B,
                                             dnnl_dim_t(g.ldb), g.beta, g.C, dnnl_dim_t(g.ldc));
@@ -30,20 +30,20 @@ inline void sgemm(const GemmOperands& g) {
                "): status ", int(status));
 }
 
-// The product cut into tiles, one thread a tile. The cut depends on the shape alone, so the result does not depend on
-// the number of threads, as that of oneDNN's own cut would; and where a product is 50,000 wide it is the faster one
-// (oneDNN's own cut: 173 to 200 GFLOP/s a core; pieces 4096 wide: 197 to 216). `finish(m, n, rows, columns)` is called
-// on each tile while it is in cache.
+// A matmul in tiles, one thread a tile. The tiles depend on the shape alone, so the result does not depend on the
+// number of threads, as it would with oneDNN's own threads. With 50,000 columns the tiles are also faster (tiles of
+// 4096 columns: 197 to 216 GFLOP/s a core; oneDNN's threads: 173 to 200). Calls `finish(m, n, rows, columns)` on each
+// tile while it is in cache.
 template <class Finish>
 void tiled_sgemm(const GemmOperands& g, Finish finish) {
-    // One core reaches 97 % of its best speed on 128 rows, and 3 % more with 384 columns than with 192. Columns come in
-    // 48s, as oneDNN's AVX-512 kernel takes them.
+    // One core reaches 97 % of its best speed with 128 rows, and is 3 % faster with 384 columns than with 192. oneDNN's
+    // AVX-512 kernel computes 48 columns at a time.
     constexpr int kRows = 288, kFewRows = 144, kColumns = 384, kDepth = 4096, kEnoughTiles = 8;
-    const auto pieces = [](int size, int largest) { return (size + largest - 1) / largest; };
-    const auto even = [&](int size, int largest) {  // the size of even pieces, rounded up to a multiple of 16
-        return (pieces(size, pieces(size, largest)) + 15) / 16 * 16;
+    const auto tiles = [](int size, int largest) { return (size + largest - 1) / largest; };
+    const auto even = [&](int size, int largest) {  // the size of equal tiles, rounded up to a multiple of 16
+        return (tiles(size, tiles(size, largest)) + 15) / 16 * 16;
     };
-    const bool few = pieces(g.M, kRows) * pieces(g.N, kColumns) < kEnoughTiles;
+    const bool few = tiles(g.M, kRows) * tiles(g.N, kColumns) < kEnoughTiles;
     const int tile_M = even(g.M, few ? kFewRows : kRows), tile_N = even(g.N, kColumns);
     dnnl_status_t worst = dnnl_success;  // an exception must not leave the region
 #pragma omp parallel for collapse(2) schedule(dynamic)

@@ -6,7 +6,7 @@
 namespace kiln {
 namespace {
 
-// db = sum over rows of dout; each thread owns columns, so the order is that of the rows.
+// db = sum over rows of dout. Each thread owns columns, so that it adds rows in their order.
 void bias_backward(float* db, const float* dout, int N, int O, size_t stride, bool accumulate) {
     constexpr int kColumns = 64;
 #pragma omp parallel for
@@ -20,8 +20,8 @@ void bias_backward(float* db, const float* dout, int N, int O, size_t stride, bo
     }
 }
 
-// out (N, O) = x w^T for few rows: every weight is read once and used N times, which is all that memory allows.
-// oneDNN's product at N = 1 runs at a fraction of that. The sum of a row never depends on how many rows there are.
+// out (N, O) = x w^T for few rows. It reads every weight once, so memory alone limits its speed; oneDNN's matmul with
+// N = 1 is several times slower. The result of a row does not depend on the number of rows.
 template <int N>
 void few_rows(float* out, const float* x, const float* w, const float* bias, int I, int O, size_t stride) {
 #pragma omp parallel for

@@ -8,7 +8,7 @@
 namespace kiln {
 
 void cross_entropy(float* losses, float* logits, const int* targets, float gradient_scale, int N, int V, int stride) {
-    constexpr int kPart = 1024;  // exponentials are summed by parts: a float's 24 bits would tire over a whole row
+    constexpr int kPart = 1024;  // one float sum over a whole row would lose precision
 #pragma omp parallel for
     for (int n = 0; n < N; n++) {
         float* row = logits + size_t(n) * stride;

@@ -6,7 +6,7 @@
 namespace kiln {
 namespace {
 
-constexpr int kColumns = 64;  // a thread's share of the columns where rows are summed: order fixed, no atomics
+constexpr int kColumns = 64;  // that one thread sums over all rows, in a fixed order and without atomics
 
 // Columns [c0, c0 + columns) of dw = sum over rows of dy * (x - mean) * rstd and of db = sum of dy.
 template <bool kLayerNorm>
@@ -38,7 +38,7 @@ float rms_row(float* y, const float* x, const float* w, float eps, int C) {
     return r;
 }
 
-// With xhat = x * r: dx = r * (dy w - xhat * mean(dy w xhat)), added to `dx` or put there.
+// With xhat = x * r: dx = r * (dy w - xhat * mean(dy w xhat)), += or =.
 template <bool kAdd>
 void rms_row_backward(float* dx, const float* dy, const float* x, const float* w, float r, int C) {
     float dot = 0;
@@ -63,7 +63,7 @@ void layernorm_forward(float* y, float* mean, float* rstd, const float* x, const
 #pragma omp simd reduction(+ : sum)
         for (int c = 0; c < C; c++) sum += x_row[c];
         const float mu = sum / C;
-        float squares = 0;  // a second pass over a row in cache: E[x^2] - mu^2 would cancel
+        float squares = 0;  // a second pass over the row: E[x^2] - mu^2 would lose precision
 #pragma omp simd reduction(+ : squares)
         for (int c = 0; c < C; c++) squares += (x_row[c] - mu) * (x_row[c] - mu);
         const float r = 1.0f / std::sqrt(squares / C + eps);
@@ -75,7 +75,6 @@ void layernorm_forward(float* y, float* mean, float* rstd, const float* x, const
 
 void layernorm_backward(float* dx, float* dw, float* db, const float* dy, const float* x, const float* mean,
                         const float* rstd, const float* w, int N, int C, bool accumulate) {
-    // Weights first: dx may be the buffer that dy's producer still owns, never dy itself.
 #pragma omp parallel for
     for (int c0 = 0; c0 < C; c0 += kColumns) weight_gradients<true>(dw, db, dy, x, mean, rstd, N, C, c0, accumulate);
 #pragma omp parallel for
@@ -136,7 +135,7 @@ void qk_norm_forward(float* qkv, float* raw, float* rstd, const float* q_norm, c
 void qk_norm_backward(float* dqkv, float* dq_norm, float* dk_norm, const float* raw, const float* rstd,
                       const float* q_norm, const float* k_norm, int N, int NH, int NKV, int HS, bool accumulate) {
     const int heads = NH + NKV, stride = (NH + 2 * NKV) * HS;
-    // The weight's gradient is a sum over rows and heads; each thread owns elements of it.
+    // Each thread sums some elements of the weight's gradient over all rows and heads.
 #pragma omp parallel for
     for (int i = 0; i < 2 * HS; i++) {
         const bool query = i < HS;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/engine_checks.h"
 #include "cuda/device/transfer.h"
 #include "cuda/engine/decoder.h"
 
@@ -50,8 +50,7 @@ template <class E, class G, class M>
 template <class Visit>
 void DeviceArenas<E, G, M>::for_each_stretch(size_t offset, size_t n, Visit visit) const {
     const size_t elems = size_t(count_parameters(config_));
-    KILN_CHECK(offset <= elems && n <= elems - offset, "engine: elements [", offset, ", ", offset + n,
-               ") lie outside an arena of ", elems);
+    check_span(offset, n, elems);
     for (size_t i = 0; i < table_.size(); i++) {
         const size_t begin = std::max(offset, table_[i].offset);
         const size_t end = std::min(offset + n, table_[i].offset + table_[i].elems());

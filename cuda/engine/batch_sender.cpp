@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/engine_checks.h"
 
 namespace kiln {
 namespace {
@@ -34,12 +34,7 @@ size_t BatchSender::device_bytes(int N) {
 }
 
 DeviceBatch BatchSender::send(const Batch& batch, cudaStream_t stream, Profiler* profiler) {
-    int64_t counted = 0;
-    for (int i = 0; i < N_; i++) {
-        KILN_CHECK(batch.targets[i] >= -1 && batch.targets[i] < V_, "engine: target ", batch.targets[i],
-                   " at position ", i, " is outside the model's vocabulary of ", V_);
-        counted += batch.targets[i] >= 0;
-    }
+    const int64_t counted = check_batch(batch, N_, V_);
     const TokenOrder order = sort_tokens(batch.tokens, N_, V_);
 
     Set& set = sets_[next_ % sets_.size()];

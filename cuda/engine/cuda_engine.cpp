@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/rope_table.h"
 #include "cuda/device/device_peak.h"
@@ -80,7 +81,6 @@ public:
     }
 
 private:
-    void require_training(const char* what) const;
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
     DeviceContext<E> context(int B, int T);
@@ -231,21 +231,16 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::read(const Arena& arena, size_t offset, std::span<float> out) const {
-    if (arena != Arena::params) require_training("gradients and moments");
+    if (arena != Arena::params) require_training(options_, arena.name);
     const bool zero = arena == Arena::gradients && gradients_clear_;
     arenas_.read(arena, offset, out, zero ? 0 : 1 / loss_scale_.scale);
 }
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::write(const Arena& arena, size_t offset, std::span<const float> in) {
-    if (arena != Arena::params) require_training("gradients and moments");
+    if (arena != Arena::params) require_training(options_, arena.name);
     if (arena == Arena::gradients) fill_gradients_if_clear();
     arenas_.write(arena, offset, in, 1 / loss_scale_.scale);
-}
-
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::require_training(const char* what) const {
-    KILN_CHECK(options_.training, "engine: ", what, " needs an engine made with EngineOptions::training");
 }
 
 template <class E, class G, class M>
@@ -274,7 +269,7 @@ void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& ctx, const De
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
-    require_training("forward_backward");
+    require_training(options_, "forward_backward");
     const NvtxRange micro_step("micro-step, first sample", int64_t(batch.first_sample));
     const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
     DeviceContext<E> ctx = context(options_.B, options_.T);
@@ -333,7 +328,7 @@ LossSum CudaEngine<E, G, M>::take_loss() {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
-    require_training("reduce_gradients");
+    require_training(options_, "reduce_gradients");
     KILN_CHECK(communicator.size() == 1, "engine: ", communicator.size(),
                " ranks, but gradients of several GPUs cannot be summed yet; run one process");
 }
@@ -352,7 +347,7 @@ void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
 
 template <class E, class G, class M>
 double CudaEngine<E, G, M>::gradient_norm() {
-    require_training("gradient_norm");
+    require_training(options_, "gradient_norm");
     if (gradients_clear_) return 0.0;
     queue_norm(0, 0);
     CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
@@ -365,7 +360,7 @@ double CudaEngine<E, G, M>::gradient_norm() {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::update(const OptimizerStep& step) {
-    require_training("update");
+    require_training(options_, "update");
     fill_gradients_if_clear();
     stream_.synchronize();  // a copy from host_scalars_ may still be queued
     host_scalars_[0].grad_scale = step.grad_scale / loss_scale_.scale;
@@ -382,7 +377,7 @@ void CudaEngine<E, G, M>::update(const OptimizerStep& step) {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_update(const OptimizerStep& step, float max_norm) {
-    require_training("update");
+    require_training(options_, "update");
     KILN_CHECK(updates_queued_ - updates_taken_ < kMaxQueued, "engine: ", kMaxQueued, " updates are queued already");
     fill_gradients_if_clear();
     queue_norm(max_norm, losses_waiting_);

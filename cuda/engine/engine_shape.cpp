@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cuda/engine/arenas.h"
 #include "cuda/engine/attention_choice.h"
@@ -44,11 +45,7 @@ DeviceShape device_shape(const ModelConfig& c, const EngineOptions& o) {
 
 void check_engine(const ModelConfig& c, const EngineOptions& o) {
     validate(c);
-    if (o.B < 1 || o.T < 1 || o.T > c.max_T || int64_t(o.B) * o.T > 1 << 28) {
-        throw UsageError(concat("micro-batch of ", o.B, " sequences of ", o.T,
-                                " tokens: the batch must be at least 1, the sequence from 1 to the model's context of ",
-                                c.max_T, ", and both together at most 2^28 tokens"));
-    }
+    check_micro_batch(c, o);
     const auto multiple = [](int of, const char* what, int n) {
         if (n % of != 0) {
             throw UsageError(concat("on a GPU the model's ", what, " must be a multiple of ", of, ", but it is ", n,

@@ -3,28 +3,17 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cuda/device/transfer.h"
 
 namespace kiln {
-namespace {
-
-void check_tokens(std::span<const int> tokens, int V) {
-    for (size_t i = 0; i < tokens.size(); i++) {
-        KILN_CHECK(tokens[i] >= 0 && tokens[i] < V, "engine: token ", tokens[i], " at position ", i,
-                   " is outside the model's vocabulary of ", V, "; was the text encoded by another tokenizer?");
-    }
-}
-
-}  // namespace
-
 template <class E>
 void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_t stream) {
     CUDA_CHECK(cudaStreamSynchronize(stream));  // no kernel may still read the earlier cache
     *this = {};
     if (slots == 0) return;
-    KILN_CHECK(slots > 0 && max_T > 0, "KV cache: ", slots, " slots of ", max_T, " tokens; both must be positive");
-    KILN_CHECK(max_T <= c.max_T, "KV cache: ", max_T, " tokens a sequence, but the model's context is ", c.max_T);
+    check_cache(c, slots, max_T);
     const size_t elems = size_t(c.L) * 2 * slots * c.NKV * max_T * cache_pitch<E>(c.HS);
     const int rows = std::max(slots, max_T);
     const DeviceShape shape{1, rows, false, Recompute::nothing, slots};
@@ -49,19 +38,14 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, cudaStream_
 }
 
 template <class E>
-void Generation<E>::check_slot(int slot) const {
-    KILN_CHECK(slot >= 0 && slot < cache_.slots, "KV cache: slot ", slot, " of ", cache_.slots);
-}
-
-template <class E>
 void Generation<E>::clear_slot(int slot) {
-    check_slot(slot);
+    check_slot(lengths_, slot);
     lengths_[slot] = 0;
 }
 
 template <class E>
 int Generation<E>::slot_length(int slot) const {
-    check_slot(slot);
+    check_slot(lengths_, slot);
     return lengths_[slot];
 }
 
@@ -95,12 +79,8 @@ void Generation<E>::step(const DeviceContext<E>& ctx, int first_slot, std::span<
 
 template <class E>
 void Generation<E>::prefill(DeviceContext<E> ctx, int slot, std::span<const int> tokens, float* logits) {
-    check_slot(slot);
-    check_tokens(tokens, ctx.config.V);
+    check_prefill(lengths_, cache_.max_T, slot, tokens, ctx.config.V);
     const int length = lengths_[slot], n = int(tokens.size());
-    KILN_CHECK(!tokens.empty(), "KV cache: prefill of slot ", slot, " with no tokens");
-    KILN_CHECK(tokens.size() <= size_t(cache_.max_T - length), "KV cache: slot ", slot, " holds ", length, " of ",
-               cache_.max_T, " tokens; ", tokens.size(), " more do not fit");
     ctx.B = 1, ctx.T = n;
     if (length > 0) {
         std::vector<int> positions(tokens.size());
@@ -119,16 +99,10 @@ void Generation<E>::prefill(DeviceContext<E> ctx, int slot, std::span<const int>
 template <class E>
 void Generation<E>::decode(DeviceContext<E> ctx, std::span<const int> slots, std::span<const int> tokens,
                            float* logits) {
-    KILN_CHECK(slots.size() == tokens.size() && !slots.empty(), "KV cache: decode of ", tokens.size(), " tokens for ",
-               slots.size(), " slots");
-    check_tokens(tokens, ctx.config.V);
+    check_decode(lengths_, cache_.max_T, slots, tokens, ctx.config.V);
     std::vector<int> all(cache_.slots, 0), positions(cache_.slots, -1);
     for (size_t i = 0; i < slots.size(); i++) {
         const int slot = slots[i];
-        check_slot(slot);
-        KILN_CHECK(lengths_[slot] < cache_.max_T, "KV cache: slot ", slot, " is full at ", cache_.max_T,
-                   " tokens; clear it or open a longer cache");
-        KILN_CHECK(positions[slot] < 0, "KV cache: slot ", slot, " is given twice in one decode");
         all[slot] = tokens[i];
         positions[slot] = lengths_[slot];
     }

@@ -21,7 +21,6 @@ public:
     void decode(DeviceContext<E> ctx, std::span<const int> slots, std::span<const int> tokens, float* logits);
 
 private:
-    void check_slot(int slot) const;
     void step(const DeviceContext<E>& ctx, int first_slot, std::span<const int> tokens, std::span<const int> positions);
     void lm_head_logits(const DeviceContext<E>& ctx, const E* lnf, int rows);
     void read_logits(const DeviceContext<E>& ctx, float* logits, int row) const;

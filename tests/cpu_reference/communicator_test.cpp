@@ -65,7 +65,7 @@ TEST(ThreadCommunicator, scatter_gather_broadcast) {
         for (size_t i = 0; i < n; i++) EXPECT_EQ(out[i], 3 * float(c.rank() * n + i) + 300);
         c.all_gather(out.data(), all.data(), n);
         for (size_t i = 0; i < size * n; i++) EXPECT_EQ(all[i], 3 * float(i) + 300);
-        // In place, as a sharded optimiser does it.
+        // In place, as a sharded optimizer does.
         c.reduce_scatter(in.data(), in.data() + c.rank() * n, n);
         c.all_gather(in.data() + c.rank() * n, in.data(), n);
         EXPECT_EQ(in, all);

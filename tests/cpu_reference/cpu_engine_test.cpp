@@ -65,7 +65,7 @@ TEST_P(CpuEngine, micro_batches_accumulate_to_the_whole_batch) {
     const auto whole = random_engine(config, {.B = 4, .T = T});
     const auto parts = random_engine(config, {.B = 1, .T = T});
     const TinyBatch data(4, T, config.V, 10);
-    for (int repeat = 0; repeat < 2; repeat++) {  // after zero_gradients nothing of the first time is left
+    for (int repeat = 0; repeat < 2; repeat++) {  // zero_gradients removes the gradients of the first time
         whole->zero_gradients();
         whole->forward_backward(data.batch(), 0.125f, 3);
         parts->zero_gradients();
@@ -119,7 +119,7 @@ TEST_P(CpuEngine, dropout_is_absent_from_evaluation_and_from_p_zero) {
     EXPECT_NE(dropping->take_loss().sum, plain->evaluate(data.batch()).sum);
 }
 
-// A cache filled in pieces, and several slots stepping together, give the log-probabilities that evaluate sees.
+// Prompts in two chunks, and several slots in one step, give the log-probabilities of evaluate.
 TEST_P(CpuEngine, cached_generation_equals_evaluation) {
     const int B = 3, T = 12, V = config_.V;
     const auto engine = random_engine(config_, {.B = B, .T = T, .training = false});
@@ -137,7 +137,7 @@ TEST_P(CpuEngine, cached_generation_equals_evaluation) {
     };
 
     engine->open_cache(B, T);
-    for (int b = 0; b < B; b++) {  // prompts of 2, 3 and 4 tokens, in two pieces
+    for (int b = 0; b < B; b++) {  // prompts of 2, 3 and 4 tokens, in two chunks
         engine->prefill(b, {&data.tokens[b * T], 1}, logits.data());
         expect_next(b, 0, logits.data());
         engine->prefill(b, {&data.tokens[b * T + 1], size_t(b + 1)}, logits.data());
@@ -181,7 +181,7 @@ TEST_P(CpuEngine, bits_do_not_depend_on_the_number_of_threads) {
     for (const int threads : {1, 2, 3}) {
         omp_set_num_threads(threads);
         const auto engine = random_engine(with_dropout(config_), {.B = 3, .T = 7});
-        omp_set_num_threads(threads_before);  // the engine keeps what it was made for
+        omp_set_num_threads(threads_before);  // the engine keeps its number of threads
         engine->forward_backward(data.batch(), 0.1f, 1);
         engine->gradient_norm();
         engine->update({.lr = 0.01f, .t = 1});
@@ -191,7 +191,7 @@ TEST_P(CpuEngine, bits_do_not_depend_on_the_number_of_threads) {
     EXPECT_EQ(results[0], results[2]);
 }
 
-// What resuming does: every arena out of one engine and into another, and both go on alike.
+// As a resumed run does: all arenas are copied from one engine to another, and both then compute the same.
 TEST_P(CpuEngine, arenas_carry_a_run_into_another_engine) {
     const TinyBatch data(2, 5, config_.V);
     const auto step = [&](Engine& engine, int64_t t) {
@@ -365,12 +365,12 @@ TEST(CpuEngineMemory, a_size_beyond_the_machine_is_refused_before_allocation) {
     }
 }
 
-// Peak memory of a process that only trains, against the plan it would print: the promise is 5 %.
+// The peak memory of a process that only trains is within 5 % of the plan.
 TEST(CpuEngineMemory, plan_predicts_the_peak_of_training) {
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);
     const pid_t child = fork();
-    if (child == 0) {  // a process of its own: the peak of this one is history
+    if (child == 0) {  // another process: the peak of this one includes earlier tests
         execl("/proc/self/exe", "cpu_engine_test", "--gtest_filter=CpuEngineMemory.DISABLED_child",
               "--gtest_also_run_disabled_tests", "--gtest_brief=1", nullptr);
         _exit(127);

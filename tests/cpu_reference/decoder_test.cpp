@@ -47,7 +47,7 @@ TEST_P(DecoderGradient, every_tensor_matches_finite_differences) {
     const std::vector<float> gradients = read_all(*engine, Arena::gradients);
 
     for (const TensorSpec& spec : param_table(config)) {
-        // Two random directions of length 1 within the tensor: a wrong element cannot hide from both.
+        // Two random directions of length 1: a wrong element changes the derivative along at least one of them.
         for (uint32_t trial = 0; trial < 2; trial++) {
             std::vector<double> direction(params.size(), 0.0);
             double expected = 0, gradient_norm = 0;

@@ -1,9 +1,9 @@
-// The engine against PyTorch: dev/fixtures/make_golden.py stored what transformers' models, run in float64, say of nine
-// tiny models. Weights come in through the importer a user has, so names, transposes and config.json are proven too.
+// The engine against PyTorch: dev/fixtures/make_golden.py stored the results of transformers in float64 for nine tiny
+// models. The tests import the weights as a user does, so they also test names, transposes and config.json.
 //
 // Relative error of a vector: |a - b| / |b| in the 2-norm; of a scalar: |a - b| / |b|. The vectors are the logits of
-// one position and the gradient of one tensor of the file. The bounds are those the project promises: 1e-5 for logits
-// and losses, 1e-4 for gradients; transformers' own float32 run keeps 6e-7, 4e-6 (ten steps' losses) and 2e-6.
+// one position and the gradient of one tensor of the file. The project promises 1e-5 for logits and
+// losses and 1e-4 for gradients; transformers in float32 reaches 6e-7, 4e-6 (losses of ten steps) and 2e-6.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -68,7 +68,7 @@ protected:
         const nlohmann::json config = read_json(directory_ / "config.json");
         model_type_ = config["model_type"];
         engine_ = make_engine(parse_hf_config(config, "config.json"), {.B = B_, .T = T_});
-        engine_->init_weights(1);  // other weights, so that none can be right by having been left alone
+        engine_->init_weights(1);  // other weights, so that the test sees one that is not read
         read_hf_weights(ModelTensors(directory_), model_type_, *engine_);
     }
 

@@ -138,10 +138,10 @@ TEST(ModelConfig, misfits_are_named) {
     EXPECT_THROW(validate(c), UsageError);
 }
 
-TEST(ModelConfig, flops_count_products_only) {
+TEST(ModelConfig, flops_count_matmuls_only) {
     // GPT-2: 6 (N - wpe) + 6 L C T.
     EXPECT_EQ(flops_per_token(parse_model("gpt2"), 64), 6 * (124439808LL - 1024 * 768) + 6LL * 12 * 768 * 64);
-    // An untied table is looked up; the head is multiplied.
+    // An untied wte needs no matmul, but the LM head does.
     const ModelConfig c = parse_model("tinyllama-1.1b");
     EXPECT_EQ(flops_per_token(c, 2048), 6 * (1100048384LL - 32000LL * 2048) + 6LL * 22 * 2048 * 2048);
 }

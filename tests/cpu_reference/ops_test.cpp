@@ -96,7 +96,7 @@ TEST(LayerNorm, forward_matches_formula_and_backward_differences) {
         }
         layernorm_backward(dx.data(), dw.data(), db.data(), dy.data(), x.data(), mean.data(), rstd.data(), w.data(), N,
                            C, false);
-        for (size_t i = 0; i < dx.size(); i++) dx[i] -= dx_before[i];  // dx is added to
+        for (size_t i = 0; i < dx.size(); i++) dx[i] -= dx_before[i];  // the function adds to dx
         expect_gradient("dx", forward, dy, x, dx, 1e-3);
         expect_gradient("dw", forward, dy, w, dw);
         expect_gradient("db", forward, dy, b, db);
@@ -151,7 +151,7 @@ TEST(QkNorm, backward_matches_differences) {
     expect_gradient("dk", forward, dy, k, dk);
 }
 
-TEST(Rope, turns_pairs_half_a_head_apart_and_back) {
+TEST(Rope, rotates_pairs_half_a_head_apart_and_back) {
     ModelConfig c = parse_model("llama:dim=24,heads=4,kv_heads=2,theta=50");
     const int B = 2, T = 5, HS = c.HS, half = HS / 2, first = 3;
     const Floats table = rope_table(c, T + first);
@@ -180,9 +180,9 @@ TEST(Rope, llama3_scaling_slows_low_frequencies_only) {
     const int half = plain.HS / 2;
     const auto angle = [&](const Floats& t, int i) { return std::atan2(t[(half + i) * 2 + 1], t[(half + i) * 2]); };
     for (int i = 0; i < half; i++) {
-        const double frequency = std::pow(500000.0, -2.0 * i / plain.HS), turns = 8192 * frequency / (2 * M_PI);
+        const double frequency = std::pow(500000.0, -2.0 * i / plain.HS), rotations = 8192 * frequency / (2 * M_PI);
         const double ratio = angle(b, i) / angle(a, i);
-        const double blend = std::clamp((turns - 1) / 3, 0.0, 1.0);
+        const double blend = std::clamp((rotations - 1) / 3, 0.0, 1.0);
         EXPECT_NEAR(ratio, (1 - blend) / 8 + blend, 1e-5) << i;
     }
 }
@@ -392,7 +392,7 @@ TEST(CrossEntropy, huge_and_broken_logits) {
     cross_entropy(losses.data(), x.data(), targets, 1.0f, 2, 4, 4);
     EXPECT_FLOAT_EQ(losses[0], 2e30f);
     EXPECT_FLOAT_EQ(x[0], 1);
-    EXPECT_TRUE(std::isnan(losses[1]));  // seen, not swallowed
+    EXPECT_TRUE(std::isnan(losses[1]));  // NaN is reported
 }
 
 TEST(Embedding, backward_adds_every_occurrence) {

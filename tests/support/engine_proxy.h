@@ -1,5 +1,5 @@
 #pragma once
-// An Engine that passes everything on to another. Tests override what they watch or spoil.
+// An Engine that calls another one. Tests override the functions that they observe or change.
 #include <memory>
 
 #include "cpu_reference/interface/engine.h"

@@ -1,6 +1,6 @@
 #pragma once
-// An Engine of plain host memory for tests of what surrounds engines: arenas that hold what was written, and a
-// "language model" whose next token is a function of the tokens in the slot.
+// An Engine for tests of code that uses engines. Its arenas are vectors, and its "language model" computes the next
+// token from the tokens in the slot.
 #include <functional>
 #include <map>
 #include <string_view>
@@ -27,7 +27,7 @@ public:
         return arenas;
     }
     std::vector<float>& arena(const Arena& a) { return arenas_.at(a.name); }
-    // Values that tell where they stand: tensor by tensor, so that a swap or a transposition shows.
+    // Every value differs from its neighbours and from the other arenas, so that a test sees a swap or a transposition.
     void fill(float seed) {
         for (const Arena& a : saved()) {
             std::vector<float>& values = arena(a);

@@ -1,5 +1,5 @@
 #pragma once
-// Models small enough for finite differences, one of each family, with odd sizes and grouped heads.
+// Models of each family that are small enough for finite differences, with odd sizes and grouped heads.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,7 +13,7 @@ struct TinyModel {
     std::string name, descriptor;
 };
 
-// init_std is large: at 0.02 all these models are nearly linear, and mistakes hide.
+// init_std is large: with 0.02 these models are nearly linear, and tests would miss mistakes.
 inline const std::vector<TinyModel>& tiny_models() {
     static const std::vector<TinyModel> models = {
         {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
@@ -50,7 +50,7 @@ inline std::vector<float> read_all(const Engine& engine, const Arena& arena) {
     return values;
 }
 
-// Weights as init_weights makes them, then vectors moved off their 0 and 1: a bias of 0 tests nothing.
+// The weights of init_weights, but vectors are neither 0 nor 1: a bias of 0 would test nothing.
 inline void randomise(Engine& engine, uint64_t seed) {
     engine.init_weights(seed);
     std::vector<float> values = read_all(engine, Arena::params);

@@ -1,5 +1,5 @@
 #pragma once
-// A run as training leaves it, in miniature: a tokenizer, shards, and a checkpoint of a model that learnt nothing.
+// A small run directory: a tokenizer, shards, and a checkpoint of an untrained model.
 
 #include "cpu_reference/interface/engine.h"
 #include "tests/support/temp_directory.h"

@@ -1,5 +1,6 @@
-// A process that saves checkpoints is killed with SIGKILL at random moments; the next one must find a whole checkpoint,
-// none older than the last save that was reported done, and nothing that bears a checkpoint's name and is not whole.
+// Kills a process that saves checkpoints with SIGKILL at random moments. The next process must find a complete
+// checkpoint that is not older than the last finished save, and every directory with a checkpoint's name must be
+// complete.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -23,25 +24,25 @@ const ModelConfig& model() {
     return config;
 }
 
-// "Training": the weights and moments are a function of the step.
+// "Training": the weights and the optimizer state are a function of the step.
 FakeEngine state_of(int64_t step) {
     FakeEngine engine(model());
     engine.fill(float(step % 1000));
     return engine;
 }
 
-// What the child tells its parent: a save begins, or it is done.
+// From the child to its parent: a save begins, or it is done.
 struct Message {
     int64_t step;
     bool done;
 };
 
-// Resumes and saves every step, for ever. Never returns. The exit code tells what went wrong, if anything.
+// Resumes, then saves every step without end. The exit code says what failed.
 [[noreturn]] void run_child(const fs::path& run, int pipe) {
     try {
         FakeEngine engine(model());
         const auto newest = newest_checkpoint(run, nullptr);
-        // The step resumed from is saved once more: replacing a checkpoint is a moment to be killed in as well.
+        // It saves the resumed step again, so that some kills happen while a checkpoint is replaced.
         int64_t step = newest ? newest->step : 0;
         if (newest && load_training_state(newest->directory, engine).at("step") != step) _exit(3);
         prune_checkpoints(run, 2, 0);
@@ -75,7 +76,7 @@ Killed run_and_kill(const fs::path& run, std::chrono::microseconds delay) {
     close(ends[1]);
     Killed killed;
     Message message{};
-    // The clock starts with the first save, so that slow machines kill in the same places.
+    // The delay starts with the first save, so that a slow machine kills at the same places.
     bool alive = read(ends[0], &message, sizeof(message)) == sizeof(message);
     killed.during_save = alive;
     std::this_thread::sleep_for(delay);
@@ -93,7 +94,7 @@ TEST(Kill, a_run_killed_at_random_resumes_from_a_whole_checkpoint_every_time) {
     const TempDirectory directory;
     const fs::path run = directory / "run";
     std::mt19937 random(20);
-    // Kills fall within the first four saves, however long this disk takes for one.
+    // The kills are within the first four saves, also on a slow disk.
     const auto start = std::chrono::steady_clock::now();
     save_checkpoint(directory / "trial", 0, state_of(0), {}, {});
     const double save_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();

@@ -179,7 +179,7 @@ TEST(HfFormat, buffers_are_ignored) {
               "");
 }
 
-TEST(HfFormat, tied_head_is_accepted_if_it_equals_the_embeddings) {
+TEST(HfFormat, tied_lm_head_is_accepted_if_it_equals_the_embeddings) {
     EXPECT_EQ(error_after(kModels[5], [](auto& tensors) { tensors.push_back({"lm_head.weight", {11, 8}}); }), "");
     EXPECT_NE(error_after(kModels[5],
                           [](auto& t) {
@@ -214,7 +214,6 @@ TEST(HfFormat, missing_unexpected_and_misshapen_tensors_are_named) {
     EXPECT_NE(shape.find("'model.layers.0.self_attn.q_proj.weight' has shape (12, 11)"), std::string::npos) << shape;
 }
 
-// Models that transformers saved: what we write of them holds the same tensors, bit for bit.
 TEST(HfFormat, weights_that_are_not_finite_are_refused_by_name) {
     for (const char* model : {"gpt2:layers=1,dim=8,heads=2,vocab=11,ctx=6", "llama:layers=1,dim=8,heads=2,vocab=11"}) {
         const TempDirectory directory;
@@ -236,7 +235,8 @@ TEST(HfFormat, weights_that_are_not_finite_are_refused_by_name) {
     }
 }
 
-TEST(HfFormat, models_of_transformers_come_out_as_they_went_in) {
+// Bit for bit.
+TEST(HfFormat, models_of_transformers_are_written_as_they_were_read) {
     int models = 0;
     for (const auto& entry : std::filesystem::directory_iterator("tests/fixtures/golden")) {
         const ModelConfig config = parse_hf_config(read_json(entry.path() / "config.json"), entry.path().string());

@@ -24,8 +24,9 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::string_view kPrefix = "checkpoint-";
-constexpr std::string_view kTemporary = ".saving-";  // a checkpoint being written
-constexpr std::string_view kReplaced = ".replaced";  // one being replaced where no exchange is possible
+constexpr std::string_view kTemporary = ".saving-";  // a checkpoint that is being written
+constexpr std::string_view kReplaced =
+    ".replaced";  // one that is being replaced, if the file system cannot exchange names
 constexpr size_t kChunkElems = size_t(1) << 20;
 
 std::string directory_name(int64_t step) {
@@ -125,15 +126,15 @@ std::optional<int> copy_tokenizer(const fs::path& from, const fs::path& to) {
     }
 }
 
-// The text of a manifest: its files, and a checksum of that list, so that a flipped bit in the manifest shows too.
+// A manifest has its files and a checksum of that list, so that a changed bit in the manifest is found too.
 std::string manifest_text(int64_t step, const json& files) {
     json manifest = {{"format", "kiln-checkpoint"}, {"version", 1}, {"step", step}, {"files", files}};
     manifest["xxh3_64"] = hash_of(manifest.dump());
     return manifest.dump(1) + "\n";
 }
 
-// Read, not mapped: pages of a mapping count as this process's memory, and the moments would add half of what training
-// holds to its peak.
+// It reads the file instead of mapping it: mapped pages count as memory of this process, and the optimizer state would
+// raise its peak by half.
 json describe_file(const fs::path& path) {
     KILN_CHECK(fs::is_regular_file(path), path.string(), ": is missing or not a regular file");
     InputFile file(path);
@@ -152,14 +153,14 @@ void write_manifest(const fs::path& directory, int64_t step) {
     write_synced(directory / "manifest.json", manifest_text(step, files));
 }
 
-// The manifest's files, after checking that the manifest itself is whole.
+// The files of the manifest, after a check of the manifest itself.
 json read_manifest(const fs::path& checkpoint) {
     const fs::path path = checkpoint / "manifest.json";
     const char* what = "; the checkpoint is incomplete or damaged, use another";
     const std::string text = read_file(path);
     const json manifest = parse_json(text, path.string());
     KILN_CHECK(manifest.is_object() && manifest.value("format", json()) == "kiln-checkpoint", path.string(),
-               ": is no manifest of a checkpoint", what);
+               ": is not a manifest of a checkpoint", what);
     KILN_CHECK(manifest.value("version", json()) == 1, path.string(), ": has version ",
                manifest.value("version", json()).dump(), "; this program reads version 1");
     const json files = manifest.value("files", json()), step = manifest.value("step", json());
@@ -168,12 +169,12 @@ json read_manifest(const fs::path& checkpoint) {
     return files;
 }
 
-// `all` false: what inference needs, without the moments, which are two thirds of the bytes.
+// `all` false: without the optimizer state, which inference does not need and which is two thirds of the bytes.
 void verify(const fs::path& checkpoint, bool all) {
     const json files = read_manifest(checkpoint);  // items() refers to it
     for (const auto& [name, entry] : files.items()) {
         KILN_CHECK(!name.empty() && name.find('/') == name.npos, checkpoint.string(), "/manifest.json: '", name,
-                   "' is no name of a file in the checkpoint");
+                   "' is not the name of a file in the checkpoint");
         if (!all && name.starts_with("optimizer")) continue;
         const fs::path path = checkpoint / name;
         const json found = describe_file(path);
@@ -182,8 +183,8 @@ void verify(const fs::path& checkpoint, bool all) {
     }
 }
 
-// Puts `fresh` in the place of `target`, which may exist; at every moment a whole directory bears the name, or, where
-// the file system cannot exchange two names, one that list_checkpoints finds as well.
+// Renames `fresh` to `target`, which may exist. At every moment a complete directory has the name or, if the file
+// system cannot exchange two names, another name that list_checkpoints finds.
 void install(const fs::path& fresh, const fs::path& target) {
     const fs::path replaced = target.string() + std::string(kReplaced);
     if (!fs::exists(fs::symlink_status(target))) {
@@ -229,7 +230,7 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engin
     return target;
 }
 
-// Same tensors, same computation; what only training or naming looks at may differ.
+// The same tensors and the same computation. Values that only training or naming uses may differ.
 bool same_model(ModelConfig a, const ModelConfig& b) {
     a.family = b.family, a.init_std = b.init_std;
     a.dropout_embedding = b.dropout_embedding, a.dropout_residual = b.dropout_residual;
@@ -254,7 +255,7 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
     std::error_code error;
     for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
         std::string name = entry->path().filename().string();
-        // A kill between the two renames of install() leaves the old one under this name only.
+        // If the process was killed between the two renames of install(), the old one has only this name.
         if (name.ends_with(kReplaced)) {
             name.resize(name.size() - kReplaced.size());
             std::error_code ignored;
@@ -281,7 +282,7 @@ std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
             verify_checkpoint(checkpoint.directory);
             return checkpoint;
         } catch (const std::exception& error) {
-            if (report) report(concat("passing over ", checkpoint.directory.string(), ": ", error.what()));
+            if (report) report(concat("ignoring ", checkpoint.directory.string(), ": ", error.what()));
         }
     }
     return std::nullopt;
@@ -327,13 +328,13 @@ json load_training_state(const fs::path& checkpoint, Engine& engine) {
 
 void prune_checkpoints(const fs::path& run, int keep, int64_t major_every) {
     const std::vector<CheckpointRef> all = list_checkpoints(run);
-    // Verified rather than assumed: if the newest ones are damaged, what they would push out is all there is.
+    // If the newest ones are damaged, an older one must stay.
     const auto whole = keep > 0 && all.size() > size_t(keep) ? newest_checkpoint(run, nullptr) : std::nullopt;
     for (size_t i = 0; i < all.size(); i++) {
         const bool major = major_every > 0 && all[i].step % major_every == 0;
         const bool surplus = keep > 0 && i >= size_t(keep) && !major && whole && all[i].directory != whole->directory;
         if (!surplus) continue;
-        // Out of the name first: a kill while its files go must not leave half a checkpoint that bears it.
+        // Renamed first: if the process is killed now, no incomplete checkpoint has the name.
         const fs::path doomed = run / (std::string(kTemporary) + all[i].directory.filename().string());
         fs::remove_all(doomed);
         fs::rename(all[i].directory, doomed);

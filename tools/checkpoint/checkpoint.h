@@ -1,8 +1,9 @@
 #pragma once
-// A checkpoint directory, <run>/checkpoint-<step>: what Hugging Face's tools load (model.safetensors, config.json,
-// generation_config.json, tokenizer files), what training needs besides (optimizer.safetensors, trainer_state.json),
-// and manifest.json, written last, with the size and XXH3-64 of every file. Written to a temporary directory, fsynced,
-// renamed, parent fsynced: what bears the name and passes its manifest is whole.
+// A checkpoint is a directory <run>/checkpoint-<step>. It has the files that Hugging Face's tools load
+// (model.safetensors, config.json, generation_config.json, the tokenizer), those that training also needs
+// (optimizer.safetensors, trainer_state.json), and manifest.json, written last, with the size and XXH3-64 of every
+// file. It is written to a temporary directory, synced and renamed: a directory of this name that passes its manifest
+// is complete.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -20,32 +21,32 @@ struct CheckpointRef {
     int64_t step = 0;
 };
 
-// Writes <run>/checkpoint-<step, 8 digits> and returns it. tokenizer_dir may be empty. Throws Error (disk full, not
-// writable); then nothing under that name has changed.
+// Writes <run>/checkpoint-<step, 8 digits> and returns it. tokenizer_dir may be empty. If it throws Error (disk full,
+// not writable), nothing under that name has changed.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const Engine& engine,
                                       const nlohmann::json& trainer_state, const std::filesystem::path& tokenizer_dir);
 
-// Named checkpoints of a run, newest first; not verified. Leftover temporary directories are not among them.
+// The checkpoints of a run, newest first, not verified and without temporary directories.
 std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);
 
-// Throws Error naming the first file that is missing, has another size, or another checksum.
+// Throws Error with the first file that is missing or has another size or checksum.
 void verify_checkpoint(const std::filesystem::path& checkpoint);
 
-// The newest checkpoint that verifies. `report` is told why each newer one was passed over.
+// The newest checkpoint that is complete. Calls `report` for each newer one, with the reason.
 std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
                                                const std::function<void(const std::string&)>& report);
 
-// A checkpoint (or any Hugging Face model) directory, or a run directory: then its newest whole checkpoint. Throws
-// Error.
+// `path` itself if it is a checkpoint or another Hugging Face model; if it is a run, its newest complete checkpoint.
+// Throws Error.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path);
 
 ModelConfig read_model_config(const std::filesystem::path& model_directory);      // config.json
 void load_weights(const std::filesystem::path& model_directory, Engine& engine);  // model*.safetensors -> Arena::params
-// Weights and moments into the engine; returns trainer_state.json.
+// Weights and optimizer state into the engine. Returns trainer_state.json.
 nlohmann::json load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
-// Keeps the newest `keep` (0: all) and every checkpoint whose step is a multiple of `major_every` (0: none); removes
-// leftover temporary directories. Never removes the newest whole one.
+// Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), and in
+// any case the newest complete one. Removes temporary directories too.
 void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every);
 
 }  // namespace kiln

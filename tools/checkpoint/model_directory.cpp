@@ -16,8 +16,7 @@ void set_threads(int threads) {
 
 void add_dtype_option(OptionSet& set, std::string& dtype) {
     set.add(dtype, {.name = "dtype",
-                    .help = "of weights, activations and products; auto: bfloat16 on a GPU that computes in it, else "
-                            "float32",
+                    .help = "of weights, activations and matmuls; auto: bfloat16 if the GPU has it, else float32",
                     .choices = {"auto", "float32", "bfloat16", "float16"}});
 }
 
@@ -38,7 +37,7 @@ std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOp
 Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_directory, const ModelConfig& config) {
     const std::filesystem::path path = tokenizer.empty() ? model_directory : tokenizer;
     KILN_CHECK(!tokenizer.empty() || !find_tokenizer(path).empty(), path.string(),
-               ": holds no tokenizer; name one with --tokenizer DIR");
+               ": holds no tokenizer; give one with --tokenizer DIR");
     Tokenizer opened = Tokenizer::load(path);
     KILN_CHECK(opened.vocab_size() <= config.V, path.string(), ": the tokenizer has ", opened.vocab_size(),
                " ids, but the model has ", config.V, "; it belongs to another model");

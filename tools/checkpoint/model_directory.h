@@ -1,5 +1,5 @@
 #pragma once
-// What the commands that use a trained model share: --model, --tokenizer, --threads, --dtype, and opening them.
+// For all commands that use a trained model: --model, --tokenizer, --threads, --dtype.
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,15 +12,15 @@ namespace kiln {
 
 void set_threads(int threads);  // 0: as many as OpenMP finds
 
-// --dtype, and what it comes to on this machine: throws Error where `program` cannot compute, UsageError where it
-// cannot compute in it.
+// --dtype and its value on this machine. choose_precision throws Error if the program cannot compute on this machine,
+// and UsageError if it cannot compute in this type.
 void add_dtype_option(OptionSet& set, std::string& dtype);
 Precision choose_precision(const std::string& dtype);
 
-// An engine with the weights of `directory` (as resolve_model_directory returns it).
+// An engine with the weights in `directory`, a result of resolve_model_directory.
 std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options);
 
-// The tokenizer in `tokenizer`, or in the model's directory if that is empty. Throws Error if there is none, or if it
+// The tokenizer in `tokenizer` or, if that is empty, in the model's directory. Throws Error if there is none or if it
 // has more ids than the model.
 Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_directory, const ModelConfig& config);
 

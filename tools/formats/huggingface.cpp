@@ -15,9 +15,9 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kChunkElems = size_t(1) << 20;  // what streaming holds of a tensor
+constexpr size_t kChunkElems = size_t(1) << 20;  // of a tensor in memory at a time
 
-// How a family names what a field of the parameter table holds. The parts divide its rows, in order.
+// The names of the tensors that a field of the parameter table is stored as; they divide its rows in this order.
 struct FieldNames {
     std::string_view field;
     std::vector<std::string_view> parts;
@@ -25,8 +25,8 @@ struct FieldNames {
 };
 
 struct TensorNames {
-    std::string_view base;    // of all but the LM head; a model that was saved without one has no such prefix
-    std::string_view blocks;  // then the number of the block
+    std::string_view base;    // prefix of all names except lm_head; absent if a model was saved without an LM head
+    std::string_view blocks;  // prefix of blocks, before the number
     std::vector<FieldNames> fields;
 };
 
@@ -93,7 +93,7 @@ const TensorNames* names_of(const std::string& model_type) {
     return nullptr;
 }
 
-// The last part of a TensorSpec's name: "block.3.qkv_w" -> "qkv_w".
+// "block.3.qkv_w" -> "qkv_w"
 std::string_view field_of(const TensorSpec& spec) {
     const std::string_view name = spec.name;
     return name.substr(name.rfind('.') + 1);
@@ -104,13 +104,13 @@ size_t rows_of_part(const ModelConfig& c, std::string_view field, size_t part, s
     return field.starts_with("fc_") ? rows / parts : rows;           // gate | up
 }
 
-// Buffers that old files carry and nobody needs.
+// Old files have these buffers, which hold no weights.
 bool is_buffer(std::string_view name) {
     return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
            name.ends_with(".rotary_emb.inv_freq");
 }
 
-// out (cols, rows) = in (rows, cols) transposed; by tiles, so that both sides stay in cache.
+// out (cols, rows) = in (rows, cols) transposed, in tiles, so that reads and writes stay in cache.
 void transpose(const float* in, float* out, size_t rows, size_t cols) {
     constexpr size_t kTile = 32;
     for (size_t r0 = 0; r0 < rows; r0 += kTile) {
@@ -122,7 +122,7 @@ void transpose(const float* in, float* out, size_t rows, size_t cols) {
     }
 }
 
-// At most eight names, so that a foreign model does not fill the screen.
+// At most eight names, so that the file of another model does not fill the screen.
 std::string some_of(const std::vector<std::string>& names) {
     std::string text;
     for (size_t i = 0; i < std::min<size_t>(8, names.size()); i++) text += (i ? ", " : "") + names[i];
@@ -139,18 +139,19 @@ void for_each_chunk(size_t elems, std::vector<float>& buffer, Visit visit) {
     }
 }
 
-// A head that repeats tied embeddings must be the embeddings: training would lose what differs.
+// An lm_head in the file must equal the tied embeddings: Kiln keeps only one of the two.
 void check_tied_lm_head(const ModelTensors& tensors, const HfTensor& wte, const std::string& wte_name) {
-    const auto head = tensors.find("lm_head.weight"), embeddings = tensors.find(wte_name);
-    if (!head || !embeddings) return;
-    KILN_CHECK(head.tensor->shape == wte.shape, head.file->path().string(), ": tensor 'lm_head.weight' has shape ",
-               shape_text(head.tensor->shape), "; config.json asks for ", shape_text(wte.shape));
+    const auto lm_head = tensors.find("lm_head.weight"), embeddings = tensors.find(wte_name);
+    if (!lm_head || !embeddings) return;
+    KILN_CHECK(lm_head.tensor->shape == wte.shape, lm_head.file->path().string(),
+               ": tensor 'lm_head.weight' has shape ", shape_text(lm_head.tensor->shape), "; config.json asks for ",
+               shape_text(wte.shape));
     std::vector<float> a, b;
     for_each_chunk(wte.rows * wte.cols, a, [&](size_t first, std::span<float> values) {
         b.resize(values.size());
-        head.file->read(*head.tensor, first, values);
+        lm_head.file->read(*lm_head.tensor, first, values);
         embeddings.file->read(*embeddings.tensor, first, b);
-        KILN_CHECK(std::memcmp(a.data(), b.data(), values.size_bytes()) == 0, head.file->path().string(),
+        KILN_CHECK(std::memcmp(a.data(), b.data(), values.size_bytes()) == 0, lm_head.file->path().string(),
                    ": lm_head.weight differs from ", wte_name,
                    ", but config.json ties them; set \"tie_word_embeddings\": false there to keep both");
     });
@@ -196,14 +197,14 @@ void write_hf_weights(const std::filesystem::path& path, const Engine& engine) {
     std::vector<SafetensorsWriter::Declared> declared;
     for (const HfTensor& tensor : tensors) declared.push_back({tensor.name, tensor.shape});
     SafetensorsWriter writer(path, declared);
-    std::vector<float> buffer, turned;
+    std::vector<float> buffer, transposed;
     for (const HfTensor& tensor : tensors) {
         const size_t elems = tensor.rows * tensor.cols;
         if (tensor.transposed) {
-            buffer.resize(elems), turned.resize(elems);
+            buffer.resize(elems), transposed.resize(elems);
             engine.read(Arena::params, tensor.offset, buffer);
-            transpose(buffer.data(), turned.data(), tensor.rows, tensor.cols);
-            writer.append(turned);
+            transpose(buffer.data(), transposed.data(), tensor.rows, tensor.cols);
+            writer.append(transposed);
             continue;
         }
         for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
@@ -219,7 +220,7 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
     std::vector<HfTensor> wanted = hf_tensors(engine.config(), model_type);
     const TensorNames* table = names_of(model_type);
     const std::string& first = wanted[0].name;
-    // transformers leaves the prefix out when it saves a model without the LM head.
+    // transformers omits the prefix when it saves a model without the LM head.
     if (table && !tensors.find(first) && tensors.find(first.substr(table->base.size()))) {
         for (HfTensor& tensor : wanted) {
             if (tensor.name.starts_with(table->base)) tensor.name.erase(0, table->base.size());
@@ -250,7 +251,7 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
                " with this config.json does not have: ", some_of(unexpected));
     if (tied) check_tied_lm_head(tensors, wanted[0], wanted[0].name);
 
-    std::vector<float> buffer, turned;
+    std::vector<float> buffer, transposed;
     const auto check_finite = [&](const HfTensor& tensor, std::span<const float> values) {
         const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
         KILN_CHECK(bad == values.end(), where, ": tensor '", tensor.name, "' holds ", *bad,
@@ -260,11 +261,11 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
         const auto found = tensors.find(tensor.name);
         const size_t elems = tensor.rows * tensor.cols;
         if (tensor.transposed) {
-            buffer.resize(elems), turned.resize(elems);
+            buffer.resize(elems), transposed.resize(elems);
             found.file->read(*found.tensor, 0, buffer);
             check_finite(tensor, buffer);
-            transpose(buffer.data(), turned.data(), tensor.cols, tensor.rows);
-            engine.write(Arena::params, tensor.offset, turned);
+            transpose(buffer.data(), transposed.data(), tensor.cols, tensor.rows);
+            engine.write(Arena::params, tensor.offset, transposed);
             continue;
         }
         for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {

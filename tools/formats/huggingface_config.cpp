@@ -1,4 +1,4 @@
-// config.json of Hugging Face models, both ways.
+// Reads and writes the config.json of Hugging Face models.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -21,7 +21,7 @@ double shortest(float value) {
     return std::strtod(text, nullptr);
 }
 
-// Reads keys of config.json; a null counts as absent, as it does in transformers.
+// Reads keys of config.json. A null counts as absent, as in transformers.
 class Keys {
 public:
     Keys(const json& object, const std::string& where) : object_(object), where_(where) {
@@ -168,7 +168,8 @@ ModelConfig read_gpt2(const Keys& keys) {
     c.C = keys.integer("n_embd");
     c.L = keys.integer("n_layer");
     c.NH = c.NKV = keys.integer("n_head");
-    KILN_CHECK(c.NH > 0 && c.C % c.NH == 0, keys.where(), ": \"n_embd\" ", c.C, " is no multiple of \"n_head\" ", c.NH);
+    KILN_CHECK(c.NH > 0 && c.C % c.NH == 0, keys.where(), ": \"n_embd\" ", c.C, " is not a multiple of \"n_head\" ",
+               c.NH);
     c.HS = c.C / c.NH;
     KILN_CHECK(c.C <= INT32_MAX / 4, keys.where(), ": \"n_embd\" ", c.C, " is too large");
     c.F = keys.integer("n_inner", 4 * c.C);
@@ -204,7 +205,7 @@ void read_rope(const Keys& keys, ModelConfig& c) {
                       .original_max_T = rope.integer("original_max_position_embeddings")};
 }
 
-// Qwen's configs name a window even where it is not used.
+// The configs of Qwen give a window even if use_sliding_window is false.
 void refuse_sliding_window(const Keys& keys) {
     KILN_CHECK(!keys.flag("use_sliding_window", false), keys.where(),
                ": \"use_sliding_window\" is true; attention over a sliding window is not supported");
@@ -231,7 +232,7 @@ ModelConfig read_llama_like(const Keys& keys, const Family& family) {
     const bool free_head_size = usual.NH * usual.HS != usual.C;  // Qwen3: 128 at any width
     c.HS = keys.integer("head_dim", free_head_size ? usual.HS : c.C / c.NH);
     KILN_CHECK(keys.find("head_dim") || free_head_size || c.C % c.NH == 0, keys.where(), ": \"hidden_size\" ", c.C,
-               " is no multiple of \"num_attention_heads\" ", c.NH);
+               " is not a multiple of \"num_attention_heads\" ", c.NH);
     check_activation(keys, "hidden_act", "silu", {"silu", "swish"});
     c.norm_eps = keys.number("rms_norm_eps", 1e-6f);
     c.tied_embeddings = keys.flag("tie_word_embeddings", false);
@@ -257,7 +258,7 @@ ModelConfig read_shape(const Keys& keys, const Family& family) {
     throw Error("no such layout");
 }
 
-// The descriptor knows what config.json cannot say (dropout, the family's name); where both speak, they must agree.
+// The descriptor has what config.json cannot express (dropout, the family). What both express must agree.
 ModelConfig check_descriptor(const ModelConfig& read, const std::string& descriptor, const std::string& where) {
     ModelConfig full;
     try {
@@ -269,7 +270,7 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
     same.family = full.family, same.init_std = full.init_std;
     same.dropout_embedding = full.dropout_embedding, same.dropout_residual = full.dropout_residual;
     same.dropout_attention = full.dropout_attention;
-    // Values that play no part are not in the file.
+    // The file does not have values without effect.
     if (!same.uses_rope()) same.rope_theta = full.rope_theta;
     if (!same.uses_rope() || same.rope_scaling.factor == 0) same.rope_scaling = full.rope_scaling;
     KILN_CHECK(same == full, where, ": its keys describe ", describe(same), ", but its \"kiln\" key says ",
@@ -295,7 +296,7 @@ ordered_json hf_config(const ModelConfig& config, std::optional<int> end_of_text
     if (family) write_shape(out, config, *family);
     out["initializer_range"] = shortest(config.init_std);
     out["tie_word_embeddings"] = config.tied_embeddings;
-    // Written as null too: the families' defaults may lie outside this vocabulary.
+    // null is written too: the default of transformers may be outside this vocabulary.
     out["bos_token_id"] = end_of_text ? ordered_json(*end_of_text) : ordered_json(nullptr);
     out["eos_token_id"] = out["bos_token_id"];
     out["torch_dtype"] = "float32";
@@ -330,7 +331,7 @@ ModelConfig parse_hf_config(const json& config, const std::string& where) {
         c.init_std = keys.number("initializer_range", 0.02f);
         validate(c);
         return descriptor.empty() ? c : check_descriptor(c, descriptor, where);
-    } catch (const UsageError& error) {  // a file is wrong, not the command line
+    } catch (const UsageError& error) {  // the file is wrong, not the command line
         throw Error(concat(where, ": ", error.what()));
     }
 }

@@ -28,8 +28,8 @@ constexpr DtypeBytes kDtypes[] = {{"F32", 4},     {"F16", 2},     {"BF16", 2}, {
                                   {"I16", 2},     {"I8", 1},      {"U64", 8},  {"U32", 4}, {"U16", 2}, {"U8", 1},
                                   {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"BOOL", 1}, {"C64", 8}};
 
-// Takes the header apart as it is parsed. A tree of JSON values would need many times the header's size, which a
-// hostile file chooses; this holds only what a StoredTensor does, and stops at the first thing out of place.
+// Reads the header while nlohmann-json parses it, and stops at the first fault. A tree of JSON values would need many
+// times the size of the header, and a hostile file chooses that size.
 class HeaderReader : public nlohmann::json_sax<json> {
 public:
     std::vector<StoredTensor> tensors;
@@ -142,11 +142,11 @@ private:
     int num_offsets_ = 0;
 };
 
-// The bytes the tensor must take, or nothing if the product overflows or the type is unknown.
+// The size of the tensor in bytes, or nothing if it overflows or the type is unknown.
 std::optional<uint64_t> expected_bytes(const StoredTensor& tensor) {
     const auto* dtype = std::ranges::find(kDtypes, std::string_view(tensor.dtype), &DtypeBytes::name);
     if (dtype == std::end(kDtypes)) return std::nullopt;
-    // The product of the extents that are not 0 must fit too: elems() multiplies in any order.
+    // elems() multiplies in any order, so the extents that are not 0 must not overflow either.
     uint64_t bytes = dtype->bytes;
     bool empty = false;
     for (const uint64_t extent : tensor.shape) {

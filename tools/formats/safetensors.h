@@ -1,6 +1,6 @@
 #pragma once
-// The safetensors format: u64 length of a JSON header, the header, the tensors' bytes. Written as float32, tensor by
-// tensor; read from float32, float16 and bfloat16. Everything a hostile file can claim is checked before it is used.
+// The safetensors format: the length of a JSON header as u64, the header, the bytes of the tensors. Writes float32;
+// reads float32, float16 and bfloat16. The reader checks everything in the header before it uses it.
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -19,7 +19,7 @@ struct StoredTensor {
     std::string dtype;            // "F32", "F16", "BF16", ... any type the format knows
     std::vector<uint64_t> shape;  // empty: a scalar
     uint64_t begin = 0, end = 0;  // bytes from the start of the data
-    uint64_t elems() const {      // the product of the shape; checked against overflow when the file was opened
+    uint64_t elems() const {      // does not overflow: the file's constructor checks that
         uint64_t n = 1;
         for (const uint64_t extent : shape) n *= extent;
         return n;
@@ -29,15 +29,15 @@ struct StoredTensor {
 // "(2, 3)".
 std::string shape_text(std::span<const uint64_t> shape);
 
-// A file mapped for reading. The constructor throws Error, naming the file and the tensor, unless the header is valid,
-// every type known, every shape as long as its bytes, and the tensors cover the data without holes or overlaps.
+// A file mapped for reading. The constructor throws Error, with the file and the tensor, if the header is not valid, a
+// type is unknown, a shape does not fit its bytes, or the tensors do not cover the data exactly once.
 class SafetensorsFile {
 public:
     explicit SafetensorsFile(const std::filesystem::path& path);
     const std::filesystem::path& path() const { return path_; }
     const std::vector<StoredTensor>& tensors() const { return tensors_; }  // sorted by name
-    const StoredTensor* find(std::string_view name) const;                 // null: there is none
-    // Elements first .. first + out.size() - 1 as float32. Throws if the type is none of F32, F16, BF16.
+    const StoredTensor* find(std::string_view name) const;                 // null if there is none
+    // Elements first to first + out.size() - 1 as float32. Throws Error if the type is not F32, F16 or BF16.
     void read(const StoredTensor& tensor, uint64_t first, std::span<float> out) const;
 
 private:
@@ -47,7 +47,7 @@ private:
     std::vector<StoredTensor> tensors_;
 };
 
-// Writes float32 tensors in the order given, holding none of them: memory is what one append() passes.
+// Writes float32 tensors in the given order. It keeps no values in memory.
 class SafetensorsWriter {
 public:
     struct Declared {
@@ -56,8 +56,8 @@ public:
     };
     // Creates the file and writes its header. Throws on a repeated name.
     SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors);
-    void append(std::span<const float> values);  // the next values, across tensors if need be
-    void finish();                               // fsyncs and closes; throws unless every value was appended
+    void append(std::span<const float> values);  // the next values, of one or more tensors
+    void finish();                               // syncs and closes the file; throws if values are missing
 
 private:
     OutputFile file_;
@@ -75,7 +75,7 @@ public:
     };
     Found find(std::string_view name) const;
     std::vector<std::string> names() const;  // sorted
-    // The file that lists them: the only one, or the index. Stands in messages.
+    // For messages: the only file, or the index.
     const std::filesystem::path& path() const { return path_; }
 
 private:

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cpu_reference/interface/backend.h"
+#include "cpu_reference/interface/bytes_text.h"
 
 namespace kiln {
 
@@ -30,7 +31,5 @@ std::string step_line(const StepReport& report);
 
 // "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ...", without the values that the GPU does not tell.
 std::string gpu_text(const GpuSample& sample);
-
-std::string bytes_text(double bytes);  // "412 MiB"
 
 }  // namespace kiln
