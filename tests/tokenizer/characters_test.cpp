@@ -46,8 +46,8 @@ TEST(CharacterTokenizer, rare_characters_are_left_out_for_unk) {
     EXPECT_EQ(train(text, {.min_frequency = 3, .special_tokens = {"<unk>"}}).encode("abcd"), (Ids{1, 2, 0, 0}));
     EXPECT_EQ(train(text, {.vocab_size = 4, .special_tokens = {"<unk>"}}).encode("abcd"), (Ids{1, 2, 3, 0}));
     EXPECT_EQ(error_of([&] { train(text, {.min_frequency = 3}); }),
-              "2 of the text's 4 characters are left out, and no token stands for them; put <unk> among the "
-              "--special-tokens, or take all characters");
+              "2 of the text's 4 characters are left out, and no token stands for them; add <unk> to "
+              "--special-tokens, or keep all characters");
 }
 
 TEST(CharacterTokenizer, unknown_characters_and_invalid_text_are_errors_that_name_the_place) {
@@ -88,9 +88,10 @@ TEST(CharacterTokenizer, word_level_files_of_another_kind_are_refused) {
     };
     EXPECT_NE(message([](auto& j) { j["model"]["vocab"]["word"] = 100; }).find("\"word\" is not one character"),
               std::string::npos);
-    EXPECT_NE(
-        message([](auto& j) { j["pre_tokenizer"]["pattern"]["Regex"] = "\\s"; }).find("of word-level models only"),
-        std::string::npos);
+    EXPECT_NE(message([](auto& j) {
+                  j["pre_tokenizer"]["pattern"]["Regex"] = "\\s";
+              }).find("word-level models are supported only"),
+              std::string::npos);
     EXPECT_NE(message([](auto& j) { j["model"].erase("unk_token"); }).find("\"unk_token\" must be a string"),
               std::string::npos);
 }

@@ -21,8 +21,7 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
 std::string hash_of(std::string_view text) {
-    const auto digest = sha256(text);
-    return hex({reinterpret_cast<const char*>(digest.data()), digest.size()});
+    return hex(sha256(text));
 }
 
 // Bytes without a period, so that a wrong offset is noticed.
