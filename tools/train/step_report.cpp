@@ -14,13 +14,6 @@ std::string z_text(double z) {
 
 }  // namespace
 
-std::string bytes_text(double bytes) {
-    if (bytes >= 0x1p40) return formatted("%.2f TiB", bytes / 0x1p40);
-    if (bytes >= 0x1p30) return formatted("%.2f GiB", bytes / 0x1p30);
-    if (bytes >= 0x1p20) return formatted("%.1f MiB", bytes / 0x1p20);
-    return formatted("%.1f KiB", bytes / 0x1p10);
-}
-
 std::string gpu_text(const GpuSample& s) {
     std::string line;
     const auto add = [&](const std::string& text) { line += (line.empty() ? "" : " | ") + text; };

@@ -31,6 +31,4 @@ std::string step_line(const StepReport& report);
 // "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ...", without the values that the GPU does not tell.
 std::string gpu_text(const GpuSample& sample);
 
-std::string bytes_text(double bytes);  // "412 MiB"
-
 }  // namespace kiln
