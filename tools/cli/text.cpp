@@ -16,6 +16,13 @@ std::string formatted(const char* pattern, ...) {
     return buffer;
 }
 
+std::string bytes_text(double bytes) {
+    if (bytes >= 0x1p40) return formatted("%.2f TiB", bytes / 0x1p40);
+    if (bytes >= 0x1p30) return formatted("%.2f GiB", bytes / 0x1p30);
+    if (bytes >= 0x1p20) return formatted("%.1f MiB", bytes / 0x1p20);
+    return formatted("%.1f KiB", bytes / 0x1p10);
+}
+
 std::string count_text(double n) {
     if (n >= 1e12) return formatted("%.2fT", n / 1e12);
     if (n >= 1e9) return formatted("%.2fG", n / 1e9);

@@ -10,6 +10,7 @@ namespace kiln {
 
 [[gnu::format(printf, 1, 2)]] std::string formatted(const char* pattern, ...);
 
+std::string bytes_text(double bytes);       // "412.0 MiB"
 std::string count_text(double n);           // "124.4M"
 std::string duration_text(double seconds);  // "1h 02m"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
-#include "tools/train/step_report.h"
+#include "tools/cli/text.h"
 
 namespace kiln {
 

@@ -13,8 +13,8 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/cli/text.h"
 #include "tools/train/sample.h"
-#include "tools/train/step_report.h"
 
 namespace kiln {
 
