@@ -10,10 +10,10 @@
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/decoder.h"
-#include "cpu_reference/interface/bytes_text.h"
 #include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
+#include "cpu_reference/interface/text.h"
 #include "cpu_reference/memory.h"
 #include "cpu_reference/ops/gemm.h"
 #include "cpu_reference/ops/ops.h"

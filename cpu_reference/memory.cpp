@@ -13,8 +13,8 @@
 #include <xmmintrin.h>
 #endif
 
-#include "cpu_reference/interface/bytes_text.h"
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 
 namespace kiln {
 namespace {

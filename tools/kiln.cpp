@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tools/cli/run_program.h"
-#include "tools/cli/text.h"
 #include "tools/commands/commands.h"
 
 namespace kiln {

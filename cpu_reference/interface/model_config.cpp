@@ -1,5 +1,5 @@
 #include "cpu_reference/interface/model_config.h"
-#include "cpu_reference/interface/nearest.h"
+#include "cpu_reference/interface/text.h"
 
 #include <algorithm>
 #include <charconv>

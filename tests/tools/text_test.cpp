@@ -1,4 +1,4 @@
-#include "tools/cli/text.h"
+#include "cpu_reference/interface/text.h"
 
 #include <gtest/gtest.h>
 

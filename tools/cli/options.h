@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "tools/cli/text.h"
+#include "cpu_reference/interface/text.h"
 
 namespace kiln {
 

@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <string>
 
-#include "tools/cli/text.h"
+#include "cpu_reference/interface/text.h"
 
 namespace kiln {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
-#include "tools/cli/text.h"
+#include "cpu_reference/interface/text.h"
 
 namespace kiln {
 

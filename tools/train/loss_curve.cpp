@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
-#include "tools/cli/text.h"
 
 namespace kiln {
 

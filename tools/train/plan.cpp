@@ -10,10 +10,10 @@
 #include <ctime>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
-#include "tools/cli/text.h"
 #include "tools/train/sample.h"
 
 namespace kiln {

@@ -2,8 +2,7 @@
 
 #include <cmath>
 
-#include "cpu_reference/interface/bytes_text.h"
-#include "tools/cli/text.h"
+#include "cpu_reference/interface/text.h"
 
 namespace kiln {
 

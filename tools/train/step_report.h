@@ -7,7 +7,7 @@
 #include <string>
 
 #include "cpu_reference/interface/backend.h"
-#include "cpu_reference/interface/bytes_text.h"
+#include "cpu_reference/interface/text.h"
 
 namespace kiln {
 
