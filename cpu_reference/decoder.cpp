@@ -24,20 +24,16 @@ Dropout residual_dropout(const DecoderContext& ctx, int layer, uint32_t site) {
 void norm_forward(const ModelConfig& c, float* y, float* mean, float* rstd, const float* x, const float* w,
                   const float* b, int N) {
     switch (c.norm) {
-        case Norm::layernorm:
-            return layernorm_forward(y, mean, rstd, x, w, b, c.norm_eps, N, c.C);
-        case Norm::rmsnorm:
-            return rmsnorm_forward(y, rstd, x, w, c.norm_eps, N, c.C);
+        case Norm::layernorm: return layernorm_forward(y, mean, rstd, x, w, b, c.norm_eps, N, c.C);
+        case Norm::rmsnorm: return rmsnorm_forward(y, rstd, x, w, c.norm_eps, N, c.C);
     }
 }
 
 void norm_backward(const ModelConfig& c, float* dx, float* dw, float* db, const float* dy, const float* x,
                    const float* mean, const float* rstd, const float* w, int N, bool accumulate) {
     switch (c.norm) {
-        case Norm::layernorm:
-            return layernorm_backward(dx, dw, db, dy, x, mean, rstd, w, N, c.C, accumulate);
-        case Norm::rmsnorm:
-            return rmsnorm_backward(dx, dw, dy, x, rstd, w, N, c.C, accumulate);
+        case Norm::layernorm: return layernorm_backward(dx, dw, db, dy, x, mean, rstd, w, N, c.C, accumulate);
+        case Norm::rmsnorm: return rmsnorm_backward(dx, dw, dy, x, rstd, w, N, c.C, accumulate);
     }
 }
 
@@ -47,8 +43,7 @@ void rotate(const DecoderContext& ctx, float* qkv, int first_position, int B, in
     switch (c.position) {
         case Position::learned:  // embedding_forward adds it
             return;
-        case Position::rope:
-            return rope(qkv, ctx.rope_table, first_position, B, T, c.NH, c.NKV, c.HS, backward);
+        case Position::rope: return rope(qkv, ctx.rope_table, first_position, B, T, c.NH, c.NKV, c.HS, backward);
     }
 }
 
@@ -65,19 +60,15 @@ void mlp_forward(const ModelConfig& c, const BlockActivations<float>& a, const B
     norm_forward(c, a.ln2, a.ln2_mean, a.ln2_rstd, a.mid, p.ln2_w, p.ln2_b, N);
     linear_forward(a.fc, a.ln2, p.fc_w, p.fc_b, N, c.C, c.FC());
     switch (c.mlp) {
-        case Mlp::gelu:
-            return gelu_forward(a.act, a.fc, N, c.F);
-        case Mlp::swiglu:
-            return swiglu_forward(a.act, a.fc, N, c.F);
+        case Mlp::gelu: return gelu_forward(a.act, a.fc, N, c.F);
+        case Mlp::swiglu: return swiglu_forward(a.act, a.fc, N, c.F);
     }
 }
 
 void activation_backward(const ModelConfig& c, float* dfc, const float* dact, const float* fc, int N) {
     switch (c.mlp) {
-        case Mlp::gelu:
-            return gelu_backward(dfc, dact, fc, N, c.F);
-        case Mlp::swiglu:
-            return swiglu_backward(dfc, dact, fc, N, c.F);
+        case Mlp::gelu: return gelu_backward(dfc, dact, fc, N, c.F);
+        case Mlp::swiglu: return swiglu_backward(dfc, dact, fc, N, c.F);
     }
 }
 

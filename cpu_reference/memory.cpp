@@ -82,7 +82,7 @@ size_t available_memory_bytes() {
 
 namespace {
 
-// Of the calling thread; elsewhere than on x86 nothing.
+// Of the calling thread. Does nothing except on x86.
 unsigned float_control() {
 #ifdef __SSE__
     return _mm_getcsr();

@@ -42,7 +42,7 @@ public:
     void save(const std::filesystem::path& directory) const;
     std::string to_json() const;  // the text of tokenizer.json (tokenizer.model's bytes for SentencePiece)
 
-    // A byte-level tokenizer without a normalizer encodes any bytes, and decodes to the same. SentencePiece replaces
+    // A byte-level tokenizer without a normalizer encodes any bytes and decodes to them. SentencePiece replaces
     // invalid UTF-8 by U+FFFD. All others throw Error with the offset of invalid UTF-8.
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
     void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids) const;  // appends

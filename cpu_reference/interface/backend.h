@@ -9,7 +9,7 @@
 
 namespace kiln {
 
-// Whether the engine takes the options of EngineOptions that are for GPUs. It does not call the driver.
+// Whether the engine accepts the EngineOptions that are for GPUs. It does not call the driver.
 bool backend_is_gpu();
 
 struct Device {

@@ -30,8 +30,8 @@ struct EngineOptions {
     int recompute = 0;              // the backward pass recomputes: 1 the MLP's activation, 2 norms too, 3 whole blocks
     int fused_gelu = 0;             // 1: GELU is part of the matmul before it; 2: so is its gradient
     AttentionKind attention = AttentionKind::automatic;
-    int lm_head_chunks = 0;  // of the LM head's rows; 0: as few as keep the logits below 1 GiB
-    // The rows of each LM head matmul do not depend on lm_head_chunks: neither does any bit of the result.
+    int lm_head_chunks = 0;  // of the LM head's rows; 0: the fewest that keep the logits below 1 GiB
+    // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
     int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the library's first one
     bool graphs = true;         // launch a micro-step as one CUDA graph, without dropout only
@@ -64,7 +64,7 @@ struct LossSum {
 struct StepResult {
     LossSum loss;
     double norm;  // of the gradients, before clipping
-    // On the device, from zero_gradients or, if the step before ended later, from that end.
+    // On the device, from zero_gradients or from the end of the step before, if that is later.
     double seconds;
 };
 
@@ -86,7 +86,7 @@ public:
     virtual Optimizer optimizer() const { return Optimizer::adamw; }
     virtual std::string device_name() const = 0;
     virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
-    virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the number of the vendor
+    virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the vendor's number
     virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
     virtual size_t memory_in_use_bytes() const = 0;         // now, by this process on this device
 
@@ -100,7 +100,7 @@ public:
     virtual void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) = 0;
     virtual LossSum take_loss() = 0;  // the sum since the last call; waits for the device
     virtual void reduce_gradients(Communicator& communicator) = 0;
-    // The L2 norm of all gradients; NaN or infinity if one of them is. If the loss scale made a gradient infinite, the
+    // The L2 norm of all gradients; not finite if one of them is not. If the loss scale made a gradient infinite, the
     // scale is halved, but never below 1.
     virtual double gradient_norm() = 0;
     virtual void update(const OptimizerStep& step) = 0;

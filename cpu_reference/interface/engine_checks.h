@@ -1,5 +1,5 @@
 #pragma once
-// What both engines check of their arguments. A failed check throws Error; check_micro_batch throws UsageError.
+// The checks of both engines on their arguments. A failed check throws Error; check_micro_batch throws UsageError.
 #include <span>
 #include <string_view>
 
@@ -15,7 +15,7 @@ void check_tokens(std::span<const int> tokens, int V);
 // Tokens and targets, N of each. Returns how many targets are not -1.
 int64_t check_batch(const Batch& batch, int N, int V);
 
-// Of a KV cache: `lengths` has the length of the sequence in each slot, of at most max_T tokens.
+// For a KV cache: `lengths` has the length of the sequence in each slot, at most max_T tokens.
 void check_cache(const ModelConfig& config, int slots, int max_T);
 void check_slot(std::span<const int> lengths, int slot);
 void check_prefill(std::span<const int> lengths, int max_T, int slot, std::span<const int> tokens, int V);

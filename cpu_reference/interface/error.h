@@ -27,8 +27,8 @@ std::string concat(const Parts&... parts) {
 
 }  // namespace kiln
 
-// KILN_CHECK(n > 0, path, ": holds no tokens; run `kiln prepare` on it again"). The message says what (with the value),
-// where (the file, line, option) and what to do.
+// KILN_CHECK(n > 0, path, ": holds no tokens; run `kiln prepare` on it again"). The message says what is wrong (with
+// the value), where (the file, line, option) and what to do.
 #define KILN_CHECK(condition, ...)                                          \
     do {                                                                    \
         if (!(condition)) throw ::kiln::Error(::kiln::concat(__VA_ARGS__)); \

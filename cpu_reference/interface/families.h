@@ -1,6 +1,6 @@
 #pragma once
 // The families of models, one row each: its defaults and its names in Hugging Face's files. Descriptors and file
-// formats read this table; the engines read ModelConfig alone.
+// formats read this table; the engines read only ModelConfig.
 #include <optional>
 #include <string>
 #include <string_view>

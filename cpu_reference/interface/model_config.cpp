@@ -19,38 +19,30 @@ constexpr int kMaxContext = 1 << 20, kMaxWidth = 1 << 20, kMaxLayers = 2047, kMa
 // SwiGLU has three matrices, so 2/3 of the width costs the same (arXiv:2002.05202). Llama rounds up to a multiple.
 int default_ffn(Mlp mlp, int C, int multiple_of) {
     switch (mlp) {
-        case Mlp::gelu:
-            break;
-        case Mlp::swiglu:
-            return (int(int64_t(4) * C * 2 / 3) + multiple_of - 1) / multiple_of * multiple_of;
+        case Mlp::gelu: break;
+        case Mlp::swiglu: return (int(int64_t(4) * C * 2 / 3) + multiple_of - 1) / multiple_of * multiple_of;
     }
     return 4 * C;
 }
 
 const char* name_of(Norm norm) {
     switch (norm) {
-        case Norm::layernorm:
-            return "layernorm";
-        case Norm::rmsnorm:
-            return "rmsnorm";
+        case Norm::layernorm: return "layernorm";
+        case Norm::rmsnorm: return "rmsnorm";
     }
     return "";
 }
 const char* name_of(Mlp mlp) {
     switch (mlp) {
-        case Mlp::gelu:
-            return "gelu";
-        case Mlp::swiglu:
-            return "swiglu";
+        case Mlp::gelu: return "gelu";
+        case Mlp::swiglu: return "swiglu";
     }
     return "";
 }
 const char* name_of(Position position) {
     switch (position) {
-        case Position::learned:
-            return "learned";
-        case Position::rope:
-            return "rope";
+        case Position::learned: return "learned";
+        case Position::rope: return "rope";
     }
     return "";
 }
@@ -198,30 +190,24 @@ void check_rope(const ModelConfig& c) {
 
 bool ModelConfig::centered_norm() const {
     switch (norm) {
-        case Norm::layernorm:
-            return true;
-        case Norm::rmsnorm:
-            break;
+        case Norm::layernorm: return true;
+        case Norm::rmsnorm: break;
     }
     return false;
 }
 
 bool ModelConfig::uses_rope() const {
     switch (position) {
-        case Position::learned:
-            break;
-        case Position::rope:
-            return true;
+        case Position::learned: break;
+        case Position::rope: return true;
     }
     return false;
 }
 
 int ModelConfig::FC() const {
     switch (mlp) {
-        case Mlp::gelu:
-            break;
-        case Mlp::swiglu:
-            return 2 * F;
+        case Mlp::gelu: break;
+        case Mlp::swiglu: return 2 * F;
     }
     return F;
 }
@@ -248,10 +234,8 @@ void validate(const ModelConfig& c) {
         throw UsageError(concat("model: heads=", c.NH, " is not a multiple of kv_heads=", c.NKV));
     }
     switch (c.position) {
-        case Position::learned:
-            break;
-        case Position::rope:
-            check_rope(c);
+        case Position::learned: break;
+        case Position::rope: check_rope(c);
     }
 }
 

@@ -50,7 +50,7 @@ struct ModelConfig {
     bool operator==(const ModelConfig&) const = default;
 };
 
-// Throws UsageError, with the name of the field, if a field is out of range or if two do not fit each other (NH is not
+// Throws UsageError, with the name of the field, if a field is out of range or if two contradict each other (NH is not
 // a multiple of NKV, HS is odd with RoPE, ...).
 void validate(const ModelConfig& config);
 

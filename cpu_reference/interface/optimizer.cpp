@@ -11,8 +11,7 @@ const OptimizerInfo& optimizer_info(Optimizer optimizer) {
     using enum ParamGroup;
     static const OptimizerInfo adamw = {"adamw", {"moment1", "moment2"}, {embedding, matrix, vector, lm_head}};
     switch (optimizer) {
-        case Optimizer::adamw:
-            return adamw;
+        case Optimizer::adamw: return adamw;
     }
     throw Error("no such optimizer");
 }

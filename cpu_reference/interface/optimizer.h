@@ -1,5 +1,5 @@
 #pragma once
-// Optimizers are rows of one table: which states each keeps, and which parameters it updates.
+// Optimizers are rows of one table, with the states of each and the parameters that it updates.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -14,7 +14,7 @@ enum class ParamGroup : uint8_t { embedding, matrix, vector, lm_head };
 
 struct OptimizerInfo {
     std::string_view name;
-    std::vector<std::string_view> states;  // each has one value a parameter; a checkpoint stores "<state>.<parameter>"
+    std::vector<std::string_view> states;  // each has a value per parameter; a checkpoint stores "<state>.<parameter>"
     std::vector<ParamGroup> groups;        // that it updates; parameters of other groups are left alone
 };
 const OptimizerInfo& optimizer_info(Optimizer optimizer);
@@ -28,12 +28,12 @@ struct OptimizerStep {
     int64_t t = 1;         // 1 at the first update; bias correction
 };
 
-// What AdamW (arXiv:1711.05101) takes besides its tensors, the same on every backend: m and v are moving averages of a
+// The numbers of AdamW (arXiv:1711.05101), the same on every backend: m and v are moving averages of a
 // gradient and its square, corrected for their start at 0; p -= lr * (m^ / (sqrt(v^) + eps) + weight_decay * p).
 struct AdamWStepSize {
     float lr, beta1, beta2, eps, weight_decay, correction1, correction2;  // correction: 1 - beta^t
 };
-// Throws Error where step.t is below 1.
+// Throws Error if step.t is below 1.
 AdamWStepSize adamw_step_size(const OptimizerStep& step);
 
 }  // namespace kiln

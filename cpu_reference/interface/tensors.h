@@ -68,11 +68,8 @@ void for_each_param(const ModelConfig& c, Params<T>& p, Visit visit) {
     p.block.resize(c.L);
     param(p.wte, "wte", V, C, Init::normal, ParamGroup::embedding);
     switch (c.position) {
-        case Position::learned:
-            param(p.wpe, "wpe", c.max_T, C, Init::normal, ParamGroup::embedding);
-            break;
-        case Position::rope:
-            break;
+        case Position::learned: param(p.wpe, "wpe", c.max_T, C, Init::normal, ParamGroup::embedding); break;
+        case Position::rope: break;
     }
     for (layer = 0; layer < c.L; layer++) {
         BlockParams<T>& b = p.block[layer];
@@ -115,7 +112,7 @@ Params<T> bind_params(const ModelConfig& config, T* base) {
     return p;
 }
 
-// Of the activations of one micro-batch. In training every layer keeps its own tensors for the backward pass; otherwise
+// The shape of the activations of one micro-batch. In training every layer keeps its own tensors for the backward pass; otherwise
 // all layers share one set.
 struct ActivationShape {
     int B, T;

@@ -45,16 +45,11 @@ void linear_forward(float* out, const float* x, const float* w, const float* bia
                     int out_stride) {
     const size_t stride = out_stride ? out_stride : O;
     switch (N) {
-        case 1:
-            return few_rows<1>(out, x, w, bias, I, O, stride);
-        case 2:
-            return few_rows<2>(out, x, w, bias, I, O, stride);
-        case 3:
-            return few_rows<3>(out, x, w, bias, I, O, stride);
-        case 4:
-            return few_rows<4>(out, x, w, bias, I, O, stride);
-        default:
-            break;
+        case 1: return few_rows<1>(out, x, w, bias, I, O, stride);
+        case 2: return few_rows<2>(out, x, w, bias, I, O, stride);
+        case 3: return few_rows<3>(out, x, w, bias, I, O, stride);
+        case 4: return few_rows<4>(out, x, w, bias, I, O, stride);
+        default: break;
     }
     tiled_sgemm({.trans_a = 'N',
                  .trans_b = 'T',

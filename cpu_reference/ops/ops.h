@@ -1,7 +1,7 @@
 #pragma once
-// The operations of a decoder, forward and backward, in float32. Row-major; N = B * T rows. A gradient output says = or
-// +=. Results do not depend on the number of threads, except for the matmuls of oneDNN: they give the same bits for the
-// same number of threads.
+// The operations of a decoder, forward and backward, in float32. Row-major; N = B * T rows. = or += says whether a
+// gradient is set or added to. Results do not depend on the number of threads, except for the matmuls of oneDNN: they
+// give the same bits for the same number of threads.
 #include <cstddef>
 #include <cstdint>
 #include <span>

@@ -26,7 +26,7 @@ inline float exp_approx(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    // 2^n as two factors, because 2^128 is no float.
+    // 2^n as two factors, because 2^128 is not a float.
     const int32_t k = int32_t(std::bit_cast<uint32_t>(shifted)) - int32_t(std::bit_cast<uint32_t>(kMagic));
     const int32_t half = k >> 1;
     const float y = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((k - half + 127) << 23);

@@ -1,5 +1,5 @@
 #pragma once
-// Between float32 and the element types of tensors, on the host and in kernels.
+// Converts between float32 and the types of tensors, on the host and in kernels.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 

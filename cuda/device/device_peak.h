@@ -1,5 +1,5 @@
 #pragma once
-// The highest rate of the current GPU, of which a step's utilisation is a part.
+// The peak rate of the current GPU. A step's utilisation is relative to it.
 
 namespace kiln {
 

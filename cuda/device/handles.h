@@ -25,7 +25,7 @@ inline int multiprocessors() {
     return count;
 }
 
-// Owns a handle: moves, is not copied, and calls Destroy at the end of its life.
+// Owns a handle. It can be moved but not copied, and its destructor calls Destroy.
 template <class T, auto Destroy>
 class Handle {
 public:

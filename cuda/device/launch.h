@@ -19,7 +19,7 @@
 #else
 #define KILN_RESIDENT_THREADS 1536
 #endif
-// Stands before a loop that must be unrolled, so that the arrays it indexes stay in registers.
+// Goes before a loop that must be unrolled, so that the arrays it indexes stay in registers.
 #define KILN_UNROLL _Pragma("unroll")
 // A function's last parameter, or its only one: the emulator reports the caller's line.
 #define KILN_AT

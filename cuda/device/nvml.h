@@ -1,7 +1,7 @@
 #pragma once
 // Reads clocks, power and temperature of the current GPU from NVIDIA's management library. The library comes with the
 // driver and is loaded at run time. If it is missing or refuses an answer (in containers, on laptops, on Tegra), the
-// value is absent, which is no error.
+// value is absent; this is not an error.
 #include "cpu_reference/interface/backend.h"
 #include "cuda/device/handles.h"
 

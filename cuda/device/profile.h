@@ -33,7 +33,7 @@ struct GroupTime {
     int64_t ranges = 0;
 };
 
-// Times of one stream. The stream must not be in capture: events in a graph have no times.
+// Times of one stream. The stream must not be capturing: events in a graph have no times.
 class Profiler {
 public:
     void begin(Group group, cudaStream_t stream);

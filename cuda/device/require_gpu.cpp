@@ -34,12 +34,9 @@ std::string version(int v) {
 
 std::string minimum_driver(int runtime) {  // the driver of a major version runs all its minor versions
     switch (runtime / 1000) {
-        case 12:
-            return "driver 525 or later";
-        case 13:
-            return "driver 580 or later";
-        default:
-            return concat("a driver for CUDA ", runtime / 1000);
+        case 12: return "driver 525 or later";
+        case 13: return "driver 580 or later";
+        default: return concat("a driver for CUDA ", runtime / 1000);
     }
 }
 

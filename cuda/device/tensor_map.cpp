@@ -28,14 +28,10 @@ std::string text_of(const auto& numbers) {
 
 CUtensorMapSwizzle swizzle_of(Swizzle swizzle) {
     switch (swizzle) {
-        case Swizzle::bytes_128:
-            return CU_TENSOR_MAP_SWIZZLE_128B;
-        case Swizzle::bytes_64:
-            return CU_TENSOR_MAP_SWIZZLE_64B;
-        case Swizzle::bytes_32:
-            return CU_TENSOR_MAP_SWIZZLE_32B;
-        default:
-            return CU_TENSOR_MAP_SWIZZLE_NONE;
+        case Swizzle::bytes_128: return CU_TENSOR_MAP_SWIZZLE_128B;
+        case Swizzle::bytes_64: return CU_TENSOR_MAP_SWIZZLE_64B;
+        case Swizzle::bytes_32: return CU_TENSOR_MAP_SWIZZLE_32B;
+        default: return CU_TENSOR_MAP_SWIZZLE_NONE;
     }
 }
 

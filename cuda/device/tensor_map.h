@@ -23,9 +23,8 @@ struct TensorLayout {
     Swizzle swizzle = Swizzle::none;
 };
 
-// For a kernel's `const __grid_constant__ CUtensorMap` parameter. `data`: device memory, aligned to 16 bytes. T is
-// float,
-// __nv_bfloat16 or __half. Throws Error if the driver does not know tensor maps or TMA cannot take the layout.
+// For a kernel's `const __grid_constant__ CUtensorMap` parameter. `data`: device memory, aligned to 16 bytes. T: float,
+// __nv_bfloat16 or __half. Throws Error if the driver does not know tensor maps or TMA does not support the layout.
 template <class T>
 CUtensorMap tensor_map(const T* data, const TensorLayout& layout);
 

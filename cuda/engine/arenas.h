@@ -23,16 +23,16 @@ public:
     const Params<G>& grads() const { return gradient_; }
     const G* gradients() const { return gradients_.get(); }
 
-    // Both convert, and wait for the stream. Gradients are those on the device times gradient_scale when read (0: all
-    // are 0, whatever stands there), over it when written.
+    // Both convert, and wait for the stream. read multiplies gradients by gradient_scale (0: all results are 0, for any
+    // values on the device); write divides by it.
     void read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const;
     void write(const Arena& arena, size_t offset, std::span<const float> in, float gradient_scale);
     // Initial weights (init_tensor), an optimizer state of 0.
     void init(uint64_t seed);
     void clear_gradients();
-    // Only the gradients to which even the first backward pass adds: those of the embeddings.
+    // Only the gradients of the embeddings: even the first backward pass adds to them.
     void clear_embedding_gradients();
-    // One step of the optimizer on gradients times *grad_scale; nothing where *non_finite is not 0, unless it is null.
+    // One step of the optimizer on gradients times *grad_scale. Does nothing if non_finite is not null and not 0.
     void update(const OptimizerStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
 
 private:

@@ -190,10 +190,8 @@ size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::take_rope_table(int max_T) {
     switch (config_.position) {
-        case Position::learned:
-            return;
-        case Position::rope:
-            break;
+        case Position::learned: return;
+        case Position::rope: break;
     }
     if (max_T <= rope_T_) return;
     const std::vector<float> table = rope_table(config_, max_T);

@@ -46,10 +46,8 @@ void norm_forward(const DeviceContext<E>& ctx, const NormTensors<E>& n, const E*
     const int N = ctx.B * ctx.T, C = ctx.config.C;
     const float eps = ctx.config.norm_eps;
     switch (ctx.config.norm) {
-        case Norm::layernorm:
-            return layernorm_forward(n.y, n.mean, n.rstd, x, n.w, n.b, eps, N, C, ctx.stream);
-        case Norm::rmsnorm:
-            return rmsnorm_forward(n.y, n.rstd, x, n.w, eps, N, C, ctx.stream);
+        case Norm::layernorm: return layernorm_forward(n.y, n.mean, n.rstd, x, n.w, n.b, eps, N, C, ctx.stream);
+        case Norm::rmsnorm: return rmsnorm_forward(n.y, n.rstd, x, n.w, eps, N, C, ctx.stream);
     }
 }
 
@@ -70,8 +68,7 @@ void residual_norm_forward(const DeviceContext<E>& ctx, E* sum, const NormTensor
     switch (ctx.config.norm) {
         case Norm::layernorm:
             return residual_layernorm_forward(sum, n.y, n.mean, n.rstd, x, branch, n.w, n.b, eps, N, C, ctx.stream);
-        case Norm::rmsnorm:
-            return residual_rmsnorm_forward(sum, n.y, n.rstd, x, branch, n.w, eps, N, C, ctx.stream);
+        case Norm::rmsnorm: return residual_rmsnorm_forward(sum, n.y, n.rstd, x, branch, n.w, eps, N, C, ctx.stream);
     }
 }
 
@@ -83,10 +80,8 @@ void norm_backward(const DeviceContext<E>& ctx, float* scratch, E* dx, G* dw, G*
     const NormBackward<E, G> a{dx,           dw,   db,        scratch, dy, x, n.mean, n.rstd, n.w, ctx.B * ctx.T,
                                ctx.config.C, !set, accumulate};
     switch (ctx.config.norm) {
-        case Norm::layernorm:
-            return layernorm_backward(a, ctx.stream);
-        case Norm::rmsnorm:
-            return rmsnorm_backward(a, ctx.stream);
+        case Norm::layernorm: return layernorm_backward(a, ctx.stream);
+        case Norm::rmsnorm: return rmsnorm_backward(a, ctx.stream);
     }
 }
 
@@ -150,8 +145,7 @@ template <class E>
 void apply_rope(const DeviceContext<E>& ctx, E* qkv, bool backward) {
     const ModelConfig& c = ctx.config;
     switch (c.position) {
-        case Position::learned:
-            return;
+        case Position::learned: return;
         case Position::rope:
             const auto of = range(ctx, Group::rope);
             return rope(qkv, ctx.rope_table, 0, ctx.B, ctx.T, c.NH, c.NKV, c.HS, backward, ctx.stream);
@@ -163,10 +157,8 @@ template <class E>
 void activation_forward(const DeviceContext<E>& ctx, const DeviceBlock<E>& a) {
     const auto of = range(ctx, Group::activation);
     switch (ctx.config.mlp) {
-        case Mlp::gelu:
-            return gelu_forward(a.act, a.fc, ctx.B * ctx.T, ctx.config.F, ctx.stream);
-        case Mlp::swiglu:
-            return swiglu_forward(a.act, a.fc, ctx.B * ctx.T, ctx.config.F, ctx.stream);
+        case Mlp::gelu: return gelu_forward(a.act, a.fc, ctx.B * ctx.T, ctx.config.F, ctx.stream);
+        case Mlp::swiglu: return swiglu_forward(a.act, a.fc, ctx.B * ctx.T, ctx.config.F, ctx.stream);
     }
 }
 
@@ -174,10 +166,8 @@ void activation_forward(const DeviceContext<E>& ctx, const DeviceBlock<E>& a) {
 template <class E>
 bool fuses_gelu(const DeviceContext<E>& ctx, int level) {
     switch (ctx.config.mlp) {
-        case Mlp::gelu:
-            return ctx.fused_gelu >= level;
-        case Mlp::swiglu:
-            return false;
+        case Mlp::gelu: return ctx.fused_gelu >= level;
+        case Mlp::swiglu: return false;
     }
     __builtin_unreachable();
 }
@@ -378,9 +368,7 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
             }
             const auto of = range(ctx, Group::activation);
             switch (c.mlp) {
-                case Mlp::gelu:
-                    gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream);
-                    break;
+                case Mlp::gelu: gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream); break;
                 case Mlp::swiglu:
                     d_fc = a.fc;  // twice as wide as act; nothing reads it again
                     swiglu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream);
@@ -458,11 +446,8 @@ void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, con
         const LayerCache<E> layer = layer_cache(c, cache, l, first_slot);
         qkv_forward(ctx, a, p);
         switch (c.position) {
-            case Position::learned:
-                break;
-            case Position::rope:
-                rope_at(a.qkv, ctx.rope_table, positions, N, c.NH, c.NKV, c.HS, ctx.stream);
-                break;
+            case Position::learned: break;
+            case Position::rope: rope_at(a.qkv, ctx.rope_table, positions, N, c.NH, c.NKV, c.HS, ctx.stream); break;
         }
         append_to_cache(layer.k, layer.v, a.qkv, positions, ctx.B, ctx.T, cache.max_T, c.NH, c.NKV, c.HS, ctx.stream);
         attention_cached(CachedAttention<E>{a.attn, scratch.scratch, scratch.arrivals, a.qkv, layer.k, layer.v,

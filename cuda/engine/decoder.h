@@ -76,11 +76,8 @@ void for_each_device_activation(const ModelConfig& c, const DeviceShape& s, Devi
     const size_t N = size_t(s.B) * s.T, C = c.C, HS = c.HS, A = size_t(c.NH) * HS, QK = size_t(c.NH) + c.NKV;
     const auto statistics = [&](float*& mean, float*& rstd, const char* name, int layer) {
         switch (c.norm) {
-            case Norm::layernorm:
-                visit(mean, name, layer, N);
-                break;
-            case Norm::rmsnorm:
-                break;
+            case Norm::layernorm: visit(mean, name, layer, N); break;
+            case Norm::rmsnorm: break;
         }
         visit(rstd, name, layer, N);
     };

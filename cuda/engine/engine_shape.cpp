@@ -74,11 +74,8 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
         }
         size_t rope = 0;
         switch (config.position) {
-            case Position::learned:
-                break;
-            case Position::rope:
-                rope = size_t(options.T) * config.HS * sizeof(float);
-                break;
+            case Position::learned: break;
+            case Position::rope: rope = size_t(options.T) * config.HS * sizeof(float); break;
         }
         const size_t batches = BatchSender::device_bytes(options.B * options.T);
         plan.push_back({"activations", activations - logits + rope + batches});

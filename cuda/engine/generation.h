@@ -8,8 +8,8 @@
 
 namespace kiln {
 
-// The functions mean what the functions of Engine with these names mean. E is the element type. B and T of the context
-// are not read.
+// The functions do what the functions of Engine with these names do. E is the element type. B and T of the context are
+// not read.
 template <class E>
 class Generation {
 public:

@@ -27,16 +27,11 @@ const char* name_of(cudaDataType type) {
 }
 const char* name_of(cublasLtEpilogue_t epilogue) {
     switch (epilogue) {
-        case CUBLASLT_EPILOGUE_BIAS:
-            return ", bias";
-        case CUBLASLT_EPILOGUE_GELU_AUX:
-            return ", GELU";
-        case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
-            return ", bias and GELU";
-        case CUBLASLT_EPILOGUE_DGELU:
-            return ", gradient of GELU";
-        default:
-            return "";
+        case CUBLASLT_EPILOGUE_BIAS: return ", bias";
+        case CUBLASLT_EPILOGUE_GELU_AUX: return ", GELU";
+        case CUBLASLT_EPILOGUE_GELU_AUX_BIAS: return ", bias and GELU";
+        case CUBLASLT_EPILOGUE_DGELU: return ", gradient of GELU";
+        default: return "";
     }
 }
 

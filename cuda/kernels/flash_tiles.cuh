@@ -22,20 +22,13 @@ void with_instance(const char* name, int HS, bool dropout, const F& f) {
         dropout ? f.template operator()<kHS, true>() : f.template operator()<kHS, false>();
     };
     switch (HS) {
-        case 32:
-            return call.template operator()<32>();
-        case 64:
-            return call.template operator()<64>();
-        case 80:
-            return call.template operator()<80>();
-        case 96:
-            return call.template operator()<96>();
-        case 128:
-            return call.template operator()<128>();
-        case 256:
-            return call.template operator()<256>();
-        default:
-            KILN_CHECK(false, name, ": HS ", HS, "; there are kernels for 32, 64, 80, 96, 128 and 256");
+        case 32: return call.template operator()<32>();
+        case 64: return call.template operator()<64>();
+        case 80: return call.template operator()<80>();
+        case 96: return call.template operator()<96>();
+        case 128: return call.template operator()<128>();
+        case 256: return call.template operator()<256>();
+        default: KILN_CHECK(false, name, ": HS ", HS, "; there are kernels for 32, 64, 80, 96, 128 and 256");
     }
 }
 
@@ -179,7 +172,7 @@ KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, flo
     }
 }
 
-// The first key that query q of sequence b sees. It must not fall as q rises.
+// The first key that query q of sequence b sees. It never falls as q rises.
 KILN_DEVICE int first_key(const AttentionMask& mask, int b, int q, int T) {
     const int of_document = mask.first_key ? mask.first_key[int64_t(b) * T + q] : 0;
     return mask.window > 0 ? max(of_document, q - mask.window + 1) : of_document;

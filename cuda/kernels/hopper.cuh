@@ -310,7 +310,7 @@ KILN_DEVICE void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b_des
 #endif
 }
 
-// Gives registers of a thread back, or takes more, for all warps of a warpgroup. A multiprocessor has 65536.
+// All warps of a warpgroup free registers of each thread, or get more. A multiprocessor has 65536.
 template <int kRegisters>
 KILN_DEVICE void registers_decrease() {
     static_assert(kRegisters >= 24 && kRegisters <= 256 && kRegisters % 8 == 0);

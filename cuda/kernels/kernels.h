@@ -165,7 +165,7 @@ void attention_delta(float* delta, const E* dout, const E* out, int B, int T, in
 
 // ---- flash_attention.cu, flash_attention_backward.cu
 
-// Which keys a query sees, of its own and those before it.
+// Which keys a query sees, among its own and earlier ones.
 struct AttentionMask {
     const int* first_key = nullptr;  // (B, T) in device memory: where each token's document begins; null: at 0
     int window = 0;                  // only the last `window` keys; 0: all
@@ -186,8 +186,7 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
 
 // ---- attention_cached.cu
 
-// Elements from one row of a cache to the next: HS, rounded up to a multiple of 16 bytes. The elements between are
-// zero.
+// Elements from one row of a cache to the next: HS, rounded up to a multiple of 16 bytes. The padding is zero.
 template <class E>
 constexpr int cache_pitch(int HS) {
     constexpr int kPack = 16 / sizeof(E);
@@ -290,7 +289,7 @@ struct AdamWArena {
 struct AdamWRounding {
     uint64_t seed = 0, step = 0, first_element = 0;
 };
-// AdamW, as cpu_reference/interface/optimizer.h has it. One launch for the whole arena.
+// AdamW, as cpu_reference/interface/optimizer.h defines it. One launch for the whole arena.
 template <class T, class G, class M>
 void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRounding& rounding, cudaStream_t stream);
 

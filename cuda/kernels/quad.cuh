@@ -1,5 +1,5 @@
 #pragma once
-// Four elements of any type, for kernels that read tensors of 2 and of 4 bytes an element together: thread i takes
+// Four elements of any type, for kernels that read tensors of 2-byte and of 4-byte elements: thread i takes
 // elements 4 i to 4 i + 3 of each tensor, so that a warp's accesses are contiguous in all of them.
 #include "cuda/kernels/pack.cuh"
 

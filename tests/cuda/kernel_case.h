@@ -45,12 +45,9 @@ const std::vector<KernelFamily>& kernel_families();
 template <template <class> class Case>
 std::unique_ptr<KernelCase> make(Element element, const Shape& shape) {
     switch (element) {
-        case Element::float32:
-            return std::make_unique<Case<float>>(shape);
-        case Element::bfloat16:
-            return std::make_unique<Case<__nv_bfloat16>>(shape);
-        default:
-            return std::make_unique<Case<__half>>(shape);
+        case Element::float32: return std::make_unique<Case<float>>(shape);
+        case Element::bfloat16: return std::make_unique<Case<__nv_bfloat16>>(shape);
+        default: return std::make_unique<Case<__half>>(shape);
     }
 }
 // The same for kernels that only have the 16-bit types.

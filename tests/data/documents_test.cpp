@@ -368,7 +368,8 @@ TEST_F(Documents, csv_rows_give_the_column_by_its_name) {
 TEST_F(Documents, bad_rows_are_left_out_and_the_rest_is_read) {
     EXPECT_EQ(read("a.csv", "id,text\n1,a\n2\n3,b,c\n4,\"x\"y\n5,\xFF\n6,good\n"), (Texts{"a", "", "good"}));
     ASSERT_EQ(bad.size(), 4u);
-    const char* expected[] = {":3: 1 column where the header has 2", ":4: 3 columns", ":5: in column 2 there is more",
+    const char* expected[] = {":3: columns: 1 where the header has 2", ":4: columns: 3",
+                              ":5: in column 2 there is more",
                               ":6: byte 0 of the text (value 255) is not UTF-8; name its encoding with --encoding"};
     for (int i = 0; i < 4; i++) {
         const std::string message = bad[i].place + ": " + bad[i].what;

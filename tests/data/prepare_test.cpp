@@ -261,7 +261,7 @@ TEST_F(Prepare, mostly_bad_records_are_an_error_unless_allowed) {
     for (int i = 0; i < 10; i++) lines += i < 6 ? "{\"txt\":\"a\"}\n" : "{\"text\":\"good\"}\n";
     options.inputs = {dir.write("a.jsonl", lines).string()};
     const std::string message = error();
-    EXPECT_NE(message.find("6 of 10 records are bad, the first: "), std::string::npos) << message;
+    EXPECT_NE(message.find("bad records: 6 of 10, the first: "), std::string::npos) << message;
     EXPECT_NE(message.find("no field \"text\""), std::string::npos) << message;
     EXPECT_NE(error_of([&] { found(); }).find("interrupted"), std::string::npos);
     options.max_bad_fraction = 0.6;
@@ -271,7 +271,7 @@ TEST_F(Prepare, mostly_bad_records_are_an_error_unless_allowed) {
     std::string many_lines;
     for (int i = 0; i < 100000; i++) many_lines += concat("{\"txt\":\"", std::string(50, 'a'), "\"}\n");
     options.inputs = {dir.write("b.jsonl", many_lines).string()};
-    EXPECT_NE(error().find("records are bad"), std::string::npos);
+    EXPECT_NE(error().find("bad records: "), std::string::npos);
     EXPECT_EQ(error().find("of 100000"), std::string::npos);
     options.max_bad_fraction = 1;
     options.inputs.push_back((dir / "a.jsonl").string());

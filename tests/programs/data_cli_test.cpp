@@ -45,8 +45,8 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
     const fs::path text = write("poems.txt", "one fox\n%\n床前明月光\n%\nthe lazy dog\n%\n");
     const Finished made = prepare(text, {"--document-separator", "%", "--val-fraction", "0.1"});
     ASSERT_EQ(made.code, 0) << made.err;
-    EXPECT_NE(made.out.find("of 2 documents"), std::string::npos) << made.out;
-    EXPECT_NE(made.out.find("of 1 document ("), std::string::npos) << made.out;
+    EXPECT_NE(made.out.find("documents 2,"), std::string::npos) << made.out;
+    EXPECT_NE(made.out.find("documents 1,"), std::string::npos) << made.out;
 
     const Finished directory = kiln({"inspect", output()});
     ASSERT_EQ(directory.code, 0) << directory.err;
@@ -84,9 +84,9 @@ TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
     expect_failure(prepare(write("bad.txt",
                                  "b\xFF"
                                  "d\n")),
-                   1, {"bad.txt:1: byte 1 ", "is not UTF-8", "--encoding", "1 of 1 record is bad"});
+                   1, {"bad.txt:1: byte 1 ", "is not UTF-8", "--encoding", "bad records: 1 of 1,"});
     expect_failure(prepare(write("k.jsonl", half("{\"txt\":\"b\"}"))), 1,
-                   {"k.jsonl:1", "no field \"text\"", "it has: txt", "--text-key", "2 of 3 records are bad"});
+                   {"k.jsonl:1", "no field \"text\"", "it has: txt", "--text-key", "bad records: 2 of 3,"});
     expect_failure(prepare(write("n.jsonl", half("{\"text\": 3}"))), 1, {"n.jsonl:1", "number where text is expected"});
     expect_failure(prepare(write("s.jsonl", half("{\"text\": \"\\ud800\"}"))), 1, {"s.jsonl:1", "surrogate"});
     expect_failure(prepare(write("t.jsonl", half("{\"text\": \"a\"} x"))), 1, {"t.jsonl:1", "expected end of input"});
@@ -105,12 +105,12 @@ TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
 TEST_F(DataCli, prepare_leaves_bad_records_out_unless_strict) {
     const fs::path lines = write("k.jsonl", "{\"text\":\"a\"}\n{\"txt\":\"b\"}\n{\"text\":\"c\"}\n");
     expect_failure(prepare(lines, {"--strict"}), 1, {"k.jsonl:2", "no field \"text\""});
-    expect_failure(prepare(lines, {"--max-bad-fraction", "0.1"}), 1, {"1 of 3 records are bad"});
+    expect_failure(prepare(lines, {"--max-bad-fraction", "0.1"}), 1, {"bad records: 1 of 3,"});
     const Finished made = prepare(lines);
     EXPECT_EQ(made.code, 0) << made.err;
     EXPECT_NE(made.err.find("k.jsonl:2"), std::string::npos) << made.err;
-    EXPECT_NE(made.err.find("1 bad record was left out"), std::string::npos) << made.err;
-    EXPECT_NE(kiln({"inspect", output()}).out.find("1 bad record\n"), std::string::npos);
+    EXPECT_NE(made.err.find("bad records left out: 1\n"), std::string::npos) << made.err;
+    EXPECT_NE(kiln({"inspect", output()}).out.find("1, left out\n"), std::string::npos);
 }
 
 TEST_F(DataCli, records_of_an_array_on_one_line_are_told_apart) {
@@ -128,7 +128,7 @@ TEST_F(DataCli, long_advice_is_given_once_and_not_in_the_parsers_words) {
     std::string alpaca;
     for (int i = 0; i < 9; i++) alpaca += "{\"instruction\":\"i\",\"input\":\"\",\"output\":\"o\"}\n";
     const Finished made = prepare(write("alpaca.jsonl", alpaca));
-    expect_failure(made, 1, {"alpaca.jsonl:5: the same again (left out)", "9 of 9 records are bad"});
+    expect_failure(made, 1, {"alpaca.jsonl:5: the same again (left out)", "bad records: 9 of 9,"});
     const size_t advice = made.err.find("--text-key output takes");
     EXPECT_NE(advice, std::string::npos) << made.err;
     EXPECT_EQ(made.err.find("--text-key output takes", advice + 1), std::string::npos) << made.err;
@@ -285,14 +285,14 @@ TEST_F(DataCli, damage_that_hides_the_rest_of_a_file_is_an_error_and_a_wrong_ele
     expect_failure(prepare(csv), 1, {"rows.csv:62: a quote opens", "the rest of the file cannot be read"});
     const Finished start = prepare(csv, {"--max-bad-fraction", "1"});
     EXPECT_EQ(start.code, 0) << start.err;
-    EXPECT_NE(start.err.find("1 bad record"), std::string::npos) << start.err;
+    EXPECT_NE(start.err.find("bad records left out: 1"), std::string::npos) << start.err;
 
     const fs::path array = write("a.json", R"([{"text": "a"}, "oops, ] \" x", 5, [1, {"text": "z"}], {"text": "b"}, no
 , null, {"text": "c"}])");
     const Finished made = prepare(array, {"--force", "--max-bad-fraction", "0.7", "--val-fraction", "0"});
     EXPECT_EQ(made.code, 0) << made.err;
-    EXPECT_NE(made.out.find("of 3 documents"), std::string::npos) << made.out << made.err;
-    EXPECT_NE(made.err.find("5 bad records"), std::string::npos) << made.err;
+    EXPECT_NE(made.out.find("documents 3,"), std::string::npos) << made.out << made.err;
+    EXPECT_NE(made.err.find("bad records left out: 5"), std::string::npos) << made.err;
 }
 
 TEST_F(DataCli, interrupted_run_says_how_to_resume_and_is_resumed) {

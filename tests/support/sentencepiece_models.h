@@ -75,18 +75,10 @@ std::string awkward_text(Random& random, bool invalid) {
     std::string text;
     for (int parts = static_cast<int>(random() % 12); parts > 0; --parts) {
         switch (random() % 10) {
-            case 0:
-                text += std::string(random() % 4, ' ');
-                break;
-            case 1:
-                append_utf8(text, random() % 0xD800);
-                break;
-            case 2:
-                append_utf8(text, 0xE000 + random() % 0x102000);
-                break;
-            case 3:
-                text += static_cast<char>(random() % 128);
-                break;
+            case 0: text += std::string(random() % 4, ' '); break;
+            case 1: append_utf8(text, random() % 0xD800); break;
+            case 2: append_utf8(text, 0xE000 + random() % 0x102000); break;
+            case 3: text += static_cast<char>(random() % 128); break;
             case 4: {
                 static const char* const special[] = {"▁",       "　",     "\n",     "\t",   "ﬁ",      "Ａ",
                                                       "e\u0301", "①",      "\u200B", "½",    "</s>",   "<s>",

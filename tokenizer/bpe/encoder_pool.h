@@ -8,7 +8,7 @@
 
 namespace kiln {
 
-// Keeps encoders with their caches from call to call: as many as there were calls at the same time.
+// Keeps encoders with their caches between calls: one for each call that ran at the same time.
 class EncoderPool {
 public:
     explicit EncoderPool(const BpeModel& model) : model_(model) {}

@@ -30,8 +30,8 @@ struct BpeTrainerOptions {
     std::vector<std::string> special_tokens = {};  // get the first ids, in this order
     NormalizerKind normalizer = NormalizerKind::kNone;
     PreTokenizer pre_tokenizer = PreTokenizer();
-    bool add_prefix_space = false;  // put a space in front of a line (of a word, if not gpt2) without one
-    int threads = 0;                // that count words; 0: one for each processor. The result is the same
+    bool add_prefix_space = false;  // put a space before a line (if not gpt2: a word) that has none
+    int threads = 0;                // threads that count words; 0: one for each processor. Same result
     // Called from time to time by the training thread. An exception from it ends the training.
     std::function<void(const BpeProgress&)> progress = {};
 };

@@ -28,8 +28,8 @@ private:
         uint32_t hash_high = 0;  // saves most comparisons, and rehashing when the table grows
         int64_t count = 0;       // 0: empty
     };
-    // The words whose hashes have the same first bits. Small parts keep the copy that grow() makes small, and threads
-    // share work by parts.
+    // The words whose hashes have the same first bits. Parts are small, so that grow() copies little at a time. Threads
+    // divide the work by parts.
     struct Part {
         std::vector<Entry> table;  // open addressing, at most half full
         size_t words = 0;

@@ -19,7 +19,7 @@ DataPaths find_data(const std::string& pattern);
 
 struct DataLoaderOptions {
     std::vector<std::filesystem::path> shards;
-    int B = 4, T = 64;  // sequences of a rank, tokens of a sequence
+    int B = 4, T = 64;  // sequences per rank, tokens per sequence
     int rank = 0, world = 1;
     uint64_t seed = 0;
     bool shuffle = true;                                // false: in file order

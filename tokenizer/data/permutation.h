@@ -3,7 +3,7 @@
 // without a list, and a run can resume at any position.
 // It is a balanced Feistel network on the smallest even number of bits that holds n, applied again until the value is
 // below n (fewer than 4 times on average). J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
-// 2002. A resumed run needs the same order, so a change here is a change of format.
+// 2002. A resumed run needs the same order, so a change here changes a format.
 #include <algorithm>
 #include <array>
 #include <bit>

@@ -40,18 +40,12 @@ bool all_zero(const Header& header, int from) {
 
 const char* format_name(int32_t magic) {
     switch (magic) {
-        case 20240326:
-            return " (an llm.c model)";
-        case 20240327:
-            return " (llm.c debug state)";
-        case 20240328:
-            return " (an llm.c tokenizer)";
-        case 20240522:
-            return " (llm.c evaluation data)";
-        case 20240527:
-            return " (llm.c training state)";
-        default:
-            return "";
+        case 20240326: return " (an llm.c model)";
+        case 20240327: return " (llm.c debug state)";
+        case 20240328: return " (an llm.c tokenizer)";
+        case 20240522: return " (llm.c evaluation data)";
+        case 20240527: return " (llm.c training state)";
+        default: return "";
     }
 }
 

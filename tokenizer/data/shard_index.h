@@ -38,7 +38,7 @@ nlohmann::ordered_json split_to_json(const ShardIndex::Split& split);
 ShardIndex::Split split_from_json(const nlohmann::json& object, const std::string& where);
 
 bool has_shard_index(const std::filesystem::path& directory);
-// Throws Error that names the file and the member if write_shard_index() would not write it so.
+// Throws Error that names the file and the member if write_shard_index() cannot have written it.
 ShardIndex read_shard_index(const std::filesystem::path& directory);
 // Opens the shards of a split. Throws Error if a shard is missing, or differs from the index, or if the totals are
 // wrong.

@@ -14,7 +14,7 @@ public:
     std::string spell(std::string_view bytes) const;
     // The bytes of a spelling; nothing if one of its characters stands for no byte.
     std::optional<std::string> unspell(std::string_view spelling) const;
-    // All 256 bytes in the order of their characters, in which Hugging Face's trainer numbers them.
+    // All 256 bytes in the order of their characters. Hugging Face's trainer numbers them in this order.
     const std::array<unsigned char, 256>& alphabet() const { return alphabet_; }
 
 private:

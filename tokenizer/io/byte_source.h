@@ -16,7 +16,7 @@ const std::vector<std::string>& text_encodings();
 class ByteSource {
 public:
     // Recognizes gzip (of one or more members) and zstd (of one or more frames) by the first bytes. Throws Error if the
-    // file is missing or unreadable, or named .gz or .zst but not compressed so. `encoding` is one of text_encodings();
+    // file is missing or unreadable, or named .gz or .zst but not compressed. `encoding` is one of text_encodings();
     // "utf-8" is not checked.
     ByteSource(const std::filesystem::path& path, const std::string& encoding);
     ByteSource(ByteSource&&) noexcept;

@@ -76,7 +76,7 @@ const JsonReader::Json& JsonReader::member(const char* key) const {
     return found == json_.end() ? kNull : *found;
 }
 
-// Null if the member is absent and may be.
+// Null if an optional member is absent.
 const JsonReader::Json* JsonReader::find(const char* key, bool optional, bool (Json::*has_type)() const noexcept,
                                          const char* type) const {
     const Json& value = member(key);

@@ -39,7 +39,7 @@ private:
 
 // At most 60 bytes, without control characters.
 std::string excerpt(std::string_view text);
-// A scalar in full, an array or an object by its size.
+// The text of a scalar; the size of an array or an object.
 std::string describe(const JsonReader::Json& json);
 // The id of `token` (empty: `where` names the token): 0 to 2^31 - 1. Throws Error.
 int read_id(const JsonReader::Json& json, const std::string& where, std::string_view token = {});

@@ -1,5 +1,5 @@
 #pragma once
-// SHA-256 (FIPS 180-4), which identifies a tokenizer: nobody can make two files with the same one. XXH3 only finds
+// SHA-256 (FIPS 180-4). It identifies a tokenizer, because two files with the same hash cannot be made. XXH3 only finds
 // accidental damage.
 #include <array>
 #include <cstdint>

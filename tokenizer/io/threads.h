@@ -12,8 +12,8 @@ inline int threads_or_all(int threads) {  // 0: one for each processor
     return threads > 0 ? threads : int(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-// Calls work(0) on this thread and work(1) to work(threads - 1) on others. Waits for all of them, and then throws the
-// first exception again.
+// Calls work(0) on this thread and work(1) to work(threads - 1) on others. Waits for all of them, and then
+// rethrows the first exception.
 template <class Work>
 void on_threads(int threads, Work&& work) {
     std::mutex mutex;

@@ -1,7 +1,7 @@
 #pragma once
-// Pre-tokenizers cut text into words, which BPE never merges across. The published ones are scanners written by hand:
-// they cut where their regular expressions match, more than twice as fast as a compiled expression. Every other regular
-// expression runs on PCRE2.
+// Pre-tokenizers cut text into words. BPE never merges across words. The published ones are hand-written scanners: they
+// cut where their regular expressions match, and are more than twice as fast as a compiled expression. Every other
+// regular expression runs on PCRE2.
 #include <memory>
 #include <string>
 #include <string_view>
@@ -47,10 +47,10 @@ public:
     PreTokenizerKind kind() const { return kind_; }
     // For Hugging Face's tokenizers and for tiktoken; empty for kNone.
     const std::string& regex() const { return regex_; }
-    const std::string& name() const;  // from the table; of kRegex the expression
+    const std::string& name() const;  // from the table; kRegex: the expression
     bool operator==(const PreTokenizer& other) const { return kind_ == other.kind_ && regex_ == other.regex_; }
 
-    // Calls emit(std::string_view word) for every word of `text`, in order. The words together are the text, except
+    // Calls emit(std::string_view word) for every word of `text`, in order. The words together are the text, without
     // what drop_unmatched drops. Several threads may call it at once.
     template <class Emit>
     void split(std::string_view text, Emit&& emit) const {
@@ -58,18 +58,12 @@ public:
             case PreTokenizerKind::kNone:
                 if (!text.empty()) emit(text);
                 return;
-            case PreTokenizerKind::kGpt2:
-                return scanners::split_gpt2(text, emit);
-            case PreTokenizerKind::kCl100k:
-                return scanners::split_llama<3, true>(text, emit);
-            case PreTokenizerKind::kLlama3:
-                return scanners::split_llama<3, false>(text, emit);
-            case PreTokenizerKind::kQwen2:
-                return scanners::split_llama<1, false>(text, emit);
-            case PreTokenizerKind::kO200k:
-                return scanners::split_o200k(text, emit);
-            case PreTokenizerKind::kRegex:
-                return compiled_->split(text, emit);
+            case PreTokenizerKind::kGpt2: return scanners::split_gpt2(text, emit);
+            case PreTokenizerKind::kCl100k: return scanners::split_llama<3, true>(text, emit);
+            case PreTokenizerKind::kLlama3: return scanners::split_llama<3, false>(text, emit);
+            case PreTokenizerKind::kQwen2: return scanners::split_llama<1, false>(text, emit);
+            case PreTokenizerKind::kO200k: return scanners::split_o200k(text, emit);
+            case PreTokenizerKind::kRegex: return compiled_->split(text, emit);
         }
     }
 

@@ -84,25 +84,18 @@ private:
             at_ += 2;
         };
         switch (c) {
-            case 's':
-                return replace("\\p{White_Space}");
-            case 'S':
-                return replace("\\P{White_Space}");
+            case 's': return replace("\\p{White_Space}");
+            case 'S': return replace("\\P{White_Space}");
             case 'w':
-            case 'W':
-                at_ += 2;
-                return property("word", c == 'W');
+            case 'W': at_ += 2; return property("word", c == 'W');
             case 'd':
-            case 'D':
-                at_ += 2;
-                return property("nd", c == 'D');
+            case 'D': at_ += 2; return property("nd", c == 'D');
             case 'b':
             case 'B':
                 if (!in_class_) refuse(2, "a word boundary", "use (?<=...) and (?=...)");
                 return take(2);
             case 'h':
-            case 'H':
-                refuse(2, "it", "write [ \\t] or [0-9a-fA-F]");
+            case 'H': refuse(2, "it", "write [ \\t] or [0-9a-fA-F]");
             case 'R':
             case 'X':
             case 'K':
@@ -112,17 +105,14 @@ private:
             case 'O':
             case 'y':
             case 'Y':
-            case 'Z':
-                refuse(2, "it", "write it with classes and groups");
+            case 'Z': refuse(2, "it", "write it with classes and groups");
             case 'p':
-            case 'P':
-                return named_property(c == 'P');
+            case 'P': return named_property(c == 'P');
             case 'x':
                 if (pattern_.compare(at_ + 2, 1, "{") == 0)
                     return take(std::min(pattern_.find('}', at_), pattern_.size()) - at_ + 1);
                 return take(2);
-            default:
-                return take(2);
+            default: return take(2);
         }
     }
     // \p{name}, \p{^name}, \P{name}

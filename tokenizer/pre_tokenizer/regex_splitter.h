@@ -8,9 +8,9 @@ namespace kiln {
 
 // The expression means the same as in Hugging Face's tokenizers (Oniguruma): ^ and $ match at newlines, \s is
 // White_Space, \w and \p{...} contain the characters of Unicode 16. Constructs that the two engines read differently
-// are refused. Three differences remain: PCRE2's \p{Mn} also contains U+1171E; without case, each character matches one
-// character
-// ((?i:ss) does not match the sharp s); and the pairs of upper and lower case are those of PCRE2's own Unicode version.
+// are refused. Three differences remain: PCRE2's \p{Mn} also contains U+1171E; ignoring case, a character matches only
+// one character ((?i:ss) does not match the sharp s); and the pairs of upper and lower case are those of PCRE2's own
+// Unicode version.
 class RegexSplitter {
 public:
     // Throws UsageError; messages begin with `where`.

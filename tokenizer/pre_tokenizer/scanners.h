@@ -121,7 +121,7 @@ inline const char* skip_space(const char* start, const char* end, bool end_first
     return p == end || last == start ? p : last;
 }
 
-// End of a run of characters that are neither letters, numbers nor spaces, and of the bytes after it that `joins`.
+// End of a run of characters that are neither letters, numbers nor spaces, and of later bytes for which joins(byte).
 template <class Joins>
 const char* skip_other(const char* p, const char* end, Joins&& joins) {
     p = skip_run(p, end, CharClass::kOther);

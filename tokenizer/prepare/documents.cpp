@@ -65,10 +65,6 @@ std::string Block::place(size_t offset) const {
     return concat(file, ":", line, ": record ", records_before + uint64_t(behind - records.begin()));
 }
 
-std::string counted(uint64_t count, const char* noun) {
-    return concat(count, " ", noun, count == 1 ? "" : "s");
-}
-
 // Tries the places in order, up to a fixed limit, if `text` has enough bytes after them.
 size_t find_cut(std::string_view text, size_t chunk_bytes) {
     constexpr size_t kBehind = 4;  // enough for any character

@@ -19,7 +19,7 @@ std::string lower_extension(const std::filesystem::path& path);  // without .gz 
 struct DocumentOptions {
     DocumentMode mode = DocumentMode::file;
     DocumentFormat format = DocumentFormat::automatic;
-    std::string separator = {};  // if not empty: lines that are exactly this separate documents; mode is ignored
+    std::string separator = {};  // if not empty: a line equal to this separates documents; mode is ignored
     std::vector<std::string> text_keys = {"text"};  // the text of a record is the first of these fields or columns
     std::string encoding = "utf-8";                 // one of text_encodings()
     size_t chunk_bytes = size_t(256) << 10;         // longer documents are cut into chunks of about this size
@@ -40,9 +40,6 @@ struct InputFileInfo {
 // by path, without hidden files, files that Kiln writes, and links to directories. Throws Error if an input is missing,
 // unreadable or a device, or if there are no files.
 std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs);
-
-// "1 document", "2 documents".
-std::string counted(uint64_t count, const char* noun);
 
 inline constexpr char kEncodingHint[] =
     "name its encoding with --encoding (latin-1, gb18030, ...), or convert the file";

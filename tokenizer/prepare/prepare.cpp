@@ -143,8 +143,8 @@ public:
     void check_records() const {
         const uint64_t records = writer_.documents() + bad_;
         KILN_CHECK(
-            double(bad_) <= options_.max_bad_fraction * double(records), bad_, " of ", counted(records, "record"),
-            records == 1 ? " is" : " are", " bad, the first: ",
+            double(bad_) <= options_.max_bad_fraction * double(records), "bad records: ", bad_, " of ", records,
+            ", the first: ",
             shown_.empty() ? "" : shown_[0].substr(0, shown_[0].find("; ")),  // without the advice, which was reported
             "; the shards are not finished. To leave out so many records, set --max-bad-fraction");
     }

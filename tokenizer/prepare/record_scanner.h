@@ -92,7 +92,7 @@ public:
     JsonRecords();
     ~JsonRecords();
     // The text is valid until the next call. At least kPadding bytes after `record` must be readable. Throws Error if
-    // the record is not JSON, or has no such field of text.
+    // the record is not JSON, or has no such text field.
     static constexpr size_t kPadding = 64;
     std::string_view text(std::string_view record, const std::vector<std::string>& text_keys);
 

@@ -155,9 +155,8 @@ std::vector<std::string> csv_fields(std::string_view row, char delimiter) {
 
 std::string csv_text(std::string_view row, const CsvLayout& layout) {
     std::vector<std::string> fields = csv_fields(row, layout.delimiter);
-    KILN_CHECK(fields.size() == layout.columns, counted(fields.size(), "column"), " where the header has ",
-               layout.columns, "; a field with ", layout.delimiter == '\t' ? "tabs" : "commas",
-               " or newlines needs quotes");
+    KILN_CHECK(fields.size() == layout.columns, "columns: ", fields.size(), " where the header has ", layout.columns,
+               "; a field with ", layout.delimiter == '\t' ? "tabs" : "commas", " or newlines needs quotes");
     return std::move(fields[layout.text]);
 }
 

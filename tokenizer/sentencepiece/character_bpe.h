@@ -18,7 +18,7 @@ namespace kiln {
 class CharacterBpe {
 public:
     struct Parts {
-        // With of_characters. The ids from `first_extra` on are characters that are no tokens but occur in tokens, so
+        // With of_characters. The ids from `first_extra` on are characters that are not tokens but occur in tokens, so
         // that merging can start with them. One that is not merged is an unknown character.
         BpeVocabulary vocabulary;
         std::vector<bool> is_text;  // by id
@@ -52,7 +52,7 @@ private:
     std::vector<uint64_t> known_;        // one bit for each code point
     std::array<bool, 128> letter_ = {};  // an ASCII character that is known and starts no user-defined token
     // One bit for each pair of characters: whether they are neighbours in a token. If not, the text can be cut between
-    // them, so that the encoder's cache of words works, for Chinese too. Pairs that share a bit only make fewer cuts.
+    // them, so that the encoder's cache of words works, for Chinese too. If pairs share a bit, there are fewer cuts.
     std::vector<uint64_t> joined_;
 };
 

@@ -65,20 +65,11 @@ public:
     }
     void skip() {
         switch (wire_) {
-            case kVarint:
-                varint();
-                break;
-            case kFixed64:
-                take(8);
-                break;
-            case kBytes:
-                take(varint());
-                break;
-            case kFixed32:
-                take(4);
-                break;
-            default:
-                check(false, "field ", field_, " has the unknown wire type ", wire_);
+            case kVarint: varint(); break;
+            case kFixed64: take(8); break;
+            case kBytes: take(varint()); break;
+            case kFixed32: take(4); break;
+            default: check(false, "field ", field_, " has the unknown wire type ", wire_);
         }
     }
     template <class... Parts>
@@ -129,17 +120,10 @@ SentencePiece read_piece(Message message) {
     SentencePiece piece;
     while (message.next()) {
         switch (message.field()) {
-            case 1:
-                piece.text = message.bytes();
-                break;
-            case 2:
-                piece.score = message.real();
-                break;
-            case 3:
-                piece.type = message.choice(SentencePiece::Type::byte);
-                break;
-            default:
-                message.skip();
+            case 1: piece.text = message.bytes(); break;
+            case 2: piece.score = message.real(); break;
+            case 3: piece.type = message.choice(SentencePiece::Type::byte); break;
+            default: message.skip();
         }
     }
     message.check(!piece.text.empty(), "it has no text");
@@ -154,26 +138,13 @@ SentencePiece read_piece(Message message) {
 void read_trainer_spec(Message message, SentencePieceModel& model) {
     while (message.next()) {
         switch (message.field()) {
-            case 3:
-                model.kind = message.choice(SentencePieceModel::Kind::character);
-                break;
-            case 24:
-                model.whitespace_is_suffix = message.boolean();
-                break;
-            case 26:
-                model.whitespace_only_pieces = message.boolean();
-                break;
-            case 35:
-                model.byte_fallback = message.boolean();
-                break;
-            case 44:
-                model.unknown_surface = message.bytes();
-                break;
-            case 47:
-                model.end_of_text = message.bytes();
-                break;
-            default:
-                message.skip();
+            case 3: model.kind = message.choice(SentencePieceModel::Kind::character); break;
+            case 24: model.whitespace_is_suffix = message.boolean(); break;
+            case 26: model.whitespace_only_pieces = message.boolean(); break;
+            case 35: model.byte_fallback = message.boolean(); break;
+            case 44: model.unknown_surface = message.bytes(); break;
+            case 47: model.end_of_text = message.bytes(); break;
+            default: message.skip();
         }
     }
 }
@@ -181,20 +152,11 @@ void read_trainer_spec(Message message, SentencePieceModel& model) {
 void read_normalizer_spec(Message message, SentencePieceModel& model) {
     while (message.next()) {
         switch (message.field()) {
-            case 2:
-                model.charsmap = message.bytes();
-                break;
-            case 3:
-                model.add_dummy_prefix = message.boolean();
-                break;
-            case 4:
-                model.remove_extra_whitespaces = message.boolean();
-                break;
-            case 5:
-                model.escape_whitespaces = message.boolean();
-                break;
-            default:
-                message.skip();
+            case 2: model.charsmap = message.bytes(); break;
+            case 3: model.add_dummy_prefix = message.boolean(); break;
+            case 4: model.remove_extra_whitespaces = message.boolean(); break;
+            case 5: model.escape_whitespaces = message.boolean(); break;
+            default: message.skip();
         }
     }
 }
@@ -276,9 +238,7 @@ SentencePieceModel SentencePieceModel::parse(std::string_view file, const std::s
     bool trainer_spec = false, normalizer_spec = false;
     while (message.next()) {
         switch (message.field()) {
-            case 1:
-                model.pieces.push_back(read_piece(message.message(concat("piece ", model.pieces.size()))));
-                break;
+            case 1: model.pieces.push_back(read_piece(message.message(concat("piece ", model.pieces.size())))); break;
             case 2:
                 read_trainer_spec(message.message("trainer_spec"), model);
                 trainer_spec = true;
@@ -287,11 +247,8 @@ SentencePieceModel SentencePieceModel::parse(std::string_view file, const std::s
                 read_normalizer_spec(message.message("normalizer_spec"), model);
                 normalizer_spec = true;
                 break;
-            case 5:
-                refuse_denormalization(message.message("denormalizer_spec"));
-                break;
-            default:
-                message.skip();
+            case 5: refuse_denormalization(message.message("denormalizer_spec")); break;
+            default: message.skip();
         }
     }
     KILN_CHECK(!model.pieces.empty(), name, ": holds no pieces; this is not a SentencePiece model");

@@ -12,7 +12,7 @@ namespace kiln {
 
 struct SentencePieceTrainerOptions {
     SentencePieceModel::Kind kind = SentencePieceModel::Kind::bpe;
-    int vocab_size = 8000;  // includes special tokens and byte pieces; 0 (only of characters): all of them
+    int vocab_size = 8000;  // includes special tokens and byte pieces; 0 (only for characters): all
     // Control pieces, which EncodeOptions::allow_special finds in text. They get the first ids, in this order. <s>,
     // <unk> and <pad> have their meaning in the library, and the token that ends a document (</s>, <|endoftext|>, ...)
     // is its end of sentence. If they are missing, <unk> and (if no token ends a document) </s> are added.
@@ -22,7 +22,7 @@ struct SentencePieceTrainerOptions {
     std::string normalization = "identity";
     double character_coverage = 0.9995;  // part of the text that has pieces for its characters; 0.98 to 1
     bool byte_fallback = false;          // other characters become byte pieces, not <unk>
-    int threads = 0;  // at most 128. 0 is the library's 16 on any machine: scores of unigram depend on it
+    int threads = 0;  // at most 128; 0: the library's 16 on any machine, as unigram scores depend on it
     // Called every few milliseconds during training. An exception from it ends the training.
     std::function<void()> poll = {};
 };

@@ -4,87 +4,130 @@
 namespace kiln {
 
 // clang-format off
+const char kYounger0[] =
+     "\\x{897}\\x{CF3}\\x{ECE}\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{1C89}-\\x{1C8A}\\x{2427}-\\x{2429}\\x{2FFC}-\\"
+     "x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10"
+     "D40}-\\x{10D65}\\x{10D69}-\\x{10D85}\\x{10D8E}-\\x{10D8F}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"
+     "\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{11"
+     "3C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{113E1}-\\"
+     "x{113E2}\\x{116D0}-\\x{116E3}\\x{11B00}-\\x{11B09}\\x{11BC0}-\\x{11BE1}\\x{11BF0}-\\x{11BF9}\\x{11F"
+     "00}-\\x{11F10}\\x{11F12}-\\x{11F3A}\\x{11F3E}-\\x{11F5A}\\x{1342F}\\x{13440}-\\x{13455}\\x{13460}-\\"
+     "x{143FA}\\x{16100}-\\x{16139}\\x{16D40}-\\x{16D79}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1CC00}-\\x{1CCF"
+     "9}\\x{1CD00}-\\x{1CEB3}\\x{1D2C0}-\\x{1D2D3}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E08F}\\x{"
+     "1E4D0}-\\x{1E4F9}\\x{1E5D0}-\\x{1E5FA}\\x{1E5FF}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F"
+     "}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1"
+     "FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}"
+     "\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}\\x{2B739}\\x{2EBF0}-\\x{2E"
+     "E5D}\\x{31350}-\\x{323AF}";
+const char kYounger1[] =
+     "\\x{897}\\x{CF3}\\x{ECE}\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{1C89}-\\x{1C8A}\\x{2427}-\\x{2429}\\x{2FFC}-\\"
+     "x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10"
+     "D40}-\\x{10D65}\\x{10D69}-\\x{10D85}\\x{10D8E}-\\x{10D8F}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"
+     "\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{11"
+     "3C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{113E1}-\\"
+     "x{113E2}\\x{116D0}-\\x{116E3}\\x{11B00}-\\x{11B09}\\x{11BC0}-\\x{11BE1}\\x{11BF0}-\\x{11BF9}\\x{11F"
+     "00}-\\x{11F10}\\x{11F12}-\\x{11F3A}\\x{11F3E}-\\x{11F5A}\\x{1342F}\\x{13439}-\\x{13455}\\x{13460}-\\"
+     "x{143FA}\\x{16100}-\\x{16139}\\x{16D40}-\\x{16D79}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1CC00}-\\x{1CCF"
+     "9}\\x{1CD00}-\\x{1CEB3}\\x{1D2C0}-\\x{1D2D3}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E08F}\\x{"
+     "1E4D0}-\\x{1E4F9}\\x{1E5D0}-\\x{1E5FA}\\x{1E5FF}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F"
+     "}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1"
+     "FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}"
+     "\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}\\x{2B739}\\x{2EBF0}-\\x{2E"
+     "E5D}\\x{31350}-\\x{323AF}";
+const char kYounger2[] =
+     "\\x{363}-\\x{36F}\\x{897}\\x{C04}\\x{CF3}\\x{F82}-\\x{F83}\\x{1C89}-\\x{1C8A}\\x{1DD3}-\\x{1DE6}\\x{A7"
+     "CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\x{10D69}\\x{10D6F}-\\x{1"
+     "0D85}\\x{10EC2}-\\x{10EC4}\\x{10EFC}\\x{11080}-\\x{11081}\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}"
+     "\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{113C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113"
+     "CA}\\x{113CC}-\\x{113CD}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F00}-\\x{11F10}\\x{11F12}-\\x"
+     "{11F3A}\\x{11F3E}-\\x{11F40}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1612"
+     "E}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1"
+     "E08F}\\x{1E4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-"
+     "\\x{323AF}";
+const char kYounger3[] =
+     "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{10D50}-\\x{10D65}\\x{10D70}-\\x{10D85}\\"
+     "x{1DF25}-\\x{1DF2A}";
+const char kYounger4[] =
+     "\\x{13439}-\\x{1343F}";
+const char kYounger5[] =
+     "\\x{10D6E}";
+const char kYounger6[] =
+     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{1"
+     "6139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}";
+const char kYounger7[] =
+     "\\x{1F6DC}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1F"
+     "ABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\"
+     "x{1FAF8}";
+const char kYounger8[] =
+     "\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}";
+const char kYounger9[] =
+     "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\"
+     "x{10D6F}-\\x{10D85}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{113"
+     "8E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F02}\\x{11F04}-\\x{"
+     "11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1611D"
+     "}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E"
+     "4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}";
+const char kYounger10[] =
+     "\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1DF2A}";
+const char kYounger11[] =
+     "\\x{10D4E}\\x{10D6F}\\x{16D40}-\\x{16D42}\\x{16D6B}-\\x{16D6C}\\x{1E030}-\\x{1E06D}\\x{1E4EB}";
+const char kYounger12[] =
+     "\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D4D}\\x{10D4F}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}\\x{11"
+     "380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x"
+     "{11BE0}\\x{11F02}\\x{11F04}-\\x{11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460"
+     "}-\\x{143FA}\\x{16100}-\\x{1611D}\\x{16D43}-\\x{16D6A}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1E4D0}-\\x{1"
+     "E4EA}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}";
+const char kYounger13[] =
+     "\\x{10FC}\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{A7F2}-\\x{A7F4}\\x{AB69}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1"
+     "DF2A}\\x{1E030}-\\x{1E06D}";
+const char kYounger14[] =
+     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}";
+const char kYounger15[] =
+     "\\x{897}\\x{CF3}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113B8}-\\x{113C0}\\x{"
+     "113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}"
+     "-\\x{11F01}\\x{11F03}\\x{11F34}-\\x{11F3A}\\x{11F3E}-\\x{11F42}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13"
+     "455}\\x{1611E}-\\x{1612F}\\x{1E08F}\\x{1E4EC}-\\x{1E4EF}\\x{1E5EE}-\\x{1E5EF}";
+const char kYounger16[] =
+     "\\x{10D8E}-\\x{10D8F}";
+const char kYounger17[] =
+     "\\x{CF3}\\x{113B8}-\\x{113BA}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113CD}\\x{113CF"
+     "}\\x{1171E}\\x{11F03}\\x{11F34}-\\x{11F35}\\x{11F3E}-\\x{11F3F}\\x{11F41}\\x{1612A}-\\x{1612C}";
+const char kYounger18[] =
+     "\\x{897}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113BB}-\\x{113C0}\\x{113CE}\\"
+     "x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}-\\x{11F01}\\x{11F36}-\\x{11F3A}\\x{11F40}\\x{11F4"
+     "2}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13455}\\x{1611E}-\\x{16129}\\x{1612D}-\\x{1612F}\\x{1E08F}\\x{1"
+     "E4EC}-\\x{1E4EF}\\x{1E5EE}-\\x{1E5EF}";
+const char kYounger19[] =
+     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{1"
+     "6139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}"
+     "-\\x{1E5FA}";
+const char kYounger20[] =
+     "\\x{1D2C0}-\\x{1D2D3}";
+const char kYounger21[] =
+     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09}\\x{11BE1"
+     "}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}";
+const char kYounger22[] =
+     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{1CC00}-\\x{1CCEF}\\x{1CD00}-\\x"
+     "{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0"
+     "}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{"
+     "1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}"
+     "-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}";
+const char kYounger23[] =
+     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{10D6E}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09"
+     "}\\x{11BE1}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}";
+const char kYounger24[] =
+     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{10D8E}-\\x{10D8F}\\x{1CC00}-\\x"
+     "{1CCEF}\\x{1CD00}-\\x{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}\\x{1F8B2"
+     "}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{"
+     "1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}"
+     "-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}";
 const CharacterProperty kCharacterProperties[] = {
-    {"!c", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}",
-     "\\x{897}\\x{CF3}\\x{ECE}\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{1C89}-\\x{1C8A}\\x{2427}-\\x{2429}\\x{2FFC}-\\"
-     "x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10"
-     "D40}-\\x{10D65}\\x{10D69}-\\x{10D85}\\x{10D8E}-\\x{10D8F}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"
-     "\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{11"
-     "3C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{113E1}-\\"
-     "x{113E2}\\x{116D0}-\\x{116E3}\\x{11B00}-\\x{11B09}\\x{11BC0}-\\x{11BE1}\\x{11BF0}-\\x{11BF9}\\x{11F"
-     "00}-\\x{11F10}\\x{11F12}-\\x{11F3A}\\x{11F3E}-\\x{11F5A}\\x{1342F}\\x{13440}-\\x{13455}\\x{13460}-\\"
-     "x{143FA}\\x{16100}-\\x{16139}\\x{16D40}-\\x{16D79}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1CC00}-\\x{1CCF"
-     "9}\\x{1CD00}-\\x{1CEB3}\\x{1D2C0}-\\x{1D2D3}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E08F}\\x{"
-     "1E4D0}-\\x{1E4F9}\\x{1E5D0}-\\x{1E5FA}\\x{1E5FF}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F"
-     "}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1"
-     "FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}"
-     "\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}\\x{2B739}\\x{2EBF0}-\\x{2E"
-     "E5D}\\x{31350}-\\x{323AF}"},
-    {"!cn", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{Cc}\\p{Cf}\\p{Co}",
-     "\\x{897}\\x{CF3}\\x{ECE}\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{1C89}-\\x{1C8A}\\x{2427}-\\x{2429}\\x{2FFC}-\\"
-     "x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10"
-     "D40}-\\x{10D65}\\x{10D69}-\\x{10D85}\\x{10D8E}-\\x{10D8F}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"
-     "\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{11"
-     "3C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{113E1}-\\"
-     "x{113E2}\\x{116D0}-\\x{116E3}\\x{11B00}-\\x{11B09}\\x{11BC0}-\\x{11BE1}\\x{11BF0}-\\x{11BF9}\\x{11F"
-     "00}-\\x{11F10}\\x{11F12}-\\x{11F3A}\\x{11F3E}-\\x{11F5A}\\x{1342F}\\x{13439}-\\x{13455}\\x{13460}-\\"
-     "x{143FA}\\x{16100}-\\x{16139}\\x{16D40}-\\x{16D79}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1CC00}-\\x{1CCF"
-     "9}\\x{1CD00}-\\x{1CEB3}\\x{1D2C0}-\\x{1D2D3}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E08F}\\x{"
-     "1E4D0}-\\x{1E4F9}\\x{1E5D0}-\\x{1E5FA}\\x{1E5FF}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F"
-     "}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1"
-     "FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}"
-     "\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}\\x{2B739}\\x{2EBF0}-\\x{2E"
-     "E5D}\\x{31350}-\\x{323AF}"},
-    {"!other", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}",
-     "\\x{897}\\x{CF3}\\x{ECE}\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{1C89}-\\x{1C8A}\\x{2427}-\\x{2429}\\x{2FFC}-\\"
-     "x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10"
-     "D40}-\\x{10D65}\\x{10D69}-\\x{10D85}\\x{10D8E}-\\x{10D8F}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"
-     "\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{11"
-     "3C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{113E1}-\\"
-     "x{113E2}\\x{116D0}-\\x{116E3}\\x{11B00}-\\x{11B09}\\x{11BC0}-\\x{11BE1}\\x{11BF0}-\\x{11BF9}\\x{11F"
-     "00}-\\x{11F10}\\x{11F12}-\\x{11F3A}\\x{11F3E}-\\x{11F5A}\\x{1342F}\\x{13440}-\\x{13455}\\x{13460}-\\"
-     "x{143FA}\\x{16100}-\\x{16139}\\x{16D40}-\\x{16D79}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1CC00}-\\x{1CCF"
-     "9}\\x{1CD00}-\\x{1CEB3}\\x{1D2C0}-\\x{1D2D3}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E08F}\\x{"
-     "1E4D0}-\\x{1E4F9}\\x{1E5D0}-\\x{1E5FA}\\x{1E5FF}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F"
-     "}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1"
-     "FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}"
-     "\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}\\x{2B739}\\x{2EBF0}-\\x{2E"
-     "E5D}\\x{31350}-\\x{323AF}"},
-    {"!unassigned", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{Cc}\\p{Cf}\\p{Co}",
-     "\\x{897}\\x{CF3}\\x{ECE}\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{1C89}-\\x{1C8A}\\x{2427}-\\x{2429}\\x{2FFC}-\\"
-     "x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10"
-     "D40}-\\x{10D65}\\x{10D69}-\\x{10D85}\\x{10D8E}-\\x{10D8F}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"
-     "\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{11"
-     "3C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{113E1}-\\"
-     "x{113E2}\\x{116D0}-\\x{116E3}\\x{11B00}-\\x{11B09}\\x{11BC0}-\\x{11BE1}\\x{11BF0}-\\x{11BF9}\\x{11F"
-     "00}-\\x{11F10}\\x{11F12}-\\x{11F3A}\\x{11F3E}-\\x{11F5A}\\x{1342F}\\x{13439}-\\x{13455}\\x{13460}-\\"
-     "x{143FA}\\x{16100}-\\x{16139}\\x{16D40}-\\x{16D79}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1CC00}-\\x{1CCF"
-     "9}\\x{1CD00}-\\x{1CEB3}\\x{1D2C0}-\\x{1D2D3}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E08F}\\x{"
-     "1E4D0}-\\x{1E4F9}\\x{1E5D0}-\\x{1E5FA}\\x{1E5FF}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F"
-     "}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1"
-     "FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}"
-     "\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}\\x{2B739}\\x{2EBF0}-\\x{2E"
-     "E5D}\\x{31350}-\\x{323AF}"},
-    {"alpha", "\\p{Alphabetic}",
-     "\\x{363}-\\x{36F}\\x{897}\\x{C04}\\x{CF3}\\x{F82}-\\x{F83}\\x{1C89}-\\x{1C8A}\\x{1DD3}-\\x{1DE6}\\x{A7"
-     "CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\x{10D69}\\x{10D6F}-\\x{1"
-     "0D85}\\x{10EC2}-\\x{10EC4}\\x{10EFC}\\x{11080}-\\x{11081}\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}"
-     "\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{113C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113"
-     "CA}\\x{113CC}-\\x{113CD}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F00}-\\x{11F10}\\x{11F12}-\\x"
-     "{11F3A}\\x{11F3E}-\\x{11F40}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1612"
-     "E}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1"
-     "E08F}\\x{1E4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-"
-     "\\x{323AF}"},
-    {"alphabetic", "\\p{Alphabetic}",
-     "\\x{363}-\\x{36F}\\x{897}\\x{C04}\\x{CF3}\\x{F82}-\\x{F83}\\x{1C89}-\\x{1C8A}\\x{1DD3}-\\x{1DE6}\\x{A7"
-     "CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\x{10D69}\\x{10D6F}-\\x{1"
-     "0D85}\\x{10EC2}-\\x{10EC4}\\x{10EFC}\\x{11080}-\\x{11081}\\x{1123F}-\\x{11241}\\x{11380}-\\x{11389}"
-     "\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}-\\x{113C0}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113"
-     "CA}\\x{113CC}-\\x{113CD}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F00}-\\x{11F10}\\x{11F12}-\\x"
-     "{11F3A}\\x{11F3E}-\\x{11F40}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1612"
-     "E}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1"
-     "E08F}\\x{1E4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-"
-     "\\x{323AF}"},
+    {"!c", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}", kYounger0},
+    {"!cn", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{Cc}\\p{Cf}\\p{Co}", kYounger1},
+    {"!other", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}", kYounger0},
+    {"!unassigned", "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Z}\\p{Cc}\\p{Cf}\\p{Co}", kYounger1},
+    {"alpha", "\\p{Alphabetic}", kYounger2},
+    {"alphabetic", "\\p{Alphabetic}", kYounger2},
     {"arabic", "\\p{sc:Arabic}",
      "\\x{897}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{10EFF}"},
     {"armenian", "\\p{sc:Armenian}",
@@ -97,13 +140,10 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"bopomofo", "\\p{sc:Bopomofo}",
      ""},
-    {"casedletter", "\\p{L&}",
-     "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{10D50}-\\x{10D65}\\x{10D70}-\\x{10D85}\\"
-     "x{1DF25}-\\x{1DF2A}"},
+    {"casedletter", "\\p{L&}", kYounger3},
     {"cc", "\\p{Cc}",
      ""},
-    {"cf", "\\p{Cf}",
-     "\\x{13439}-\\x{1343F}"},
+    {"cf", "\\p{Cf}", kYounger4},
     {"chakma", "\\p{sc:Chakma}",
      ""},
     {"cherokee", "\\p{sc:Cherokee}",
@@ -128,25 +168,15 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"cyrillic", "\\p{sc:Cyrillic}",
      "\\x{1C89}-\\x{1C8A}\\x{1E030}-\\x{1E06D}\\x{1E08F}"},
-    {"dash", "\\p{Dash}",
-     "\\x{10D6E}"},
-    {"dashpunctuation", "\\p{Pd}",
-     "\\x{10D6E}"},
-    {"decimalnumber", "\\p{Nd}",
-     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{1"
-     "6139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}"},
+    {"dash", "\\p{Dash}", kYounger5},
+    {"dashpunctuation", "\\p{Pd}", kYounger5},
+    {"decimalnumber", "\\p{Nd}", kYounger6},
     {"devanagari", "\\p{sc:Devanagari}",
      "\\x{11B00}-\\x{11B09}"},
     {"egyptianhieroglyphs", "\\p{sc:Egyptian_Hieroglyphs}",
      "\\x{1342F}\\x{13439}-\\x{13455}\\x{13460}-\\x{143FA}"},
-    {"emoji", "\\p{Emoji}",
-     "\\x{1F6DC}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1F"
-     "ABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\"
-     "x{1FAF8}"},
-    {"emojipresentation", "\\p{Emoji_Presentation}",
-     "\\x{1F6DC}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{1F"
-     "ABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}-\\"
-     "x{1FAF8}"},
+    {"emoji", "\\p{Emoji}", kYounger7},
+    {"emojipresentation", "\\p{Emoji_Presentation}", kYounger7},
     {"enclosingmark", "\\p{Me}",
      ""},
     {"ethiopic", "\\p{sc:Ethiopic}",
@@ -155,8 +185,7 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"finalpunctuation", "\\p{Pf}",
      ""},
-    {"format", "\\p{Cf}",
-     "\\x{13439}-\\x{1343F}"},
+    {"format", "\\p{Cf}", kYounger4},
     {"georgian", "\\p{sc:Georgian}",
      ""},
     {"greek", "\\p{sc:Greek}",
@@ -165,8 +194,7 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"gurmukhi", "\\p{sc:Gurmukhi}",
      ""},
-    {"han", "\\p{sc:Han}",
-     "\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"},
+    {"han", "\\p{sc:Han}", kYounger8},
     {"hangul", "\\p{sc:Hangul}",
      ""},
     {"hebrew", "\\p{sc:Hebrew}",
@@ -187,105 +215,49 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"khojki", "\\p{sc:Khojki}",
      "\\x{1123F}-\\x{11241}"},
-    {"l", "\\p{L}",
-     "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\"
-     "x{10D6F}-\\x{10D85}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{113"
-     "8E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F02}\\x{11F04}-\\x{"
-     "11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1611D"
-     "}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E"
-     "4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"},
+    {"l", "\\p{L}", kYounger9},
     {"lao", "\\p{sc:Lao}",
      "\\x{ECE}"},
     {"latin", "\\p{sc:Latin}",
      "\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{1DF25}-\\x{1DF2A}"},
-    {"lc", "\\p{L&}",
-     "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{10D50}-\\x{10D65}\\x{10D70}-\\x{10D85}\\"
-     "x{1DF25}-\\x{1DF2A}"},
-    {"letter", "\\p{L}",
-     "\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\"
-     "x{10D6F}-\\x{10D85}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{113"
-     "8E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F02}\\x{11F04}-\\x{"
-     "11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1611D"
-     "}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}\\x{1E"
-     "4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"},
+    {"lc", "\\p{L&}", kYounger3},
+    {"letter", "\\p{L}", kYounger9},
     {"letternumber", "\\p{Nl}",
      ""},
     {"lineseparator", "\\p{Zl}",
      ""},
-    {"ll", "\\p{Ll}",
-     "\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1DF2A}"},
-    {"lm", "\\p{Lm}",
-     "\\x{10D4E}\\x{10D6F}\\x{16D40}-\\x{16D42}\\x{16D6B}-\\x{16D6C}\\x{1E030}-\\x{1E06D}\\x{1E4EB}"},
-    {"lo", "\\p{Lo}",
-     "\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D4D}\\x{10D4F}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}\\x{11"
-     "380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x"
-     "{11BE0}\\x{11F02}\\x{11F04}-\\x{11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460"
-     "}-\\x{143FA}\\x{16100}-\\x{1611D}\\x{16D43}-\\x{16D6A}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1E4D0}-\\x{1"
-     "E4EA}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"},
-    {"lower", "\\p{Lowercase}",
-     "\\x{10FC}\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{A7F2}-\\x{A7F4}\\x{AB69}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1"
-     "DF2A}\\x{1E030}-\\x{1E06D}"},
-    {"lowercase", "\\p{Lowercase}",
-     "\\x{10FC}\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{A7F2}-\\x{A7F4}\\x{AB69}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1"
-     "DF2A}\\x{1E030}-\\x{1E06D}"},
-    {"lowercaseletter", "\\p{Ll}",
-     "\\x{1C8A}\\x{A7CD}\\x{A7DB}\\x{10D70}-\\x{10D85}\\x{1DF25}-\\x{1DF2A}"},
+    {"ll", "\\p{Ll}", kYounger10},
+    {"lm", "\\p{Lm}", kYounger11},
+    {"lo", "\\p{Lo}", kYounger12},
+    {"lower", "\\p{Lowercase}", kYounger13},
+    {"lowercase", "\\p{Lowercase}", kYounger13},
+    {"lowercaseletter", "\\p{Ll}", kYounger10},
     {"lt", "\\p{Lt}",
      ""},
-    {"lu", "\\p{Lu}",
-     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
-    {"m", "\\p{M}",
-     "\\x{897}\\x{CF3}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113B8}-\\x{113C0}\\x{"
-     "113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}"
-     "-\\x{11F01}\\x{11F03}\\x{11F34}-\\x{11F3A}\\x{11F3E}-\\x{11F42}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13"
-     "455}\\x{1611E}-\\x{1612F}\\x{1E08F}\\x{1E4EC}-\\x{1E4EF}\\x{1E5EE}-\\x{1E5EF}"},
+    {"lu", "\\p{Lu}", kYounger14},
+    {"m", "\\p{M}", kYounger15},
     {"malayalam", "\\p{sc:Malayalam}",
      ""},
-    {"mark", "\\p{M}",
-     "\\x{897}\\x{CF3}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113B8}-\\x{113C0}\\x{"
-     "113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}"
-     "-\\x{11F01}\\x{11F03}\\x{11F34}-\\x{11F3A}\\x{11F3E}-\\x{11F42}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13"
-     "455}\\x{1611E}-\\x{1612F}\\x{1E08F}\\x{1E4EC}-\\x{1E4EF}\\x{1E5EE}-\\x{1E5EF}"},
-    {"mathsymbol", "\\p{Sm}",
-     "\\x{10D8E}-\\x{10D8F}"},
-    {"mc", "\\p{Mc}",
-     "\\x{CF3}\\x{113B8}-\\x{113BA}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113CD}\\x{113CF"
-     "}\\x{1171E}\\x{11F03}\\x{11F34}-\\x{11F35}\\x{11F3E}-\\x{11F3F}\\x{11F41}\\x{1612A}-\\x{1612C}"},
+    {"mark", "\\p{M}", kYounger15},
+    {"mathsymbol", "\\p{Sm}", kYounger16},
+    {"mc", "\\p{Mc}", kYounger17},
     {"me", "\\p{Me}",
      ""},
-    {"mn", "\\p{Mn}",
-     "\\x{897}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113BB}-\\x{113C0}\\x{113CE}\\"
-     "x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}-\\x{11F01}\\x{11F36}-\\x{11F3A}\\x{11F40}\\x{11F4"
-     "2}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13455}\\x{1611E}-\\x{16129}\\x{1612D}-\\x{1612F}\\x{1E08F}\\x{1"
-     "E4EC}-\\x{1E4EF}\\x{1E5EE}-\\x{1E5EF}"},
-    {"modifierletter", "\\p{Lm}",
-     "\\x{10D4E}\\x{10D6F}\\x{16D40}-\\x{16D42}\\x{16D6B}-\\x{16D6C}\\x{1E030}-\\x{1E06D}\\x{1E4EB}"},
+    {"mn", "\\p{Mn}", kYounger18},
+    {"modifierletter", "\\p{Lm}", kYounger11},
     {"modifiersymbol", "\\p{Sk}",
      ""},
     {"mongolian", "\\p{sc:Mongolian}",
      ""},
     {"myanmar", "\\p{sc:Myanmar}",
      "\\x{116D0}-\\x{116E3}"},
-    {"n", "\\p{N}",
-     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{1"
-     "6139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}"
-     "-\\x{1E5FA}"},
-    {"nd", "\\p{Nd}",
-     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{1"
-     "6139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}"},
+    {"n", "\\p{N}", kYounger19},
+    {"nd", "\\p{Nd}", kYounger6},
     {"nl", "\\p{Nl}",
      ""},
-    {"no", "\\p{No}",
-     "\\x{1D2C0}-\\x{1D2D3}"},
-    {"nonspacingmark", "\\p{Mn}",
-     "\\x{897}\\x{ECE}\\x{10D69}-\\x{10D6D}\\x{10EFC}-\\x{10EFF}\\x{11241}\\x{113BB}-\\x{113C0}\\x{113CE}\\"
-     "x{113D0}\\x{113D2}\\x{113E1}-\\x{113E2}\\x{11F00}-\\x{11F01}\\x{11F36}-\\x{11F3A}\\x{11F40}\\x{11F4"
-     "2}\\x{11F5A}\\x{13440}\\x{13447}-\\x{13455}\\x{1611E}-\\x{16129}\\x{1612D}-\\x{1612F}\\x{1E08F}\\x{1"
-     "E4EC}-\\x{1E4EF}\\x{1E5EE}-\\x{1E5EF}"},
-    {"number", "\\p{N}",
-     "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{1"
-     "6139}\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}"
-     "-\\x{1E5FA}"},
+    {"no", "\\p{No}", kYounger20},
+    {"nonspacingmark", "\\p{Mn}", kYounger18},
+    {"number", "\\p{N}", kYounger19},
     {"nushu", "\\p{sc:Nushu}",
      ""},
     {"oldturkic", "\\p{sc:Old_Turkic}",
@@ -294,54 +266,29 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"oriya", "\\p{sc:Oriya}",
      ""},
-    {"otherletter", "\\p{Lo}",
-     "\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D4D}\\x{10D4F}\\x{10EC2}-\\x{10EC4}\\x{1123F}-\\x{11240}\\x{11"
-     "380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x"
-     "{11BE0}\\x{11F02}\\x{11F04}-\\x{11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460"
-     "}-\\x{143FA}\\x{16100}-\\x{1611D}\\x{16D43}-\\x{16D6A}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1E4D0}-\\x{1"
-     "E4EA}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"},
-    {"othernumber", "\\p{No}",
-     "\\x{1D2C0}-\\x{1D2D3}"},
-    {"otherpunctuation", "\\p{Po}",
-     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09}\\x{11BE1"
-     "}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}"},
-    {"othersymbol", "\\p{So}",
-     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{1CC00}-\\x{1CCEF}\\x{1CD00}-\\x"
-     "{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0"
-     "}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{"
-     "1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}"
-     "-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}"},
-    {"p", "\\p{P}",
-     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{10D6E}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09"
-     "}\\x{11BE1}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}"},
+    {"otherletter", "\\p{Lo}", kYounger12},
+    {"othernumber", "\\p{No}", kYounger20},
+    {"otherpunctuation", "\\p{Po}", kYounger21},
+    {"othersymbol", "\\p{So}", kYounger22},
+    {"p", "\\p{P}", kYounger23},
     {"paragraphseparator", "\\p{Zp}",
      ""},
     {"pc", "\\p{Pc}",
      ""},
-    {"pd", "\\p{Pd}",
-     "\\x{10D6E}"},
+    {"pd", "\\p{Pd}", kYounger5},
     {"pe", "\\p{Pe}",
      ""},
     {"pf", "\\p{Pf}",
      ""},
     {"pi", "\\p{Pi}",
      ""},
-    {"po", "\\p{Po}",
-     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09}\\x{11BE1"
-     "}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}"},
+    {"po", "\\p{Po}", kYounger21},
     {"privateuse", "\\p{Co}",
      ""},
     {"ps", "\\p{Ps}",
      ""},
-    {"punctuation", "\\p{P}",
-     "\\x{1B4E}-\\x{1B4F}\\x{1B7F}\\x{10D6E}\\x{113D4}-\\x{113D5}\\x{113D7}-\\x{113D8}\\x{11B00}-\\x{11B09"
-     "}\\x{11BE1}\\x{11F43}-\\x{11F4F}\\x{16D6D}-\\x{16D6F}\\x{1E5FF}"},
-    {"s", "\\p{S}",
-     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{10D8E}-\\x{10D8F}\\x{1CC00}-\\x"
-     "{1CCEF}\\x{1CD00}-\\x{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}\\x{1F8B2"
-     "}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{"
-     "1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}"
-     "-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}"},
+    {"punctuation", "\\p{P}", kYounger23},
+    {"s", "\\p{S}", kYounger24},
     {"sc", "\\p{Sc}",
      ""},
     {"separator", "\\p{Z}",
@@ -350,25 +297,12 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"sk", "\\p{Sk}",
      ""},
-    {"sm", "\\p{Sm}",
-     "\\x{10D8E}-\\x{10D8F}"},
-    {"so", "\\p{So}",
-     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{1CC00}-\\x{1CCEF}\\x{1CD00}-\\x"
-     "{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}\\x{1F8B2}-\\x{1F8BB}\\x{1F8C0"
-     "}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{1FAAF}\\x{1FABB}-\\x{"
-     "1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}-\\x{1FAE9}\\x{1FAF7}"
-     "-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}"},
+    {"sm", "\\p{Sm}", kYounger16},
+    {"so", "\\p{So}", kYounger22},
     {"spaceseparator", "\\p{Zs}",
      ""},
-    {"spacingmark", "\\p{Mc}",
-     "\\x{CF3}\\x{113B8}-\\x{113BA}\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113CD}\\x{113CF"
-     "}\\x{1171E}\\x{11F03}\\x{11F34}-\\x{11F35}\\x{11F3E}-\\x{11F3F}\\x{11F41}\\x{1612A}-\\x{1612C}"},
-    {"symbol", "\\p{S}",
-     "\\x{2427}-\\x{2429}\\x{2FFC}-\\x{2FFF}\\x{31E4}-\\x{31E5}\\x{31EF}\\x{10D8E}-\\x{10D8F}\\x{1CC00}-\\x"
-     "{1CCEF}\\x{1CD00}-\\x{1CEB3}\\x{1F6DC}\\x{1F774}-\\x{1F776}\\x{1F77B}-\\x{1F77F}\\x{1F7D9}\\x{1F8B2"
-     "}-\\x{1F8BB}\\x{1F8C0}-\\x{1F8C1}\\x{1FA75}-\\x{1FA77}\\x{1FA87}-\\x{1FA89}\\x{1FA8F}\\x{1FAAD}-\\x{"
-     "1FAAF}\\x{1FABB}-\\x{1FABF}\\x{1FAC6}\\x{1FACE}-\\x{1FACF}\\x{1FADA}-\\x{1FADC}\\x{1FADF}\\x{1FAE8}"
-     "-\\x{1FAE9}\\x{1FAF7}-\\x{1FAF8}\\x{1FBCB}-\\x{1FBEF}"},
+    {"spacingmark", "\\p{Mc}", kYounger17},
+    {"symbol", "\\p{S}", kYounger24},
     {"taitham", "\\p{sc:Tai_Tham}",
      ""},
     {"tamil", "\\p{sc:Tamil}",
@@ -383,14 +317,10 @@ const CharacterProperty kCharacterProperties[] = {
      ""},
     {"titlecaseletter", "\\p{Lt}",
      ""},
-    {"unifiedideograph", "\\p{Unified_Ideograph}",
-     "\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"},
-    {"upper", "\\p{Uppercase}",
-     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
-    {"uppercase", "\\p{Uppercase}",
-     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
-    {"uppercaseletter", "\\p{Lu}",
-     "\\x{1C89}\\x{A7CB}-\\x{A7CC}\\x{A7DA}\\x{A7DC}\\x{10D50}-\\x{10D65}"},
+    {"unifiedideograph", "\\p{Unified_Ideograph}", kYounger8},
+    {"upper", "\\p{Uppercase}", kYounger14},
+    {"uppercase", "\\p{Uppercase}", kYounger14},
+    {"uppercaseletter", "\\p{Lu}", kYounger14},
     {"word", "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}",
      "\\x{897}\\x{CF3}\\x{ECE}\\x{1C89}-\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3"
      "}\\x{10D40}-\\x{10D65}\\x{10D69}-\\x{10D6D}\\x{10D6F}-\\x{10D85}\\x{10EC2}-\\x{10EC4}\\x{10EFC}-\\x{"

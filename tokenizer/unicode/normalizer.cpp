@@ -33,12 +33,9 @@ NormalizerKind parse_normalizer(const std::string& name) {
 
 const char* normalizer_name(NormalizerKind kind) {
     switch (kind) {
-        case NormalizerKind::kNone:
-            return "none";
-        case NormalizerKind::kNfc:
-            return "nfc";
-        case NormalizerKind::kNfkc:
-            return "nfkc";
+        case NormalizerKind::kNone: return "none";
+        case NormalizerKind::kNfc: return "nfc";
+        case NormalizerKind::kNfkc: return "nfkc";
     }
     return "";
 }

@@ -14,10 +14,22 @@ void set_threads(int threads) {
     if (threads > 0) omp_set_num_threads(threads);
 }
 
+void add_model_option(OptionSet& set, std::string& model) {
+    set.add(model, {.name = "model",
+                    .unit = "DIR",
+                    .help = "a checkpoint directory, or a run directory: its newest checkpoint",
+                    .required = true});
+}
+
 void add_dtype_option(OptionSet& set, std::string& dtype) {
     set.add(dtype, {.name = "dtype",
                     .help = "of weights, activations and matmuls; auto: bfloat16 if the GPU has it, else float32",
                     .choices = {"auto", "float32", "bfloat16", "float16"}});
+}
+
+void add_machine_options(OptionSet& set, std::string& dtype, int& threads) {
+    add_dtype_option(set, dtype);
+    set.add(threads, {.name = "threads", .help = "CPU threads; 0: all processors", .min = 0, .max = 1024});
 }
 
 Precision choose_precision(const std::string& dtype) {

@@ -12,9 +12,11 @@ namespace kiln {
 
 void set_threads(int threads);  // 0: as many as OpenMP finds
 
-// --dtype and its value on this machine. choose_precision throws Error if the program cannot compute on this machine,
-// and UsageError if it cannot compute in this type.
-void add_dtype_option(OptionSet& set, std::string& dtype);
+void add_model_option(OptionSet& set, std::string& model);                   // --model
+void add_dtype_option(OptionSet& set, std::string& dtype);                   // --dtype
+void add_machine_options(OptionSet& set, std::string& dtype, int& threads);  // --dtype, --threads
+// The value of --dtype on this machine. Throws Error if the program cannot compute on this machine, and UsageError if
+// it cannot compute in this type.
 Precision choose_precision(const std::string& dtype);
 
 // An engine with the weights in `directory`, a result of resolve_model_directory.

@@ -39,14 +39,10 @@ bool stop_agreed(Communicator& communicator, const std::function<bool()>& reques
 
 const char* signal_name(int signal) {
     switch (signal) {
-        case SIGTERM:
-            return "SIGTERM";
-        case SIGINT:
-            return "SIGINT";
-        case SIGUSR1:
-            return "SIGUSR1";
-        default:
-            return "a signal";
+        case SIGTERM: return "SIGTERM";
+        case SIGINT: return "SIGINT";
+        case SIGUSR1: return "SIGUSR1";
+        default: return "a signal";
     }
 }
 

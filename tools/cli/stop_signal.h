@@ -14,7 +14,7 @@ void catch_stop_signals();
 int stop_signal();
 
 // Whether a stop was requested on any rank. All ranks must call it, and all get the same answer: if one stopped alone,
-// the others would wait for ever in the next reduction. `requested` may be null.
+// the others would wait forever in the next reduction. `requested` may be null.
 bool stop_agreed(Communicator& communicator, const std::function<bool()>& requested);
 
 const char* signal_name(int signal);  // "SIGTERM"

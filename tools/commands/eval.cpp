@@ -30,10 +30,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
         "kiln eval",
         "Computes the loss (nats per token), perplexity and bits per byte of a model on shards. Every token except "
         "the first one of each shard is predicted once. Each sequence starts without context.");
-    set.add(a.model, {.name = "model",
-                      .unit = "DIR",
-                      .help = "a checkpoint directory, or a run directory: its newest checkpoint",
-                      .required = true});
+    add_model_option(set, a.model);
     set.add(a.data,
             {.name = "data", .unit = "SHARDS", .help = "the shards: a directory, a glob or a file", .required = true});
     set.add(a.split, {.name = "split",
@@ -48,8 +45,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                   .min = 0});
     set.add(a.max_batches,
             {.name = "max-batches", .unit = "N", .help = "stop after N batches; 0: use all of the data", .min = 0});
-    add_dtype_option(set, a.dtype);
-    set.add(a.threads, {.name = "threads", .help = "CPU threads; 0: all processors", .min = 0, .max = 1024});
+    add_machine_options(set, a.dtype, a.threads);
     return set.parse(args);
 }
 

@@ -30,10 +30,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
         "kiln generate",
         "Generates text with a model and writes it to standard output; token counts and times go to standard error. A "
         "line `---` separates several samples.");
-    set.add(a.model, {.name = "model",
-                      .unit = "DIR",
-                      .help = "a checkpoint directory, or a run directory: its newest checkpoint",
-                      .required = true});
+    add_model_option(set, a.model);
     set.add(a.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",
                           .help = "the tokenizer to use",
@@ -68,8 +65,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
              .help = "sequences that are generated together; more slots need more memory for the KV cache",
              .min = 1,
              .max = 4096});
-    add_dtype_option(set, a.dtype);
-    set.add(a.threads, {.name = "threads", .help = "CPU threads; 0: all processors", .min = 0, .max = 1024});
+    add_machine_options(set, a.dtype, a.threads);
     if (!set.parse(args)) return false;
     if (a.interactive && !a.prompts.empty()) {
         throw UsageError("--interactive reads prompts from standard input; leave out --prompt");

@@ -107,14 +107,13 @@ void inspect_shard(const fs::path& path, int documents) {
 
 void inspect_split(const char* name, const fs::path& directory, const ShardIndex& index,
                    const ShardIndex::Split& split) {
-    row(name, counted(split.tokens, "token"), ", ", counted(split.documents, "document"), ", ",
-        counted(split.text_bytes, "byte"), " of text, ", counted(split.files.size(), "shard"));
+    row(name, "tokens ", split.tokens, ", documents ", split.documents, ", bytes of text ", split.text_bytes,
+        ", shards ", split.files.size());
     size_t i = 0;
     for (const Shard& shard : open_shards(directory, index, split)) {
         shard.verify();
         const ShardIndex::File& file = split.files[i++];
-        row("  " + file.name, counted(file.tokens, "token"), ", ", counted(file.documents, "document"),
-            ", checksum verified");
+        row("  " + file.name, "tokens ", file.tokens, ", documents ", file.documents, ", checksum verified");
     }
 }
 
@@ -124,7 +123,7 @@ void inspect_data(const fs::path& directory) {
     row("vocabulary", index.vocab_size, ", end of text ", index.end_of_text);
     inspect_split("train", directory, index, index.train);
     inspect_split("val", directory, index, index.val);
-    if (index.bad_records > 0) row("left out", counted(index.bad_records, "bad record"));
+    if (index.bad_records > 0) row("bad records", index.bad_records, ", left out");
     row("recipe", index.recipe.dump());
 }
 
@@ -151,8 +150,7 @@ void inspect_parts(const TokenizerParts& parts) {
     row("kind", characters ? "one token per character" : "byte-level BPE");
     row("normalizer", normalizer_name(parts.normalizer));
     if (!characters) {
-        row("pre-tokenizer", pre.last.name(),
-            pre.before.empty() ? "" : concat(", after ", counted(pre.before.size(), "other")),
+        row("pre-tokenizer", pre.last.name(), pre.before.empty() ? "" : concat(", after ", pre.before.size(), " more"),
             pre.prefix_space == PreTokenizerSequence::PrefixSpace::kNone ? "" : "; with a space in front");
     }
     row("byte fallback", !characters          ? "not needed: every byte has a token"
@@ -209,7 +207,7 @@ void inspect_loose_shards(const fs::path& directory) {
     for (const auto& [name, shards] : {std::pair{"train", found.train}, std::pair{"val", found.val}}) {
         uint64_t tokens = 0;
         for (const fs::path& path : shards) tokens += Shard(path).info().num_tokens;
-        row(name, counted(tokens, "token"), " in ", counted(shards.size(), "shard"));
+        row(name, "tokens ", tokens, ", shards ", shards.size());
     }
 }
 

@@ -104,9 +104,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
 }
 
 void print_split(const char* name, const ShardIndex::Split& split) {
-    std::cout << name << ": " << counted(split.tokens, "token") << " of " << counted(split.documents, "document")
-              << " (" << counted(split.text_bytes, "byte") << " of text) in " << counted(split.files.size(), "shard")
-              << "\n";
+    std::cout << name << ": tokens " << split.tokens << ", documents " << split.documents << ", bytes of text "
+              << split.text_bytes << ", shards " << split.files.size() << "\n";
 }
 
 // Whether --documents applies to any input, by its name.
@@ -150,8 +149,7 @@ int command_prepare(const std::vector<std::string>& args) {
     print_split("val", index.val);
     std::cout << "shards: " << options.output.string() << "\n";
     if (index.bad_records > 0) {
-        std::cerr << index.bad_records << (index.bad_records == 1 ? " bad record was" : " bad records were")
-                  << " left out\n";
+        std::cerr << "bad records left out: " << index.bad_records << "\n";
     }
     const double bytes = double(index.train.text_bytes + index.val.text_bytes);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -85,10 +85,8 @@ const TensorNames* names_of(const std::string& model_type) {
     const Family* family = find_family(model_type);
     if (!family) return nullptr;
     switch (family->layout) {
-        case HfLayout::gpt2:
-            return &gpt2_names();
-        case HfLayout::llama:
-            return &llama_names();
+        case HfLayout::gpt2: return &gpt2_names();
+        case HfLayout::llama: return &llama_names();
     }
     return nullptr;
 }

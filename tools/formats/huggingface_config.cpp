@@ -88,8 +88,7 @@ bool fits(const ModelConfig& c, const Family& family) {
         case HfLayout::gpt2:
             if (c.NKV != c.NH || c.NH * c.HS != c.C) return false;
             break;
-        case HfLayout::llama:
-            break;
+        case HfLayout::llama: break;
     }
     // attention_bias is also for the output matrix of attention. linear_bias is for that one and for the MLP.
     if (family.attention_bias && family.mlp_bias) return c.qkv_bias == c.linear_bias;
@@ -144,10 +143,8 @@ void write_llama_like(ordered_json& out, const ModelConfig& c, const Family& fam
 
 void write_shape(ordered_json& out, const ModelConfig& c, const Family& family) {
     switch (family.layout) {
-        case HfLayout::gpt2:
-            return write_gpt2(out, c);
-        case HfLayout::llama:
-            return write_llama_like(out, c, family);
+        case HfLayout::gpt2: return write_gpt2(out, c);
+        case HfLayout::llama: return write_llama_like(out, c, family);
     }
 }
 
@@ -250,10 +247,8 @@ ModelConfig read_llama_like(const Keys& keys, const Family& family) {
 
 ModelConfig read_shape(const Keys& keys, const Family& family) {
     switch (family.layout) {
-        case HfLayout::gpt2:
-            return read_gpt2(keys);
-        case HfLayout::llama:
-            return read_llama_like(keys, family);
+        case HfLayout::gpt2: return read_gpt2(keys);
+        case HfLayout::llama: return read_llama_like(keys, family);
     }
     throw Error("no such layout");
 }

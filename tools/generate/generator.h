@@ -20,7 +20,7 @@ struct GenerateOptions {
     int vocab_size = 0;   // ids from here on (padding of the model's vocabulary) are never sampled; 0: no limit
     int max_slots = 8;    // sequences at once; the size of the cache is proportional to it
     std::function<bool()> stop_requested =
-        nullptr;  // asked before each token; true: the remaining requests are left undone
+        nullptr;  // called before each token; true: the remaining requests are not done
 };
 
 enum class Finish : uint8_t { stop_token, length, context };  // context: the model's context is full

@@ -1,6 +1,6 @@
 #pragma once
-// What becomes of a step with an unusable loss or gradient. An outlier is skipped. A loss or gradient that is not
-// finite is never applied; --on-nonfinite says what follows.
+// Handles steps with an unusable loss or gradient. An outlier is skipped. A loss or gradient that is not finite is
+// never applied; --on-nonfinite says what follows.
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -30,7 +30,7 @@ public:
     // again. Returns the new progress. Throws Error after too many rollbacks.
     TrainProgress roll_back(const TrainProgress& failed, Engine& engine,
                             const std::function<void(const std::string&)>& note);
-    // A checkpoint of `step` was written. A step that failed earlier is overcome once the run is past it.
+    // A checkpoint of `step` was written. After a failed step, its rollbacks no longer count.
     void saved(int64_t step) {
         if (step > failed_at_) rollbacks_ = 0;
     }

@@ -11,13 +11,13 @@ namespace kiln {
 
 EngineOptions engine_options(const TrainOptions& options);
 
-// Of "bfloat16", "float16" or "float32"; of any other text float32.
+// The type with the name "bfloat16" or "float16"; else float32.
 Precision parse_precision(const std::string& dtype);
 // The meaning of "auto".
 std::string default_dtype(const Device& device);
 
-// Replaces "auto". Throws UsageError for an option that `device` cannot do. But if `inherited` is true of the option's
-// name (a resumed run was begun on another device), the option is reset and reported. Both functions may be null.
+// Replaces "auto". Throws UsageError for an option that `device` does not support. But if `inherited` is true for its
+// name (a resumed run began on another device), the option is reset and reported. Both functions may be null.
 void fit_to_device(TrainOptions& options, const Device& device, const std::string& program,
                    const std::function<bool(const std::string& name)>& inherited,
                    const std::function<void(const std::string&)>& report);

@@ -44,7 +44,7 @@ struct TrainOptions {
     int threads = 0;
     int64_t gpu_log_every = 0;
     bool dry_run = false;
-    std::string process_setup[5];  // options for several processes, ignored
+    std::string process_setup[5];  // ignored: options for several processes
 };
 
 void add_train_options(OptionSet& set, TrainOptions& o);

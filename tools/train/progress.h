@@ -1,5 +1,5 @@
 #pragma once
-// The position of a run: with the weights and the optimizer state, everything that the next step depends on.
+// The position of a run. The next step depends only on it, the weights and the optimizer state.
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>

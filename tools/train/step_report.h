@@ -15,7 +15,7 @@ struct StepReport {
     static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
     int64_t step = 0, total_steps = 0;            // step: the number of steps before this one
     double loss = 0, norm = 0;                    // mean over the targets; L2 before clipping
-    double loss_z = kUnknown, norm_z = kUnknown;  // among the last 128 values; NaN until there are so many
+    double loss_z = kUnknown, norm_z = kUnknown;  // among the last 128 values; NaN until there are 128
     float overflow_scale = 0;  // float16: the lowered loss scale if the scaled gradient overflowed; 0: it did not
     float learning_rate = 0;
     double ms = 0, tokens_per_second = 0;
@@ -29,7 +29,7 @@ struct StepReport {
 
 std::string step_line(const StepReport& report);
 
-// "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ...", without the values that the GPU does not tell.
+// "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ...", without the values that the GPU does not give.
 std::string gpu_text(const GpuSample& sample);
 
 }  // namespace kiln

@@ -12,19 +12,15 @@ namespace {
 
 bool has_learned_positions(Position position) {
     switch (position) {
-        case Position::learned:
-            return true;
-        case Position::rope:
-            return false;
+        case Position::learned: return true;
+        case Position::rope: return false;
     }
     __builtin_unreachable();
 }
 bool is_gelu(Mlp mlp) {
     switch (mlp) {
-        case Mlp::gelu:
-            return true;
-        case Mlp::swiglu:
-            return false;
+        case Mlp::gelu: return true;
+        case Mlp::swiglu: return false;
     }
     __builtin_unreachable();
 }
@@ -81,10 +77,8 @@ private:
     }
     double statistics() const {
         switch (c.norm) {
-            case Norm::layernorm:
-                return 8 * N;
-            case Norm::rmsnorm:
-                return 4 * N;
+            case Norm::layernorm: return 8 * N;
+            case Norm::rmsnorm: return 4 * N;
         }
         __builtin_unreachable();
     }

@@ -1,6 +1,6 @@
 #pragma once
-// A fiber: a function with a stack of its own, which runs until it pauses. Each CUDA thread is one. The sanitizers are
-// told of each switch.
+// A fiber: a function with a stack of its own, which runs until it pauses. Each CUDA thread is one. The sanitizers
+// are told about each switch.
 #include <cstddef>
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -8,7 +8,7 @@
 
 namespace simt {
 
-// What is saved of a fiber, or of the thread of the host, while another one runs.
+// The saved state of a fiber, or of the host thread, while another one runs.
 struct Context {
 #ifdef __x86_64__
     void* registers = nullptr;  // the stack pointer; the registers lie there
@@ -30,7 +30,7 @@ public:
     // entry(argument) will run at the next resume(). `number` spreads the stacks over the cache's sets.
     void start(void (*entry)(void*), void* argument, int number);
     void name(const char* name);  // in the reports of ThreadSanitizer
-    void resume(Context& host);   // called by the thread of the host; returns when the fiber pauses or leaves
+    void resume(Context& host);   // called by the host thread; returns when the fiber pauses or leaves
     // Called on this fiber: returns to where it was resumed. After leave it will not be resumed again.
     void pause();
     void leave();

@@ -19,7 +19,7 @@ public:
 void set_seed(unsigned seed);
 unsigned seed();
 
-// How many threads of the host run the blocks of a grid: first one for each core; only one under a sanitizer.
+// How many host threads run the blocks of a grid: by default one for each core, or one under a sanitizer.
 void set_workers(unsigned workers);
 
 std::string kernel_name(const char* pretty_function);

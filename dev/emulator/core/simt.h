@@ -91,7 +91,7 @@ void warpgroup_barrier(void* args, WarpgroupOp op, const char* name, Where where
 unsigned block_barrier(const char* name, unsigned vote, Where where);
 // bar.sync of PTX: waits until `threads` threads, in whole warps, have arrived at barrier `id`. arrive: does not wait.
 void named_barrier(int id, int threads, bool arrive, Where where);
-// Waits until another block stores `value`. That block must have started before: each thread of the host runs one block
+// Waits until another block stores `value`. That block must have started before, because a host thread runs a block
 // from start to end.
 void wait_for_block(const int* word, int value, Where where);
 // Other threads run until `holds` returns true for memory that they change.

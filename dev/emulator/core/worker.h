@@ -79,7 +79,7 @@ struct Grid {
     std::atomic<bool> failed{false};
 };
 
-// Runs blocks one after another on one thread of the host.
+// Runs blocks one after another on one host thread.
 class Worker {
 public:
     void run(Grid& grid);

@@ -1,6 +1,6 @@
 // libcublasLt for the emulated device: the functions that Kiln calls, compiled against the real header and linked in
 // place of the library. Matrices are column-major. What the real library refuses, or computes only by chance (a
-// workspace that is too small, an auxiliary buffer without its alignment), is refused here with the status of its
+// workspace that is too small, an auxiliary buffer without its alignment), is refused here with the status in its
 // manual. Matmuls are queued on their stream like kernels, sum in float32, and leave NaN in the workspace.
 #include <cublasLt.h>
 
@@ -57,28 +57,22 @@ size_t bytes_of(cublasLtMatmulDescAttributes_t attribute) {
         case CUBLASLT_MATMUL_DESC_TRANSA:
         case CUBLASLT_MATMUL_DESC_TRANSB:
         case CUBLASLT_MATMUL_DESC_EPILOGUE:
-        case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
-            return 4;
+        case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return 4;
         case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
         case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
-        case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
-            return 8;
-        default:
-            return 0;
+        case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: return 8;
+        default: return 0;
     }
 }
 size_t bytes_of(cublasLtMatmulPreferenceAttributes_t attribute) {
     switch (attribute) {
-        case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
-            return 8;
+        case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return 8;
         case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
         case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
         case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
         case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
-        case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
-            return 4;
-        default:
-            return 0;
+        case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return 4;
+        default: return 0;
     }
 }
 
@@ -106,10 +100,8 @@ cublasStatus_t check_epilogue(const MatmulProblem& p, const Attributes& attribut
         case CUBLASLT_EPILOGUE_BIAS:
         case CUBLASLT_EPILOGUE_GELU_AUX:
         case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
-        case CUBLASLT_EPILOGUE_DGELU:
-            break;
-        default:
-            return CUBLAS_STATUS_NOT_SUPPORTED;
+        case CUBLASLT_EPILOGUE_DGELU: break;
+        default: return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     if (has_aux(p.epilogue) && (!p.aux || p.aux_ld < p.m || p.aux_ld % 8 != 0 || !is_aligned(p.aux, 16))) {
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -196,16 +188,11 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
 }
 const char* cublasLtGetStatusName(cublasStatus_t status) {
     switch (status) {
-        case CUBLAS_STATUS_SUCCESS:
-            return "CUBLAS_STATUS_SUCCESS";
-        case CUBLAS_STATUS_NOT_INITIALIZED:
-            return "CUBLAS_STATUS_NOT_INITIALIZED";
-        case CUBLAS_STATUS_INVALID_VALUE:
-            return "CUBLAS_STATUS_INVALID_VALUE";
-        case CUBLAS_STATUS_NOT_SUPPORTED:
-            return "CUBLAS_STATUS_NOT_SUPPORTED";
-        default:
-            return "a status of the emulated cuBLASLt";
+        case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
+        case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
+        case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+        case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
+        default: return "a status of the emulated cuBLASLt";
     }
 }
 

@@ -62,23 +62,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     switch (attribute) {
-        case cudaDevAttrMultiProcessorCount:
-            *value = kMultiprocessors;
-            return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMajor:
-            *value = major_capability();
-            return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMinor:
-            *value = 0;
-            return cudaSuccess;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-            *value = kSharedBytes;
-            return cudaSuccess;
-        case cudaDevAttrL2CacheSize:
-            *value = kL2Bytes;
-            return cudaSuccess;
-        default:
-            return cudaErrorInvalidValue;
+        case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return cudaSuccess;
+        case cudaDevAttrComputeCapabilityMajor: *value = major_capability(); return cudaSuccess;
+        case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = kSharedBytes; return cudaSuccess;
+        case cudaDevAttrL2CacheSize: *value = kL2Bytes; return cudaSuccess;
+        default: return cudaErrorInvalidValue;
     }
 }
 

@@ -15,24 +15,16 @@ namespace {
 
 float load(const void* p, cudaDataType type, int64_t i) {
     switch (type) {
-        case CUDA_R_16BF:
-            return __bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]);
-        case CUDA_R_16F:
-            return __half2float(static_cast<const __half*>(p)[i]);
-        default:
-            return static_cast<const float*>(p)[i];
+        case CUDA_R_16BF: return __bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]);
+        case CUDA_R_16F: return __half2float(static_cast<const __half*>(p)[i]);
+        default: return static_cast<const float*>(p)[i];
     }
 }
 void store(void* p, cudaDataType type, int64_t i, float value) {
     switch (type) {
-        case CUDA_R_16BF:
-            static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(value);
-            break;
-        case CUDA_R_16F:
-            static_cast<__half*>(p)[i] = __float2half_rn(value);
-            break;
-        default:
-            static_cast<float*>(p)[i] = value;
+        case CUDA_R_16BF: static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(value); break;
+        case CUDA_R_16F: static_cast<__half*>(p)[i] = __float2half_rn(value); break;
+        default: static_cast<float*>(p)[i] = value;
     }
 }
 // Rounds to the 10 bits of TF32, ties away from zero, like cvt.rna.tf32.

@@ -17,15 +17,10 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill fill) {
     simt::TensorMap out{};
     switch (type) {
-        case CU_TENSOR_MAP_DATA_TYPE_FLOAT32:
-            out.element_bytes = 4;
-            break;
+        case CU_TENSOR_MAP_DATA_TYPE_FLOAT32: out.element_bytes = 4; break;
         case CU_TENSOR_MAP_DATA_TYPE_FLOAT16:
-        case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16:
-            out.element_bytes = 2;
-            break;
-        default:
-            return CUDA_ERROR_NOT_SUPPORTED;
+        case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16: out.element_bytes = 2; break;
+        default: return CUDA_ERROR_NOT_SUPPORTED;
     }
     if (rank < 1 || rank > 5 || reinterpret_cast<uintptr_t>(base) % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
     if (interleave != CU_TENSOR_MAP_INTERLEAVE_NONE || fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) {
@@ -43,19 +38,11 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
     if (row_bytes % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
     uint32_t span = 0;
     switch (swizzle) {
-        case CU_TENSOR_MAP_SWIZZLE_NONE:
-            break;
-        case CU_TENSOR_MAP_SWIZZLE_32B:
-            span = 32;
-            break;
-        case CU_TENSOR_MAP_SWIZZLE_64B:
-            span = 64;
-            break;
-        case CU_TENSOR_MAP_SWIZZLE_128B:
-            span = 128;
-            break;
-        default:
-            return CUDA_ERROR_NOT_SUPPORTED;
+        case CU_TENSOR_MAP_SWIZZLE_NONE: break;
+        case CU_TENSOR_MAP_SWIZZLE_32B: span = 32; break;
+        case CU_TENSOR_MAP_SWIZZLE_64B: span = 64; break;
+        case CU_TENSOR_MAP_SWIZZLE_128B: span = 128; break;
+        default: return CUDA_ERROR_NOT_SUPPORTED;
     }
     if (span > 0 && row_bytes > span) return CUDA_ERROR_INVALID_VALUE;
     if (span > 0 && row_bytes < span)

@@ -1,45 +1,25 @@
 #pragma once
-// The families of kernels, one function a file of cases.
+// The families of kernels. ROW(foo): foo.cpp in this folder defines add_foo_families.
 #include <vector>
 
 #include "tests/cuda/kernel_case.h"
 
+#define KILN_KERNEL_CASES(ROW)                                                                                    \
+    ROW(adamw)                                                                                                    \
+    ROW(attention)                                                                                                \
+    ROW(attention_cached) ROW(bias) ROW(cast) ROW(dropout) ROW(embedding) ROW(flash_attention) ROW(loss) ROW(mlp) \
+        ROW(norm) ROW(norm_backward) ROW(ptx) ROW(qk_norm) ROW(rope) ROW(sample)
+
 namespace kiln::test {
 
-void add_adamw_families(std::vector<KernelFamily>& families);
-void add_sample_families(std::vector<KernelFamily>& families);
-void add_attention_cached_families(std::vector<KernelFamily>& families);
-void add_attention_families(std::vector<KernelFamily>& families);
-void add_bias_families(std::vector<KernelFamily>& families);
-void add_cast_families(std::vector<KernelFamily>& families);
-void add_dropout_families(std::vector<KernelFamily>& families);
-void add_embedding_families(std::vector<KernelFamily>& families);
-void add_flash_attention_families(std::vector<KernelFamily>& families);
-void add_loss_families(std::vector<KernelFamily>& families);
-void add_mlp_families(std::vector<KernelFamily>& families);
-void add_norm_backward_families(std::vector<KernelFamily>& families);
-void add_norm_families(std::vector<KernelFamily>& families);
-void add_ptx_families(std::vector<KernelFamily>& families);
-void add_qk_norm_families(std::vector<KernelFamily>& families);
-void add_rope_families(std::vector<KernelFamily>& families);
+#define KILN_DECLARE(name) void add_##name##_families(std::vector<KernelFamily>& families);
+KILN_KERNEL_CASES(KILN_DECLARE)
+#undef KILN_DECLARE
 
 inline void add_all_families(std::vector<KernelFamily>& families) {
-    add_adamw_families(families);
-    add_sample_families(families);
-    add_attention_cached_families(families);
-    add_attention_families(families);
-    add_bias_families(families);
-    add_cast_families(families);
-    add_dropout_families(families);
-    add_embedding_families(families);
-    add_flash_attention_families(families);
-    add_loss_families(families);
-    add_mlp_families(families);
-    add_norm_backward_families(families);
-    add_norm_families(families);
-    add_ptx_families(families);
-    add_qk_norm_families(families);
-    add_rope_families(families);
+#define KILN_ADD(name) add_##name##_families(families);
+    KILN_KERNEL_CASES(KILN_ADD)
+#undef KILN_ADD
 }
 
 }  // namespace kiln::test
