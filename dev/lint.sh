@@ -21,7 +21,7 @@ done
 
 # Who may include whom (project headers are written with their folder). $1: the file, $2: the header.
 may_include() {
-    # A room's private headers: what kernels share, the emulator's insides, hashes.
+    # A folder's private headers: what kernels share, the emulator's insides, hashes.
     case $2 in
         cuda/kernels/*.cuh) case $1 in cuda/kernels/* | tests/* | dev/*) ;; *) return 1 ;; esac ;;
         dev/emulator/core/internal.h | dev/emulator/core/worker.h | dev/emulator/core/fiber.h)

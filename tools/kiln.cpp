@@ -25,7 +25,7 @@ std::string help() {
     std::string text = "Usage: kiln COMMAND [OPTIONS]\n\n";
     for (const Command& command : kCommands) text += "  " + padded(command.name, 12) + command.summary + "\n";
     return text +
-           "\n`kiln COMMAND --help` lists the options of a command. Training has programs of its own: train_gpt2, and "
+           "\n`kiln COMMAND --help` lists the options of a command. To train a model, use train_gpt2, or "
            "train_gpt2cu on a GPU.\n"
            "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped by a signal.\n";
 }

@@ -56,7 +56,7 @@ const ModelConfig* find_preset(std::string_view name) {
 std::string suggest(std::string_view text, const std::vector<std::string>& names) {
     std::string all;
     for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-    return concat("did you mean \"", nearest(text, names), "\"? (there are: ", all, ")");
+    return concat("did you mean \"", nearest(text, names), "\"? (choose from: ", all, ")");
 }
 
 [[noreturn]] void usage_error(std::string_view descriptor, const std::string& message) {

@@ -112,8 +112,8 @@ Params<T> bind_params(const ModelConfig& config, T* base) {
     return p;
 }
 
-// The shape of the activations of one micro-batch. In training every layer keeps its own tensors for the backward pass; otherwise
-// all layers share one set.
+// The shape of the activations of one micro-batch. In training every layer keeps its own tensors for the backward pass;
+// otherwise all layers share one set.
 struct ActivationShape {
     int B, T;
     bool training;

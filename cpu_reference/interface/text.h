@@ -10,7 +10,6 @@ namespace kiln {
 
 std::string bytes_text(double bytes);       // "412.0 MiB"
 std::string count_text(double n);           // "124.4M"
-std::string bytes_text(double bytes);       // "412.0 MiB"
 std::string duration_text(double seconds);  // "1h 02m"
 
 std::string join(const std::vector<std::string>& parts, const char* separator);

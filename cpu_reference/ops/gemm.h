@@ -32,7 +32,7 @@ inline void sgemm(const GemmOperands& g) {
 
 // A matmul in tiles, one thread per tile. The tiles depend on the shape alone, so the result does not depend on the
 // number of threads, as it would with oneDNN's own threads. With 50,000 columns the tiles are also faster (tiles of
-// 4096 columns: 197 to 216 GFLOP/s a core; oneDNN's threads: 173 to 200). Calls `finish(m, n, rows, columns)` on each
+// 4096 columns: 197 to 216 GFLOP/s per core; oneDNN's threads: 173 to 200). Calls `finish(m, n, rows, columns)` on each
 // tile while it is in cache.
 template <class Finish>
 void tiled_sgemm(const GemmOperands& g, Finish finish) {

@@ -53,7 +53,7 @@ std::string why_not(const GpuFacts& facts, std::string_view program, std::string
                       "; in a container, pass the GPU in (docker run --gpus all)");
     }
     if (facts.driver_version / 1000 < facts.runtime_version / 1000 || facts.status == cudaErrorInsufficientDriver) {
-        return answer("the NVIDIA driver offers CUDA ", version(facts.driver_version), ", and this program needs CUDA ",
+        return answer("the NVIDIA driver has CUDA ", version(facts.driver_version), ", but this program needs CUDA ",
                       version(facts.runtime_version), ". Install ", minimum_driver(facts.runtime_version));
     }
     if (facts.status != cudaSuccess && facts.status != cudaErrorNoDevice) {

@@ -32,7 +32,7 @@ public:
     void clear_gradients();
     // Only the gradients of the embeddings: even the first backward pass adds to them.
     void clear_embedding_gradients();
-    // One step of the optimizer on gradients times *grad_scale. Does nothing if non_finite is not null and not 0.
+    // One step of the optimizer on gradients times *grad_scale. Does nothing if *non_finite is not 0 (null: 0).
     void update(const OptimizerStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
 
 private:

@@ -322,9 +322,9 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_bac
 void check(const char* name, int B, int T, int NH, int NKV, int HS, int tile) {
     KILN_CHECK(B > 0 && T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 4 == 0, name, ": B ",
                B, ", T ", T, ", NH ", NH, ", NKV ", NKV, ", HS ", HS,
-               "; NKV must divide NH, HS be a multiple of 4 up to 256");
+               "; NKV must divide NH; HS must be a multiple of 4 up to 256");
     KILN_CHECK(int64_t(B) * NH * ((T + tile - 1) / tile) < int64_t(1) << 31, name, ": B ", B, ", T ", T, ", NH ", NH,
-               " are more blocks than a grid has");
+               " are more blocks than a grid can have");
 }
 
 }  // namespace

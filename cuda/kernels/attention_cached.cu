@@ -409,7 +409,7 @@ void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
     cut.token_blocks = (a.T + cut.tokens - 1) / cut.tokens;
     const int64_t rows = int64_t(a.B) * cut.token_blocks, key_heads = int64_t(a.NKV) * cut.shares;
     KILN_CHECK(rows < int64_t(1) << 31 && key_heads < 1 << 16, "attention_cached: ", a.B, " sequences of ", a.T,
-               " tokens and ", a.NKV, " key heads are more than a grid has");
+               " tokens and ", a.NKV, " key heads are more than a grid can have");
     cut.parts = parts_of(rows * key_heads);
     cut.pitch = cache_pitch<E>(a.HS);
     cut.scale = float(M_LOG2E / std::sqrt(double(a.HS)));
@@ -424,7 +424,7 @@ void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
 void check(const char* name, int B, int T, int max_T, int NH, int NKV, int HS) {
     KILN_CHECK(B > 0 && T > 0 && max_T > 0 && NKV > 0 && NH > 0 && NH % NKV == 0 && HS > 0 && HS <= 256 && HS % 4 == 0,
                name, ": B ", B, ", T ", T, ", max_T ", max_T, ", NH ", NH, ", NKV ", NKV, ", HS ", HS,
-               "; NKV must divide NH, HS be a multiple of 4 up to 256");
+               "; NKV must divide NH; HS must be a multiple of 4 up to 256");
 }
 
 }  // namespace

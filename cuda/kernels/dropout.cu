@@ -50,10 +50,10 @@ __global__ void __launch_bounds__(kThreads)
 template <class T, bool kResidual>
 void drop(T* out, const T* residual, const T* x, const Dropout& d, int B, int T_, int C, cudaStream_t stream) {
     KILN_CHECK(B > 0 && T_ > 0 && C > 0 && C % 8 == 0 && d.p >= 0 && d.p < 1, "dropout: B ", B, ", T ", T_, ", C ", C,
-               ", p ", d.p, "; C must be a multiple of 8, p in [0, 1)");
+               ", p ", d.p, "; C must be a multiple of 8, and p in [0, 1)");
     const int packs_a_row = C / Pack<T>::kSize;
     const uint64_t packs = uint64_t(B) * T_ * packs_a_row;
-    KILN_CHECK(packs < uint64_t(1) << 31, "dropout: ", packs, " packs of 16 bytes; must be below 2^31");
+    KILN_CHECK(packs < uint64_t(1) << 31, "dropout: ", packs, " packs of 16 bytes; there must be fewer than 2^31");
     // uniform01(word) < p compares word >> 8 with p * 2^24, where both are exact. This is the same comparison in
     // integers.
     const uint32_t threshold = uint32_t(std::ceil(double(d.p) * 0x1p24)) << 8;

@@ -181,7 +181,7 @@ void forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const 
     using S = ForwardTiles<HS, kDropout>;
     const int64_t blocks = int64_t(B) * NH * ((T + S::kRows - 1) / S::kRows);
     KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_forward: B ", B, ", T ", T, ", NH ", NH,
-               " are more blocks than a grid has");
+               " are more blocks than a grid can have");
     launch<flash_attention_forward_kernel<E, HS, kDropout>>(
         {unsigned(blocks), S::kThreads, sizeof(E) * S::kElems, stream}, out, lse, qkv, mask, d, T, NH, NKV,
         kLog2e / std::sqrt(float(HS)));

@@ -277,7 +277,7 @@ void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t str
     const Scratch sizes = scratch_of<HS>(a.B, a.T, a.NH);
     const int64_t blocks = int64_t(a.B) * a.NKV * divide_up(a.T, S::kKeys);
     KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_backward: B ", a.B, ", T ", a.T, ", NKV ", a.NKV,
-               " are more blocks than a grid has");
+               " are more blocks than a grid can have");
     attention_delta(scratch, a.dout, out, a.B, a.T, a.NH, HS, stream);
     a.delta = scratch;
     a.parts = scratch + sizes.delta;

@@ -12,7 +12,7 @@ inline void check_flash_attention(const char* name, const AttentionMask& mask, i
     // Below 2^30, a position plus the length of a tile fits into an int.
     KILN_CHECK(B > 0 && T > 0 && T < 1 << 30 && NKV > 0 && NH > 0 && NH % NKV == 0 && mask.window >= 0, name, ": B ", B,
                ", T ", T, ", NH ", NH, ", NKV ", NKV, ", a window of ", mask.window,
-               " keys; all must be positive (a window may be 0), T below 2^30, and NKV divide NH");
+               " keys; all must be positive (a window may be 0), T must be below 2^30, and NKV must divide NH");
 }
 
 // Calls f<HS, dropout>(). Throws Error for a head size without a kernel.
@@ -172,7 +172,7 @@ KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, flo
     }
 }
 
-// The first key that query q of sequence b sees. It never falls as q rises.
+// The first key that query q of sequence b sees. It must not fall when q rises.
 KILN_DEVICE int first_key(const AttentionMask& mask, int b, int q, int T) {
     const int of_document = mask.first_key ? mask.first_key[int64_t(b) * T + q] : 0;
     return mask.window > 0 ? max(of_document, q - mask.window + 1) : of_document;

@@ -112,7 +112,7 @@ void cross_entropy(float* losses, T* logits, const int* targets, float gradient_
                    int N, int V, int Vp, cudaStream_t stream) {
     constexpr int kPack = Pack<T>::kSize, kReserve = 1024;  // bytes of shared memory for the sums
     KILN_CHECK(N > 0 && V > 0 && Vp >= V && Vp % 128 == 0, "cross_entropy: N ", N, ", V ", V, ", Vp ", Vp,
-               "; Vp must be a multiple of 128, V at most that");
+               "; Vp must be a multiple of 128, and V at most Vp");
     const int packs = (V + kPack - 1) / kPack;
     const int held_packs = gradient_scale == 0 ? 0 : std::min(packs, (shared_bytes_allowed() - kReserve) / 16);
     // Two blocks of 512 threads if two rows fit into a multiprocessor's shared memory, else one of 1024.

@@ -124,7 +124,7 @@ template <class T>
 int64_t packs_of(const char* name, int N, int F) {
     const int64_t packs = int64_t(N) * F / Pack<T>::kSize;
     KILN_CHECK(N > 0 && F > 0 && F % 8 == 0 && packs < int64_t(1) << 32, name, ": N ", N, ", F ", F,
-               "; F must be a multiple of 8, and all of it below 2^32 times 16 bytes");
+               "; F must be a multiple of 8, and a tensor must be below 2^36 bytes");
     return packs;
 }
 LaunchConfig blocks_of(int64_t packs, cudaStream_t stream) {

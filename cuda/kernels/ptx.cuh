@@ -1,5 +1,5 @@
 #pragma once
-// PTX instructions. Each wrapper holds the instruction and, for the emulator, the same on the host. Fragments are laid
+// PTX instructions. Each wrapper holds the instruction and, for the emulator, the same in C++. Fragments are laid
 // out as in "PTX ISA", section "Matrix fragments for mma.m16n8k16". With g = lane / 4 and t = lane % 4:
 //   A (16, 16): a[i] holds row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next
 //   B (16, 8):  b[i] holds rows 2 t + 8 i and the next, column g

@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void check(const char* name, int N, int V, int Vp) {
     KILN_CHECK(N > 0 && V > 0 && V <= 1 << kIdBits && Vp >= V && Vp % 8 == 0, name, ": N ", N, ", V ", V, ", Vp ", Vp,
-               "; Vp must be a multiple of 8, V at most that");
+               "; Vp must be a multiple of 8, and V at most Vp");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 # The tests. A file X_test.cpp is a program; the others of its folder, and those of tests/support, are linked to it.
-#   tests/<room>/            on the CPU
+#   tests/<folder>/            on the CPU
 #   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
 # A test program that measures time or memory says "// Runs alone" in its source: dev/run_tests.sh heeds it.
 

@@ -82,9 +82,9 @@ TEST(FlashAttentionEdges, shapes_without_a_meaning_are_refused) {
         expect(1, 5, 4, 0, 64, 0, "NKV 0");
         expect(1, 5, 0, 1, 64, 0, "NH 0");
         expect(1, 5, 1, 1, 64, -1, "a window of -1");
-        expect(1, INT_MAX, 1, 1, 64, 0, "T below 2^30");
+        expect(1, INT_MAX, 1, 1, 64, 0, "T must be below 2^30");
         for (const int HS : {0, -64, 16, 48, 65, 192, 512}) expect(1, 5, 1, 1, HS, 0, concat("HS ", HS));
-        expect(1 << 20, 1 << 20, 64, 64, 64, 0, "more blocks than a grid has");
+        expect(1 << 20, 1 << 20, 64, 64, 64, 0, "more blocks than a grid can have");
     }
     EXPECT_THROW(flash_attention_scratch_floats(1, 5, 1, 48), Error);
 }

@@ -407,7 +407,7 @@ TEST_F(Documents, instructions_and_conversations_are_named) {
     const struct {
         const char *record, *expected;
     } cases[] = {
-        {R"({"instruction":"i","input":"","output":"o"})", "an instruction record as of Alpaca and Belle"},
+        {R"({"instruction":"i","input":"","output":"o"})", "an instruction record as in Alpaca and Belle"},
         {R"({"conversations":[{"from":"human","value":"v"}]})", "a conversation (conversations:"},
         {R"({"messages":[{"role":"user","content":"v"}]})", "a conversation (messages:"},
     };

@@ -92,7 +92,7 @@ TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
     expect_failure(prepare(write("t.jsonl", half("{\"text\": \"a\"} x"))), 1, {"t.jsonl:1", "expected end of input"});
     expect_failure(prepare(write("deep.json", std::string(1000000, '['))), 1, {"deep.json:1"});
     expect_failure(prepare(write("a.json", "[{\"instruction\":\"i\",\"input\":\"\",\"output\":\"o\"}]")), 1,
-                   {"a.json:1", "instruction record as of Alpaca and Belle", "--text-key output"});
+                   {"a.json:1", "instruction record as in Alpaca and Belle", "--text-key output"});
     expect_failure(prepare(write("c.json", "[{\"conversations\":[{\"from\":\"human\",\"value\":\"v\"}]}]")), 1,
                    {"c.json:1", "it is a conversation", "template"});
     expect_failure(prepare(write("spam.csv", "v1,v2\nham,hello\n")), 1,

@@ -221,12 +221,12 @@ TEST_F(KilnCli, model_without_a_manifest_is_checked_too) {
     replace(weights, "");
     expect_failure(1, {"generate", "--model", run_.checkpoint}, {weights, "too few"});
     replace(weights, "PK\x03\x04 something of another kind altogether");
-    expect_failure(1, {"generate", "--model", run_.checkpoint}, {weights, "no safetensors file"});
+    expect_failure(1, {"generate", "--model", run_.checkpoint}, {weights, "not a safetensors file"});
     fs::remove(weights);
     expect_failure(1, {"generate", "--model", run_.checkpoint}, {"neither model.safetensors nor"});
     replace(weights, whole);
     replace(config, "");
-    expect_failure(1, {"generate", "--model", run_.checkpoint}, {config, "no valid JSON"});
+    expect_failure(1, {"generate", "--model", run_.checkpoint}, {config, "not valid JSON"});
     replace(config, "{\"model_type\": \"mamba\"}");
     expect_failure(1, {"generate", "--model", run_.checkpoint}, {config, "\"mamba\"", "llama"});
     nlohmann::json wider = nlohmann::json::parse(config_text);

@@ -50,7 +50,7 @@ TEST_F(TokenizerCli, train_refuses_files_that_are_not_plain_text) {
     for (const std::string type : {"bpe", "char", "sentencepiece-bpe"}) {
         for (const char* name : {"a.jsonl", "a.ndjson", "a.json", "a.csv", "a.tsv", "a.JSONL", "a.jsonl.gz"}) {
             expect_said(train(dir_.write(name, "{\"text\":\"a\"}\n"), {"--type", type, "--vocab-size", "300"}), 1,
-                        {name, "by its name it has records", "plain text is needed", ".txt file first"});
+                        {name, "its name says it has records", "plain text is needed", ".txt file first"});
         }
         const auto refuse = [&](const std::string& input, const char* what) {
             expect_said(train(input, {"--type", type, "--vocab-size", "300"}), 1, {input, what});

@@ -83,7 +83,7 @@ TEST_F(TrainCli, dry_run_prints_parameters_flops_and_memory_and_writes_nothing) 
     const Finished result = train_cpu(base() + Args{"-o", run(), "--dry-run"});
     EXPECT_EQ(result.code, 0) << result.err;
     for (const char* part :
-         {"parameters ", "FLOPs a token", "steps           6", "gradients", "optimizer state", "total"}) {
+         {"parameters ", "FLOPs/token", "steps           6", "gradients", "optimizer state", "total"}) {
         EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
     }
     EXPECT_FALSE(fs::exists(run()));
@@ -242,7 +242,7 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
                    {"was trained with the model llama:", "not llama:"});
     expect_failure({"-o", run(), "--resume", "-t", "8"}, 2, {"--sequence-length 16, not 8"});
     expect_failure({"-o", run(), "--resume", "--seed", "8"}, 2, {"--seed 1337, not 8"});
-    expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6 already, past the last one, 3"});
+    expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6, which is past the last one, 3"});
     expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "with -e"});
     EXPECT_EQ(read_file(run() / "main.log"), log);
     const Finished again = train_cpu({"-o", run(), "--resume"});

@@ -44,15 +44,15 @@ Json steps(const Json& first, bool use_regex = false) {
 
 TEST(HostileTokenizer, each_wrong_member_is_named) {
     const std::vector<Case> cases = {
-        {"f.json: model: must be an object, is null", [](Json& j) { j.erase("model"); }},
-        {"model: must be an object, is an array of 0", [](Json& j) { j["model"] = Json::array(); }},
-        {"type \"Unigram\" is not supported; supported are BPE", [](Json& j) { j["model"]["type"] = "Unigram"; }},
+        {"f.json: model: must be an object, but is null", [](Json& j) { j.erase("model"); }},
+        {"model: must be an object, but is an array of 0", [](Json& j) { j["model"] = Json::array(); }},
+        {"type \"Unigram\" is not supported; Kiln supports BPE", [](Json& j) { j["model"]["type"] = "Unigram"; }},
         {"\"type\" must be a string, is 3", [](Json& j) { j["model"]["type"] = 3; }},
         {"\"dropout\" is 0.1, which Kiln does not support", [](Json& j) { j["model"]["dropout"] = 0.1; }},
         {"\"byte_fallback\" is true", [](Json& j) { j["model"]["byte_fallback"] = true; }},
         {"\"end_of_word_suffix\" is \"</w>\"", [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
         {"\"ignore_merges\" must be true or false, is 1", [](Json& j) { j["model"]["ignore_merges"] = 1; }},
-        {"model.vocab: must be an object of tokens and ids, is null", [](Json& j) { j["model"].erase("vocab"); }},
+        {"model.vocab: must be an object of tokens and ids, but is null", [](Json& j) { j["model"].erase("vocab"); }},
         {"the vocabulary is empty",
          [](Json& j) {
              j["model"]["vocab"] = Json::object();
@@ -88,7 +88,7 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
          }},
         {"repeats merge 0", [](Json& j) { j["model"]["merges"].push_back(j["model"]["merges"][0]); }},
         {"\"added_tokens\" must be an array, is \"x\"", [](Json& j) { j["added_tokens"] = "x"; }},
-        {"added token 0: must be an object, is 1", [](Json& j) { j["added_tokens"][0] = 1; }},
+        {"added token 0: must be an object, but is 1", [](Json& j) { j["added_tokens"][0] = 1; }},
         {"added token 0: \"content\" must be a string", [](Json& j) { j["added_tokens"][0].erase("content"); }},
         {"added token 0: is empty", [](Json& j) { j["added_tokens"][0]["content"] = ""; }},
         {"added token 0: its id must be a whole number from 0 to 2147483647, is null",
@@ -97,13 +97,13 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
         {"\"lstrip\" must be true or false, is 1", [](Json& j) { j["added_tokens"][0]["lstrip"] = 1; }},
         {"added token \"<x>\" has the id 0 of token", [](Json& j) { j["added_tokens"][0]["content"] = "<x>"; }},
         {"occurs twice", [](Json& j) { j["added_tokens"].push_back(j["added_tokens"][0]); }},
-        {"normalizer: type \"Lowercase\" is not supported; supported are none, NFC, NFKC",
+        {"normalizer: type \"Lowercase\" is not supported; Kiln supports none, NFC, NFKC",
          [](Json& j) {
              j["normalizer"] = {{"type", "Lowercase"}};
          }},
-        {"normalizer: must be an object, is \"NFC\"", [](Json& j) { j["normalizer"] = "NFC"; }},
-        {"pre_tokenizer: none is not supported; supported is ByteLevel", [](Json& j) { j.erase("pre_tokenizer"); }},
-        {"pre_tokenizer: type \"Whitespace\" is not supported; supported is ByteLevel",
+        {"normalizer: must be an object, but is \"NFC\"", [](Json& j) { j["normalizer"] = "NFC"; }},
+        {"pre_tokenizer: none is not supported; Kiln supports ByteLevel", [](Json& j) { j.erase("pre_tokenizer"); }},
+        {"pre_tokenizer: type \"Whitespace\" is not supported; Kiln supports ByteLevel",
          [](Json& j) {
              j["pre_tokenizer"] = {{"type", "Whitespace"}};
          }},
@@ -138,7 +138,7 @@ TEST(HostileTokenizer, what_is_not_json_is_named_with_its_place) {
     expect_error("hello", "byte 1 of 5: not JSON");
     expect_error("{\"model\": {\"vocab\": {\"\xFF\": 1}}}", "not JSON");
     expect_error("{\"model\": 1e999999}", "not JSON");
-    expect_error("[1, 2]", "must be an object, is an array of 2");
+    expect_error("[1, 2]", "must be an object, but is an array of 2");
     expect_error(std::string(1000, '\0'), "not JSON");
     expect_error("{\"a\": \"" + std::string(1 << 20, 'x'), "not JSON");  // and the message does not repeat it
 }
@@ -191,8 +191,7 @@ TEST(HostileTokenizer, directories_without_their_files_say_what_is_missing) {
     EXPECT_EQ(message(), "");
     EXPECT_EQ(Tokenizer::load(directory.path()).encode("ab"), std::vector<int>{2});
     directory.write("merges.txt", "#version: 0.2\na b\nab\n");
-    EXPECT_NE(message().find("merges.txt: line 3 must be two tokens with one space between, is \"ab\""),
-              std::string::npos);
+    EXPECT_NE(message().find("merges.txt: line 3 must be two tokens and one space, but is \"ab\""), std::string::npos);
     directory.write("merges.txt", "#version: 0.2\na c\n");
     EXPECT_NE(message().find("merges.txt: line 2 names the token \"c\""), std::string::npos);
     directory.write("vocab.json", "{\"a\": 0, \"b\": 0}");

@@ -292,8 +292,8 @@ TEST(PreTokenizer, invalid_utf8_is_split_without_loss) {
 TEST(PreTokenizer, unknown_name_is_refused_with_a_list_of_names) {
     EXPECT_EQ(PreTokenizer::parse("llama3", "test").kind(), PreTokenizerKind::kLlama3);
     EXPECT_EQ(refusal("whitespace"),
-              "--pre-tokenizer: \"whitespace\" is not known; there are: gpt2, cl100k, llama3, qwen2, o200k, none, or a "
-              "regular expression");
+              "--pre-tokenizer: \"whitespace\" is not known; choose from: gpt2, cl100k, llama3, qwen2, o200k, none, or "
+              "a regular expression");
 }
 
 TEST(UnicodeTables, version_is_the_one_hugging_face_fits) {

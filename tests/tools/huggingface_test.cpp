@@ -334,8 +334,8 @@ TEST(HfConfig, unsupported_choices_are_named) {
 TEST(JsonFile, hostile_text_is_an_error) {
     EXPECT_NE(error_of([] { parse_json("{\"a\":1,\"a\":2}", "x"); }).find("\"a\" twice"), std::string::npos);
     EXPECT_NE(error_of([] { parse_json(std::string(1000000, '['), "x"); }).find("deeper than 64"), std::string::npos);
-    EXPECT_NE(error_of([] { parse_json("{\"a\":\"\xff\"}", "x"); }).find("no valid JSON at byte"), std::string::npos);
-    EXPECT_NE(error_of([] { parse_json("", "x"); }).find("no valid JSON"), std::string::npos);
+    EXPECT_NE(error_of([] { parse_json("{\"a\":\"\xff\"}", "x"); }).find("not valid JSON at byte"), std::string::npos);
+    EXPECT_NE(error_of([] { parse_json("", "x"); }).find("not valid JSON"), std::string::npos);
     EXPECT_EQ(parse_json("[{\"a\":1},{\"a\":2}]", "x").size(), 2u);
 }
 

@@ -158,7 +158,7 @@ TEST_F(ResumeTest, other_learning_rate_schedule_or_length_is_allowed_and_logged)
     EXPECT_NE(run.steps[0].learning_rate, 0);
     EXPECT_NE(read_file(fs::path(run.options.output) / "main.log").find("s:100 learning-rate:0.010000->0.020000\n"),
               std::string::npos);
-    EXPECT_NE(notes.str().find("--learning-rate is 0.020000 from here on, it was 0.010000"), std::string::npos);
+    EXPECT_NE(notes.str().find("--learning-rate is 0.020000 from here on; it was 0.010000"), std::string::npos);
 }
 
 TEST_F(ResumeTest, other_model_sequence_length_seed_or_data_is_refused) {

@@ -132,9 +132,9 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"length_wraps", make_file("{}", "", ~uint64_t(0)), "claims a header"},
         Hostile{"no_brace", make_file(" {}"), "does not begin with '{'"},
         Hostile{"text", "this is no safetensors file at all, just text", "claims a header"},
-        Hostile{"bad_json", make_file("{\"x\":"), "no valid JSON"},
-        Hostile{"trailing_json", make_file("{}{}"), "no valid JSON"},
-        Hostile{"not_utf8", make_file("{\"\xff\":{}}"), "no valid JSON"},
+        Hostile{"bad_json", make_file("{\"x\":"), "not valid JSON"},
+        Hostile{"trailing_json", make_file("{}{}"), "not valid JSON"},
+        Hostile{"not_utf8", make_file("{\"\xff\":{}}"), "not valid JSON"},
         Hostile{"nested", make_file("{\"x\":" + std::string(100000, '[')), "'x' has an array"},
         Hostile{"tensor_is_number", make_file("{\"x\":1}"), "'x' has a number"},
         Hostile{"unknown_type", make_file("{" + tensor("x", "F31", "[1]", "[0,4]") + "}", "1234"),
@@ -168,7 +168,7 @@ INSTANTIATE_TEST_SUITE_P(
         Hostile{"hole_in_front", make_file("{" + tensor("x", "F32", "[1]", "[4,8]") + "}", "12345678"), "hole"},
         Hostile{"bytes_left_over", make_file("{" + kGood + "}", "12345"), "1 bytes at its end"},
         Hostile{"duplicate", make_file("{" + kGood + "," + tensor("x", "F32", "[1]", "[4,8]") + "}", "12345678"),
-                "there twice"},
+                "occurs twice"},
         Hostile{"duplicate_field",
                 make_file(R"({"x":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234"),
                 "repeats its field"},
@@ -226,10 +226,10 @@ TEST(ModelTensors, index_that_lies_is_an_error) {
     };
     EXPECT_NE(message_for(R"({"weight_map":{"x":"x.safetensors","y":"x.safetensors"}})").find("'y' is not in"),
               std::string::npos);
-    EXPECT_NE(message_for(R"({"weight_map":{"x":"../x.safetensors"}})").find("no file name"), std::string::npos);
+    EXPECT_NE(message_for(R"({"weight_map":{"x":"../x.safetensors"}})").find("not a file name"), std::string::npos);
     EXPECT_NE(message_for(R"({"weight_map":{"x":"gone.safetensors"}})").find("gone.safetensors"), std::string::npos);
     EXPECT_NE(message_for(R"({"weight_map":[]})").find("weight_map"), std::string::npos);
-    EXPECT_NE(message_for("{").find("no valid JSON"), std::string::npos);
+    EXPECT_NE(message_for("{").find("not valid JSON"), std::string::npos);
     EXPECT_NE(message_for(std::string(100000, '[')).find("nested deeper"), std::string::npos);
 }
 

@@ -142,7 +142,7 @@ Shard::Shard(const fs::path& path) : path_(path), file_(path, Access::random) {
 
 void Shard::copy(uint64_t first, size_t n, int* out) const {
     KILN_CHECK(first <= info_.num_tokens && n <= info_.num_tokens - first, path_.string(), ": tokens ", first, " to ",
-               first + n, " asked for, it has ", info_.num_tokens);
+               first + n, " were asked for, but it has ", info_.num_tokens);
     const unsigned char* payload = file_.bytes().data() + kShardHeaderBytes;  // aligned: a mapping begins at a page
     if (info_.token_bytes == 2) {
         const auto* tokens = reinterpret_cast<const uint16_t*>(payload) + first;

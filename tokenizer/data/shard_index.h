@@ -27,10 +27,10 @@ struct ShardIndex {
     };
     Split train, val;
     int vocab_size = 0, end_of_text = -1;
-    std::string tokenizer_file = "tokenizer.json";  // or tokenizer.model
-    std::string tokenizer_sha256;                   // of that file, hexadecimal
-    uint64_t bad_records = 0;                       // records that were left out
-    nlohmann::json recipe;                          // the options of `kiln prepare`
+    std::string tokenizer_file = "tokenizer.json";     // or tokenizer.model
+    std::string tokenizer_sha256;                      // of that file, hexadecimal
+    uint64_t bad_records = 0;                          // records that were left out
+    nlohmann::json recipe = nlohmann::json::object();  // the options of `kiln prepare`
 };
 
 // Both use the format of shards.json. Messages begin with `where`.

@@ -63,11 +63,11 @@ NormalizerKind read_normalizer(const Json& json, const std::string& name) {
     if (type == "Sequence") {
         const Json& parts = reader.array("normalizers");
         KILN_CHECK(parts.size() <= 1, reader.where(),
-                   ": a sequence of several normalizers is not supported; supported are none, NFC and NFKC");
+                   ": a sequence of several normalizers is not supported; Kiln supports none, NFC and NFKC");
         return parts.empty() ? NormalizerKind::kNone : read_normalizer(parts[0], name);
     }
     throw Error(
-        concat(reader.where(), ": type \"", excerpt(type), "\" is not supported; supported are none, NFC, NFKC"));
+        concat(reader.where(), ": type \"", excerpt(type), "\" is not supported; Kiln supports none, NFC, NFKC"));
 }
 
 // A step of a Sequence before ByteLevel.
@@ -83,12 +83,12 @@ PreTokenizer read_step(const Json& json, const std::string& where) {
         return runs(kPunctuationClass, behavior == "Isolated");
     }
     KILN_CHECK(type == "Split", where, ": type \"", excerpt(type),
-               "\" is not supported here; supported are Split, Digits, and Punctuation that is Isolated or Contiguous");
+               "\" is not supported here; Kiln supports Split, Digits, and Punctuation that is Isolated or Contiguous");
     const JsonReader pattern = reader.object("pattern");
     const bool invert = reader.boolean("invert", false);
     KILN_CHECK(behavior == "Isolated" || (behavior == "Removed" && invert), where, ": behavior \"", excerpt(behavior),
                "\" with invert ", invert ? "true" : "false",
-               " is not supported; supported are Isolated, and Removed with true");
+               " is not supported; Kiln supports Isolated, and Removed with true");
     try {
         return PreTokenizer::from_regex(pattern.string("Regex"), pattern.where(), behavior == "Removed");
     } catch (const UsageError& error) {
@@ -98,7 +98,7 @@ PreTokenizer read_step(const Json& json, const std::string& where) {
 
 // ByteLevel, alone or as the last step of a Sequence.
 PreTokenizerSequence read_pre_tokenizer(const Json& json, const std::string& name) {
-    static const char* const kSupported = "; supported is ByteLevel, alone or as the last step of a Sequence";
+    static const char* const kSupported = "; Kiln supports ByteLevel, alone or as the last step of a Sequence";
     KILN_CHECK(!json.is_null(), name, ": pre_tokenizer: none is not supported", kSupported);
     const JsonReader reader(json, name + ": pre_tokenizer");
     const std::string type = reader.string("type");
@@ -133,7 +133,7 @@ void read_decoder(const Json& json, const std::string& name) {
     const JsonReader reader(json, name + ": decoder");
     const std::string type = reader.string("type");
     KILN_CHECK(type == "ByteLevel", reader.where(), ": type \"", excerpt(type),
-               "\" is not supported; supported is ByteLevel");
+               "\" is not supported; Kiln supports ByteLevel");
 }
 
 struct NamedToken {
@@ -223,7 +223,7 @@ private:
 };
 
 void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) {
-    KILN_CHECK(vocab.is_object(), where, ": must be an object of tokens and ids, is ", describe(vocab));
+    KILN_CHECK(vocab.is_object(), where, ": must be an object of tokens and ids, but is ", describe(vocab));
     for (const auto& [token, id] : vocab.items()) {
         KILN_CHECK(!token.empty(), where, ": a token is empty");
         table.add(token, read_id(id, where, token), true);
@@ -296,7 +296,7 @@ void read_merges(const Json& merges, const std::string& name, VocabularyBuilder&
         const std::string_view text = merge.is_string() ? merge.get_ref<const std::string&>() : std::string_view();
         const size_t space = text.find(' ');
         KILN_CHECK(space != std::string_view::npos && text.find(' ', space + 1) == std::string_view::npos, name,
-                   ": merge ", i, " must be [\"left\", \"right\"] or \"left right\", is ", describe(merge));
+                   ": merge ", i, " must be [\"left\", \"right\"] or \"left right\", but is ", describe(merge));
         builder.add_merge(text.substr(0, space), text.substr(space + 1), "merge", i);
     }
 }
@@ -331,7 +331,7 @@ SideSettings read_side_files(const SideFiles& side, const fs::path& directory) {
     if (!side.added_tokens.empty()) {
         const std::string name = directory / "added_tokens.json";
         const Json json = JsonReader::parse(side.added_tokens, name);
-        KILN_CHECK(json.is_object(), name, ": must be an object of tokens and ids, is ", describe(json));
+        KILN_CHECK(json.is_object(), name, ": must be an object of tokens and ids, but is ", describe(json));
         for (const auto& [content, id] : json.items()) {
             KILN_CHECK(!content.empty(), name, ": a token is empty");
             const bool is_special = special.contains(content);
@@ -368,7 +368,7 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     const std::string type = model.string("type", "BPE");  // files from before 2020 do not name it
     const bool characters = type == "WordLevel";
     KILN_CHECK(type == "BPE" || characters, model.where(), ": type \"", excerpt(type),
-               "\" is not supported; supported are BPE, and WordLevel of single characters");
+               "\" is not supported; Kiln supports BPE, and WordLevel of single characters");
     for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
         model.refuse(option);
     }
@@ -440,7 +440,7 @@ TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::st
         if (line.empty() || line.starts_with("#version")) continue;
         const size_t space = line.find(' ');
         KILN_CHECK(space != std::string_view::npos && line.find(' ', space + 1) == std::string_view::npos, merges_name,
-                   ": line ", line_number, " must be two tokens with one space between, is \"", excerpt(line), "\"");
+                   ": line ", line_number, " must be two tokens and one space, but is \"", excerpt(line), "\"");
         builder.add_merge(line.substr(0, space), line.substr(space + 1), "line", line_number);
     }
     return parts;

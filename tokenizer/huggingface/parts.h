@@ -36,7 +36,7 @@ struct TokenizerParts {
     static TokenizerParts characters(NormalizerKind normalizer);
 };
 
-// Both throw Error that names the file and the place in it, whatever the input is.
+// On any wrong input, both throw Error that names the file and the place in it.
 TokenizerParts parse_tokenizer_json(std::string_view json, const std::string& name);
 // The texts of optional files in the same directory; empty if there is no such file.
 struct SideFiles {

@@ -67,7 +67,7 @@ JsonReader::Json JsonReader::parse(std::string_view text, const std::string& nam
 }
 
 JsonReader::JsonReader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
-    KILN_CHECK(json.is_object(), where_, ": must be an object, is ", describe(json));
+    KILN_CHECK(json.is_object(), where_, ": must be an object, but is ", describe(json));
 }
 
 const JsonReader::Json& JsonReader::member(const char* key) const {

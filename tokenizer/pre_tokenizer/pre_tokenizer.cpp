@@ -79,7 +79,7 @@ PreTokenizer PreTokenizer::parse(const std::string& name_or_regex, const std::st
     }
     // A misspelt name is a valid expression too. What is meant as an expression has a character that no name has.
     if (name_or_regex.find_first_of("\\[](){}|*+?.^$ ") == std::string::npos) {
-        throw UsageError(concat(where, ": \"", name_or_regex, "\" is not known; there are: ", pre_tokenizer_names()));
+        throw UsageError(concat(where, ": \"", name_or_regex, "\" is not known; choose from: ", pre_tokenizer_names()));
     }
     return from_regex(name_or_regex, where);
 }

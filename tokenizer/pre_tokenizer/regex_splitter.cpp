@@ -190,7 +190,7 @@ private:
         for (size_t i = flags; i < std::min(end, pattern_.size()); ++i) {
             if (pattern_[i] != 'i' && pattern_[i] != '-') {
                 refuse(i + 1 - at_, concat("the option ", pattern_[i]),
-                       "of the options only i is taken; [\\s\\S] is any character");
+                       "Kiln supports only the option i; [\\s\\S] is any character");
             }
         }
         take(2);

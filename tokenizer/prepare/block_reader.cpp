@@ -74,7 +74,7 @@ void BlockReader::read_csv_header(uint64_t skip) {
     scanner_ = std::make_unique<CsvScanner>(delimiter);
     if (rows.empty() && at_end_ && pending_.find_first_not_of(" \t\r\n") == pending_.npos)
         return;  // a file without rows
-    KILN_CHECK(!rows.empty(), name, ":1: no header row that ends; is this a CSV file?");
+    KILN_CHECK(!rows.empty(), name, ":1: the header row does not end; is this a CSV file?");
     const size_t after = std::min(pending_.size(), size_t(rows[0].begin) + rows[0].size + 1);
     try {
         csv_ =
@@ -172,7 +172,7 @@ size_t BlockReader::record_end() {
         pending_.size() - scanner_->begin() > options_.max_record_bytes) {
         report(concat("a record of more than ", options_.max_record_bytes, " bytes",
                       format_ == DocumentFormat::json || format_ == DocumentFormat::jsonl
-                          ? "; is it one, or is a newline missing?"
+                          ? "; is it one record, or is a newline missing?"
                           : "; is a quote not closed?"),
                scanner_->begin());
         scanner_->skip();

@@ -146,7 +146,7 @@ public:
             double(bad_) <= options_.max_bad_fraction * double(records), "bad records: ", bad_, " of ", records,
             ", the first: ",
             shown_.empty() ? "" : shown_[0].substr(0, shown_[0].find("; ")),  // without the advice, which was reported
-            "; the shards are not finished. To leave out so many records, set --max-bad-fraction");
+            "; the shards are not finished. To allow this, set a larger --max-bad-fraction");
     }
 
     void finish(ShardIndex& index) {

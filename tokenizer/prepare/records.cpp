@@ -38,8 +38,8 @@ std::string kind_of(const json& record) {
     }
     if (record.contains("instruction") && record.contains("output")) {
         return concat(
-            "it is an instruction record as of Alpaca and Belle (instruction, input, output), and `kiln "
-            "prepare` takes plain text; --text-key output takes the answers alone; for all of it write each "
+            "it is an instruction record as in Alpaca and Belle (instruction, input, output), and `kiln "
+            "prepare` takes plain text; --text-key output takes only the answers; to use all of it, write each "
             "record out as one text, with the template of the model, in a field \"text\"");
     }
     return "";

@@ -178,7 +178,7 @@ void index_pieces(SentencePieceModel& model, const std::string& name) {
                    ") occurs twice");
         if (piece.type == SentencePiece::Type::unknown) {
             KILN_CHECK(model.unknown_id < 0, name, ": pieces ", model.unknown_id, " and ", id,
-                       " both stand for unknown text; one may");
+                       " both stand for unknown text; only one may");
             model.unknown_id = static_cast<int>(id);
         } else if (piece.type == SentencePiece::Type::byte) {
             const int byte = byte_of_piece(piece.text);

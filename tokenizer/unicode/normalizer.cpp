@@ -28,7 +28,7 @@ NormalizerKind parse_normalizer(const std::string& name) {
     if (name == "none") return NormalizerKind::kNone;
     if (name == "nfc") return NormalizerKind::kNfc;
     if (name == "nfkc") return NormalizerKind::kNfkc;
-    throw UsageError(concat("normalizer \"", name, "\" is not known; there are: ", kNormalizerNames));
+    throw UsageError(concat("normalizer \"", name, "\" is not known; choose from: ", kNormalizerNames));
 }
 
 const char* normalizer_name(NormalizerKind kind) {

@@ -17,13 +17,13 @@ void set_threads(int threads) {
 void add_model_option(OptionSet& set, std::string& model) {
     set.add(model, {.name = "model",
                     .unit = "DIR",
-                    .help = "a checkpoint directory, or a run directory: its newest checkpoint",
+                    .help = "a checkpoint directory, or a run directory (its newest checkpoint)",
                     .required = true});
 }
 
 void add_dtype_option(OptionSet& set, std::string& dtype) {
     set.add(dtype, {.name = "dtype",
-                    .help = "of weights, activations and matmuls; auto: bfloat16 if the GPU has it, else float32",
+                    .help = "type of weights, activations and matmuls; auto: bfloat16 if the GPU has it, else float32",
                     .choices = {"auto", "float32", "bfloat16", "float16"}});
 }
 

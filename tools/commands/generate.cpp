@@ -43,7 +43,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
             {.name = "interactive", .help = "read prompts from standard input, one per line, until its end (Ctrl-D)"});
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
-            {.name = "max-new-tokens", .unit = "TOKENS", .help = "tokens to generate per sample, at most", .min = 1});
+            {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
     set.add(a.sampling.temperature,
             {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0});
     set.add(a.sampling.top_k,
@@ -62,7 +62,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.add(a.generation.max_slots,
             {.name = "slots",
              .unit = "N",
-             .help = "sequences that are generated together; more slots need more memory for the KV cache",
+             .help = "sequences that are generated at once; more slots need more memory for the KV cache",
              .min = 1,
              .max = 4096});
     add_machine_options(set, a.dtype, a.threads);

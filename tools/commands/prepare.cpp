@@ -48,7 +48,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
                   "Encodes documents into shards of tokens, and copies the tokenizer to the same directory. "
                   "--documents says what a document is in a text file (.txt and all other names); in .jsonl, .ndjson, "
                   ".json, .csv and .tsv files, each record is a document. All files may be compressed (.gz or .zst). "
-                  "A run that was stopped is resumed by the same command.");
+                  "The same command resumes a run that was stopped.");
     set.add(o.inputs, {.name = "input",
                        .unit = "PATH",
                        .help = "files, directories, or quoted patterns with *, ?, [] and **",
@@ -68,10 +68,10 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     set.add(mode, {.name = "documents", .help = "what a document is in a text file", .choices = modes});
     set.add(o.documents.separator, {.name = "document-separator",
                                     .unit = "LINE",
-                                    .help = "lines that are exactly this separate documents; overrides --documents"});
+                                    .help = "a line equal to LINE separates documents; overrides --documents"});
     set.add(text_key, {.name = "text-key",
                        .unit = "NAMES",
-                       .help = "fields or columns, for example text,content; the first one in a record is its text"});
+                       .help = "fields or columns, for example text,content; the first that a record has is its text"});
     set.add(
         format,
         {.name = "format", .help = "format of the files; auto: by their names", .choices = document_format_names()});
@@ -84,7 +84,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
             {.name = "max-bad-fraction", .help = "fail if a larger part of the records is bad", .min = 0, .max = 1});
     set.add(o.threads, {.name = "threads",
                         .unit = "N",
-                        .help = "threads that encode; one more reads; 0: all processors",
+                        .help = "threads that encode; one more thread reads; 0: all processors",
                         .min = 0,
                         .max = 1024});
     set.add(o.force, {.name = "force",

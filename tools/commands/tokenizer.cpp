@@ -84,7 +84,7 @@ int import(const std::vector<std::string>& args) {
         for (const PublishedTokenizer& known : published_tokenizers())
             names += (names.empty() ? "" : ", ") + known.name;
         KILN_CHECK(std::filesystem::exists(source), source,
-                   ": not found, and no tokenizer is known by this name; known are ", names);
+                   ": not found, and not the name of a known tokenizer; these are ", names);
     }
     if (ranks && special_tokens.empty()) {
         std::cerr << "note: " << source
@@ -161,7 +161,7 @@ std::vector<int> parse_ids(const std::string& line) {
         const auto [stop, status] = std::from_chars(line.data() + start, line.data() + end, id);
         KILN_CHECK(status == std::errc() && stop == line.data() + end, "\"",
                    line.substr(start, std::min<size_t>(40, end - start)),
-                   "\" is not a token id; ids are whole numbers with spaces or commas between");
+                   "\" is not a token id; write whole numbers with spaces or commas between them");
         ids.push_back(id);
         start = line.find_first_not_of(kSpaces, end);
     }

@@ -69,7 +69,7 @@ void check_inputs(const std::vector<std::string>& inputs) {
                    ": there is no such file; the shell expands patterns, so write it without quotes");
         KILN_CHECK(
             format_of(input) == DocumentFormat::text, "--input ", input,
-            ": by its name it has records, but plain text is needed: the tokenizer would also learn the names of "
+            ": its name says it has records, but plain text is needed: the tokenizer would also learn the names of "
             "fields, quotes and escapes. Write the field with the text to a .txt file first");
         KILN_CHECK(!input.ends_with(".gz") && !input.ends_with(".zst"), "--input ", input,
                    ": is compressed; decompress it first (`gzip -dk`, `zstd -dk`)");
@@ -158,7 +158,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
     set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "files of plain text in UTF-8", .required = true});
     set.add(a.vocab_size, {.name = "vocab-size",
                            .unit = "TOKENS",
-                           .help = "includes special tokens and bytes; 0 (only of characters): all of them",
+                           .help = "number of tokens, with special tokens and bytes; 0 (only for characters): all",
                            .min = 0,
                            .max = 1 << 24});
     set.add(
@@ -178,7 +178,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
          .choices = {"none", "nfc", "nfkc", "nmt_nfkc"}});
     set.add(a.special_tokens, {.name = "special-tokens",
                                .unit = "A,B",
-                               .help = "get the first ids; spaces around the commas are ignored; the one that ends a "
+                               .help = "they get the first ids; spaces around commas are ignored; the one that ends a "
                                        "document separates documents; default: <|endoftext|>, for sentencepiece "
                                        "<unk>,<s>,</s>"});
     set.add(a.min_frequency, {.name = "min-frequency",
@@ -189,14 +189,14 @@ int train_tokenizer(const std::vector<std::string>& args) {
             {.name = "add-prefix-space", .help = "add a space to a text that does not start with one"});
     set.add(a.threads, {.name = "threads",
                         .unit = "N",
-                        .help = "0: all processors; for sentencepiece 16, so that every machine makes the same model",
+                        .help = "0: all processors; 16 for sentencepiece, so that every machine makes the same model",
                         .min = 0,
                         .max = 128});
     set.section("SentencePiece");
     set.add(a.character_coverage,
             {.name = "character-coverage",
              .unit = "SHARE",
-             .help = "part of the text that has a piece for each character; rarer characters get no piece",
+             .help = "part of the text whose characters get pieces; rarer characters get no piece",
              .min = 0.98,
              .max = 1});
     set.add(a.byte_fallback, {.name = "byte-fallback",

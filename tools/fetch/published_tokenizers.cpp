@@ -24,8 +24,8 @@ std::string file_name(const std::string& path) {
 fs::path find_in_directory(const fs::path& directory, const PublishedTokenizer::File& file) {
     for (const fs::path& path : {directory / file.path, directory / file_name(file.path)}) {
         if (!fs::exists(path)) continue;
-        KILN_CHECK(file_has_sha256(path, file.sha256), path.string(), ": its SHA-256 is not ", file.sha256,
-                   ", the published file's; download it again");
+        KILN_CHECK(file_has_sha256(path, file.sha256), path.string(),
+                   ": its SHA-256 is not that of the published file, ", file.sha256, "; download it again");
         return path;
     }
     throw Error(

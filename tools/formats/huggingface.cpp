@@ -244,7 +244,7 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
     }
     KILN_CHECK(missing.empty(), where, ": ", missing.size(),
                " tensors are missing that config.json asks for: ", some_of(missing),
-               unexpected.empty() ? "" : "; there instead: ", some_of(unexpected));
+               unexpected.empty() ? "" : "; the file has instead: ", some_of(unexpected));
     KILN_CHECK(unexpected.empty(), where, ": holds tensors that a model of type ", model_type,
                " with this config.json does not have: ", some_of(unexpected));
     if (tied) check_tied_lm_head(tensors, wanted[0], wanted[0].name);
@@ -253,7 +253,7 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
     const auto check_finite = [&](const HfTensor& tensor, std::span<const float> values) {
         const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
         KILN_CHECK(bad == values.end(), where, ": tensor '", tensor.name, "' holds ", *bad,
-                   ": nothing can be computed from it; take an earlier checkpoint");
+                   ": nothing can be computed from it; use an earlier checkpoint");
     };
     for (const HfTensor& tensor : wanted) {
         const auto found = tensors.find(tensor.name);

@@ -239,7 +239,7 @@ ModelConfig read_llama_like(const Keys& keys, const Family& family) {
     KILN_CHECK(fits(c, family), keys.where(), ": \"attention_bias\" is ", c.qkv_bias ? "true" : "false",
                family.mlp_bias ? concat(" but \"mlp_bias\" is ", c.linear_bias ? "true" : "false",
                                         "; biases are supported in both or in neither")
-                               : "; it is supported as false only");
+                               : "; it is supported only as false");
     refuse_sliding_window(keys);
     read_rope(keys, c);
     return c;
@@ -320,7 +320,7 @@ ModelConfig parse_hf_config(const json& config, const std::string& where) {
             return parse_model(descriptor);
         }
         const Family* family = find_family(type);
-        KILN_CHECK(family, where, ": \"model_type\" is \"", type, "\"; supported are ", family_names());
+        KILN_CHECK(family, where, ": \"model_type\" is \"", type, "\"; Kiln supports ", family_names());
         ModelConfig c = read_shape(keys, *family);
         c.family = type;
         c.init_std = keys.number("initializer_range", 0.02f);

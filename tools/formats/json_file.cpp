@@ -26,7 +26,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& where) {
         return nlohmann::json::parse(text, check);
     } catch (const nlohmann::json::exception& error) {
         const auto* parse = dynamic_cast<const nlohmann::json::parse_error*>(&error);
-        throw Error(concat(where, ": is no valid JSON", parse ? concat(" at byte ", parse->byte) : "",
+        throw Error(concat(where, ": is not valid JSON", parse ? concat(" at byte ", parse->byte) : "",
                            "; the file is damaged, get it again"));
     }
 }

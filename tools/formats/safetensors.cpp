@@ -38,7 +38,7 @@ public:
     bool null() override { return fail("null"); }
     bool boolean(bool) override { return fail("a boolean"); }
     bool number_integer(number_integer_t) override { return fail("a negative number"); }
-    bool number_float(number_float_t, const string_t&) override { return fail("a number that is no whole number"); }
+    bool number_float(number_float_t, const string_t&) override { return fail("a number that is not a whole number"); }
     bool binary(binary_t&) override { return fail("binary data"); }
 
     bool number_unsigned(number_unsigned_t value) override {
@@ -122,7 +122,7 @@ public:
     }
 
     bool parse_error(size_t position, const std::string&, const json::exception&) override {
-        problem = concat("is no valid JSON at byte ", position + sizeof(uint64_t));
+        problem = concat("is not valid JSON at byte ", position + sizeof(uint64_t));
         return false;
     }
 
@@ -183,7 +183,7 @@ void check_layout(const std::filesystem::path& path, std::vector<StoredTensor>& 
                " bytes at its end belong to no tensor; the file is corrupt, get it again");
     std::ranges::sort(tensors, {}, &StoredTensor::name);
     const auto twin = std::ranges::adjacent_find(tensors, {}, &StoredTensor::name);
-    KILN_CHECK(twin == tensors.end(), path.string(), ": tensor '", twin->name, "' is there twice");
+    KILN_CHECK(twin == tensors.end(), path.string(), ": tensor '", twin->name, "' occurs twice");
 }
 
 template <float (*to_float)(uint16_t)>
@@ -225,9 +225,9 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
     std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
     KILN_CHECK(header_bytes <= kMaxHeaderBytes && header_bytes <= bytes.size() - sizeof(header_bytes), path.string(),
                ": claims a header of ", header_bytes, " bytes in a file of ", bytes.size(),
-               "; it is truncated or no safetensors file");
+               "; it is truncated or not a safetensors file");
     const std::string_view header = file_.text().substr(sizeof(header_bytes), header_bytes);
-    KILN_CHECK(header.starts_with('{'), path.string(), ": the header does not begin with '{'; no safetensors file");
+    KILN_CHECK(header.starts_with('{'), path.string(), ": the header does not begin with '{'; not a safetensors file");
     HeaderReader reader;
     const bool parsed = json::sax_parse(header.begin(), header.end(), &reader);
     KILN_CHECK(parsed && reader.problem.empty(), path.string(), ": the safetensors header ", reader.problem);
@@ -313,7 +313,7 @@ ModelTensors::ModelTensors(const std::filesystem::path& directory) {
         const std::string file = value.get<std::string>();
         // Names only: a path could lead out of the directory.
         KILN_CHECK(!file.empty() && file.find('/') == file.npos, index.string(), ": tensor '", tensor, "' lies in '",
-                   file, "', which is no file name");
+                   file, "', which is not a file name");
         const auto [place, is_first] = opened.try_emplace(file, files_.size());
         if (is_first) files_.emplace_back(directory / file);
         KILN_CHECK(files_[place->second].find(tensor), index.string(), ": tensor '", tensor, "' is not in ", file);

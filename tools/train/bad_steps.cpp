@@ -21,7 +21,7 @@ void BadSteps::judge(StepReport& report, TrainProgress& progress) const {
     report.norm_z = progress.norm_window.add(report.norm);
     // Comparisons with NaN, which z is until its window is full, are false.
     if (report.overflow_scale > 0) {
-        report.skipped = concat("the gradient overflows, the loss scale is now ", report.overflow_scale);
+        report.skipped = concat("the gradient overflows; the loss scale is now ", report.overflow_scale);
     } else if (!report.is_finite()) {
         report.skipped = concat(std::isfinite(report.loss) ? "gradient" : "loss", " is not finite");
     } else if (options_.skip_loss_z > 0 && report.loss_z > options_.skip_loss_z) {
@@ -39,7 +39,7 @@ BadSteps::Verdict BadSteps::after(const StepReport& report) {
     }
     nonfinite_in_a_row_++;
     const std::string what = concat("step ", report.step + 1, ": loss ", report.loss, ", gradient norm ", report.norm,
-                                    ": not finite, not applied");
+                                    ": not finite, so not applied");
     if (options_.on_nonfinite == "rollback") return {Action::roll_back, what};
     const bool told_to = options_.on_nonfinite == "stop";
     if (!told_to && nonfinite_in_a_row_ < kMaxNonfinite) return {Action::next_step, what};

@@ -30,7 +30,7 @@ public:
     // again. Returns the new progress. Throws Error after too many rollbacks.
     TrainProgress roll_back(const TrainProgress& failed, Engine& engine,
                             const std::function<void(const std::string&)>& note);
-    // A checkpoint of `step` was written. After a failed step, its rollbacks no longer count.
+    // A checkpoint of `step` was written. If it is past the last failed step, rollbacks count from 0 again.
     void saved(int64_t step) {
         if (step > failed_at_) rollbacks_ = 0;
     }

@@ -24,7 +24,7 @@ void fit_to_device(TrainOptions& options, const Device& device, const std::strin
 
 size_t planned_bytes(const ModelConfig& config, const EngineOptions& options);
 
-// The largest micro-batch that fits in `bytes` and divides `sequences` evenly (0: need not divide). At least 1.
+// The largest micro-batch that fits in `bytes` and, unless `sequences` is 0, divides it evenly. At least 1.
 int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes);
 
 // Throws Error if the memory is too small. The message names the options that would make it fit.

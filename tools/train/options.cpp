@@ -66,11 +66,10 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
                   .zero = "auto"});
     set.add(o.T, number("sequence-length", "t", "TOKENS",
                         "tokens in a sequence; 0: the context of the model, at most 1024", 0, 1 << 20));
-    set.add(o.total_batch_tokens,
-            number("total-batch-size", "d", "TOKENS",
-                   "tokens in a step; micro-batches are accumulated until there are so many; 0: one "
-                   "micro-batch",
-                   0, 1e12));
+    set.add(o.total_batch_tokens, number("total-batch-size", "d", "TOKENS",
+                                         "tokens in a step; several micro-batches are accumulated to reach it; 0: one "
+                                         "micro-batch",
+                                         0, 1e12));
     set.add(o.max_steps, steps("max-steps", "x", "steps in the whole run; -1: --epochs decides", -1));
     set.add(o.epochs, number("epochs", "", "N", "passes over the data, if --max-steps is -1", 0, 1e6));
     set.add(o.seed,
@@ -94,7 +93,7 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
     set.add(o.decay_fraction,
             fraction("wsd-decay-fraction", "", "the last part of the run, in which the schedule wsd decays"));
     set.add(o.weight_decay,
-            number("weight-decay", "c", "X", "decoupled weight decay, of matrices but not of vectors", 0, 100));
+            number("weight-decay", "c", "X", "decoupled weight decay, for matrices but not vectors", 0, 100));
     set.add(o.beta1, number("beta1", "", "X", "AdamW: decay of the first moment", 0, 0.99999));
     set.add(o.beta2, number("beta2", "", "X", "AdamW: decay of the second moment", 0, 0.9999999));
     set.add(o.eps, number("eps", "", "X", "AdamW: added to the denominator", 1e-30, 1));
@@ -106,11 +105,10 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
                    0, 1e6));
     set.add(o.skip_norm_z,
             number("skip-norm-zscore", "sg", "Z", "the same for the norm of the gradient; 0: never", 0, 1e6));
-    set.add(o.on_nonfinite,
-            {.name = "on-nonfinite",
-             .help = "when the loss or the gradient is NaN or infinite, which is never applied: skip the "
-                     "step, stop, or roll back to the newest checkpoint and skip the batch",
-             .choices = {"skip", "stop", "rollback"}});
+    set.add(o.on_nonfinite, {.name = "on-nonfinite",
+                             .help = "if the loss or the gradient is NaN or infinite (it is never applied): skip the "
+                                     "step, stop, or roll back to the newest checkpoint and skip the batch",
+                             .choices = {"skip", "stop", "rollback"}});
 }
 
 void add_precision_options(OptionSet& set, TrainOptions& o) {
@@ -145,7 +143,7 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.add(o.lm_head_chunks,
             number("lm-head-chunks", "", "N",
                    "compute the LM head in N chunks of rows, so that fewer logits are stored at once; 0: "
-                   "as many chunks as keep the logits within 1 GiB",
+                   "the fewest chunks that keep the logits within 1 GiB",
                    0, 1 << 20));
     set.add(o.cuda_graphs,
             {.name = "cuda-graphs",
@@ -155,20 +153,19 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
         o.deterministic_matmuls,
         {.name = "deterministic-matmuls",
          .former_names = {"deterministic-products"},
-         .help = "use the library's first algorithm for each matmul, not the one that is measured fastest, and fixed "
-                 "chunks in the LM head for any --lm-head-chunks: every start gives the same bits"});
+         .help = "use the library's first algorithm for each matmul, not the fastest one in a measurement, and LM head "
+                 "matmuls that do not depend on --lm-head-chunks: every start gives the same bits"});
 }
 
 void add_validation_options(OptionSet& set, TrainOptions& o) {
     set.section("Validation and samples");
     set.add(o.val_every,
             steps("val-every", "v",
-                  "compute the validation loss every so many steps, and at the start and the end; 0: never"));
-    set.add(o.val_max_batches,
-            number("val-max-batches", "m", "BATCHES",
-                   "micro-batches in a validation, at most; 0: all of the validation data", 0, 1e12));
+                  "compute the validation loss every STEPS steps, and at the start and the end; 0: never"));
+    set.add(o.val_max_batches, number("val-max-batches", "m", "BATCHES",
+                                      "maximum micro-batches in a validation; 0: all of the validation data", 0, 1e12));
     set.add(o.eval_only, {.name = "eval-only", .help = "print the validation loss of --model, and stop"});
-    set.add(o.sample_every, steps("sample-every", "s", "generate text every so many steps, and at the end; 0: never"));
+    set.add(o.sample_every, steps("sample-every", "s", "generate text every STEPS steps, and at the end; 0: never"));
     set.add(o.sample_tokens, number("sample-tokens", "g", "TOKENS", "tokens in a sample", 1, 1 << 20));
     set.add(
         o.prompt,
@@ -181,11 +178,11 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
 
 void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
     set.section("Checkpoints");
-    set.add(o.checkpoint_every, steps("checkpoint-every", "n",
-                                      "write a checkpoint every so many steps, and at the end; 0: only at the end"));
+    set.add(o.checkpoint_every,
+            steps("checkpoint-every", "n", "write a checkpoint every STEPS steps, and at the end; 0: only at the end"));
     set.add(o.keep, number("checkpoints-keep", "nk", "N", "keep the N newest checkpoints; 0: keep all", 0, 1e9));
     set.add(o.major_every, steps("checkpoints-major-every", "nm",
-                                 "never remove the checkpoint of every so many steps; 0: --checkpoints-keep decides"));
+                                 "always keep a checkpoint every STEPS steps; 0: --checkpoints-keep decides"));
 }
 
 void add_machine_options(OptionSet& set, TrainOptions& o) {

@@ -277,7 +277,7 @@ std::string describe_plan(const TrainPlan& plan, const Device& device) {
     const TrainOptions& o = plan.options;
     const int64_t parameters = count_parameters(plan.config), flops = flops_per_token(plan.config, o.T);
     std::string text = concat("model           ", describe(plan.config), "\nparameters      ", parameters, " (",
-                              count_text(double(parameters)), ")\nFLOPs a token   ", flops, " (",
+                              count_text(double(parameters)), ")\nFLOPs/token     ", flops, " (",
                               count_text(double(flops)), ")\nmicro-batch     ", o.B, " x ", o.T, " = ",
                               int64_t(o.B) * o.T, " tokens\nbatch           ", o.total_batch_tokens, " tokens\n");
     if (!plan.data.train.empty()) {

@@ -81,7 +81,7 @@ void Trainer::open_validation() {
 void Trainer::start() {
     if (options_.max_steps < 0 && schedule_.total_steps < kFewSteps) {
         note(concat("the run has only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
-                    loader_.num_sequences(), " sequences; give more by --epochs or --max-steps (-x)"));
+                    loader_.num_sequences(), " sequences; set more with --epochs or --max-steps (-x)"));
     }
     make_weights(plan_, engine_);
 }
@@ -97,11 +97,11 @@ void Trainer::resume() {
     last_saved_ = progress_.step;
     note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
     if (progress_.step > schedule_.total_steps) {
-        throw UsageError(concat("--resume: the run is at step ", progress_.step, " already, past the last one, ",
-                                schedule_.total_steps, "; give more by --max-steps (-x) or --epochs"));
+        throw UsageError(concat("--resume: the run is at step ", progress_.step, ", which is past the last one, ",
+                                schedule_.total_steps, "; set more with --max-steps (-x) or --epochs"));
     }
     if (progress_.step == schedule_.total_steps) {
-        note("this is the last step of the run; to train further, give more steps by --max-steps (-x) or --epochs");
+        note("this is the last step of the run; to train further, set more steps with --max-steps (-x) or --epochs");
     }
 }
 
@@ -113,7 +113,7 @@ void Trainer::note_changes() {
         const auto found = then.find(name);
         if (found == then.end() || found->second == now || changes_nothing(name)) continue;
         log_->note(progress_.step, name, found->second + "->" + now);
-        note(concat("--", name, " is ", now, " from here on, it was ", found->second));
+        note(concat("--", name, " is ", now, " from here on; it was ", found->second));
     }
 }
 

@@ -78,7 +78,7 @@ private:
     Schedule schedule_;
     TrainProgress progress_;
     BadSteps bad_steps_;
-    std::optional<RunAhead> run_ahead_;  // where it is possible
+    std::optional<RunAhead> run_ahead_;  // if it is possible
     int64_t last_saved_ = -1;
     double seconds_per_step_ = 0;      // a moving mean; 0: no step yet
     std::unique_ptr<GpuMonitor> gpu_;  // with --log-gpu-every, if the GPU can be monitored

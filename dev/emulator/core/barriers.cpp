@@ -106,7 +106,7 @@ unsigned Worker::block_barrier(const char* name, unsigned vote, Where where) {
 void Worker::named_barrier(int id, int threads, bool arrive, Where where) {
     const Unseen unseen;
     if (id < 0 || id >= kNamedBarriers || threads <= 0 || threads % 32 != 0) {
-        fail("bar.sync: the barrier must be 0 to 15 and the threads whole warps", where);
+        fail("bar.sync: the barrier must be 0 to 15, and the threads must be whole warps", where);
     }
     NamedBarrier& barrier = named_barriers_[id];
     if (barrier.arrived > 0 && barrier.threads != threads) {

@@ -1,7 +1,7 @@
 #pragma once
 // What CUDA sources use when a host compiler compiles them: the keywords, threadIdx and similar variables, barriers,
 // warp operations, atomics and intrinsics. scheduler.cpp runs the kernels with one fiber for each CUDA thread.
-// dev/docs/emulator.md explains it. cuda/device/launch.h includes this file; other files need not include it.
+// dev/docs/emulator.md explains it. cuda/device/launch.h includes this file; other files do not include it.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>

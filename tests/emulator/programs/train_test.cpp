@@ -101,7 +101,7 @@ TEST_F(TrainCu, overflow_in_float16_lowers_the_loss_scale) {
         base() + Args{"--dtype", "float16", "-b", "2", "-d", "32", "-l", "0.3", "-u", "0", "-x", "12", "-n", "3"};
     const Finished finished = train_cu(args + Args{"-nk", "0", "--on-nonfinite", "stop", "-o", run});
     ASSERT_EQ(finished.code, 0) << finished.out << finished.err;
-    ASSERT_NE(finished.out.find("the gradient overflows, the loss scale is now 32768"), std::string::npos)
+    ASSERT_NE(finished.out.find("the gradient overflows; the loss scale is now 32768"), std::string::npos)
         << finished.out;
     EXPECT_NE(read_file(run / "checkpoint-00000003/trainer_state.json").find("\"loss_scale\""), std::string::npos);
 }
