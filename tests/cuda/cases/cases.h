@@ -4,13 +4,13 @@
 
 #include "tests/cuda/kernel_case.h"
 
-#define KILN_KERNEL_CASES(ROW)                                                                                 \
-    ROW(adamw)                                                                                                 \
-    ROW(attention)                                                                                             \
-    ROW(attention_cached)                                                                                      \
-    ROW(bias)                                                                                                  \
-    ROW(cast) ROW(dropout) ROW(embedding) ROW(flash_attention) ROW(loss) ROW(mlp) ROW(norm) ROW(norm_backward) \
-        ROW(ptx) ROW(qk_norm) ROW(rope) ROW(sample)
+// clang-format off
+#define KILN_KERNEL_CASES(ROW) \
+    ROW(adamw) ROW(attention) ROW(attention_cached) ROW(bias) \
+    ROW(cast) ROW(dropout) ROW(embedding) ROW(flash_attention) \
+    ROW(loss) ROW(mlp) ROW(norm) ROW(norm_backward) \
+    ROW(ptx) ROW(qk_norm) ROW(rope) ROW(sample)
+// clang-format on
 
 namespace kiln::test {
 
