@@ -58,7 +58,7 @@ part() {
 
 last_tests() { sed -nE 's/^\[  PASSED  \] ([0-9]+) test.*/\1 passed/p' "$1"; }
 note=last_tests
-for name in gpu_facts hopper/hopper profile matmul kernels flash_attention engine bench/step; do
+for name in gpu_facts hopper/hopper profile matmul kernels flash_attention flash_attention_edges engine bench/step; do
     binary=$tests/${name}_test
     part "${name##*/} tests" 90 "$binary" --gtest_brief=1 ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"}
 done

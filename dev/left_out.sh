@@ -3,5 +3,5 @@
 if [ -z "$1" ]; then
     echo "left out: train_gpt2cu, kilncu (no nvcc found; install the CUDA Toolkit 13 or set NVCC=)" >&2
 elif [ -z "$2" ]; then
-    echo "left out: train_gpt2cu, kilncu (no libcublasLt.so beside $1; install the whole CUDA Toolkit 13)" >&2
+    echo "left out: train_gpt2cu, kilncu (no libcublasLt.so for $1; install the whole CUDA Toolkit 13)" >&2
 fi

@@ -51,5 +51,14 @@ for file in $sources; do
             ;;
     esac
 done
+# A test program that no wildcard of the makefiles matches would never run.
+makefiles=$(make -pn 2>/dev/null)
+built=$(sed -n 's/^TESTS := //p' <<<"$makefiles" | tr ' ' '\n' | sed -E 's,^.*/tests/,tests/,; s/$/.cpp/')
+unbuilt=$(git ls-files -co --exclude-standard 'tests/*_test.cpp' | grep -vxF "$built")
+# The emulator's tests need CUDA's headers.
+grep -q '^CUDA_HEADERS := .' <<<"$makefiles" || unbuilt=$(grep -vE '^tests/(cuda|emulator)/' <<<"$unbuilt")
+for file in $unbuilt; do
+    complain "$file: no makefile builds it; move it to a folder that dev/make/tests.mk names"
+done
 [ $status = 0 ] && echo "lint: clean"
 exit $status

@@ -44,16 +44,17 @@ mutate() {
         head -n 5 "$directory/log"
         return 1
     fi
-    timeout 120 "$directory/test" --gtest_filter="$filter" --gtest_brief=1 >"$directory/log" 2>&1
+    timeout 120 "$directory/test" --gtest_filter="$filter" --gtest_brief=1 --gtest_fail_fast >"$directory/log" 2>&1
     local status=$?
-    if [ $status = 0 ]; then
-        echo "mutations: $name: NOT CAUGHT by $filter"
-        return 1
-    fi
     if grep -q 'Running 0 tests' "$directory/log"; then
         echo "mutations: $name: no test matches $filter"
         return 1
     fi
+    case $status in
+        0) echo "mutations: $name: NOT CAUGHT by $filter"; return 1 ;;
+        124) echo "mutations: $name: no result after 120 s"; return 1 ;;
+        126 | 127) echo "mutations: $name: did not start:"; tail -n 3 "$directory/log"; return 1 ;;
+    esac
     echo "mutations: $name: caught"
     rm -f "$directory/test" "$directory/mutation.o"
     echo "$key" >"$directory/caught"

@@ -5,12 +5,17 @@
 # reasons, before the totals. With REUSE=1 a program is not run again if it passed before, and neither it nor the
 # programs, scripts and fixtures that tests use have changed since; how many these are is said.
 set -u
+# Not all that a program has: such a run says nothing of the next one.
+chosen=
+[ -n "${SANITIZED:-}" ] || chosen=${TEST_FILTER:-}${GTEST_FILTER:-}$(env | grep '^SIMT_' || true)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # Its numbers and its time in $work/N, what it said in $work/N.log.
 run() {
     local binary=$1 out=$work/$2 log=$work/$2.log start status ok bad skip
+    rm -f "$binary.passed"
+    touch "$out.began"
     start=$(date +%s%N)
     OMP_WAIT_POLICY=passive "$binary" ${TEST_FILTER:+--gtest_filter="$TEST_FILTER"} >"$log" 2>&1
     status=$?
@@ -32,7 +37,11 @@ run() {
         inside && NF { why = why " " $0 }
         /: Skipped$/ { inside = 1 }
         /^\[  SKIPPED \] .* ms\)$/ { print "skipped: " test ":" why }' "$log" >"$out.reasons"
-    if [ "$bad" = 0 ] && [ -z "${TEST_FILTER:-}" ]; then cp "$out.count" "$binary.passed"; fi
+    # What changes while it runs is newer than the mark.
+    if [ "$bad" = 0 ] && [ "$ok" -gt 0 ] && [ -z "$chosen" ]; then
+        cat "$out.count" "$out.reasons" >"$binary.passed"
+        touch -r "$out.began" "$binary.passed"
+    fi
     return 0
 }
 
@@ -44,16 +53,17 @@ is_alone() {
 
 # Whether the test program $1 passed in a run before, on all that is there now.
 is_known() {
-    [ -n "${REUSE:-}" ] && [ -z "${TEST_FILTER:-}" ] && [ "$1.passed" -nt "$1" ] &&
-        [ -z "$(find "${BUILD:-build}"/bin "${BUILD:-build}"/emulator/bin dev tests/fixtures tests/fuzz/corpus README.md \
-            -type f -newer "$1.passed" -print -quit 2>/dev/null)" ]
+    [ -n "${REUSE:-}" ] && [ -z "$chosen" ] && [ "$1.passed" -nt "$1" ] &&
+        [ -z "$(find "${BUILD:-build}"/bin "${BUILD:-build}"/emulator/bin dev tests README.md Makefile \
+            -newer "$1.passed" -print -quit 2>/dev/null)" ]
 }
 
 count=0 reused=0 alone=()
 for binary in "$@"; do
     count=$((count + 1))
     if is_known "$binary"; then
-        cp "$binary.passed" "$work/$count.count"
+        head -n 1 "$binary.passed" >"$work/$count.count"
+        tail -n +2 "$binary.passed" >"$work/$count.reasons"
         reused=$((reused + 1))
     elif is_alone "$binary"; then
         alone+=("$binary $count")

@@ -22,4 +22,4 @@ case $kind in
         ;;
     *) echo "sanitized_tests: '$kind' is neither address nor thread" >&2; exit 2 ;;
 esac
-exec dev/run_tests.sh "$@"
+SANITIZED=$kind exec dev/run_tests.sh "$@"

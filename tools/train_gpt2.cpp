@@ -16,6 +16,7 @@
 #include "cpu_reference/interface/engine.h"
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tools/checkpoint/checkpoint.h"
 #include "tools/cli/openmp_wait.h"
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"
@@ -35,7 +36,11 @@ void report(const std::string& text) {
 }
 
 int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
-    make_weights(plan, engine);
+    if (plan.weights.empty()) {
+        engine.init_weights(plan.options.seed);
+    } else {
+        load_weights(plan.weights, engine);
+    }
     DataLoader loader(val_loader_options(plan, communicator));
     const auto loss = mean_loss(
         engine, communicator, plan.options.val_max_batches, [] { return stop_signal() != 0; }, loader, plan.options.B,

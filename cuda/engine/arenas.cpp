@@ -26,6 +26,11 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
     param_ = bind_params(padded_config, params_.get());
     clear(params_.get(), n, stream);
     if (!options.training) return;
+    // The update is one launch over the whole arena.
+    for (const TensorSpec& spec : table_) {
+        KILN_CHECK(spec.trainable && updates(optimizer_, spec.group), "engine: ", spec.name,
+                   " is frozen or has no optimizer, which the CUDA engine does not support");
+    }
     if (options.master_weights && !std::is_same_v<E, float>) {
         master_ = DeviceBuffer<float>(n);
         clear(master_.get(), n, stream);

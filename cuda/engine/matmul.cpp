@@ -35,16 +35,9 @@ const char* name_of(cublasLtEpilogue_t epilogue) {
     }
 }
 
-template <auto kDestroy>
-struct Destroyer {
-    template <class T>
-    void operator()(T* created) const {
-        kDestroy(created);
-    }
-};
-using Layout = std::unique_ptr<cublasLtMatrixLayoutOpaque_t, Destroyer<cublasLtMatrixLayoutDestroy>>;
-using Operation = std::unique_ptr<cublasLtMatmulDescOpaque_t, Destroyer<cublasLtMatmulDescDestroy>>;
-using Preference = std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, Destroyer<cublasLtMatmulPreferenceDestroy>>;
+using Layout = Handle<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Operation = Handle<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Handle<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
 // (rows, cols), or (cols, rows) for an operand that is transposed; column-major without gaps.
 Layout make_layout(cudaDataType type, int rows, int cols, bool transposed) {
@@ -65,11 +58,11 @@ Preference make_preference() {
 }
 template <class T>
 void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof value));
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value));
 }
 template <class T>
 void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value));
 }
 
 }  // namespace
@@ -97,9 +90,9 @@ std::string Matmul::text_of(const Key& key) {
 void Matmul::run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
                  cudaStream_t stream) {
     const float alpha = 1, beta = key.accumulate ? 1.0f : 0.0f;
-    const cublasStatus_t status = cublasLtMatmul(
-        handle_, plan.operation.get(), &alpha, pointers.a, plan.a.get(), pointers.b, plan.b.get(), &beta, pointers.d,
-        plan.d.get(), pointers.d, plan.d.get(), &algorithm, workspace_.get(), workspace_.bytes(), stream);
+    const cublasStatus_t status =
+        cublasLtMatmul(handle_, plan.operation, &alpha, pointers.a, plan.a, pointers.b, plan.b, &beta, pointers.d,
+                       plan.d, pointers.d, plan.d, &algorithm, workspace_.get(), workspace_.bytes(), stream);
     KILN_CHECK(status == CUBLAS_STATUS_SUCCESS, text_of(key), ": cublasLtMatmul returned ",
                cublasLtGetStatusName(status));
 }
@@ -118,9 +111,8 @@ void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers
     }
     std::vector<cublasLtMatmulHeuristicResult_t> found(size_t(options_.candidates));
     int count = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_, plan.operation.get(), plan.a.get(), plan.b.get(), plan.d.get(),
-                                       plan.d.get(), preference.get(), options_.candidates, found.data(), &count);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        handle_, plan.operation, plan.a, plan.b, plan.d, plan.d, preference, options_.candidates, found.data(), &count);
     found.resize(size_t(count));
     std::erase_if(found, [](const auto& result) { return result.state != CUBLAS_STATUS_SUCCESS; });
     KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !found.empty(), text_of(key),

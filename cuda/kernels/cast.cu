@@ -1,5 +1,4 @@
 // Conversion between float32 and the 16-bit types.
-#include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/quad.cuh"
 

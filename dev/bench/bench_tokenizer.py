@@ -162,8 +162,8 @@ class Bench:
             f"- load average at the start: {load:.2f}; medians of {self.args.rounds} rounds ({self.args.train_rounds} for training)",
             f"- corpora: {sizes}; dev/bench/make_corpora.py says what they are; encoding takes the first 20 MB, in documents of 10 kB, with GPT-2's vocabulary", "",
             "MB/s (median, least–most seconds). Training is `kiln tokenizer train` as a whole process, start and files included, and",
-            "`train()` alone for tokenizers; both on two threads. `kiln prepare` is a whole process too; beside the threads that",
-            "encode it has one that reads and unpacks.", "",
+            "`train()` alone for tokenizers; both on two threads. `kiln prepare` is a whole process too; in addition to the threads that",
+            "encode it has one that reads and decompresses.", "",
             "| what | Kiln | peer | ratio | goal |", "|---|---|---|---|---|", *self.rows, ""])
 
 

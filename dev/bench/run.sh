@@ -1,5 +1,5 @@
 #!/bin/bash
-# `make bench` and `make bench-tokenizer`: Kiln beside others on this CPU, in one interleaved run. The first argument is the
+# `make bench` and `make bench-tokenizer`: Kiln and its peers on this CPU, in one interleaved run. The first argument is the
 # script, the others its options; see --help.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -9,7 +9,6 @@ $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 
 BENCH_OPTIONS := $(call objects,$(wildcard tools/cli/*.cpp))
 BENCH_SUPPORT := $(wildcard dev/bench/support/*.cpp dev/bench/support/*.cu)
-CUDA_BENCHES := $(addprefix dev/bench/,bench_step bench_kernels bench_attention)
 $(BUILD)/libgpubench.a: $(call gpu,$(BENCH_SUPPORT))
 $(BUILD)/libemulatedbench.a: $(call emulated,$(BENCH_SUPPORT))
 # The benchmark of the kernels measures the cases of their tests.

@@ -42,7 +42,7 @@ mutations: $(EMULATED_TESTS)  ## change the CUDA sources for the worse, one line
 # ThreadSanitizer leaves some accesses out, and its AddressSanitizer is slower to build. What runs the programs or counts
 # a step's work does so in the plain build.
 
-sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out %/bench/step_test %/bench/attention_test,$(EMULATED_TESTS)))
+sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out $(call of_benches,$(EMULATED_TESTS)),$(EMULATED_TESTS)))
 sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ifneq ($(and $(CLANG),$(CUDA_HEADERS)),)
 sanitize-kernels-address:

@@ -8,7 +8,7 @@ LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentenc
 
 # Headers that most sources include are compiled once: dev/make/precompiled/. Empty: not at all.
 PRECOMPILE ?= yes
-# $(call precompiled,NAME): where it is, if it is; -include finds what lies beside it.
+# $(call precompiled,NAME): its path, or nothing. -include finds the precompiled file next to the header.
 PRECOMPILED := $(BUILD)/precompiled
 precompiled  = $(if $(PRECOMPILE),$(PRECOMPILED)/$(1).h.$(if $(findstring clang,$(CXX)),pch,gch))
 include_precompiled = $(if $(PRECOMPILE),-include $(PRECOMPILED)/$(1).h)
@@ -101,6 +101,8 @@ $(BUILD)/emulator/bin/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
 $(BUILD)/emulator/bin/kilncu: $(BUILD)/tools/kiln.o
 $(EMULATED_PROGRAMS): $(EMULATED_BACKEND) $(EMULATED_LIBRARIES)
 	$(link)
+
+CUDA_BENCHES := $(addprefix dev/bench/bench_,step kernels attention)
 
 # ---- a GPU. GPU_ARCHS: those of this machine's GPUs; where there is none, one of each generation, whose later chips
 # run its code too.

@@ -1,7 +1,7 @@
-# The tests. A file X_test.cpp is a program; the others of its folder, and those of tests/support, are linked to it.
+# The tests. A file X_test.cpp is a program.
 #   tests/<folder>/            on the CPU
 #   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
-# A test program that measures time or memory says "// Runs alone" in its source: dev/run_tests.sh heeds it.
+# A test program that measures time or memory says "// Runs alone" in its source, and dev/run_tests.sh runs it alone.
 
 .PHONY: tests test check-gpu gpu-bundle gpu-checks
 TEST_SUPPORT := $(call objects,$(wildcard tests/support/*.cpp))
@@ -29,14 +29,15 @@ $(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(HOST_SAMPLER) $(BU
 # These run the programs and look at their runs, with the CPU's engine.
 $(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
-$(filter %/bench/step_test,$(EMULATED_TESTS)): | $(BUILD)/emulator/dev/bench/bench_step
-$(filter %/bench/attention_test,$(EMULATED_TESTS)): | $(BUILD)/emulator/dev/bench/bench_attention
+# Those in a folder bench/ run the benchmarks.
+of_benches = $(foreach test,$(1),$(if $(findstring /bench/,$(test)),$(test)))
+$(call of_benches,$(EMULATED_TESTS)): | $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES))
 
 GPU_TESTS := $(addprefix $(BUILD)/gpu/,$(CUDA_TESTS))
 $(GPU_TESTS): TEST_LIBS := -lgtest
 $(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $(TEST_SUPPORT) $(HOST_SAMPLER) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	$(link)
-$(filter %/bench/step_test,$(GPU_TESTS)): | $(BUILD)/gpu/dev/bench/bench_step
+$(call of_benches,$(GPU_TESTS)): | $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 
 # Longest first.
 TESTS := $(if $(CUDA_HEADERS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)) $(CPU_TESTS)
@@ -50,8 +51,8 @@ test:  ## build everything and run every test
 	@dev/check_readme.sh
 	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
 
-GPU_CHECKS := $(GPU_TESTS) $(foreach b,step kernels attention,$(BUILD)/gpu/dev/bench/bench_$b)
-check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2  ## all tests on this machine's GPU, its speed, and a run beside the CPU's, in 8 minutes
+GPU_CHECKS := $(GPU_TESTS) $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
+check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2  ## all tests on this machine's GPU, its speed, and a run compared with the CPU's, in 8 minutes
 	@BUILD=$(BUILD) CUDA=$(CUDA) dev/check_gpu.sh
 
 # Of the machine that the bundle goes to: every architecture is 30 MiB more.

@@ -40,21 +40,21 @@ std::vector<float> read_tensor(const SafetensorsFile& file, const std::string& n
     return values;
 }
 
-double relative_error(double value, double truth) {
-    return std::abs(value - truth) / std::abs(truth);
+double relative_error(double value, double reference) {
+    return std::abs(value - reference) / std::abs(reference);
 }
 
-double relative_error(std::span<const float> values, std::span<const float> truth) {
+double relative_error(std::span<const float> values, std::span<const float> reference) {
     double difference = 0, size = 0;
-    for (size_t i = 0; i < truth.size(); i++) {
-        const double d = double(values[i]) - truth[i];
+    for (size_t i = 0; i < reference.size(); i++) {
+        const double d = double(values[i]) - reference[i];
         difference += d * d;
-        size += double(truth[i]) * truth[i];
+        size += double(reference[i]) * reference[i];
     }
     return std::sqrt(difference / size);
 }
 
-// One case of the fixtures: the model, its batches, and the truth.
+// One case of the fixtures: the model, its batches, and the reference.
 class Golden : public testing::TestWithParam<const char*> {
 protected:
     Golden()
@@ -107,14 +107,14 @@ protected:
 };
 
 TEST_P(Golden, logits_of_whole_prompts_match_pytorch) {
-    const std::vector<float> truth = read_tensor(tensors_, "logits");
+    const std::vector<float> reference = read_tensor(tensors_, "logits");
     std::vector<float> logits(engine_->config().V);
     engine_->open_cache(1, T_);
     for (int b = 0; b < B_; b++) {
         for (int t = 0; t < T_; t++) {
             engine_->clear_slot(0);
             engine_->prefill(0, std::span(tokens_).subspan(size_t(b) * T_, t + 1), logits.data());
-            EXPECT_LE(relative_error(logits, expected_logits(truth, b, t)), kLogitTolerance)
+            EXPECT_LE(relative_error(logits, expected_logits(reference, b, t)), kLogitTolerance)
                 << "row " << b << ", " << t;
         }
     }
@@ -122,7 +122,7 @@ TEST_P(Golden, logits_of_whole_prompts_match_pytorch) {
 
 TEST_P(Golden, logits_token_by_token_match_pytorch) {
     const int V = engine_->config().V;
-    const std::vector<float> truth = read_tensor(tensors_, "logits");
+    const std::vector<float> reference = read_tensor(tensors_, "logits");
     std::vector<float> logits(size_t(B_) * V);
     std::vector<int> slots(B_), next(B_);
     engine_->open_cache(B_, T_);
@@ -132,18 +132,19 @@ TEST_P(Golden, logits_token_by_token_match_pytorch) {
         engine_->decode(slots, next, logits.data());
         for (int b = 0; b < B_; b++) {
             const auto row = std::span(logits).subspan(size_t(b) * V, V);
-            EXPECT_LE(relative_error(row, expected_logits(truth, b, t)), kLogitTolerance) << "row " << b << ", " << t;
+            EXPECT_LE(relative_error(row, expected_logits(reference, b, t)), kLogitTolerance)
+                << "row " << b << ", " << t;
         }
     }
 }
 
 TEST_P(Golden, losses_match_pytorch) {
-    const std::vector<float> truth = read_tensor(tensors_, "losses");
-    std::vector<float> losses(truth.size());
+    const std::vector<float> reference = read_tensor(tensors_, "losses");
+    std::vector<float> losses(reference.size());
     const LossSum loss = engine_->evaluate(batch(0), losses.data());
     EXPECT_LE(relative_error(loss.sum / double(loss.tokens), expected_["loss"]), kLossTolerance);
-    EXPECT_LE(relative_error(losses, truth), kLossTolerance);
-    for (size_t i = 0; i < truth.size(); i++) {
+    EXPECT_LE(relative_error(losses, reference), kLossTolerance);
+    for (size_t i = 0; i < reference.size(); i++) {
         EXPECT_TRUE(targets_[i] >= 0 || losses[i] == 0) << "ignored target " << i << " has loss " << losses[i];
     }
     EXPECT_LE(relative_error(mean_loss_and_gradients(0), expected_["loss"]), kLossTolerance);
@@ -157,15 +158,15 @@ TEST_P(Golden, every_gradient_matches_pytorch) {
     EXPECT_EQ(tensors.size(), file.tensors().size());
     for (const HfTensor& tensor : tensors) {
         const std::vector<float> stored = read_tensor(file, tensor.name);
-        std::vector<float> gradient(stored.size()), truth(stored);
+        std::vector<float> gradient(stored.size()), reference(stored);
         ASSERT_EQ(stored.size(), tensor.rows * tensor.cols) << tensor.name;
         engine_->read(Arena::gradients, tensor.offset, gradient);
         if (tensor.transposed) {
             for (size_t r = 0; r < tensor.rows; r++) {
-                for (size_t c = 0; c < tensor.cols; c++) truth[r * tensor.cols + c] = stored[c * tensor.rows + r];
+                for (size_t c = 0; c < tensor.cols; c++) reference[r * tensor.cols + c] = stored[c * tensor.rows + r];
             }
         }
-        EXPECT_LE(relative_error(gradient, truth), kGradientTolerance) << tensor.name;
+        EXPECT_LE(relative_error(gradient, reference), kGradientTolerance) << tensor.name;
     }
 }
 

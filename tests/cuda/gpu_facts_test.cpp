@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <set>
 
-#include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/model_config.h"
 #include "cuda/device/gpu_peaks.h"
 #include "cuda/device/nvml.h"

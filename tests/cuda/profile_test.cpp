@@ -36,7 +36,7 @@ TEST(Profile, step_has_times_of_the_groups_of_its_model) {
         EXPECT_EQ(times[i].ranges > 0, !absent) << name_of(Group(i));
         EXPECT_EQ(times[i].ms > 0, !absent) << name_of(Group(i));
     }
-    // Of each layer: four products forward, and twice as many backward; the head's, where the two backward are one
+    // Of each layer: four matmuls forward, and twice as many backward; the head's, where the two backward are one
     // range.
     EXPECT_EQ(times[size_t(Group::matmuls)].ranges, 2 * 12 + 2);
     EXPECT_EQ(times[size_t(Group::attention)].ranges, 2 * 2);

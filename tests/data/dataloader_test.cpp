@@ -9,7 +9,6 @@
 
 #include <gtest/gtest.h>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
 #include "tokenizer/data/permutation.h"
 #include "tokenizer/data/shard.h"

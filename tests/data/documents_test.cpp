@@ -430,23 +430,23 @@ TEST_F(Documents, other_encodings_become_utf8) {
 }
 
 std::string gzip(std::string_view text) {
-    std::string packed(compressBound(text.size()) + 64, '\0');
+    std::string compressed(compressBound(text.size()) + 64, '\0');
     z_stream z{};
     EXPECT_EQ(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
     z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
     z.avail_in = uInt(text.size());
-    z.next_out = reinterpret_cast<Bytef*>(packed.data());
-    z.avail_out = uInt(packed.size());
+    z.next_out = reinterpret_cast<Bytef*>(compressed.data());
+    z.avail_out = uInt(compressed.size());
     EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
-    packed.resize(z.total_out);
+    compressed.resize(z.total_out);
     deflateEnd(&z);
-    return packed;
+    return compressed;
 }
 
 std::string zstd(std::string_view text) {
-    std::string packed(ZSTD_compressBound(text.size()), '\0');
-    packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
-    return packed;
+    std::string compressed(ZSTD_compressBound(text.size()), '\0');
+    compressed.resize(ZSTD_compress(compressed.data(), compressed.size(), text.data(), text.size(), 3));
+    return compressed;
 }
 
 TEST_F(Documents, compressed_files_are_decompressed_member_by_member) {
@@ -457,8 +457,8 @@ TEST_F(Documents, compressed_files_are_decompressed_member_by_member) {
         const std::string whole = pack(text), parts = pack(text.substr(0, half)) + pack("") + pack(text.substr(half));
         EXPECT_TRUE(read("a.txt", whole) == Texts{text});  // its name does not matter
         EXPECT_TRUE(read("a.txt.gz", parts) == Texts{text});
-        const std::string record = pack("{\"text\":\"packed\"}\n");
-        EXPECT_EQ(read("a.jsonl.zst", record), Texts{"packed"});
+        const std::string record = pack("{\"text\":\"compressed\"}\n");
+        EXPECT_EQ(read("a.jsonl.zst", record), Texts{"compressed"});
         for (const size_t keep : {whole.size() - 1, whole.size() / 2, size_t(5)}) {
             const std::string message = error("a.txt", whole.substr(0, keep));
             EXPECT_NE(message.find("truncated"), std::string::npos) << message;

@@ -1,7 +1,6 @@
 // What -i names: find_data() and shards.json.
 #include <gtest/gtest.h>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard.h"

@@ -5,7 +5,6 @@
 
 #include <chrono>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/prepare_fixture.h"
 
 namespace kiln {

@@ -5,7 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
 
 namespace kiln {

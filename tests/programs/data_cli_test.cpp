@@ -206,7 +206,7 @@ TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_is_resumed_when_there_is_
 
 // A few kilobytes decompress to a gigabyte of spaces: one line, one value or one row. Memory stays small.
 TEST_F(DataCli, a_compressed_bomb_takes_no_memory) {
-    std::string packed;
+    std::string compressed;
     {
         ZSTD_CCtx* context = ZSTD_createCCtx();
         const std::string zeros(size_t(1) << 20, ' ');
@@ -217,15 +217,15 @@ TEST_F(DataCli, a_compressed_bomb_takes_no_memory) {
             for (size_t left = 1; left != 0 && (from.pos < from.size || mode == ZSTD_e_end);) {
                 ZSTD_outBuffer to{out.data(), out.size(), 0};
                 left = ZSTD_compressStream2(context, &to, &from, mode);
-                packed.append(out, 0, to.pos);
+                compressed.append(out, 0, to.pos);
                 if (mode == ZSTD_e_continue && from.pos == from.size) break;
             }
         }
         ZSTD_freeCCtx(context);
     }
-    EXPECT_LT(packed.size(), 1000000u);
+    EXPECT_LT(compressed.size(), 1000000u);
     for (const char* name : {"bomb.jsonl.zst", "bomb.json.zst", "bomb.csv.zst"}) {
-        const Finished result = prepare(write(name, packed), {"--threads", "2"});
+        const Finished result = prepare(write(name, compressed), {"--threads", "2"});
         EXPECT_EQ(result.code, 1) << result.err;
         EXPECT_LT(result.peak_bytes, size_t(400) << 20) << name;
     }

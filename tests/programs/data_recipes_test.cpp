@@ -361,9 +361,9 @@ TEST_F(DataRecipes, json_arrays_and_zstd_become_shards) {
 
     fs::remove_all(output_);
     const std::string text = records(30, "text");
-    std::string packed(ZSTD_compressBound(text.size()), '\0');
-    packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
-    serve_hugging_face("monology/pile-uncopyrighted", "val.jsonl.zst", {.body = packed});
+    std::string compressed(ZSTD_compressBound(text.size()), '\0');
+    compressed.resize(ZSTD_compress(compressed.data(), compressed.size(), text.data(), text.size(), 3));
+    serve_hugging_face("monology/pile-uncopyrighted", "val.jsonl.zst", {.body = compressed});
     const Finished pile = run("pile_sample", {"--tokenizer", tokenizer_, "--", "--val-fraction", "0"});
     ASSERT_EQ(pile.code, 0) << pile.err;
     EXPECT_EQ(read_shard_index(output_ / "shards").train.documents, 30);

@@ -1,6 +1,8 @@
 // The scripts of dev/. dev/run_tests.sh must report every failure of a test binary, however the binary ends.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/support/process.h"
 
 namespace kiln {
@@ -10,6 +12,7 @@ namespace fs = std::filesystem;
 
 class RunTests : public testing::Test {
 protected:
+    RunTests() { unsetenv("REUSE"); }  // .ci/run sets it
     // A shell script in place of a test binary.
     fs::path binary(const std::string& name, const std::string& body) {
         const fs::path path = directory_.write(name, "#!/bin/bash\n" + body + "\n");
@@ -28,6 +31,54 @@ TEST_F(RunTests, binaries_that_pass_are_summed_up) {
     const Finished result = run(binary("other", "echo '[  PASSED  ] 2 tests.'"));
     EXPECT_EQ(result.code, 0) << result.err;
     EXPECT_NE(result.out.find("5 passed, 0 failed, 0 skipped"), std::string::npos) << result.out;
+}
+
+TEST_F(RunTests, a_binary_that_measures_runs_after_the_others) {
+    // The path of the first one is that of a test that says "// Runs alone".
+    const std::string running = directory_.path() / "running";
+    const fs::path alone =
+        binary("tests/programs/train_cli_test", "sleep 0.3; [ -e " + running + " ] || echo '[  PASSED  ] 1 test.'");
+    const fs::path other =
+        binary("other", "touch " + running + "; sleep 1; rm " + running + "; echo '[  PASSED  ] 1 test.'");
+    const Finished result = run_program("dev/run_tests.sh", {alone, other});
+    EXPECT_EQ(result.code, 0) << result.out;
+}
+
+TEST_F(RunTests, results_are_reused_only_if_asked_for_and_nothing_changed) {
+    const std::string count = directory_.path() / "count", body = "echo >>" + count + "; echo '[  PASSED  ] 2 tests.'";
+    const fs::path other = binary("other", body);
+    const auto runs = [&] {
+        const Finished result = run_program("dev/run_tests.sh", {other});
+        EXPECT_NE(result.out.find("2 passed, 0 failed, 0 skipped"), std::string::npos) << result.out;
+        return std::pair(fs::file_size(count), result.out.find("reused: the results of 1 of 1") != std::string::npos);
+    };
+    EXPECT_EQ(runs(), std::pair(size_t(1), false));
+    EXPECT_EQ(runs(), std::pair(size_t(2), false));
+    setenv("REUSE", "1", 1);
+    EXPECT_EQ(runs(), std::pair(size_t(2), true));
+    binary("other", body);
+    EXPECT_EQ(runs(), std::pair(size_t(3), false));
+}
+
+TEST(DevScripts, compile_commands_are_json) {
+    const Finished result = run_program("dev/compile_commands.sh", {},
+                                        "g++ -DA='\"x\"' -c -o a.o a.cpp\nld -o a a.o\n  g++ -c -o b.o b.cpp\n");
+    const nlohmann::json commands = nlohmann::json::parse(result.out);
+    ASSERT_EQ(commands.size(), 2u);
+    EXPECT_EQ(commands[0]["command"], "g++ -DA='\"x\"' -c -o a.o a.cpp");
+    EXPECT_EQ(commands[1]["file"], "b.cpp");
+}
+
+TEST(DevScripts, help_groups_the_targets) {
+    const std::string help = run_program("/usr/bin/make", {"help"}).out;
+    size_t last = 0;
+    for (const char* group :
+         {"\nuse: ", "  quickstart ", "\ntest: ", "  check-gpu ", "\nmeasure: ", "  bench ", "\nchange: "}) {
+        const size_t at = help.find(group);
+        ASSERT_NE(at, std::string::npos) << group << help;
+        EXPECT_GT(at, last) << group;
+        last = at;
+    }
 }
 
 TEST_F(RunTests, skipped_tests_are_named_with_their_reasons_before_the_totals) {
@@ -59,7 +110,7 @@ class CheckGpu : public RunTests {
 protected:
     CheckGpu() {
         for (const char* name : {"gpu_facts", "hopper/hopper", "profile", "matmul", "kernels", "flash_attention",
-                                 "engine", "bench/step"}) {
+                                 "flash_attention_edges", "engine", "bench/step"}) {
             test(name, "echo '[  PASSED  ] 2 tests.'");
         }
         binary("gpu/dev/bench/bench_step", "case $* in *--brief*) echo 50.0 ms 1 ;; *) echo 'Step: 50 ms.' ;; esac");
@@ -159,7 +210,7 @@ TEST_F(CheckGpu, without_a_gpu_prints_how_many_tests_need_one) {
     binary("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
-    EXPECT_EQ(result.out, "skipped: no GPU (8 tests need one)\n");
+    EXPECT_EQ(result.out, "skipped: no GPU (9 tests need one)\n");
 }
 
 }  // namespace

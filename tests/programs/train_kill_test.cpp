@@ -4,7 +4,6 @@
 
 #include <random>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/markov_data.h"
 #include "tests/support/process.h"
 #include "tokenizer/io/file.h"

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <random>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/tokenizer_fixtures.h"
 #include "tokenizer/huggingface/parts.h"

@@ -6,7 +6,6 @@
 #include <random>
 #include <sstream>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/train_run.h"
 #include "tools/train/loss_curve.h"
 

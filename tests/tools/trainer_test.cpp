@@ -7,7 +7,6 @@
 #include <sstream>
 #include <thread>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/train_run.h"
 #include "tools/train/loss_curve.h"
 

@@ -42,11 +42,16 @@ const std::vector<std::string>& document_format_names() {
 std::string lower_extension(const fs::path& path) {
     std::string extension = path.extension().string();
     for (char& c : extension) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-    return extension == ".gz" || extension == ".zst" ? lower_extension(path.stem()) : extension;
+    return extension;
+}
+
+fs::path decompressed_name(const fs::path& path) {
+    const std::string extension = lower_extension(path);
+    return extension == ".gz" || extension == ".zst" ? path.stem() : path;
 }
 
 DocumentFormat format_of(const fs::path& path) {
-    const std::string extension = lower_extension(path);
+    const std::string extension = lower_extension(decompressed_name(path));
     return extension == ".jsonl" || extension == ".ndjson" ? DocumentFormat::jsonl
            : extension == ".json"                          ? DocumentFormat::json
            : extension == ".csv"                           ? DocumentFormat::csv

@@ -14,7 +14,8 @@ enum class DocumentMode { file, line, paragraph };  // paragraph: lines between 
 enum class DocumentFormat { automatic, text, jsonl, json, csv, tsv };  // automatic: the file's name tells
 const std::vector<std::string>& document_format_names();               // in the order of DocumentFormat
 DocumentFormat format_of(const std::filesystem::path& path);
-std::string lower_extension(const std::filesystem::path& path);  // without .gz and .zst
+std::string lower_extension(const std::filesystem::path& path);
+std::filesystem::path decompressed_name(const std::filesystem::path& path);  // without one .gz or .zst at its end
 
 struct DocumentOptions {
     DocumentMode mode = DocumentMode::file;

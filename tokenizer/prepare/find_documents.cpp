@@ -28,7 +28,7 @@ bool contains(const List& list, std::string_view word) {
 }
 
 bool is_text_name(const fs::path& path) {
-    return contains(kTextExtensions, lower_extension(path)) &&
+    return contains(kTextExtensions, lower_extension(decompressed_name(path))) &&
            !contains(tokenizer_file_names(), path.filename().string()) && path.filename() != kShardIndexName;
 }
 

@@ -16,6 +16,7 @@ using nlohmann::json;
 namespace {
 
 constexpr char kFirstLine[] = "kiln prepare has not finished this directory; run it again to resume.\n";
+constexpr size_t kSameInAllVersions = sizeof("kiln prepare has not finished this directory") - 1;
 constexpr size_t kHashDigits = 16;
 
 // train_000000.bin or val_000000.bin, or one of them with .partial.
@@ -78,10 +79,12 @@ PrepareOutput::PrepareOutput(const fs::path& directory, bool force) : directory_
 std::optional<json> PrepareOutput::saved() const {
     if (!unfinished_) return std::nullopt;
     const std::string text = read_file(directory_ / kUnfinishedName);
-    const size_t head = sizeof(kFirstLine) - 1 + kHashDigits + 1;
-    if (text.size() < head || !text.starts_with(kFirstLine)) return std::nullopt;
+    const size_t hash = text.find('\n') + 1, head = hash + kHashDigits + 1;
+    if (text.size() < head || text.compare(0, kSameInAllVersions, kFirstLine, kSameInAllVersions) != 0) {
+        return std::nullopt;
+    }
     const std::string_view body = std::string_view(text).substr(head);
-    if (text.substr(sizeof(kFirstLine) - 1, kHashDigits) != hex(xxh3_64(body.data(), body.size()))) {
+    if (text.substr(hash, kHashDigits) != hex(xxh3_64(body.data(), body.size()))) {
         return std::nullopt;
     }
     return json::from_cbor(body);

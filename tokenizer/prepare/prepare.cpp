@@ -51,8 +51,8 @@ json options_of(json recipe) {
 }
 
 // Equal for two runs that make the same shards.
-std::string identity(const json& recipe, const PrepareOptions& options, const std::vector<InputFileInfo>& files,
-                     const std::string& tokenizer_sha256) {
+std::string fingerprint(const json& recipe, const PrepareOptions& options, const std::vector<InputFileInfo>& files,
+                        const std::string& tokenizer_sha256) {
     json all = {options_of(recipe), tokenizer_sha256, kSavedVersion, options.documents.chunk_bytes,
                 options.documents.max_record_bytes};
     for (const InputFileInfo& file : files) {
@@ -85,9 +85,10 @@ std::string difference(const json& saved, const json& recipe) {
 // Writes encoded documents into shards, and saves the state that is needed to resume.
 class Run {
 public:
-    Run(const PrepareOptions& options, std::string identity, json recipe, PrepareOutput& output, const ShardInfo& like)
+    Run(const PrepareOptions& options, std::string fingerprint, json recipe, PrepareOutput& output,
+        const ShardInfo& like)
         : options_(options),
-          identity_(std::move(identity)),
+          fingerprint_(std::move(fingerprint)),
           recipe_(options_of(std::move(recipe))),
           output_(output),
           vocab_size_(like.vocab_size),
@@ -96,7 +97,7 @@ public:
     // Returns false if there is no saved state of this run.
     bool resume() {
         const std::optional<json> saved = output_.saved();
-        if (!saved || saved->at("identity") != identity_) return false;
+        if (!saved || saved->at("identity") != fingerprint_) return false;
         from_ = position_from(saved->at("position"));
         bad_ = saved->at("bad_records");
         saved->at("shown").get_to(shown_);
@@ -112,7 +113,7 @@ public:
     void encode(const std::vector<InputFileInfo>& files, const Tokenizer& tokenizer, int threads) {
         if (done_) return;
         BlockReader reader(files, options_.documents, from_);
-        PrepareProgress progress{.bytes_total = reader.bytes_total(), .bytes_before = reader.bytes_read()};
+        PrepareProgress progress{.bytes_total = reader.bytes_total()};
         const bool can_resume = std::none_of(files.begin(), files.end(), [](const auto& file) { return file.pipe; });
         encode_blocks(reader, tokenizer, options_.documents, threads, [&](const EncodedBlock& block) {
             write(block);
@@ -189,7 +190,7 @@ private:
     bool due() const { return Clock::now() - last_save_ >= std::chrono::duration<double>(options_.save_seconds); }
 
     void save(const InputPosition& at) {
-        output_.save({{"identity", identity_},
+        output_.save({{"identity", fingerprint_},
                       {"options", recipe_},
                       {"position", to_json(at)},
                       {"bad_records", bad_},
@@ -201,7 +202,7 @@ private:
     }
 
     const PrepareOptions& options_;
-    const std::string identity_;
+    const std::string fingerprint_;
     const json recipe_;
     PrepareOutput& output_;
     const int vocab_size_;
@@ -231,7 +232,7 @@ ShardIndex prepare(const PrepareOptions& options) {
     like.end_of_text = index.end_of_text;
     like.tokenizer_sha256 = sha256(tokenizer_files.front().content);
     index.tokenizer_sha256 = hex(like.tokenizer_sha256);
-    const std::string id = identity(index.recipe, options, files, index.tokenizer_sha256);
+    const std::string id = fingerprint(index.recipe, options, files, index.tokenizer_sha256);
     SplitWriter(options.output, options.val_fraction, options.shard_tokens, like);  // throws on wrong numbers
 
     PrepareOutput output(options.output, options.force);

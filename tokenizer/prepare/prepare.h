@@ -15,7 +15,6 @@ namespace kiln {
 
 struct PrepareProgress {
     uint64_t bytes_read = 0, bytes_total = 0;  // of the input files, before decompression; total 0: not known
-    uint64_t bytes_before = 0;                 // the part of bytes_read of the run that this one resumes
     uint64_t documents = 0, tokens = 0, bad_records = 0;
 };
 

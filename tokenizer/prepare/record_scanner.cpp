@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "cpu_reference/interface/error.h"
-
 namespace kiln {
 
 using Span = Block::Span;

@@ -23,7 +23,7 @@ public:
     void show(const std::string& task, double done, double total, const std::string& unit,
               const std::string& more = "") {
         const auto now = Clock::now();
-        if (task != task_) task_ = task, task_start_ = now, task_done_ = done;
+        if (task != task_ || done < task_done_) task_ = task, task_start_ = now, task_done_ = done;
         if (!due(now)) return;
         const double seconds = std::chrono::duration<double>(now - task_start_).count();
         const double rate = seconds > 0 ? (done - task_done_) / seconds : 0;

@@ -29,11 +29,6 @@ bool changes_nothing(const std::string& option) {
 
 }  // namespace
 
-void make_weights(const TrainPlan& plan, Engine& engine) {
-    engine.init_weights(plan.options.seed);
-    if (!plan.weights.empty()) load_weights(plan.weights, engine);
-}
-
 Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks)
     : plan_(plan),
       options_(plan.options),
@@ -83,7 +78,8 @@ void Trainer::start() {
         note(concat("the run has only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
                     loader_.num_sequences(), " sequences; set more with --epochs or --max-steps (-x)"));
     }
-    make_weights(plan_, engine_);
+    engine_.init_weights(options_.seed);
+    if (!plan_.weights.empty()) load_weights(plan_.weights, engine_);
 }
 
 void Trainer::resume() {

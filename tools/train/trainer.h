@@ -25,9 +25,6 @@ namespace kiln {
 
 enum class TrainOutcome : uint8_t { finished, stopped };
 
-// The weights that --model asks for: of a model directory, or random ones.
-void make_weights(const TrainPlan& plan, Engine& engine);
-
 class Trainer {
 public:
     struct Hooks {

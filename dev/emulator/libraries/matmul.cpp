@@ -1,29 +1,30 @@
 #include "dev/emulator/libraries/matmul.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "cuda/device/convert.h"
+
 namespace simt {
 
 namespace {
 
+using kiln::from_float, kiln::to_float;
+
 float load(const void* p, cudaDataType type, int64_t i) {
     switch (type) {
-        case CUDA_R_16BF: return __bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]);
-        case CUDA_R_16F: return __half2float(static_cast<const __half*>(p)[i]);
+        case CUDA_R_16BF: return to_float(static_cast<const __nv_bfloat16*>(p)[i]);
+        case CUDA_R_16F: return to_float(static_cast<const __half*>(p)[i]);
         default: return static_cast<const float*>(p)[i];
     }
 }
 void store(void* p, cudaDataType type, int64_t i, float value) {
     switch (type) {
-        case CUDA_R_16BF: static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(value); break;
-        case CUDA_R_16F: static_cast<__half*>(p)[i] = __float2half_rn(value); break;
+        case CUDA_R_16BF: static_cast<__nv_bfloat16*>(p)[i] = from_float<__nv_bfloat16>(value); break;
+        case CUDA_R_16F: static_cast<__half*>(p)[i] = from_float<__half>(value); break;
         default: static_cast<float*>(p)[i] = value;
     }
 }
