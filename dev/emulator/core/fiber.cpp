@@ -154,11 +154,11 @@ void Fiber::resume(Context& host) {
 }
 
 // Both run on the fiber but read what belongs to the host thread, which ThreadSanitizer would call a race.
-[[gnu::no_sanitize("thread")]] void Fiber::pause() {
+__attribute__((no_sanitize("thread"))) void Fiber::pause() {
     switch_to(context_, *host_, false);
 }
 
-[[gnu::no_sanitize("thread")]] void Fiber::leave() {
+__attribute__((no_sanitize("thread"))) void Fiber::leave() {
     switch_to(context_, *host_, true);
 }
 
