@@ -1,23 +1,24 @@
 #!/bin/bash
 # `make sanitize-kernels`: the tests of the second argument on, built with the sanitizer that the first one names, with
-# the filters that fit it. Two schedules under `address` and one under `thread`, which sees races in any; blocks run one
-# at a time under both. Of the engine, whose kernels these are, a step of each model in one type under `address` only;
-# what compares the bits of two runs is left to the plain build.
+# the filters that fit it. One schedule: the plain build runs four, and ThreadSanitizer sees races in any. Of the engine,
+# whose kernels these are, a step of each model in one type runs under `address` only; the plain build compares the bits
+# of two runs.
 set -eu
 cd "$(dirname "$0")/.."
 kind=$1
 shift
+export SIMT_SCHEDULES=1
 plain_build_only=
 for name in ten_steps losses schedules micro_batches recompute chunks steps_without graphs generation_between; do
     plain_build_only+=":*CudaEngine.*$name*"
 done
 case $kind in
     address)
-        export SIMT_SCHEDULES=2 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+        export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
         export GTEST_FILTER="-*_float16:*CudaEngine.*_float32:*.ten_runs*$plain_build_only"
         ;;
     thread)
-        export SIMT_SCHEDULES=1 OMP_NUM_THREADS=1
+        export OMP_NUM_THREADS=1
         export GTEST_FILTER='-*_float16:*_float32:*CudaEngine*:*.ten_runs*'
         ;;
     *) echo "sanitized_tests: '$kind' is neither address nor thread" >&2; exit 2 ;;

@@ -16,7 +16,7 @@ compile-commands:  ## compile_commands.json, for clangd and other editors' helpe
 
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
-FUZZ_FLAGS := -std=c++20 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
+FUZZ_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
               -fno-sanitize-recover=undefined -I.
 FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp tokenizer/*/*.cpp) tests/fuzz/targets.cpp tests/fuzz/fuzz_main.cpp)
 
