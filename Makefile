@@ -1,4 +1,4 @@
-# Kiln. `make help` lists the targets; README.md says the five that matter. Read this page from top to bottom: the
+# Kiln. `make help` lists the targets; README.md says which to begin with. Read this page from top to bottom: the
 # programs, then what is tested and measured. How each thing is compiled and linked stands in dev/make/.
 
 BUILD    ?= build

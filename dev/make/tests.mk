@@ -49,6 +49,7 @@ test:  ## build everything and run every test
 	@dev/setup.sh test
 	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
 	@dev/check_readme.sh
+	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
 	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
 
 GPU_CHECKS := $(GPU_TESTS) $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
