@@ -1,5 +1,6 @@
 // The real train_gpt2, which saves every step, is killed with SIGKILL fifty times and resumed each time. It always
 // finds a complete checkpoint, and ends with the bits of a run that was not killed.
+// Runs alone: it measures how long a save takes, to kill the program within one.
 #include <gtest/gtest.h>
 
 #include <random>
