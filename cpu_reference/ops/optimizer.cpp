@@ -22,18 +22,16 @@ void adamw(float* p, float* m, float* v, const float* g, const AdamWStepSize& s,
 
 void update_params(Optimizer optimizer, std::span<const TensorSpec> table, const MappedArray& params,
                    const MappedArray& gradients, std::span<const MappedArray> states, const OptimizerStep& step) {
-    for (const TensorSpec& spec : table) {
-        if (!spec.trainable || !updates(optimizer, spec.group)) continue;
-        float* const p = params.data() + spec.offset;
-        const float* const g = gradients.data() + spec.offset;
-        switch (optimizer) {
-            case Optimizer::adamw: {
-                AdamWStepSize size = adamw_step_size(step);
-                if (!spec.decays()) size.weight_decay = 0;
-                adamw(p, states[0].data() + spec.offset, states[1].data() + spec.offset, g, size, step.grad_scale,
-                      spec.elems());
-                break;
+    switch (optimizer) {
+        case Optimizer::adamw: {
+            AdamWStepSize size = adamw_step_size(step);
+            for (const TensorSpec& spec : table) {
+                if (!spec.trainable || !updates(optimizer, spec.group)) continue;
+                size.weight_decay = spec.decays() ? step.weight_decay : 0.0f;
+                adamw(params.data() + spec.offset, states[0].data() + spec.offset, states[1].data() + spec.offset,
+                      gradients.data() + spec.offset, size, step.grad_scale, spec.elems());
             }
+            return;
         }
     }
 }

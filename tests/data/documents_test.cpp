@@ -457,6 +457,7 @@ TEST_F(Documents, compressed_files_are_decompressed_member_by_member) {
         const std::string whole = pack(text), parts = pack(text.substr(0, half)) + pack("") + pack(text.substr(half));
         EXPECT_TRUE(read("a.txt", whole) == Texts{text});  // its name does not matter
         EXPECT_TRUE(read("a.txt.gz", parts) == Texts{text});
+        EXPECT_TRUE(read("notes.bin.gz", parts) == Texts{text});  // .bin alone is refused
         const std::string record = pack("{\"text\":\"compressed\"}\n");
         EXPECT_EQ(read("a.jsonl.zst", record), Texts{"compressed"});
         for (const size_t keep : {whole.size() - 1, whole.size() / 2, size_t(5)}) {

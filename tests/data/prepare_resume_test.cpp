@@ -101,6 +101,18 @@ TEST_F(PrepareResume, unfinished_run_with_other_input_is_started_again) {
         EXPECT_NE(said.find("starting again"), std::string::npos) << damage << said;
         EXPECT_TRUE(documents_of(found().train) == many(301));
     }
+
+    // The first line of the marker as an earlier version wrote it.
+    stop();
+    said.clear();
+    const std::string marker = read_file(options.output / kUnfinishedName);
+    dir.write("shards/shards.json.unfinished",
+              "kiln prepare has not finished this directory; run it again to go on.\n" +
+                  marker.substr(marker.find('\n') + 1));
+    options.force = false;
+    prepare(options);
+    EXPECT_EQ(said.find("starting again"), std::string::npos) << said;
+    EXPECT_TRUE(documents_of(found().train) == many(301));
 }
 
 TEST_F(PrepareResume, is_resumed_with_other_spellings_of_paths_and_keeps_strict) {
