@@ -48,9 +48,8 @@ tests: $(TESTS)
 test:  ## build everything and run every test
 	@dev/setup.sh test
 	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
-	@dev/check_readme.sh
 	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
-	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
+	@dev/check_readme.sh & readme=$$!; BUILD=$(BUILD) dev/run_tests.sh $(TESTS); status=$$?; wait $$readme && exit $$status
 
 GPU_CHECKS := $(GPU_TESTS) $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2  ## all tests on this machine's GPU, its speed, and a run compared with the CPU's, in 8 minutes
