@@ -20,6 +20,8 @@ EMULATOR_TESTS := $(basename $(wildcard tests/emulator/*_test.cpp tests/emulator
 # What the kernels that sample are held against.
 HOST_SAMPLER := $(BUILD)/tools/generate/sampler.o
 EMULATED_CASES := $(call emulated,$(CUDA_CASES) tests/cuda/schedules_emulated.cpp)
+# A case without a row in cases.h would not be run.
+$(call emulated,$(wildcard tests/cuda/cases/*.cpp)): private KILN_FLAGS += -Wmissing-declarations
 
 EMULATED_TESTS := $(addprefix $(BUILD)/emulator/,$(EMULATOR_TESTS))
 EMULATED_PROGRAM_TESTS := $(addprefix $(BUILD)/emulator/,$(basename $(wildcard tests/emulator/programs/*_test.cpp)))

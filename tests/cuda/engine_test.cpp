@@ -20,27 +20,6 @@ namespace {
 
 constexpr int kB = 2, kT = 11;
 
-// Like tiny_models(), but with widths that the GPU kernels can compute.
-const std::vector<TinyModel>& models() {
-    static const std::vector<TinyModel> models = {
-        {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
-        {"gpt2_untied", "gpt2:layers=1,dim=16,heads=2,ffn=40,ctx=16,vocab=131,tied=false,init_std=0.2"},
-        {"llama", "llama:layers=2,dim=24,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false"},
-        {"llama3",
-         "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
-         "rope_original=8,theta=100"},
-        {"qwen2", "qwen2:layers=2,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-        {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-        // Their head sizes have flash attention kernels.
-        {"gpt2_flash", "gpt2:layers=2,dim=64,heads=2,ctx=16,vocab=37,init_std=0.1"},
-        {"llama_flash",
-         "llama:layers=1,dim=32,heads=4,kv_heads=2,head_size=32,ffn=24,ctx=16,vocab=37,init_std=0.15,tied=false"},
-        {"qwen2_flash", "qwen2:layers=1,dim=32,heads=2,kv_heads=1,head_size=64,ffn=40,ctx=16,vocab=37,init_std=0.15"},
-        {"qwen3_flash", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=32,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-    };
-    return models;
-}
-
 struct Param {
     TinyModel model;
     Precision precision;
@@ -50,7 +29,7 @@ std::string name_of(Precision precision) {
 }
 std::vector<Param> params() {
     std::vector<Param> all;
-    for (const TinyModel& model : models()) {
+    for (const TinyModel& model : tiny_cuda_models()) {
         for (const auto precision : {Precision::float32, Precision::bfloat16, Precision::float16}) {
             // In float32 these would test the plain attention again, and float16 has the same shapes as bfloat16.
             const bool flash = model.name.ends_with("_flash");
@@ -71,7 +50,9 @@ protected:
     std::unique_ptr<Engine> engine(const EngineOptions& options) const {
         return filled(make_cuda_engine(config_, options));
     }
-    std::unique_ptr<Engine> reference() const { return filled(make_cpu_engine(config_, {.B = kB, .T = kT})); }
+    std::unique_ptr<Engine> reference() const {
+        return filled(make_cpu_engine(config_, {.B = kB, .T = kT, .optimizer = options_.optimizer}));
+    }
     std::unique_ptr<Engine> filled(std::unique_ptr<Engine> made) const {
         const auto source = make_cpu_engine(config_, {.B = 1, .T = 1, .training = false});
         randomise(*source, 5);

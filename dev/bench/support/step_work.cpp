@@ -156,7 +156,9 @@ private:
         const double n = double(count_parameters(padded(c))), m = o.narrow_moments ? 2 : 4;
         const bool master = e < 4 && o.master_weights;
         add(Group::optimizer, 0, n * g);
-        add(Group::optimizer, 0, n * (g + 4 * m + (master ? 8 + e : 2 * e)));
+        switch (o.optimizer) {
+            case Optimizer::adamw: add(Group::optimizer, 0, n * (g + 4 * m + (master ? 8 + e : 2 * e))); break;
+        }
     }
 
     const ModelConfig& c;
