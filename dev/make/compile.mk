@@ -51,18 +51,16 @@ $(BUILD)/%_test.o: %_test.cpp | $(call precompiled,host_test)
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	$(Q)$(CXX) $(call include_precompiled,host_test) $(KILN_FLAGS) $(COLD_CXXFLAGS) -MMD -MP -c -o $@ $<
-$(BUILD)/tools/%.o: tools/%.cpp | $(call precompiled,host_cold)
+$(BUILD)/tools/%.o: tools/%.cpp | $(call precompiled,host)
 	@mkdir -p $(@D)
 	@echo "  compile $<"
-	$(Q)$(CXX) $(call include_precompiled,host_cold) $(KILN_FLAGS) $(COLD_CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) $(call include_precompiled,host) $(KILN_FLAGS) $(COLD_CXXFLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/%.o: %.cpp | $(call precompiled,host)
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	$(Q)$(CXX) $(call include_precompiled,host) $(KILN_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 $(call precompiled,host): dev/make/precompiled/host.h
 	$(call precompile,$(CXXFLAGS))
-$(call precompiled,host_cold): dev/make/precompiled/host.h
-	$(call precompile,$(COLD_CXXFLAGS))
 $(call precompiled,host_test): dev/make/precompiled/host_test.h
 	$(call precompile,$(COLD_CXXFLAGS))
 
