@@ -88,6 +88,57 @@ TEST(SimtRuntime, streams_are_ordered_by_events_alone) {
     EXPECT_LT(schedules_with_one([&] { return chain(false); }), int(kSeeds));
 }
 
+// The legacy stream: what it copies and fills is there for another stream only after the host has waited for it.
+TEST(SimtRuntime, legacy_stream_is_not_ordered_with_other_streams) {
+    const auto doubled = [](bool copy, bool wait) {
+        const Stream stream;
+        const DeviceBuffer<float> in(8), out(8);
+        std::vector<float> host(8, 0.5f);
+        CUDA_CHECK(cudaMemset(in.get(), 0, in.bytes()));
+        if (copy) CUDA_CHECK(cudaMemcpy(in.get(), host.data(), in.bytes(), cudaMemcpyHostToDevice));
+        host.assign(8, 3);  // the copy does not read it any more
+        if (wait) CUDA_CHECK(cudaStreamSynchronize(nullptr));
+        launch<double_kernel>({.grid = 1, .block = 8, .stream = stream}, out.get(), in.get());
+        stream.synchronize();
+        return out.get()[0] + (copy ? 0.0f : 1.0f);
+    };
+    for (const bool copy : {true, false}) {
+        EXPECT_EQ(schedules_with_one([&] { return doubled(copy, true); }), int(kSeeds));
+        EXPECT_LT(schedules_with_one([&] { return doubled(copy, false); }), int(kSeeds));
+    }
+}
+
+TEST(SimtRuntime, copy_to_the_host_waits_for_the_legacy_stream_alone) {
+    const auto read = [](cudaStream_t fills) {
+        const DeviceBuffer<float> out(8);
+        launch<fill_kernel>({.grid = 1, .block = 8, .stream = fills}, out.get(), 1.0f);
+        float seen = 0;
+        CUDA_CHECK(cudaMemcpy(&seen, out.get(), sizeof seen, cudaMemcpyDeviceToHost));
+        return seen;
+    };
+    const Stream stream;
+    EXPECT_EQ(schedules_with_one([&] { return read(nullptr); }), int(kSeeds));
+    EXPECT_LT(schedules_with_one([&] { return read(stream); }), int(kSeeds));
+}
+
+TEST(SimtRuntime, stream_that_waits_for_the_legacy_stream_is_refused) {
+    cudaStream_t stream = nullptr;
+    EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamDefault), cudaErrorNotSupported);
+}
+
+TEST(SimtRuntime, work_of_a_destroyed_stream_is_not_waited_for) {
+    const Tensor<float> out(8);
+    const auto seen_after = [&](cudaError_t wait()) {
+        fill(out, 0, nullptr);
+        CUDA_CHECK(cudaDeviceSynchronize());
+        { fill(out, 1, Stream()); }
+        CUDA_CHECK(wait());
+        return *out.get();
+    };
+    EXPECT_EQ(schedules_with_one([&] { return seen_after(cudaDeviceSynchronize); }), int(kSeeds));
+    EXPECT_LT(schedules_with_one([&] { return seen_after(cudaGetLastError); }), int(kSeeds));
+}
+
 TEST(SimtRuntime, an_event_knows_whether_it_happened) {
     const Stream stream;
     const Event start, end;
@@ -119,7 +170,6 @@ TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_uses_the_current_data) 
         Graph graph;
         CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
         launch<double_kernel>({.grid = 1, .block = 8, .stream = stream}, out.get(), in.get());
-        EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorStreamCaptureUnsupported);
         CUDA_CHECK(cudaStreamEndCapture(stream, &graph.graph));
         EXPECT_TRUE(std::isnan(out.read()[0]));
         CUDA_CHECK(cudaGraphInstantiate(&graph.exec, graph.graph, 0));
@@ -130,6 +180,27 @@ TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_uses_the_current_data) 
             EXPECT_EQ(out.read()[7], 2 * value);
         }
     });
+}
+
+TEST(SimtRuntime, waiting_and_taking_memory_break_a_capture) {
+    const Stream stream;
+    const std::function<cudaError_t()> calls[] = {
+        [&] { return cudaStreamSynchronize(stream); }, [] { return cudaDeviceSynchronize(); },
+        [] {
+            void* p = nullptr;
+            return cudaMalloc(&p, 8);
+        },
+        [] {
+            int from = 0, to = 0;
+            return cudaMemcpy(&to, &from, sizeof from, cudaMemcpyHostToDevice);
+        }};
+    for (const auto& call : calls) {
+        cudaGraph_t graph = nullptr;
+        CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
+        EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+        EXPECT_EQ(graph, nullptr);
+    }
 }
 
 TEST(SimtRuntime, a_capture_with_a_fork_that_was_not_joined_is_an_error) {
