@@ -33,7 +33,7 @@ struct EngineOptions {
     int lm_head_chunks = 0;  // of the LM head's rows; 0: the fewest that keep the logits below 1 GiB
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
-    int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the library's first one
+    int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the first that works
     bool graphs = true;         // launch a micro-step as one CUDA graph, without dropout only
     uint64_t seed = 0;          // of stochastic rounding
 };

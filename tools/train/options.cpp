@@ -153,7 +153,7 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
         o.deterministic_matmuls,
         {.name = "deterministic-matmuls",
          .former_names = {"deterministic-products"},
-         .help = "use the library's first algorithm for each matmul, not the fastest one in a measurement, and LM head "
+         .help = "use the library's first usable algorithm for each matmul, not the fastest one in a measurement, and LM head "
                  "matmuls that do not depend on --lm-head-chunks: every start gives the same bits"});
 }
 
