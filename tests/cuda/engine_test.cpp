@@ -300,20 +300,24 @@ TEST_P(CudaEngine, graphs_change_no_bit) {
     EXPECT_EQ(read_all(*a, Arena::params), read_all(*b, Arena::params));
 }
 
-// What the backward pass computes again has the same bits as before.
+// What the backward pass computes again has the same bits as before, also GELU that a matmul applies to its sums.
 TEST_P(CudaEngine, recompute_changes_no_bit) {
-    std::vector<std::vector<float>> gradients;
-    size_t least = SIZE_MAX;
-    for (const int recompute : {0, 1, 2, 3}) {
-        EngineOptions options = options_;
-        options.recompute = recompute;
-        const size_t bytes = planned_bytes(options);
-        EXPECT_TRUE(bytes < least || config_.L == 1) << "level " << recompute << " saves nothing";
-        least = bytes;
-        const auto e = engine(options);
-        forward_backward(*e, 0);
-        gradients.push_back(read_all(*e, Arena::gradients));
-        EXPECT_EQ(gradients.back(), gradients.front()) << "level " << recompute;
+    const int most_fused = GetParam().model.name.starts_with("gpt2") ? 2 : 0;
+    for (int fused = 0; fused <= most_fused; fused++) {
+        std::vector<std::vector<float>> gradients;
+        size_t least = SIZE_MAX;
+        for (const int recompute : {0, 1, 2, 3}) {
+            EngineOptions options = options_;
+            options.recompute = recompute;
+            options.fused_gelu = fused;
+            const size_t bytes = planned_bytes(options);
+            EXPECT_TRUE(bytes < least || config_.L == 1) << "level " << recompute << " saves nothing";
+            least = bytes;
+            const auto e = engine(options);
+            forward_backward(*e, 0);
+            gradients.push_back(read_all(*e, Arena::gradients));
+            EXPECT_EQ(gradients.back(), gradients.front()) << "level " << recompute << ", fused GELU " << fused;
+        }
     }
 }
 

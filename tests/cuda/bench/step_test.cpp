@@ -42,7 +42,9 @@ TEST(StepWork, counts_the_kernels_that_run) {
                               "qwen3:layers=1,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37"}) {
         for (const int recompute : {0, 1, 2, 3}) expect_ranges(model, {.recompute = recompute});
         expect_ranges(model, {.precision = Precision::bfloat16, .fused_gelu = 1, .lm_head_chunks = 5});
-        expect_ranges(model, {.precision = Precision::bfloat16, .fused_gelu = 2});
+        for (const int recompute : {0, 1, 2}) {
+            expect_ranges(model, {.precision = Precision::bfloat16, .recompute = recompute, .fused_gelu = 2});
+        }
     }
 }
 
