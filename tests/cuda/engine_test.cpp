@@ -9,6 +9,7 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
 #include "cuda/engine/cuda_engine.h"
+#include "cuda/engine/engine_shape.h"
 #include "tests/cuda/schedules.h"
 #include "tests/support/tiny_models.h"
 
@@ -432,6 +433,20 @@ TEST_P(CudaEngine, dropout_matches_reference) {
     for (Engine* e : {a.get(), b.get()}) e->forward_backward(TinyBatch(kB, kT, config.V, 7).batch(), 0.05f, 9);
     EXPECT_NEAR(a->take_loss().sum, b->take_loss().sum, tolerance(roundings() / 2) * kB * kT * 4);
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
+}
+
+// All matmuls of the LM head take the same rows, whole tiles, so they share their plans.
+TEST(DeviceShape, chunks_of_the_lm_head_are_equal_and_of_whole_tiles) {
+    const auto rows = [](int B, int T, int chunks) {
+        const EngineOptions options{.B = B, .T = T, .precision = Precision::bfloat16, .lm_head_chunks = chunks};
+        return device_shape(parse_model("gpt2"), options).lm_head_rows;
+    };
+    EXPECT_EQ(rows(64, 1024, 0), 8192);   // 1 GiB would allow 7 chunks of 9363
+    EXPECT_EQ(rows(64, 1024, 3), 16384);  // 3 chunks would not be equal
+    EXPECT_EQ(rows(64, 1000, 0), 6400);
+    EXPECT_EQ(rows(61, 1021, 0), 10240);  // no equal chunks; the last is smaller
+    EXPECT_EQ(rows(1, 300, 0), 300);
+    EXPECT_EQ(rows(2, 11, 5), 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),

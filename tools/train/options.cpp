@@ -144,8 +144,8 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
                    0, 2));
     set.add(o.lm_head_chunks,
             number("lm-head-chunks", "", "N",
-                   "compute the LM head in N chunks of rows, so that fewer logits are stored at once; 0: "
-                   "the fewest chunks that keep the logits within 1 GiB",
+                   "compute the LM head in at least N chunks of rows, so that fewer logits are stored at once; 0: "
+                   "as many chunks as keep the logits within 1 GiB",
                    0, 1 << 20));
     set.add(o.cuda_graphs,
             {.name = "cuda-graphs",
