@@ -75,6 +75,7 @@ template <class T>
 Tensor<T>::Tensor(size_t elems) : elems_(elems), buffer_(elems + kSentinelBytes / sizeof(T)) {
     CUDA_CHECK(cudaMemset(buffer_.get(), 0xff, elems * sizeof(T)));
     CUDA_CHECK(cudaMemset(buffer_.get() + elems, kSentinel, kSentinelBytes));
+    wait_for_legacy_stream();
 }
 
 template <class T>
@@ -86,6 +87,7 @@ Tensor<T>::Tensor(std::vector<float> values) : Tensor(values.size()) {
         values_[i] = to_float(raw[i]);
     }
     if (elems_ > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), elems_ * sizeof(T), cudaMemcpyHostToDevice));
+    wait_for_legacy_stream();
 }
 
 template <class T>

@@ -135,7 +135,7 @@ private:
             return mlp_forward();
         }
         if (o.recompute == 2) norm_forward(1);
-        if (o.recompute >= 1) activation();
+        if (o.recompute >= 1) gelu&& o.fused_gelu > 0 ? mlp_forward() : activation();
     }
     void block_backward() {
         weight_matmul(c.F, c.C);

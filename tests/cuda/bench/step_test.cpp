@@ -41,7 +41,9 @@ TEST(StepWork, counts_the_kernels_that_run) {
         if (model.name.ends_with("_flash")) continue;  // as many launches as without flash attention
         for (const int recompute : {0, 1, 2, 3}) expect_ranges(model, {.recompute = recompute});
         expect_ranges(model, {.precision = Precision::bfloat16, .fused_gelu = 1, .lm_head_chunks = 5});
-        expect_ranges(model, {.precision = Precision::bfloat16, .fused_gelu = 2});
+        for (const int recompute : {0, 1, 2}) {
+            expect_ranges(model, {.precision = Precision::bfloat16, .recompute = recompute, .fused_gelu = 2});
+        }
     }
 }
 
