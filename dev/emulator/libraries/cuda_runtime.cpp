@@ -62,13 +62,11 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 constexpr size_t kMemoryBytes = size_t(16) << 30;
-constexpr size_t kSharedWithoutAsking = 48 << 10;
 
 struct Device {
     std::recursive_mutex mutex;
     std::vector<std::unique_ptr<CUstream_st>> streams;
     std::map<const void*, size_t> allocations;  // bytes
-    std::map<const void*, size_t> shared_allowed;
     size_t used_bytes = 0;
     std::mt19937 rng;
     unsigned rng_seed = 0;
@@ -206,12 +204,6 @@ namespace simt {
 void enqueue(cudaStream_t stream, std::function<void()> work) {
     const std::lock_guard lock(device().mutex);
     add(stream, {std::move(work), nullptr});
-}
-
-size_t shared_bytes_allowed(const void* kernel) {
-    const std::lock_guard lock(device().mutex);
-    const auto found = device().shared_allowed.find(kernel);
-    return found == device().shared_allowed.end() ? kSharedWithoutAsking : found->second;
 }
 
 }  // namespace simt
@@ -397,17 +389,6 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     delete graph;
-    return cudaSuccess;
-}
-
-// --- kernels
-
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
-    const std::lock_guard lock(device().mutex);
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > 227 << 10) {
-        return cudaErrorInvalidValue;
-    }
-    device().shared_allowed[kernel] = size_t(value);
     return cudaSuccess;
 }
 
