@@ -195,6 +195,7 @@ cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribut
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* address) {
     const simt::Kernel kernel = simt::find(address);
     const auto known = simt::by_ptxas(kernel);
+    if (known && known->registers < 0) return cudaErrorNoKernelImageForDevice;
     *attributes = {};
     attributes->sharedSizeBytes = simt::static_bytes(kernel);
     attributes->maxThreadsPerBlock = simt::kMaxThreads;
