@@ -25,28 +25,28 @@ cat "$@" | c++filt | sed -E 's,\(anonymous namespace\)::|kiln::,,g; s,\([A-Za-z_
     /Used [0-9]+ registers/ {
         match($0, /Used [0-9]+/)
         registers = substr($0, RSTART + 5, RLENGTH - 5)
-        if (sm != "75") print name "|" sm "|" registers "|" number_before("bytes smem") "|" stack "|" spilled
+        print name "|" sm "|" registers "|" number_before("bytes smem") "|" stack "|" spilled
     }' | sort -u >"$rows"
 [ -s "$rows" ] || { echo "kernel-table: no kernels in: $*" >&2; exit 1; }
 
 awk -F'|' -v hash="$HASH" '
     BEGIN {
-        print "# Written by `make kernel-table`. What ptxas gives each kernel on sm_80, sm_90a and sm_120: registers of a thread;"
-        print "# bytes of static shared memory of a block; bytes of stack and of spills (stores and loads) of a thread."
+        print "# Written by `make kernel-table`. What ptxas gives each kernel on sm_75, sm_80, sm_90a, sm_100 and sm_120: registers of a"
+        print "# thread; bytes of static shared memory of a block; bytes of stack and of spills (stores and loads) of a thread."
         print "# hash " hash ": of the kernels, the headers that they may include, and nvcc"
-        printf "%-64s %-14s %-20s %-14s %s\n", "# kernel", "registers", "shared", "stack", "spills"
+        printf "%-64s %-20s %-30s %-14s %s\n", "# kernel", "registers", "shared", "stack", "spills"
     }
     function cell(what, kernel,    text, i) {
         text = ""
-        for (i = 1; i <= 3; ++i) text = text (i > 1 ? " " : "") ((kernel, sms[i]) in seen ? value[what, kernel, sms[i]] : "-")
+        for (i = 1; i <= 5; ++i) text = text (i > 1 ? " " : "") ((kernel, sms[i]) in seen ? value[what, kernel, sms[i]] : "-")
         return text
     }
     { if (!($1 in known)) { known[$1] = 1; order[++count] = $1 }
       seen[$1, $2] = 1; for (i = 3; i <= 6; ++i) value[i, $1, $2] = $i }
     END {
-        split("80 90a 120", sms, " ")
+        split("75 80 90a 100 120", sms, " ")
         for (k = 1; k <= count; ++k)
-            printf "%-64s %-14s %-20s %-14s %s\n", order[k], cell(3, order[k]), cell(4, order[k]), cell(5, order[k]), cell(6, order[k])
+            printf "%-64s %-20s %-30s %-14s %s\n", order[k], cell(3, order[k]), cell(4, order[k]), cell(5, order[k]), cell(6, order[k])
     }' "$rows" >"$table"
 
 # The list has lines of kernel, sm and bytes; # begins a comment.
@@ -54,7 +54,7 @@ awk -F'|' -v list="$spills" '
     BEGIN {
         while ((getline line < list) > 0) {
             sub(/#.*/, "", line)
-            if (match(line, / (80|90a|120) [0-9]+/)) {
+            if (match(line, / (75|80|90a|100|120) [0-9]+/)) {
                 split(substr(line, RSTART + 1), fields, " ")
                 allowed[substr(line, 1, RSTART - 1) "|" fields[1]] = fields[2] + 0
             }

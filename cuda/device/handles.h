@@ -17,14 +17,6 @@
 
 namespace kiln {
 
-// The number of multiprocessors of the current device.
-inline int multiprocessors() {
-    int device = 0, count = 0;
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-    return count;
-}
-
 // Owns a handle. It can be moved but not copied, and its destructor calls Destroy.
 template <class T, auto Destroy>
 class Handle {

@@ -44,7 +44,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cuda/device/cuda_check.h"
+#include "cuda/device/attributes.h"
 
 namespace kiln {
 
@@ -54,20 +54,32 @@ struct LaunchConfig {
     cudaStream_t stream = nullptr;
 };
 
+// Of a block.
+template <auto Kernel>
+size_t static_shared_bytes() {
+    return once_per_device([](int) {
+        cudaFuncAttributes attributes{};
+        CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(Kernel)));
+        return attributes.sharedSizeBytes;
+    });
+}
+
 template <auto Kernel, class... P>
 void launch_as(void (*)(P...), const LaunchConfig& config, std::type_identity_t<P>... args) {
-    constexpr size_t kDefaultLimit = 48 << 10;
-    if (config.shared_bytes > kDefaultLimit) {
-        CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, int(config.shared_bytes)));
+    const void* const address = reinterpret_cast<const void*>(Kernel);
+#ifndef __CUDACC__
+    simt::name_kernel<Kernel>();
+#endif
+    constexpr size_t kDefaultLimit = 48 << 10;  // static and dynamic
+    if (config.shared_bytes > 0 && config.shared_bytes + static_shared_bytes<Kernel>() > kDefaultLimit) {
+        CUDA_CHECK(
+            cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize, int(config.shared_bytes)));
     }
 #ifdef __CUDACC__
     Kernel<<<config.grid, config.block, config.shared_bytes, config.stream>>>(args...);
     CUDA_CHECK(cudaGetLastError());
 #else
-    simt::launch({__PRETTY_FUNCTION__, reinterpret_cast<const void*>(Kernel), config.grid, config.block,
-                  config.shared_bytes, config.stream},
-                 [=] { Kernel(args...); });
+    simt::launch({address, config.grid, config.block, config.shared_bytes, config.stream}, [=] { Kernel(args...); });
 #endif
 }
 

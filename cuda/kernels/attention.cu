@@ -17,7 +17,8 @@ constexpr int kThreads = 256;
 // kTx, tx + 2 kTx, ... of the sums.
 template <int kTile>
 struct Tile {
-    static constexpr int kCols = kTile >= 32 ? 4 : 1, kTx = kTile / kCols, kTy = kThreads / kTx, kRows = kTile / kTy;
+    static constexpr int kBlock = kTile >= 16 ? kThreads : 64;
+    static constexpr int kCols = kTile >= 32 ? 4 : 1, kTx = kTile / kCols, kTy = kBlock / kTx, kRows = kTile / kTy;
     static constexpr int kPitch = kTile + 1;
     static_assert(kRows * kTy == kTile);
     static KILN_DEVICE int tx() { return threadIdx.x % kTx; }
@@ -26,6 +27,12 @@ struct Tile {
 
 size_t shared_bytes(int operands, int tiles_of_scores, int tile, int HS) {
     return sizeof(float) * (size_t(operands) * tile * (HS + 1) + size_t(tiles_of_scores) * tile * (tile + 1));
+}
+// The largest tile, from `tile` down, whose block fits into the shared memory. Only sm_75, with 64 KB, needs another
+// one: from head sizes of 96 (forward) and 112 (backward) on, and again from 240 and 248 on.
+int tile_that_fits(int operands, int tiles_of_scores, int tile, int HS) {
+    while (shared_bytes(operands, tiles_of_scores, tile, HS) > size_t(max_shared_bytes())) tile /= 2;
+    return tile;
 }
 
 // How many elements a thread loads at a time: HS is a multiple of 4, not always of a pack.
@@ -39,7 +46,7 @@ KILN_DEVICE Elements<E, kWidth> load_four(const E* x) {
 template <int kTile, class E>
 KILN_DEVICE void load_tile(float* tile, const E* x, int64_t stride, int rows, int HS) {
     const int parts = HS / kWidth;
-    for (int i = threadIdx.x; i < kTile * parts; i += kThreads) {
+    for (int i = threadIdx.x; i < kTile * parts; i += Tile<kTile>::kBlock) {
         const int r = i / parts, c = i % parts * kWidth;
         Elements<E, kWidth> part;
         if (r < rows) part = load_four(x + r * stride + c);
@@ -131,7 +138,7 @@ struct Place {
 // Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for ~2 B NH T^2 HS FLOPs: bound by reads of
 // shared memory, far below the rate of tensor cores.
 template <class E, int kTile, int kMaxHS>
-__global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1)
+__global__ void __launch_bounds__(Tile<kTile>::kBlock, kMaxHS == 128 ? 2 : 1)
     attention_forward_kernel(E* out, float* lse, const E* qkv, Dropout d, int B, int T, int NH, int NKV, int HS,
                              float scale) {
     using L = Tile<kTile>;
@@ -252,7 +259,8 @@ KILN_DEVICE void tile_gradient(float* dscores, float* probabilities, const float
 // again, for ~7 B NH T^2 HS FLOPs: bound by reads of shared memory. Two of the five matmuls are computed twice, so that
 // neither kernel needs atomics.
 template <class E, int kTile, int kMaxHS>
-__global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_backward_q_kernel(Backward<E> a) {
+__global__ void __launch_bounds__(Tile<kTile>::kBlock, kMaxHS == 128 ? 2 : 1)
+    attention_backward_q_kernel(Backward<E> a) {
     using L = Tile<kTile>;
     constexpr int kOut = kMaxHS / L::kTx;
     const int T = a.T, HS = a.HS;
@@ -285,7 +293,8 @@ __global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_bac
 // dV = (M P)^T dO, dK = dS^T Q. A block has kTile keys of a key head. It takes the query heads of that key head one
 // after the other, each from the diagonal on, so that the sums have one order.
 template <class E, int kTile, int kMaxHS>
-__global__ void __launch_bounds__(kThreads, kMaxHS == 128 ? 2 : 1) attention_backward_kv_kernel(Backward<E> a) {
+__global__ void __launch_bounds__(Tile<kTile>::kBlock, kMaxHS == 128 ? 2 : 1)
+    attention_backward_kv_kernel(Backward<E> a) {
     using L = Tile<kTile>;
     constexpr int kOut = kMaxHS / L::kTx;
     const int T = a.T, HS = a.HS, group = a.NH / a.NKV;
@@ -332,17 +341,20 @@ void check(const char* name, int B, int T, int NH, int NKV, int HS, int tile) {
 template <class E>
 void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B, int T, int NH, int NKV, int HS,
                        cudaStream_t stream) {
-    const int tile = HS <= 128 ? 64 : 32;
+    const int tile = tile_that_fits(2, 1, HS <= 128 ? 64 : 32, HS);
     check("attention_forward", B, T, NH, NKV, HS, tile);
-    const LaunchConfig config{.grid = unsigned(B * NH * ((T + tile - 1) / tile)),
-                              .block = kThreads,
-                              .shared_bytes = shared_bytes(2, 1, tile, HS),
-                              .stream = stream};
     const float scale = 1.0f / std::sqrt(float(HS));
-    if (tile == 64) {
-        launch<attention_forward_kernel<E, 64, 128>>(config, out, lse, qkv, d, B, T, NH, NKV, HS, scale);
-    } else {
-        launch<attention_forward_kernel<E, 32, 256>>(config, out, lse, qkv, d, B, T, NH, NKV, HS, scale);
+    const auto launch_tiles = [&]<int kTile, int kMaxHS> {
+        launch<attention_forward_kernel<E, kTile, kMaxHS>>({.grid = unsigned(B * NH * ((T + kTile - 1) / kTile)),
+                                                            .block = Tile<kTile>::kBlock,
+                                                            .shared_bytes = shared_bytes(2, 1, kTile, HS),
+                                                            .stream = stream},
+                                                           out, lse, qkv, d, B, T, NH, NKV, HS, scale);
+    };
+    switch (tile) {
+        case 64: return launch_tiles.template operator()<64, 128>();
+        case 32: return launch_tiles.template operator()<32, 256>();
+        default: return launch_tiles.template operator()<16, 256>();
     }
 }
 
@@ -359,18 +371,22 @@ void attention_delta(float* delta, const E* dout, const E* out, int B, int T, in
 template <class E>
 void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
                         const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
-    const int tile = HS <= 128 ? 32 : 16, tiles = (T + tile - 1) / tile;
+    const int tile = tile_that_fits(4, 2, HS <= 128 ? 32 : 16, HS);
     check("attention_backward", B, T, NH, NKV, HS, tile);
     attention_delta(delta, dout, out, B, T, NH, HS, stream);
     const Backward<E> a{dqkv, dout, qkv, lse, delta, d, B, T, NH, NKV, HS, 1.0f / std::sqrt(float(HS))};
-    const LaunchConfig of_q{unsigned(B * NH * tiles), kThreads, shared_bytes(4, 1, tile, HS), stream};
-    const LaunchConfig of_kv{unsigned(B * NKV * tiles), kThreads, shared_bytes(4, 2, tile, HS), stream};
-    if (tile == 32) {
-        launch<attention_backward_q_kernel<E, 32, 128>>(of_q, a);
-        launch<attention_backward_kv_kernel<E, 32, 128>>(of_kv, a);
-    } else {
-        launch<attention_backward_q_kernel<E, 16, 256>>(of_q, a);
-        launch<attention_backward_kv_kernel<E, 16, 256>>(of_kv, a);
+    const auto launch_tiles = [&]<int kTile, int kMaxHS> {
+        constexpr unsigned kBlock = Tile<kTile>::kBlock;
+        const int tiles = (T + kTile - 1) / kTile;
+        launch<attention_backward_q_kernel<E, kTile, kMaxHS>>(
+            {unsigned(B * NH * tiles), kBlock, shared_bytes(4, 1, kTile, HS), stream}, a);
+        launch<attention_backward_kv_kernel<E, kTile, kMaxHS>>(
+            {unsigned(B * NKV * tiles), kBlock, shared_bytes(4, 2, kTile, HS), stream}, a);
+    };
+    switch (tile) {
+        case 32: return launch_tiles.template operator()<32, 128>();
+        case 16: return launch_tiles.template operator()<16, 256>();
+        default: return launch_tiles.template operator()<8, 256>();
     }
 }
 

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
-#include "cuda/device/handles.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/ptx.cuh"
@@ -249,19 +248,15 @@ KILN_DEVICE void store_merged(E* out, const Merged& all) {
     for (int i = 0; i < 4; ++i) out[i] = from_float<E>(all.value[i] / all.total);
 }
 
-// How many tiles a warp has in shared memory, keys and values interleaved. All but one of them are being loaded.
-template <int kHS>
-constexpr int kSlots = kHS <= 64    ? 6
-                       : kHS <= 128 ? 4
-                                    : 3;
-template <int kHS>
-constexpr size_t kRingBytes = size_t(kWarps) * kSlots<kHS> * 32 * kHS;
+// A warp has kSlots tiles in shared memory, keys and values interleaved. All but one of them are being loaded.
+template <int kHS, int kSlots>
+constexpr size_t kRingBytes = size_t(kWarps) * kSlots * 32 * kHS;
 
 // out = softmax(Q K^T / sqrt(HS)) V over the cache, as in Flash-Decoding. Each block reads its part of the keys and
 // values once for all its columns. Its warps take interleaved tiles, without a barrier until the end; then their
-// sums are merged in order. If a head has several parts, the block that finishes last, known by a counter, merges
-// them in order: sums (pairs, parts, columns, HS) are outputs not yet divided; extremes (pairs, parts, columns, 2)
-// are maximum and sum.
+// sums are merged in order. Its only shared memory is that of the tiles, so that sm_75 can give it all of its 64 KB. If
+// a head has several parts, the block that finishes last, known by a counter, merges them in order: sums (pairs, parts,
+// columns, HS) are outputs not yet divided; extremes (pairs, parts, columns, 2) are maximum and sum.
 //
 // Moves 2 B NKV length HS elements, and about 16 (HS + 2) bytes for each column and part, for 4 B NH length HS
 // FLOPs: bound by bandwidth.
@@ -272,13 +267,13 @@ constexpr size_t kRingBytes = size_t(kWarps) * kSlots<kHS> * 32 * kHS;
 // an SM can issue 1580 in these cycles, so that loading hides the arithmetic for any group of heads. Rates: 90 % of
 // a copy's for caches of 128 MB or more; 75 % at 32 MB (8192 tokens of one sequence, 8 key heads of 128), where
 // about 3 of 11 us go to the first tile's latency, the end of the last tile and the merging.
-template <class E, int kHS>
+template <class E, int kHS, int kSlots>
 __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     attend_cache_kernel(CachedAttention<E> a, Cut cut, float* extremes) {
     using Warp = WarpAttention<E, kHS>;
     constexpr int kRows = Warp::kRows, kPacks = Warp::kPacks, kSlotPacks = kRows * kPacks, kRound = kRows * kWarps;
+    static_assert(sizeof(float) * (kWarps * kColumns * (kHS + 2) + 1) <= kRingBytes<kHS, kSlots>);  // of the merging
     KILN_DYNAMIC_SHARED(Pack<E>, rings);
-    KILN_SHARED(int, arrivals, 1);
     const int b = blockIdx.x / cut.token_blocks, token_block = blockIdx.x % cut.token_blocks, part = blockIdx.y;
     const int kv = blockIdx.z / cut.shares, first_head = blockIdx.z % cut.shares * cut.heads;
     const int64_t pair = int64_t(blockIdx.x) * gridDim.z + blockIdx.z;
@@ -312,11 +307,11 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     const int first = begin + part * rounds / parts * kRound + warp * kRows;
     const int tiles = first < stop ? (stop - first + kRound - 1) / kRound : 0;
     const int64_t cached = (int64_t(b) * a.NKV + kv) * a.max_T * cut.pitch;
-    Pack<E>* const ring = rings + warp * kSlots<kHS> * kSlotPacks;
+    Pack<E>* const ring = rings + warp * kSlots * kSlotPacks;
     const auto fetch = [&](int i) {  // starts loading tile i / 2 of the keys (i even) or values (i odd)
         if (i < 2 * tiles) {
             const E* const from = (i % 2 == 0 ? a.k_cache : a.v_cache) + cached;
-            Pack<E>* const to = ring + i % kSlots<kHS> * kSlotPacks;
+            Pack<E>* const to = ring + i % kSlots * kSlotPacks;
 #pragma unroll
             for (int n = 0; n < kSlotPacks; n += kWarp) {
                 const int row = (n + lane) / kPacks, pack = (n + lane) % kPacks, c = pack * Pack<E>::kSize;
@@ -327,13 +322,13 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
         }
         cp_async_commit();
     };
-    for (int i = 0; i < kSlots<kHS> - 1; ++i) fetch(i);
+    for (int i = 0; i < kSlots - 1; ++i) fetch(i);
     const auto next = [&](int i) {  // waits for tile i; the call for tile i + 1 frees its slot
         __syncwarp();
-        fetch(i + kSlots<kHS> - 1);
-        cp_async_wait<kSlots<kHS> - 1>();
+        fetch(i + kSlots - 1);
+        cp_async_wait<kSlots - 1>();
         __syncwarp();
-        return ring + i % kSlots<kHS> * kSlotPacks;
+        return ring + i % kSlots * kSlotPacks;
     };
     Warp mine(queries, lane);
     for (int tile = 0; tile < tiles; ++tile) {
@@ -366,6 +361,7 @@ __global__ void __launch_bounds__(kThreads, kHS <= 128 ? 2 : 1)
     if (parts == 1) return;
 
     __syncthreads();
+    int* const arrivals = reinterpret_cast<int*>(extremes_of_warps + kWarps * kColumns * 2);
     if (threadIdx.x == 0) arrivals[0] = fetch_add_acq_rel(a.arrivals + pair, 1) + 1;
     __syncthreads();
     if (arrivals[0] < parts) return;
@@ -399,7 +395,7 @@ int parts_of(int64_t pairs) {
     return best;
 }
 
-template <class E, int kHS>
+template <class E, int kHS, int kSlots>
 void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
     Cut cut;
     cut.group = a.NH / a.NKV;
@@ -413,12 +409,12 @@ void attend_cache(const CachedAttention<E>& a, cudaStream_t stream) {
     cut.parts = parts_of(rows * key_heads);
     cut.pitch = cache_pitch<E>(a.HS);
     cut.scale = float(M_LOG2E / std::sqrt(double(a.HS)));
-    launch<attend_cache_kernel<E, kHS>>({.grid = dim3(unsigned(rows), unsigned(cut.parts), unsigned(key_heads)),
-                                         .block = kThreads,
-                                         .shared_bytes = kRingBytes<kHS>,
-                                         .stream = stream},
-                                        a, cut,
-                                        a.scratch + rows * key_heads * cut.parts * cut.heads * cut.tokens * a.HS);
+    launch<attend_cache_kernel<E, kHS, kSlots>>(
+        {.grid = dim3(unsigned(rows), unsigned(cut.parts), unsigned(key_heads)),
+         .block = kThreads,
+         .shared_bytes = kRingBytes<kHS, kSlots>,
+         .stream = stream},
+        a, cut, a.scratch + rows * key_heads * cut.parts * cut.heads * cut.tokens * a.HS);
 }
 
 void check(const char* name, int B, int T, int max_T, int NH, int NKV, int HS) {
@@ -451,11 +447,13 @@ void attention_cached(const CachedAttention<E>& a, cudaStream_t stream) {
     check("attention_cached", a.B, a.T, a.max_T, a.NH, a.NKV, a.HS);
     KILN_CHECK(a.window >= 0, "attention_cached: a window of ", a.window, " keys; 0 means all");
     if (a.HS <= 64) {
-        attend_cache<E, 64>(a, stream);
+        attend_cache<E, 64, 6>(a, stream);
     } else if (a.HS <= 128) {
-        attend_cache<E, 128>(a, stream);
-    } else {
-        attend_cache<E, 256>(a, stream);
+        attend_cache<E, 128, 4>(a, stream);
+    } else if (kRingBytes<256, 3> <= size_t(max_shared_bytes())) {
+        attend_cache<E, 256, 3>(a, stream);
+    } else {  // sm_75
+        attend_cache<E, 256, 2>(a, stream);
     }
 }
 

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
-#include "cuda/device/handles.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
 

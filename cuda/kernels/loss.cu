@@ -98,13 +98,6 @@ __global__ void __launch_bounds__(kMaxThreads) sum_losses_kernel(float* sum, con
     if (threadIdx.x == 0) *sum = total;
 }
 
-int shared_bytes_allowed() {
-    int device, bytes;
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    return bytes;
-}
-
 }  // namespace
 
 template <class T>
@@ -114,7 +107,7 @@ void cross_entropy(float* losses, T* logits, const int* targets, float gradient_
     KILN_CHECK(N > 0 && V > 0 && Vp >= V && Vp % 128 == 0, "cross_entropy: N ", N, ", V ", V, ", Vp ", Vp,
                "; Vp must be a multiple of 128, and V at most Vp");
     const int packs = (V + kPack - 1) / kPack;
-    const int held_packs = gradient_scale == 0 ? 0 : std::min(packs, (shared_bytes_allowed() - kReserve) / 16);
+    const int held_packs = gradient_scale == 0 ? 0 : std::min(packs, (max_shared_bytes() - kReserve) / 16);
     // Two blocks of 512 threads if two rows fit into a multiprocessor's shared memory, else one of 1024.
     const unsigned widest = held_packs * 16 > 112 << 10 ? kMaxThreads : kMaxThreads / 2;
     const unsigned threads = std::min(std::max(std::bit_ceil(unsigned(packs)), unsigned(kWarp)), widest);

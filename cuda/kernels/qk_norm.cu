@@ -3,7 +3,6 @@
 #include <bit>
 
 #include "cpu_reference/interface/error.h"
-#include "cuda/device/handles.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/reduce.cuh"

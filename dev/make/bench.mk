@@ -17,7 +17,7 @@ $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES)) $(HOST
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
 $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	$(link)
-EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_launches)
+EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_report)
 $(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
 	$(link)
 

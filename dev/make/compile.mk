@@ -81,6 +81,13 @@ EMULATED_PROGRAMS := $(BUILD)/emulator/bin/train_gpt2cu $(BUILD)/emulator/bin/ki
 EMULATED_LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 
 $(BUILD)/libemulator.a: $(call emulated,$(filter-out dev/emulator/libraries/nvml.cpp,$(wildcard dev/emulator/*/*.cpp)) $(CUDA_SOURCES))
+# What ptxas gave each kernel, for the emulator's checks of launches.
+$(BUILD)/emulator/kernel_resources.inc: dev/bench/kernel_resources.txt
+	@mkdir -p $(@D)
+	@awk '!/^#/ && match($$0, / [-0-9 ]+$$/) { name = substr($$0, 1, RSTART - 1); $$0 = substr($$0, RSTART); \
+	    gsub(/-/, "-1"); $$1 = $$1; gsub(/ /, ", "); print "{\"" name "\", {" $$0 "}}," }' $< >$@
+$(BUILD)/emulator/dev/emulator/libraries/cuda_kernels.o: $(BUILD)/emulator/kernel_resources.inc
+$(BUILD)/emulator/dev/emulator/libraries/cuda_kernels.o: KILN_FLAGS += -I$(BUILD)/emulator
 $(BUILD)/emulator/cuda/device/require_gpu.o: KILN_FLAGS += -DKILN_GPU_ARCHS='"the emulator"'
 $(EMULATED_NVML): dev/emulator/libraries/nvml.cpp
 	@mkdir -p $(@D)

@@ -16,31 +16,12 @@
 #include "dev/emulator/core/internal.h"
 #include "tests/cuda/kernel_case.h"
 #include "tests/cuda/schedules.h"
+#include "tests/emulator/reports.h"
 
 namespace kiln::test {
 namespace {
 
 constexpr int kThreads = 64;
-
-// The report about a program that does something wrong.
-std::string report_of(const std::function<void(cudaStream_t)>& program) {
-    try {
-        const Stream stream;
-        program(stream);
-        stream.synchronize();
-    } catch (const std::exception& error) {
-        return error.what();
-    }
-    return "no report";
-}
-
-void expect_report(const std::function<void(cudaStream_t)>& program, const std::vector<std::string>& parts) {
-    for_each_schedule([&] {
-        const std::string report = report_of(program);
-        for (const std::string& part : parts)
-            EXPECT_TRUE(report.find(part) != report.npos) << part << ": not in: " << report;
-    });
-}
 
 std::string at_line(int line) {
     return std::string(__FILE__) + ":" + std::to_string(line);
@@ -284,7 +265,7 @@ void with_one_host_thread(const std::function<void()>& body) {
         held = true;
         while (!enough) std::this_thread::yield();
     };
-    const std::jthread holder([&] { simt::run_grid({"hold", nullptr, 2, 1, 0, nullptr}, hold); });
+    const std::jthread holder([&] { simt::run_grid({nullptr, 2, 1, 0, nullptr}, hold); });
     while (!held) std::this_thread::yield();
     body();
     enough = true;
@@ -449,38 +430,9 @@ TEST(Simt, deferred_work_is_done_when_its_block_ends) {
               4);
 }
 
-// ---- Launches that every device refuses.
+// ---- Launches.
 
 void empty_kernel() {}
-
-TEST(Simt, a_launch_of_2048_threads_is_refused) {
-    expect_report([](cudaStream_t s) { launch<empty_kernel>({.grid = 1, .block = 2048, .stream = s}); },
-                  {"empty_kernel cannot be launched", "a block of (2048, 1, 1) threads"});
-    expect_report([](cudaStream_t s) { launch<empty_kernel>({.grid = dim3(1, 65536), .block = 1, .stream = s}); },
-                  {"empty_kernel cannot be launched", "a grid of (1, 65536, 1) blocks"});
-}
-
-void without_asking_kernel() {}
-
-TEST(Simt, more_shared_memory_than_was_requested_is_refused) {
-    const auto start = [](size_t bytes) {
-        return [bytes](cudaStream_t s) {
-            simt::launch(
-                {"without_asking_kernel", reinterpret_cast<const void*>(&without_asking_kernel), 1, 1, bytes, s},
-                [] {});
-        };
-    };
-    EXPECT_EQ(report_of(start(48 << 10)), "no report");
-    expect_report(start(49 << 10), {"without_asking_kernel cannot be launched", "50176 bytes of dynamic shared memory",
-                                    "49152 allowed"});
-    EXPECT_EQ(report_of([](cudaStream_t s) {
-                  launch<empty_kernel>({.grid = 1, .block = 1, .shared_bytes = 227 << 10, .stream = s});
-              }),
-              "no report");
-    expect_report(
-        [](cudaStream_t s) { launch<empty_kernel>({.grid = 1, .block = 1, .shared_bytes = 228 << 10, .stream = s}); },
-        {"cudaErrorInvalidValue"});
-}
 
 void launching_kernel() {
     launch<empty_kernel>({.grid = 1, .block = 1});

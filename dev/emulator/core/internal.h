@@ -22,9 +22,10 @@ unsigned seed();
 // How many host threads run the blocks of a grid: by default one for each core, or one under a sanitizer.
 void set_workers(unsigned workers);
 
-std::string kernel_name(const char* pretty_function);
 // The observer is called with each launch before it is queued; null: no observer.
 void set_launch_observer(void (*observer)(const Launch&));
+// Launches are checked, but kernels do not run.
+void set_launch_only(bool only);
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);
 
@@ -41,7 +42,5 @@ void enqueue(cudaStream_t stream, std::function<void()> work);
 bool breaks_capture();
 // What cudaGetLastError returns next.
 void set_last_error(cudaError_t error);
-// The dynamic shared memory that cudaFuncSetAttribute allowed for a kernel.
-size_t shared_bytes_allowed(const void* kernel);
 
 }  // namespace simt

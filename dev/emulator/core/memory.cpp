@@ -2,11 +2,12 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "dev/emulator/core/kernels.h"
 #include "dev/emulator/core/worker.h"
 
 namespace simt {
 
-void* Worker::shared_array(const void* key, size_t bytes) {
+void* Worker::shared_array(const void* key, size_t bytes, Where where) {
     const Unseen unseen;
     for (const auto& [known, memory] : shared_arrays_) {
         if (known == key) return memory;
@@ -15,6 +16,12 @@ void* Worker::shared_array(const void* key, size_t bytes) {
     if (::posix_memalign(&memory, 128, bytes) != 0) std::abort();
     std::memset(memory, 0xff, bytes);
     shared_arrays_.emplace_back(key, memory);
+    // ptxas pads static arrays to the alignment of a dynamic one, 1024 bytes (cuda/device/launch.h).
+    static_bytes_ += bytes;
+    const size_t padded = dynamic_shared_bytes() > 0 ? (static_bytes_ + 1023) / 1024 * 1024 : static_bytes_;
+    if (padded <= most_static_bytes_) return memory;
+    most_static_bytes_ = padded;
+    if (const std::string why = note_static_shared(grid_->config, padded); !why.empty()) fail(why.c_str(), where);
     return memory;
 }
 
@@ -45,8 +52,8 @@ size_t dynamic_shared_bytes() {
     return this_worker().dynamic_shared_bytes();
 }
 
-void* shared_array(const void* key, size_t bytes) {
-    return this_worker().shared_array(key, bytes);
+void* shared_array(const void* key, size_t bytes, Where where) {
+    return this_worker().shared_array(key, bytes, where);
 }
 
 void copy_async(void* dst, const void* src, int bytes, Where where) {

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "dev/emulator/core/kernels.h"
 #include "dev/emulator/core/worker.h"
 
 namespace simt {
@@ -15,15 +16,6 @@ std::string text_of(uint3 at) {
 
 std::string text_of(Where where) {
     return std::string(where.file) + ":" + std::to_string(where.line);
-}
-
-std::string kernel_name(const char* pretty_function) {
-    std::string name = pretty_function;
-    const size_t at = name.find("Kernel = ");
-    if (at == name.npos) return name;
-    name.erase(0, at + 9);
-    name.erase(std::min({name.find(';'), name.find(", P = "), name.rfind(']')}));
-    return name.starts_with('&') ? name.substr(1) : name;
 }
 
 void Worker::report(const std::string& what, const Thread* thread, std::optional<Where> where) {

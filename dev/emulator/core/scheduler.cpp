@@ -7,6 +7,7 @@
 #include <numeric>
 #include <thread>
 
+#include "dev/emulator/core/kernels.h"
 #include "dev/emulator/core/worker.h"
 
 namespace simt {
@@ -205,6 +206,7 @@ void Worker::run(Grid& grid) {
     gridDim = grid.config.grid;
     blockDim = grid.config.block;
     count_ = int(blockDim.x * blockDim.y * blockDim.z);
+    most_static_bytes_ = 0;
     happens_before(&launched_);
     for (uint64_t i; !grid.failed && (i = grid.next++) < grid.blocks;) {
         const uint64_t at = seed() % 2 == 0 ? i : grid.blocks - 1 - i;
@@ -223,6 +225,7 @@ void Worker::run(Grid& grid) {
         std::free(std::exchange(dynamic_shared_, nullptr));
         for (const auto& [key, memory] : shared_arrays_) std::free(memory);
         shared_arrays_.clear();
+        static_bytes_ = 0;
     }
     {
         const std::lock_guard lock(grid.mutex);
@@ -262,25 +265,17 @@ void set_launch_observer(void (*observer)(const Launch&)) {
     launch_observer = observer;
 }
 
+static bool launch_only = false;
+
+void set_launch_only(bool only) {
+    launch_only = only;
+}
+
 void launch(const Launch& config, std::function<void()> thread_body) {
     if (const auto observer = launch_observer.load()) observer(config);
     if (this_worker().running()) fail("a kernel is launched from inside a kernel", Where::here());
-    const auto refuse = [&](const std::string& what) {
-        throw Failure("simt: " + kernel_name(config.kernel) + " cannot be launched: " + what);
-    };
-    const auto [gx, gy, gz] = std::tuple(config.grid.x, config.grid.y, config.grid.z);
-    const auto [bx, by, bz] = std::tuple(config.block.x, config.block.y, config.block.z);
-    if (uint64_t(bx) * by * bz < 1 || uint64_t(bx) * by * bz > kMaxThreads || bz > 64) {
-        refuse("a block of " + text_of(uint3{bx, by, bz}) + " threads");
-    }
-    if (gx < 1 || gy < 1 || gz < 1 || gx > 0x7fffffff || gy > 65535 || gz > 65535) {
-        refuse("a grid of " + text_of(uint3{gx, gy, gz}) + " blocks");
-    }
-    const size_t allowed = std::min(shared_bytes_allowed(config.address), kMaxSharedBytes);
-    if (config.shared_bytes > allowed) {
-        refuse(std::to_string(config.shared_bytes) + " bytes of dynamic shared memory, of " + std::to_string(allowed) +
-               " allowed (cudaFuncSetAttribute)");
-    }
+    check_launch(config);
+    if (launch_only) return;
     enqueue(config.stream, [config, body = std::move(thread_body)] { run_grid(config, body); });
 }
 

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <type_traits>
+#include <typeinfo>
 
 // The headers above define these for gcc as attributes that it does not know.
 #undef __global__
@@ -80,7 +81,8 @@ inline int lane() {
 }
 unsigned char* dynamic_shared();  // of the running block; NaN when the block starts
 size_t dynamic_shared_bytes();
-void* shared_array(const void* key, size_t bytes);  // of the running block, by key; NaN at first
+// A static array of the running block, by key; NaN at first.
+void* shared_array(const void* key, size_t bytes, Where where = Where::here());
 
 // --- Barriers. The last thread that arrives does `op` for all: args[i] points into the suspended stack of thread i.
 using WarpOp = void (*)(void* const* args, uint32_t mask);
@@ -121,14 +123,22 @@ struct Unseen {
 void check_aligned(const void* pointer, size_t bytes, Where where);
 
 // --- Launching.
+// Tells the emulator the kernel's name: that of KernelName<Kernel>, as typeid gives it.
+template <auto Kernel>
+struct KernelName {};
+void name_kernel(const void* kernel, const char* type_name);
+template <auto Kernel>
+void name_kernel() {
+    name_kernel(reinterpret_cast<const void*>(Kernel), typeid(KernelName<Kernel>).name());
+}
+
 struct Launch {
-    const char* kernel;  // __PRETTY_FUNCTION__ of something that has the kernel as a template argument
-    const void* address;
+    const void* kernel;
     dim3 grid, block;
     size_t shared_bytes;
     cudaStream_t stream;
 };
-// Queues the grid on its stream. Throws Failure if no device can launch the configuration.
+// Queues the grid on its stream. Throws Failure if the device refuses the launch.
 void launch(const Launch& config, std::function<void()> thread_body);
 
 }  // namespace simt

@@ -13,13 +13,12 @@
 #include <utility>
 #include <vector>
 
+#include "dev/emulator/core/architecture.h"
 #include "dev/emulator/core/fiber.h"
 #include "dev/emulator/core/internal.h"
 
 namespace simt {
 
-constexpr int kMaxThreads = 1024;
-constexpr size_t kMaxSharedBytes = 227 << 10;  // of a block, sm_90
 constexpr int kNamedBarriers = 16;
 
 enum class State : uint8_t { ready, waiting, polling, exited };
@@ -87,7 +86,7 @@ public:
     bool busy() const { return grid_ != nullptr; }
     unsigned char* dynamic_shared() { return dynamic_shared_; }
     size_t dynamic_shared_bytes() const { return grid_->config.shared_bytes; }
-    void* shared_array(const void* key, size_t bytes);
+    void* shared_array(const void* key, size_t bytes, Where where);
 
     [[noreturn]] void fail(const char* what, Where where);
     void warp_barrier(uint32_t mask, void* args, WarpOp op, const char* name, Where where);
@@ -127,6 +126,7 @@ private:
     const Thread* works_for_ = nullptr;                                      // while another unit does a thread's work
     unsigned char* dynamic_shared_ = nullptr;
     std::vector<std::pair<const void*, void*>> shared_arrays_;
+    size_t static_bytes_ = 0, most_static_bytes_ = 0;  // of shared_arrays_; the most, padded, of a block of the grid
     std::mt19937_64 rng_;
     // For ThreadSanitizer: the address of each represents a moment. The first two are the grid's start and end.
     char launched_ = 0, done_ = 0, barrier_tokens_[2] = {}, warp_tokens_[kMaxThreads / 32] = {},

@@ -5,19 +5,17 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "dev/emulator/core/architecture.h"
+
 namespace {
 
 constexpr int kMultiprocessors = 2;
-constexpr int kSharedBytes = 227 << 10;
 constexpr int kL2Bytes = 4 << 20;
 
-// Tests set these to see what programs do on another machine, for example SIMT_GPUS=0 and SIMT_CAPABILITY=7.
-int from_environment(const char* name, int otherwise) {
-    const char* text = std::getenv(name);
-    return text ? std::atoi(text) : otherwise;
-}
-int major_capability() {
-    return from_environment("SIMT_CAPABILITY", 9);
+// Tests set it to see what programs do on a machine without a GPU.
+int gpus() {
+    const char* const text = std::getenv("SIMT_GPUS");
+    return text ? std::atoi(text) : 1;
 }
 
 }  // namespace
@@ -25,14 +23,14 @@ int major_capability() {
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-    *count = from_environment("SIMT_GPUS", 1);
+    *count = gpus();
     return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaSetDevice(int ordinal) {
-    return ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    return ordinal == simt::device_ordinal() ? cudaSuccess : cudaErrorInvalidDevice;
 }
 cudaError_t cudaGetDevice(int* ordinal) {
-    *ordinal = 0;
+    *ordinal = simt::device_ordinal();
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
@@ -51,21 +49,29 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     cudaMemGetInfo(&free, &total);
     *properties = {};
     std::strcpy(properties->name, "emulated device");
-    properties->major = major_capability();
+    const simt::Architecture& architecture = simt::architecture();
+    properties->major = architecture.capability / 10;
+    properties->minor = architecture.capability % 10;
     properties->multiProcessorCount = kMultiprocessors;
-    properties->maxThreadsPerMultiProcessor = 2048;
+    properties->maxThreadsPerMultiProcessor = architecture.multiprocessor_threads;
+    properties->maxBlocksPerMultiProcessor = architecture.multiprocessor_blocks;
+    properties->maxThreadsPerBlock = simt::kMaxThreads;
+    properties->regsPerBlock = properties->regsPerMultiprocessor = simt::kRegisters;
     properties->warpSize = 32;
     properties->totalGlobalMem = total;
-    properties->sharedMemPerBlockOptin = kSharedBytes;
+    properties->sharedMemPerBlock = simt::kBlockShared;
+    properties->sharedMemPerBlockOptin = size_t(architecture.block_shared);
+    properties->sharedMemPerMultiprocessor = size_t(architecture.multiprocessor_shared);
+    properties->reservedSharedMemPerBlock = size_t(architecture.reserved_shared);
     properties->l2CacheSize = kL2Bytes;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     switch (attribute) {
         case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMajor: *value = major_capability(); return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = kSharedBytes; return cudaSuccess;
+        case cudaDevAttrComputeCapabilityMajor: *value = simt::architecture().capability / 10; return cudaSuccess;
+        case cudaDevAttrComputeCapabilityMinor: *value = simt::architecture().capability % 10; return cudaSuccess;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::architecture().block_shared; return cudaSuccess;
         case cudaDevAttrL2CacheSize: *value = kL2Bytes; return cudaSuccess;
         default: return cudaErrorInvalidValue;
     }

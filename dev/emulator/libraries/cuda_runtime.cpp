@@ -66,7 +66,6 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 constexpr size_t kMemoryBytes = size_t(16) << 30;
-constexpr size_t kSharedWithoutAsking = 48 << 10;
 
 struct Allocation {
     size_t bytes;
@@ -78,7 +77,6 @@ struct Device {
     std::recursive_mutex mutex;
     std::vector<std::unique_ptr<CUstream_st>> streams;  // the first is the legacy stream
     std::map<const void*, Allocation> allocations;
-    std::map<const void*, size_t> shared_allowed;
     size_t used_bytes = 0;
     cudaError_t last_error = cudaSuccess;
     std::mt19937 rng;
@@ -246,12 +244,6 @@ bool breaks_capture() {
 void set_last_error(cudaError_t error) {
     const std::lock_guard lock(device().mutex);
     device().last_error = error;
-}
-
-size_t shared_bytes_allowed(const void* kernel) {
-    const std::lock_guard lock(device().mutex);
-    const auto found = device().shared_allowed.find(kernel);
-    return found == device().shared_allowed.end() ? kSharedWithoutAsking : found->second;
 }
 
 }  // namespace simt
@@ -454,17 +446,6 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     delete graph;
-    return cudaSuccess;
-}
-
-// --- kernels
-
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
-    const std::lock_guard lock(device().mutex);
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > 227 << 10) {
-        return cudaErrorInvalidValue;
-    }
-    device().shared_allowed[kernel] = size_t(value);
     return cudaSuccess;
 }
 

@@ -18,7 +18,7 @@ class DeviceCu : public testing::Test {
 protected:
     DeviceCu() { setenv("KILN_OUTPUT", "", 1); }
     ~DeviceCu() override {
-        for (const char* name : {"SIMT_GPUS", "SIMT_CAPABILITY", "LD_LIBRARY_PATH"}) unsetenv(name);
+        for (const char* name : {"SIMT_GPUS", "SIMT_ARCH", "LD_LIBRARY_PATH"}) unsetenv(name);
     }
     TempDirectory directory_;
 };
@@ -37,7 +37,7 @@ TEST_F(DeviceCu, without_a_gpu_the_programs_name_the_cpu_programs) {
 }
 
 TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_other_types) {
-    setenv("SIMT_CAPABILITY", "7", 1);
+    setenv("SIMT_ARCH", "75", 1);
     const Args args{"-e", "gpt2", "--dry-run"};
     expect_failure(
         train_cu(args + Args{"--dtype", "bfloat16"}), 2,

@@ -1,0 +1,36 @@
+#pragma once
+// What launchers ask about the current device.
+#include "cuda/device/cuda_check.h"
+
+namespace kiln {
+
+// The answer of ask(device), a lambda without captures, for the current device. A thread of the host asks once, and
+// again if its device has changed.
+template <class Ask>
+auto once_per_device(Ask ask) {
+    thread_local int known = -1;
+    thread_local decltype(ask(0)) answer;
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    if (device != known) answer = ask(device), known = device;
+    return answer;
+}
+
+inline int multiprocessors() {
+    return once_per_device([](int device) {
+        int count = 0;
+        CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+        return count;
+    });
+}
+
+// The most shared memory that a block can have, static and dynamic.
+inline int max_shared_bytes() {
+    return once_per_device([](int device) {
+        int bytes = 0;
+        CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+        return bytes;
+    });
+}
+
+}  // namespace kiln
