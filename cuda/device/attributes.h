@@ -33,4 +33,15 @@ inline int max_shared_bytes() {
     });
 }
 
+// How many blocks with this much shared memory, static and dynamic, a multiprocessor has room for.
+inline int blocks_with_shared_bytes(int bytes) {
+    constexpr int kReserved = 1024;  // by the driver, of each block; none on sm_75
+    const int all = once_per_device([](int device) {
+        int bytes = 0;
+        CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device));
+        return bytes;
+    });
+    return all / (bytes + kReserved);
+}
+
 }  // namespace kiln

@@ -63,23 +63,32 @@ size_t static_shared_bytes() {
         return attributes.sharedSizeBytes;
     });
 }
+// Once, and as much as a block can have: a lower limit later would be below what a captured launch needs.
+template <auto Kernel>
+void allow_all_shared_memory() {
+    once_per_device([](int) {
+        const int dynamic = max_shared_bytes() - int(static_shared_bytes<Kernel>());
+        CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic));
+        return dynamic;
+    });
+}
 
 template <auto Kernel, class... P>
 void launch_as(void (*)(P...), const LaunchConfig& config, std::type_identity_t<P>... args) {
-    const void* const address = reinterpret_cast<const void*>(Kernel);
 #ifndef __CUDACC__
     simt::name_kernel<Kernel>();
 #endif
     constexpr size_t kDefaultLimit = 48 << 10;  // static and dynamic
     if (config.shared_bytes > 0 && config.shared_bytes + static_shared_bytes<Kernel>() > kDefaultLimit) {
-        CUDA_CHECK(
-            cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize, int(config.shared_bytes)));
+        allow_all_shared_memory<Kernel>();
     }
 #ifdef __CUDACC__
     Kernel<<<config.grid, config.block, config.shared_bytes, config.stream>>>(args...);
     CUDA_CHECK(cudaGetLastError());
 #else
-    simt::launch({address, config.grid, config.block, config.shared_bytes, config.stream}, [=] { Kernel(args...); });
+    simt::launch({reinterpret_cast<const void*>(Kernel), config.grid, config.block, config.shared_bytes, config.stream},
+                 [=] { Kernel(args...); });
 #endif
 }
 

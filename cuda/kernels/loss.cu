@@ -109,7 +109,7 @@ void cross_entropy(float* losses, T* logits, const int* targets, float gradient_
     const int packs = (V + kPack - 1) / kPack;
     const int held_packs = gradient_scale == 0 ? 0 : std::min(packs, (max_shared_bytes() - kReserve) / 16);
     // Two blocks of 512 threads if two rows fit into a multiprocessor's shared memory, else one of 1024.
-    const unsigned widest = held_packs * 16 > 112 << 10 ? kMaxThreads : kMaxThreads / 2;
+    const unsigned widest = blocks_with_shared_bytes(held_packs * 16 + kReserve) < 2 ? kMaxThreads : kMaxThreads / 2;
     const unsigned threads = std::min(std::max(std::bit_ceil(unsigned(packs)), unsigned(kWarp)), widest);
     launch<cross_entropy_kernel<T>>(
         {.grid = unsigned(N), .block = threads, .shared_bytes = size_t(held_packs) * 16, .stream = stream}, losses,

@@ -131,6 +131,23 @@ TEST_F(Architectures, launch_the_loss_of_every_vocabulary) {
     });
 }
 
+// One block of 1024 threads or two of 512, as the multiprocessor's shared memory has room for rows of GPT-2's logits.
+TEST_F(Architectures, the_loss_keeps_a_multiprocessor_busy) {
+    static simt::Launch seen;
+    simt::set_launch_observer([](const simt::Launch& launch) { seen = launch; });
+    for_each_architecture([](int) {
+        const DeviceBuffer<__nv_bfloat16> logits(1);
+        const DeviceBuffer<float> losses(1);
+        const DeviceBuffer<int> targets(1);
+        cross_entropy(losses.get(), logits.get(), targets.get(), 1, nullptr, 1, 50257, 50304, nullptr);
+        const auto kernel = simt::resources_of(seen.kernel);
+        ASSERT_TRUE(kernel.has_value());
+        const int threads = int(seen.block.x);
+        EXPECT_GE(threads * simt::blocks_of_multiprocessor(*kernel, threads, seen.shared_bytes), 1024);
+    });
+    simt::set_launch_observer(nullptr);
+}
+
 template <class T>
 void launch_norms(int C) {
     const DeviceBuffer<float> scratch(1);

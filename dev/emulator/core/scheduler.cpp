@@ -276,7 +276,10 @@ void launch(const Launch& config, std::function<void()> thread_body) {
     if (this_worker().running()) fail("a kernel is launched from inside a kernel", Where::here());
     check_launch(config);
     if (launch_only) return;
-    enqueue(config.stream, [config, body = std::move(thread_body)] { run_grid(config, body); });
+    enqueue(config.stream, [config, body = std::move(thread_body)] {
+        check_launch(config);  // again: in a graph it runs later, and the kernel's limit may be another one
+        run_grid(config, body);
+    });
 }
 
 int thread_rank() {

@@ -72,6 +72,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
         case cudaDevAttrComputeCapabilityMajor: *value = simt::architecture().capability / 10; return cudaSuccess;
         case cudaDevAttrComputeCapabilityMinor: *value = simt::architecture().capability % 10; return cudaSuccess;
         case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::architecture().block_shared; return cudaSuccess;
+        case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+            *value = simt::architecture().multiprocessor_shared;
+            return cudaSuccess;
         case cudaDevAttrL2CacheSize: *value = kL2Bytes; return cudaSuccess;
         default: return cudaErrorInvalidValue;
     }
