@@ -32,35 +32,7 @@ for book in tang300 song100; do sed -E 's/\x1b\[[0-9;]*m//g' "/usr/share/games/f
 tar -C "$OUT" -cf - lib bin gpu | xz --lzma2=preset=2,dict=64MiB >"$OUT/programs.tar.xz"
 rm -rf "${OUT:?}/lib" "${OUT:?}/bin" "${OUT:?}/gpu"
 
-cat >"$OUT/run" <<'END'
-#!/bin/bash
-# All tests and measurements of Kiln on a GPU, in 9 minutes. The table is written to a folder in RESULTS (results/).
-results=$(realpath -m "${RESULTS:-$(dirname "$0")/results}")
-cd "$(dirname "$0")" || exit 1
-nvidia-smi -L 2>/dev/null | grep -q GPU || {
-    echo "run: nvidia-smi lists no GPU here: copy this folder to a machine with an NVIDIA GPU and its driver" >&2
-    exit 1
-}
-if [ ! -e unpacked ]; then
-    tar -xJf programs.tar.xz 2>/dev/null ||
-        python3 -c 'import tarfile; tarfile.open("programs.tar.xz").extractall()' || exit 1
-    touch unpacked
-fi
-cuda=${CUDA:-/usr/local/cuda}
-# cuBLASLt and the CUDA runtime: CUDA's, or those that PyTorch has brought. Only Kiln's programs get these folders.
-libraries=$PWD/lib
-pytorchs=$("${PYTHON:-python3}" -c 'import glob, sys; print(*(d for p in sys.path for d in glob.glob(p + "/nvidia/*/lib")))' 2>/dev/null)
-for library in libcublasLt.so.13 libcudart.so.13; do
-    found=
-    for folder in "$cuda/lib64" $pytorchs; do
-        if [ -z "$found" ] && [ -e "$folder/$library" ]; then found=$folder; fi
-    done
-    [ -n "$found" ] || { echo "run: no $library in $cuda/lib64 or with PyTorch: set CUDA to the folder of a CUDA Toolkit 13" >&2; exit 1; }
-    libraries+=:$found
-done
-BUILD=$PWD CUDA=$cuda LIBRARIES=$libraries RESULTS=$results REPEAT=$0 exec dev/check_gpu.sh
-END
-chmod +x "$OUT/run"
+cp dev/gpu_bundle_run.sh "$OUT/run"
 size=$(du -sm "$OUT" | cut -f1)
 echo "$OUT: $size MiB; copy it to a machine with a GPU and start $(basename "$OUT")/run there"
 [ "$size" -le 60 ] || { echo "gpu-bundle: more than 60 MiB" >&2; exit 1; }

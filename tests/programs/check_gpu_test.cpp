@@ -53,7 +53,9 @@ protected:
             "gpu/tests/cuda/" + name + "_test",
             "case $* in *list_tests*) echo Suite.; echo '  one'; exit ;; esac\necho $* >>" + here_ + "/tests\n" + body);
     }
-    void gpu(const std::string& facts) { script("path/nvidia-smi", "echo '" + facts + "'"); }
+    void gpu(const std::string& facts) {
+        script("path/nvidia-smi", "[ \"$*\" != -L ] || { echo GPU 0; exit; }\necho '" + facts + "'");
+    }
     // A trainer with a loss that falls from `first` by 0.02 in each step. It refuses options that the real trainer
     // refuses.
     void trainer(const std::string& name, const std::string& first) {
@@ -252,6 +254,30 @@ TEST_F(CheckGpu, without_a_gpu_prints_how_many_tests_need_one) {
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
     EXPECT_EQ(result.out, "skipped: no GPU (9 tests need one)\n");
+}
+
+// dev/gpu_bundle_run.sh, which is `run` in a bundle: it looks for the CUDA libraries, and sets nothing that PyTorch
+// sees.
+TEST_F(CheckGpu, a_bundle_takes_the_libraries_of_cuda_or_of_pytorch) {
+    const std::string bundle = here_ + "/bundle", cuda = here_ + "/cuda", site = here_ + "/site",
+                      in_pytorch = "/nvidia/cu13/lib";
+    fs::create_directories(bundle);
+    fs::copy_file("dev/gpu_bundle_run.sh", bundle + "/run");
+    directory_.write("bundle/unpacked", "");
+    script("bundle/dev/check_gpu.sh", "echo $LIBRARIES $RESULTS ${LD_LIBRARY_PATH:-none}");
+    const auto run = [&] {
+        return run_program("/bin/bash", {"-c", "cd " + here_ + " && exec env -u LD_LIBRARY_PATH PATH=" + here_ +
+                                                   "/path:$PATH PYTHON=/usr/bin/python3 PYTHONPATH=" + site +
+                                                   " CUDA=" + cuda + " RESULTS=mine bundle/run"});
+    };
+    const Finished none = run();
+    EXPECT_EQ(none.code, 1);
+    expect_parts(none.err, {"run: no libcublasLt.so.13 in " + cuda + "/lib64 or with PyTorch"});
+    for (const char* library : {"libcublasLt.so.13", "libcudart.so.13"})
+        directory_.write("site" + in_pytorch + "/" + library, "");
+    EXPECT_EQ(run().out, concat(bundle, "/lib:", site, in_pytorch, ":", site, in_pytorch, " ", here_, "/mine none\n"));
+    directory_.write("cuda/lib64/libcublasLt.so.13", "");
+    EXPECT_EQ(run().out, concat(bundle, "/lib:", cuda, "/lib64:", site, in_pytorch, " ", here_, "/mine none\n"));
 }
 
 }  // namespace
