@@ -1,7 +1,7 @@
 #!/bin/bash
 # `make gpu-bundle`: everything that check-gpu needs, in the folder OUT: the programs of BUILD, the shared libraries of Debian
 # that they link, shards of real text, and `run`. The target machine has a driver, the CUDA libraries (the toolkit's or
-# PyTorch's), and maybe PyTorch. Its C library is at least as new as this machine's.
+# PyTorch's), and maybe PyTorch.
 set -eu
 cd "$(dirname "$0")/.."
 rm -rf "$OUT"
@@ -11,10 +11,10 @@ for program in $programs; do
     mkdir -p "$OUT/$(dirname "$program")"
     cp "$BUILD/$program" "$OUT/$program"
     strip "$OUT/$program"
-    # Without the C library and the CUDA libraries: the target machine has its own. With libstdc++: it may have an older
-    # one, and only Kiln's programs see this one.
+    # Without the CUDA libraries and those of C and C++: the target machine has its own. Debian 12's libstdc++ would need
+    # glibc 2.36, but the programs and the other libraries only 2.34 and the libstdc++ of GCC 12, which Ubuntu 22.04 has.
     ldd "$BUILD/$program" | awk '$3 ~ /^\// { print $3 }' |
-        grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
+        grep -vE '/(libstdc\+\+|libgcc_s|libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
 done | sort -u | xargs -I{} cp -L {} "$OUT/lib/"
 cp dev/check_gpu.sh "$OUT/dev/"
 git describe --always --dirty >"$OUT/commit"
