@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 program=${BUILD:-build}/fuzz/fuzz
 seconds=${FUZZ_SECONDS:-60}
 if [ ! -x "$program" ]; then
-    echo "fuzz: skipped: no clang++ with libFuzzer here (Debian: clang, libclang-rt-14-dev); 8 fuzzers not run"
+    echo "fuzz: skipped: no clang++ with libFuzzer here (Debian: clang, libclang-rt-14-dev); $(ls tests/fuzz/corpus | wc -l) fuzzers not run"
     exit 0
 fi
 run() {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # `make kernel-table`: the registers, shared memory, stack and spills of each kernel, by ptxas, as a table for diffs.
-# Arguments: the output of `nvcc -Xptxas -v` for each source. Writes dev/bench/kernel_resources.txt. Fails if a kernel
-# spills more than dev/kernel_spills.txt allows, or if that file lists a spill that no longer occurs.
+# Arguments: the output of `nvcc -Xptxas -v` for each source; HASH in the environment: of the sources and the compiler.
+# Writes dev/bench/kernel_resources.txt. Fails if a kernel spills more than dev/kernel_spills.txt allows, or if that file
+# lists a spill that no longer occurs.
 set -eu
 cd "$(dirname "$0")/.."
 table=${TABLE:-dev/bench/kernel_resources.txt} spills=${SPILLS:-dev/kernel_spills.txt}
@@ -28,10 +29,11 @@ cat "$@" | c++filt | sed -E 's,\(anonymous namespace\)::|kiln::,,g; s,\([A-Za-z_
     }' | sort -u >"$rows"
 [ -s "$rows" ] || { echo "kernel-table: no kernels in: $*" >&2; exit 1; }
 
-awk -F'|' '
+awk -F'|' -v hash="$HASH" '
     BEGIN {
         print "# Written by `make kernel-table`. What ptxas gives each kernel on sm_80, sm_90a and sm_120: registers of a thread;"
         print "# bytes of static shared memory of a block; bytes of stack and of spills (stores and loads) of a thread."
+        print "# hash " hash ": of the kernels, the headers that they may include, and nvcc"
         printf "%-64s %-14s %-20s %-14s %s\n", "# kernel", "registers", "shared", "stack", "spills"
     }
     function cell(what, kernel,    text, i) {

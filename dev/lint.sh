@@ -60,5 +60,10 @@ grep -q '^CUDA_HEADERS := .' <<<"$makefiles" || unbuilt=$(grep -vE '^tests/(cuda
 for file in $unbuilt; do
     complain "$file: no makefile builds it; move it to a folder that dev/make/tests.mk names"
 done
+# A kernel without a mutation has a test that nobody has seen fail.
+for file in $(git ls-files -co --exclude-standard 'cuda/kernels/*.cu'); do
+    [ ! -f "$file" ] || grep -q "| $file |" tests/cuda/mutations.txt ||
+        complain "$file: has no line in tests/cuda/mutations.txt"
+done
 [ $status = 0 ] && echo "lint: clean"
 exit $status

@@ -30,10 +30,10 @@ struct EngineOptions {
     int recompute = 0;              // the backward pass recomputes: 1 the MLP's activation, 2 norms too, 3 whole blocks
     int fused_gelu = 0;             // 1: GELU is part of the matmul before it; 2: so is its gradient
     AttentionKind attention = AttentionKind::automatic;
-    int lm_head_chunks = 0;  // of the LM head's rows; 0: the fewest that keep the logits below 1 GiB
+    int lm_head_chunks = 0;  // at least so many of the LM head's rows; 0: so many that the logits are below 1 GiB
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
-    int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the library's first one
+    int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the first that works
     bool graphs = true;         // launch a micro-step as one CUDA graph, without dropout only
     uint64_t seed = 0;          // of stochastic rounding
 };

@@ -25,28 +25,6 @@ int default_ffn(Mlp mlp, int C, int multiple_of) {
     return 4 * C;
 }
 
-const char* name_of(Norm norm) {
-    switch (norm) {
-        case Norm::layernorm: return "layernorm";
-        case Norm::rmsnorm: return "rmsnorm";
-    }
-    return "";
-}
-const char* name_of(Mlp mlp) {
-    switch (mlp) {
-        case Mlp::gelu: return "gelu";
-        case Mlp::swiglu: return "swiglu";
-    }
-    return "";
-}
-const char* name_of(Position position) {
-    switch (position) {
-        case Position::learned: return "learned";
-        case Position::rope: return "rope";
-    }
-    return "";
-}
-
 const ModelConfig* find_preset(std::string_view name) {
     const auto found = std::ranges::find(presets(), name, &Preset::name);
     return found == presets().end() ? nullptr : &found->config;
@@ -187,6 +165,28 @@ void check_rope(const ModelConfig& c) {
 }
 
 }  // namespace
+
+const char* name_of(Norm norm) {
+    switch (norm) {
+        case Norm::layernorm: return "layernorm";
+        case Norm::rmsnorm: return "rmsnorm";
+    }
+    return "";
+}
+const char* name_of(Mlp mlp) {
+    switch (mlp) {
+        case Mlp::gelu: return "gelu";
+        case Mlp::swiglu: return "swiglu";
+    }
+    return "";
+}
+const char* name_of(Position position) {
+    switch (position) {
+        case Position::learned: return "learned";
+        case Position::rope: return "rope";
+    }
+    return "";
+}
 
 bool ModelConfig::centered_norm() const {
     switch (norm) {

@@ -11,6 +11,10 @@ namespace kiln {
 enum class Norm : uint8_t { layernorm, rmsnorm };
 enum class Mlp : uint8_t { gelu, swiglu };  // gelu: the tanh form
 enum class Position : uint8_t { learned, rope };
+// In descriptors; empty if there is no such value.
+const char* name_of(Norm norm);
+const char* name_of(Mlp mlp);
+const char* name_of(Position position);
 
 // Llama 3 divides the low frequencies of RoPE by `factor`; 0: no scaling.
 struct RopeScaling {

@@ -48,7 +48,9 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
         decays = !decays;
     }
     decay_switches_ = DeviceBuffer<size_t>(switches.size());
-    CUDA_CHECK(cudaMemcpy(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaMemcpyAsync(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice,
+                               stream));
+    CUDA_CHECK(cudaStreamSynchronize(stream));  // before `switches` is gone
 }
 
 template <class E, class G, class M>

@@ -197,7 +197,7 @@ void CudaEngine<E, G, M>::take_rope_table(int max_T) {
     const std::vector<float> table = rope_table(config_, max_T);
     stream_.synchronize();
     rope_table_ = DeviceBuffer<float>(table.size());
-    CUDA_CHECK(cudaMemcpy(rope_table_.get(), table.data(), rope_table_.bytes(), cudaMemcpyHostToDevice));
+    upload(rope_table_.get(), table.data(), table.size(), 1, stream_);
     rope_T_ = max_T;
     micro_steps_.clear();  // captured launches contain the address of the old table
 }

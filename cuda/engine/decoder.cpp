@@ -343,7 +343,10 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
             mlp_forward(ctx, a, p);
         } else {
             if (ctx.recompute == Recompute::norms) norm_forward(ctx, ln2(a, p), a.mid);
-            if (ctx.recompute >= Recompute::activation) activation_forward(ctx, a);
+            // A matmul applies GELU to sums that are not rounded yet. Only the same matmul gives the same bits again.
+            if (ctx.recompute >= Recompute::activation) {
+                fuses_gelu(ctx, 1) ? mlp_forward(ctx, a, p) : activation_forward(ctx, a);
+            }
         }
 
         // The gradient of a branch: without dropout it is the gradient of the residual stream itself.

@@ -19,8 +19,20 @@ constexpr size_t kLmHeadChunks = 16;
 // For the runtime, its kernels and cuBLASLt. An estimate: nothing measures it yet.
 constexpr size_t kProcessBytes = size_t(512) << 20;
 
+constexpr size_t kTileRows = 256;  // a multiple of the rows of cuBLASLt's tiles
+
 size_t divide_up(size_t a, size_t b) {
     return (a + b - 1) / b;
+}
+
+// The rows of each of at least `chunks` chunks of N rows: if possible the same for all of them, so that they share the
+// plans of their matmuls, and whole tiles. Otherwise the last chunk has fewer rows.
+size_t chunk_rows(size_t N, size_t chunks) {
+    if (chunks == 1 || N / chunks < kTileRows) return divide_up(N, chunks);
+    for (size_t n = chunks; n <= 2 * chunks; n++) {
+        if (N % (n * kTileRows) == 0) return N / n;
+    }
+    return N / chunks / kTileRows * kTileRows;
 }
 
 }  // namespace
@@ -29,9 +41,9 @@ DeviceShape device_shape(const ModelConfig& c, const EngineOptions& o) {
     const size_t N = size_t(o.B) * o.T, element_bytes = o.precision == Precision::float32 ? 4 : 2;
     const size_t least_chunks = divide_up(N * padded_vocab(c) * element_bytes, kLogitsBytes);
     const size_t chunks = o.lm_head_chunks > 0 ? size_t(o.lm_head_chunks) : least_chunks;
-    size_t rows = divide_up(N, chunks), chunk = 0;
+    size_t rows = chunk_rows(N, chunks), chunk = 0;
     if (o.fixed_lm_head_chunks) {
-        chunk = divide_up(N, std::max(kLmHeadChunks, least_chunks));
+        chunk = chunk_rows(N, std::max(kLmHeadChunks, least_chunks));
         rows = std::min(N, std::max<size_t>(divide_up(N, chunk) / chunks, 1) * chunk);
     }
     return {.B = o.B,

@@ -12,7 +12,8 @@ namespace kiln {
 namespace {
 
 constexpr size_t kAlignment = 16;                 // of every pointer; cuBLASLt's tensor core kernels need it
-constexpr int kTimedLaunches = 3;                 // after one launch to warm up
+constexpr int kOffers = 8;                        // that the heuristic is asked for, because some may fail
+constexpr int kRounds = 3;                        // in which each candidate is timed once
 constexpr size_t kMemoryLeft = size_t(64) << 20;  // in addition to what a trial takes
 
 template <class T>
@@ -70,7 +71,8 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
 struct Matmul::Plan {
     Operation operation;
     Layout a, b, d;
-    cublasLtMatmulAlgo_t algorithm{};
+    std::vector<cublasLtMatmulAlgo_t> algorithms = {};  // the best first, without those that could not be launched
+    std::string failures = {};                          // the statuses of those
 };
 
 void Matmul::set_epilogue_pointers(const Plan& plan, const Pointers& pointers) {
@@ -87,18 +89,20 @@ std::string Matmul::text_of(const Key& key) {
                   name_of(key.out_type), name_of(key.epilogue), key.accumulate ? ", accumulating" : "");
 }
 
-void Matmul::run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
-                 cudaStream_t stream) {
+// False: the library could not launch the algorithm, though its heuristic offered it.
+bool Matmul::launch(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
+                    cudaStream_t stream) {
     const float alpha = 1, beta = key.accumulate ? 1.0f : 0.0f;
     const cublasStatus_t status =
         cublasLtMatmul(handle_, plan.operation, &alpha, pointers.a, plan.a, pointers.b, plan.b, &beta, pointers.d,
                        plan.d, pointers.d, plan.d, &algorithm, workspace_.get(), workspace_.bytes(), stream);
-    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS, text_of(key), ": cublasLtMatmul returned ",
-               cublasLtGetStatusName(status));
+    if (status == CUBLAS_STATUS_SUCCESS) return true;
+    (void)cudaGetLastError();  // otherwise the next launch of a kernel would report the failure
+    plan.failures += concat(" ", cublasLtGetStatusName(status));
+    return false;
 }
 
-// Runs once for each kind of call, maybe within a step: it allocates memory and waits for the device.
-void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream) {
+void Matmul::find_algorithms(Plan& plan, const Key& key) {
     const Preference preference = make_preference();
     set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(workspace_.bytes()));
     // The parts of a split sum are added in float32, never in the type of the output.
@@ -109,20 +113,20 @@ void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers
           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
         set(preference, attribute, uint32_t(kAlignment));
     }
-    std::vector<cublasLtMatmulHeuristicResult_t> found(size_t(options_.candidates));
+    std::vector<cublasLtMatmulHeuristicResult_t> found(size_t(std::max(options_.candidates, kOffers)));
     int count = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, plan.operation, plan.a, plan.b, plan.d, plan.d, preference, options_.candidates, found.data(), &count);
+        handle_, plan.operation, plan.a, plan.b, plan.d, plan.d, preference, int(found.size()), found.data(), &count);
     found.resize(size_t(count));
-    std::erase_if(found, [](const auto& result) { return result.state != CUBLAS_STATUS_SUCCESS; });
-    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !found.empty(), text_of(key),
+    for (const auto& result : found) {
+        if (result.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(result.algo);
+    }
+    KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !plan.algorithms.empty(), text_of(key),
                ": cuBLASLt has no algorithm for it: ", cublasLtGetStatusName(status));
-    plan.algorithm = found.front().algo;
+}
 
-    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-    CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
-    if (found.size() == 1 || capture != cudaStreamCaptureStatusNone) return;
-
+// Runs once for each kind of call, maybe within a step: it allocates memory and waits for the device.
+void Matmul::sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream) {
     // A trial that accumulates would change the result, so it writes into scratch memory. Otherwise the call that
     // follows overwrites what the trials wrote.
     Pointers trial = pointers;
@@ -136,25 +140,46 @@ void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers
         CUDA_CHECK(cudaMemsetAsync(scratch->get(), 0, scratch->bytes(), stream));
         trial.d = scratch->get();
     }
-    const Event start, end;
-    float best_ms = std::numeric_limits<float>::infinity();
-    for (const auto& candidate : found) {
-        run(plan, candidate.algo, key, trial, stream);
-        start.record(stream);
-        for (int i = 0; i < kTimedLaunches; ++i) run(plan, candidate.algo, key, trial, stream);
-        end.record(stream);
-        end.synchronize();
-        float ms = 0;
-        CUDA_CHECK(cudaEventElapsedTime(&ms, start, end));
-        ++timed_;
-        if (ms < best_ms) {
-            best_ms = ms;
-            plan.algorithm = candidate.algo;
+    struct Candidate {
+        cublasLtMatmulAlgo_t algorithm;
+        Event start = Event(), end = Event();
+        float ms = std::numeric_limits<float>::infinity();  // the least of all rounds
+    };
+    std::vector<Candidate> candidates;
+    for (const auto& algorithm : plan.algorithms) {  // the first launch of an algorithm loads its kernel
+        if (int(candidates.size()) == options_.candidates) break;
+        if (launch(plan, algorithm, key, trial, stream)) candidates.push_back({algorithm});
+    }
+    using Clock = std::chrono::steady_clock;
+    for (const auto until = Clock::now() + std::exchange(options_.warm_up, {}); Clock::now() < until;) {
+        for (const Candidate& c : candidates) launch(plan, c.algorithm, key, trial, stream);
+        CUDA_CHECK(cudaStreamSynchronize(stream));
+    }
+    // The candidates take turns, so that a change of the clocks meets all of them.
+    for (int round = 0; round < kRounds; ++round) {
+        for (const Candidate& c : candidates) {
+            c.start.record(stream);
+            launch(plan, c.algorithm, key, trial, stream);
+            c.end.record(stream);
+        }
+        for (Candidate& c : candidates) {
+            c.end.synchronize();
+            float ms = 0;
+            CUDA_CHECK(cudaEventElapsedTime(&ms, c.start, c.end));
+            c.ms = std::min(c.ms, ms);
         }
     }
+    timed_ += candidates.size();
+    std::ranges::stable_sort(candidates, {}, &Candidate::ms);
+    plan.algorithms.clear();
+    for (const Candidate& c : candidates) plan.algorithms.push_back(c.algorithm);
 }
 
 Matmul::Plan& Matmul::plan_for(const Key& key, const Pointers& pointers, cudaStream_t stream) {
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
+    KILN_CHECK(capture == cudaStreamCaptureStatusNone, text_of(key),
+               " has no plan yet; run it once before it is captured in a graph");
     const bool tf32 = key.type == CUDA_R_32F && options_.tf32;
     Plan plan{make_operation(tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F),
               make_layout(key.type, key.m, key.k, key.transpose_a),
@@ -165,7 +190,8 @@ Matmul::Plan& Matmul::plan_for(const Key& key, const Pointers& pointers, cudaStr
     if (pointers.aux) set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t(key.m));
     if (pointers.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(key.out_type));
     set_epilogue_pointers(plan, pointers);  // the heuristic looks at their alignment
-    choose_fastest(plan, key, pointers, stream);
+    find_algorithms(plan, key);
+    if (options_.candidates > 1 && plan.algorithms.size() > 1) sort_by_time(plan, key, pointers, stream);
     return *plans_.emplace(key, std::make_shared<Plan>(std::move(plan))).first->second;
 }
 
@@ -177,7 +203,11 @@ void Matmul::multiply(const Key& key, const Pointers& pointers, cudaStream_t str
     const auto found = plans_.find(key);
     Plan& plan = found != plans_.end() ? *found->second : plan_for(key, pointers, stream);
     set_epilogue_pointers(plan, pointers);
-    run(plan, plan.algorithm, key, pointers, stream);
+    auto& algorithms = plan.algorithms;
+    while (!algorithms.empty() && !launch(plan, algorithms.front(), key, pointers, stream)) {
+        algorithms.erase(algorithms.begin());
+    }
+    KILN_CHECK(!algorithms.empty(), text_of(key), ": cuBLASLt could launch none of its algorithms:", plan.failures);
 }
 
 // cuBLASLt's matrices are column-major, so a row-major (N, O) is a column-major (O, N): the calls compute

@@ -3,12 +3,14 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <chrono>
 #include <compare>
 #include <cstddef>
 #include <map>
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "cuda/device/handles.h"
 
@@ -16,9 +18,11 @@ namespace kiln {
 
 struct MatmulOptions {
     size_t workspace_bytes = size_t(32) << 20;
-    // How many algorithms of the heuristic are timed at the first use of a shape. With 1 the first is taken without
-    // timing, so that two runs always take the same algorithm and give the same bits.
+    // How many algorithms of the heuristic are timed at the first use of a shape. With 1 the first that can be launched
+    // is taken without timing, so that two runs always take the same algorithm and give the same bits.
     int candidates = 6;
+    // For how long the first timing launches before it measures: an idle GPU needs time to raise its clocks.
+    std::chrono::milliseconds warm_up{20};
     bool tf32 = true;  // float32 matmuls on tensor cores, inputs rounded to 10 bits of mantissa
 };
 
@@ -28,10 +32,11 @@ struct Linear {
 };
 
 // All pointers are to device memory, aligned to 16 bytes. All calls queue on `stream`. The first call of a kind makes
-// its plan and times the candidates, which waits for the device; while a stream is captured it does not time them.
-// Later calls keep the choice. All calls share one workspace, so only one thread and one stream may use it at a time.
-// T: float, __nv_bfloat16 or __half; Out: T or float. Sums are float32, also when cuBLASLt splits a sum. Throws Error
-// with the shape if cuBLASLt refuses it.
+// its plan and times the candidates, which waits for the device, so it must not be captured. Later calls keep the
+// choice. All calls share one workspace, so only one thread and one stream may use it at a time. T: float,
+// __nv_bfloat16 or __half; Out: T or float. Sums are float32, also when cuBLASLt splits a sum. The order of a sum
+// depends on the algorithm and so on all of N, I and O: an element may have other bits when N is another. Throws Error
+// with the shape if cuBLASLt refuses it, if every algorithm fails at its launch, or if the first call is captured.
 class Matmul {
 public:
     explicit Matmul(const MatmulOptions& options = {});
@@ -80,9 +85,10 @@ private:
     static Key key_of(int m, int n, int k);
     void multiply(const Key& key, const Pointers& pointers, cudaStream_t stream);
     Plan& plan_for(const Key& key, const Pointers& pointers, cudaStream_t stream);
-    void choose_fastest(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream);
-    void run(const Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
-             cudaStream_t stream);
+    void find_algorithms(Plan& plan, const Key& key);
+    void sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream);
+    bool launch(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
+                cudaStream_t stream);
     static void set_epilogue_pointers(const Plan& plan, const Pointers& pointers);
     static std::string text_of(const Key& key);
 

@@ -17,7 +17,7 @@ compile-commands:  ## compile_commands.json, for clangd and other editors' helpe
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
 FUZZ_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
-              -fno-sanitize-recover=undefined -I.
+              $(SHOWN_ANYWAY) -fno-sanitize-recover=undefined -I.
 FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp tokenizer/*/*.cpp) tests/fuzz/targets.cpp tests/fuzz/fuzz_main.cpp)
 
 fuzz: $(if $(CLANG),$(BUILD)/fuzz/fuzz)  ## every fuzzer for a minute (FUZZ_SECONDS=60); needs clang
@@ -35,7 +35,7 @@ $(BUILD)/fuzz/%.o: %.cpp
 # ---- tests of the tests
 
 mutations: $(EMULATED_TESTS)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
-	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(TEST_CXXFLAGS)" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
+	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(COLD_CXXFLAGS)" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
 	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT) $(HOST_SAMPLER)" dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
@@ -58,20 +58,35 @@ endif
 
 # ---- ptxas's report on every kernel; sm_75, which is not in the table, must compile
 
+PTXAS_ARCHS := 75 80 90a 120
 PTXAS_LOGS := $(patsubst cuda/kernels/%.cu,$(BUILD)/ptxas/%.log,$(wildcard cuda/kernels/*.cu))
 $(BUILD)/ptxas/%.log: cuda/kernels/%.cu
 	@mkdir -p $(@D)
 	@echo "  ptxas $<"
-	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,75 80 90a 120,$(call gencode,$a)) -Xptxas -v -MMD -MP -MF $(@:.log=.d) -MT $@ -c -o /dev/null $< 2>$@.part || { cat $@.part; exit 1; }
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,$(PTXAS_ARCHS),$(call gencode,$a)) -Xptxas -v -MMD -MP -MF $(@:.log=.d) -MT $@ -c -o /dev/null $< 2>$@.part || { cat $@.part; exit 1; }
 	@mv $@.part $@
 
+# What the table depends on: the compiler, its flags and every file that a kernel may include. The table names their
+# hash, so that it is not made again to be compared with itself.
+KERNEL_SOURCES := $(sort $(wildcard cuda/kernels/* cuda/device/*.h cpu_reference/interface/*.h))
+kernel_hash = { $(NVCC) --version; echo '$(NVCC_FLAGS) $(PTXAS_ARCHS)'; cat $(KERNEL_SOURCES); } | sha256sum | cut -c 1-16
+
 kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
-	@dev/kernel_table.sh $(PTXAS_LOGS)
+	@HASH=$$($(kernel_hash)) dev/kernel_table.sh $(PTXAS_LOGS)
 
 ATTENTION_LAUNCHES := $(BUILD)/emulator/dev/bench/attention_launches
-check-kernel-table: $(if $(NVCC),$(PTXAS_LOGS) $(ATTENTION_LAUNCHES))  ## fails when that table is not the committed one, too
-	@NVCC="$(NVCC)" BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
-	$(if $(NVCC),@dev/attention_report.sh $(ATTENTION_LAUNCHES) --check)
+check-kernel-table: $(if $(NVCC),$(ATTENTION_LAUNCHES))  ## fails when that table is not the committed one, too
+ifeq ($(NVCC),)
+	@echo "check-kernel-table: skipped: no nvcc"
+else
+	@if grep -q "hash $$($(kernel_hash))" dev/bench/kernel_resources.txt; then \
+	    echo "check-kernel-table: reused: the committed table is of these sources by this nvcc"; \
+	else $(MAKE) --no-print-directory compare-kernel-table; fi
+	@dev/attention_report.sh $(ATTENTION_LAUNCHES) --check
+endif
+.PHONY: compare-kernel-table
+compare-kernel-table: $(PTXAS_LOGS)
+	@HASH=$$($(kernel_hash)) BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
 
 attention-report: kernel-table $(ATTENTION_LAUNCHES)  ## what the attention kernels take of a multiprocessor, and how many blocks it holds
 	@dev/attention_report.sh $(ATTENTION_LAUNCHES)

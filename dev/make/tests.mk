@@ -20,6 +20,8 @@ EMULATOR_TESTS := $(basename $(wildcard tests/emulator/*_test.cpp tests/emulator
 # What the kernels that sample are held against.
 HOST_SAMPLER := $(BUILD)/tools/generate/sampler.o
 EMULATED_CASES := $(call emulated,$(CUDA_CASES) tests/cuda/schedules_emulated.cpp)
+# A case without a row in cases.h would not be run.
+$(call emulated,$(wildcard tests/cuda/cases/*.cpp)): private KILN_FLAGS += -Wmissing-declarations
 
 EMULATED_TESTS := $(addprefix $(BUILD)/emulator/,$(EMULATOR_TESTS))
 EMULATED_PROGRAM_TESTS := $(addprefix $(BUILD)/emulator/,$(basename $(wildcard tests/emulator/programs/*_test.cpp)))
@@ -48,9 +50,8 @@ tests: $(TESTS)
 test:  ## build everything and run every test
 	@dev/setup.sh test
 	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
-	@dev/check_readme.sh
 	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
-	@BUILD=$(BUILD) dev/run_tests.sh $(TESTS)
+	@dev/check_readme.sh & readme=$$!; BUILD=$(BUILD) dev/run_tests.sh $(TESTS); status=$$?; wait $$readme && exit $$status
 
 GPU_CHECKS := $(GPU_TESTS) $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kilncu  ## all tests on this machine's GPU, its speed, and a run compared with the CPU's, in 9 minutes (PARTS="engine flash")

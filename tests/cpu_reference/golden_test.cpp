@@ -1,4 +1,4 @@
-// The engine against PyTorch: dev/fixtures/make_golden.py stored the results of transformers in float64 for nine tiny
+// The engine against PyTorch: dev/fixtures/make_golden.py stored the results of transformers in float64 for tiny
 // models. The tests import the weights as a user does, so they also test names, transposes and config.json.
 //
 // Relative error of a vector: |a - b| / |b| in the 2-norm; of a scalar: |a - b| / |b|. The vectors are the logits of

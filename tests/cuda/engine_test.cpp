@@ -3,15 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <numeric>
-#include <thread>
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
 #include "cuda/engine/cuda_engine.h"
+#include "cuda/engine/engine_shape.h"
 #include "tests/cuda/schedules.h"
 #include "tests/support/tiny_models.h"
 
@@ -19,27 +17,6 @@ namespace kiln::testing {
 namespace {
 
 constexpr int kB = 2, kT = 11;
-
-// Like tiny_models(), but with widths that the GPU kernels can compute.
-const std::vector<TinyModel>& models() {
-    static const std::vector<TinyModel> models = {
-        {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
-        {"gpt2_untied", "gpt2:layers=1,dim=16,heads=2,ffn=40,ctx=16,vocab=131,tied=false,init_std=0.2"},
-        {"llama", "llama:layers=2,dim=24,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false"},
-        {"llama3",
-         "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
-         "rope_original=8,theta=100"},
-        {"qwen2", "qwen2:layers=2,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-        {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-        // Their head sizes have flash attention kernels.
-        {"gpt2_flash", "gpt2:layers=2,dim=64,heads=2,ctx=16,vocab=37,init_std=0.1"},
-        {"llama_flash",
-         "llama:layers=1,dim=32,heads=4,kv_heads=2,head_size=32,ffn=24,ctx=16,vocab=37,init_std=0.15,tied=false"},
-        {"qwen2_flash", "qwen2:layers=1,dim=32,heads=2,kv_heads=1,head_size=64,ffn=40,ctx=16,vocab=37,init_std=0.15"},
-        {"qwen3_flash", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=32,ffn=40,ctx=16,vocab=37,init_std=0.2"},
-    };
-    return models;
-}
 
 struct Param {
     TinyModel model;
@@ -50,7 +27,7 @@ std::string name_of(Precision precision) {
 }
 std::vector<Param> params() {
     std::vector<Param> all;
-    for (const TinyModel& model : models()) {
+    for (const TinyModel& model : tiny_cuda_models()) {
         for (const auto precision : {Precision::float32, Precision::bfloat16, Precision::float16}) {
             // In float32 these would test the plain attention again, and float16 has the same shapes as bfloat16.
             const bool flash = model.name.ends_with("_flash");
@@ -71,7 +48,9 @@ protected:
     std::unique_ptr<Engine> engine(const EngineOptions& options) const {
         return filled(make_cuda_engine(config_, options));
     }
-    std::unique_ptr<Engine> reference() const { return filled(make_cpu_engine(config_, {.B = kB, .T = kT})); }
+    std::unique_ptr<Engine> reference() const {
+        return filled(make_cpu_engine(config_, {.B = kB, .T = kT, .optimizer = options_.optimizer}));
+    }
     std::unique_ptr<Engine> filled(std::unique_ptr<Engine> made) const {
         const auto source = make_cpu_engine(config_, {.B = 1, .T = 1, .training = false});
         randomise(*source, 5);
@@ -234,8 +213,8 @@ TEST_P(CudaEngine, queued_updates_equal_updates_with_a_wait) {
     expect_close(*a, *b, Arena{"moment1"}, 1e-6);
 }
 
-// One batch of four sequences equals four micro-batches of one, with the same dropout masks. Only the order of sums
-// differs.
+// One batch of four sequences equals four micro-batches of one, with the same dropout masks. The order of sums differs,
+// also within the matmuls: cuBLASLt takes other algorithms for other numbers of rows.
 TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
     ModelConfig config = config_;
     config.dropout_embedding = 0.1f, config.dropout_residual = 0.2f, config.dropout_attention = 0.3f;
@@ -246,7 +225,7 @@ TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
     for (uint64_t i = 0; i < 4; i++) b->forward_backward(TinyBatch(1, kT, config.V, 10 + i).batch(), 1e-3f, 3);
     const LossSum p = a->take_loss(), q = b->take_loss();
     EXPECT_EQ(p.tokens, q.tokens);
-    EXPECT_NEAR(p.sum, q.sum, 1e-5 * p.sum);  // the same sequences with the same roundings
+    EXPECT_NEAR(p.sum, q.sum, tolerance(roundings() / 2) * p.sum);
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
 }
 
@@ -303,26 +282,30 @@ TEST_P(CudaEngine, graphs_change_no_bit) {
     EXPECT_EQ(read_all(*a, Arena::params), read_all(*b, Arena::params));
 }
 
-// What the backward pass computes again has the same bits as before.
+// What the backward pass computes again has the same bits as before, also GELU that a matmul applies to its sums.
 TEST_P(CudaEngine, recompute_changes_no_bit) {
-    std::vector<std::vector<float>> gradients;
-    size_t least = SIZE_MAX;
-    for (const int recompute : {0, 1, 2, 3}) {
-        EngineOptions options = options_;
-        options.recompute = recompute;
-        const size_t bytes = planned_bytes(options);
-        EXPECT_TRUE(bytes < least || config_.L == 1) << "level " << recompute << " saves nothing";
-        least = bytes;
-        const auto e = engine(options);
-        forward_backward(*e, 0);
-        gradients.push_back(read_all(*e, Arena::gradients));
-        EXPECT_EQ(gradients.back(), gradients.front()) << "level " << recompute;
+    const int most_fused = GetParam().model.name.starts_with("gpt2") ? 2 : 0;
+    for (int fused = 0; fused <= most_fused; fused++) {
+        std::vector<std::vector<float>> gradients;
+        size_t least = SIZE_MAX;
+        for (const int recompute : {0, 1, 2, 3}) {
+            EngineOptions options = options_;
+            options.recompute = recompute;
+            options.fused_gelu = fused;
+            const size_t bytes = planned_bytes(options);
+            EXPECT_TRUE(bytes < least || config_.L == 1) << "level " << recompute << " saves nothing";
+            least = bytes;
+            const auto e = engine(options);
+            forward_backward(*e, 0);
+            gradients.push_back(read_all(*e, Arena::gradients));
+            EXPECT_EQ(gradients.back(), gradients.front()) << "level " << recompute << ", fused GELU " << fused;
+        }
     }
 }
 
-// With the LM head in chunks the losses are the same. Its gradient is a sum over the chunks, so it is rounded once more
-// for each chunk.
-TEST_P(CudaEngine, lm_head_chunks_change_no_loss) {
+// The LM head's matmul of fewer rows may add in another order, so each logit may be rounded differently. Its gradient
+// is a sum over the chunks, so it is rounded once more for each chunk.
+TEST_P(CudaEngine, lm_head_chunks_change_only_roundings) {
     const auto whole = engine(options_);
     EngineOptions options = options_;
     options.lm_head_chunks = 5;  // of 22 rows: 5, 5, 5, 5, 2
@@ -331,7 +314,8 @@ TEST_P(CudaEngine, lm_head_chunks_change_no_loss) {
     std::vector<float> x(kB * kT), y(kB * kT);
     whole->evaluate(data.batch(), x.data());
     chunked->evaluate(data.batch(), y.data());
-    EXPECT_EQ(x, y);
+    const double one_matmul = tolerance(options_.precision == Precision::float32 ? config_.C : 1);
+    for (size_t i = 0; i < x.size(); i++) EXPECT_NEAR(x[i], y[i], one_matmul * std::max(x[i], 4.0f)) << i;
     for (Engine* e : {whole.get(), chunked.get()}) e->forward_backward(data.batch(), 0.05f, 3);
     expect_close(*chunked, *whole, Arena::gradients, tolerance(roundings()));
 }
@@ -432,66 +416,18 @@ TEST_P(CudaEngine, dropout_matches_reference) {
     expect_close(*a, *b, Arena::gradients, tolerance(roundings()));
 }
 
-// The logit of a target is minus infinity. So its loss is infinite, but with a small enough weight its gradient is
-// finite.
-TEST(CudaEngineUpdate, step_of_infinite_loss_and_finite_gradient_is_not_applied) {
-    const ModelConfig config = parse_model("gpt2:layers=1,dim=16,heads=2,ctx=16,vocab=37,tied=false");
-    for (const auto precision : {Precision::float32, Precision::bfloat16}) {
-        const auto e = make_cuda_engine(config, {.B = kB, .T = kT, .precision = precision});
-        std::vector<float> weights(param_table(config).back().offset + param_table(config).back().elems());
-        e->init_weights(5);
-        e->read(Arena::params, 0, weights);
-        for (const TensorSpec& spec : param_table(config)) {
-            // Normalised values of 16 elements are above -4. With 5 added, every term of that logit is negative.
-            if (spec.name == "lnf_b") std::fill_n(&weights[spec.offset], spec.elems(), 5.0f);
-            if (spec.name == "lm_head") std::fill_n(&weights[spec.offset + 36 * config.C], config.C, -3e38f);
-        }
-        e->write(Arena::params, 0, weights);
-        weights = read_all(*e, Arena::params);
-        TinyBatch bad(kB, kT, 36);
-        for (const int micro : {0, 1, 2}) {
-            bad.targets[3] = micro == 1 ? 36 : 3;
-            e->forward_backward(bad.batch(), 1e-30f, 3);
-        }
-        e->queue_update({.lr = 0.1f, .t = 1}, 1);
-        const StepResult result = e->take_update();
-        EXPECT_TRUE(std::isinf(result.loss.sum)) << result.loss.sum;
-        EXPECT_TRUE(std::isfinite(result.norm)) << result.norm;
-        EXPECT_EQ(read_all(*e, Arena::params), weights);
-        // The next step is applied again.
-        e->zero_gradients();
-        bad.targets[3] = 3;
-        e->forward_backward(bad.batch(), 1e-30f, 3);
-        e->queue_update({.lr = 0.1f, .t = 2}, 1);
-        EXPECT_TRUE(std::isfinite(e->take_update().loss.sum));
-        EXPECT_NE(read_all(*e, Arena::params), weights);
-    }
-}
-
-// Each of several queued steps has its own time, also the first and the last. The time that the device waits for the
-// host between two steps counts too.
-TEST(CudaEngineUpdate, seconds_of_queued_steps_add_up_to_the_time_that_passed) {
-    const ModelConfig config = parse_model("gpt2:layers=1,dim=16,heads=2,ctx=16,vocab=37");
-    const auto e = make_cuda_engine(config, {.B = kB, .T = kT});
-    e->init_weights(5);
-    constexpr int kSteps = 6;
-    std::vector<double> seconds;
-    const auto began = std::chrono::steady_clock::now();
-    for (int step = 0; step < kSteps; step++) {
-        e->zero_gradients();
-        e->forward_backward(TinyBatch(kB, kT, config.V, step).batch(), 0.05f, 3);
-        e->queue_update({.lr = 1e-3f, .t = step + 1}, 1);
-        if (step > 0) seconds.push_back(e->take_update().seconds);
-        if (step == 2) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    }
-    seconds.push_back(e->take_update().seconds);
-    const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    for (const double s : seconds) EXPECT_GT(s, 0);
-    const double sum = std::accumulate(seconds.begin(), seconds.end(), 0.0);
-    EXPECT_LE(sum, passed);
-    EXPECT_GE(sum, passed - 0.05);
-    EXPECT_GE(seconds.back(), 0.1 * (passed - 0.1) / kSteps);
-    EXPECT_GE(seconds[3], 0.09);
+// All matmuls of the LM head take the same rows, whole tiles, so they share their plans.
+TEST(DeviceShape, chunks_of_the_lm_head_are_equal_and_of_whole_tiles) {
+    const auto rows = [](int B, int T, int chunks) {
+        const EngineOptions options{.B = B, .T = T, .precision = Precision::bfloat16, .lm_head_chunks = chunks};
+        return device_shape(parse_model("gpt2"), options).lm_head_rows;
+    };
+    EXPECT_EQ(rows(64, 1024, 0), 8192);   // 1 GiB would allow 7 chunks of 9363
+    EXPECT_EQ(rows(64, 1024, 3), 16384);  // 3 chunks would not be equal
+    EXPECT_EQ(rows(64, 1000, 0), 6400);
+    EXPECT_EQ(rows(61, 1021, 0), 10240);  // no equal chunks; the last is smaller
+    EXPECT_EQ(rows(1, 300, 0), 300);
+    EXPECT_EQ(rows(2, 11, 5), 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),

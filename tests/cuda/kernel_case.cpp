@@ -81,11 +81,9 @@ Values::operator std::vector<float>() const {
 
 template <class T>
 Tensor<T>::Tensor(size_t elems) : elems_(elems), values_({}), buffer_(elems + kSentinelBytes / sizeof(T)) {
-    // Kernels run on other streams, which do not wait for the fills.
-    const Stream stream;
-    CUDA_CHECK(cudaMemsetAsync(buffer_.get(), 0xff, elems * sizeof(T), stream));
-    CUDA_CHECK(cudaMemsetAsync(buffer_.get() + elems, kSentinel, kSentinelBytes, stream));
-    stream.synchronize();
+    CUDA_CHECK(cudaMemset(buffer_.get(), 0xff, elems * sizeof(T)));
+    CUDA_CHECK(cudaMemset(buffer_.get() + elems, kSentinel, kSentinelBytes));
+    wait_for_legacy_stream();
 }
 
 template <class T>
@@ -96,10 +94,9 @@ Tensor<T>::Tensor(Values values) : Tensor(values.elems) {
         raw[i] = from_float<T>(values_.period[i]);
         values_.period[i] = to_float(raw[i]);
     }
-    const Stream stream;
-    CUDA_CHECK(cudaMemcpyAsync(buffer_.get(), raw.data(), raw.size() * sizeof(T), cudaMemcpyHostToDevice, stream));
-    bench::repeat(buffer_.get(), raw.size(), elems_, stream);
-    stream.synchronize();
+    if (elems_ > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), raw.size() * sizeof(T), cudaMemcpyHostToDevice));
+    bench::repeat(buffer_.get(), raw.size(), elems_, nullptr);
+    wait_for_legacy_stream();
 }
 
 template <class T>

@@ -105,10 +105,16 @@ private:
     DeviceBuffer<T> buffer_;
 };
 
+// Waits for the fills and copies of the legacy stream, for which the streams of a test do not wait.
+inline void wait_for_legacy_stream() {
+    CUDA_CHECK(cudaStreamSynchronize(nullptr));
+}
+
 template <class T>
 DeviceBuffer<T> on_device(const std::vector<T>& values) {
     DeviceBuffer<T> buffer(values.size());
     if (!values.empty()) CUDA_CHECK(cudaMemcpy(buffer.get(), values.data(), buffer.bytes(), cudaMemcpyHostToDevice));
+    wait_for_legacy_stream();
     return buffer;
 }
 

@@ -1,5 +1,6 @@
 // Reads documents with BlockReader and BlockParser together, as the threads of `kiln prepare` do.
 #include <cctype>
+#include <set>
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
+#include "tokenizer/pre_tokenizer/pre_tokenizer.h"
 #include "tokenizer/prepare/block_parser.h"
 #include "tokenizer/prepare/block_reader.h"
 
@@ -59,6 +61,16 @@ protected:
     std::string error(const std::string& name, std::string_view content, const DocumentOptions& options = {}) {
         const std::string thrown = error_of([&] { read(name, content, options); });
         return !thrown.empty() || bad.empty() ? thrown : bad[0].place + ": " + bad[0].what;
+    }
+    // The ids of a document must not depend on where it was cut.
+    void expect_word_ends_at_cuts(const std::string& text) const {
+        for (const auto& named : named_pre_tokenizers()) {
+            if (named.regexes.empty()) continue;
+            std::set<const char*> ends;
+            PreTokenizer(named.kind).split(text, [&](std::string_view word) { ends.insert(word.end()); });
+            const char* at = text.data();
+            for (const std::string& cut : cuts) EXPECT_TRUE(ends.contains(at += cut.size())) << named.name;
+        }
     }
     TempDirectory dir;
     int chunks = 0;
@@ -174,6 +186,7 @@ TEST_F(Documents, long_documents_are_cut_where_every_pre_tokenizer_cuts) {
             EXPECT_TRUE(std::isalnum(cuts[i + 1].front())) << i;
             EXPECT_FALSE(std::isspace(cuts[i][cuts[i].size() - 2])) << i;
         }
+        expect_word_ends_at_cuts(text);
     }
 }
 
@@ -184,6 +197,7 @@ TEST_F(Documents, one_long_line_is_cut_between_words_or_else_between_characters)
     EXPECT_EQ(read("a.txt", words, {.chunk_bytes = 64}), Texts{words});
     EXPECT_GT(chunks, 100);
     for (size_t i = 1; i < cuts.size(); i++) EXPECT_EQ(cuts[i].substr(0, 2), " w");
+    expect_word_ends_at_cuts(words);
     EXPECT_EQ(read("a.txt", characters, {.chunk_bytes = 64}), Texts{characters});  // valid UTF-8 in each chunk
     EXPECT_GT(chunks, 50);
 }

@@ -28,6 +28,27 @@ inline const std::vector<TinyModel>& tiny_models() {
     return models;
 }
 
+// Like tiny_models(), but with widths that the GPU kernels can compute.
+inline const std::vector<TinyModel>& tiny_cuda_models() {
+    static const std::vector<TinyModel> models = {
+        {"gpt2", "gpt2:layers=2,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2"},
+        {"gpt2_untied", "gpt2:layers=1,dim=16,heads=2,ffn=40,ctx=16,vocab=131,tied=false,init_std=0.2"},
+        {"llama", "llama:layers=2,dim=24,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false"},
+        {"llama3",
+         "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
+         "rope_original=8,theta=100"},
+        {"qwen2", "qwen2:layers=2,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2"},
+        {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37,init_std=0.2"},
+        // Their head sizes have flash attention kernels.
+        {"gpt2_flash", "gpt2:layers=2,dim=64,heads=2,ctx=16,vocab=37,init_std=0.1"},
+        {"llama_flash",
+         "llama:layers=1,dim=32,heads=4,kv_heads=2,head_size=32,ffn=24,ctx=16,vocab=37,init_std=0.15,tied=false"},
+        {"qwen2_flash", "qwen2:layers=1,dim=32,heads=2,kv_heads=1,head_size=64,ffn=40,ctx=16,vocab=37,init_std=0.15"},
+        {"qwen3_flash", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=32,ffn=40,ctx=16,vocab=37,init_std=0.2"},
+    };
+    return models;
+}
+
 // Tokens and targets of B sequences of T, numbered from first_sample on; some targets are ignored.
 struct TinyBatch {
     std::vector<int> tokens, targets;

@@ -29,17 +29,18 @@ void BlockParser::parse(const Block& block, const OnChunk& on_chunk, std::vector
     if (block.format == DocumentFormat::text) {
         parse_text(block, on_chunk, bad);
     } else {
-        const bool is_json = block.format == DocumentFormat::json || block.format == DocumentFormat::jsonl;
         for (const Block::Span& span : block.records) {
             const std::string_view record = block.text().substr(span.begin, span.size);
             try {
                 std::string row;
                 std::string_view text;
-                if (is_json) {
-                    text = json_.text(record, options_.text_keys);
-                } else {
-                    row = csv_text(record, block.csv);
-                    text = row;
+                switch (block.format) {
+                    case DocumentFormat::automatic:
+                    case DocumentFormat::text: break;  // without records
+                    case DocumentFormat::jsonl:
+                    case DocumentFormat::json: text = json_.text(record, options_.text_keys); break;
+                    case DocumentFormat::csv:
+                    case DocumentFormat::tsv: text = row = csv_text(record, block.csv); break;
                 }
                 cut(block, span.begin, text, true, false, on_chunk, bad);
             } catch (const Error& error) {

@@ -54,15 +54,19 @@ void BlockReader::open(const InputPosition& from) {
     in_line_ = from.in_line;
     open_ = false;
     scanner_.reset();
-    if (format_ == DocumentFormat::csv || format_ == DocumentFormat::tsv) return read_csv_header(from.offset);
-    if (format_ == DocumentFormat::jsonl) scanner_ = std::make_unique<LineScanner>();
-    if (format_ == DocumentFormat::json) scanner_ = std::make_unique<JsonScanner>(from.json_state);
+    switch (format_) {
+        case DocumentFormat::automatic:
+        case DocumentFormat::text: break;
+        case DocumentFormat::jsonl: scanner_ = std::make_unique<LineScanner>(); break;
+        case DocumentFormat::json: scanner_ = std::make_unique<JsonScanner>(from.json_state); break;
+        case DocumentFormat::csv: return read_csv_header(',', from.offset);
+        case DocumentFormat::tsv: return read_csv_header('\t', from.offset);
+    }
     source_->skip(from.offset);
 }
 
-void BlockReader::read_csv_header(uint64_t skip) {
+void BlockReader::read_csv_header(char delimiter, uint64_t skip) {
     const std::string name = files_[file_].path.string();
-    const char delimiter = format_ == DocumentFormat::tsv ? '\t' : ',';
     constexpr size_t kMaxHeader = size_t(1) << 20;
     CsvScanner scanner(delimiter);
     std::vector<Block::Span> rows;

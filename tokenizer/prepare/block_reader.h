@@ -25,7 +25,7 @@ public:
 
 private:
     void open(const InputPosition& from);
-    void read_csv_header(uint64_t skip);
+    void read_csv_header(char delimiter, uint64_t skip);
     void fill(size_t bytes);  // reads until pending_ has this size, or the file ends
     size_t text_end();        // end of the next block; 0: more text is needed
     size_t record_end();

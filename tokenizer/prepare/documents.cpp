@@ -15,6 +15,23 @@ constexpr size_t kForcedCut = 4;  // times chunk_bytes
 // A longer line of white space counts as text, so that it need not be kept until it ends.
 constexpr size_t kMaxBlankLine = size_t(64) << 10;
 
+struct FormatRow {
+    std::string name;
+    std::vector<std::string> extensions;  // a file with any other is text
+};
+// In the order of DocumentFormat.
+const std::vector<FormatRow>& formats() {
+    static const std::vector<FormatRow> table = {
+        {"auto", {}},
+        {"text", {".txt", ".text", ".md"}},
+        {"jsonl", {".jsonl", ".ndjson"}},
+        {"json", {".json"}},
+        {"csv", {".csv"}},
+        {"tsv", {".tsv"}},
+    };
+    return table;
+}
+
 CharClass class_of(std::string_view text, size_t at) {
     int length;
     return scanners::class_at(text.data() + at, text.data() + text.size(), length);
@@ -35,8 +52,21 @@ bool is_blank(std::string_view line) {
 }  // namespace
 
 const std::vector<std::string>& document_format_names() {
-    static const std::vector<std::string> names = {"auto", "text", "jsonl", "json", "csv", "tsv"};
+    static const std::vector<std::string> names = [] {
+        std::vector<std::string> all;
+        for (const FormatRow& row : formats()) all.push_back(row.name);
+        return all;
+    }();
     return names;
+}
+
+const std::vector<std::string>& document_extensions() {
+    static const std::vector<std::string> extensions = [] {
+        std::vector<std::string> all;
+        for (const FormatRow& row : formats()) all.insert(all.end(), row.extensions.begin(), row.extensions.end());
+        return all;
+    }();
+    return extensions;
 }
 
 std::string lower_extension(const fs::path& path) {
@@ -52,11 +82,10 @@ fs::path decompressed_name(const fs::path& path) {
 
 DocumentFormat format_of(const fs::path& path) {
     const std::string extension = lower_extension(decompressed_name(path));
-    return extension == ".jsonl" || extension == ".ndjson" ? DocumentFormat::jsonl
-           : extension == ".json"                          ? DocumentFormat::json
-           : extension == ".csv"                           ? DocumentFormat::csv
-           : extension == ".tsv"                           ? DocumentFormat::tsv
-                                                           : DocumentFormat::text;
+    for (size_t i = 0; i < formats().size(); i++) {
+        if (std::ranges::count(formats()[i].extensions, extension) > 0) return DocumentFormat(i);
+    }
+    return DocumentFormat::text;
 }
 
 std::string Block::place(size_t offset) const {

@@ -13,6 +13,7 @@ enum class DocumentMode { file, line, paragraph };  // paragraph: lines between 
 
 enum class DocumentFormat { automatic, text, jsonl, json, csv, tsv };  // automatic: the file's name tells
 const std::vector<std::string>& document_format_names();               // in the order of DocumentFormat
+const std::vector<std::string>& document_extensions();                 // of all formats: ".txt", ...
 DocumentFormat format_of(const std::filesystem::path& path);
 std::string lower_extension(const std::filesystem::path& path);
 std::filesystem::path decompressed_name(const std::filesystem::path& path);  // without one .gz or .zst at its end
@@ -37,8 +38,8 @@ struct InputFileInfo {
 };
 
 // Every input file. An input is a file, a pipe, a pattern (* ? [] within a name, ** across directories) or a directory.
-// A directory is searched recursively for .txt .text .md .jsonl .ndjson .json .csv .tsv, also with .gz or .zst, sorted
-// by path, without hidden files, files that Kiln writes, and links to directories. Throws Error if an input is missing,
+// A directory is searched recursively for names with a document_extensions() entry, also with .gz or .zst, sorted by
+// path, without hidden files, files that Kiln writes, and links to directories. Throws Error if an input is missing,
 // unreadable or a device, or if there are no files.
 std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs);
 

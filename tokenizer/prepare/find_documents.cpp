@@ -17,8 +17,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::array<std::string_view, 8> kTextExtensions = {".txt",    ".text", ".md",  ".jsonl",
-                                                             ".ndjson", ".json", ".csv", ".tsv"};
 constexpr std::array<std::string_view, 9> kUnreadable = {".bz2", ".xz",  ".zip", ".parquet",    ".arrow",
                                                          ".pdf", ".bin", ".7z",  ".safetensors"};
 
@@ -28,7 +26,7 @@ bool contains(const List& list, std::string_view word) {
 }
 
 bool is_text_name(const fs::path& path) {
-    return contains(kTextExtensions, lower_extension(decompressed_name(path))) &&
+    return contains(document_extensions(), lower_extension(decompressed_name(path))) &&
            !contains(tokenizer_file_names(), path.filename().string()) && path.filename() != kShardIndexName;
 }
 
@@ -116,10 +114,10 @@ std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs
         std::vector<fs::path> found;
         if (fs::is_directory(input, ignored)) {
             walk(input, found);
-            KILN_CHECK(
-                !found.empty(), input,
-                ": no text in this directory (no .txt, .text, .md, .jsonl, .ndjson, .json, .csv, .tsv, also with "
-                ".gz or .zst); files with other names must be named one by one");
+            std::string names;
+            for (const std::string& extension : document_extensions()) names += extension + ", ";
+            KILN_CHECK(!found.empty(), input, ": no text in this directory (no ", names,
+                       "also with .gz or .zst); files with other names must be named one by one");
         } else if (!fs::exists(input, ignored) && input.find_first_of("*?[") != input.npos) {
             const fs::path pattern(input);
             expand("", pattern.begin(), pattern.end(), found);

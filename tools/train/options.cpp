@@ -139,22 +139,24 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
                    0, 3));
     set.add(o.gelu_fusion,
             number("gelu-fusion", "ge", "0..2",
-                   "fuse GELU into the matmul before it: 1 in the forward pass, 2 also in the backward pass", 0, 2));
+                   "fuse GELU into the matmul before it: 1 in the forward pass, 2 also in the backward pass; with "
+                   "--recompute 1 or 2 this matmul runs again in the backward pass",
+                   0, 2));
     set.add(o.lm_head_chunks,
             number("lm-head-chunks", "", "N",
-                   "compute the LM head in N chunks of rows, so that fewer logits are stored at once; 0: "
-                   "the fewest chunks that keep the logits within 1 GiB",
+                   "compute the LM head in at least N chunks of rows, so that fewer logits are stored at once; 0: "
+                   "as many chunks as keep the logits within 1 GiB",
                    0, 1 << 20));
     set.add(o.cuda_graphs,
             {.name = "cuda-graphs",
              .help = "launch each micro-step on the GPU as one CUDA graph; models with dropout do not use "
                      "graphs"});
-    set.add(
-        o.deterministic_matmuls,
-        {.name = "deterministic-matmuls",
-         .former_names = {"deterministic-products"},
-         .help = "use the library's first algorithm for each matmul, not the fastest one in a measurement, and LM head "
-                 "matmuls that do not depend on --lm-head-chunks: every start gives the same bits"});
+    set.add(o.deterministic_matmuls,
+            {.name = "deterministic-matmuls",
+             .former_names = {"deterministic-products"},
+             .help = "use the library's first usable algorithm for each matmul, not the fastest one in a measurement, "
+                     "and LM head "
+                     "matmuls that do not depend on --lm-head-chunks: every start gives the same bits"});
 }
 
 void add_validation_options(OptionSet& set, TrainOptions& o) {

@@ -241,8 +241,9 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
             concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
     }
     fs::remove(probe, error);
-    // Weights and two moments in float32.
-    const double needed = 12.0 * double(count_parameters(plan.config));
+    // The weights and each state of the optimizer, in float32.
+    const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
+    const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));
     const fs::space_info space = fs::space(run, error);
     KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
                bytes_text(needed), ", but only ", bytes_text(double(space.available)),

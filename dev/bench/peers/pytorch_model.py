@@ -20,14 +20,18 @@ def rotate(x, cos, sin):  # (B, heads, T, HS)
     return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
+# Other values of the model's fields are a KeyError.
+def make_norm(c):
+    return {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}[c["norm"]](c["C"], eps=c["norm_eps"])
+
+
 class Block(nn.Module):
     def __init__(self, c):
         super().__init__()
         C, self.NH, self.NKV, self.HS = c["C"], c["NH"], c["NKV"], c["HS"]
-        self.swiglu, self.rope = c["mlp"] == "swiglu", c["position"] == "rope"
-        norm = (lambda: nn.LayerNorm(C, eps=c["norm_eps"])) if c["norm"] == "layernorm" else (
-            lambda: nn.RMSNorm(C, eps=c["norm_eps"]))
-        self.ln1, self.ln2 = norm(), norm()
+        self.swiglu = {"gelu": False, "swiglu": True}[c["mlp"]]
+        self.rope = {"learned": False, "rope": True}[c["position"]]
+        self.ln1, self.ln2 = make_norm(c), make_norm(c)
         self.qkv = nn.Linear(C, (self.NH + 2 * self.NKV) * self.HS, bias=c["qkv_bias"])
         self.out = nn.Linear(self.NH * self.HS, C, bias=c["linear_bias"])
         self.fc = nn.Linear(C, c["F"] * (2 if self.swiglu else 1), bias=c["linear_bias"])
@@ -60,7 +64,7 @@ class Model(nn.Module):
         self.wte = nn.Embedding(c["V"], c["C"])
         self.wpe = nn.Embedding(c["max_T"], c["C"]) if c["position"] == "learned" else None
         self.blocks = nn.ModuleList(Block(c) for _ in range(c["L"]))
-        self.lnf = nn.LayerNorm(c["C"], c["norm_eps"]) if c["norm"] == "layernorm" else nn.RMSNorm(c["C"], c["norm_eps"])
+        self.lnf = make_norm(c)
         self.head = nn.Linear(c["C"], c["V"], bias=False)
         with torch.no_grad():
             for p in self.parameters():

@@ -33,7 +33,7 @@ Timer::Timer(int launches) : launches_(launches), sums_(kReadBlocks) {
     int l2_bytes = 0;
     CUDA_CHECK(cudaDeviceGetAttribute(&l2_bytes, cudaDevAttrL2CacheSize, 0));
     other_ = DeviceBuffer<float>(size_t(l2_bytes) * 2 / sizeof(float));
-    CUDA_CHECK(cudaMemset(other_.get(), 0, other_.bytes()));
+    clear(other_.get(), other_.size(), stream_);
 }
 
 void Timer::load(double seconds, const std::function<void(cudaStream_t)>& work) {
@@ -99,6 +99,7 @@ Ceilings measure_ceilings(Timer& timer, bool small) {
     const size_t bytes = small ? size_t(1) << 20 : size_t(1) << 30;
     const DeviceBuffer<unsigned char> from(bytes), to(bytes);
     CUDA_CHECK(cudaMemset(from.get(), 1, bytes));
+    CUDA_CHECK(cudaDeviceSynchronize());  // the timer's stream does not wait for the legacy stream
     const double copy_ms = timer.median_ms([&](cudaStream_t stream) {
         CUDA_CHECK(cudaMemcpyAsync(to.get(), from.get(), bytes, cudaMemcpyDeviceToDevice, stream));
     });

@@ -135,7 +135,7 @@ private:
             return mlp_forward();
         }
         if (o.recompute == 2) norm_forward(1);
-        if (o.recompute >= 1) activation();
+        if (o.recompute >= 1) gelu&& o.fused_gelu > 0 ? mlp_forward() : activation();
     }
     void block_backward() {
         weight_matmul(c.F, c.C);
@@ -156,7 +156,9 @@ private:
         const double n = double(count_parameters(padded(c))), m = o.narrow_moments ? 2 : 4;
         const bool master = e < 4 && o.master_weights;
         add(Group::optimizer, 0, n * g);
-        add(Group::optimizer, 0, n * (g + 4 * m + (master ? 8 + e : 2 * e)));
+        switch (o.optimizer) {
+            case Optimizer::adamw: add(Group::optimizer, 0, n * (g + 4 * m + (master ? 8 + e : 2 * e))); break;
+        }
     }
 
     const ModelConfig& c;

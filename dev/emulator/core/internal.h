@@ -34,9 +34,13 @@ void end_tma();
 void begin_wgmma(int threads);
 void end_wgmma();
 
-// Queues `work` on a stream (null: the default stream, after everything else). If work runs now and throws, this
-// throws.
+// Queues `work` on a stream (null: the legacy stream, which other streams do not wait for). If work runs now and
+// throws, this throws.
 void enqueue(cudaStream_t stream, std::function<void()> work);
+// For calls that are not allowed while a stream is captured. True if one is: its capture then fails.
+bool breaks_capture();
+// What cudaGetLastError returns next.
+void set_last_error(cudaError_t error);
 // The dynamic shared memory that cudaFuncSetAttribute allowed for a kernel.
 size_t shared_bytes_allowed(const void* kernel);
 

@@ -1,9 +1,12 @@
 // libcublasLt for the emulated device: the functions that Kiln calls, compiled against the real header and linked in
 // place of the library. Matrices are column-major. What the real library refuses, or computes only by chance (a
 // workspace that is too small, an auxiliary buffer without its alignment), is refused here with the status in its
-// manual. Matmuls are queued on their stream like kernels, sum in float32, and leave NaN in the workspace.
+// manual. Matmuls are queued on their stream like kernels, sum in float32, and leave NaN in the workspace. As in the
+// real library, the order of a sum depends on the shape and the algorithm, and an algorithm that the heuristic offers
+// may fail at its launch.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -76,16 +79,29 @@ size_t bytes_of(cublasLtMatmulPreferenceAttributes_t attribute) {
     }
 }
 
-bool is_known(cudaDataType type) {
-    return type == CUDA_R_32F || type == CUDA_R_16BF || type == CUDA_R_16F;
-}
-bool has_bias(unsigned epilogue) {
-    return (epilogue & CUBLASLT_EPILOGUE_BIAS) != 0;
-}
-// Whether the epilogue writes or reads the input of its GELU.
-bool has_aux(unsigned epilogue) {
-    return (epilogue & 128) != 0;
-}
+// The types that go together, from the table of cublasLtMatmul in the manual. Those that Kiln has no use for are left
+// out. The scale is float32.
+struct Types {
+    cublasComputeType_t compute;
+    cudaDataType inputs, output;  // A and B; C, D, bias and the input of GELU
+    auto operator<=>(const Types&) const = default;
+};
+constexpr Types kTypes[] = {
+    {CUBLAS_COMPUTE_32F, CUDA_R_16BF, CUDA_R_16BF}, {CUBLAS_COMPUTE_32F, CUDA_R_16BF, CUDA_R_32F},
+    {CUBLAS_COMPUTE_32F, CUDA_R_16F, CUDA_R_16F},   {CUBLAS_COMPUTE_32F, CUDA_R_16F, CUDA_R_32F},
+    {CUBLAS_COMPUTE_32F, CUDA_R_32F, CUDA_R_32F},   {CUBLAS_COMPUTE_32F_FAST_TF32, CUDA_R_32F, CUDA_R_32F},
+};
+
+struct Epilogue {
+    cublasLtEpilogue_t name;
+    bool bias, aux;  // aux: writes or reads the input of GELU
+};
+constexpr Epilogue kEpilogues[] = {
+    {CUBLASLT_EPILOGUE_DEFAULT, false, false}, {CUBLASLT_EPILOGUE_BIAS, true, false},
+    {CUBLASLT_EPILOGUE_GELU_AUX, false, true}, {CUBLASLT_EPILOGUE_GELU_AUX_BIAS, true, true},
+    {CUBLASLT_EPILOGUE_DGELU, false, true},
+};
+
 bool is_aligned(const void* p, size_t bytes) {
     return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
@@ -95,18 +111,12 @@ Operand operand(const Layout& layout, const void* data, bool transposed) {
 }
 
 cublasStatus_t check_epilogue(const MatmulProblem& p, const Attributes& attributes) {
-    switch (p.epilogue) {
-        case CUBLASLT_EPILOGUE_DEFAULT:
-        case CUBLASLT_EPILOGUE_BIAS:
-        case CUBLASLT_EPILOGUE_GELU_AUX:
-        case CUBLASLT_EPILOGUE_GELU_AUX_BIAS:
-        case CUBLASLT_EPILOGUE_DGELU: break;
-        default: return CUBLAS_STATUS_NOT_SUPPORTED;
-    }
-    if (has_aux(p.epilogue) && (!p.aux || p.aux_ld < p.m || p.aux_ld % 8 != 0 || !is_aligned(p.aux, 16))) {
+    const auto* const epilogue = std::ranges::find(kEpilogues, p.epilogue, &Epilogue::name);
+    if (epilogue == std::end(kEpilogues)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (epilogue->aux && (!p.aux || p.aux_ld < p.m || p.aux_ld % 8 != 0 || !is_aligned(p.aux, 16))) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    if (has_bias(p.epilogue)) {
+    if (epilogue->bias) {
         if (!p.bias || !is_aligned(p.bias, element_bytes(p.d_type))) return CUBLAS_STATUS_INVALID_VALUE;
         const int type = attributes.get<int>(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, p.d_type);
         if (type != p.d_type) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -118,10 +128,6 @@ cublasStatus_t check_epilogue(const MatmulProblem& p, const Attributes& attribut
 cublasStatus_t read(MatmulProblem& p, const Descriptor* op, const Layout* a, const Layout* b, const Layout* c,
                     const Layout* d) {
     if (!op || !a || !b || !c || !d) return CUBLAS_STATUS_INVALID_VALUE;
-    if (op->scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (op->compute != CUBLAS_COMPUTE_32F && op->compute != CUBLAS_COMPUTE_32F_FAST_TF32) {
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    }
     const auto& attributes = op->attributes;
     const int ta = attributes.get<int>(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_N);
     const int tb = attributes.get<int>(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
@@ -130,9 +136,8 @@ cublasStatus_t read(MatmulProblem& p, const Descriptor* op, const Layout* a, con
     }
     for (const Layout* layout : {a, b, c, d}) {
         if (layout->rows < 1 || layout->cols < 1 || layout->ld < layout->rows) return CUBLAS_STATUS_INVALID_VALUE;
-        if (!is_known(layout->type)) return CUBLAS_STATUS_NOT_SUPPORTED;
     }
-    p.tf32 = op->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a->type == CUDA_R_32F;
+    p.tf32 = op->compute == CUBLAS_COMPUTE_32F_FAST_TF32;
     p.m = d->rows;
     p.n = d->cols;
     p.k = ta == CUBLAS_OP_T ? a->rows : a->cols;
@@ -145,7 +150,9 @@ cublasStatus_t read(MatmulProblem& p, const Descriptor* op, const Layout* a, con
         (p.b.transposed ? b->cols : b->rows) != p.k || c->rows != p.m || c->cols != p.n) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    if (a->type != b->type || c->type != d->type || (d->type != a->type && d->type != CUDA_R_32F)) {
+    const Types types{op->compute, a->type, d->type};
+    if (op->scale != CUDA_R_32F || a->type != b->type || c->type != d->type ||
+        std::ranges::find(kTypes, types) == std::end(kTypes)) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     p.epilogue = attributes.get<unsigned>(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DEFAULT);
@@ -155,11 +162,58 @@ cublasStatus_t read(MatmulProblem& p, const Descriptor* op, const Layout* a, con
     return check_epilogue(p, attributes);
 }
 
+// What an algorithm is for a shape.
 struct Algorithm {
-    uint64_t tag, variant, workspace_bytes, alignment[4];
+    uint64_t tag;
+    size_t kind;  // of kKinds
+    uint64_t workspace_bytes;
 };
 constexpr uint64_t kTag = 0x53494d544c743031;
 static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t));
+
+struct Kind {
+    bool tensor_cores;  // need addresses and leading dimensions of whole 16 bytes; without them TF32 is not used
+    bool split;         // adds two halves of the sum in the workspace
+    bool launches;      // false: is offered, but fails
+};
+constexpr Kind kKinds[] = {
+    {.tensor_cores = true, .split = false, .launches = true},
+    {.tensor_cores = true, .split = true, .launches = true},
+    {.tensor_cores = false, .split = false, .launches = true},
+    {.tensor_cores = false, .split = false, .launches = false},
+};
+
+// Depends on the shape alone, or on the shape and the algorithm.
+uint64_t hash(const MatmulProblem& p, size_t kind = 0) {
+    uint64_t hash = kind;
+    for (const int64_t x : {p.m, p.n, p.k}) {  // the steps of SplitMix64
+        hash = (hash + uint64_t(x) + 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9;
+        hash ^= hash >> 31;
+    }
+    return hash;
+}
+
+SumOrder order_of(const MatmulProblem& p, size_t kind) {
+    const uint64_t bits = hash(p, kind);
+    const int64_t runs = kKinds[kind].split ? 2 : 1 + int64_t(bits >> 32) % 3;
+    return {.start = int64_t(bits % uint64_t(p.k)), .run = (p.k + runs - 1) / runs};
+}
+
+Algorithm algorithm_of(const MatmulProblem& p, size_t kind) {
+    return {kTag, kind, kKinds[kind].split ? uint64_t(p.m * p.n) * sizeof(float) : 0};
+}
+
+size_t alignment_of(size_t kind, cudaDataType type) {
+    return kKinds[kind].tensor_cores ? 16 : element_bytes(type);
+}
+
+bool columns_are_aligned(const MatmulProblem& p, size_t kind) {
+    const auto aligned = [&](int64_t ld, cudaDataType type) {
+        return size_t(ld) * element_bytes(type) % alignment_of(kind, type) == 0;
+    };
+    return aligned(p.a.ld, p.a.type) && aligned(p.b.ld, p.b.type) && aligned(p.c.ld, p.c.type) &&
+           aligned(p.d_ld, p.d_type);
+}
 
 template <class Opaque, class Own>
 cublasStatus_t create(Opaque** out, Own value) {
@@ -191,6 +245,8 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
         case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
         case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
         case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+        case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
+        case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
         case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
         default: return "a status of the emulated cuBLASLt";
     }
@@ -236,20 +292,25 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!preference || requested < 1 || !results || !returned) return CUBLAS_STATUS_INVALID_VALUE;
     *returned = 0;
+    if (breaks_capture()) return CUBLAS_STATUS_INTERNAL_ERROR;  // it loads kernels
     MatmulProblem p;
     const cublasStatus_t status =
         read(p, static_cast<Descriptor*>(op), layout_of(a), layout_of(b), layout_of(c), layout_of(d));
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     const auto& wishes = static_cast<Preference*>(preference)->attributes;
     const auto limit = wishes.get<uint64_t>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, 0);
-    Algorithm algorithm{kTag, 0, 0, {}};
-    for (int i = 0; i < 4; ++i) {
-        algorithm.alignment[i] = wishes.get<uint32_t>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i, 256);
-    }
-    for (uint64_t variant = 0; variant < kVariants && *returned < requested; ++variant) {
-        algorithm.variant = variant;
-        algorithm.workspace_bytes = variant == halves ? uint64_t(p.m * p.n) * sizeof(float) : 0;
-        if (algorithm.workspace_bytes > limit) continue;
+    const cudaDataType types[] = {p.a.type, p.b.type, p.c.type, p.d_type};
+    // Which one is offered first depends on the shape.
+    const size_t kinds = std::size(kKinds), first = hash(p) % kinds;
+    for (size_t i = 0; i < kinds && *returned < requested; ++i) {
+        const size_t kind = (first + i) % kinds;
+        const Algorithm algorithm = algorithm_of(p, kind);
+        bool fits = algorithm.workspace_bytes <= limit && columns_are_aligned(p, kind);
+        for (int matrix = 0; matrix < 4; ++matrix) {
+            const auto promised = wishes.get<uint32_t>(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + matrix, 256);
+            fits = fits && promised >= alignment_of(kind, types[matrix]);
+        }
+        if (!fits) continue;
         cublasLtMatmulHeuristicResult_t& result = results[(*returned)++];
         result = {};
         std::memcpy(&result.algo, &algorithm, sizeof algorithm);
@@ -275,28 +336,35 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     p.beta = *static_cast<const float*>(beta);
     if (p.beta != 0 && !C) return CUBLAS_STATUS_INVALID_VALUE;
     if (C == D && p.c.ld != p.d_ld) return CUBLAS_STATUS_INVALID_VALUE;  // in place only with one layout
-    Algorithm algorithm{kTag, whole, 0, {16, 16, 16, 16}};               // the choice of the library if algo is null
+    Algorithm algorithm = algorithm_of(p, 0);                            // the choice of the library if algo is null
     if (algo) std::memcpy(&algorithm, algo, sizeof algorithm);
-    if (algorithm.tag != kTag || algorithm.variant >= kVariants) return CUBLAS_STATUS_INVALID_VALUE;
+    const size_t kind = algorithm.kind;
+    if (algorithm.tag != kTag || kind >= std::size(kKinds)) return CUBLAS_STATUS_INVALID_VALUE;
     // The algorithm may be one that was found for a smaller matmul.
-    if (algorithm.variant == halves && algorithm.workspace_bytes < uint64_t(p.m * p.n) * sizeof(float)) {
-        return CUBLAS_STATUS_INVALID_VALUE;
-    }
+    if (algorithm.workspace_bytes < algorithm_of(p, kind).workspace_bytes) return CUBLAS_STATUS_INVALID_VALUE;
     if (workspace_bytes < algorithm.workspace_bytes || !is_aligned(workspace, 256) ||
         (algorithm.workspace_bytes > 0 && !workspace)) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    const void* const addresses[] = {A, B, p.beta != 0 ? C : nullptr, D};
-    for (int i = 0; i < 4; ++i) {
-        if (!is_aligned(addresses[i], algorithm.alignment[i])) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!columns_are_aligned(p, kind)) return CUBLAS_STATUS_INVALID_VALUE;
+    const std::pair<const void*, cudaDataType> matrices[] = {
+        {A, p.a.type}, {B, p.b.type}, {p.beta != 0 ? C : nullptr, p.c.type}, {D, p.d_type}};
+    for (const auto& [address, type] : matrices) {
+        if (!is_aligned(address, alignment_of(kind, type))) return CUBLAS_STATUS_INVALID_VALUE;
     }
+    if (!kKinds[kind].launches) {
+        if (hash(p) >> 32 & 1) return CUBLAS_STATUS_NOT_SUPPORTED;
+        set_last_error(cudaErrorInvalidConfiguration);  // of the kernel that the library could not launch
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    }
+    p.tf32 = p.tf32 && kKinds[kind].tensor_cores;
     p.a.data = A;
     p.b.data = B;
     p.c.data = C;
     p.d = D;
-    simt::enqueue(stream, [=] {
+    simt::enqueue(stream, [p, algorithm, workspace, order = order_of(p, kind)] {
         if (algorithm.workspace_bytes > 0) std::memset(workspace, 0xff, algorithm.workspace_bytes);
-        run(p, Variant(algorithm.variant));
+        run(p, order);
     });
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -1,6 +1,8 @@
 // libcudart for the emulated device: the functions that Kiln calls, compiled against the real header and linked in
 // place of the library. Work is queued on its stream. The seed chooses when it runs, in any order that streams and
-// events allow (seed 0: as soon as they allow it), so data that the host reads too early is not there yet.
+// events allow (seed 0: as soon as they allow it), so data that the host reads too early is not there yet. The legacy
+// stream (null) is a queue like the others: it does not wait for streams made with cudaStreamNonBlocking, and Kiln has
+// no others.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -43,6 +45,7 @@ struct CUgraph_st {
     std::vector<std::function<void()>> steps;  // in the order of capture, which respects every edge
     std::set<CUstream_st*> streams;            // all that are captured
     CUstream_st* origin = nullptr;
+    bool broken = false;  // by a call that is not allowed while a stream is captured
 };
 struct CUgraphExec_st {
     std::vector<std::function<void()>> steps;
@@ -52,6 +55,7 @@ struct CUstream_st {
     CUgraph_st* capture = nullptr;
     bool unjoined = false;  // captured work that the origin does not wait for yet
     bool running = false;
+    bool destroyed = false;  // what is queued still runs
 };
 struct CUevent_st {
     std::shared_ptr<Moment> moment;
@@ -64,12 +68,19 @@ constexpr size_t kAlignment = 256;
 constexpr size_t kMemoryBytes = size_t(16) << 30;
 constexpr size_t kSharedWithoutAsking = 48 << 10;
 
+struct Allocation {
+    size_t bytes;
+    bool pinned;  // memory of the host
+};
+
 struct Device {
+    Device() { streams.push_back(std::make_unique<CUstream_st>()); }
     std::recursive_mutex mutex;
-    std::vector<std::unique_ptr<CUstream_st>> streams;
-    std::map<const void*, size_t> allocations;  // bytes
+    std::vector<std::unique_ptr<CUstream_st>> streams;  // the first is the legacy stream
+    std::map<const void*, Allocation> allocations;
     std::map<const void*, size_t> shared_allowed;
     size_t used_bytes = 0;
+    cudaError_t last_error = cudaSuccess;
     std::mt19937 rng;
     unsigned rng_seed = 0;
 
@@ -83,6 +94,18 @@ struct Device {
 Device& device() {
     static Device device;
     return device;
+}
+
+CUstream_st* stream_of(cudaStream_t stream) {
+    return stream ? stream : device().streams.front().get();
+}
+
+bool is_pinned(const void* p) {
+    const auto& allocations = device().allocations;
+    auto at = allocations.upper_bound(p);
+    if (at == allocations.begin()) return false;
+    const auto& [begin, allocation] = *--at;
+    return allocation.pinned && p < static_cast<const char*>(begin) + allocation.bytes;
 }
 
 bool can_run(const CUstream_st& stream) {
@@ -105,13 +128,17 @@ void run_step(CUstream_st& stream) {
     stream.running = false;
 }
 
-// Runs one step of a stream that can continue. False: there is none.
-bool run_any() {
+// Runs one step of a stream that can continue. False: there is none. Under an even seed the legacy stream works only
+// when the host waits and no other stream can continue.
+bool run_any(bool host_waits) {
     auto& streams = device().streams;
+    std::erase_if(streams, [](const auto& one) { return one->destroyed && one->steps.empty() && !one->running; });
     std::vector<CUstream_st*> ready;
     for (const auto& stream : streams) {
         if (can_run(*stream)) ready.push_back(stream.get());
     }
+    const bool late = simt::seed() != 0 && simt::seed() % 2 == 0 && (!host_waits || ready.size() > 1);
+    if (late) std::erase(ready, streams.front().get());
     if (ready.empty()) return false;
     run_step(*ready[simt::seed() == 0 ? 0 : device().rng() % ready.size()]);
     return true;
@@ -120,7 +147,7 @@ bool run_any() {
 template <class Done>
 void run_until(Done done) {
     while (!done()) {
-        if (!run_any()) {
+        if (!run_any(true)) {
             for (const auto& stream : device().streams) stream->steps.clear();
             throw simt::Failure("simt: deadlock: the streams wait for events that no stream will record");
         }
@@ -136,31 +163,27 @@ void run_all() {
 
 void add(CUstream_st* stream, Step step) {
     auto& d = device();
-    if (!stream) {  // the legacy default stream: after all earlier work and before all later work
-        run_all();
-        if (step.work) step.work();
-        return;
-    }
     if (stream->capture) {
         if (step.work) stream->capture->steps.push_back(std::move(step.work));
         stream->unjoined = stream != stream->capture->origin;
         return;
     }
     stream->steps.push_back(std::move(step));
-    while (d.flip(4) && run_any()) {
+    while (d.flip(4) && run_any(false)) {
     }
 }
 
-cudaError_t allocate(void** p, size_t bytes, int with) {
+cudaError_t allocate(void** p, size_t bytes, bool pinned) {
     auto& d = device();
     const std::lock_guard lock(d.mutex);
+    if (simt::breaks_capture()) return cudaErrorStreamCaptureUnsupported;
     if (d.used_bytes + bytes > kMemoryBytes) {
         *p = nullptr;
         return cudaErrorMemoryAllocation;
     }
     if (::posix_memalign(p, kAlignment, std::max<size_t>(bytes, 1)) != 0) return cudaErrorMemoryAllocation;
-    std::memset(*p, with, bytes);
-    d.allocations[*p] = bytes;
+    std::memset(*p, 0xff, bytes);
+    d.allocations[*p] = {bytes, pinned};
     d.used_bytes += bytes;
     return cudaSuccess;
 }
@@ -172,7 +195,7 @@ cudaError_t release(void* p) {
     const auto found = d.allocations.find(p);
     if (found == d.allocations.end()) return cudaErrorInvalidValue;
     run_all();  // the real function waits for the device too
-    d.used_bytes -= found->second;
+    d.used_bytes -= found->second.bytes;
     d.allocations.erase(found);
     std::free(p);
     return cudaSuccess;
@@ -189,8 +212,11 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined",
      "capture was not joined: a stream does work for which the origin does not wait"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
      "operation not permitted while a stream is capturing"},
+    {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
 };
 ErrorText text_of(cudaError_t error) {
@@ -205,7 +231,21 @@ namespace simt {
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
     const std::lock_guard lock(device().mutex);
-    add(stream, {std::move(work), nullptr});
+    add(stream_of(stream), {std::move(work), nullptr});
+}
+
+bool breaks_capture() {
+    const std::lock_guard lock(device().mutex);
+    bool broken = false;
+    for (const auto& stream : device().streams) {
+        if (stream->capture) stream->capture->broken = broken = true;
+    }
+    return broken;
+}
+
+void set_last_error(cudaError_t error) {
+    const std::lock_guard lock(device().mutex);
+    device().last_error = error;
 }
 
 size_t shared_bytes_allowed(const void* kernel) {
@@ -225,19 +265,20 @@ const char* cudaGetErrorString(cudaError_t error) {
     return text_of(error).text;
 }
 cudaError_t cudaGetLastError() {
-    return cudaSuccess;  // failures throw
+    const std::lock_guard lock(device().mutex);
+    return std::exchange(device().last_error, cudaSuccess);  // not of Kiln's launches: their failures throw
 }
 
 // --- memory
 
 cudaError_t cudaMalloc(void** p, size_t bytes) {
-    return allocate(p, bytes, 0xff);
+    return allocate(p, bytes, false);
 }
 cudaError_t cudaFree(void* p) {
     return release(p);
 }
 cudaError_t cudaMallocHost(void** p, size_t bytes) {
-    return allocate(p, bytes, 0xff);
+    return allocate(p, bytes, true);
 }
 cudaError_t cudaFreeHost(void* p) {
     return release(p);
@@ -255,7 +296,19 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpy
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
-    return cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
+    const std::lock_guard lock(device().mutex);
+    if (simt::breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(src)) {
+        // The host goes on as soon as the source is copied to a buffer of the driver.
+        cudaStreamSynchronize(nullptr);
+        const auto* const first = static_cast<const char*>(src);
+        simt::enqueue(nullptr, [dst, staged = std::vector<char>(first, first + bytes)] {
+            std::copy(staged.begin(), staged.end(), static_cast<char*>(dst));
+        });
+        return cudaSuccess;
+    }
+    cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
+    return kind == cudaMemcpyDeviceToDevice ? cudaSuccess : cudaStreamSynchronize(nullptr);
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
     simt::enqueue(stream, [=] { std::memset(p, value, bytes); });
@@ -267,25 +320,25 @@ cudaError_t cudaMemset(void* p, int value, size_t bytes) {
 
 // --- streams and events
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     const std::lock_guard lock(device().mutex);
+    if (flags != cudaStreamNonBlocking) return cudaErrorNotSupported;
     *stream = device().streams.emplace_back(std::make_unique<CUstream_st>()).get();
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
-    if (!stream) {
-        run_all();
-        return cudaSuccess;
+    stream = stream_of(stream);
+    if (stream->capture) {
+        stream->capture->broken = true;
+        return cudaErrorStreamCaptureUnsupported;
     }
-    if (stream->capture) return cudaErrorStreamCaptureUnsupported;
     run_until([&] { return stream->steps.empty(); });
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
-    run_until([&] { return stream->steps.empty(); });
-    std::erase_if(device().streams, [&](const auto& one) { return one.get() == stream; });
+    stream->destroyed = true;
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -298,9 +351,10 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
+    stream = stream_of(stream);
     event->moment = std::make_shared<Moment>();
     event->stream = stream;
-    if (stream && stream->capture) {
+    if (stream->capture) {
         event->moment->captured_in = stream->capture;
         return cudaSuccess;
     }
@@ -322,7 +376,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
         if (stream != graph->origin) stream->unjoined = true;
         return cudaSuccess;
     }
-    if (stream && stream->capture) return cudaErrorStreamCaptureUnsupported;
+    stream = stream_of(stream);
+    if (stream->capture) return cudaErrorStreamCaptureUnsupported;
     add(stream, {nullptr, event->moment});
     return cudaSuccess;
 }
@@ -333,7 +388,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     const std::lock_guard lock(device().mutex);
-    run_any();
+    run_any(true);
     return !event->moment || event->moment->done ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
@@ -345,6 +400,7 @@ cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) 
 }
 cudaError_t cudaDeviceSynchronize() {
     const std::lock_guard lock(device().mutex);
+    if (simt::breaks_capture()) return cudaErrorStreamCaptureUnsupported;
     run_all();
     return cudaSuccess;
 }
@@ -374,9 +430,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
         joined &= !std::exchange(other->unjoined, false);
         other->capture = nullptr;
     }
-    if (!joined) {
+    if (!joined || captured->broken) {
+        const cudaError_t error = captured->broken ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined;
         delete captured;
-        return cudaErrorStreamCaptureUnjoined;
+        return error;
     }
     *graph = captured;
     return cudaSuccess;

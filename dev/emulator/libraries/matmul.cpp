@@ -42,10 +42,6 @@ float gelu_slope(float x) {
     return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * kSqrt2OverPi * (1 + 3 * kCubic * x * x);
 }
 
-int64_t run_length(Variant variant, int64_t k) {
-    return variant == whole ? k : variant == halves ? (k + 1) / 2 : std::min<int64_t>(k, 32);
-}
-
 // Panels of kRows rows of A and kColumns columns of B, so that the sums of the inner loop stay in registers.
 constexpr int kRows = 16, kColumns = 4;
 // Small matmuls are faster on one thread. ThreadSanitizer does not know the barriers of OpenMP.
@@ -57,8 +53,10 @@ bool is_worth_threads(const MatmulProblem& p) {
 #endif
 }
 
-// op(X) as panels of width x k elements along its side of `count` elements, with zeros at the end.
-std::vector<float> panels(const MatmulProblem& p, const Operand& x, bool along_rows, int64_t count, int width) {
+// op(X) as panels of width x k elements along its side of `count` elements, with zeros at the end. The terms of a sum
+// lie in the order in which they are added.
+std::vector<float> panels(const MatmulProblem& p, const Operand& x, bool along_rows, int64_t count, int width,
+                          int64_t start) {
     const int64_t k = p.k;
     const int64_t padded = (count + width - 1) / width * width;
     std::vector<float> packed(size_t(padded * k));
@@ -67,8 +65,9 @@ std::vector<float> panels(const MatmulProblem& p, const Operand& x, bool along_r
 #pragma omp parallel for if (is_worth_threads(p))
     for (int64_t first = 0; first < count; first += width) {
         for (int64_t l = 0; l < k; ++l) {
+            const int64_t term = l + start < k ? l + start : l + start - k;
             for (int64_t i = first; i < std::min(first + width, count); ++i) {
-                const float value = load(x.data, x.type, unit ? i + l * x.ld : l + i * x.ld);
+                const float value = load(x.data, x.type, unit ? i + term * x.ld : term + i * x.ld);
                 packed[size_t(first * k + l * width + i - first)] = p.tf32 ? round_to_tf32(value) : value;
             }
         }
@@ -94,9 +93,8 @@ void multiply_panels(float* out, const float* a, const float* b, int64_t k, int6
 
 // op(A) op(B) as (n, m) floats with m contiguous.
 std::vector<float> multiply(const MatmulProblem& p, const std::vector<float>& a, const std::vector<float>& b,
-                            Variant variant) {
+                            int64_t run) {
     std::vector<float> result(size_t(p.m * p.n));
-    const int64_t run = run_length(variant, p.k);
 #pragma omp parallel for if (is_worth_threads(p))
     for (int64_t j0 = 0; j0 < p.n; j0 += kColumns) {
         for (int64_t i0 = 0; i0 < p.m; i0 += kRows) {
@@ -136,10 +134,10 @@ size_t element_bytes(cudaDataType type) {
     return type == CUDA_R_32F ? 4 : 2;
 }
 
-void run(const MatmulProblem& p, Variant variant) {
-    const auto a = panels(p, p.a, true, p.m, kRows);
-    const auto b = panels(p, p.b, false, p.n, kColumns);
-    finish(p, multiply(p, a, b, variant));
+void run(const MatmulProblem& p, const SumOrder& order) {
+    const auto a = panels(p, p.a, true, p.m, kRows, order.start);
+    const auto b = panels(p, p.b, false, p.n, kColumns, order.start);
+    finish(p, multiply(p, a, b, order.run));
 }
 
 }  // namespace simt

@@ -31,9 +31,12 @@ struct MatmulProblem {
 
 size_t element_bytes(cudaDataType type);
 
-// Algorithms. They split the sums over k differently, so they round differently, like the real ones.
-enum Variant : uint64_t { whole, halves, short_runs, kVariants };
+// The order of a sum over k: from term `start` on, around the end, in runs of `run` terms. The sums of the runs are
+// added last.
+struct SumOrder {
+    int64_t start = 0, run = 0;
+};
 
-void run(const MatmulProblem& p, Variant variant);
+void run(const MatmulProblem& p, const SumOrder& order);
 
 }  // namespace simt

@@ -156,9 +156,10 @@ TEST_F(DeviceCu, kilncu_matches_kiln) {
     const double reference = loss(kiln, {});
     EXPECT_NEAR(loss(kilncu, {"--dtype", "float32"}), reference, 2e-6);  // six digits are printed
     // Logits near 0 give a loss near ln V, and each rounding is at most half a unit in the last place.
+    // Two runs may take other algorithms for a matmul, so not even runs with the same options are equal.
     EXPECT_NEAR(loss(kilncu, {"--dtype", "bfloat16"}), reference, 0x1p-8 * reference);
+    EXPECT_NEAR(loss(kilncu, {}), reference, 0x1p-8 * reference);
     EXPECT_NEAR(loss(kilncu, {"--dtype", "float16"}), reference, 0x1p-11 * reference);
-    EXPECT_EQ(loss(kilncu, {}), loss(kilncu, {"--dtype", "bfloat16"}));
     expect_failure(run_program(kiln, eval + Args{"--dtype", "bfloat16"}), 2,
                    {"is not available in kiln, which computes"});
 
