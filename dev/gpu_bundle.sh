@@ -1,6 +1,7 @@
 #!/bin/bash
 # `make gpu-bundle`: everything that check-gpu needs, in the folder OUT: the programs of BUILD, the shared libraries of Debian
-# that they link, shards of real text, and `run`. The target machine has a driver, the CUDA libraries, and maybe PyTorch.
+# that they link, shards of real text, and `run`. The target machine has a driver, the CUDA libraries (the toolkit's or
+# PyTorch's), and maybe PyTorch.
 set -eu
 cd "$(dirname "$0")/.."
 rm -rf "$OUT"
@@ -10,11 +11,13 @@ for program in $programs; do
     mkdir -p "$OUT/$(dirname "$program")"
     cp "$BUILD/$program" "$OUT/$program"
     strip "$OUT/$program"
-    # Without the C library and the CUDA libraries: the target machine has its own.
+    # Without the CUDA libraries and those of C and C++: the target machine has its own. Debian 12's libstdc++ would need
+    # glibc 2.36, but the programs and the other libraries only 2.34 and the libstdc++ of GCC 12, which Ubuntu 22.04 has.
     ldd "$BUILD/$program" | awk '$3 ~ /^\// { print $3 }' |
-        grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
+        grep -vE '/(libstdc\+\+|libgcc_s|libc|libm|libdl|librt|libpthread|libresolv|ld-linux[^/]*|libcuda[^/]*|libcublas[^/]*|libnv[^/]*)\.so'
 done | sort -u | xargs -I{} cp -L {} "$OUT/lib/"
 cp dev/check_gpu.sh "$OUT/dev/"
+git describe --always --dirty >"$OUT/commit"
 cp dev/bench/peers/{torch_gpt2,torch_attention,pytorch_model}.py "$OUT/dev/bench/peers/"
 
 # Tang poems and Song lyrics, the text of the quickstart.
@@ -29,23 +32,7 @@ for book in tang300 song100; do sed -E 's/\x1b\[[0-9;]*m//g' "/usr/share/games/f
 tar -C "$OUT" -cf - lib bin gpu | xz --lzma2=preset=2,dict=64MiB >"$OUT/programs.tar.xz"
 rm -rf "${OUT:?}/lib" "${OUT:?}/bin" "${OUT:?}/gpu"
 
-cat >"$OUT/run" <<'END'
-#!/bin/bash
-# All tests and measurements of Kiln on a GPU, in 8 minutes. The table is written to results/.
-cd "$(dirname "$0")" || exit 1
-nvidia-smi -L 2>/dev/null | grep -q GPU || {
-    echo "run: nvidia-smi lists no GPU here: copy this folder to a machine with an NVIDIA GPU and its driver" >&2
-    exit 1
-}
-[ -d lib ] || tar -xJf programs.tar.xz 2>/dev/null ||
-    python3 -c 'import tarfile; tarfile.open("programs.tar.xz").extractall()' || exit 1
-cuda=${CUDA:-/usr/local/cuda}
-# PyTorch has its own libraries.
-export PYTHON_LIBRARIES=${LD_LIBRARY_PATH:-}
-export LD_LIBRARY_PATH=$PWD/lib:$cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-BUILD=$PWD CUDA=$cuda RESULTS=${RESULTS:-$PWD/results} exec dev/check_gpu.sh
-END
-chmod +x "$OUT/run"
+cp dev/gpu_bundle_run.sh "$OUT/run"
 size=$(du -sm "$OUT" | cut -f1)
 echo "$OUT: $size MiB; copy it to a machine with a GPU and start $(basename "$OUT")/run there"
 [ "$size" -le 60 ] || { echo "gpu-bundle: more than 60 MiB" >&2; exit 1; }

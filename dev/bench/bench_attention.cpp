@@ -17,6 +17,7 @@
 #include "dev/bench/support/mma_rate.h"
 #include "dev/bench/support/peer.h"
 #include "dev/bench/support/program.h"
+#include "dev/bench/support/repeat.h"
 #include "dev/bench/support/results.h"
 #include "tools/cli/options.h"
 
@@ -26,7 +27,7 @@ namespace {
 using Elem = __nv_bfloat16;
 
 struct Options {
-    int rounds = 5, launches = 10;
+    int rounds = 5, launches = 10, shapes = 100;
     std::string peer = "exec ${PYTHON:-python3} dev/bench/peers/torch_attention.py", output = "dev/bench/results";
     bool small = false;
 };
@@ -62,11 +63,7 @@ DeviceBuffer<Elem> random_tensor(size_t elems, uint32_t salt, const Stream& stre
     }
     DeviceBuffer<Elem> tensor(elems);
     upload(tensor.get(), values.data(), values.size(), 1, stream);
-    for (size_t done = values.size(), some; done < elems; done += some) {
-        some = std::min(done, elems - done);
-        CUDA_CHECK(
-            cudaMemcpyAsync(tensor.get() + done, tensor.get(), some * sizeof(Elem), cudaMemcpyDeviceToDevice, stream));
-    }
+    repeat(tensor.get(), values.size(), elems, stream);
     stream.synchronize();
     return tensor;
 }
@@ -137,16 +134,21 @@ public:
         say("| HS | T | B | heads | pass | Kiln ms | +- | TFLOP/s | of mma.sync | goal |");
         for (const char* backend : kBackends) say(std::string(" ") + backend + " |");
         say("\n|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
-        for (const Shape& shape : training_shapes(options_.small)) train(shape);
+        for (const Shape& shape : first(training_shapes(options_.small))) train(shape);
         say("\nDecoding: one token for each sequence with a full cache. GB/s counts the bytes of the keys and values. "
             "The "
             "goal is 80 % of the copy.\n\n| HS | cache | B | heads | us | +- | GB/s | of the copy |\n"
             "|---:|---:|---:|---:|---:|---:|---:|---:|\n");
-        for (const Shape& shape : decoding_shapes(options_.small)) decode(shape);
+        for (const Shape& shape : first(decoding_shapes(options_.small))) decode(shape);
         return text_;
     }
 
 private:
+    std::vector<Shape> first(std::vector<Shape> shapes) const {
+        shapes.resize(std::min(shapes.size(), size_t(options_.shapes)));
+        return shapes;
+    }
+
     static constexpr const char* kBackends[] = {"FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION"};
 
     void say(const std::string& text) {
@@ -237,6 +239,7 @@ void run(const std::vector<std::string>& args) {
     OptionSet set("bench_attention", "Measures flash attention on a GPU, interleaved with PyTorch's.");
     set.add(options.rounds, {.name = "rounds", .help = "rounds of Kiln and PyTorch at each shape", .min = 1});
     set.add(options.launches, {.name = "launches", .help = "the most timed launches of each in a round", .min = 1});
+    set.add(options.shapes, {.name = "shapes", .help = "only so many of the training and decoding shapes", .min = 1});
     set.add(options.peer,
             {.name = "peer", .unit = "COMMAND", .help = "shell command of PyTorch's program; -: without"});
     set.add(options.output, {.name = "output", .unit = "DIR", .help = "directory for the table; -: no file"});

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
@@ -27,7 +29,26 @@ struct Options {
     std::vector<std::string> filters, elements = {"float32", "bfloat16"};
     int launches = 50;
     std::string json, output = "dev/bench/results";
-    bool small = false;
+    bool small = false, brief = false;
+};
+
+// The kernels of a step of GPT-2 124M with 64 x 1024 tokens, in the order of their predicted share of it: the family,
+// and how many of its first shapes. The plain attention is that of GPUs without flash attention.
+constexpr std::pair<const char*, size_t> kOfAStep[] = {
+    {"flash_attention_backward", 1},
+    {"flash_attention_forward", 1},
+    {"attention_backward", 1},
+    {"attention_forward", 1},
+    {"gelu_backward", 1},
+    {"cross_entropy", 1},
+    {"bias_backward_float_gradient", 3},
+    {"layernorm_backward", 1},
+    {"residual_layernorm_forward", 1},
+    {"gelu_forward", 1},
+    {"adamw_master", 1},
+    {"embedding_backward", 1},
+    {"embedding_forward", 1},
+    {"layernorm_forward", 1},
 };
 
 struct Row {
@@ -60,14 +81,33 @@ bool is_wanted(const std::vector<std::string>& filters, const std::string& name)
                                           [&](const std::string& filter) { return name.find(filter) != name.npos; });
 }
 
+// The families to measure, each with its shapes as its bench_shapes.
+std::vector<KernelFamily> families(const Options& options) {
+    std::vector<KernelFamily> all = test::kernel_families();
+    if (options.small) {
+        for (KernelFamily& family : all) family.bench_shapes = family.test_shapes;
+    }
+    if (!options.brief) return all;
+    std::vector<KernelFamily> of_a_step;
+    for (const auto& [name, shapes] : kOfAStep) {
+        const std::string_view wanted = name;
+        if (wanted.find("attention") != wanted.npos && wanted.starts_with("flash") != has_bfloat16()) continue;
+        const auto family = std::ranges::find(all, wanted, &KernelFamily::name);
+        KILN_CHECK(family != all.end(), "there is no kernel ", name);
+        of_a_step.push_back(*family);
+        of_a_step.back().bench_shapes.resize(shapes);
+    }
+    return of_a_step;
+}
+
 std::vector<Row> run(const Options& options, Timer& timer, const Ceilings& ceilings) {
     std::vector<Row> rows;
-    for (const KernelFamily& family : test::kernel_families()) {
+    for (const KernelFamily& family : families(options)) {
         if (!is_wanted(options.filters, family.name)) continue;
         for (const Element element : family.elements) {
             const std::string name = test::name_of(element);
             if (std::find(options.elements.begin(), options.elements.end(), name) == options.elements.end()) continue;
-            for (const Shape& shape : options.small ? family.test_shapes : family.bench_shapes) {
+            for (const Shape& shape : family.bench_shapes) {
                 const auto one = family.make(element, shape);
                 const double ms = timer.median_ms([&](cudaStream_t stream) { one->launch(stream); });
                 rows.push_back({family.name, name, test::to_string(shape), ms, one->bytes, one->flops});
@@ -109,6 +149,7 @@ void run_all(const std::vector<std::string>& args) {
     set.add(options.launches, {.name = "launches", .help = "the most timed launches of a kernel", .min = 1});
     set.add(options.json, {.name = "json", .unit = "FILE", .help = "write the figures as JSON; empty: no file"});
     set.add(options.output, {.name = "output", .unit = "DIR", .help = "directory for the table; -: no file"});
+    set.add(options.brief, {.name = "brief", .help = "only the kernels and shapes of a step of GPT-2 124M"});
     set.add(options.small, {.name = "small", .help = "use small shapes and ceilings, to test this program"});
     if (!set.parse(args)) return;
     options.filters = split_at_commas(options.filters);
@@ -120,7 +161,7 @@ void run_all(const std::vector<std::string>& args) {
     intro << "# Kernels on " << gpu << ", " << today() << "\n\n"
           << "Medians of at most " << options.launches << " launches, cold L2 cache. Ceilings of the same run: copy "
           << int(ceilings.gb_per_s) << " GB/s (read and written), matmul " << (options.small ? "" : "8192^3 ")
-          << "in bfloat16 " << int(ceilings.tflop_per_s) << " TFLOP/s.\n\n"
+          << "in 16 bits " << int(ceilings.tflop_per_s) << " TFLOP/s.\n\n"
           << kHeader << "\n";
     std::cout << intro.str() << std::flush;
     const std::vector<Row> rows = run(options, timer, ceilings);

@@ -25,7 +25,7 @@ const Clock::time_point kStart = Clock::now();
 
 struct Options {
     std::string model = "gpt2", precision = "bfloat16", json;
-    int B = 64, T = 1024, recompute = 0, fused_gelu = 0, steps = 20;
+    int B = 64, T = 1024, recompute = 0, fused_gelu = 0, steps = 20, fit_mib = 0;
     bool small = false, brief = false, predict = false;
     Ceilings ceilings{4300, 790};
 };
@@ -97,11 +97,27 @@ struct Measured {
     int64_t ranges[kGroups] = {};
 };
 
+size_t planned_bytes(const ModelConfig& config, const EngineOptions& engine) {
+    size_t bytes = 0;
+    for (const MemoryItem& item : plan_cuda_memory(config, engine)) bytes += item.bytes;
+    return bytes;
+}
+
+// The largest of o.B, o.B / 2, o.B / 4, ... for which o.fit_mib of memory is enough.
+int fitting_batch(const ModelConfig& config, EngineOptions engine, const Options& o) {
+    for (;; engine.B /= 2) {
+        const size_t mib = (planned_bytes(config, engine) >> 20) + 1;
+        if (mib <= size_t(o.fit_mib)) return engine.B;
+        KILN_CHECK(engine.B > 1, o.model, " does not fit: one sequence of ", o.T, " tokens needs ", mib, " MiB, and ",
+                   o.fit_mib, " are free");
+    }
+}
+
 constexpr int kWarmUp = 4;
 
 Measured measure(const ModelConfig& config, const EngineOptions& engine, const Options& o) {
     Measured m;
-    for (const MemoryItem& item : plan_cuda_memory(config, engine)) m.planned_bytes += item.bytes;
+    m.planned_bytes = planned_bytes(config, engine);
     {
         Steps steps(config, engine, nullptr);
         steps.one_ms(true);
@@ -192,7 +208,7 @@ void print_figures(const Options& o, const Measured& m, const Ceilings& ceilings
     double sum = 0;
     for (const double ms : m.group_ms) sum += ms;
     const double matmuls = m.group_ms[size_t(Group::matmuls)], attention = m.group_ms[size_t(Group::attention)];
-    std::printf("\nCeilings of this run: copy %.0f GB/s (read and written), matmul %.0f TFLOP/s in bfloat16.\n",
+    std::printf("\nCeilings of this run: copy %.0f GB/s (read and written), matmul %.0f TFLOP/s in 16 bits.\n",
                 ceilings.gb_per_s, ceilings.tflop_per_s);
     std::printf("Step: %.3f ms, %.0f tokens/s; with events and without graphs %.3f ms.\n", m.step_ms,
                 double(o.B) * o.T / m.step_ms * 1e3, m.profiled_ms);
@@ -226,6 +242,11 @@ void run(const std::vector<std::string>& args) {
     set.add(o.json, {.name = "json", .unit = "FILE", .help = "write the figures as JSON; empty: no file"});
     set.add(o.small, {.name = "small", .help = "measure small ceilings, to test this program"});
     set.add(o.brief, {.name = "brief", .help = "measure and print only milliseconds a step and tokens a second"});
+    set.add(o.fit_mib, {.name = "fit-mib",
+                        .unit = "MIB",
+                        .help = "measure nothing; print the largest of --batch-size, its half, its quarter, ... whose "
+                                "memory plan fits into so much memory; 0: off",
+                        .min = 0});
     set.add(o.predict, {.name = "predict", .help = "measure nothing; each kernel runs at the ceiling that bounds it"});
     set.add(o.ceilings.gb_per_s, {.name = "copy", .unit = "GB/S", .help = "rate of a copy for --predict", .min = 1});
     set.add(o.ceilings.tflop_per_s,
@@ -238,6 +259,10 @@ void run(const std::vector<std::string>& args) {
                                   .recompute = o.recompute,
                                   .fused_gelu = o.fused_gelu};
     const std::vector<KernelWork> work = step_work(config, engine);
+    if (o.fit_mib > 0) {
+        std::cout << fitting_batch(config, engine, o) << "\n";
+        return;
+    }
     if (o.predict) {
         std::cout << table_of(work, o.ceilings, nullptr);
         return;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "cpu_reference/interface/error.h"
+#include "dev/bench/support/repeat.h"
 #include "tests/cuda/cases/cases.h"
 
 namespace kiln::test {
@@ -71,23 +72,37 @@ uint64_t Tensor<T>::hash() const {
     return std::hash<std::string_view>()({reinterpret_cast<const char*>(bits.data()), bits.size() * sizeof(T)});
 }
 
+Values::operator std::vector<float>() const {
+    std::vector<float> all = period;
+    all.resize(elems);
+    for (size_t i = period.size(); i < elems; ++i) all[i] = all[i - period.size()];
+    return all;
+}
+
 template <class T>
-Tensor<T>::Tensor(size_t elems) : elems_(elems), buffer_(elems + kSentinelBytes / sizeof(T)) {
+Tensor<T>::Tensor(size_t elems) : elems_(elems), values_({}), buffer_(elems + kSentinelBytes / sizeof(T)) {
     CUDA_CHECK(cudaMemset(buffer_.get(), 0xff, elems * sizeof(T)));
     CUDA_CHECK(cudaMemset(buffer_.get() + elems, kSentinel, kSentinelBytes));
     wait_for_legacy_stream();
 }
 
 template <class T>
-Tensor<T>::Tensor(std::vector<float> values) : Tensor(values.size()) {
+Tensor<T>::Tensor(Values values) : Tensor(values.elems) {
     values_ = std::move(values);
-    std::vector<T> raw(elems_);
-    for (size_t i = 0; i < elems_; ++i) {
-        raw[i] = from_float<T>(values_[i]);
-        values_[i] = to_float(raw[i]);
+    std::vector<T> raw(values_.period.size());
+    for (size_t i = 0; i < raw.size(); ++i) {
+        raw[i] = from_float<T>(values_.period[i]);
+        values_.period[i] = to_float(raw[i]);
     }
-    if (elems_ > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), elems_ * sizeof(T), cudaMemcpyHostToDevice));
+    if (elems_ > 0) CUDA_CHECK(cudaMemcpy(buffer_.get(), raw.data(), raw.size() * sizeof(T), cudaMemcpyHostToDevice));
+    bench::repeat(buffer_.get(), raw.size(), elems_, nullptr);
     wait_for_legacy_stream();
+}
+
+template <class T>
+const std::vector<float>& Tensor<T>::values() const {
+    if (values_.period.size() < values_.elems) values_ = std::vector<float>(values_);
+    return values_.period;
 }
 
 template <class T>
@@ -114,13 +129,11 @@ void Tensor<T>::expect_sentinel(const std::string& name) const {
     }
 }
 
-std::vector<float> random_values(size_t elems, unsigned salt, float scale) {
-    constexpr size_t kPeriod = size_t(1) << 20;  // the benchmark's tensors have up to 3e9 elements
+Values random_values(size_t elems, unsigned salt, float scale) {
     std::mt19937 random(salt);
-    std::vector<float> values(elems);
-    for (size_t i = 0; i < std::min(elems, kPeriod); ++i) values[i] = scale * (float(random() >> 8) * 0x1p-23f - 1);
-    for (size_t i = kPeriod; i < elems; ++i) values[i] = values[i - kPeriod];
-    return values;
+    std::vector<float> values(std::min(elems, Values::kPeriod));
+    for (float& value : values) value = scale * (float(random() >> 8) * 0x1p-23f - 1);
+    return {std::move(values), elems};
 }
 
 template <class T>

@@ -73,16 +73,27 @@ private:
     virtual uint64_t hash() const = 0;
 };
 
+// The numbers of a tensor: all of them, or the first kPeriod, after which they begin again. The device repeats them, so
+// that the benchmark's tensors of up to 3e9 elements are made quickly.
+struct Values {
+    static constexpr size_t kPeriod = size_t(1) << 20;
+    Values(std::vector<float> all) : period(std::move(all)), elems(period.size()) {}
+    Values(std::vector<float> period, size_t elems) : period(std::move(period)), elems(elems) {}
+    operator std::vector<float>() const;  // all of them
+    std::vector<float> period;
+    size_t elems;
+};
+
 // A device array with a sentinel after it. On the host, its values are floats.
 template <class T>
 class Tensor : AnyTensor {
 public:
-    explicit Tensor(size_t elems);               // filled with NaN, for an output with =
-    explicit Tensor(std::vector<float> values);  // rounded to T
+    explicit Tensor(size_t elems);   // filled with NaN, for an output with =
+    explicit Tensor(Values values);  // rounded to T
     T* get() const { return buffer_.get(); }
     size_t size() const { return elems_; }
-    const std::vector<float>& values() const { return values_; }  // the initial values, rounded
-    std::vector<float> read() const;                              // the present values
+    const std::vector<float>& values() const;  // the initial values, rounded
+    std::vector<float> read() const;           // the present values
     std::vector<T> raw() const;
     void expect_sentinel(const std::string& name) const;
 
@@ -90,7 +101,7 @@ private:
     uint64_t hash() const override;
     static constexpr size_t kSentinelBytes = 64;
     size_t elems_;
-    std::vector<float> values_;
+    mutable Values values_;
     DeviceBuffer<T> buffer_;
 };
 
@@ -108,7 +119,7 @@ DeviceBuffer<T> on_device(const std::vector<T>& values) {
 }
 
 // Uniform in [-scale, scale]; the same numbers in every run for the same `salt`.
-std::vector<float> random_values(size_t elems, unsigned salt, float scale = 1);
+Values random_values(size_t elems, unsigned salt, float scale = 1);
 template <class T>
 std::vector<float> rounded(std::vector<float> values);  // to T and back
 

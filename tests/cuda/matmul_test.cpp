@@ -48,7 +48,13 @@ void for_each_layer(const std::function<void(Matmul&, const Linear&)>& check) {
 template <class T>
 class Matmuls : public testing::Test {};
 using Elements = testing::Types<float, __nv_bfloat16, __half>;
-TYPED_TEST_SUITE(Matmuls, Elements);
+struct Names {
+    template <class T>
+    static std::string GetName(int i) {
+        return name_of(kAllElements[size_t(i)]);
+    }
+};
+TYPED_TEST_SUITE(Matmuls, Elements, Names);
 
 template <class T, class Out>
 void check_forward(Matmul& matmul, const Linear& layer) {

@@ -13,6 +13,8 @@ namespace kiln::bench {
 class Timer {
 public:
     explicit Timer(int launches);
+    // Repeats the work without a pause for at least so long.
+    void load(double seconds, const std::function<void(cudaStream_t)>& work);
     // The median of at most `launches` launches, in ms. It stops earlier when they took a second altogether.
     double median_ms(const std::function<void(cudaStream_t)>& work);
 
@@ -26,8 +28,12 @@ private:
 // The name of the current GPU. Throws Error if there is none.
 std::string gpu_name();
 
-// The rate of a copy on the device (bytes read and written) and of a bfloat16 matmul of 8192^3. small: sizes for the
-// emulator.
+// Whether the current GPU's tensor cores take bfloat16; those that do also have flash attention: sm_80 and later.
+bool has_bfloat16();
+
+// The rate of a copy on the device (bytes read and written) and of a matmul of 8192^3 in bfloat16, or in float16 where
+// the GPU is older than sm_80. A cool GPU is faster than it is in a long run, so the matmul is measured after two
+// seconds of matmuls. small: sizes for the emulator, and a tenth of a second.
 Ceilings measure_ceilings(Timer& timer, bool small);
 
 }  // namespace kiln::bench

@@ -84,6 +84,20 @@ TEST(BenchStep, writes_every_group_and_figure) {
     EXPECT_LE(sum, all["profiled_ms"].get<double>() * 1.5);  // each is a median of two steps
 }
 
+// Half of 64 sequences need less than 64, and so on; gpt2-xl needs 28 GiB for its weights alone.
+TEST(BenchStep, finds_the_batch_that_fits) {
+    const fs::path program = build_path() / "dev/bench/bench_step";
+    const auto fitting = [&](const char* model, const char* most, const char* mib) {
+        return run_program(program, {"--model", model, "--batch-size", most, "--fit-mib", mib});
+    };
+    EXPECT_EQ(fitting("gpt2", "64", "80000").out, "64\n");
+    EXPECT_EQ(fitting("gpt2", "64", "12000").out, "16\n");
+    EXPECT_EQ(fitting("gpt2-xl", "16", "80000").out, "16\n");
+    const Finished none = fitting("gpt2-xl", "16", "12000");
+    EXPECT_EQ(none.code, 1);
+    EXPECT_NE(none.err.find("gpt2-xl does not fit: one sequence of 1024 tokens needs "), std::string::npos) << none.err;
+}
+
 TEST(BenchStep, refuses_what_it_cannot_run) {
     const fs::path program = build_path() / "dev/bench/bench_step";
     for (const std::vector<std::string>& wrong :

@@ -25,10 +25,11 @@ public:
 
 private:
     // Values of many magnitudes, infinities and NaN.
-    static std::vector<float> values(size_t n) {
-        std::vector<float> values = random_values(n, 1, 3);
-        for (size_t i = 0; i < n; ++i) values[i] *= std::ldexp(1.0f, int(i % 43) - 26);
-        if (n > 20) values[7] = INFINITY, values[9] = -INFINITY, values[11] = NAN, values[14] = 1e-30f;
+    static Values values(size_t n) {
+        Values values = random_values(n, 1, 3);
+        std::vector<float>& some = values.period;
+        for (size_t i = 0; i < some.size(); ++i) some[i] *= std::ldexp(1.0f, int(i % 43) - 26);
+        if (n > 20) some[7] = INFINITY, some[9] = -INFINITY, some[11] = NAN, some[14] = 1e-30f;
         return values;
     }
     const size_t n_;

@@ -13,7 +13,8 @@ namespace {
 // Some tokens are much more frequent than others, as in text.
 std::vector<int> random_tokens(int N, int V, unsigned salt) {
     std::vector<int> tokens;
-    for (const float x : random_values(N, salt)) tokens.push_back(int(float(V - 1) * x * x * x * x));
+    for (const float x : std::vector<float>(random_values(N, salt)))
+        tokens.push_back(int(float(V - 1) * x * x * x * x));
     return tokens;
 }
 

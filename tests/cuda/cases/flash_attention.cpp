@@ -192,7 +192,7 @@ public:
     }
 
 private:
-    std::vector<float> outputs() {
+    Values outputs() {
         // The benchmark's shapes are too long for the reference, and need no correct output.
         if (T > 1024 || B > 8) {
             sums_.assign(lse_elems(), 10.0f);

@@ -8,9 +8,9 @@ namespace {
 
 // Half of the values lie in [-1, 1], where the gate is between 0 and 1; the others in [-10, 10], where it is near
 // either.
-std::vector<float> wide_values(size_t elems, unsigned salt) {
-    std::vector<float> values = random_values(elems, salt);
-    for (size_t i = 1; i < elems; i += 2) values[i] *= 10;
+Values wide_values(size_t elems, unsigned salt) {
+    Values values = random_values(elems, salt);
+    for (size_t i = 1; i < values.period.size(); i += 2) values.period[i] *= 10;
     return values;
 }
 

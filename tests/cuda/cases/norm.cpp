@@ -10,9 +10,9 @@ namespace kiln::test {
 namespace {
 
 // Values around 1, so that the mean is not near 0 and a variance computed as E[x^2] - mean^2 is inaccurate.
-std::vector<float> off_centre(size_t elems, unsigned salt) {
-    std::vector<float> values = random_values(elems, salt);
-    for (float& value : values) value += 1;
+Values off_centre(size_t elems, unsigned salt) {
+    Values values = random_values(elems, salt);
+    for (float& value : values.period) value += 1;
     return values;
 }
 

@@ -38,6 +38,14 @@ TEST(BenchAttention, compares_the_peer_at_each_shape_and_pass) {
     EXPECT_EQ(count(run.out, "| forward |") + count(run.out, "| backward |"), 4u) << run.out;
 }
 
+TEST(BenchAttention, measures_only_so_many_shapes) {
+    const Finished run = run_program(build_path() / "dev/bench/bench_attention",
+                                     {"--small", "--rounds", "1", "--peer", "-", "--shapes", "1"});
+    ASSERT_EQ(run.code, 0) << run.err;
+    EXPECT_EQ(count(run.out, "| forward |"), 1u) << run.out;
+    EXPECT_EQ(count(run.out, "| 64 | 70 | 2 | 2/1 |"), 1u) << run.out;
+}
+
 TEST(BenchAttention, runs_without_a_peer_and_prints_why) {
     for (const auto& [peer, why] : {std::pair{"echo 'n/a: no PyTorch'", "Compared with: n/a: no PyTorch."},
                                     std::pair{"true", "Compared with: n/a: 'true' ended without a line."}}) {
