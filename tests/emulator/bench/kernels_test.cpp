@@ -42,14 +42,14 @@ TEST(Values, are_repeated_on_the_device) {
 
 TEST(BenchKernels, brief_measures_the_kernels_of_a_step) {
     const auto rows = [](const char* capability, const char* type) {
-        setenv("SIMT_CAPABILITY", capability, 1);
+        setenv("SIMT_ARCH", capability, 1);
         const Finished run = run_program(build_path() / "dev/bench/bench_kernels",
                                          {"--brief", "--small", "--launches", "1", "--elements", type});
-        unsetenv("SIMT_CAPABILITY");
+        unsetenv("SIMT_ARCH");
         EXPECT_EQ(run.code, 0) << run.err;
         return run.out.substr(run.out.find("|---|"));
     };
-    const std::string hopper = rows("9", "bfloat16");
+    const std::string hopper = rows("90", "bfloat16");
     size_t last = 0;
     for (const char* kernel :
          {"flash_attention_backward", "flash_attention_forward", "gelu_backward", "adamw_master"}) {
@@ -59,7 +59,7 @@ TEST(BenchKernels, brief_measures_the_kernels_of_a_step) {
         last = at;
     }
     EXPECT_EQ(hopper.find("rmsnorm"), std::string::npos) << hopper;
-    const std::string turing = rows("7", "float16");
+    const std::string turing = rows("75", "float16");
     EXPECT_EQ(turing.find("flash_"), std::string::npos) << turing;
     EXPECT_NE(turing.find("| attention_backward "), std::string::npos) << turing;
 }

@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Card {
-    const char *facts, *capability;  // what nvidia-smi says, and SIMT_CAPABILITY
+    const char *facts, *architecture;  // what nvidia-smi says, and SIMT_ARCH
 };
 
 class CheckGpuRehearsal : public testing::Test {
@@ -80,10 +80,9 @@ protected:
     }
     Finished check(const Card& card, const std::string& parts) {
         script("path/nvidia-smi", concat("echo '", card.facts, "'"));
-        return run_program(
-            "/bin/bash", {"-c", "exec env PATH=" + here_ + "/path:$PATH BUILD=" + here_ + " RESULTS=" + here_ +
-                                    "/results CHECK_GPU_SECONDS=3600 SIMT_CAPABILITY=" + card.capability + " PARTS='" +
-                                    parts + "' dev/check_gpu.sh"});
+        return run_program("/bin/bash", {"-c", "exec env PATH=" + here_ + "/path:$PATH BUILD=" + here_ +
+                                                   " RESULTS=" + here_ + "/results CHECK_GPU_SECONDS=3600 SIMT_ARCH=" +
+                                                   card.architecture + " PARTS='" + parts + "' dev/check_gpu.sh"});
     }
     static void expect_parts(const std::string& text, const std::vector<std::string>& parts) {
         for (const std::string& part : parts) EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
@@ -96,7 +95,7 @@ protected:
 
 TEST_F(CheckGpuRehearsal, an_h100_does_everything) {
     make_shards();
-    const Finished result = check({"NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079", "9"},
+    const Finished result = check({"NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079", "90"},
                                   "start step generate engine_first engine matmul kernels flash edges hopper facts "
                                   "background gelu_0 gelu_2 pairs kernel_speed attention xl memcheck racecheck");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
@@ -114,7 +113,7 @@ TEST_F(CheckGpuRehearsal, an_h100_does_everything) {
 // 12 GB hold neither 64 sequences of GPT-2 124M nor GPT-2 1558M; Hopper's instructions are missing.
 TEST_F(CheckGpuRehearsal, an_rtx_3060_takes_a_smaller_batch) {
     const Finished result =
-        check({"NVIDIA GeForce RTX 3060, 580.82.07, 8.6, 12288, 11900", "8"}, "step flash hopper xl");
+        check({"NVIDIA GeForce RTX 3060, 580.82.07, 8.6, 12288, 11900", "86"}, "step flash hopper xl");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     expect_parts(result.out,
                  {"- batch of GPT-2 124M: 16 x 1024 tokens in bfloat16", "| step | ok |", "| flash | ok |",
@@ -124,7 +123,7 @@ TEST_F(CheckGpuRehearsal, an_rtx_3060_takes_a_smaller_batch) {
 }
 
 TEST_F(CheckGpuRehearsal, a_t4_takes_the_plain_attention_and_float16) {
-    const Finished result = check({"Tesla T4, 580.82.07, 7.5, 15360, 14900", "7"},
+    const Finished result = check({"Tesla T4, 580.82.07, 7.5, 15360, 14900", "75"},
                                   "step kernels flash edges hopper gelu_0 pairs kernel_speed attention xl");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     expect_parts(result.out, {"- batch of GPT-2 124M: 32 x 1024 tokens in float16", "| step | ok |", "| kernels | ok |",
