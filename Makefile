@@ -52,7 +52,7 @@ quickstart:  ## 400 poems to a small model that writes one, in a few minutes
 	@dev/quickstart.sh
 
 clean:  ## remove everything that was built
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-bundle train_gpt2 train_gpt2cu kiln kilncu
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-cuda* $(BUILD)-bundle train_gpt2 train_gpt2cu kiln kilncu
 
 include dev/make/compile.mk
 include dev/make/tests.mk

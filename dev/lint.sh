@@ -65,5 +65,9 @@ for file in $(git ls-files -co --exclude-standard 'cuda/kernels/*.cu'); do
     [ ! -f "$file" ] || grep -q "| $file |" tests/cuda/mutations.txt ||
         complain "$file: has no line in tests/cuda/mutations.txt"
 done
+# Kiln builds with CUDA 12.4 too.
+for name in $(dev/cuda_names.sh | grep -vxFf dev/cuda_names.txt); do
+    complain "$name: not in dev/cuda_names.txt; 'make check-toolkits' tries it with older toolkits, and lists it"
+done
 [ $status = 0 ] && echo "lint: clean"
 exit $status

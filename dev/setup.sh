@@ -7,9 +7,15 @@ if ! command -v dpkg-query >/dev/null; then
     echo "setup: this is not Debian or Ubuntu; install what dev/packages.txt names with your own package manager" >&2
     exit 0
 fi
+release=$(. /etc/os-release && echo "$ID-${VERSION_ID:-}")
+wanted=$(awk -v release="$release" -v part="${1:-}" '
+    /^# For the tests/ && part != "test" { exit }
+    { sub(/#.*/, "") }
+    NF { name = $1
+         for (i = 2; i <= NF; i++) if (index($i, release ":") == 1) name = substr($i, length(release) + 2)
+         if (name == "-") print "setup: " release " has no package " $1 "; dev/packages.txt says what to do" >"/dev/stderr"
+         else print name }' dev/packages.txt)
 missing=
-wanted=$(sed 's/#.*//' dev/packages.txt)
-[ "${1:-}" = test ] || wanted=$(sed '/^# For the tests/,$d; s/#.*//' dev/packages.txt)
 for package in $wanted; do
     status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
     [ "$status" = "install ok installed" ] || missing="$missing $package"

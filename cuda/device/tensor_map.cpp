@@ -14,7 +14,11 @@ namespace {
 PFN_cuTensorMapEncodeTiled_v12000 encoder() {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
+#if CUDART_VERSION >= 12050
     CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
+#else  // which gives the entry of the toolkit's own version: in CUDA 12 that of 12.0
+    CUDA_CHECK(cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found));
+#endif
     KILN_CHECK(found == cudaDriverEntryPointSuccess && function,
                "the NVIDIA driver has no cuTensorMapEncodeTiled; install a driver of CUDA 12.0 or later");
     return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);

@@ -3,7 +3,7 @@
 # ---- change: for those who change the code
 
 .PHONY: lint format fuzz mutations sanitize-kernels sanitize-kernels-address sanitize-kernels-thread kernel-table \
-        check-kernel-table attention-report compile-commands
+        check-kernel-table attention-report compile-commands check-toolkits toolkit-objects
 
 lint:  ## formatting, include rules, file lengths
 	@dev/lint.sh
@@ -13,6 +13,19 @@ format:  ## let clang-format lay out every source
 
 compile-commands:  ## compile_commands.json, for clangd and other editors' helpers
 	@$(MAKE) --no-print-directory -Bn V=1 PRECOMPILE= programs tests | dev/compile_commands.sh >compile_commands.json
+
+# ---- older toolkits: their headers, since no package index has nvcc 12. The names of CUDA that compiled are listed for
+# the lint.
+
+TOOLKITS := 12.4 12.9
+check-toolkits: $(addprefix check-toolkit-,$(TOOLKITS))  ## the CUDA code compiles with the headers of CUDA 12.4 and 12.9, which it downloads
+	@dev/cuda_names.sh >dev/cuda_names.txt
+check-toolkit-%:
+	@BUILD=$(BUILD) dev/cuda_headers.sh $*
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-cuda$* CUDA=$(abspath $(BUILD))/toolkits/$* CXXFLAGS=-O0 toolkit-objects
+	@echo "check-toolkits: compiled with the headers of CUDA $*"
+toolkit-objects: $(BUILD)/libemulator.a $(BUILD)/libemulatedbench.a $(EMULATED_CASES) $(addsuffix .o,$(EMULATED_TESTS) \
+                 $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES)))
 
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
@@ -58,7 +71,7 @@ endif
 
 # ---- ptxas's report on every kernel
 
-PTXAS_ARCHS := 75 80 90a 100 120
+PTXAS_ARCHS = $(call known_archs,75 80 90a 100 120)
 PTXAS_LOGS := $(patsubst cuda/kernels/%.cu,$(BUILD)/ptxas/%.log,$(wildcard cuda/kernels/*.cu))
 $(BUILD)/ptxas/%.log: cuda/kernels/%.cu
 	@mkdir -p $(@D)

@@ -64,4 +64,11 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
     return cudaSuccess;
 }
 
+#if CUDART_VERSION < 12050
+cudaError_t cudaGetDriverEntryPoint(const char* symbol, void** function, unsigned long long flags,
+                                    cudaDriverEntryPointQueryResult* found) {
+    return cudaGetDriverEntryPointByVersion(symbol, function, 0, flags, found);
+}
+#endif
+
 }  // extern "C"
