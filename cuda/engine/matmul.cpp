@@ -121,7 +121,7 @@ void Matmul::choose_fastest(Plan& plan, const Key& key, const Pointers& pointers
 
     cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
-    if (found.size() == 1 || capture != cudaStreamCaptureStatusNone) return;
+    if (key.untimed || found.size() == 1 || capture != cudaStreamCaptureStatusNone) return;
 
     // A trial that accumulates would change the result, so it writes into scratch memory. Otherwise the call that
     // follows overwrites what the trials wrote.
@@ -169,7 +169,8 @@ Matmul::Plan& Matmul::plan_for(const Key& key, const Pointers& pointers, cudaStr
     return *plans_.emplace(key, std::make_shared<Plan>(std::move(plan))).first->second;
 }
 
-void Matmul::multiply(const Key& key, const Pointers& pointers, cudaStream_t stream) {
+void Matmul::multiply(Key key, const Pointers& pointers, cudaStream_t stream) {
+    key.untimed = untimed_;
     for (const void* p : {pointers.a, pointers.b, static_cast<const void*>(pointers.d), pointers.bias, pointers.aux}) {
         KILN_CHECK(reinterpret_cast<uintptr_t>(p) % kAlignment == 0, text_of(key), ": the address ", p,
                    " is not a multiple of ", kAlignment);
