@@ -70,6 +70,7 @@ struct Device {
     std::map<const void*, size_t> allocations;  // bytes
     std::map<const void*, size_t> shared_allowed;
     size_t used_bytes = 0;
+    simt::Traffic traffic;
     std::mt19937 rng;
     unsigned rng_seed = 0;
 
@@ -205,7 +206,13 @@ namespace simt {
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
     const std::lock_guard lock(device().mutex);
+    device().traffic.queued++;
     add(stream, {std::move(work), nullptr});
+}
+
+Traffic traffic() {
+    const std::lock_guard lock(device().mutex);
+    return device().traffic;
 }
 
 size_t shared_bytes_allowed(const void* kernel) {
@@ -248,8 +255,9 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     *free = kMemoryBytes - device().used_bytes;
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     simt::enqueue(stream, [=] {
+        if (kind == cudaMemcpyDeviceToHost) device().traffic.bytes_to_host += bytes;
         if (bytes > 0) std::memmove(dst, src, bytes);  // with 0 bytes the pointers may be null
     });
     return cudaSuccess;
