@@ -35,7 +35,7 @@ struct EngineOptions {
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
     int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the library's first one
-    bool graphs = true;         // launch a micro-step as one CUDA graph, without dropout only
+    bool graphs = true;         // launch a micro-step without dropout, or a decoded token, as one CUDA graph
     uint64_t seed = 0;          // of stochastic rounding
 };
 
