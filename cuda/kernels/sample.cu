@@ -146,8 +146,6 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     sample_kernel(int* tokens, const T* logits, SamplerOptions options, const uint64_t* sample_numbers,
                   const int* positions, int weight_bits, int V, int Vp) {
-    const int position = positions[blockIdx.x] + 1;
-    if (position <= 0) return;  // idle
     KILN_SHARED(uint64, histogram, kBins + 2);
     const T* const row = logits + int64_t(blockIdx.x) * Vp;
     const uint64 best = most_likely(row, V);
@@ -178,7 +176,7 @@ __global__ void __launch_bounds__(kThreads)
         total = kept.sum;  // so that the draw below takes a token up to kept.key
     }
     const uint64 number = sample_numbers[blockIdx.x];
-    const Philox4 word = philox4x32(options.seed, uint32_t(number), uint32_t(number >> 32), uint32_t(position),
+    const Philox4 word = philox4x32(options.seed, uint32_t(number), uint32_t(number >> 32), positions[blockIdx.x] + 1,
                                     uint32_t(RngStream::sampling));
     const uint64 uniform = (uint64(word.v[0]) << 32 | word.v[1]) >> 11 << 11;  // of 2^64
     const uint64 target = __umul64hi(uniform, total) + 1;
