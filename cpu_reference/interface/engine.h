@@ -11,6 +11,7 @@
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/model_config.h"
 #include "cpu_reference/interface/optimizer.h"
+#include "cpu_reference/interface/sampler.h"
 
 namespace kiln {
 
@@ -34,7 +35,7 @@ struct EngineOptions {
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
     int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the first that works
-    bool graphs = true;         // launch a micro-step as one CUDA graph, without dropout only
+    bool graphs = true;         // launch a micro-step without dropout, or a decoded token, as one CUDA graph
     uint64_t seed = 0;          // of stochastic rounding
 };
 
@@ -128,6 +129,14 @@ public:
     virtual void prefill(int slot, std::span<const int> tokens, float* logits) = 0;
     // Appends tokens[i] to the sequence in slots[i]; no slot may occur twice. logits (n, V).
     virtual void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) = 0;
+    // The same, but what the sampler draws from the logits instead of the logits: a GPU draws the token itself. The
+    // position of a drawn token is the length of its sequence. next (n). Throws what Sampler::sample throws.
+    virtual int prefill_and_sample(int slot, std::span<const int> tokens, Sampler& sampler, uint64_t sample_number);
+    virtual void decode_and_sample(std::span<const int> slots, std::span<const int> tokens, Sampler& sampler,
+                                   std::span<const uint64_t> sample_numbers, int* next);
+
+private:
+    std::vector<float> logits_;  // (n, V) of the last call of the two functions above
 };
 
 // Each backend library defines these two functions, and a program is linked against one of them. make_engine allocates

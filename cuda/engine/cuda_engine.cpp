@@ -69,7 +69,7 @@ public:
 
     void open_cache(int slots, int max_T) override {
         if (slots > 0) take_rope_table(max_T);
-        generation_.open(config_, slots, max_T, stream_);
+        generation_.open(config_, slots, max_T, options_.graphs && !profiler_, stream_);
     }
     void clear_slot(int slot) override { generation_.clear_slot(slot); }
     int slot_length(int slot) const override { return generation_.slot_length(slot); }
@@ -78,6 +78,13 @@ public:
     }
     void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override {
         generation_.decode(context(1, 1), slots, tokens, logits);
+    }
+    int prefill_and_sample(int slot, std::span<const int> tokens, Sampler& sampler, uint64_t sample_number) override {
+        return generation_.prefill_and_sample(context(1, 1), slot, tokens, sampler, sample_number);
+    }
+    void decode_and_sample(std::span<const int> slots, std::span<const int> tokens, Sampler& sampler,
+                           std::span<const uint64_t> sample_numbers, int* next) override {
+        generation_.decode_and_sample(context(1, 1), slots, tokens, sampler, sample_numbers, next);
     }
 
 private:

@@ -191,11 +191,13 @@ Matmul::Plan& Matmul::plan_for(const Key& key, const Pointers& pointers, cudaStr
     if (pointers.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(key.out_type));
     set_epilogue_pointers(plan, pointers);  // the heuristic looks at their alignment
     find_algorithms(plan, key);
-    if (options_.candidates > 1 && plan.algorithms.size() > 1) sort_by_time(plan, key, pointers, stream);
+    if (!key.untimed && options_.candidates > 1 && plan.algorithms.size() > 1)
+        sort_by_time(plan, key, pointers, stream);
     return *plans_.emplace(key, std::make_shared<Plan>(std::move(plan))).first->second;
 }
 
-void Matmul::multiply(const Key& key, const Pointers& pointers, cudaStream_t stream) {
+void Matmul::multiply(Key key, const Pointers& pointers, cudaStream_t stream) {
+    key.untimed = untimed_;
     for (const void* p : {pointers.a, pointers.b, static_cast<const void*>(pointers.d), pointers.bias, pointers.aux}) {
         KILN_CHECK(reinterpret_cast<uintptr_t>(p) % kAlignment == 0, text_of(key), ": the address ", p,
                    " is not a multiple of ", kAlignment);

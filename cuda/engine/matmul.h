@@ -62,6 +62,19 @@ public:
     template <class T, class Out>
     void backward_weight(Out* dw, const T* dout, const T* x, const Linear& layer, bool accumulate, cudaStream_t stream);
 
+    // While this lives, the plan of a new kind of call takes the library's first algorithm without timing: for shapes
+    // that come up once. These plans are not those of other calls.
+    class Untimed {
+    public:
+        explicit Untimed(Matmul& matmul) : matmul_(matmul) { matmul_.untimed_ = true; }
+        ~Untimed() { matmul_.untimed_ = false; }
+        Untimed(const Untimed&) = delete;
+        Untimed& operator=(const Untimed&) = delete;
+
+    private:
+        Matmul& matmul_;
+    };
+
     size_t plans() const { return plans_.size(); }  // kinds of calls so far
     size_t timed() const { return timed_; }         // candidates that were timed so far
 
@@ -72,6 +85,7 @@ private:
         cudaDataType type, out_type;
         bool transpose_a = false, transpose_b = false, accumulate = false;
         cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+        bool untimed = false;
         auto operator<=>(const Key&) const = default;
     };
     struct Pointers {
@@ -83,7 +97,7 @@ private:
 
     template <class T, class Out>
     static Key key_of(int m, int n, int k);
-    void multiply(const Key& key, const Pointers& pointers, cudaStream_t stream);
+    void multiply(Key key, const Pointers& pointers, cudaStream_t stream);
     Plan& plan_for(const Key& key, const Pointers& pointers, cudaStream_t stream);
     void find_algorithms(Plan& plan, const Key& key);
     void sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, cudaStream_t stream);
@@ -97,6 +111,7 @@ private:
     DeviceBuffer<unsigned char> workspace_;
     std::map<Key, std::shared_ptr<Plan>> plans_;
     size_t timed_ = 0;
+    bool untimed_ = false;
 };
 
 }  // namespace kiln

@@ -14,6 +14,7 @@
 
 #include "cpu_reference/interface/dropout.h"
 #include "cpu_reference/interface/optimizer.h"
+#include "cpu_reference/interface/sampler.h"
 
 namespace kiln {
 
@@ -299,16 +300,11 @@ void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRoun
 // from V on are padding, Vp % 8 == 0. -1 if a logit is NaN or plus infinity, or if all are minus infinity.
 template <class T>
 void argmax(int* tokens, const T* logits, int N, int V, int Vp, cudaStream_t stream);
-// The same for a random draw: temperature, then top-k, then top-p, which is Hugging Face's order. Options and random
-// numbers are those of tools/generate/sampler.h. A pure function of (logits, seed, samples[n], positions[n]).
-struct SampleOptions {
-    float temperature = 1;  // 0: the most likely token
-    int top_k = 0;          // 0: all
-    float top_p = 1;
-    uint64_t seed = 0;
-};
+// The same for what Sampler::sample draws with these options from row n, for sample_numbers[n] and the position after
+// positions[n], that of the last token which the row has seen. A negative position marks an idle row, whose token has
+// no meaning.
 template <class T>
-void sample(int* tokens, const T* logits, const SampleOptions& options, const uint64_t* samples, const int* positions,
-            int N, int V, int Vp, cudaStream_t stream);
+void sample(int* tokens, const T* logits, const SamplerOptions& options, const uint64_t* sample_numbers,
+            const int* positions, int N, int V, int Vp, cudaStream_t stream);
 
 }  // namespace kiln

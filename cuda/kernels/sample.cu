@@ -1,4 +1,4 @@
-// Chooses the next token from logits on the device, as tools/generate/sampler.cpp does on the host.
+// Chooses the next token from logits on the device, as cpu_reference/interface/sampler.cpp does on the host.
 #include <bit>
 
 #include "cpu_reference/interface/error.h"
@@ -144,8 +144,8 @@ KILN_DEVICE Found select(uint64* histogram, const T* row, int V, uint64 target, 
 // and by exponentials in double.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    sample_kernel(int* tokens, const T* logits, SampleOptions options, const uint64_t* samples, const int* positions,
-                  int weight_bits, int V, int Vp) {
+    sample_kernel(int* tokens, const T* logits, SamplerOptions options, const uint64_t* sample_numbers,
+                  const int* positions, int weight_bits, int V, int Vp) {
     KILN_SHARED(uint64, histogram, kBins + 2);
     const T* const row = logits + int64_t(blockIdx.x) * Vp;
     const uint64 best = most_likely(row, V);
@@ -175,8 +175,9 @@ __global__ void __launch_bounds__(kThreads)
         const Found kept = select(histogram, row, V, max(min(target, total), uint64(1)), limit, by_likelihood, weight);
         total = kept.sum;  // so that the draw below takes a token up to kept.key
     }
-    const Philox4 word = philox4x32(options.seed, uint32_t(samples[blockIdx.x]), uint32_t(samples[blockIdx.x] >> 32),
-                                    positions[blockIdx.x], uint32_t(RngStream::sampling));
+    const uint64 number = sample_numbers[blockIdx.x];
+    const Philox4 word = philox4x32(options.seed, uint32_t(number), uint32_t(number >> 32), positions[blockIdx.x] + 1,
+                                    uint32_t(RngStream::sampling));
     const uint64 uniform = (uint64(word.v[0]) << 32 | word.v[1]) >> 11 << 11;  // of 2^64
     const uint64 target = __umul64hi(uniform, total) + 1;
     // The host's sampler sorts the tokens if it filters them, and draws in that order.
@@ -203,20 +204,21 @@ void argmax(int* tokens, const T* logits, int N, int V, int Vp, cudaStream_t str
 }
 
 template <class T>
-void sample(int* tokens, const T* logits, const SampleOptions& options, const uint64_t* samples, const int* positions,
-            int N, int V, int Vp, cudaStream_t stream) {
+void sample(int* tokens, const T* logits, const SamplerOptions& options, const uint64_t* sample_numbers,
+            const int* positions, int N, int V, int Vp, cudaStream_t stream) {
     check("sample", N, V, Vp);
     KILN_CHECK(options.temperature >= 0 && options.top_k >= 0 && options.top_p > 0 && options.top_p <= 1,
                "sample: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p);
+    V = options.allowed(V);
     if (options.temperature == 0 || options.top_k == 1) return argmax(tokens, logits, N, V, Vp, stream);
     const int weight_bits = 62 - int(std::bit_width(unsigned(V)));  // so that a sum is below 2^62
     launch<sample_kernel<T>>({.grid = unsigned(N), .block = kThreads, .stream = stream}, tokens, logits, options,
-                             samples, positions, weight_bits, V, Vp);
+                             sample_numbers, positions, weight_bits, V, Vp);
 }
 
-#define KILN_SAMPLE(T)                                                                                     \
-    template void argmax(int*, const T*, int, int, int, cudaStream_t);                                     \
-    template void sample(int*, const T*, const SampleOptions&, const uint64_t*, const int*, int, int, int, \
+#define KILN_SAMPLE(T)                                                                                      \
+    template void argmax(int*, const T*, int, int, int, cudaStream_t);                                      \
+    template void sample(int*, const T*, const SamplerOptions&, const uint64_t*, const int*, int, int, int, \
                          cudaStream_t);
 KILN_SAMPLE(float)
 KILN_SAMPLE(__nv_bfloat16)

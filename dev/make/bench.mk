@@ -12,8 +12,8 @@ BENCH_SUPPORT := $(wildcard dev/bench/support/*.cpp dev/bench/support/*.cu)
 $(BUILD)/libgpubench.a: $(call gpu,$(BENCH_SUPPORT))
 $(BUILD)/libemulatedbench.a: $(call emulated,$(BENCH_SUPPORT))
 # The benchmark of the kernels measures the cases of their tests.
-$(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(CUDA_CASES)) $(HOST_SAMPLER)
-$(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES)) $(HOST_SAMPLER)
+$(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(CUDA_CASES))
+$(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES))
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
 $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	$(link)

@@ -49,7 +49,7 @@ $(BUILD)/fuzz/%.o: %.cpp
 
 mutations: $(EMULATED_TESTS)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(COLD_CXXFLAGS)" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
-	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT) $(HOST_SAMPLER)" dev/mutations.sh $(MUTATIONS)
+	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
 # ThreadSanitizer leaves some accesses out, and its AddressSanitizer is slower to build. What runs the programs or counts

@@ -17,8 +17,6 @@ $(CPU_TESTS): $(BUILD)/%: $(BUILD)/%.o $(TEST_SUPPORT) $(FUZZ_TARGETS) $(CPU_BAC
 CUDA_CASES := $(filter-out %_test.cpp tests/cuda/schedules_%,$(wildcard tests/cuda/*.cpp tests/cuda/cases/*.cpp tests/cuda/*/*.cu))
 CUDA_TESTS := $(basename $(wildcard tests/cuda/*_test.cpp tests/cuda/*/*_test.cpp))
 EMULATOR_TESTS := $(basename $(wildcard tests/emulator/*_test.cpp tests/emulator/bench/*_test.cpp)) $(CUDA_TESTS)
-# What the kernels that sample are held against.
-HOST_SAMPLER := $(BUILD)/tools/generate/sampler.o
 EMULATED_CASES := $(call emulated,$(CUDA_CASES) tests/cuda/schedules_emulated.cpp)
 # A case without a row in cases.h would not be run.
 $(call emulated,$(wildcard tests/cuda/cases/*.cpp)): private KILN_FLAGS += -Wmissing-declarations
@@ -26,7 +24,7 @@ $(call emulated,$(wildcard tests/cuda/cases/*.cpp)): private KILN_FLAGS += -Wmis
 EMULATED_TESTS := $(addprefix $(BUILD)/emulator/,$(EMULATOR_TESTS))
 EMULATED_PROGRAM_TESTS := $(addprefix $(BUILD)/emulator/,$(basename $(wildcard tests/emulator/programs/*_test.cpp)))
 $(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS): TEST_LIBS := -lgtest
-$(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(HOST_SAMPLER) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a | $(EMULATED_NVML)
+$(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a | $(EMULATED_NVML)
 	$(link)
 # These run the programs and look at their runs, with the CPU's engine.
 $(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
@@ -37,7 +35,7 @@ $(call of_benches,$(EMULATED_TESTS)): | $(addprefix $(BUILD)/emulator/,$(CUDA_BE
 
 GPU_TESTS := $(addprefix $(BUILD)/gpu/,$(CUDA_TESTS))
 $(GPU_TESTS): TEST_LIBS := -lgtest
-$(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $(TEST_SUPPORT) $(HOST_SAMPLER) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
+$(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $(TEST_SUPPORT) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
 	$(link)
 $(call of_benches,$(GPU_TESTS)): | $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 

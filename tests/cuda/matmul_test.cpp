@@ -201,6 +201,24 @@ TEST(Matmul, a_second_call_of_a_kind_takes_the_plan_of_the_first) {
     stream.synchronize();
 }
 
+// A prompt of one token has the shape of a decoded token, which must have its timed plan all the same.
+TEST(Matmul, plans_of_untimed_calls_are_not_those_of_others) {
+    Matmul matmul;
+    const Case<float> c(kSmallest);
+    const Stream stream;
+    const Tensor<float> out(c.dout.size());
+    const auto forward = [&] { matmul.forward(out.get(), c.x.get(), c.w.get(), nullptr, kSmallest, stream); };
+    {
+        const Matmul::Untimed untimed(matmul);
+        forward();
+    }
+    EXPECT_EQ(matmul.timed(), 0u);
+    forward();
+    EXPECT_GT(matmul.timed(), 1u);
+    EXPECT_EQ(matmul.plans(), 2u);
+    stream.synchronize();
+}
+
 TEST(Matmul, a_plan_is_not_bound_to_the_addresses_of_its_first_call) {
     Matmul matmul(kOptions);
     const Stream stream;

@@ -97,7 +97,7 @@ TEST(Generator, sample_numbers_give_different_samples_of_a_prompt) {
 
 TEST(Generator, ids_beyond_the_vocabulary_are_never_sampled) {
     FakeEngine engine(tiny(), vague_model);
-    const auto results = run(engine, {.temperature = 100}, {{{1}, 0}}, {.max_new_tokens = 30, .vocab_size = 3});
+    const auto results = run(engine, {.temperature = 100, .vocab_size = 3}, {{{1}, 0}}, {.max_new_tokens = 30});
     for (const int token : results[0].tokens) EXPECT_LT(token, 3);
 }
 

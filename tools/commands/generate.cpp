@@ -111,7 +111,7 @@ public:
           engine_(open_engine(directory_, {.B = 1, .T = 1, .training = false, .precision = precision})),
           tokenizer_(open_tokenizer(arguments.tokenizer, directory_, engine_->config())),
           end_of_text_(end_of_text_of(tokenizer_)) {
-        arguments_.generation.vocab_size = tokenizer_.vocab_size();
+        arguments_.sampling.vocab_size = tokenizer_.vocab_size();
         arguments_.generation.stop_token = arguments.ignore_eos ? -1 : end_of_text_.value_or(-1);
     }
 

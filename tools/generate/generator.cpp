@@ -61,7 +61,7 @@ private:
         slots_.resize(std::min<size_t>(requests_.size(), std::max(1, options_.max_slots)));
         const int64_t wanted = int64_t(longest) + options_.max_new_tokens;
         engine_.open_cache(int(slots_.size()), int(std::min<int64_t>(context, wanted)));
-        logits_.resize(slots_.size() * engine_.config().V);
+        next_tokens_.resize(slots_.size());
     }
 
     // Computes the next request's prompt and samples its first token.
@@ -70,40 +70,38 @@ private:
         const auto begin = Clock::now();
         slots_[slot] = {true, next_++, {}};
         engine_.clear_slot(slot);
-        engine_.prefill(slot, prompt, logits_.data());
+        const int token =
+            engine_.prefill_and_sample(slot, prompt, sampler_, requests_[slots_[slot].request].sample_number);
         stats_.prompt_tokens += int64_t(prompt.size());
-        draw(slot, logits_.data());
+        append(slots_[slot], token);
         stats_.prefill_s += seconds_since(begin);
     }
 
     // Samples one token for every busy slot; false if no slot is busy.
     bool step() {
-        busy_.clear(), last_.clear();
+        busy_.clear(), last_.clear(), sample_numbers_.clear();
         for (int slot = 0; slot < int(slots_.size()); slot++) {
             if (!slots_[slot].busy) continue;
             busy_.push_back(slot);
             last_.push_back(slots_[slot].result.tokens.back());
+            sample_numbers_.push_back(requests_[slots_[slot].request].sample_number);
         }
         if (busy_.empty()) return false;
         const auto begin = Clock::now();
-        engine_.decode(busy_, last_, logits_.data());
-        for (size_t i = 0; i < busy_.size(); i++) draw(busy_[i], logits_.data() + i * engine_.config().V);
+        engine_.decode_and_sample(busy_, last_, sampler_, sample_numbers_, next_tokens_.data());
+        for (size_t i = 0; i < busy_.size(); i++) append(slots_[busy_[i]], next_tokens_[i]);
         stats_.decode_s += seconds_since(begin);
         return true;
     }
 
-    void draw(int index, const float* logits) {
-        Slot& slot = slots_[index];
-        const GenerateRequest& request = requests_[slot.request];
-        const size_t V = engine_.config().V, allowed = options_.vocab_size > 0 ? options_.vocab_size : V;
-        const size_t position = request.prompt.size() + slot.result.tokens.size();
-        const int token = sampler_.sample({logits, std::min(V, allowed)}, request.sample_number, position);
+    void append(Slot& slot, int token) {
         stats_.new_tokens++;
         if (token == options_.stop_token) return finish(slot, Finish::stop_token);
         slot.result.tokens.push_back(token);
         if (on_token_) on_token_(slot.request, token);
         if (int(slot.result.tokens.size()) == options_.max_new_tokens) return finish(slot, Finish::length);
-        if (position + 1 == size_t(engine_.config().max_T)) finish(slot, Finish::context);
+        const size_t length = requests_[slot.request].prompt.size() + slot.result.tokens.size();
+        if (length == size_t(engine_.config().max_T)) finish(slot, Finish::context);
     }
 
     void finish(Slot& slot, Finish why) {
@@ -120,8 +118,8 @@ private:
     const OnDone& on_done_;
     GenerateStats stats_;
     std::vector<Slot> slots_;
-    std::vector<float> logits_;  // (slots, V)
-    std::vector<int> busy_, last_;
+    std::vector<int> busy_, last_, next_tokens_;
+    std::vector<uint64_t> sample_numbers_;
     size_t next_ = 0;
 };
 

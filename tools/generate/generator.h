@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
-#include "tools/generate/sampler.h"
 
 namespace kiln {
 
@@ -17,7 +16,6 @@ struct GenerateRequest {
 struct GenerateOptions {
     int max_new_tokens = 256;
     int stop_token = -1;  // ends a sequence and is not part of it; -1: none
-    int vocab_size = 0;   // ids from here on (padding of the model's vocabulary) are never sampled; 0: no limit
     int max_slots = 8;    // sequences at once; the size of the cache is proportional to it
     std::function<bool()> stop_requested =
         nullptr;  // called before each token; true: the remaining requests are not done

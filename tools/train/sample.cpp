@@ -22,11 +22,15 @@ std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, ui
     const Tokenizer tokenizer = Tokenizer::load(plan.tokenizer);
     std::optional<std::string> text;
     // The KV cache exists only during generation, because training needs the memory.
-    generate(engine, {.temperature = o.temperature, .top_k = o.top_k, .top_p = o.top_p, .seed = o.seed},
+    generate(engine,
+             {.temperature = o.temperature,
+              .top_k = o.top_k,
+              .top_p = o.top_p,
+              .vocab_size = tokenizer.vocab_size(),
+              .seed = o.seed},
              {{sample_prompt(o, tokenizer, engine.config().max_T), number}},
              {.max_new_tokens = o.sample_tokens,
               .stop_token = tokenizer.end_of_text(),
-              .vocab_size = tokenizer.vocab_size(),
               .max_slots = 1,
               .stop_requested = stop_requested},
              nullptr, [&](size_t, const Generated& result) {

@@ -26,6 +26,12 @@ void set_workers(unsigned workers);
 void set_launch_observer(void (*observer)(const Launch&));
 // Launches are checked, but kernels do not run.
 void set_launch_only(bool only);
+// What the host has queued so far: launches of kernels, matmuls and graphs, copies and fills; and how many bytes copies
+// brought to the host.
+struct Traffic {
+    uint64_t queued = 0, bytes_to_host = 0;
+};
+Traffic traffic();
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);
 

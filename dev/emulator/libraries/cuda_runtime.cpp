@@ -79,6 +79,7 @@ struct Device {
     std::map<const void*, Allocation> allocations;
     size_t used_bytes = 0;
     cudaError_t last_error = cudaSuccess;
+    simt::Traffic traffic;
     std::mt19937 rng;
     unsigned rng_seed = 0;
 
@@ -229,7 +230,13 @@ namespace simt {
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
     const std::lock_guard lock(device().mutex);
+    device().traffic.queued++;
     add(stream_of(stream), {std::move(work), nullptr});
+}
+
+Traffic traffic() {
+    const std::lock_guard lock(device().mutex);
+    return device().traffic;
 }
 
 bool breaks_capture() {
@@ -281,8 +288,9 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     *free = kMemoryBytes - device().used_bytes;
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     simt::enqueue(stream, [=] {
+        if (kind == cudaMemcpyDeviceToHost) device().traffic.bytes_to_host += bytes;
         if (bytes > 0) std::memmove(dst, src, bytes);  // with 0 bytes the pointers may be null
     });
     return cudaSuccess;

@@ -1,4 +1,4 @@
-#include "tools/generate/sampler.h"
+#include "cpu_reference/interface/sampler.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "tools/generate/sampler.h"
+#include "cpu_reference/interface/sampler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -30,6 +30,7 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options) {
 }
 
 int Sampler::sample(std::span<const float> logits, uint64_t sample_number, uint64_t position) {
+    logits = logits.first(size_t(options_.allowed(int(logits.size()))));
     constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
     int best = -1;
     for (size_t i = 0; i < logits.size(); i++) {
