@@ -28,11 +28,12 @@ step         30 ten training steps of GPT-2 124M
 generate     20 trains a small model for three steps and generates 20 tokens'
 parts='
 engine_first 25 GPT-2 with flash attention in 16 bits, and in float32, compared with the CPU
-engine       45 every other model and type, compared with the CPU
+engine       40 every other model and type, compared with the CPU
 matmul       20 matmuls by cuBLASLt
-kernels      50 each kernel, compared with the CPU
+sampling     15 tokens that the GPU draws, compared with the CPU's sampler
+kernels      45 each kernel, compared with the CPU
 flash        30 flash attention
-edges        20 flash attention at its limits
+edges        15 flash attention at its limits
 hopper       15 TMA and wgmma
 facts        10 properties of the GPU, the profiler
 background   20 waits until PyTorch has compiled and the CPU has trained
@@ -136,8 +137,9 @@ run_tests() {  # PROGRAM [FILTER]
 }
 first_models="*/gpt2_flash_$precision:*/gpt2_float32"
 engine_first() { run_tests engine "$first_models"; }
-engine() { run_tests engine "${TEST_FILTER:--$first_models}"; }
+engine() { run_tests engine "${TEST_FILTER:--$first_models}" && run_tests engine_update; }
 matmul() { run_tests matmul; }
+sampling() { run_tests generation; }
 kernels() { run_tests kernels; }
 flash() { [ -z "$old" ] || skip "$old"; run_tests flash_attention; }
 edges() { [ -z "$old" ] || skip "$old"; run_tests flash_attention_edges; }

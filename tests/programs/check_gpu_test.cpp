@@ -15,10 +15,7 @@ namespace fs = std::filesystem;
 class CheckGpu : public testing::Test {
 protected:
     CheckGpu() {
-        for (const char* name : {"gpu_facts", "hopper/hopper", "profile", "matmul", "kernels", "flash_attention",
-                                 "flash_attention_edges", "engine", "bench/step"}) {
-            test(name, "echo '[  PASSED  ] 2 tests.'");
-        }
+        for (const std::string& name : gpu_tests()) test(name, "echo '[  PASSED  ] 2 tests.'");
         for (const char* name : {"train_gpt2", "train_gpt2cu", "kiln", "kilncu"}) script(concat("bin/", name), "");
         // The memory plan of a model that needs a GiB for each sequence, and gpt2-xl 28 GiB more.
         script("gpu/dev/bench/bench_step", "echo $* >>" + here_ + R"(/steps
@@ -44,6 +41,15 @@ protected:
         gpu("NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079");
         script("path/python3", "echo 'No module named torch' >&2; exit 1");
         script("path/compute-sanitizer", "while [[ $1 != /* ]]; do shift; done; exec \"$@\"");
+    }
+    // "engine", "hopper/hopper": each test of the CUDA code.
+    static std::vector<std::string> gpu_tests() {
+        std::vector<std::string> names;
+        for (const auto& entry : fs::recursive_directory_iterator("tests/cuda")) {
+            const std::string name = fs::relative(entry.path(), "tests/cuda").string();
+            if (name.ends_with("_test.cpp")) names.push_back(name.substr(0, name.size() - 9));
+        }
+        return names;
     }
     void script(const std::string& name, const std::string& body) {
         fs::permissions(directory_.write(name, "#!/bin/bash\n" + body + "\n"), fs::perms::owner_all);
@@ -101,14 +107,19 @@ TEST_F(CheckGpu, parts_fit_nine_minutes_and_the_table_says_what_each_found) {
     int seconds = 0;
     for (std::sregex_iterator at(source.begin(), source.end(), part), end; at != end; ++at) seconds += stoi((*at)[1]);
     EXPECT_EQ(seconds, 540);
+    for (const std::string& name : gpu_tests()) {
+        EXPECT_TRUE(std::regex_search(source, std::regex("run_tests " + name + "[ ;]"))) << name << " has no part";
+    }
 
     const Finished result = check("REPEAT=bundle/run");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     const std::string table = text_of("table.md");
-    EXPECT_EQ(results_of(table),
-              "start ok, step ok, generate skipped, engine_first ok, engine ok, matmul ok, kernels ok, flash ok, edges "
-              "ok, hopper ok, facts ok, background skipped, gelu_0 ok, gelu_1 ok, gelu_2 ok, train_float32 skipped, "
-              "train_16_bits skipped, pairs skipped, kernel_speed ok, attention ok, xl ok, memcheck ok, racecheck ok");
+    EXPECT_EQ(
+        results_of(table),
+        "start ok, step ok, generate skipped, engine_first ok, engine ok, matmul ok, sampling ok, kernels ok, flash "
+        "ok, "
+        "edges ok, hopper ok, facts ok, background skipped, gelu_0 ok, gelu_1 ok, gelu_2 ok, train_float32 skipped, "
+        "train_16_bits skipped, pairs skipped, kernel_speed ok, attention ok, xl ok, memcheck ok, racecheck ok");
     expect_parts(table, {"# Kiln on NVIDIA H100 80GB HBM3, 20", "H100 80GB HBM3, sm_90, 81559 MiB of memory",
                          "driver 580.82.07, CUDA toolkit ", "64 x 1024 tokens in bfloat16",
                          "`PARTS=\"engine flash\" bundle/run`",

@@ -95,9 +95,10 @@ protected:
 
 TEST_F(CheckGpuRehearsal, an_h100_does_everything) {
     make_shards();
-    const Finished result = check({"NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079", "90"},
-                                  "start step generate engine_first engine matmul kernels flash edges hopper facts "
-                                  "background gelu_0 gelu_2 pairs kernel_speed attention xl memcheck racecheck");
+    const Finished result =
+        check({"NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079", "90"},
+              "start step generate engine_first engine matmul sampling kernels flash edges hopper facts "
+              "background gelu_0 gelu_2 pairs kernel_speed attention xl memcheck racecheck");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     EXPECT_EQ(result.out.find(" | skipped | "), std::string::npos) << result.out;
     expect_parts(result.out, {"- batch of GPT-2 124M: 64 x 1024 tokens in bfloat16", "| every library is found |",
