@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
             total[m][i] = 0;
         }
     }
-    const int end = min(q0 + S::kRows, T);
+    const int end = min(q0 + S::kRows, T), seen_by_all = first_key(mask, b, min(last_row, T - 1), T);
     for (int k0 = first, stage = 0; k0 < end; k0 += S::kKeys, stage ^= 1) {
         cp_async_wait<0>();
         __syncthreads();  // this stage is loaded, and no warp reads the other one any more
@@ -84,12 +84,12 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
         set_zero<kM, kN>(s);
         multiply_tiles<E, HS, false, HS, true, HS, 0, kM, kN>(s, queries, m0, keys, 0);
 
-        const bool masked = k0 + S::kKeys - 1 > row0 || mask.first_key || mask.window > 0;
-        KILN_UNROLL
-        for (int m = 0; m < kM; ++m) {
+        // One branch for the whole tile: the softmax below stays in one piece, whose rows the compiler can interleave.
+        if (k0 + S::kKeys - 1 > row0 || k0 < seen_by_all) {
             KILN_UNROLL
-            for (int i = 0; i < 2; ++i) {
-                if (masked) {
+            for (int m = 0; m < kM; ++m) {
+                KILN_UNROLL
+                for (int i = 0; i < 2; ++i) {
                     const int q = row0 + 16 * m + 8 * i + lane / 4, low = first_key(mask, b, min(q, T - 1), T);
                     KILN_UNROLL
                     for (int n = 0; n < 2 * kN; ++n) {
@@ -100,6 +100,12 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
                         }
                     }
                 }
+            }
+        }
+        KILN_UNROLL
+        for (int m = 0; m < kM; ++m) {
+            KILN_UNROLL
+            for (int i = 0; i < 2; ++i) {
                 float row_highest = highest[m][i];
                 KILN_UNROLL
                 for (int n = 0; n < 2 * kN; ++n) {
