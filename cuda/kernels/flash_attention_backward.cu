@@ -44,7 +44,7 @@ struct FlashBackward {
     const float* lse;
     const float* delta = nullptr;
     float* parts = nullptr;  // (B, NH, tiles of queries, kPartFloats): partial sums of dq
-    int* turns = nullptr;    // (B, NH, tiles of queries): how many blocks of keys have added to the sum
+    int* turns = nullptr;    // (B, NH, tiles of queries, kWarps): how many blocks of keys have added this warp's part
     int* started = nullptr;  // how many blocks have started
     AttentionMask mask;
     Dropout d;
@@ -58,11 +58,11 @@ struct FlashBackward {
 // the last to the first, for one query head after the other. Each warp writes its P and dS to shared memory, where the
 // warps that need them as operands read them.
 //
-// dQ is a sum over blocks. They add in the order of their keys, without float atomics: a block adds to a part in the L2
-// cache when the block before it has published that it is done. All blocks of a head go through the queries in the same
-// direction, so that a block waits for one addition of the block before it, not for its whole tile. The first block
-// sets the sum; the last one rounds it into dqkv. Blocks number themselves as they start, so that a block only waits
-// for blocks that are running.
+// dQ is a sum over blocks. They add in the order of their keys, without float atomics: a warp adds to its part in the
+// L2 cache when the same warp of the block before has published that it is done, so that no barrier of the block waits
+// for another block or for a fence. All blocks of a head go through the queries in the same direction, so that a warp
+// waits for one addition of the block before it, not for its whole tile. The first block sets the sum; the last one
+// rounds it into dqkv. Blocks number themselves as they start, so that a block only waits for blocks that are running.
 //
 // Two other orders were rejected. A second kernel for dQ over blocks of queries computes two of the five matmuls again
 // (7/5 of the FLOPs). One block for each key head needs no order, but gives only B NKV blocks: at B NKV = 32, three of
@@ -136,15 +136,12 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     const int s_row = warp / S::kSAcross * (16 * S::kSM), s_column = warp % S::kSAcross * (16 * S::kSN);
     const int v_row = warp / S::kVAcross * (16 * S::kVM), v_column = warp % S::kVAcross * (16 * S::kVN);
     const int q_row = warp / S::kQAcross * (16 * S::kQM), q_column = warp % S::kQAcross * (16 * S::kQN);
-    int* published = nullptr;  // what thread 0 publishes after the next barrier
-    int turn = 0;
     float statistic = load_rows(kv * group, last_tile * kRows);
     for (int h = kv * group, tile = last_tile; h < (kv + 1) * group;) {
         const int q0 = tile * kRows;
         if (int(threadIdx.x) < 2 * kRows) lse[threadIdx.x] = statistic;
         cp_async_wait<0>();
-        __syncthreads();  // the rows are loaded; dS of the last step has been read, and its part of dQ written
-        if (published) publish(published, turn + 1);
+        __syncthreads();  // the rows are loaded; dS of the last step has been read
 
         Sums<S::kSM, S::kSN> s, dp;
         set_zero<S::kSM, S::kSN>(s);
@@ -190,10 +187,10 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
 
         // This block is number `turn` of those that add to this tile's dQ.
         const int64_t part = (int64_t(b) * a.NH + h) * row_tiles + tile;
-        turn = j - first_key(a.mask, b, q0, T) / kKeys;
+        int* const turns = a.turns + part * S::kWarps + warp;
+        const int turn = j - first_key(a.mask, b, q0, T) / kKeys;
         const bool last = k0 + kKeys >= min(q0 + kRows, T);
-        if (threadIdx.x == 0 && turn > 0) wait_for_value(a.turns + part, turn);
-        __syncthreads();  // all warps have read the rows, and the blocks before this one have added
+        __syncthreads();  // all warps have read the rows
         const int q0_of_sums = q0, h_of_sums = h;
         if (--tile < first_tile) {
             tile = last_tile;
@@ -205,30 +202,42 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         set_zero<S::kQM, S::kQN>(dq);
         multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
         float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
-        KILN_UNROLL
-        for (int m = 0; m < S::kQM; ++m) {
+        if (turn > 0) {
+            if (lane == 0) wait_for_value(turns, turn);
+            __syncwarp();                       // the warps before this one have added
+            float4 before[S::kQM][2 * S::kQN];  // all loads are on their way before the first is used
             KILN_UNROLL
-            for (int n = 0; n < 2 * S::kQN; ++n) {
-                float(&sum)[4] = dq[m][n];
-                float4* const at = parts + (m * 2 * S::kQN + n) * S::kThreads;
-                if (turn > 0) {
-                    const float4 before = __ldcg(at);
-                    sum[0] += before.x;
-                    sum[1] += before.y;
-                    sum[2] += before.z;
-                    sum[3] += before.w;
+            for (int m = 0; m < S::kQM; ++m) {
+                KILN_UNROLL
+                for (int n = 0; n < 2 * S::kQN; ++n) before[m][n] = __ldcg(parts + (m * 2 * S::kQN + n) * S::kThreads);
+            }
+            KILN_UNROLL
+            for (int m = 0; m < S::kQM; ++m) {
+                KILN_UNROLL
+                for (int n = 0; n < 2 * S::kQN; ++n) {
+                    dq[m][n][0] += before[m][n].x;
+                    dq[m][n][1] += before[m][n].y;
+                    dq[m][n][2] += before[m][n].z;
+                    dq[m][n][3] += before[m][n].w;
                 }
-                if (!last) __stcg(at, make_float4(sum[0], sum[1], sum[2], sum[3]));
             }
         }
-        published = !last && threadIdx.x == 0 ? a.turns + part : nullptr;
-        if (last) {
+        if (!last) {
+            KILN_UNROLL
+            for (int m = 0; m < S::kQM; ++m) {
+                KILN_UNROLL
+                for (int n = 0; n < 2 * S::kQN; ++n) {
+                    const float(&sum)[4] = dq[m][n];
+                    __stcg(parts + (m * 2 * S::kQN + n) * S::kThreads, make_float4(sum[0], sum[1], sum[2], sum[3]));
+                }
+            }
+            __syncwarp();  // this warp has added
+            if (lane == 0) publish(turns, turn + 1);
+        } else {
             store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0_of_sums) * stride + h_of_sums * HS, stride,
                                                  dq, a.scale, q_row, q_column, T - q0_of_sums);
         }
     }
-    __syncthreads();
-    if (published) publish(published, turn + 1);
     E* const dkey = a.dqkv + (first_token + k0) * stride + (a.NH + kv) * HS;
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey, stride, dk, a.scale, v_row, v_column, T - k0);
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
@@ -268,7 +277,7 @@ Scratch scratch_of(int B, int T, int NH) {
     using S = BackwardTiles<HS, kKeysOf<HS>>;
     static_assert(S::kPartFloats == BackwardTiles<HS, kFewKeysOf<HS>>::kPartFloats);
     const int64_t tiles = int64_t(B) * NH * divide_up(T, S::kRows);
-    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles, int64_t(B) * T};
+    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles * S::kWarps, int64_t(B) * T};
 }
 
 template <class E, int HS, int kKeys, bool kDropout>
