@@ -6,15 +6,18 @@
 #include "cuda/kernels/flash_tiles.cuh"
 
 namespace kiln {
-namespace {
 
-// The tiles of a block for one head size: kKeys keys, kRows queries at a time. The warps share three results: kS* the
-// scores (queries, keys), kV* the gradients of keys and values (keys, HS), kQ* the gradient of queries (queries, HS).
-template <int HS, int kKeysOfBlock>
+// The tiles of a block for one head size: kKeys keys, kRows queries at a time, kStages of them in shared memory.
+// kLarge: for a block that may use more than 99 KB of shared memory (not on sm_86, sm_89 and sm_120) and, since it has
+// no dropout, has enough registers. The warps share three results: kS* the scores (queries, keys), kV* the gradients of
+// keys and values (keys, HS), kQ* the gradient of queries (queries, HS).
+// Not in the unnamed namespace, where nvcc warns of members that some instance does not use.
+template <int HS, bool kLarge>
 struct BackwardTiles {
-    static constexpr int kKeys = kKeysOfBlock, kRows = HS > 128 ? 32 : 64, kWarps = HS > 128 ? 4 : 8;
-    static constexpr int kThreads = 32 * kWarps;
-    static constexpr int kSDown = 2, kVDown = HS > 128 ? 2 : 4, kQDown = 2;
+    static constexpr int kKeys = HS > 128 ? 32 : HS > 80 && !kLarge ? 64 : 128;
+    static constexpr int kRows = HS > 128 ? 32 : HS == 64 && kLarge ? 128 : 64;
+    static constexpr int kWarps = HS > 128 ? 4 : 8, kThreads = 32 * kWarps;
+    static constexpr int kSDown = kRows > 64 ? 4 : 2, kVDown = HS > 128 ? 2 : 4, kQDown = kSDown;
     static constexpr int kSAcross = kWarps / kSDown, kVAcross = kWarps / kVDown, kQAcross = kWarps / kQDown;
     // The rows and columns of a warp, in units of 16. The last warps may have fewer columns, or none.
     static constexpr int kSM = kRows / kSDown / 16, kSN = kKeys / kSAcross / 16;
@@ -23,19 +26,16 @@ struct BackwardTiles {
     static constexpr int kVEnd = HS % (16 * kVN * kVAcross) == 0 ? 0 : HS;
     static constexpr int kQEnd = HS % (16 * kQN * kQAcross) == 0 ? 0 : HS;
     static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // dq of kRows queries, ordered by thread
-    static constexpr int kElems = 2 * kKeys * HS + 2 * kRows * HS + 2 * kRows * kKeys;
-    template <class E>
-    static constexpr size_t shared_bytes() {
-        return kElems * sizeof(E) + 2 * kRows * sizeof(float);
+
+    // Of the dynamic shared memory; elements have 2 bytes.
+    static constexpr int bytes(int stages) {
+        return 2 * (2 * kKeys * HS + stages * 2 * kRows * HS + 2 * kRows * kKeys) + 4 * (2 * kRows + 1);
     }
+    // Two stages if they fit; at head size 256 two blocks of one stage share a multiprocessor instead.
+    static constexpr int kStages = HS <= 128 && (kLarge || bytes(2) <= 99 << 10) ? 2 : 1;
 };
 
-// Keys of a block. There are fewer if a block may use only 99 KB of shared memory (sm_86, sm_89, sm_120), and with
-// dropout, which needs registers.
-template <int HS>
-constexpr int kKeysOf = HS > 128 ? 32 : 128;
-template <int HS>
-constexpr int kFewKeysOf = HS > 80 && HS <= 128 ? 64 : kKeysOf<HS>;
+namespace {
 
 template <class E>
 struct FlashBackward {
@@ -79,20 +79,19 @@ struct FlashBackward {
 // HS 128: 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: 290 TFLOP/s at T of 4096 and more.
 //
 // Tiles of 128 queries would read a sixth less but need 250 registers: this is the first thing to try on a GPU.
-template <class E, int HS, int kKeys, bool kDropout>
-__global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
+template <class E, int HS, bool kLarge, bool kDropout>
+__global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
     flash_attention_backward_kernel(FlashBackward<E> a) {
-    using S = BackwardTiles<HS, kKeys>;
-    constexpr int kRows = S::kRows;
-    KILN_DYNAMIC_SHARED(E, keys);                                     // (kKeys, HS)
-    E* const values = keys + kKeys * HS;                              // (kKeys, HS)
-    E* const queries = values + kKeys * HS;                           // (kRows, HS)
-    E* const douts = queries + kRows * HS;                            // (kRows, HS)
-    E* const p = douts + kRows * HS;                                  // (kRows, kKeys)
-    E* const ds = p + kRows * kKeys;                                  // (kRows, kKeys)
-    float* const lse = reinterpret_cast<float*>(ds + kRows * kKeys);  // (kRows), times log2(e)
-    float* const delta = lse + kRows;                                 // (kRows)
-    KILN_SHARED(int, ticket, 1);
+    using S = BackwardTiles<HS, kLarge>;
+    constexpr int kKeys = S::kKeys, kRows = S::kRows, kStages = S::kStages;
+    KILN_DYNAMIC_SHARED(E, keys);          // (kKeys, HS)
+    E* const values = keys + kKeys * HS;   // (kKeys, HS)
+    E* const p = values + kKeys * HS;      // (kRows, kKeys)
+    E* const ds = p + kRows * kKeys;       // (kRows, kKeys)
+    E* const stages = ds + kRows * kKeys;  // each has queries (kRows, HS), then their dout
+    float* const lse = reinterpret_cast<float*>(stages + kStages * 2 * kRows * HS);  // (kRows), times log2(e)
+    float* const delta = lse + kRows;                                                // (kRows)
+    int* const ticket = reinterpret_cast<int*>(delta + kRows);
     const int T = a.T, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = a.NH / a.NKV;
     if (threadIdx.x == 0) ticket[0] = atomicAdd(a.started, 1);
     __syncthreads();
@@ -114,12 +113,13 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         low = sees ? middle : low;
         last_tile = sees ? last_tile : middle - 1;
     }
-    // Starts loading the rows of a tile to shared memory. Returns one value of lse or delta to each of the first 2
-    // kRows threads.
-    const auto load_rows = [&](int h, int q0) {
+    // Starts loading the rows of a tile to a stage. Returns one value of lse or delta to each of the first 2 kRows
+    // threads.
+    const auto load_rows = [&](int stage, int h, int q0) {
+        E* const queries = stages + stage * (2 * kRows * HS);
         load_tile_async<kRows, HS, S::kThreads>(queries, a.qkv + (first_token + q0) * stride + h * HS, stride, T - q0);
-        load_tile_async<kRows, HS, S::kThreads>(douts, a.dout + (first_token + q0) * out_stride + h * HS, out_stride,
-                                                T - q0);
+        load_tile_async<kRows, HS, S::kThreads>(queries + kRows * HS, a.dout + (first_token + q0) * out_stride + h * HS,
+                                                out_stride, T - q0);
         cp_async_commit();
         const int row = threadIdx.x % kRows, q = q0 + row;
         const bool of_lse = int(threadIdx.x) < kRows;
@@ -136,12 +136,24 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     const int s_row = warp / S::kSAcross * (16 * S::kSM), s_column = warp % S::kSAcross * (16 * S::kSN);
     const int v_row = warp / S::kVAcross * (16 * S::kVM), v_column = warp % S::kVAcross * (16 * S::kVN);
     const int q_row = warp / S::kQAcross * (16 * S::kQM), q_column = warp % S::kQAcross * (16 * S::kQN);
-    float statistic = load_rows(kv * group, last_tile * kRows);
-    for (int h = kv * group, tile = last_tile; h < (kv + 1) * group;) {
-        const int q0 = tile * kRows;
+    int stage = 0, next_h = kv * group, next_tile = last_tile;
+    float statistic = load_rows(stage, next_h, next_tile * kRows);
+    while (next_h < (kv + 1) * group) {
+        const int h = next_h, tile = next_tile, q0 = tile * kRows;
+        const E* const queries = stages + stage * (2 * kRows * HS);
+        const E* const douts = queries + kRows * HS;
+        stage ^= kStages - 1;
+        if (--next_tile < first_tile) {
+            next_tile = last_tile;
+            ++next_h;
+        }
         if (int(threadIdx.x) < 2 * kRows) lse[threadIdx.x] = statistic;
         cp_async_wait<0>();
-        __syncthreads();  // the rows are loaded; dS of the last step has been read
+        __syncthreads();  // the rows are loaded; the last step's rows, P and dS have been read
+        const auto load_next = [&] {
+            if (next_h < (kv + 1) * group) statistic = load_rows(stage, next_h, next_tile * kRows);
+        };
+        if constexpr (kStages == 2) load_next();
 
         Sums<S::kSM, S::kSN> s, dp;
         set_zero<S::kSM, S::kSN>(s);
@@ -182,60 +194,67 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
             }
         }
         __syncthreads();  // P and dS are complete
-        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
-        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
 
         // This block is number `turn` of those that add to this tile's dQ.
         const int64_t part = (int64_t(b) * a.NH + h) * row_tiles + tile;
         int* const turns = a.turns + part * S::kWarps + warp;
         const int turn = j - first_key(a.mask, b, q0, T) / kKeys;
         const bool last = k0 + kKeys >= min(q0 + kRows, T);
-        __syncthreads();  // all warps have read the rows
-        const int q0_of_sums = q0, h_of_sums = h;
-        if (--tile < first_tile) {
-            tile = last_tile;
-            ++h;
-        }
-        if (h < (kv + 1) * group) statistic = load_rows(h, tile * kRows);
-
-        Sums<S::kQM, S::kQN> dq;
-        set_zero<S::kQM, S::kQN>(dq);
-        multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
-        float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
-        if (turn > 0) {
-            if (lane == 0) wait_for_value(turns, turn);
-            __syncwarp();                       // the warps before this one have added
-            float4 before[S::kQM][2 * S::kQN];  // all loads are on their way before the first is used
-            KILN_UNROLL
-            for (int m = 0; m < S::kQM; ++m) {
+        const auto add_dq = [&] {
+            Sums<S::kQM, S::kQN> dq;
+            set_zero<S::kQM, S::kQN>(dq);
+            multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
+            float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
+            if (turn > 0) {
+                if (lane == 0) wait_for_value(turns, turn);
+                __syncwarp();                       // the warps before this one have added
+                float4 before[S::kQM][2 * S::kQN];  // all loads are on their way before the first is used
                 KILN_UNROLL
-                for (int n = 0; n < 2 * S::kQN; ++n) before[m][n] = __ldcg(parts + (m * 2 * S::kQN + n) * S::kThreads);
-            }
-            KILN_UNROLL
-            for (int m = 0; m < S::kQM; ++m) {
+                for (int m = 0; m < S::kQM; ++m) {
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * S::kQN; ++n)
+                        before[m][n] = __ldcg(parts + (m * 2 * S::kQN + n) * S::kThreads);
+                }
                 KILN_UNROLL
-                for (int n = 0; n < 2 * S::kQN; ++n) {
-                    dq[m][n][0] += before[m][n].x;
-                    dq[m][n][1] += before[m][n].y;
-                    dq[m][n][2] += before[m][n].z;
-                    dq[m][n][3] += before[m][n].w;
+                for (int m = 0; m < S::kQM; ++m) {
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * S::kQN; ++n) {
+                        dq[m][n][0] += before[m][n].x;
+                        dq[m][n][1] += before[m][n].y;
+                        dq[m][n][2] += before[m][n].z;
+                        dq[m][n][3] += before[m][n].w;
+                    }
                 }
             }
-        }
-        if (!last) {
-            KILN_UNROLL
-            for (int m = 0; m < S::kQM; ++m) {
+            if (!last) {
                 KILN_UNROLL
-                for (int n = 0; n < 2 * S::kQN; ++n) {
-                    const float(&sum)[4] = dq[m][n];
-                    __stcg(parts + (m * 2 * S::kQN + n) * S::kThreads, make_float4(sum[0], sum[1], sum[2], sum[3]));
+                for (int m = 0; m < S::kQM; ++m) {
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * S::kQN; ++n) {
+                        const float(&sum)[4] = dq[m][n];
+                        __stcg(parts + (m * 2 * S::kQN + n) * S::kThreads, make_float4(sum[0], sum[1], sum[2], sum[3]));
+                    }
                 }
+            } else {
+                store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0) * stride + h * HS, stride, dq, a.scale,
+                                                     q_row, q_column, T - q0);
             }
+        };
+        const auto publish_dq = [&] {
             __syncwarp();  // this warp has added
-            if (lane == 0) publish(turns, turn + 1);
-        } else {
-            store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0_of_sums) * stride + h_of_sums * HS, stride,
-                                                 dq, a.scale, q_row, q_column, T - q0_of_sums);
+            if (lane == 0 && !last) publish(turns, turn + 1);
+        };
+        // With two stages dQ comes first, and its stores have the time of a matmul until the fence of publish_dq waits
+        // for them. With one stage it comes last, since it needs no rows: the next ones are loaded meanwhile.
+        if constexpr (kStages == 2) add_dq();
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
+        if constexpr (kStages == 2) publish_dq();
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
+        if constexpr (kStages == 1) {
+            __syncthreads();  // all warps have read the rows
+            load_next();
+            add_dq();
+            publish_dq();
         }
     }
     E* const dkey = a.dqkv + (first_token + k0) * stride + (a.NH + kv) * HS;
@@ -272,18 +291,16 @@ struct Scratch {
     int64_t delta, parts, turns, starts;
     size_t floats() const { return size_t(delta + parts + turns + 1 + starts); }
 };
-template <int HS>
+template <class Tiles>
 Scratch scratch_of(int B, int T, int NH) {
-    using S = BackwardTiles<HS, kKeysOf<HS>>;
-    static_assert(S::kPartFloats == BackwardTiles<HS, kFewKeysOf<HS>>::kPartFloats);
-    const int64_t tiles = int64_t(B) * NH * divide_up(T, S::kRows);
-    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles * S::kWarps, int64_t(B) * T};
+    const int64_t tiles = int64_t(B) * NH * divide_up(T, Tiles::kRows);
+    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * Tiles::kPartFloats, tiles * Tiles::kWarps, int64_t(B) * T};
 }
 
-template <class E, int HS, int kKeys, bool kDropout>
+template <class E, int HS, bool kLarge, bool kDropout>
 void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t stream) {
-    using S = BackwardTiles<HS, kKeys>;
-    const Scratch sizes = scratch_of<HS>(a.B, a.T, a.NH);
+    using S = BackwardTiles<HS, kLarge>;
+    const Scratch sizes = scratch_of<S>(a.B, a.T, a.NH);
     const int64_t blocks = int64_t(a.B) * a.NKV * divide_up(a.T, S::kKeys);
     KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_backward: B ", a.B, ", T ", a.T, ", NKV ", a.NKV,
                " are more blocks than a grid can have");
@@ -298,16 +315,18 @@ void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t str
         a.mask.first_key = starts;
     }
     CUDA_CHECK(cudaMemsetAsync(a.turns, 0, (sizes.turns + 1) * sizeof(int), stream));
-    launch<flash_attention_backward_kernel<E, HS, kKeys, kDropout>>(
-        {unsigned(blocks), S::kThreads, S::template shared_bytes<E>(), stream}, a);
+    launch<flash_attention_backward_kernel<E, HS, kLarge, kDropout>>(
+        {unsigned(blocks), S::kThreads, size_t(S::bytes(S::kStages)), stream}, a);
 }
 
 }  // namespace
 
 size_t flash_attention_scratch_floats(int B, int T, int NH, int HS) {
     size_t floats = 0;
-    with_instance("flash_attention_backward", HS, false,
-                  [&]<int kHS, bool> { floats = scratch_of<kHS>(B, T, NH).floats(); });
+    with_instance("flash_attention_backward", HS, false, [&]<int kHS, bool> {
+        floats = std::max(scratch_of<BackwardTiles<kHS, true>>(B, T, NH).floats(),
+                          scratch_of<BackwardTiles<kHS, false>>(B, T, NH).floats());
+    });
     return floats;
 }
 
@@ -333,12 +352,14 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
         CUDA_CHECK(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
     }
     with_instance("flash_attention_backward", HS, d.p > 0, [&]<int kHS, bool kDropout> {
-        constexpr int kMany = kDropout ? kFewKeysOf<kHS> : kKeysOf<kHS>;
-        if (int(BackwardTiles<kHS, kMany>::template shared_bytes<E>()) <= shared_limit) {
-            backward<E, kHS, kMany, kDropout>(a, scratch, out, stream);
-        } else {
-            backward<E, kHS, kFewKeysOf<kHS>, kDropout>(a, scratch, out, stream);
+        // At head sizes 32 and 256 a large block would be no other.
+        if constexpr (kHS >= 64 && kHS <= 128 && !kDropout) {
+            using Large = BackwardTiles<kHS, true>;
+            if (Large::bytes(Large::kStages) <= shared_limit) {
+                return backward<E, kHS, true, kDropout>(a, scratch, out, stream);
+            }
         }
+        backward<E, kHS, false, kDropout>(a, scratch, out, stream);
     });
 }
 

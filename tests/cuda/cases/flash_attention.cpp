@@ -235,7 +235,7 @@ void add_flash_attention_families(std::vector<KernelFamily>& families) {
         small.push_back(shape(1, 193, 2, 1, HS));
         small.push_back(shape(2, 70, 2, 2, HS, {{"dropout", 25}}));
     }
-    small.push_back(shape(1, 300, 1, 1, 128, {{"shared", 99}}));
+    for (const int HS : {64, 80, 128}) small.push_back(shape(1, 300, 1, 1, HS, {{"shared", 99}}));
     small.push_back(shape(1, 150, 2, 1, 96, {{"shared", 99}, {"dropout", 25}}));
     small.push_back(shape(2, 300, 2, 1, 64, {{"documents", 40}}));
     small.push_back(shape(1, 300, 1, 1, 128, {{"documents", 150}, {"window", 60}}));
