@@ -86,21 +86,7 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
 
         // One branch for the whole tile: the softmax below stays in one piece, whose rows the compiler can interleave.
         if (k0 + S::kKeys - 1 > row0 || k0 < seen_by_all) {
-            KILN_UNROLL
-            for (int m = 0; m < kM; ++m) {
-                KILN_UNROLL
-                for (int i = 0; i < 2; ++i) {
-                    const int q = row0 + 16 * m + 8 * i + lane / 4, low = first_key(mask, b, min(q, T - 1), T);
-                    KILN_UNROLL
-                    for (int n = 0; n < 2 * kN; ++n) {
-                        KILN_UNROLL
-                        for (int j = 0; j < 2; ++j) {
-                            const int k = k0 + 8 * n + lane % 4 * 2 + j;
-                            if (k > q || k < low) s[m][n][2 * i + j] = -INFINITY;
-                        }
-                    }
-                }
-            }
+            mask_scores<kM, kN>(s, mask, b, row0, k0, T);
         }
         KILN_UNROLL
         for (int m = 0; m < kM; ++m) {

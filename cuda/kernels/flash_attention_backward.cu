@@ -160,28 +160,25 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
         set_zero<S::kSM, S::kSN>(dp);
         multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(s, queries, s_row, keys, s_column);
         multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(dp, douts, s_row, values, s_column);
-        const bool masked = k0 + kKeys - 1 > q0 || a.mask.first_key || a.mask.window > 0;
+        // The scores of this warp: queries q and on, keys k and on.
+        const int q = q0 + s_row, k = k0 + s_column, last_q = min(q + 16 * S::kSM, T) - 1;
+        if (k + 16 * S::kSN - 1 > q || k < first_key(a.mask, b, last_q, T)) {
+            mask_scores<S::kSM, S::kSN>(s, a.mask, b, q, k, T);
+        }
         KILN_UNROLL
         for (int m = 0; m < S::kSM; ++m) {
             const int row = s_row + 16 * m + lane / 4;  // and row + 8
             const float lses[2] = {lse[row], lse[row + 8]}, deltas[2] = {delta[row], delta[row + 8]};
-            int lows[2] = {0, 0};
-            if (masked) {
-                lows[0] = first_key(a.mask, b, min(q0 + row, T - 1), T);
-                lows[1] = first_key(a.mask, b, min(q0 + row + 8, T - 1), T);
-            }
             KILN_UNROLL
             for (int n = 0; n < 2 * S::kSN; ++n) {
                 const int column = s_column + 8 * n + lane % 4 * 2;
                 float factors[4] = {1, 1, 1, 1};
                 if constexpr (kDropout) {
-                    dropout_factors(factors, a.d, b, h, q0 + s_row + 16 * m, k0 + s_column + 8 * n);
+                    dropout_factors(factors, a.d, b, h, q + 16 * m, k + 8 * n);
                 }
                 KILN_UNROLL
                 for (int i = 0; i < 4; ++i) {
-                    const int q = q0 + row + i / 2 * 8, k = k0 + column + i % 2;
-                    float probability = exp2_approx(fmaf(s[m][n][i], a.scale * kLog2e, -lses[i / 2]));
-                    if (masked && (k > q || k < lows[i / 2])) probability = 0;
+                    const float probability = exp2_approx(fmaf(s[m][n][i], a.scale * kLog2e, -lses[i / 2]));
                     dp[m][n][i] = probability * (dp[m][n][i] * factors[i] - deltas[i / 2]);
                     s[m][n][i] = probability * factors[i];
                 }

@@ -1,6 +1,8 @@
 #pragma once
 // What flash_attention.cu and flash_attention_backward.cu share: tiles of 16-bit elements in shared memory, their
 // fragments for the tensor cores, and the mask.
+#include <cmath>
+
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
@@ -176,6 +178,28 @@ KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, flo
 KILN_DEVICE int first_key(const AttentionMask& mask, int b, int q, int T) {
     const int of_document = mask.first_key ? mask.first_key[int64_t(b) * T + q] : 0;
     return mask.window > 0 ? max(of_document, q - mask.window + 1) : of_document;
+}
+
+// Sets a warp's scores of queries q0 and on, and of keys k0 and on, to minus infinity where the query does not see the
+// key.
+template <int kM, int kN>
+KILN_DEVICE void mask_scores(Sums<kM, kN>& scores, const AttentionMask& mask, int b, int q0, int k0, int T) {
+    const int lane = threadIdx.x % 32;
+    KILN_UNROLL
+    for (int m = 0; m < kM; ++m) {
+        KILN_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            const int q = q0 + 16 * m + 8 * i + lane / 4, low = first_key(mask, b, min(q, T - 1), T);
+            KILN_UNROLL
+            for (int n = 0; n < 2 * kN; ++n) {
+                KILN_UNROLL
+                for (int j = 0; j < 2; ++j) {
+                    const int k = k0 + 8 * n + lane % 4 * 2 + j;
+                    if (k > q || k < low) scores[m][n][2 * i + j] = -INFINITY;
+                }
+            }
+        }
+    }
 }
 
 // Dropout's factors, 0 or 1 / (1 - p), for one fragment of probabilities, in the fragment's order: rows q + lane / 4
