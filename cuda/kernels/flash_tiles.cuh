@@ -152,23 +152,43 @@ KILN_DEVICE void set_zero(Sums<kM, kN>& sums) {
     }
 }
 
+// Transposes the 4 x 4 words of each quad of lanes: word i of lane j becomes word j of lane i.
+KILN_DEVICE void transpose_quad(uint32_t (&words)[4]) {
+    KILN_UNROLL
+    for (int bit = 1; bit < 4; bit *= 2) {
+        const bool upper = (threadIdx.x & bit) != 0;
+        KILN_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            if (i & bit) continue;
+            const uint32_t other = __shfl_xor_sync(~0u, upper ? words[i] : words[i + bit], bit);
+            words[i] = upper ? other : words[i];
+            words[i + bit] = upper ? words[i + bit] : other;
+        }
+    }
+}
+
 // Stores this warp's sums times a factor to `to`, whose rows are `stride` elements apart: from row m0 and column n0 on,
-// only rows below `rows` and, if kEnd is not 0, columns below kEnd.
+// only rows below `rows` and, if kEnd is not 0, columns below kEnd. The lanes of a quad hold, 4 bytes each, two rows of
+// two 16-byte chunks; after an exchange each lane stores one chunk, and two lanes fill the 32-byte sector of a row.
 template <int kEnd, int kM, int kN, class E>
 KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, float factor, int m0, int n0, int rows) {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, column = n0 + lane % 2 * 8;
     KILN_UNROLL
     for (int m = 0; m < kM; ++m) {
+        const int row = m0 + 16 * m + lane % 4 / 2 * 8 + lane / 4;
         KILN_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            const int row = m0 + 16 * m + 8 * half + lane / 4;
-            if (row >= rows) continue;
+        for (int n = 0; n < kN; ++n) {
+            if (kEnd > 0 && n0 + 16 * n >= kEnd) break;
+            uint32_t words[4];
             KILN_UNROLL
-            for (int n = 0; n < 2 * kN; ++n) {
-                const int column = n0 + 8 * n + lane % 4 * 2;
-                if (kEnd > 0 && column >= kEnd) break;
-                *reinterpret_cast<uint32_t*>(to + row * stride + column) =
-                    round2<E>(sums[m][n][2 * half] * factor, sums[m][n][2 * half + 1] * factor);
+            for (int i = 0; i < 4; ++i) {
+                const float* const sum = &sums[m][2 * n + i % 2][i / 2 * 2];
+                words[i] = round2<E>(sum[0] * factor, sum[1] * factor);
+            }
+            transpose_quad(words);
+            if (row < rows) {
+                *reinterpret_cast<uint4*>(to + row * stride + column + 16 * n) =
+                    make_uint4(words[0], words[1], words[2], words[3]);
             }
         }
     }
