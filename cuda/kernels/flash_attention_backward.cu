@@ -69,16 +69,17 @@ struct FlashBackward {
 // four of the 132 SMs would be idle.
 //
 // Moves B T (6 NH + 4 NKV) HS elements if the L2 cache holds what a head reads again, for 5 B NH T^2 HS FLOPs.
-// Predicted for an H200 (as in flash_attention.cu), in TFLOP/s counted as 5 B NH T^2 HS / 2.
+// In clocks of an SM of sm_90, as in flash_attention.cu:
 //
-// HS 64: a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane, and 352 KB read from and 48 KB
-// written to shared memory. That is 2016 clocks of tensor cores, 3200 of shared memory and 512 of ex2, and 32 KB
-// from and 16 KB to the L2 cache. With three barriers a step and one block of eight warps an SM, the longest is
-// busy for about 0.75 of the time: 240 TFLOP/s at T = 1024.
+// HS 64: a step of 128 queries and 128 keys is 2560 mma (10.5 MFLOP), 64 ex2 a lane, and 576 KB read from and 96 KB
+// written to shared memory. That is 4032 clocks of tensor cores, 5376 of shared memory and 1024 of ex2, and 64 KB
+// from and 32 KB to the L2 cache. There is one block of eight warps, with two barriers a step. A step takes all 255
+// registers; tiles of 64 queries would read a fifth more and have twice as many barriers.
 //
-// HS 128: 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: 290 TFLOP/s at T of 4096 and more.
+// HS 128: a step of 64 queries and 128 keys is 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory.
 //
-// Tiles of 128 queries would read a sixth less but need 250 registers: this is the first thing to try on a GPU.
+// Predicted, since no GPU has run it yet, for an H100 or H200, in TFLOP/s counted as 5 B NH T^2 HS / 2: 150 to 180 at
+// HS 64 and T = 1024, 190 to 250 at HS 128 and T of 4096 and more.
 template <class E, int HS, bool kLarge, bool kDropout>
 __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
     flash_attention_backward_kernel(FlashBackward<E> a) {
