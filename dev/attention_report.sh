@@ -36,7 +36,7 @@ trap 'rm -f "$new"' EXIT
         }
         print "# Written by `make attention-report`. For each instance of the attention kernels: threads and bytes of dynamic shared memory"
         print "# of a block; on sm_80, sm_90a and sm_120, registers and spilled bytes of a thread, static shared memory, and how many blocks"
-        print "# run on a multiprocessor (-: none, since a block is too large; there the launcher takes the instance with fewer keys)."
+        print "# run on a multiprocessor (-: none, since a block is too large; there the launcher takes another instance)."
         printf "%-64s %-8s %-8s %-14s %-12s %-20s %s\n", "# kernel", "threads", "dynamic", "registers", "spills", "static", "blocks"
     }
     {

@@ -344,16 +344,11 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
                              .NH = NH,
                              .NKV = NKV,
                              .scale = 1.0f / std::sqrt(float(HS))};
-    if (shared_limit == 0) {
-        int device = 0;
-        CUDA_CHECK(cudaGetDevice(&device));
-        CUDA_CHECK(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    }
     with_instance("flash_attention_backward", HS, d.p > 0, [&]<int kHS, bool kDropout> {
         // At head sizes 32 and 256 a large block would be no other.
         if constexpr (kHS >= 64 && kHS <= 128 && !kDropout) {
             using Large = BackwardTiles<kHS, true>;
-            if (Large::bytes(Large::kStages) <= shared_limit) {
+            if (Large::bytes(Large::kStages) <= shared_memory_limit(shared_limit)) {
                 return backward<E, kHS, true, kDropout>(a, scratch, out, stream);
             }
         }

@@ -17,6 +17,15 @@ inline void check_flash_attention(const char* name, const AttentionMask& mask, i
                " keys; all must be positive (a window may be 0), T must be below 2^30, and NKV must divide NH");
 }
 
+// `limit`, or, if it is 0, how many bytes of shared memory the device allows a block.
+inline int shared_memory_limit(int limit) {
+    if (limit > 0) return limit;
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    return limit;
+}
+
 // Calls f<HS, dropout>(). Throws Error for a head size without a kernel.
 template <class F>
 void with_instance(const char* name, int HS, bool dropout, const F& f) {
