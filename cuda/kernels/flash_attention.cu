@@ -5,17 +5,24 @@
 #include "cuda/kernels/flash_tiles.cuh"
 
 namespace kiln {
-namespace {
 
-// The tiles of a block for one head size: kRows queries, kKeys keys at a time. A multiprocessor of sm_90 has registers
-// for kBlocks blocks. A row belongs to one warp, so that its maximum needs no shared memory.
-template <int HS, bool kDropout>
+// The tiles of a block for one head size: kRows queries, kKeys keys at a time. Shared memory has place for kPlaces
+// tiles of keys or values: 4 are two of each, 3 two of keys and one of values, 2 one of each. A multiprocessor has
+// registers for kBlocks blocks. A row belongs to one warp, so that its maximum needs no shared memory.
+// Not in the unnamed namespace, where nvcc warns of members that some instance does not use.
+template <int HS, int kPlaces, bool kDropout>
 struct ForwardTiles {
-    static constexpr int kRows = HS > 128 ? 64 : 128, kKeys = HS > 128 || kDropout ? 32 : 64, kWarps = 4,
-                         kThreads = 32 * kWarps;
-    static constexpr int kM = kRows / kWarps / 16, kN = kKeys / 16, kOut = HS / 16, kBlocks = 2;
-    static constexpr int kElems = (kRows + 4 * kKeys) * HS;  // queries, and two stages of keys and values
+    // Two blocks of 128 queries of head size 128 and 2 places do not fit into 100 KB, the least of a multiprocessor.
+    static constexpr int kKeys = HS > 128 || kDropout ? 32 : 64;
+    static constexpr int kRows = HS > 128 || (HS == 128 && kPlaces == 2) ? 64 : 128;
+    static constexpr int kBlocks = 2, kWarps = 4, kThreads = 32 * kWarps;
+    static constexpr int kM = kRows / kWarps / 16, kN = kKeys / 16, kOut = HS / 16;
+    static constexpr int kBytes = 2 * (kRows + kPlaces * kKeys) * HS;  // of shared memory; elements have 2 bytes
+    // Whether a multiprocessor holds kBlocks blocks: it has 1 KB more than a block may use, and takes 1 KB for each.
+    static constexpr bool fits(int shared_limit) { return kBlocks * (kBytes + 1024) <= shared_limit + 1024; }
 };
+
+namespace {
 
 // out = dropout(softmax(Q K^T / sqrt(HS), masked)) V, lse = log(sum(exp(scores))).                   arXiv:2307.08691
 // qkv (B, T, (NH + 2 NKV) HS), out (B, T, NH HS), lse (B, NH, T) float. A block has kRows queries of a head. It takes
@@ -23,42 +30,45 @@ struct ForwardTiles {
 // accumulators of Q K^T, rounded, are operand A of P V, so that probabilities stay in registers. Blocks of one head
 // have neighbouring numbers, so that they share the cache; those with the most keys come first.
 //
-// Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for 2 B NH T^2 HS FLOPs. Predicted for an
-// H200 with 132 SMs at 1.7 GHz under load. In a clock, an SM has at best 2.6 kFLOP of mma.sync, 4 warp instructions
-// and 128 bytes of shared memory.
+// Moves B T (2 NH + 2 NKV) HS elements if the L2 cache holds K and V, for 2 B NH T^2 HS FLOPs. In a clock, an SM of
+// sm_90 has at best 2.6 kFLOP of mma.sync, 4 warp instructions and 128 bytes of shared memory.
 //
 // HS 64: a warp's step of 32 x 64 scores is 128 mma (4096 FLOPs each), 64 ex2 a lane, about 300 float32
 // instructions and 40 ldmatrix; four warps read 80 KB of shared memory and write 16 KB. That is 806 clocks of
-// tensor cores, 512 of ex2, 770 of shared memory and 560 of instruction issue. Two blocks of four warps overlap
-// these, so that tensor cores are busy for about 0.65 of the time: 380 TFLOP/s at long T; 300 at T = 1024, where
-// tiles on the diagonal cost 11 % and the start of a block as much.
+// tensor cores, 512 of ex2, 770 of shared memory and 560 of instruction issue, which two blocks of four warps overlap
+// in part. At T = 1024, tiles on the diagonal cost 11 % and the start of a block as much.
 //
 // HS 128: 1613 clocks of tensor cores, 512 of ex2, 1540 of shared memory, since the queries are read again for each
-// tile: 370 TFLOP/s at T of 4096 and more.
-template <class E, int HS, bool kDropout>
-__global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardTiles<HS, kDropout>::kBlocks)
+// tile.
+//
+// Predicted, since no GPU has run it yet, for an H100 or H200, in TFLOP/s counted as 4 B NH T^2 HS / 2: 200 to 260 at
+// HS 64 and T = 1024, 270 to 330 at HS 128 and T of 4096 and more.
+template <class E, int HS, int kPlaces, bool kDropout>
+__global__ void __launch_bounds__(ForwardTiles<HS, kPlaces, kDropout>::kThreads,
+                                  ForwardTiles<HS, kPlaces, kDropout>::kBlocks)
     flash_attention_forward_kernel(E* out, float* lse, const E* qkv, AttentionMask mask, Dropout d, int T, int NH,
                                    int NKV, float scale) {
-    using S = ForwardTiles<HS, kDropout>;
-    constexpr int kM = S::kM, kN = S::kN;
+    using S = ForwardTiles<HS, kPlaces, kDropout>;
+    constexpr int kRows = S::kRows, kKeys = S::kKeys, kM = S::kM, kN = S::kN, kKeyPlaces = kPlaces > 2 ? 2 : 1;
     KILN_DYNAMIC_SHARED(E, queries);
-    E* const stages = queries + S::kRows * HS;  // each has keys (kKeys, HS), then values
-    const int tiles = (T + S::kRows - 1) / S::kRows, tile = tiles - 1 - int(blockIdx.x) % tiles;
+    E* const places = queries + kRows * HS;  // kKeyPlaces tiles of keys (kKeys, HS), then the tiles of values
+    const int tiles = (T + kRows - 1) / kRows, tile = tiles - 1 - int(blockIdx.x) % tiles;
     const int b = int(blockIdx.x) / tiles / NH, h = int(blockIdx.x) / tiles % NH, kv = h / (NH / NKV);
-    const int q0 = tile * S::kRows, lane = threadIdx.x % 32, m0 = threadIdx.x / 32 * (16 * kM);
+    const int q0 = tile * kRows, lane = threadIdx.x % 32, m0 = threadIdx.x / 32 * (16 * kM);
     const int row0 = q0 + m0, last_row = row0 + 16 * kM - 1;  // of this warp
     const int64_t stride = int64_t(NH + 2 * NKV) * HS;
     const E* const sequence = qkv + int64_t(b) * T * stride;
-    const auto load_stage = [&](int stage, int k0) {
+    const auto load = [&](int place, int k0, int64_t from) {
         const E* const key = sequence + k0 * stride + (NH + kv) * HS;
-        E* const to = stages + stage * (2 * S::kKeys * HS);
-        load_tile_async<S::kKeys, HS, S::kThreads>(to, key, stride, T - k0);
-        load_tile_async<S::kKeys, HS, S::kThreads>(to + S::kKeys * HS, key + NKV * HS, stride, T - k0);
-        cp_async_commit();
+        load_tile_async<kKeys, HS, S::kThreads>(places + place * (kKeys * HS), key + from, stride, T - k0);
     };
-    const int first = min(max(first_key(mask, b, q0, T), 0), q0) / S::kKeys * S::kKeys;
-    load_tile_async<S::kRows, HS, S::kThreads>(queries, sequence + q0 * stride + h * HS, stride, T - q0);
-    load_stage(0, first);
+    const auto load_keys = [&](int stage, int k0) { load(stage, k0, 0); };
+    const auto load_values = [&](int stage, int k0) { load(kKeyPlaces + stage, k0, NKV * HS); };
+    const int first = min(max(first_key(mask, b, q0, T), 0), q0) / kKeys * kKeys;
+    load_tile_async<kRows, HS, S::kThreads>(queries, sequence + q0 * stride + h * HS, stride, T - q0);
+    load_keys(0, first);
+    if (kPlaces == 4) load_values(0, first);
+    cp_async_commit();
 
     // For rows row0 + 16 m + 8 i + lane / 4: the maximum of the scores before scaling, and this lane's part of the sum.
     float highest[kM][2], total[kM][2];
@@ -72,34 +82,42 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
             total[m][i] = 0;
         }
     }
-    const int end = min(q0 + S::kRows, T);
-    for (int k0 = first, stage = 0; k0 < end; k0 += S::kKeys, stage ^= 1) {
+    const int end = min(q0 + kRows, T), seen_by_all = first_key(mask, b, min(last_row, T - 1), T);
+    for (int k0 = first, stage = 0; k0 < end; k0 += kKeys, stage ^= kKeyPlaces - 1) {
         cp_async_wait<0>();
-        __syncthreads();  // this stage is loaded, and no warp reads the other one any more
-        if (k0 + S::kKeys < end) load_stage(stage ^ 1, k0 + S::kKeys);
-        if (k0 > last_row) continue;  // all these keys come after this warp's queries
-        const E* const keys = stages + stage * (2 * S::kKeys * HS);
-        const E* const values = keys + S::kKeys * HS;
+        __syncthreads();  // these keys are loaded, and no warp reads what came before them any more
+        if (kPlaces < 4) {
+            load_values(0, k0);
+            cp_async_commit();
+        }
+        if (kPlaces > 2 && k0 + kKeys < end) {
+            load_keys(stage ^ 1, k0 + kKeys);
+            if (kPlaces == 4) load_values(stage ^ 1, k0 + kKeys);
+        }
+        if (kPlaces > 2) cp_async_commit();
+        const bool seen = k0 <= last_row;  // otherwise all these keys come after this warp's queries
+        if (kPlaces == 4 && !seen) continue;
+        const E* const keys = places + stage * (kKeys * HS);
+        const E* const values = places + (kKeyPlaces + (kPlaces == 4 ? stage : 0)) * (kKeys * HS);
         Sums<kM, kN> s;
         set_zero<kM, kN>(s);
-        multiply_tiles<E, HS, false, HS, true, HS, 0, kM, kN>(s, queries, m0, keys, 0);
+        if (seen) multiply_tiles<E, HS, false, HS, true, HS, 0, kM, kN>(s, queries, m0, keys, 0);
+        if constexpr (kPlaces < 4) {
+            cp_async_wait<kPlaces - 2>();
+            __syncthreads();  // the values are loaded, and no warp reads the keys any more
+            if (kPlaces == 2 && k0 + kKeys < end) load_keys(0, k0 + kKeys);
+            if (kPlaces == 2) cp_async_commit();
+            if (!seen) continue;
+        }
 
-        const bool masked = k0 + S::kKeys - 1 > row0 || mask.first_key || mask.window > 0;
+        // One branch for the whole tile: the softmax below stays in one piece, whose rows the compiler can interleave.
+        if (k0 + kKeys - 1 > row0 || k0 < seen_by_all) {
+            mask_scores<kM, kN>(s, mask, b, row0, k0, T);
+        }
         KILN_UNROLL
         for (int m = 0; m < kM; ++m) {
             KILN_UNROLL
             for (int i = 0; i < 2; ++i) {
-                if (masked) {
-                    const int q = row0 + 16 * m + 8 * i + lane / 4, low = first_key(mask, b, min(q, T - 1), T);
-                    KILN_UNROLL
-                    for (int n = 0; n < 2 * kN; ++n) {
-                        KILN_UNROLL
-                        for (int j = 0; j < 2; ++j) {
-                            const int k = k0 + 8 * n + lane % 4 * 2 + j;
-                            if (k > q || k < low) s[m][n][2 * i + j] = -INFINITY;
-                        }
-                    }
-                }
                 float row_highest = highest[m][i];
                 KILN_UNROLL
                 for (int n = 0; n < 2 * kN; ++n) {
@@ -175,16 +193,37 @@ __global__ void __launch_bounds__(ForwardTiles<HS, kDropout>::kThreads, ForwardT
                                T - q0);
 }
 
-template <class E, int HS, bool kDropout>
+template <class E, int HS, int kPlaces, bool kDropout>
 void forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B, int T, int NH,
              int NKV, cudaStream_t stream) {
-    using S = ForwardTiles<HS, kDropout>;
+    using S = ForwardTiles<HS, kPlaces, kDropout>;
     const int64_t blocks = int64_t(B) * NH * ((T + S::kRows - 1) / S::kRows);
     KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_forward: B ", B, ", T ", T, ", NH ", NH,
                " are more blocks than a grid can have");
-    launch<flash_attention_forward_kernel<E, HS, kDropout>>(
-        {unsigned(blocks), S::kThreads, sizeof(E) * S::kElems, stream}, out, lse, qkv, mask, d, T, NH, NKV,
+    launch<flash_attention_forward_kernel<E, HS, kPlaces, kDropout>>(
+        {unsigned(blocks), S::kThreads, size_t(S::kBytes), stream}, out, lse, qkv, mask, d, T, NH, NKV,
         kLog2e / std::sqrt(float(HS)));
+}
+
+// The most places with which a multiprocessor holds two blocks, or, if it holds one with any, 4.
+template <int HS, bool kDropout>
+constexpr int places(int shared_limit) {
+    return ForwardTiles<HS, 4, kDropout>::fits(shared_limit)   ? 4
+           : ForwardTiles<HS, 3, kDropout>::fits(shared_limit) ? 3
+           : ForwardTiles<HS, 2, kDropout>::fits(shared_limit) ? 2
+                                                               : 4;
+}
+
+// Calls f<kPlaces>().
+template <int HS, bool kDropout, class F>
+void with_places(int shared_limit, const F& f) {
+    if (shared_limit >= 227 << 10) {
+        f.template operator()<places<HS, kDropout>(227 << 10)>();  // sm_90, sm_100
+    } else if (shared_limit >= 163 << 10) {
+        f.template operator()<places<HS, kDropout>(163 << 10)>();  // sm_80
+    } else {
+        f.template operator()<places<HS, kDropout>(99 << 10)>();  // sm_86, sm_89, sm_120
+    }
 }
 
 }  // namespace
@@ -195,16 +234,18 @@ bool flash_attention_has(int HS) {
 
 template <class E>
 void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B,
-                             int T, int NH, int NKV, int HS, cudaStream_t stream) {
+                             int T, int NH, int NKV, int HS, cudaStream_t stream, int shared_limit) {
     check_flash_attention("flash_attention_forward", mask, B, T, NH, NKV);
     with_instance("flash_attention_forward", HS, d.p > 0, [&]<int kHS, bool kDropout> {
-        forward<E, kHS, kDropout>(out, lse, qkv, mask, d, B, T, NH, NKV, stream);
+        with_places<kHS, kDropout>(shared_memory_limit(shared_limit), [&]<int kPlaces> {
+            forward<E, kHS, kPlaces, kDropout>(out, lse, qkv, mask, d, B, T, NH, NKV, stream);
+        });
     });
 }
 
 #define KILN_FLASH_ATTENTION(E)                                                                                      \
     template void flash_attention_forward(E*, float*, const E*, const AttentionMask&, const Dropout&, int, int, int, \
-                                          int, int, cudaStream_t);
+                                          int, int, cudaStream_t, int);
 KILN_FLASH_ATTENTION(__nv_bfloat16)
 KILN_FLASH_ATTENTION(__half)
 

@@ -6,15 +6,18 @@
 #include "cuda/kernels/flash_tiles.cuh"
 
 namespace kiln {
-namespace {
 
-// The tiles of a block for one head size: kKeys keys, kRows queries at a time. The warps share three results: kS* the
-// scores (queries, keys), kV* the gradients of keys and values (keys, HS), kQ* the gradient of queries (queries, HS).
-template <int HS, int kKeysOfBlock>
+// The tiles of a block for one head size: kKeys keys, kRows queries at a time, kStages of them in shared memory.
+// kLarge: for a block that may use more than 99 KB of shared memory (not on sm_86, sm_89 and sm_120) and, since it has
+// no dropout, has enough registers. The warps share three results: kS* the scores (queries, keys), kV* the gradients of
+// keys and values (keys, HS), kQ* the gradient of queries (queries, HS).
+// Not in the unnamed namespace, where nvcc warns of members that some instance does not use.
+template <int HS, bool kLarge>
 struct BackwardTiles {
-    static constexpr int kKeys = kKeysOfBlock, kRows = HS > 128 ? 32 : 64, kWarps = HS > 128 ? 4 : 8;
-    static constexpr int kThreads = 32 * kWarps;
-    static constexpr int kSDown = 2, kVDown = HS > 128 ? 2 : 4, kQDown = 2;
+    static constexpr int kKeys = HS > 128 ? 32 : HS > 80 && !kLarge ? 64 : 128;
+    static constexpr int kRows = HS > 128 ? 32 : HS == 64 && kLarge ? 128 : 64;
+    static constexpr int kWarps = HS > 128 ? 4 : 8, kThreads = 32 * kWarps;
+    static constexpr int kSDown = kRows > 64 ? 4 : 2, kVDown = HS > 128 ? 2 : 4, kQDown = kSDown;
     static constexpr int kSAcross = kWarps / kSDown, kVAcross = kWarps / kVDown, kQAcross = kWarps / kQDown;
     // The rows and columns of a warp, in units of 16. The last warps may have fewer columns, or none.
     static constexpr int kSM = kRows / kSDown / 16, kSN = kKeys / kSAcross / 16;
@@ -23,19 +26,16 @@ struct BackwardTiles {
     static constexpr int kVEnd = HS % (16 * kVN * kVAcross) == 0 ? 0 : HS;
     static constexpr int kQEnd = HS % (16 * kQN * kQAcross) == 0 ? 0 : HS;
     static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // dq of kRows queries, ordered by thread
-    static constexpr int kElems = 2 * kKeys * HS + 2 * kRows * HS + 2 * kRows * kKeys;
-    template <class E>
-    static constexpr size_t shared_bytes() {
-        return kElems * sizeof(E) + 2 * kRows * sizeof(float);
+
+    // Of the dynamic shared memory; elements have 2 bytes.
+    static constexpr int bytes(int stages) {
+        return 2 * (2 * kKeys * HS + stages * 2 * kRows * HS + 2 * kRows * kKeys) + 4 * (2 * kRows + 1);
     }
+    // Two stages if they fit; at head size 256 two blocks of one stage share a multiprocessor instead.
+    static constexpr int kStages = HS <= 128 && (kLarge || bytes(2) <= 99 << 10) ? 2 : 1;
 };
 
-// Keys of a block. There are fewer if a block may use only 99 KB of shared memory (sm_86, sm_89, sm_120), and with
-// dropout, which needs registers.
-template <int HS>
-constexpr int kKeysOf = HS > 128 ? 32 : 128;
-template <int HS>
-constexpr int kFewKeysOf = HS > 80 && HS <= 128 ? 64 : kKeysOf<HS>;
+namespace {
 
 template <class E>
 struct FlashBackward {
@@ -44,7 +44,7 @@ struct FlashBackward {
     const float* lse;
     const float* delta = nullptr;
     float* parts = nullptr;  // (B, NH, tiles of queries, kPartFloats): partial sums of dq
-    int* turns = nullptr;    // (B, NH, tiles of queries): how many blocks of keys have added to the sum
+    int* turns = nullptr;    // (B, NH, tiles of queries, kWarps): how many blocks of keys have added this warp's part
     int* started = nullptr;  // how many blocks have started
     AttentionMask mask;
     Dropout d;
@@ -58,41 +58,41 @@ struct FlashBackward {
 // the last to the first, for one query head after the other. Each warp writes its P and dS to shared memory, where the
 // warps that need them as operands read them.
 //
-// dQ is a sum over blocks. They add in the order of their keys, without float atomics: a block adds to a part in the L2
-// cache when the block before it has published that it is done. All blocks of a head go through the queries in the same
-// direction, so that a block waits for one addition of the block before it, not for its whole tile. The first block
-// sets the sum; the last one rounds it into dqkv. Blocks number themselves as they start, so that a block only waits
-// for blocks that are running.
+// dQ is a sum over blocks. They add in the order of their keys, without float atomics: a warp adds to its part in the
+// L2 cache when the same warp of the block before has published that it is done, so that no barrier of the block waits
+// for another block or for a fence. All blocks of a head go through the queries in the same direction, so that a warp
+// waits for one addition of the block before it, not for its whole tile. The first block sets the sum; the last one
+// rounds it into dqkv. Blocks number themselves as they start, so that a block only waits for blocks that are running.
 //
 // Two other orders were rejected. A second kernel for dQ over blocks of queries computes two of the five matmuls again
 // (7/5 of the FLOPs). One block for each key head needs no order, but gives only B NKV blocks: at B NKV = 32, three of
 // four of the 132 SMs would be idle.
 //
 // Moves B T (6 NH + 4 NKV) HS elements if the L2 cache holds what a head reads again, for 5 B NH T^2 HS FLOPs.
-// Predicted for an H200 (as in flash_attention.cu), in TFLOP/s counted as 5 B NH T^2 HS / 2.
+// In clocks of an SM of sm_90, as in flash_attention.cu:
 //
-// HS 64: a step of 64 queries and 128 keys is 1280 mma (5.2 MFLOP), 32 ex2 a lane, and 352 KB read from and 48 KB
-// written to shared memory. That is 2016 clocks of tensor cores, 3200 of shared memory and 512 of ex2, and 32 KB
-// from and 16 KB to the L2 cache. With three barriers a step and one block of eight warps an SM, the longest is
-// busy for about 0.75 of the time: 240 TFLOP/s at T = 1024.
+// HS 64: a step of 128 queries and 128 keys is 2560 mma (10.5 MFLOP), 64 ex2 a lane, and 576 KB read from and 96 KB
+// written to shared memory. That is 4032 clocks of tensor cores, 5376 of shared memory and 1024 of ex2, and 64 KB
+// from and 32 KB to the L2 cache. There is one block of eight warps, with two barriers a step. A step takes all 255
+// registers; tiles of 64 queries would read a fifth more and have twice as many barriers.
 //
-// HS 128: 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory: 290 TFLOP/s at T of 4096 and more.
+// HS 128: a step of 64 queries and 128 keys is 10.5 MFLOP, 4032 clocks of tensor cores, 5120 of shared memory.
 //
-// Tiles of 128 queries would read a sixth less but need 250 registers: this is the first thing to try on a GPU.
-template <class E, int HS, int kKeys, bool kDropout>
-__global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
+// Predicted, since no GPU has run it yet, for an H100 or H200, in TFLOP/s counted as 5 B NH T^2 HS / 2: 150 to 180 at
+// HS 64 and T = 1024, 190 to 250 at HS 128 and T of 4096 and more.
+template <class E, int HS, bool kLarge, bool kDropout>
+__global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
     flash_attention_backward_kernel(FlashBackward<E> a) {
-    using S = BackwardTiles<HS, kKeys>;
-    constexpr int kRows = S::kRows;
-    KILN_DYNAMIC_SHARED(E, keys);                                     // (kKeys, HS)
-    E* const values = keys + kKeys * HS;                              // (kKeys, HS)
-    E* const queries = values + kKeys * HS;                           // (kRows, HS)
-    E* const douts = queries + kRows * HS;                            // (kRows, HS)
-    E* const p = douts + kRows * HS;                                  // (kRows, kKeys)
-    E* const ds = p + kRows * kKeys;                                  // (kRows, kKeys)
-    float* const lse = reinterpret_cast<float*>(ds + kRows * kKeys);  // (kRows), times log2(e)
-    float* const delta = lse + kRows;                                 // (kRows)
-    KILN_SHARED(int, ticket, 1);
+    using S = BackwardTiles<HS, kLarge>;
+    constexpr int kKeys = S::kKeys, kRows = S::kRows, kStages = S::kStages;
+    KILN_DYNAMIC_SHARED(E, keys);          // (kKeys, HS)
+    E* const values = keys + kKeys * HS;   // (kKeys, HS)
+    E* const p = values + kKeys * HS;      // (kRows, kKeys)
+    E* const ds = p + kRows * kKeys;       // (kRows, kKeys)
+    E* const stages = ds + kRows * kKeys;  // each has queries (kRows, HS), then their dout
+    float* const lse = reinterpret_cast<float*>(stages + kStages * 2 * kRows * HS);  // (kRows), times log2(e)
+    float* const delta = lse + kRows;                                                // (kRows)
+    int* const ticket = reinterpret_cast<int*>(delta + kRows);
     const int T = a.T, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = a.NH / a.NKV;
     if (threadIdx.x == 0) ticket[0] = atomicAdd(a.started, 1);
     __syncthreads();
@@ -114,12 +114,13 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
         low = sees ? middle : low;
         last_tile = sees ? last_tile : middle - 1;
     }
-    // Starts loading the rows of a tile to shared memory. Returns one value of lse or delta to each of the first 2
-    // kRows threads.
-    const auto load_rows = [&](int h, int q0) {
+    // Starts loading the rows of a tile to a stage. Returns one value of lse or delta to each of the first 2 kRows
+    // threads.
+    const auto load_rows = [&](int stage, int h, int q0) {
+        E* const queries = stages + stage * (2 * kRows * HS);
         load_tile_async<kRows, HS, S::kThreads>(queries, a.qkv + (first_token + q0) * stride + h * HS, stride, T - q0);
-        load_tile_async<kRows, HS, S::kThreads>(douts, a.dout + (first_token + q0) * out_stride + h * HS, out_stride,
-                                                T - q0);
+        load_tile_async<kRows, HS, S::kThreads>(queries + kRows * HS, a.dout + (first_token + q0) * out_stride + h * HS,
+                                                out_stride, T - q0);
         cp_async_commit();
         const int row = threadIdx.x % kRows, q = q0 + row;
         const bool of_lse = int(threadIdx.x) < kRows;
@@ -136,43 +137,49 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
     const int s_row = warp / S::kSAcross * (16 * S::kSM), s_column = warp % S::kSAcross * (16 * S::kSN);
     const int v_row = warp / S::kVAcross * (16 * S::kVM), v_column = warp % S::kVAcross * (16 * S::kVN);
     const int q_row = warp / S::kQAcross * (16 * S::kQM), q_column = warp % S::kQAcross * (16 * S::kQN);
-    int* published = nullptr;  // what thread 0 publishes after the next barrier
-    int turn = 0;
-    float statistic = load_rows(kv * group, last_tile * kRows);
-    for (int h = kv * group, tile = last_tile; h < (kv + 1) * group;) {
-        const int q0 = tile * kRows;
+    int stage = 0, next_h = kv * group, next_tile = last_tile;
+    float statistic = load_rows(stage, next_h, next_tile * kRows);
+    while (next_h < (kv + 1) * group) {
+        const int h = next_h, tile = next_tile, q0 = tile * kRows;
+        const E* const queries = stages + stage * (2 * kRows * HS);
+        const E* const douts = queries + kRows * HS;
+        stage ^= kStages - 1;
+        if (--next_tile < first_tile) {
+            next_tile = last_tile;
+            ++next_h;
+        }
         if (int(threadIdx.x) < 2 * kRows) lse[threadIdx.x] = statistic;
         cp_async_wait<0>();
-        __syncthreads();  // the rows are loaded; dS of the last step has been read, and its part of dQ written
-        if (published) publish(published, turn + 1);
+        __syncthreads();  // the rows are loaded; the last step's rows, P and dS have been read
+        const auto load_next = [&] {
+            if (next_h < (kv + 1) * group) statistic = load_rows(stage, next_h, next_tile * kRows);
+        };
+        if constexpr (kStages == 2) load_next();
 
         Sums<S::kSM, S::kSN> s, dp;
         set_zero<S::kSM, S::kSN>(s);
         set_zero<S::kSM, S::kSN>(dp);
         multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(s, queries, s_row, keys, s_column);
         multiply_tiles<E, HS, false, HS, true, HS, 0, S::kSM, S::kSN>(dp, douts, s_row, values, s_column);
-        const bool masked = k0 + kKeys - 1 > q0 || a.mask.first_key || a.mask.window > 0;
+        // The scores of this warp: queries q and on, keys k and on.
+        const int q = q0 + s_row, k = k0 + s_column, last_q = min(q + 16 * S::kSM, T) - 1;
+        if (k + 16 * S::kSN - 1 > q || k < first_key(a.mask, b, last_q, T)) {
+            mask_scores<S::kSM, S::kSN>(s, a.mask, b, q, k, T);
+        }
         KILN_UNROLL
         for (int m = 0; m < S::kSM; ++m) {
             const int row = s_row + 16 * m + lane / 4;  // and row + 8
             const float lses[2] = {lse[row], lse[row + 8]}, deltas[2] = {delta[row], delta[row + 8]};
-            int lows[2] = {0, 0};
-            if (masked) {
-                lows[0] = first_key(a.mask, b, min(q0 + row, T - 1), T);
-                lows[1] = first_key(a.mask, b, min(q0 + row + 8, T - 1), T);
-            }
             KILN_UNROLL
             for (int n = 0; n < 2 * S::kSN; ++n) {
                 const int column = s_column + 8 * n + lane % 4 * 2;
                 float factors[4] = {1, 1, 1, 1};
                 if constexpr (kDropout) {
-                    dropout_factors(factors, a.d, b, h, q0 + s_row + 16 * m, k0 + s_column + 8 * n);
+                    dropout_factors(factors, a.d, b, h, q + 16 * m, k + 8 * n);
                 }
                 KILN_UNROLL
                 for (int i = 0; i < 4; ++i) {
-                    const int q = q0 + row + i / 2 * 8, k = k0 + column + i % 2;
-                    float probability = exp2_approx(fmaf(s[m][n][i], a.scale * kLog2e, -lses[i / 2]));
-                    if (masked && (k > q || k < lows[i / 2])) probability = 0;
+                    const float probability = exp2_approx(fmaf(s[m][n][i], a.scale * kLog2e, -lses[i / 2]));
                     dp[m][n][i] = probability * (dp[m][n][i] * factors[i] - deltas[i / 2]);
                     s[m][n][i] = probability * factors[i];
                 }
@@ -185,50 +192,69 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kKeys>::kThreads, 1)
             }
         }
         __syncthreads();  // P and dS are complete
-        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
-        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
 
         // This block is number `turn` of those that add to this tile's dQ.
         const int64_t part = (int64_t(b) * a.NH + h) * row_tiles + tile;
-        turn = j - first_key(a.mask, b, q0, T) / kKeys;
+        int* const turns = a.turns + part * S::kWarps + warp;
+        const int turn = j - first_key(a.mask, b, q0, T) / kKeys;
         const bool last = k0 + kKeys >= min(q0 + kRows, T);
-        if (threadIdx.x == 0 && turn > 0) wait_for_value(a.turns + part, turn);
-        __syncthreads();  // all warps have read the rows, and the blocks before this one have added
-        const int q0_of_sums = q0, h_of_sums = h;
-        if (--tile < first_tile) {
-            tile = last_tile;
-            ++h;
-        }
-        if (h < (kv + 1) * group) statistic = load_rows(h, tile * kRows);
-
-        Sums<S::kQM, S::kQN> dq;
-        set_zero<S::kQM, S::kQN>(dq);
-        multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
-        float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
-        KILN_UNROLL
-        for (int m = 0; m < S::kQM; ++m) {
-            KILN_UNROLL
-            for (int n = 0; n < 2 * S::kQN; ++n) {
-                float(&sum)[4] = dq[m][n];
-                float4* const at = parts + (m * 2 * S::kQN + n) * S::kThreads;
-                if (turn > 0) {
-                    const float4 before = __ldcg(at);
-                    sum[0] += before.x;
-                    sum[1] += before.y;
-                    sum[2] += before.z;
-                    sum[3] += before.w;
+        const auto add_dq = [&] {
+            Sums<S::kQM, S::kQN> dq;
+            set_zero<S::kQM, S::kQN>(dq);
+            multiply_tiles<E, kKeys, false, HS, false, kKeys, S::kQEnd, S::kQM, S::kQN>(dq, ds, q_row, keys, q_column);
+            float4* const parts = reinterpret_cast<float4*>(a.parts + part * S::kPartFloats) + threadIdx.x;
+            if (turn > 0) {
+                if (lane == 0) wait_for_value(turns, turn);
+                __syncwarp();                       // the warps before this one have added
+                float4 before[S::kQM][2 * S::kQN];  // all loads are on their way before the first is used
+                KILN_UNROLL
+                for (int m = 0; m < S::kQM; ++m) {
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * S::kQN; ++n)
+                        before[m][n] = __ldcg(parts + (m * 2 * S::kQN + n) * S::kThreads);
                 }
-                if (!last) __stcg(at, make_float4(sum[0], sum[1], sum[2], sum[3]));
+                KILN_UNROLL
+                for (int m = 0; m < S::kQM; ++m) {
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * S::kQN; ++n) {
+                        dq[m][n][0] += before[m][n].x;
+                        dq[m][n][1] += before[m][n].y;
+                        dq[m][n][2] += before[m][n].z;
+                        dq[m][n][3] += before[m][n].w;
+                    }
+                }
             }
-        }
-        published = !last && threadIdx.x == 0 ? a.turns + part : nullptr;
-        if (last) {
-            store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0_of_sums) * stride + h_of_sums * HS, stride,
-                                                 dq, a.scale, q_row, q_column, T - q0_of_sums);
+            if (!last) {
+                KILN_UNROLL
+                for (int m = 0; m < S::kQM; ++m) {
+                    KILN_UNROLL
+                    for (int n = 0; n < 2 * S::kQN; ++n) {
+                        const float(&sum)[4] = dq[m][n];
+                        __stcg(parts + (m * 2 * S::kQN + n) * S::kThreads, make_float4(sum[0], sum[1], sum[2], sum[3]));
+                    }
+                }
+            } else {
+                store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0) * stride + h * HS, stride, dq, a.scale,
+                                                     q_row, q_column, T - q0);
+            }
+        };
+        const auto publish_dq = [&] {
+            __syncwarp();  // this warp has added
+            if (lane == 0 && !last) publish(turns, turn + 1);
+        };
+        // With two stages dQ comes first, and its stores have the time of a matmul until the fence of publish_dq waits
+        // for them. With one stage it comes last, since it needs no rows: the next ones are loaded meanwhile.
+        if constexpr (kStages == 2) add_dq();
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dv, p, v_row, douts, v_column);
+        if constexpr (kStages == 2) publish_dq();
+        multiply_tiles<E, kKeys, true, HS, false, kRows, S::kVEnd, S::kVM, S::kVN>(dk, ds, v_row, queries, v_column);
+        if constexpr (kStages == 1) {
+            __syncthreads();  // all warps have read the rows
+            load_next();
+            add_dq();
+            publish_dq();
         }
     }
-    __syncthreads();
-    if (published) publish(published, turn + 1);
     E* const dkey = a.dqkv + (first_token + k0) * stride + (a.NH + kv) * HS;
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey, stride, dk, a.scale, v_row, v_column, T - k0);
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
@@ -263,18 +289,16 @@ struct Scratch {
     int64_t delta, parts, turns, starts;
     size_t floats() const { return size_t(delta + parts + turns + 1 + starts); }
 };
-template <int HS>
+template <class Tiles>
 Scratch scratch_of(int B, int T, int NH) {
-    using S = BackwardTiles<HS, kKeysOf<HS>>;
-    static_assert(S::kPartFloats == BackwardTiles<HS, kFewKeysOf<HS>>::kPartFloats);
-    const int64_t tiles = int64_t(B) * NH * divide_up(T, S::kRows);
-    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * S::kPartFloats, tiles, int64_t(B) * T};
+    const int64_t tiles = int64_t(B) * NH * divide_up(T, Tiles::kRows);
+    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * Tiles::kPartFloats, tiles * Tiles::kWarps, int64_t(B) * T};
 }
 
-template <class E, int HS, int kKeys, bool kDropout>
+template <class E, int HS, bool kLarge, bool kDropout>
 void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t stream) {
-    using S = BackwardTiles<HS, kKeys>;
-    const Scratch sizes = scratch_of<HS>(a.B, a.T, a.NH);
+    using S = BackwardTiles<HS, kLarge>;
+    const Scratch sizes = scratch_of<S>(a.B, a.T, a.NH);
     const int64_t blocks = int64_t(a.B) * a.NKV * divide_up(a.T, S::kKeys);
     KILN_CHECK(blocks < int64_t(1) << 31, "flash_attention_backward: B ", a.B, ", T ", a.T, ", NKV ", a.NKV,
                " are more blocks than a grid can have");
@@ -289,16 +313,18 @@ void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t str
         a.mask.first_key = starts;
     }
     CUDA_CHECK(cudaMemsetAsync(a.turns, 0, (sizes.turns + 1) * sizeof(int), stream));
-    launch<flash_attention_backward_kernel<E, HS, kKeys, kDropout>>(
-        {unsigned(blocks), S::kThreads, S::template shared_bytes<E>(), stream}, a);
+    launch<flash_attention_backward_kernel<E, HS, kLarge, kDropout>>(
+        {unsigned(blocks), S::kThreads, size_t(S::bytes(S::kStages)), stream}, a);
 }
 
 }  // namespace
 
 size_t flash_attention_scratch_floats(int B, int T, int NH, int HS) {
     size_t floats = 0;
-    with_instance("flash_attention_backward", HS, false,
-                  [&]<int kHS, bool> { floats = scratch_of<kHS>(B, T, NH).floats(); });
+    with_instance("flash_attention_backward", HS, false, [&]<int kHS, bool> {
+        floats = std::max(scratch_of<BackwardTiles<kHS, true>>(B, T, NH).floats(),
+                          scratch_of<BackwardTiles<kHS, false>>(B, T, NH).floats());
+    });
     return floats;
 }
 
@@ -318,18 +344,15 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
                              .NH = NH,
                              .NKV = NKV,
                              .scale = 1.0f / std::sqrt(float(HS))};
-    if (shared_limit == 0) {
-        int device = 0;
-        CUDA_CHECK(cudaGetDevice(&device));
-        CUDA_CHECK(cudaDeviceGetAttribute(&shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    }
     with_instance("flash_attention_backward", HS, d.p > 0, [&]<int kHS, bool kDropout> {
-        constexpr int kMany = kDropout ? kFewKeysOf<kHS> : kKeysOf<kHS>;
-        if (int(BackwardTiles<kHS, kMany>::template shared_bytes<E>()) <= shared_limit) {
-            backward<E, kHS, kMany, kDropout>(a, scratch, out, stream);
-        } else {
-            backward<E, kHS, kFewKeysOf<kHS>, kDropout>(a, scratch, out, stream);
+        // At head sizes 32 and 256 a large block would be no other.
+        if constexpr (kHS >= 64 && kHS <= 128 && !kDropout) {
+            using Large = BackwardTiles<kHS, true>;
+            if (Large::bytes(Large::kStages) <= shared_memory_limit(shared_limit)) {
+                return backward<E, kHS, true, kDropout>(a, scratch, out, stream);
+            }
         }
+        backward<E, kHS, false, kDropout>(a, scratch, out, stream);
     });
 }
 

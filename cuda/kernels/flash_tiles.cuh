@@ -1,6 +1,8 @@
 #pragma once
 // What flash_attention.cu and flash_attention_backward.cu share: tiles of 16-bit elements in shared memory, their
 // fragments for the tensor cores, and the mask.
+#include <cmath>
+
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
@@ -13,6 +15,15 @@ inline void check_flash_attention(const char* name, const AttentionMask& mask, i
     KILN_CHECK(B > 0 && T > 0 && T < 1 << 30 && NKV > 0 && NH > 0 && NH % NKV == 0 && mask.window >= 0, name, ": B ", B,
                ", T ", T, ", NH ", NH, ", NKV ", NKV, ", a window of ", mask.window,
                " keys; all must be positive (a window may be 0), T must be below 2^30, and NKV must divide NH");
+}
+
+// `limit`, or, if it is 0, how many bytes of shared memory the device allows a block.
+inline int shared_memory_limit(int limit) {
+    if (limit > 0) return limit;
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    return limit;
 }
 
 // Calls f<HS, dropout>(). Throws Error for a head size without a kernel.
@@ -150,23 +161,43 @@ KILN_DEVICE void set_zero(Sums<kM, kN>& sums) {
     }
 }
 
+// Transposes the 4 x 4 words of each quad of lanes: word i of lane j becomes word j of lane i.
+KILN_DEVICE void transpose_quad(uint32_t (&words)[4]) {
+    KILN_UNROLL
+    for (int bit = 1; bit < 4; bit *= 2) {
+        const bool upper = (threadIdx.x & bit) != 0;
+        KILN_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            if (i & bit) continue;
+            const uint32_t other = __shfl_xor_sync(~0u, upper ? words[i] : words[i + bit], bit);
+            words[i] = upper ? other : words[i];
+            words[i + bit] = upper ? words[i + bit] : other;
+        }
+    }
+}
+
 // Stores this warp's sums times a factor to `to`, whose rows are `stride` elements apart: from row m0 and column n0 on,
-// only rows below `rows` and, if kEnd is not 0, columns below kEnd.
+// only rows below `rows` and, if kEnd is not 0, columns below kEnd. The lanes of a quad hold, 4 bytes each, two rows of
+// two 16-byte chunks; after an exchange each lane stores one chunk, and two lanes fill the 32-byte sector of a row.
 template <int kEnd, int kM, int kN, class E>
 KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, float factor, int m0, int n0, int rows) {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, column = n0 + lane % 2 * 8;
     KILN_UNROLL
     for (int m = 0; m < kM; ++m) {
+        const int row = m0 + 16 * m + lane % 4 / 2 * 8 + lane / 4;
         KILN_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            const int row = m0 + 16 * m + 8 * half + lane / 4;
-            if (row >= rows) continue;
+        for (int n = 0; n < kN; ++n) {
+            if (kEnd > 0 && n0 + 16 * n >= kEnd) break;
+            uint32_t words[4];
             KILN_UNROLL
-            for (int n = 0; n < 2 * kN; ++n) {
-                const int column = n0 + 8 * n + lane % 4 * 2;
-                if (kEnd > 0 && column >= kEnd) break;
-                *reinterpret_cast<uint32_t*>(to + row * stride + column) =
-                    round2<E>(sums[m][n][2 * half] * factor, sums[m][n][2 * half + 1] * factor);
+            for (int i = 0; i < 4; ++i) {
+                const float* const sum = &sums[m][2 * n + i % 2][i / 2 * 2];
+                words[i] = round2<E>(sum[0] * factor, sum[1] * factor);
+            }
+            transpose_quad(words);
+            if (row < rows) {
+                *reinterpret_cast<uint4*>(to + row * stride + column + 16 * n) =
+                    make_uint4(words[0], words[1], words[2], words[3]);
             }
         }
     }
@@ -176,6 +207,28 @@ KILN_DEVICE void store_sums(E* to, int64_t stride, const Sums<kM, kN>& sums, flo
 KILN_DEVICE int first_key(const AttentionMask& mask, int b, int q, int T) {
     const int of_document = mask.first_key ? mask.first_key[int64_t(b) * T + q] : 0;
     return mask.window > 0 ? max(of_document, q - mask.window + 1) : of_document;
+}
+
+// Sets a warp's scores of queries q0 and on, and of keys k0 and on, to minus infinity where the query does not see the
+// key.
+template <int kM, int kN>
+KILN_DEVICE void mask_scores(Sums<kM, kN>& scores, const AttentionMask& mask, int b, int q0, int k0, int T) {
+    const int lane = threadIdx.x % 32;
+    KILN_UNROLL
+    for (int m = 0; m < kM; ++m) {
+        KILN_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            const int q = q0 + 16 * m + 8 * i + lane / 4, low = first_key(mask, b, min(q, T - 1), T);
+            KILN_UNROLL
+            for (int n = 0; n < 2 * kN; ++n) {
+                KILN_UNROLL
+                for (int j = 0; j < 2; ++j) {
+                    const int k = k0 + 8 * n + lane % 4 * 2 + j;
+                    if (k > q || k < low) scores[m][n][2 * i + j] = -INFINITY;
+                }
+            }
+        }
+    }
 }
 
 // Dropout's factors, 0 or 1 / (1 - p), for one fragment of probabilities, in the fragment's order: rows q + lane / 4

@@ -172,13 +172,13 @@ struct AttentionMask {
     int window = 0;                  // only the last `window` keys; 0: all
 };
 // The functions of attention.cu on tensor cores, arXiv:2205.14135, arXiv:2307.08691. E is __nv_bfloat16 or __half; HS
-// is 32, 64, 80, 96, 128 or 256; the GPU is sm_80 or later.
+// is 32, 64, 80, 96, 128 or 256; the GPU is sm_80 or later. shared_limit: how many bytes of shared memory a block may
+// use, from which the tiles follow; 0: as many as the device allows.
 bool flash_attention_has(int HS);
 template <class E>
 void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B,
-                             int T, int NH, int NKV, int HS, cudaStream_t stream);
-// scratch (flash_attention_scratch_floats(..)) holds delta and the partial sums of dq; its size is O(T). shared_limit:
-// how many bytes of shared memory a block may use; 0: as many as the device allows.
+                             int T, int NH, int NKV, int HS, cudaStream_t stream, int shared_limit = 0);
+// scratch (flash_attention_scratch_floats(..)) holds delta and the partial sums of dq; its size is O(T).
 size_t flash_attention_scratch_floats(int B, int T, int NH, int HS);
 template <class E>
 void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* out, const E* qkv, const float* lse,

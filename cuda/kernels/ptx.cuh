@@ -213,7 +213,8 @@ KILN_DEVICE void barrier_arrive(int id, int threads) {
 }
 
 // One thread of a block publishes a value, after a barrier; one thread of another block waits for that value, before a
-// barrier. Then the second block sees what the first wrote before, if it reads past the L1 cache (__ldcg).
+// barrier. Then the threads of the second barrier see what those of the first wrote before, if they read past the L1
+// cache (__ldcg). A barrier is __syncthreads, or __syncwarp for the threads of a warp.
 KILN_DEVICE void publish(int* word, int value) {
 #ifdef __CUDACC__
     asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(word), "r"(value) : "memory");

@@ -155,7 +155,7 @@ TEST(FlashAttention, a_sequence_of_infinities_does_not_change_the_one_before) {
 // Blocks of one head add to dQ one after the other. With more blocks at once than cores, a block can be interrupted
 // anywhere while others run.
 TEST(FlashAttention, ten_runs_give_equal_bits_however_many_blocks_run_at_once) {
-    for (const Dims& s : {Dims{1, 600, 2, 1, 32}, Dims{1, 530, 1, 1, 64, {nullptr, 200}}}) {
+    for (const Dims& s : {Dims{1, 600, 2, 1, 32}, Dims{1, 530, 1, 1, 64, {nullptr, 200}}, Dims{1, 150, 1, 1, 256}}) {
         const auto first = bits_of(s);
         for (const unsigned workers : {1, 3, 4, 6, 8, 1, 5, 3, 2}) {
             set_workers(workers);

@@ -151,7 +151,7 @@ public:
         flops = 2.0 * B * NH * T * T * HS;
     }
     void launch(cudaStream_t stream) override {
-        flash_attention_forward(out_.get(), lse_.get(), qkv_.get(), mask(), d, B, T, NH, NKV, HS, stream);
+        flash_attention_forward(out_.get(), lse_.get(), qkv_.get(), mask(), d, B, T, NH, NKV, HS, stream, shared_limit);
     }
     void check() override {
         Plain<float> exact(*this);
@@ -235,7 +235,9 @@ void add_flash_attention_families(std::vector<KernelFamily>& families) {
         small.push_back(shape(1, 193, 2, 1, HS));
         small.push_back(shape(2, 70, 2, 2, HS, {{"dropout", 25}}));
     }
-    small.push_back(shape(1, 300, 1, 1, 128, {{"shared", 99}}));
+    for (const int HS : {64, 80, 96, 128}) small.push_back(shape(1, 300, 1, 1, HS, {{"shared", 99}}));
+    for (const int HS : {128, 256}) small.push_back(shape(1, 200, 1, 1, HS, {{"shared", 163}}));
+    small.push_back(shape(1, 140, 1, 1, 128, {{"shared", 99}, {"dropout", 25}}));
     small.push_back(shape(1, 150, 2, 1, 96, {{"shared", 99}, {"dropout", 25}}));
     small.push_back(shape(2, 300, 2, 1, 64, {{"documents", 40}}));
     small.push_back(shape(1, 300, 1, 1, 128, {{"documents", 150}, {"window", 60}}));
