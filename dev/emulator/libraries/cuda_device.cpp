@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "dev/emulator/core/internal.h"
+
 namespace {
 
 constexpr int kMultiprocessors = 2;
@@ -26,25 +28,25 @@ extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
     *count = from_environment("SIMT_GPUS", 1);
-    return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+    return simt::returned(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int ordinal) {
-    return ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+    return simt::returned(ordinal == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 cudaError_t cudaGetDevice(int* ordinal) {
     *ordinal = 0;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
-    return std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue;
+    return simt::returned(std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
     *version = CUDART_VERSION;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
     *version = CUDART_VERSION;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     size_t free = 0, total = 0;
@@ -58,16 +60,16 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     properties->totalGlobalMem = total;
     properties->sharedMemPerBlockOptin = kSharedBytes;
     properties->l2CacheSize = kL2Bytes;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     switch (attribute) {
-        case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMajor: *value = major_capability(); return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = kSharedBytes; return cudaSuccess;
-        case cudaDevAttrL2CacheSize: *value = kL2Bytes; return cudaSuccess;
-        default: return cudaErrorInvalidValue;
+        case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return simt::returned(cudaSuccess);
+        case cudaDevAttrComputeCapabilityMajor: *value = major_capability(); return simt::returned(cudaSuccess);
+        case cudaDevAttrComputeCapabilityMinor: *value = 0; return simt::returned(cudaSuccess);
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = kSharedBytes; return simt::returned(cudaSuccess);
+        case cudaDevAttrL2CacheSize: *value = kL2Bytes; return simt::returned(cudaSuccess);
+        default: return simt::returned(cudaErrorInvalidValue);
     }
 }
 
