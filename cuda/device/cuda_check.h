@@ -4,9 +4,20 @@
 
 #include "cpu_reference/interface/error.h"
 
+namespace kiln {
+
+// The status of a call whose failure is dealt with here. A failed call is also the thread's last error, which the next
+// launch would report as its own.
+inline cudaError_t taken(cudaError_t status) {
+    if (status != cudaSuccess) (void)cudaGetLastError();
+    return status;
+}
+
+}  // namespace kiln
+
 #define CUDA_CHECK(call)                                                                                              \
     do {                                                                                                              \
-        if (const cudaError_t kiln_status = (call); kiln_status != cudaSuccess) {                                     \
+        if (const cudaError_t kiln_status = kiln::taken(call); kiln_status != cudaSuccess) {                          \
             throw kiln::Error(kiln::concat(__FILE__, ":", __LINE__, ": ", #call, ": ", cudaGetErrorName(kiln_status), \
                                            ": ", cudaGetErrorString(kiln_status)));                                   \
         }                                                                                                             \

@@ -63,7 +63,7 @@ struct Graph : Handle<cudaGraphExec_t, cudaGraphExecDestroy> {
         try {
             queue();
         } catch (...) {
-            cudaStreamEndCapture(stream, &captured);
+            (void)taken(cudaStreamEndCapture(stream, &captured));
             if (captured) cudaGraphDestroy(captured);
             throw;
         }

@@ -85,11 +85,11 @@ void launch_as(void (*)(P...), const LaunchConfig& config, std::type_identity_t<
     }
 #ifdef __CUDACC__
     Kernel<<<config.grid, config.block, config.shared_bytes, config.stream>>>(args...);
-    CUDA_CHECK(cudaGetLastError());
 #else
     simt::launch({reinterpret_cast<const void*>(Kernel), config.grid, config.block, config.shared_bytes, config.stream},
                  [=] { Kernel(args...); });
 #endif
+    CUDA_CHECK(cudaGetLastError());
 }
 
 // launch<norm_kernel<float>>({grid, block, shared_bytes, stream}, args...): queues the kernel. Throws Error.

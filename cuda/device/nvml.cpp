@@ -66,8 +66,8 @@ Nvml::Nvml(const char* library) {
         return;
     }
     library_ = Handle<void*, close>(loaded);
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetPCIBusId(address, sizeof address, device) != cudaSuccess) {
+    if (taken(cudaGetDevice(&device)) != cudaSuccess ||
+        taken(cudaDeviceGetPCIBusId(address, sizeof address, device)) != cudaSuccess) {
         return;
     }
     device_ =
@@ -77,6 +77,9 @@ Nvml::Nvml(const char* library) {
 GpuSample Nvml::sample() const {
     if (!device_) return {};
     void* const nvml = library_;
+    // The PCI address is that of the whole GPU: with MIG, its memory and utilisation are those of all instances.
+    unsigned mig = 0, pending = 0;
+    const bool whole = !call(nvml, "nvmlDeviceGetMigMode", device_, &mig, &pending) || mig == 0;
     const auto to_int = [](unsigned x) { return int(x); };
     const auto milli = [](unsigned x) { return float(x) / 1000; };
     // Release 535 of the driver gave the function its first name; older drivers know only the second.
@@ -88,10 +91,11 @@ GpuSample Nvml::sample() const {
         .power_w = map<float>(ask<unsigned>(nvml, "nvmlDeviceGetPowerUsage", device_), milli),
         .power_limit_w = map<float>(ask<unsigned>(nvml, "nvmlDeviceGetEnforcedPowerLimit", device_), milli),
         .temperature_c = map<int>(ask<unsigned>(nvml, "nvmlDeviceGetTemperature", device_, kTemperatureGpu), to_int),
-        .memory_used_bytes =
-            map<size_t>(ask<Memory>(nvml, "nvmlDeviceGetMemoryInfo", device_), [](const Memory& m) { return m.used; }),
-        .utilisation_percent = map<int>(ask<Utilization>(nvml, "nvmlDeviceGetUtilizationRates", device_),
-                                        [](const Utilization& u) { return u.gpu; }),
+        .memory_used_bytes = map<size_t>(ask<Memory>(whole ? nvml : nullptr, "nvmlDeviceGetMemoryInfo", device_),
+                                         [](const Memory& m) { return m.used; }),
+        .utilisation_percent =
+            map<int>(ask<Utilization>(whole ? nvml : nullptr, "nvmlDeviceGetUtilizationRates", device_),
+                     [](const Utilization& u) { return u.gpu; }),
         .throttled_by = map<std::string>(reasons, text_of),
     };
 }

@@ -54,7 +54,7 @@ void Profiler::begin(Group group, cudaStream_t stream) {
 
 void Profiler::end(cudaStream_t stream) noexcept {
     // An error here comes from the stream, and the next call on the stream reports it.
-    (void)cudaEventRecord(spans_[used_].end, stream);
+    (void)taken(cudaEventRecord(spans_[used_].end, stream));
     used_++;
     open_ = false;
 }

@@ -85,8 +85,8 @@ Gpu require_gpu(std::string_view program) {
     GpuFacts facts;
     cudaDeviceProp properties{};
     CUDA_CHECK(cudaRuntimeGetVersion(&facts.runtime_version));
-    if (cudaDriverGetVersion(&facts.driver_version) != cudaSuccess) facts.driver_version = 0;
-    facts.status = cudaGetDeviceCount(&facts.gpus);
+    if (taken(cudaDriverGetVersion(&facts.driver_version)) != cudaSuccess) facts.driver_version = 0;
+    facts.status = taken(cudaGetDeviceCount(&facts.gpus));
     if (facts.status != cudaSuccess) facts.gpus = 0;
     if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) facts.visible_devices = visible;
     Gpu gpu;
@@ -99,7 +99,7 @@ Gpu require_gpu(std::string_view program) {
         facts.minor = gpu.minor = properties.minor;
         gpu.multiprocessors = properties.multiProcessorCount;
         gpu.l2_bytes = size_t(properties.l2CacheSize);
-        facts.status = cudaMemGetInfo(&gpu.free_bytes, &gpu.total_bytes);
+        facts.status = taken(cudaMemGetInfo(&gpu.free_bytes, &gpu.total_bytes));
     }
     const std::string why = why_not(facts, program, KILN_GPU_ARCHS);
     KILN_CHECK(why.empty(), why);
@@ -108,6 +108,11 @@ Gpu require_gpu(std::string_view program) {
 
 bool built_for_emulator() {
     return KILN_GPU_ARCHS == kEmulated;
+}
+
+bool built_for(const std::string& arch) {
+    const auto archs = words(KILN_GPU_ARCHS);
+    return built_for_emulator() || std::ranges::find(archs, arch) != archs.end();
 }
 
 }  // namespace kiln

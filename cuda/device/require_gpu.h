@@ -37,5 +37,7 @@ inline constexpr std::string_view kEmulated = "the emulator";
 Gpu require_gpu(std::string_view program);
 
 bool built_for_emulator();
+// Whether the kernels are compiled for exactly this architecture ("90a"). The emulator has all of them.
+bool built_for(const std::string& arch);
 
 }  // namespace kiln

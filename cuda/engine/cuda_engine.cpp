@@ -28,6 +28,12 @@ constexpr float kFirstLossScale = 65536, kMaxLossScale = 16777216;
 constexpr size_t kMaxGraphs = 16;
 constexpr int kGoodStepsToGrow = 2000;
 
+size_t free_bytes() {
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return free;
+}
+
 // E of weights and activations, G of gradients, M of moments.
 template <class E, class G, class M>
 class CudaEngine final : public Engine {
@@ -113,6 +119,7 @@ private:
     EngineOptions options_;
     DeviceShape shape_;
     DevicePeak peak_;
+    size_t free_before_ = free_bytes();  // before the engine's own memory
     Profiler* profiler_;
     Stream stream_;
     Matmul matmul_;
@@ -184,14 +191,14 @@ std::string CudaEngine<E, G, M>::device_name() const {
     return properties.name;
 }
 
-// This is called after every step, and the driver is slow to answer. The value does not change any more once every kind
-// of micro-step has run.
+// The driver only knows what all processes use together, so this is what has been taken since the engine was made. It
+// is called after every step, and the driver is slow to answer. The value does not change any more once every kind of
+// micro-step has run.
 template <class E, class G, class M>
 size_t CudaEngine<E, G, M>::memory_in_use_bytes() const {
     if (steps_ > 4 && generation_.slots() == 0 && memory_bytes_ > 0) return memory_bytes_;
-    size_t free = 0, total = 0;
-    CUDA_CHECK(cudaMemGetInfo(&free, &total));
-    return memory_bytes_ = total - free;
+    const size_t free = free_bytes();
+    return memory_bytes_ = free_before_ - std::min(free, free_before_);
 }
 
 template <class E, class G, class M>

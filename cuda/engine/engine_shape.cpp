@@ -16,8 +16,6 @@ constexpr size_t kLogitsBytes = size_t(1) << 30;  // the most, unless the option
 // Each chunk adds to the gradient of the LM head's matrix. For GPT-2 124M with 65536 rows this costs 6 % of the LM
 // head's time, computed from the bytes moved.
 constexpr size_t kLmHeadChunks = 16;
-// For the runtime, its kernels and cuBLASLt. An estimate: nothing measures it yet.
-constexpr size_t kProcessBytes = size_t(512) << 20;
 
 constexpr size_t kTileRows = 256;  // a multiple of the rows of cuBLASLt's tiles
 
@@ -93,7 +91,7 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
         plan.push_back({"activations", activations - logits + rope + batches});
         plan.push_back({"logits", logits});
         plan.push_back({"workspace of matmuls", MatmulOptions().workspace_bytes});
-        plan.push_back({"process and libraries", kProcessBytes});
+        plan.push_back({"kernels and libraries", kLoadedLaterBytes});
         return plan;
     });
 }

@@ -11,6 +11,11 @@ namespace kiln {
 // Throws UsageError for a model or a micro-batch that the kernels cannot compute; its text says what to do.
 void check_engine(const ModelConfig& config, const EngineOptions& options);
 
+// What is left of the free memory for later: the code of kernels and of cuBLASLt's algorithms, which is loaded at their
+// first launch, graphs, and the rounding of buffers to 2 MiB. The context is not in it: it exists when the free memory
+// is asked for. An estimate: nothing measures it yet.
+inline constexpr size_t kLoadedLaterBytes = size_t(256) << 20;
+
 DeviceShape device_shape(const ModelConfig& config, const EngineOptions& options);
 
 // Calls with(E(), G(), M()) for the types that the options choose: E of weights and activations, G of gradients, M of

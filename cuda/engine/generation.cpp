@@ -6,6 +6,7 @@
 #include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cuda/device/transfer.h"
+#include "cuda/engine/engine_shape.h"
 
 namespace kiln {
 namespace {
@@ -37,7 +38,8 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, bool graphs
     size_t free = 0, total = 0;
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
     const size_t scratch = attention_cached_scratch_floats(c.HS), arrivals = attention_cached_arrivals();
-    const size_t needed = elems * sizeof(E) + bytes + scratch * sizeof(float) + arrivals * sizeof(int);
+    const size_t needed =
+        elems * sizeof(E) + bytes + scratch * sizeof(float) + arrivals * sizeof(int) + kLoadedLaterBytes;
     KILN_CHECK(needed <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ", needed >> 20,
                " MiB of the GPU's memory, but ", free >> 20,
                " MiB are free; lower the number of sequences or their length");

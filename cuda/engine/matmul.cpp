@@ -89,7 +89,8 @@ std::string Matmul::text_of(const Key& key) {
                   name_of(key.out_type), name_of(key.epilogue), key.accumulate ? ", accumulating" : "");
 }
 
-// False: the library could not launch the algorithm, though its heuristic offered it.
+// False: the library could not launch the algorithm, though its heuristic offered it. Throws if no other algorithm can
+// help: after an error of an earlier kernel every call fails, and a failed call may have broken a capture.
 bool Matmul::launch(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key& key, const Pointers& pointers,
                     cudaStream_t stream) {
     const float alpha = 1, beta = key.accumulate ? 1.0f : 0.0f;
@@ -97,7 +98,13 @@ bool Matmul::launch(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, const Key
         cublasLtMatmul(handle_, plan.operation, &alpha, pointers.a, plan.a, pointers.b, plan.b, &beta, pointers.d,
                        plan.d, pointers.d, plan.d, &algorithm, workspace_.get(), workspace_.bytes(), stream);
     if (status == CUBLAS_STATUS_SUCCESS) return true;
-    (void)cudaGetLastError();  // otherwise the next launch of a kernel would report the failure
+    const cudaError_t error = cudaGetLastError();  // otherwise the next launch of a kernel would report it
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
+    KILN_CHECK(capture == cudaStreamCaptureStatusNone, text_of(key),
+               " failed while it was captured in a graph: ", cublasLtGetStatusName(status), ", ",
+               cudaGetErrorName(error));
+    if (const cudaError_t earlier = taken(cudaStreamQuery(stream)); earlier != cudaErrorNotReady) CUDA_CHECK(earlier);
     plan.failures += concat(" ", cublasLtGetStatusName(status));
     return false;
 }
@@ -144,6 +151,7 @@ void Matmul::sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, 
         cublasLtMatmulAlgo_t algorithm;
         Event start = Event(), end = Event();
         float ms = std::numeric_limits<float>::infinity();  // the least of all rounds
+        bool failed = false;                                // in one of them, in hardly any time
     };
     std::vector<Candidate> candidates;
     for (const auto& algorithm : plan.algorithms) {  // the first launch of an algorithm loads its kernel
@@ -152,14 +160,14 @@ void Matmul::sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, 
     }
     using Clock = std::chrono::steady_clock;
     for (const auto until = Clock::now() + std::exchange(options_.warm_up, {}); Clock::now() < until;) {
-        for (const Candidate& c : candidates) launch(plan, c.algorithm, key, trial, stream);
+        for (Candidate& c : candidates) c.failed |= !launch(plan, c.algorithm, key, trial, stream);
         CUDA_CHECK(cudaStreamSynchronize(stream));
     }
     // The candidates take turns, so that a change of the clocks meets all of them.
     for (int round = 0; round < kRounds; ++round) {
-        for (const Candidate& c : candidates) {
+        for (Candidate& c : candidates) {
             c.start.record(stream);
-            launch(plan, c.algorithm, key, trial, stream);
+            c.failed |= !launch(plan, c.algorithm, key, trial, stream);
             c.end.record(stream);
         }
         for (Candidate& c : candidates) {
@@ -170,6 +178,7 @@ void Matmul::sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, 
         }
     }
     timed_ += candidates.size();
+    std::erase_if(candidates, [](const Candidate& c) { return c.failed; });
     std::ranges::stable_sort(candidates, {}, &Candidate::ms);
     plan.algorithms.clear();
     for (const Candidate& c : candidates) plan.algorithms.push_back(c.algorithm);

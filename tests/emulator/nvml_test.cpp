@@ -23,6 +23,7 @@ protected:
     void TearDown() override {
         unsetenv("SIMT_NVML_FAILS");
         unsetenv("SIMT_NVML_REASONS");
+        unsetenv("SIMT_NVML_MIG");
     }
     static GpuSample sample() { return Nvml(emulated_library().c_str()).sample(); }
 };
@@ -62,6 +63,16 @@ TEST_F(NvmlTest, a_failing_call_leaves_out_its_field_only) {
     }
     setenv("SIMT_NVML_FAILS", "nvmlDeviceGetPowerUsage", 1);
     EXPECT_EQ(sample().power_w, std::nullopt);
+}
+
+// Those of the whole GPU say nothing about an instance.
+TEST_F(NvmlTest, with_mig_memory_and_utilisation_are_left_out) {
+    setenv("SIMT_NVML_MIG", "1", 1);
+    EXPECT_EQ(sample().memory_used_bytes, std::nullopt);
+    EXPECT_EQ(sample().utilisation_percent, std::nullopt);
+    EXPECT_EQ(answers(sample()), 6);
+    setenv("SIMT_NVML_MIG", "0", 1);
+    EXPECT_EQ(answers(sample()), 8);
 }
 
 TEST_F(NvmlTest, throttle_reasons_are_words) {

@@ -46,7 +46,12 @@ void end_wgmma();
 void enqueue(cudaStream_t stream, std::function<void()> work);
 // For calls that are not allowed while a stream is captured. True if one is: its capture then fails.
 bool breaks_capture();
-// What cudaGetLastError returns next.
-void set_last_error(cudaError_t error);
+// What a call of the runtime returns: `error`, or that of a lost device. An error is also what cudaGetLastError returns
+// next.
+cudaError_t returned(cudaError_t error);
+// From now on every call fails with `error`, as after a kernel's illegal access. cudaSuccess: the device works again.
+void lose_device(cudaError_t error);
+// How much of the device's memory other processes use.
+void set_foreign_bytes(size_t bytes);
 
 }  // namespace simt

@@ -151,6 +151,9 @@ cublasStatus_t read(MatmulProblem& p, const Descriptor* op, const Layout* a, con
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     const Types types{op->compute, a->type, d->type};
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    if (a->type == CUDA_R_16BF && major < 8) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (op->scale != CUDA_R_32F || a->type != b->type || c->type != d->type ||
         std::ranges::find(kTypes, types) == std::end(kTypes)) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -352,16 +355,17 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     for (const auto& [address, type] : matrices) {
         if (!is_aligned(address, alignment_of(kind, type))) return CUBLAS_STATUS_INVALID_VALUE;
     }
-    if (!kKinds[kind].launches) {
-        if (hash(p) >> 32 & 1) return CUBLAS_STATUS_NOT_SUPPORTED;
-        set_last_error(cudaErrorInvalidConfiguration);  // of the kernel that the library could not launch
-        return CUBLAS_STATUS_EXECUTION_FAILED;
-    }
     p.tf32 = p.tf32 && kKinds[kind].tensor_cores;
     p.a.data = A;
     p.b.data = B;
     p.c.data = C;
     p.d = D;
+    if (!kKinds[kind].launches && hash(p) >> 32 & 1) return CUBLAS_STATUS_NOT_SUPPORTED;
+    const bool fails = !kKinds[kind].launches || (matmul_fails() && matmul_fails()(p, kind));
+    // The error of the kernel that the library could not launch, or of a kernel before it.
+    if (returned(fails ? cudaErrorInvalidConfiguration : cudaSuccess) != cudaSuccess) {
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    }
     simt::enqueue(stream, [p, algorithm, workspace, order = order_of(p, kind)] {
         if (algorithm.workspace_bytes > 0) std::memset(workspace, 0xff, algorithm.workspace_bytes);
         run(p, order);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "dev/emulator/core/architecture.h"
+#include "dev/emulator/core/internal.h"
 
 namespace {
 
@@ -24,25 +25,25 @@ extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
     *count = gpus();
-    return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+    return simt::returned(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int ordinal) {
-    return ordinal == simt::device_ordinal() ? cudaSuccess : cudaErrorInvalidDevice;
+    return simt::returned(ordinal == simt::device_ordinal() ? cudaSuccess : cudaErrorInvalidDevice);
 }
 cudaError_t cudaGetDevice(int* ordinal) {
     *ordinal = simt::device_ordinal();
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
-    return std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue;
+    return simt::returned(std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
     *version = CUDART_VERSION;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
     *version = CUDART_VERSION;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     size_t free = 0, total = 0;
@@ -64,19 +65,25 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
     properties->sharedMemPerMultiprocessor = size_t(architecture.multiprocessor_shared);
     properties->reservedSharedMemPerBlock = size_t(architecture.reserved_shared);
     properties->l2CacheSize = kL2Bytes;
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     switch (attribute) {
-        case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMajor: *value = simt::architecture().capability / 10; return cudaSuccess;
-        case cudaDevAttrComputeCapabilityMinor: *value = simt::architecture().capability % 10; return cudaSuccess;
-        case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = simt::architecture().block_shared; return cudaSuccess;
+        case cudaDevAttrMultiProcessorCount: *value = kMultiprocessors; return simt::returned(cudaSuccess);
+        case cudaDevAttrComputeCapabilityMajor:
+            *value = simt::architecture().capability / 10;
+            return simt::returned(cudaSuccess);
+        case cudaDevAttrComputeCapabilityMinor:
+            *value = simt::architecture().capability % 10;
+            return simt::returned(cudaSuccess);
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+            *value = simt::architecture().block_shared;
+            return simt::returned(cudaSuccess);
         case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
             *value = simt::architecture().multiprocessor_shared;
-            return cudaSuccess;
-        case cudaDevAttrL2CacheSize: *value = kL2Bytes; return cudaSuccess;
-        default: return cudaErrorInvalidValue;
+            return simt::returned(cudaSuccess);
+        case cudaDevAttrL2CacheSize: *value = kL2Bytes; return simt::returned(cudaSuccess);
+        default: return simt::returned(cudaErrorInvalidValue);
     }
 }
 

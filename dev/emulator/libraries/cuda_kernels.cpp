@@ -179,7 +179,8 @@ std::string note_static_shared(const Launch& launch, size_t bytes) {
 extern "C" {
 
 cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribute, int value) {
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0) return cudaErrorInvalidValue;
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0)
+        return simt::returned(cudaErrorInvalidValue);
     const std::lock_guard lock(simt::kernels().mutex);
     simt::Kernel& kernel = simt::kernels().by_address[address];
     const size_t fixed = simt::static_bytes(kernel);
@@ -189,22 +190,22 @@ cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribut
                             std::to_string(simt::architecture().block_shared) + ": cudaErrorInvalidValue");
     }
     kernel.allowed_dynamic[&simt::architecture()] = size_t(value);
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* address) {
     const simt::Kernel kernel = simt::find(address);
     const auto known = simt::by_ptxas(kernel);
-    if (known && known->registers < 0) return cudaErrorNoKernelImageForDevice;
+    if (known && known->registers < 0) return simt::returned(cudaErrorNoKernelImageForDevice);
     *attributes = {};
     attributes->sharedSizeBytes = simt::static_bytes(kernel);
     attributes->maxThreadsPerBlock = simt::kMaxThreads;
-    if (!known) return cudaSuccess;
+    if (!known) return simt::returned(cudaSuccess);
     attributes->numRegs = known->registers;
     while (simt::blocks_of_multiprocessor(*known, attributes->maxThreadsPerBlock, 0) == 0) {
         attributes->maxThreadsPerBlock -= warpSize;
     }
-    return cudaSuccess;
+    return simt::returned(cudaSuccess);
 }
 
 }  // extern "C"

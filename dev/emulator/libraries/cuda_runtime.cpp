@@ -24,6 +24,7 @@
 
 namespace {
 
+using simt::returned;
 using Clock = std::chrono::steady_clock;
 
 // One recording of an event. It is done when the stream arrives at it.
@@ -78,7 +79,9 @@ struct Device {
     std::vector<std::unique_ptr<CUstream_st>> streams;  // the first is the legacy stream
     std::map<const void*, Allocation> allocations;
     size_t used_bytes = 0;
+    size_t foreign_bytes = 0;  // that other processes use
     cudaError_t last_error = cudaSuccess;
+    cudaError_t lost = cudaSuccess;  // the error of all calls, after a kernel that failed on a real device
     simt::Traffic traffic;
     std::mt19937 rng;
     unsigned rng_seed = 0;
@@ -145,7 +148,7 @@ bool run_any(bool host_waits) {
 
 template <class Done>
 void run_until(Done done) {
-    while (!done()) {
+    while (!done() && device().lost == cudaSuccess) {
         if (!run_any(true)) {
             for (const auto& stream : device().streams) stream->steps.clear();
             throw simt::Failure("simt: deadlock: the streams wait for events that no stream will record");
@@ -167,6 +170,7 @@ void add(CUstream_st* stream, Step step) {
         stream->unjoined = stream != stream->capture->origin;
         return;
     }
+    if (d.lost != cudaSuccess) return;
     stream->steps.push_back(std::move(step));
     while (d.flip(4) && run_any(false)) {
     }
@@ -175,29 +179,30 @@ void add(CUstream_st* stream, Step step) {
 cudaError_t allocate(void** p, size_t bytes, bool pinned) {
     auto& d = device();
     const std::lock_guard lock(d.mutex);
-    if (simt::breaks_capture()) return cudaErrorStreamCaptureUnsupported;
-    if (d.used_bytes + bytes > kMemoryBytes) {
+    if (d.lost != cudaSuccess) return returned(d.lost);
+    if (simt::breaks_capture()) return returned(cudaErrorStreamCaptureUnsupported);
+    if (d.used_bytes + d.foreign_bytes + bytes > kMemoryBytes) {
         *p = nullptr;
-        return cudaErrorMemoryAllocation;
+        return returned(cudaErrorMemoryAllocation);
     }
-    if (::posix_memalign(p, kAlignment, std::max<size_t>(bytes, 1)) != 0) return cudaErrorMemoryAllocation;
+    if (::posix_memalign(p, kAlignment, std::max<size_t>(bytes, 1)) != 0) return returned(cudaErrorMemoryAllocation);
     std::memset(*p, 0xff, bytes);
     d.allocations[*p] = {bytes, pinned};
     d.used_bytes += bytes;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 
 cudaError_t release(void* p) {
     auto& d = device();
     const std::lock_guard lock(d.mutex);
-    if (!p) return cudaSuccess;
+    if (!p) return returned(cudaSuccess);
     const auto found = d.allocations.find(p);
-    if (found == d.allocations.end()) return cudaErrorInvalidValue;
+    if (found == d.allocations.end()) return returned(cudaErrorInvalidValue);
     run_all();  // the real function waits for the device too
     d.used_bytes -= found->second.bytes;
     d.allocations.erase(found);
     std::free(p);
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 
 struct ErrorText {
@@ -216,6 +221,8 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
      "operation not permitted while a stream is capturing"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
 };
 ErrorText text_of(cudaError_t error) {
@@ -248,9 +255,22 @@ bool breaks_capture() {
     return broken;
 }
 
-void set_last_error(cudaError_t error) {
+cudaError_t returned(cudaError_t error) {
     const std::lock_guard lock(device().mutex);
-    device().last_error = error;
+    if (device().lost != cudaSuccess) error = device().lost;
+    if (error != cudaSuccess) device().last_error = error;
+    return error;
+}
+
+void lose_device(cudaError_t error) {
+    const std::lock_guard lock(device().mutex);
+    device().lost = device().last_error = error;
+    for (const auto& stream : device().streams) stream->steps.clear();
+}
+
+void set_foreign_bytes(size_t bytes) {
+    const std::lock_guard lock(device().mutex);
+    device().foreign_bytes = bytes;
 }
 
 }  // namespace simt
@@ -265,7 +285,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 cudaError_t cudaGetLastError() {
     const std::lock_guard lock(device().mutex);
-    return std::exchange(device().last_error, cudaSuccess);  // not of Kiln's launches: their failures throw
+    return std::exchange(device().last_error, device().lost);  // not of failing kernels: they throw
 }
 
 // --- memory
@@ -285,19 +305,19 @@ cudaError_t cudaFreeHost(void* p) {
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     const std::lock_guard lock(device().mutex);
     *total = kMemoryBytes;
-    *free = kMemoryBytes - device().used_bytes;
-    return cudaSuccess;
+    *free = kMemoryBytes - device().used_bytes - device().foreign_bytes;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     simt::enqueue(stream, [=] {
         if (kind == cudaMemcpyDeviceToHost) device().traffic.bytes_to_host += bytes;
         if (bytes > 0) std::memmove(dst, src, bytes);  // with 0 bytes the pointers may be null
     });
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
     const std::lock_guard lock(device().mutex);
-    if (simt::breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+    if (simt::breaks_capture()) return returned(cudaErrorStreamCaptureUnsupported);
     if (kind == cudaMemcpyHostToDevice && !is_pinned(src)) {
         // The host goes on as soon as the source is copied to a buffer of the driver.
         cudaStreamSynchronize(nullptr);
@@ -305,14 +325,14 @@ cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind 
         simt::enqueue(nullptr, [dst, staged = std::vector<char>(first, first + bytes)] {
             std::copy(staged.begin(), staged.end(), static_cast<char*>(dst));
         });
-        return cudaSuccess;
+        return returned(cudaSuccess);
     }
     cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
-    return kind == cudaMemcpyDeviceToDevice ? cudaSuccess : cudaStreamSynchronize(nullptr);
+    return kind == cudaMemcpyDeviceToDevice ? returned(cudaSuccess) : cudaStreamSynchronize(nullptr);
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
     simt::enqueue(stream, [=] { std::memset(p, value, bytes); });
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaMemset(void* p, int value, size_t bytes) {
     return cudaMemsetAsync(p, value, bytes, nullptr);
@@ -322,32 +342,41 @@ cudaError_t cudaMemset(void* p, int value, size_t bytes) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
     const std::lock_guard lock(device().mutex);
-    if (flags != cudaStreamNonBlocking) return cudaErrorNotSupported;
+    if (flags != cudaStreamNonBlocking) return returned(cudaErrorNotSupported);
     *stream = device().streams.emplace_back(std::make_unique<CUstream_st>()).get();
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
     stream = stream_of(stream);
     if (stream->capture) {
         stream->capture->broken = true;
-        return cudaErrorStreamCaptureUnsupported;
+        return returned(cudaErrorStreamCaptureUnsupported);
     }
     run_until([&] { return stream->steps.empty(); });
-    return cudaSuccess;
+    return returned(cudaSuccess);
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    const std::lock_guard lock(device().mutex);
+    stream = stream_of(stream);
+    if (stream->capture) {
+        stream->capture->broken = true;
+        return returned(cudaErrorStreamCaptureUnsupported);
+    }
+    return stream->steps.empty() ? returned(cudaSuccess) : returned(cudaErrorNotReady);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
     stream->destroyed = true;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     *event = new CUevent_st;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     delete event;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     const std::lock_guard lock(device().mutex);
@@ -356,73 +385,73 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event->stream = stream;
     if (stream->capture) {
         event->moment->captured_in = stream->capture;
-        return cudaSuccess;
+        return returned(cudaSuccess);
     }
     add(stream, {[moment = event->moment] {
                      moment->done = true;
                      moment->time = Clock::now();
                  },
                  nullptr});
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     const std::lock_guard lock(device().mutex);
-    if (!event->moment) return cudaSuccess;  // never recorded: nothing to wait for
+    if (!event->moment) return returned(cudaSuccess);  // never recorded: nothing to wait for
     if (CUgraph_st* graph = event->moment->captured_in) {
-        if (!stream) return cudaErrorStreamCaptureUnsupported;
+        if (!stream) return returned(cudaErrorStreamCaptureUnsupported);
         stream->capture = graph;  // joins the capture
         graph->streams.insert(stream);
         if (event->stream != stream) event->stream->unjoined = false;
         if (stream != graph->origin) stream->unjoined = true;
-        return cudaSuccess;
+        return returned(cudaSuccess);
     }
     stream = stream_of(stream);
-    if (stream->capture) return cudaErrorStreamCaptureUnsupported;
+    if (stream->capture) return returned(cudaErrorStreamCaptureUnsupported);
     add(stream, {nullptr, event->moment});
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     const std::lock_guard lock(device().mutex);
     if (event->moment) run_until([&] { return event->moment->done; });
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     const std::lock_guard lock(device().mutex);
     run_any(true);
-    return !event->moment || event->moment->done ? cudaSuccess : cudaErrorNotReady;
+    return !event->moment || event->moment->done ? returned(cudaSuccess) : returned(cudaErrorNotReady);
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
     const std::lock_guard lock(device().mutex);
-    if (!start->moment || !end->moment) return cudaErrorInvalidValue;
-    if (!start->moment->done || !end->moment->done) return cudaErrorNotReady;
+    if (!start->moment || !end->moment) return returned(cudaErrorInvalidValue);
+    if (!start->moment->done || !end->moment->done) return returned(cudaErrorNotReady);
     *ms = std::chrono::duration<float, std::milli>(end->moment->time - start->moment->time).count();
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaDeviceSynchronize() {
     const std::lock_guard lock(device().mutex);
-    if (simt::breaks_capture()) return cudaErrorStreamCaptureUnsupported;
+    if (simt::breaks_capture()) return returned(cudaErrorStreamCaptureUnsupported);
     run_all();
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 
 // --- graphs
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     const std::lock_guard lock(device().mutex);
-    if (!stream || stream->capture) return cudaErrorInvalidValue;
+    if (!stream || stream->capture) return returned(cudaErrorInvalidValue);
     stream->capture = new CUgraph_st;
     stream->capture->origin = stream;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
     const std::lock_guard lock(device().mutex);
     *status = stream && stream->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     const std::lock_guard lock(device().mutex);
     *graph = nullptr;
-    if (!stream->capture || stream->capture->origin != stream) return cudaErrorInvalidValue;
+    if (!stream->capture || stream->capture->origin != stream) return returned(cudaErrorInvalidValue);
     CUgraph_st* captured = std::exchange(stream->capture, nullptr);
     bool joined = true;
     for (CUstream_st* other : captured->streams) {
@@ -433,28 +462,28 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     if (!joined || captured->broken) {
         const cudaError_t error = captured->broken ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined;
         delete captured;
-        return error;
+        return returned(error);
     }
     *graph = captured;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
     *exec = new CUgraphExec_st{graph->steps};
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     simt::enqueue(stream, [steps = exec->steps] {
         for (const auto& step : steps) step();
     });
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
     delete exec;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     delete graph;
-    return cudaSuccess;
+    return returned(cudaSuccess);
 }
 
 }  // extern "C"

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace simt {
 
@@ -38,5 +39,8 @@ struct SumOrder {
 };
 
 void run(const MatmulProblem& p, const SumOrder& order);
+
+// Unless empty, it is asked before a matmul is queued, with the number of its algorithm. True: the launch fails.
+std::function<bool(const MatmulProblem&, size_t)>& matmul_fails();
 
 }  // namespace simt

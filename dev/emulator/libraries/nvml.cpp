@@ -1,5 +1,5 @@
 // libnvidia-ml.so.1 for tests, with one GPU: the emulated device. SIMT_NVML_FAILS names a call that fails.
-// SIMT_NVML_REASONS is the bit mask of throttle reasons.
+// SIMT_NVML_REASONS is the bit mask of throttle reasons. SIMT_NVML_MIG=1 divides the GPU into instances.
 #include <cstdlib>
 #include <cstring>
 
@@ -68,6 +68,12 @@ int nvmlDeviceGetMemoryInfo(void* device, Memory* memory) {
 }
 int nvmlDeviceGetUtilizationRates(void* device, Utilization* utilization) {
     return answer(__func__, device, utilization, {97, 42});
+}
+int nvmlDeviceGetMigMode(void* device, unsigned* current, unsigned* pending) {
+    const char* set = std::getenv("SIMT_NVML_MIG");
+    if (!set) return kNotSupported;
+    *pending = 0;
+    return answer(__func__, device, current, unsigned(std::atoi(set)));
 }
 // By the older of its two names.
 int nvmlDeviceGetCurrentClocksThrottleReasons(void* device, unsigned long long* reasons) {
