@@ -7,6 +7,7 @@
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/kernel_case.h"
+#include "tests/cuda/needs.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {
@@ -67,7 +68,12 @@ std::string refusal(int B, int T, int NH, int NKV, int HS, int window, bool back
     return "none";
 }
 
-TEST(FlashAttentionEdges, shapes_without_a_meaning_are_refused) {
+class FlashAttentionEdges : public testing::Test {
+protected:
+    void SetUp() override { KILN_SKIP_BELOW(80); }
+};
+
+TEST_F(FlashAttentionEdges, shapes_without_a_meaning_are_refused) {
     for (const bool backward : {false, true}) {
         const auto expect = [&](int B, int T, int NH, int NKV, int HS, int window, const std::string& part) {
             const std::string message = refusal(B, T, NH, NKV, HS, window, backward);
@@ -91,7 +97,7 @@ TEST(FlashAttentionEdges, shapes_without_a_meaning_are_refused) {
 
 // The first keys of a sequence fall, come after their query, are negative or random. Its results may be anything, but
 // the launch must end, and the next sequence must have its correct results.
-TEST(FlashAttentionEdges, malformed_first_keys_neither_hang_nor_reach_another_sequence) {
+TEST_F(FlashAttentionEdges, malformed_first_keys_neither_hang_nor_reach_another_sequence) {
     Problem p{.B = 2, .T = 400};
     p.fill_random(1);
     Problem alone = p;
@@ -126,7 +132,7 @@ TEST(FlashAttentionEdges, malformed_first_keys_neither_hang_nor_reach_another_se
 }
 
 // With equal keys, out is the mean of the values, and lse the score plus the logarithm of the number of keys.
-TEST(FlashAttentionEdges, equal_scores_give_the_mean) {
+TEST_F(FlashAttentionEdges, equal_scores_give_the_mean) {
     for (const float key : {0.0f, 1.0f, -200.0f}) {
         Problem p{.T = 150, .HS = 64};
         p.fill_random(4);
@@ -152,7 +158,7 @@ TEST(FlashAttentionEdges, equal_scores_give_the_mean) {
     }
 }
 
-TEST(FlashAttentionEdges, one_token_and_a_window_of_one_copy_the_value) {
+TEST_F(FlashAttentionEdges, one_token_and_a_window_of_one_copy_the_value) {
     for (const int T : {1, 2, 130}) {
         Problem p{.B = 2, .T = T, .NH = 2, .NKV = 1, .HS = 80, .window = T == 1 ? 0 : 1};
         p.fill_random(5);
@@ -173,7 +179,7 @@ TEST(FlashAttentionEdges, one_token_and_a_window_of_one_copy_the_value) {
 
 // A NaN or infinity makes the rows that see it not finite. Other sequences and key heads keep their bits; if it is in a
 // query, other rows do too.
-TEST(FlashAttentionEdges, values_that_are_not_finite_reach_only_rows_that_see_them) {
+TEST_F(FlashAttentionEdges, values_that_are_not_finite_reach_only_rows_that_see_them) {
     Problem clean{.B = 2, .T = 100, .NH = 4, .NKV = 2};
     clean.fill_random(6);
     const Results right = clean.run();
@@ -216,7 +222,7 @@ TEST(FlashAttentionEdges, values_that_are_not_finite_reach_only_rows_that_see_th
 }
 
 // A sequence much longer than those of the other tests.
-TEST(FlashAttentionEdges, a_million_tokens_with_a_window_of_one) {
+TEST_F(FlashAttentionEdges, a_million_tokens_with_a_window_of_one) {
     Problem p{.T = 1 << 20, .window = 1};
     if (is_emulated()) p.T = 3'001;
     p.fill_random(7);

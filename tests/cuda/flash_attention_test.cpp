@@ -6,6 +6,7 @@
 
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/kernel_case.h"
+#include "tests/cuda/needs.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {
@@ -123,7 +124,12 @@ std::vector<uint64_t> bits_of(const Dims& s) {
     return bits;
 }
 
-TEST(FlashAttention, gradients_are_the_slopes_of_finite_differences) {
+class FlashAttention : public testing::Test {
+protected:
+    void SetUp() override { KILN_SKIP_BELOW(80); }
+};
+
+TEST_F(FlashAttention, gradients_are_the_slopes_of_finite_differences) {
     for (const Dims& s : {Dims{1, 5, 2, 1, 32}, Dims{1, 9, 2, 2, 32, {nullptr, 3}}, Dims{1, 4, 2, 2, 96}}) {
         expect_slopes<__half>(s, 0x1p-11);
         expect_slopes<__nv_bfloat16>(s, 0x1p-8);
@@ -131,7 +137,7 @@ TEST(FlashAttention, gradients_are_the_slopes_of_finite_differences) {
 }
 
 // Rows of a tile beyond its sequence must be zeros, not rows of the next sequence: 0 times infinity would be NaN.
-TEST(FlashAttention, a_sequence_of_infinities_does_not_change_the_one_before) {
+TEST_F(FlashAttention, a_sequence_of_infinities_does_not_change_the_one_before) {
     for (const int HS : {64, 96, 256}) {
         const Dims two{2, 70, 2, 1, HS}, one{1, 70, 2, 1, HS};
         std::vector<float> inputs = random_values(two.tokens() * two.row(), 1, 2.5f),
@@ -154,7 +160,7 @@ TEST(FlashAttention, a_sequence_of_infinities_does_not_change_the_one_before) {
 
 // Blocks of one head add to dQ one after the other. With more blocks at once than cores, a block can be interrupted
 // anywhere while others run.
-TEST(FlashAttention, ten_runs_give_equal_bits_however_many_blocks_run_at_once) {
+TEST_F(FlashAttention, ten_runs_give_equal_bits_however_many_blocks_run_at_once) {
     for (const Dims& s : {Dims{1, 600, 2, 1, 32}, Dims{1, 530, 1, 1, 64, {nullptr, 200}}, Dims{1, 150, 1, 1, 256}}) {
         const auto first = bits_of(s);
         for (const unsigned workers : {1, 3, 4, 6, 8, 1, 5, 3, 2}) {

@@ -36,6 +36,8 @@ struct KernelFamily {
     std::vector<Element> elements;
     std::vector<Shape> test_shapes, bench_shapes;
     std::function<std::unique_ptr<KernelCase>(Element, const Shape&)> make;
+    // The least compute capability, times 10, for all element types and for bfloat16 (mma.sync has it from sm_80 on).
+    int needs = 0, bfloat16_needs = 0;
 };
 
 // All families of tests/cuda/cases.

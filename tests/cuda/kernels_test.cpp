@@ -2,9 +2,11 @@
 // four schedules.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "tests/cuda/kernel_case.h"
+#include "tests/cuda/needs.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {
@@ -27,6 +29,7 @@ std::vector<Param> params() {
 
 TEST_P(Kernels, matches_reference) {
     const auto [family, element] = GetParam();
+    KILN_SKIP_BELOW(std::max(family->needs, element == Element::bfloat16 ? family->bfloat16_needs : 0));
     for (const Shape& shape : family->test_shapes) {
         std::optional<uint64_t> bits;  // must not depend on the schedule
         for_each_schedule([&, family = family, element = element] {

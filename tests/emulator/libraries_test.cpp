@@ -125,7 +125,7 @@ TEST(SimtRuntime, copy_to_the_host_waits_for_the_legacy_stream_alone) {
 
 TEST(SimtRuntime, stream_that_waits_for_the_legacy_stream_is_refused) {
     cudaStream_t stream = nullptr;
-    EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamDefault), cudaErrorNotSupported);
+    EXPECT_EQ(taken(cudaStreamCreateWithFlags(&stream, cudaStreamDefault)), cudaErrorNotSupported);
 }
 
 TEST(SimtRuntime, work_of_a_destroyed_stream_is_not_waited_for) {
@@ -145,7 +145,7 @@ TEST(SimtRuntime, an_event_knows_whether_it_happened) {
     const Stream stream;
     const Event start, end;
     float ms = -1;
-    EXPECT_EQ(cudaEventElapsedTime(&ms, start, end), cudaErrorInvalidValue);  // never recorded
+    EXPECT_EQ(taken(cudaEventElapsedTime(&ms, start, end)), cudaErrorInvalidValue);  // never recorded
     start.record(stream);
     end.record(stream);
     end.synchronize();
@@ -199,8 +199,8 @@ TEST(SimtRuntime, waiting_and_taking_memory_break_a_capture) {
     for (const auto& call : calls) {
         cudaGraph_t graph = nullptr;
         CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-        EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
-        EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+        EXPECT_EQ(taken(call()), cudaErrorStreamCaptureUnsupported);
+        EXPECT_EQ(taken(cudaStreamEndCapture(stream, &graph)), cudaErrorStreamCaptureInvalidated);
         EXPECT_EQ(graph, nullptr);
     }
 }
@@ -219,7 +219,8 @@ TEST(SimtRuntime, a_capture_with_a_fork_that_was_not_joined_is_an_error) {
             done.record(side);
             CUDA_CHECK(cudaStreamWaitEvent(origin, done, 0));
         }
-        EXPECT_EQ(cudaStreamEndCapture(origin, &graph.graph), join ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
+        EXPECT_EQ(taken(cudaStreamEndCapture(origin, &graph.graph)),
+                  join ? cudaSuccess : cudaErrorStreamCaptureUnjoined);
         EXPECT_EQ(graph.graph != nullptr, join);
     }
 }
@@ -234,9 +235,9 @@ TEST(SimtRuntime, fresh_memory_is_nan) {
 TEST(SimtRuntime, freeing_twice_or_what_was_never_allocated_is_an_error) {
     void* p = nullptr;
     CUDA_CHECK(cudaMalloc(&p, 64));
-    EXPECT_EQ(cudaFree(static_cast<char*>(p) + 8), cudaErrorInvalidValue);
+    EXPECT_EQ(taken(cudaFree(static_cast<char*>(p) + 8)), cudaErrorInvalidValue);
     EXPECT_EQ(cudaFree(p), cudaSuccess);
-    EXPECT_EQ(cudaFree(p), cudaErrorInvalidValue);
+    EXPECT_EQ(taken(cudaFree(p)), cudaErrorInvalidValue);
     EXPECT_EQ(cudaFree(nullptr), cudaSuccess);
 }
 
@@ -244,7 +245,7 @@ TEST(SimtRuntime, more_memory_than_the_device_has_is_an_error) {
     size_t free = 0, total = 0;
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
     void* p = nullptr;
-    EXPECT_EQ(cudaMalloc(&p, total + 1), cudaErrorMemoryAllocation);
+    EXPECT_EQ(taken(cudaMalloc(&p, total + 1)), cudaErrorMemoryAllocation);
     EXPECT_EQ(p, nullptr);
 }
 
@@ -381,7 +382,7 @@ TEST(SimtCublasLt, heuristic_breaks_a_capture) {
     cudaGraph_t graph = nullptr;
     CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     EXPECT_EQ(matmul.find(), CUBLAS_STATUS_INTERNAL_ERROR);
-    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated);
+    EXPECT_EQ(taken(cudaStreamEndCapture(stream, &graph)), cudaErrorStreamCaptureInvalidated);
 }
 
 TEST(SimtCublasLt, tensor_cores_need_columns_of_whole_16_bytes) {

@@ -220,29 +220,39 @@ void add_attention_cached_families(std::vector<KernelFamily>& families) {
          {full(1, 8192, 32, 8, 128), full(2, 8192, 32, 8, 128), full(4, 8192, 32, 8, 128), full(16, 8192, 32, 8, 128),
           shape(32, 8192, 32, 8, 128), full(1, 8192, 12, 12, 64), full(4, 8192, 12, 12, 64), full(16, 8192, 12, 12, 64),
           full(32, 1024, 12, 12, 64), full(1, 131072, 28, 4, 128)},
-         make<Usual>});
+         make<Usual>,
+         0,
+         80});
     families.push_back({"attention_cached_long",
                         {Element::bfloat16},
                         {shape(1, 8192, 4, 2, 32), shape(8, 2000, 3, 3, 16)},
                         {},
-                        make<Usual>});
+                        make<Usual>,
+                        0,
+                        80});
     families.push_back({"attention_cached_large_logits",
                         kAllElements,
                         {shape(4, 300, 4, 2, 64), shape(1, 70, 8, 1, 128)},
                         {},
-                        make<LargeLogits>});
+                        make<LargeLogits>,
+                        0,
+                        80});
     families.push_back({"attention_cached_window",
                         kAllElements,
                         {shape(4, 300, 4, 2, 64, 1, 100), shape(1, 90, 7, 1, 128, 1, 1), shape(4, 20, 1, 1, 32, 1, 64),
                          shape(4, 200, 2, 1, 32, 9, 33)},
                         {full(16, 8192, 32, 8, 128, 4096)},
-                        make<Usual>});
+                        make<Usual>,
+                        0,
+                        80});
     families.push_back({"attention_cached_tokens",
                         kAllElements,
                         {shape(4, 70, 2, 2, 64, 11), shape(1, 150, 12, 4, 128, 5), shape(2, 30, 9, 1, 8, 20),
                          shape(1, 80, 8, 1, 256, 3)},
                         {},
-                        make<Usual>});
+                        make<Usual>,
+                        0,
+                        80});
     families.push_back(
         {"append_to_cache",
          kAllElements,

@@ -248,14 +248,14 @@ void add_flash_attention_families(std::vector<KernelFamily>& families) {
 
     const std::vector<Shape> real = {shape(64, 1024, 12, 12, 64), shape(16, 2048, 16, 16, 128),
                                      shape(1, 8192, 32, 8, 128)};
-    families.push_back({"flash_attention_forward", kNarrowElements, small, real, make_narrow<FlashForward>});
-    families.push_back({"flash_attention_backward", kNarrowElements, small, real, make_narrow<FlashBackward>});
+    families.push_back({"flash_attention_forward", kNarrowElements, small, real, make_narrow<FlashForward>, 80});
+    families.push_back({"flash_attention_backward", kNarrowElements, small, real, make_narrow<FlashBackward>, 80});
     // A sanitizer would take a minute for these.
     const std::vector<Shape> many_tiles = {shape(1, 1000, 1, 1, 64)};
     families.push_back(
-        {"flash_attention_many_tiles_forward", kNarrowElements, many_tiles, {}, make_narrow<FlashForward>});
+        {"flash_attention_many_tiles_forward", kNarrowElements, many_tiles, {}, make_narrow<FlashForward>, 80});
     families.push_back(
-        {"flash_attention_many_tiles_backward", kNarrowElements, many_tiles, {}, make_narrow<FlashBackward>});
+        {"flash_attention_many_tiles_backward", kNarrowElements, many_tiles, {}, make_narrow<FlashBackward>, 80});
 }
 
 }  // namespace kiln::test

@@ -41,8 +41,8 @@ using Transposed = TensorCoreMatmul<T, true>;
 
 void add_ptx_families(std::vector<KernelFamily>& families) {
     const std::vector<Shape> shapes = {{{"M", 64}, {"N", 64}, {"K", 32}}, {{"M", 64}, {"N", 128}, {"K", 160}}};
-    families.push_back({"tensor_core_matmul", kNarrowElements, shapes, {}, make_narrow<Straight>});
-    families.push_back({"tensor_core_matmul_transposed", kNarrowElements, shapes, {}, make_narrow<Transposed>});
+    families.push_back({"tensor_core_matmul", kNarrowElements, shapes, {}, make_narrow<Straight>, 0, 80});
+    families.push_back({"tensor_core_matmul_transposed", kNarrowElements, shapes, {}, make_narrow<Transposed>, 0, 80});
 }
 
 }  // namespace kiln::test

@@ -3,8 +3,10 @@
 
 #include <optional>
 
+#include "cuda/device/require_gpu.h"
 #include "tests/cuda/hopper/kernels.h"
 #include "tests/cuda/kernel_case.h"
+#include "tests/cuda/needs.h"
 #include "tests/cuda/reference_matmul.h"
 #include "tests/cuda/schedules.h"
 
@@ -14,10 +16,8 @@ namespace {
 class Hopper : public testing::Test {
 protected:
     void SetUp() override {
-        int device = 0, major = 0;
-        CUDA_CHECK(cudaGetDevice(&device));
-        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-        if (major != 9) GTEST_SKIP() << "skipped: needs sm_90";
+        if (capability() != 90) GTEST_SKIP() << "skipped: needs sm_90, but the device is sm_" << capability();
+        if (!built_for("90a")) GTEST_SKIP() << "skipped: this build has no sm_90a: make GPU_ARCHS=90a";
     }
 };
 

@@ -1,0 +1,53 @@
+// The test programs on a GPU of compute capability 7.x: what it cannot run is skipped by name, and the rest passes.
+#include <gtest/gtest.h>
+
+#include "tests/support/process.h"
+
+namespace kiln {
+namespace {
+
+class OlderGpu : public testing::Test {
+protected:
+    OlderGpu() {
+        setenv("SIMT_CAPABILITY", "7", 1);
+        setenv("SIMT_SCHEDULES", "1", 1);
+    }
+    ~OlderGpu() override {
+        unsetenv("SIMT_CAPABILITY");
+        unsetenv("SIMT_SCHEDULES");
+    }
+    static void expect_skipped(const std::string& program, const std::string& filter,
+                               std::initializer_list<const char*> skipped, const std::string& reason) {
+        const Finished run = run_program(build_path() / "tests/cuda" / program, {"--gtest_filter=" + filter});
+        EXPECT_EQ(run.code, 0) << run.out;
+        for (const char* const test : skipped) {
+            EXPECT_NE(run.out.find(std::string("[  SKIPPED ] ") + test), std::string::npos) << test << run.out;
+        }
+        EXPECT_NE(run.out.find(reason), std::string::npos) << run.out;
+    }
+};
+
+TEST_F(OlderGpu, skips_kernels_of_tensor_cores_that_it_has_not) {
+    expect_skipped("kernels_test",
+                   "*tensor_core*:*attention_cached_window*:*flash_attention_many_tiles*:*rmsnorm_forward*",
+                   {"All/Kernels.matches_reference/tensor_core_matmul_bfloat16",
+                    "All/Kernels.matches_reference/tensor_core_matmul_transposed_bfloat16",
+                    "All/Kernels.matches_reference/attention_cached_window_bfloat16",
+                    "All/Kernels.matches_reference/flash_attention_many_tiles_forward_float16"},
+                   "needs sm_80, but the device is sm_70");
+}
+
+TEST_F(OlderGpu, skips_matmuls_in_bfloat16) {
+    expect_skipped("matmul_test", "*", {"Matmuls/1.forward_matches_reference"}, "needs sm_80");
+}
+
+TEST_F(OlderGpu, skips_flash_attention_and_hopper) {
+    expect_skipped("flash_attention_test", "*", {"FlashAttention.gradients_are_the_slopes_of_finite_differences"},
+                   "needs sm_80");
+    expect_skipped("flash_attention_edges_test", "*", {"FlashAttentionEdges.equal_scores_give_the_mean"},
+                   "needs sm_80");
+    expect_skipped("hopper/hopper_test", "*", {"Hopper.matmul_of_uneven_sizes_matches_reference"}, "needs sm_90");
+}
+
+}  // namespace
+}  // namespace kiln
