@@ -89,7 +89,7 @@ public:
     virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
     virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the vendor's number
     virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
-    virtual size_t memory_in_use_bytes() const = 0;         // now, by this process on this device
+    virtual size_t memory_in_use_bytes() const = 0;         // now; GPU: what it took; CPU: the process
 
     virtual void init_weights(uint64_t seed) = 0;  // also zeroes the optimizer state
     virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;
