@@ -9,11 +9,11 @@ namespace {
 class OlderGpu : public testing::Test {
 protected:
     OlderGpu() {
-        setenv("SIMT_CAPABILITY", "7", 1);
+        setenv("SIMT_ARCH", "75", 1);
         setenv("SIMT_SCHEDULES", "1", 1);
     }
     ~OlderGpu() override {
-        unsetenv("SIMT_CAPABILITY");
+        unsetenv("SIMT_ARCH");
         unsetenv("SIMT_SCHEDULES");
     }
     static void expect_skipped(const std::string& program, const std::string& filter,
@@ -34,7 +34,7 @@ TEST_F(OlderGpu, skips_kernels_of_tensor_cores_that_it_has_not) {
                     "All/Kernels.matches_reference/tensor_core_matmul_transposed_bfloat16",
                     "All/Kernels.matches_reference/attention_cached_window_bfloat16",
                     "All/Kernels.matches_reference/flash_attention_many_tiles_forward_float16"},
-                   "needs sm_80, but the device is sm_70");
+                   "needs sm_80, but the device is sm_75");
 }
 
 TEST_F(OlderGpu, skips_matmuls_in_bfloat16) {
