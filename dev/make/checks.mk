@@ -24,8 +24,8 @@ check-toolkit-%:
 	@BUILD=$(BUILD) dev/cuda_headers.sh $*
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-cuda$* CUDA=$(abspath $(BUILD))/toolkits/$* CXXFLAGS=-O0 toolkit-objects
 	@echo "check-toolkits: compiled with the headers of CUDA $*"
-toolkit-objects: $(BUILD)/libemulator.a $(BUILD)/libemulatedbench.a $(EMULATED_CASES) $(addsuffix .o,$(EMULATED_TESTS) \
-                 $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES)))
+toolkit-objects: $(BUILD)/libemulator.a $(BUILD)/libemulatedbench.a $(EMULATED_BACKEND) $(EMULATED_CASES) \
+                 $(addsuffix .o,$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS) $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES)))
 
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
