@@ -7,6 +7,7 @@
 
 #include "cuda/device/attributes.h"
 #include "cuda/kernels/kernels.h"
+#include "dev/emulator/core/architecture.h"
 #include "dev/emulator/core/internal.h"
 #include "dev/emulator/core/kernels.h"
 #include "tests/cuda/kernel_case.h"
@@ -49,8 +50,10 @@ TEST_F(Architectures, launch_every_case_of_every_kernel) {
             for (const Shape& shape : family.test_shapes) {
                 SCOPED_TRACE(family.name + " " + name_of(element) + " " + to_string(shape));
                 const auto test_case = family.make(element, shape);
+                const auto limit = std::ranges::find(shape, "shared", &Shape::value_type::first);  // in KB
                 for_each_architecture([&](int capability) {
                     if (family.name.starts_with("flash") && !has_flash(capability)) return;
+                    if (limit != shape.end() && limit->second << 10 > simt::architecture().block_shared) return;
                     ASSERT_NO_THROW(test_case->launch(nullptr));
                 });
                 if (HasFatalFailure()) return;

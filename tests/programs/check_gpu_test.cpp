@@ -116,7 +116,8 @@ TEST_F(CheckGpu, parts_fit_nine_minutes_and_the_table_says_what_each_found) {
     const std::string table = text_of("table.md");
     EXPECT_EQ(
         results_of(table),
-        "start ok, step ok, generate skipped, engine_first ok, engine ok, matmul ok, sampling ok, kernels ok, flash "
+        "start ok, step ok, generate skipped, engine_first ok, engine ok, updates ok, matmul ok, sampling ok, kernels "
+        "ok, flash "
         "ok, "
         "edges ok, hopper ok, facts ok, background skipped, gelu_0 ok, gelu_1 ok, gelu_2 ok, train_float32 skipped, "
         "train_16_bits skipped, pairs skipped, kernel_speed ok, attention ok, xl ok, memcheck ok, racecheck ok");
@@ -264,7 +265,7 @@ TEST_F(CheckGpu, without_a_gpu_prints_how_many_tests_need_one) {
     script("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
-    EXPECT_EQ(result.out, "skipped: no GPU (9 tests need one)\n");
+    EXPECT_EQ(result.out, "skipped: no GPU (11 tests need one)\n");
 }
 
 // dev/gpu_bundle_run.sh, which is `run` in a bundle: it looks for the CUDA libraries, and sets nothing that PyTorch

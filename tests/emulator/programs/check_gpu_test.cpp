@@ -47,6 +47,8 @@ protected:
                                           {"flash_attention", "FlashAttention.none"},
                                           {"flash_attention_edges", "FlashAttentionEdges.shapes*"},
                                           {"engine", "*losses*/gpt2_float32"},
+                                          {"engine_update", "*infinite*"},
+                                          {"generation", "*graphs*/gpt2_float32"},
                                           {"bench/step", "StepWork.flops*"}}) {
             script(concat("gpu/tests/cuda/", name, "_test"),
                    concat("exec ", cases, name, "_test --gtest_brief=1 --gtest_filter='", quick, "'"));
@@ -97,7 +99,7 @@ TEST_F(CheckGpuRehearsal, an_h100_does_everything) {
     make_shards();
     const Finished result =
         check({"NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079", "90"},
-              "start step generate engine_first engine matmul sampling kernels flash edges hopper facts "
+              "start step generate engine_first engine updates matmul sampling kernels flash edges hopper facts "
               "background gelu_0 gelu_2 pairs kernel_speed attention xl memcheck racecheck");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     EXPECT_EQ(result.out.find(" | skipped | "), std::string::npos) << result.out;

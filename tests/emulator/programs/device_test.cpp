@@ -59,7 +59,7 @@ TEST_F(DeviceCu, every_suggested_option_makes_it_fit) {
     const Args xl{"-e", "gpt2-xl", "-w", "0"};
     const Args cases[] = {
         {"-e", "gpt2", "-b", "44", "-t", "1024"},
-        {"-e", "gpt2", "-b", "22", "-t", "1024", "--dtype", "float32"},
+        {"-e", "gpt2", "-b", "23", "-t", "1024", "--dtype", "float32"},
         {"-e", "gpt2-xl", "-b", "1", "-t", "64", "--moment-dtype", "bfloat16", "--grad-dtype", "same"},
         xl + Args{"-b", "1", "-t", "64", "--grad-dtype", "same"},
         xl + Args{"-b", "8", "-t", "1024", "-r", "3", "--moment-dtype", "bfloat16"}};

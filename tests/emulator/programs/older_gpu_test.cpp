@@ -38,7 +38,7 @@ TEST_F(OlderGpu, skips_kernels_of_tensor_cores_that_it_has_not) {
 }
 
 TEST_F(OlderGpu, skips_matmuls_in_bfloat16) {
-    expect_skipped("matmul_test", "*", {"Matmuls/1.forward_matches_reference"}, "needs sm_80");
+    expect_skipped("matmul_test", "*", {"Matmuls/bfloat16.forward_matches_reference"}, "needs sm_80");
 }
 
 TEST_F(OlderGpu, skips_flash_attention_and_hopper) {
