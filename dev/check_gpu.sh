@@ -134,6 +134,10 @@ run_tests() {  # PROGRAM [FILTER]
         [[ $filter == *-* ]] && filter+=:$without || filter+=-$without
     fi
     counted=$(OMP_WAIT_POLICY=passive kiln "$tests/$1_test" --gtest_filter="$filter" | count_tests) || exit $?
+    case $counted in
+        '0 passed') echo "no test ran" && exit 1 ;;
+        '0 passed '*) skip "$counted: the log says why" ;;
+    esac
     echo "$counted${without:+, without $without: bfloat16 and flash attention $old}"
 }
 first_models="*/gpt2_flash_$precision:*/gpt2_float32"
@@ -224,14 +228,14 @@ pairs() {
 
 kernel_speed() {
     kiln "$bench/bench_kernels" --brief --elements $precision --launches 20 --output - | tee -a /dev/stderr |
-        awk '/^\| [a-z_]+ .*%/ { n++ } END { print n + 0 " kernels, in the table below"; exit !n }'
+        awk '/^\| [a-z_]+ .*%/ { n++ } END { print n + 0 " kernels, in table.md"; exit !n }'
 }
 attention() {
     [ -z "$old" ] || skip "$old"
     # PyTorch gets the libraries of this shell, not Kiln's.
     kiln "$bench/bench_attention" --shapes 1 --rounds 3 --launches 5 --output - \
         --peer "LD_LIBRARY_PATH='${LD_LIBRARY_PATH:-}' exec '$python' dev/bench/peers/torch_attention.py" || exit 1
-    echo "in the table below"
+    echo "in table.md"
 }
 
 # ---- running them
@@ -261,12 +265,12 @@ run_parts() {  # a table of parts
         case $status in
             0) result=ok ;;
             77) result=skipped ;;
-            124) result=stopped said="after $limit s: $said" ;;
+            124) result=TIMEOUT said="after $limit s: $said" ;;
             *) result=FAILED
                [ $status -le 128 ] || said="signal $(kill -l $status): $said" ;;
         esac
         row "$name" $result $((SECONDS - began)) "$what" "$said"
-        case $result in FAILED | stopped) not_ok+=" $name" ;; esac
+        case $result in FAILED | TIMEOUT) not_ok+=" $name" ;; esac
         case $name:$result in
             background:ok) ;;
             background:* | pairs:*) end_background ;;  # time is measured from now on
@@ -308,10 +312,10 @@ tee "$table" <<END
 - driver $driver, CUDA toolkit ${toolkit:-not found in $cuda}, Kiln ${commit:-of an unknown commit}
 - batch of GPT-2 124M: $(is_number "$B" && echo "$B x $T tokens in $precision" || echo "none: $B"), by the engine's memory
   plan, with $for_pytorch_mib MiB left to PyTorch
-- ok: it passed, or it was measured. FAILED: it is wrong. stopped: its time was up. skipped: the last column says why.
+- ok: it passed, or it was measured. FAILED: it is wrong. TIMEOUT: its time was up. skipped: the last column says why.
 - PART.log next to this table is the whole output of a part. To repeat parts: \`PARTS="engine flash" $repeat\`
 
-| part | result | s | what it shows | found |
+| part | result | seconds | what it shows | found |
 |---|---|---:|---|---|
 END
 not_ok=
@@ -326,5 +330,5 @@ for name in gelu_0 gelu_1 gelu_2 kernel_speed attention; do
         sed '$d; /^# /d' "$folder/$name.log"
     fi
 done >>"$table"
-echo "wrote $table ($SECONDS s)"
+echo "wrote $table, the logs beside it ($SECONDS s)"
 [ -z "$not_ok" ] || { echo "not ok:$not_ok; to repeat: PARTS=\"${not_ok# }\" $repeat" | tee -a "$table"; exit 1; }

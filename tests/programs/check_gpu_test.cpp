@@ -94,7 +94,7 @@ protected:
 // The parts and their results, in the order of the rows: "start ok, step ok".
 std::string results_of(const std::string& table) {
     std::string all;
-    const std::regex row(R"(\n\| ([a-z0-9_]+) \| (ok|FAILED|stopped|skipped) \|)");
+    const std::regex row(R"(\n\| ([a-z0-9_]+) \| (ok|FAILED|TIMEOUT|stopped|skipped) \|)");
     for (std::sregex_iterator at(table.begin(), table.end(), row), end; at != end; ++at) {
         all += concat(all.empty() ? "" : ", ", (*at)[1].str(), " ", (*at)[2].str());
     }
@@ -179,7 +179,7 @@ TEST_F(CheckGpu, parts_that_fail_crash_or_hang_keep_their_logs_and_the_others_ru
     const Finished result = check("PARTS='matmul kernels edges hopper xl memcheck racecheck' CHECK_GPU_SECONDS=25");
     EXPECT_EQ(result.code, 1);
     EXPECT_EQ(results_of(result.out),
-              "matmul FAILED, kernels FAILED, edges stopped, hopper ok, xl ok, memcheck FAILED, racecheck FAILED");
+              "matmul FAILED, kernels FAILED, edges TIMEOUT, hopper ok, xl ok, memcheck FAILED, racecheck FAILED");
     expect_parts(result.out, {" matmuls by cuBLASLt | signal SEGV: [ RUN      ] Matmul.adds |",
                               "| [  FAILED  ] Kernels.add (3 ms) |", " s: began |",
                               "not ok: matmul kernels edges memcheck racecheck; to repeat: PARTS=\"matmul kernels "
