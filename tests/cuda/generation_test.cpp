@@ -77,11 +77,10 @@ std::vector<int> generate(Engine& e, std::vector<Sampler> samplers, int turn = 1
 }  // namespace
 
 TEST_P(CudaGeneration, tokens_equal_those_of_the_hosts_sampler) {
-    const std::vector<SamplerOptions> all = {{.temperature = 0, .vocab_size = 30},
-                                             {.temperature = 0.7f, .seed = 3},
-                                             {.temperature = 1.5f, .top_k = 5, .seed = 4},
-                                             {.top_p = 0.6f, .vocab_size = 35, .seed = 5},
-                                             {.temperature = 2, .top_k = 20, .top_p = 0.9f, .seed = 6}};
+    const std::vector<SamplerOptions> all = {
+        {.temperature = 0, .vocab_size = 30},
+        {.temperature = 0.7f, .seed = 3},
+        {.temperature = 2, .top_k = 20, .top_p = 0.9f, .vocab_size = 35, .seed = 6}};
     std::vector<std::vector<int>> expected;
     const auto host = on_host();
     for (const SamplerOptions& options : all) expected.push_back(generate(*host, {Sampler(options)}));
