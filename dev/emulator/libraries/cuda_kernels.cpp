@@ -181,7 +181,7 @@ extern "C" {
 cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribute, int value) {
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0)
         return simt::returned(cudaErrorInvalidValue);
-    const std::lock_guard lock(simt::kernels().mutex);
+    std::unique_lock lock(simt::kernels().mutex);
     simt::Kernel& kernel = simt::kernels().by_address[address];
     const size_t fixed = simt::static_bytes(kernel);
     if (size_t(value) + fixed > size_t(simt::architecture().block_shared)) {
@@ -190,6 +190,7 @@ cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribut
                             std::to_string(simt::architecture().block_shared) + ": cudaErrorInvalidValue");
     }
     kernel.allowed_dynamic[&simt::architecture()] = size_t(value);
+    lock.unlock();  // a launch takes the lock of the device first
     return simt::returned(cudaSuccess);
 }
 
