@@ -15,11 +15,11 @@ done
 case $kind in
     address)
         export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-        export GTEST_FILTER="-*_float16:*CudaEngine.*_float32:*.ten_runs*$plain_build_only"
+        export GTEST_FILTER="-*_float16:*CudaEngine.*_float32:*CudaGeneration.*_float32:*.ten_runs*$plain_build_only"
         ;;
     thread)
         export OMP_NUM_THREADS=1
-        export GTEST_FILTER="-*_float16:*_float32:*CudaEngine*:*.ten_runs*$plain_build_only"
+        export GTEST_FILTER="-*_float16:*_float32:*CudaEngine*:*CudaGeneration*:*.ten_runs*$plain_build_only"
         ;;
     *) echo "sanitized_tests: '$kind' is neither address nor thread" >&2; exit 2 ;;
 esac
