@@ -29,11 +29,10 @@ cat "$@" | c++filt | sed -E 's,\(anonymous namespace\)::|kiln::,,g; s,\([A-Za-z_
     }' | sort -u >"$rows"
 [ -s "$rows" ] || { echo "kernel-table: no kernels in: $*" >&2; exit 1; }
 
-awk -F'|' -v hash="$HASH" '
+awk -F'|' '
     BEGIN {
         print "# Written by `make kernel-table`. What ptxas gives each kernel on sm_75, sm_80, sm_90a, sm_100 and sm_120: registers of a"
         print "# thread; bytes of static shared memory of a block; bytes of stack and of spills (stores and loads) of a thread."
-        print "# hash " hash ": of the kernels, the headers that they may include, and nvcc"
         printf "%-64s %-20s %-30s %-14s %s\n", "# kernel", "registers", "shared", "stack", "spills"
     }
     function cell(what, kernel,    text, i) {
@@ -48,6 +47,7 @@ awk -F'|' -v hash="$HASH" '
         for (k = 1; k <= count; ++k)
             printf "%-64s %-20s %-30s %-14s %s\n", order[k], cell(3, order[k]), cell(4, order[k]), cell(5, order[k]), cell(6, order[k])
     }' "$rows" >"$table"
+sed -i "2r /dev/stdin" "$table" <<<"$(dev/kernel_hash.sh "$table")"
 
 # The list has lines of kernel, sm and bytes; # begins a comment.
 awk -F'|' -v list="$spills" '

@@ -79,10 +79,10 @@ $(BUILD)/ptxas/%.log: cuda/kernels/%.cu
 	$(Q)$(NVCC) $(NVCC_FLAGS) $(foreach a,$(PTXAS_ARCHS),$(call gencode,$a)) -Xptxas -v -MMD -MP -MF $(@:.log=.d) -MT $@ -c -o /dev/null $< 2>$@.part || { cat $@.part; exit 1; }
 	@mv $@.part $@
 
-# What the table depends on: the compiler, its flags and every file that a kernel may include. The table names their
-# hash, so that it is not made again to be compared with itself.
-KERNEL_SOURCES := $(sort $(wildcard cuda/kernels/* cuda/device/*.h cpu_reference/interface/*.h))
-kernel_hash = { $(NVCC) --version; echo '$(NVCC_FLAGS) $(PTXAS_ARCHS)'; cat $(KERNEL_SOURCES); } | sha256sum | cut -c 1-16
+# What the table depends on: the compiler, its flags, every file that a kernel may include, and the list of spills. The
+# table names the hash of these and of its own lines, so that it is not made again to be compared with itself.
+KERNEL_SOURCES := $(sort $(wildcard cuda/kernels/* cuda/device/*.h cpu_reference/interface/*.h)) dev/kernel_spills.txt
+kernel_hash = { $(NVCC) --version; echo '$(NVCC_FLAGS) $(PTXAS_ARCHS)'; cat $(KERNEL_SOURCES); } | sha256sum
 
 kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
 	@HASH=$$($(kernel_hash)) dev/kernel_table.sh $(PTXAS_LOGS)
@@ -92,7 +92,7 @@ check-kernel-table: $(if $(NVCC),$(ATTENTION_REPORT))  ## fails when that table 
 ifeq ($(NVCC),)
 	@echo "check-kernel-table: skipped: no nvcc"
 else
-	@if grep -q "hash $$($(kernel_hash))" dev/bench/kernel_resources.txt; then \
+	@if HASH=$$($(kernel_hash)) dev/kernel_hash.sh --check dev/bench/kernel_resources.txt; then \
 	    echo "check-kernel-table: reused: the committed table is of these sources by this nvcc"; \
 	else $(MAKE) --no-print-directory compare-kernel-table; fi
 	@dev/attention_report.sh $(ATTENTION_REPORT) --check

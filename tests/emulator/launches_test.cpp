@@ -57,27 +57,25 @@ void both_kernel() {
     dynamic[0] = float(fixed[0] = 1);
 }
 constexpr const char* kNoReport = "no report";
+std::string refusal(const char* kernel, int dynamic_bytes, int static_bytes, const char* why) {
+    return concat("simt: test::", kernel, " cannot be launched on sm_90: ", dynamic_bytes, " bytes of dynamic and ",
+                  static_bytes, " of static shared memory", why);
+}
 
 TEST(Launches, more_than_48_KB_of_dynamic_shared_memory_must_be_asked_for) {
     EXPECT_EQ(report_of_launch<dynamic_kernel<0>>(48 * KB), kNoReport);
-    EXPECT_EQ(
-        report_of_launch<dynamic_kernel<0>>(48 * KB + 1),
-        "simt: test::dynamic_kernel<0> cannot be launched on sm_90: 49153 bytes of dynamic and 0 of static shared "
-        "memory, of 49152 without cudaFuncSetAttribute");
+    EXPECT_EQ(report_of_launch<dynamic_kernel<0>>(48 * KB + 1),
+              refusal("dynamic_kernel<0>", 49153, 0, ", of 49152 without cudaFuncSetAttribute"));
     EXPECT_EQ(report_of_launch<dynamic_kernel<0>>(60 * KB, 60 * KB), kNoReport);
-    EXPECT_EQ(
-        report_of_launch<dynamic_kernel<0>>(60 * KB + 1),
-        "simt: test::dynamic_kernel<0> cannot be launched on sm_90: 61441 bytes of dynamic and 0 of static shared "
-        "memory; cudaFuncSetAttribute allowed 61440 dynamic ones");
+    EXPECT_EQ(report_of_launch<dynamic_kernel<0>>(60 * KB + 1),
+              refusal("dynamic_kernel<0>", 61441, 0, "; cudaFuncSetAttribute allowed 61440 dynamic ones"));
 }
 
 // The static int takes 1 KB, because the dynamic array behind it is aligned to 1024 bytes.
 TEST(Launches, static_shared_memory_counts_in_the_48_KB) {
     EXPECT_EQ(report_of_launch<both_kernel<0>>(47 * KB), kNoReport);
-    EXPECT_EQ(
-        report_of_launch<both_kernel<0>>(47 * KB + 1),
-        "simt: test::both_kernel<0> cannot be launched on sm_90: 48129 bytes of dynamic and 1024 of static shared "
-        "memory, of 49152 without cudaFuncSetAttribute");
+    EXPECT_EQ(report_of_launch<both_kernel<0>>(47 * KB + 1),
+              refusal("both_kernel<0>", 48129, 1024, ", of 49152 without cudaFuncSetAttribute"));
     // A kernel of which nothing is known yet is refused while it runs.
     const std::string report = report_of_launch<both_kernel<1>>(48 * KB);
     EXPECT_TRUE(
