@@ -16,32 +16,31 @@ auto once_per_device(Ask ask) {
     return answer;
 }
 
-inline int multiprocessors() {
+template <cudaDeviceAttr kAttribute>
+int device_attribute() {
     return once_per_device([](int device) {
-        int count = 0;
-        CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-        return count;
+        int value = 0;
+        CUDA_CHECK(cudaDeviceGetAttribute(&value, kAttribute, device));
+        return value;
     });
 }
 
+inline int multiprocessors() {
+    return device_attribute<cudaDevAttrMultiProcessorCount>();
+}
+// Times 10: 80 is sm_80.
+inline int compute_capability() {
+    return 10 * device_attribute<cudaDevAttrComputeCapabilityMajor>() +
+           device_attribute<cudaDevAttrComputeCapabilityMinor>();
+}
 // The most shared memory that a block can have, static and dynamic.
 inline int max_shared_bytes() {
-    return once_per_device([](int device) {
-        int bytes = 0;
-        CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-        return bytes;
-    });
+    return device_attribute<cudaDevAttrMaxSharedMemoryPerBlockOptin>();
 }
-
 // How many blocks with this much shared memory, static and dynamic, a multiprocessor has room for.
 inline int blocks_with_shared_bytes(int bytes) {
     constexpr int kReserved = 1024;  // by the driver, of each block; none on sm_75
-    const int all = once_per_device([](int device) {
-        int bytes = 0;
-        CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device));
-        return bytes;
-    });
-    return all / (bytes + kReserved);
+    return device_attribute<cudaDevAttrMaxSharedMemoryPerMultiprocessor>() / (bytes + kReserved);
 }
 
 }  // namespace kiln

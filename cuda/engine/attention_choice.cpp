@@ -1,7 +1,7 @@
 #include "cuda/engine/attention_choice.h"
 
 #include "cpu_reference/interface/error.h"
-#include "cuda/device/cuda_check.h"
+#include "cuda/device/attributes.h"
 #include "cuda/kernels/kernels.h"
 
 namespace kiln {
@@ -11,10 +11,9 @@ namespace {
 std::string why_not_flash(const ModelConfig& c, const EngineOptions& o) {
     if (o.precision == Precision::float32) return "tensor cores need --dtype bfloat16 or float16";
     if (!flash_attention_has(c.HS)) return concat("flash attention has no kernel for a head size of ", c.HS);
-    int device = 0, major = 0;
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    if (major < 8) return concat("flash attention needs a GPU of compute capability 8.0 or more, not ", major, ".x");
+    if (const int has = compute_capability(); has < 80) {
+        return concat("flash attention needs a GPU of compute capability 8.0 or more, not ", has / 10, ".", has % 10);
+    }
     return "";
 }
 

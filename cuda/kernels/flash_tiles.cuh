@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/attributes.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/ptx.cuh"
@@ -19,11 +20,7 @@ inline void check_flash_attention(const char* name, const AttentionMask& mask, i
 
 // `limit`, or, if it is 0, how many bytes of shared memory the device allows a block.
 inline int shared_memory_limit(int limit) {
-    if (limit > 0) return limit;
-    int device = 0;
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    return limit;
+    return limit > 0 ? limit : max_shared_bytes();
 }
 
 // Calls f<HS, dropout>(). Throws Error for a head size without a kernel.

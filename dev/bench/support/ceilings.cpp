@@ -6,6 +6,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/rng.h"
+#include "cuda/device/attributes.h"
 #include "cuda/device/transfer.h"
 #include "cuda/engine/matmul.h"
 #include "dev/bench/support/read_memory.h"
@@ -23,10 +24,7 @@ std::string gpu_name() {
 }
 
 bool has_bfloat16() {
-    int device = 0, major = 0;
-    CUDA_CHECK(cudaGetDevice(&device));
-    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    return major >= 8;
+    return compute_capability() >= 80;
 }
 
 Timer::Timer(int launches) : launches_(launches), sums_(kReadBlocks) {

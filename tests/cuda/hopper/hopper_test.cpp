@@ -16,7 +16,9 @@ namespace {
 class Hopper : public testing::Test {
 protected:
     void SetUp() override {
-        if (capability() != 90) GTEST_SKIP() << "skipped: needs sm_90, but the device is sm_" << capability();
+        if (compute_capability() != 90) {
+            GTEST_SKIP() << "skipped: needs sm_90, but the device is sm_" << compute_capability();
+        }
         if (!built_for("90a")) GTEST_SKIP() << "skipped: this build has no sm_90a: make GPU_ARCHS=90a";
     }
 };
