@@ -127,6 +127,12 @@ generate() {
 count_tests() {
     tee -a /dev/stderr | sed -nE 's/^\[  (PASSED|SKIPPED) +\] ([0-9]+) test.*/\2 \L\1/p' | paste -sd ' '
 }
+expect_tests() {  # ends the part if none of the tests that $1 counts passed
+    case $1 in
+        '' | '0 passed') echo "no test ran"; exit 1 ;;
+        '0 passed '*) skip "$1: the log says why" ;;
+    esac
+}
 run_tests() {  # PROGRAM [FILTER]
     local filter=${2:-${TEST_FILTER:-*}} without= counted
     if [ -n "$old" ]; then
@@ -134,10 +140,7 @@ run_tests() {  # PROGRAM [FILTER]
         [[ $filter == *-* ]] && filter+=:$without || filter+=-$without
     fi
     counted=$(OMP_WAIT_POLICY=passive kiln "$tests/$1_test" --gtest_filter="$filter" | count_tests) || exit $?
-    case $counted in
-        '0 passed') echo "no test ran" && exit 1 ;;
-        '0 passed '*) skip "$counted: the log says why" ;;
-    esac
+    expect_tests "$counted"
     echo "$counted${without:+, without $without: bfloat16 and flash attention $old}"
 }
 first_models="*/gpt2_flash_$precision:*/gpt2_float32"
@@ -157,8 +160,11 @@ sanitize() {
     [ -n "$sanitizer" ] || skip "no compute-sanitizer in PATH or in $cuda/bin"
     local families="adamw_master cross_entropy layernorm_backward bias_backward embedding_backward sample attention_cached"
     [ -n "$old" ] || families+=" flash_attention_forward flash_attention_backward"
-    kiln "$sanitizer" --tool "$1" --error-exitcode 1 "$tests/kernels_test" \
-        --gtest_filter="${TEST_FILTER:-$(printf "*/%s_$precision:" $families)}" | count_tests
+    local counted
+    counted=$(kiln "$sanitizer" --tool "$1" --error-exitcode 1 "$tests/kernels_test" \
+        --gtest_filter="${TEST_FILTER:-$(printf "*/%s_$precision:" $families)}" | count_tests) || exit $?
+    expect_tests "$counted"
+    echo "$counted"
 }
 memcheck() { sanitize memcheck; }
 racecheck() { sanitize racecheck; }

@@ -188,6 +188,16 @@ TEST_F(CheckGpu, parts_that_fail_crash_or_hang_keep_their_logs_and_the_others_ru
     EXPECT_EQ(text_of("edges.log"), "began\n");
 }
 
+TEST_F(CheckGpu, a_part_in_which_no_test_passed_is_not_ok) {
+    test("matmul", "echo '[  PASSED  ] 0 tests.'");
+    test("generation", "echo '[  PASSED  ] 0 tests.'; echo '[  SKIPPED ] 3 tests, listed below:'");
+    test("kernels", "echo '[  PASSED  ] 0 tests.'");
+    const Finished result = check("PARTS='matmul sampling kernels memcheck'");
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(results_of(result.out), "matmul FAILED, sampling skipped, kernels FAILED, memcheck FAILED");
+    expect_parts(result.out, {"| no test ran |", "| 0 passed 3 skipped: the log says why |"});
+}
+
 TEST_F(CheckGpu, a_run_that_is_stopped_leaves_its_rows_and_logs) {
     test("kernels", "echo began; sleep 0.5; echo $$ >" + here_ + "/pid; sleep 60");
     for (const int signal : {SIGTERM, SIGKILL}) {
