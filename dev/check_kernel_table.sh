@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make check-kernel-table`: fails if dev/bench/kernel_resources.txt differs from the output of this machine's nvcc, or if
-# a spill is not listed. Another hash of the sources alone is no failure. Arguments and HASH as for kernel_table.sh.
+# a spill is not listed. Another hash of the sources alone is no failure. Arguments, HASH and RELEASE as for kernel_table.sh.
 # Reads BUILD from the environment.
 set -eu
 cd "$(dirname "$0")/.."

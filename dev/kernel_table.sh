@@ -1,6 +1,6 @@
 #!/bin/bash
 # `make kernel-table`: the registers, shared memory, stack and spills of each kernel, by ptxas, as a table for diffs.
-# Arguments: the output of `nvcc -Xptxas -v` for each source; HASH in the environment: of the sources and the compiler.
+# Arguments: the output of `nvcc -Xptxas -v` for each source; HASH and RELEASE in the environment: see kernel_hash.sh.
 # Writes dev/bench/kernel_resources.txt. Fails if a kernel spills more than dev/kernel_spills.txt allows, or if that file
 # lists a spill that no longer occurs.
 set -eu

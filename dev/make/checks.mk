@@ -82,24 +82,27 @@ $(BUILD)/ptxas/%.log: cuda/kernels/%.cu
 # What the table depends on: the compiler, its flags, every file that a kernel may include, and the list of spills. The
 # table names the hash of these and of its own lines, so that it is not made again to be compared with itself.
 KERNEL_SOURCES := $(sort $(wildcard cuda/kernels/* cuda/device/*.h cpu_reference/interface/*.h)) dev/kernel_spills.txt
+nvcc_release = $(shell $(NVCC) --version | sed -nE 's/.*release ([0-9.]+).*/\1/p')
 kernel_hash = { $(NVCC) --version; echo '$(NVCC_FLAGS) $(PTXAS_ARCHS)'; cat $(KERNEL_SOURCES); } | sha256sum
 
 kernel-table: $(PTXAS_LOGS)  ## registers, shared memory and spills of every kernel, by nvcc; fails on spills that are not listed
-	@HASH=$$($(kernel_hash)) dev/kernel_table.sh $(PTXAS_LOGS)
+	@HASH=$$($(kernel_hash)) RELEASE=$(nvcc_release) dev/kernel_table.sh $(PTXAS_LOGS)
 
 ATTENTION_REPORT := $(BUILD)/emulator/dev/bench/attention_report
 check-kernel-table: $(if $(NVCC),$(ATTENTION_REPORT))  ## fails when that table is not the committed one, too
 ifeq ($(NVCC),)
 	@echo "check-kernel-table: skipped: no nvcc"
 else
-	@if HASH=$$($(kernel_hash)) dev/kernel_hash.sh --check dev/bench/kernel_resources.txt; then \
+	@if ! grep -q '^# hash .* nvcc $(nvcc_release) ' dev/bench/kernel_resources.txt; then \
+	    echo "check-kernel-table: skipped: the committed table is not of nvcc $(nvcc_release), which this machine has"; \
+	elif HASH=$$($(kernel_hash)) RELEASE=$(nvcc_release) dev/kernel_hash.sh --check dev/bench/kernel_resources.txt; then \
 	    echo "check-kernel-table: reused: the committed table is of these sources by this nvcc"; \
 	else $(MAKE) --no-print-directory compare-kernel-table; fi
 	@dev/attention_report.sh $(ATTENTION_REPORT) --check
 endif
 .PHONY: compare-kernel-table
 compare-kernel-table: $(PTXAS_LOGS)
-	@HASH=$$($(kernel_hash)) BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
+	@HASH=$$($(kernel_hash)) RELEASE=$(nvcc_release) BUILD=$(BUILD) dev/check_kernel_table.sh $(PTXAS_LOGS)
 
 # The program has the table within it, so it is built when the table is written.
 attention-report: kernel-table  ## what the attention kernels take of a multiprocessor, and how many blocks it holds
