@@ -47,8 +47,10 @@ $(BUILD)/fuzz/%.o: %.cpp
 
 # ---- tests of the tests
 
-mutations: $(EMULATED_TESTS)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
-	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(COLD_CXXFLAGS)" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
+$(call precompiled,mutation): dev/make/precompiled/cuda_test.h
+	$(call precompile,$(EMULATOR_FLAGS) -O0 -g0)
+mutations: $(EMULATED_TESTS) $(call precompiled,mutation)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
+	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,mutation) $(KILN_FLAGS) $(EMULATOR_FLAGS) -O0 -g0" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
 	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
