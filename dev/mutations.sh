@@ -22,10 +22,10 @@ linked=$(cat $objects $LIBRARIES | sha256sum)
 
 types_left_out() {
     case $1 in
-        *float32*) echo '__half|__nv_bfloat16' ;;
-        *bfloat16*) echo '__half|float' ;;
-        *float16*) echo 'float|__nv_bfloat16' ;;
-        *) echo '__half' ;;
+        *float32*) echo -DKILN_WITHOUT_BFLOAT16 -DKILN_WITHOUT_FLOAT16 ;;
+        *bfloat16*) echo -DKILN_WITHOUT_FLOAT32 -DKILN_WITHOUT_FLOAT16 ;;
+        *float16*) echo -DKILN_WITHOUT_FLOAT32 -DKILN_WITHOUT_BFLOAT16 ;;
+        *) echo -DKILN_WITHOUT_FLOAT16 ;;
     esac
 }
 
@@ -46,13 +46,12 @@ mutate() {
         echo "mutations: $name: the substitution changes nothing in $target; correct it in $list"
         return 1
     fi
-    mkdir -p "$directory/$(dirname "$source")"
-    [ "$header" = - ] || cp "$source" "$directory/$source"
-    sed -i -E "/^(KILN_[A-Z_]+\\(|template [^<(]*[<(](const )?)($(types_left_out "$filter"))\\W/d" "$directory/$source"
+    local from=$source
+    [ "$header" = - ] && from=$directory/$source
     # The first definition counts. A source with tests would register them twice.
     local linked_objects="$objects $BUILD/emulator/${source%.*}.o"
     [[ $source = *_test.cpp ]] && linked_objects=${objects/"$BUILD/emulator/${source%.*}.o"/}
-    if ! $CXX -I"$directory" $FLAGS -x c++ -c -o "$directory/mutation.o" "$directory/$source" 2>"$directory/log" ||
+    if ! $CXX -I"$directory" $FLAGS $(types_left_out "$filter") -x c++ -c -o "$directory/mutation.o" "$from" 2>"$directory/log" ||
         ! $CXX $FLAGS -s -Wl,-z,muldefs -o "$directory/test" "$directory/mutation.o" $linked_objects $LIBRARIES $LIBS \
             2>>"$directory/log"; then
         echo "mutations: $name: does not build:"

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cuda/device/cuda_check.h"
+#include "cuda/device/element_types.h"
 
 namespace kiln {
 namespace {
@@ -474,13 +475,7 @@ void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, con
     template void lm_head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool);  \
     template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, const TokenRows&, \
                                    bool);
-KILN_DECODER(float)
-KILN_DECODER(__nv_bfloat16)
-KILN_DECODER(__half)
-KILN_DECODER_BACKWARD(float, float)
-KILN_DECODER_BACKWARD(__nv_bfloat16, float)
-KILN_DECODER_BACKWARD(__nv_bfloat16, __nv_bfloat16)
-KILN_DECODER_BACKWARD(__half, float)
-KILN_DECODER_BACKWARD(__half, __half)
+KILN_FOR_TYPES(KILN_DECODER)
+KILN_FOR_GRADIENT_TYPES(KILN_DECODER_BACKWARD)
 
 }  // namespace kiln

@@ -5,6 +5,7 @@
 
 #include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/element_types.h"
 #include "cuda/device/transfer.h"
 #include "cuda/engine/engine_shape.h"
 
@@ -190,8 +191,7 @@ void Generation<E>::decode_and_sample(DeviceContext<E> ctx, std::span<const int>
     for (size_t i = 0; i < slots.size(); i++) next[i] = drawn(ctx, slots[i], slots[i], sampler, sample_numbers[i]);
 }
 
-template class Generation<float>;
-template class Generation<__nv_bfloat16>;
-template class Generation<__half>;
+#define KILN_GENERATION(E) template class Generation<E>;
+KILN_FOR_TYPES(KILN_GENERATION)
 
 }  // namespace kiln

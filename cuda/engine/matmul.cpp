@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/element_types.h"
 
 namespace kiln {
 namespace {
@@ -279,13 +280,7 @@ void Matmul::backward_weight(Out* dw, const T* dout, const T* x, const Linear& l
     template void Matmul::forward_gelu(T*, T*, const T*, const T*, const T*, const Linear&, cudaStream_t); \
     template void Matmul::backward_input(T*, const T*, const T*, const Linear&, cudaStream_t);             \
     template void Matmul::backward_input_gelu(T*, const T*, const T*, const T*, const Linear&, cudaStream_t);
-KILN_MATMUL_OUT(float, float)
-KILN_MATMUL_OUT(__nv_bfloat16, __nv_bfloat16)
-KILN_MATMUL_OUT(__nv_bfloat16, float)
-KILN_MATMUL_OUT(__half, __half)
-KILN_MATMUL_OUT(__half, float)
-KILN_MATMUL(float)
-KILN_MATMUL(__nv_bfloat16)
-KILN_MATMUL(__half)
+KILN_FOR_GRADIENT_TYPES(KILN_MATMUL_OUT)
+KILN_FOR_TYPES(KILN_MATMUL)
 
 }  // namespace kiln

@@ -395,8 +395,6 @@ void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, cons
     template void attention_delta(float*, const E*, const E*, int, int, int, int, cudaStream_t);                       \
     template void attention_backward(E*, float*, const E*, const E*, const E*, const float*, const Dropout&, int, int, \
                                      int, int, int, cudaStream_t);
-KILN_ATTENTION(float)
-KILN_ATTENTION(__nv_bfloat16)
-KILN_ATTENTION(__half)
+KILN_FOR_TYPES(KILN_ATTENTION)
 
 }  // namespace kiln

@@ -78,10 +78,6 @@ void bias_backward(G* db, float* scratch, const T* dout, int N, int O, bool accu
 }
 
 #define KILN_BIAS(T, G) template void bias_backward(G*, float*, const T*, int, int, bool, cudaStream_t);
-KILN_BIAS(float, float)
-KILN_BIAS(__nv_bfloat16, float)
-KILN_BIAS(__nv_bfloat16, __nv_bfloat16)
-KILN_BIAS(__half, float)
-KILN_BIAS(__half, __half)
+KILN_FOR_GRADIENT_TYPES(KILN_BIAS)
 
 }  // namespace kiln

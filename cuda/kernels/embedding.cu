@@ -168,17 +168,13 @@ void embedding_backward(Grad* dwte, Grad* dwpe, float* partial, const T* dout, c
     }
 }
 
+#define KILN_EMBEDDING(T)                                                                                  \
+    template void embedding_forward(T*, const int*, const T*, const T*, int, int, int, int, cudaStream_t); \
+    template void embedding_at(T*, const int*, const T*, const T*, const int*, int, int, cudaStream_t);
 #define KILN_EMBEDDING_BACKWARD(T, Grad)                                                                   \
     template void embedding_backward(Grad*, Grad*, float*, const T*, const TokenRows&, int, int, int, int, \
                                      cudaStream_t);
-#define KILN_EMBEDDING(T)                                                                                  \
-    template void embedding_forward(T*, const int*, const T*, const T*, int, int, int, int, cudaStream_t); \
-    template void embedding_at(T*, const int*, const T*, const T*, const int*, int, int, cudaStream_t);    \
-    KILN_EMBEDDING_BACKWARD(T, float)
-KILN_EMBEDDING(float)
-KILN_EMBEDDING(__nv_bfloat16)
-KILN_EMBEDDING(__half)
-KILN_EMBEDDING_BACKWARD(__nv_bfloat16, __nv_bfloat16)
-KILN_EMBEDDING_BACKWARD(__half, __half)
+KILN_FOR_TYPES(KILN_EMBEDDING)
+KILN_FOR_GRADIENT_TYPES(KILN_EMBEDDING_BACKWARD)
 
 }  // namespace kiln

@@ -360,7 +360,6 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
     template void flash_attention_backward(E*, float*, const E*, const E*, const E*, const float*,        \
                                            const AttentionMask&, const Dropout&, int, int, int, int, int, \
                                            cudaStream_t, int);
-KILN_FLASH_ATTENTION(__nv_bfloat16)
-KILN_FLASH_ATTENTION(__half)
+KILN_FOR_16_BIT_TYPES(KILN_FLASH_ATTENTION)
 
 }  // namespace kiln

@@ -4,8 +4,6 @@
 // the comment says otherwise. A gradient output says = or +=. Every sum has a fixed order, so that equal inputs give
 // equal bits. A launcher throws Error for dimensions that it does not support, and queues its work on `stream` without
 // waiting.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -15,6 +13,7 @@
 #include "cpu_reference/interface/dropout.h"
 #include "cpu_reference/interface/optimizer.h"
 #include "cpu_reference/interface/sampler.h"
+#include "cuda/device/element_types.h"
 
 namespace kiln {
 

@@ -160,8 +160,6 @@ void swiglu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStrea
     template void gelu_backward(T*, const T*, const T*, int, int, cudaStream_t); \
     template void swiglu_forward(T*, const T*, int, int, cudaStream_t);          \
     template void swiglu_backward(T*, const T*, const T*, int, int, cudaStream_t);
-KILN_MLP(float)
-KILN_MLP(__nv_bfloat16)
-KILN_MLP(__half)
+KILN_FOR_TYPES(KILN_MLP)
 
 }  // namespace kiln

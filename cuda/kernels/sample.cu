@@ -222,8 +222,6 @@ void sample(int* tokens, const T* logits, const SamplerOptions& options, const u
     template void argmax(int*, const T*, int, int, int, cudaStream_t);                                      \
     template void sample(int*, const T*, const SamplerOptions&, const uint64_t*, const int*, int, int, int, \
                          cudaStream_t);
-KILN_SAMPLE(float)
-KILN_SAMPLE(__nv_bfloat16)
-KILN_SAMPLE(__half)
+KILN_FOR_TYPES(KILN_SAMPLE)
 
 }  // namespace kiln
