@@ -3,7 +3,7 @@
 #   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
 # A test program that measures time or memory says "// Runs alone" in its source, and dev/run_tests.sh runs it alone.
 
-.PHONY: tests test check-gpu gpu-bundle gpu-checks
+.PHONY: tests test test-long check-gpu gpu-bundle gpu-checks
 TEST_SUPPORT := $(call objects,$(wildcard tests/support/*.cpp))
 CPU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out tests/cuda/% tests/emulator/%,$(wildcard tests/*/*_test.cpp)))
 FUZZ_TARGETS := $(call objects,tests/fuzz/targets.cpp)
@@ -52,6 +52,10 @@ test:  ## build everything and run every test
 	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
 	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
 	@dev/check_readme.sh & readme=$$!; BUILD=$(BUILD) dev/run_tests.sh $(TESTS); status=$$?; wait $$readme && exit $$status
+
+test-long: $(EMULATED_TESTS)  ## the tests of the CUDA code in 16 schedules, and the fuzzers for five minutes each
+	@SIMT_SCHEDULES=16 BUILD=$(BUILD) dev/run_tests.sh $(EMULATED_TESTS)
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=300
 
 GPU_CHECKS := $(GPU_TESTS) $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kilncu  ## all tests on this machine's GPU, its speed, and a run compared with the CPU's, in 9 minutes (PARTS="engine flash")
