@@ -93,18 +93,20 @@ $(EMULATED_NVML): dev/emulator/libraries/nvml.cpp
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
-$(BUILD)/emulator/%.o: %.cu | $(call precompiled,cuda)
-	@mkdir -p $(@D)
-	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(call include_precompiled,cuda) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+# $(call emulate,HEADER,FLAGS): HEADER is the precompiled one.
+define emulate
+@mkdir -p $(@D)
+@echo "  compile $< for the emulator"
+$(Q)$(CXX) $(call include_precompiled,$(1)) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(2) -MMD -MP -x c++ -c -o $@ $<
+endef
+$(BUILD)/emulator/tests/%.o: tests/%.cu | $(call precompiled,cuda_test)
+	$(call emulate,cuda_test,$(COLD_CXXFLAGS))
 $(BUILD)/emulator/tests/%.o: tests/%.cpp | $(call precompiled,cuda_test)
-	@mkdir -p $(@D)
-	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(COLD_CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(call emulate,cuda_test,$(COLD_CXXFLAGS))
+$(BUILD)/emulator/%.o: %.cu | $(call precompiled,cuda)
+	$(call emulate,cuda,$(CXXFLAGS))
 $(BUILD)/emulator/%.o: %.cpp | $(call precompiled,cuda)
-	@mkdir -p $(@D)
-	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(call include_precompiled,cuda) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(call emulate,cuda,$(CXXFLAGS))
 $(call precompiled,cuda): dev/make/precompiled/cuda.h
 	$(call precompile,$(EMULATOR_FLAGS) $(CXXFLAGS))
 $(call precompiled,cuda_test): dev/make/precompiled/cuda_test.h

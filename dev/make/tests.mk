@@ -41,8 +41,9 @@ $(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $
 	$(link)
 $(call of_benches,$(GPU_TESTS)): | $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 
-# Longest first.
-TESTS := $(if $(CUDA_HEADERS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)) $(CPU_TESTS)
+# The longest first, so that no core waits at the end.
+LONGEST_TESTS := $(addprefix $(BUILD)/emulator/tests/cuda/,engine_test kernels_test generation_test)
+TESTS := $(if $(CUDA_HEADERS),$(LONGEST_TESTS) $(filter-out $(LONGEST_TESTS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS))) $(CPU_TESTS)
 tests: $(TESTS)
 
 # ---- test: what shows that it is right
