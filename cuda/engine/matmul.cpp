@@ -27,6 +27,11 @@ size_t bytes_of(cudaDataType type) {
 const char* name_of(cudaDataType type) {
     return type == CUDA_R_32F ? "float32" : type == CUDA_R_16BF ? "bfloat16" : "float16";
 }
+// What a user can do without an algorithm for a matmul that is not a plain one.
+const char* remedy(cublasLtEpilogue_t epilogue) {
+    const bool plain = epilogue == CUBLASLT_EPILOGUE_DEFAULT || epilogue == CUBLASLT_EPILOGUE_BIAS;
+    return plain ? "" : "; leave out --gelu-fusion";
+}
 const char* name_of(cublasLtEpilogue_t epilogue) {
     switch (epilogue) {
         case CUBLASLT_EPILOGUE_BIAS: return ", bias";
@@ -130,7 +135,7 @@ void Matmul::find_algorithms(Plan& plan, const Key& key) {
         if (result.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(result.algo);
     }
     KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !plan.algorithms.empty(), text_of(key),
-               ": cuBLASLt has no algorithm for it: ", cublasLtGetStatusName(status));
+               ": cuBLASLt has no algorithm for it: ", cublasLtGetStatusName(status), remedy(key.epilogue));
 }
 
 // Runs once for each kind of call, maybe within a step: it allocates memory and waits for the device.
@@ -219,7 +224,8 @@ void Matmul::multiply(Key key, const Pointers& pointers, cudaStream_t stream) {
     while (!algorithms.empty() && !launch(plan, algorithms.front(), key, pointers, stream)) {
         algorithms.erase(algorithms.begin());
     }
-    KILN_CHECK(!algorithms.empty(), text_of(key), ": cuBLASLt could launch none of its algorithms:", plan.failures);
+    KILN_CHECK(!algorithms.empty(), text_of(key), ": cuBLASLt could launch none of its algorithms:", plan.failures,
+               remedy(key.epilogue));
 }
 
 // cuBLASLt's matrices are column-major, so a row-major (N, O) is a column-major (O, N): the calls compute

@@ -301,9 +301,9 @@ template <class T>
 void argmax(int* tokens, const T* logits, int N, int V, int Vp, cudaStream_t stream);
 // The same for what Sampler::sample draws with these options from row n, for sample_numbers[n] and the position after
 // positions[n], that of the last token which the row has seen. A negative position marks an idle row, whose token has
-// no meaning.
+// no meaning. weights (N, Vp) is scratch.
 template <class T>
-void sample(int* tokens, const T* logits, const SamplerOptions& options, const uint64_t* sample_numbers,
-            const int* positions, int N, int V, int Vp, cudaStream_t stream);
+void sample(int* tokens, uint64_t* weights, const T* logits, const SamplerOptions& options,
+            const uint64_t* sample_numbers, const int* positions, int N, int V, int Vp, cudaStream_t stream);
 
 }  // namespace kiln

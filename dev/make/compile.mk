@@ -120,12 +120,12 @@ $(EMULATED_PROGRAMS): $(EMULATED_BACKEND) $(EMULATED_LIBRARIES)
 CUDA_BENCHES := $(addprefix dev/bench/bench_,step kernels attention)
 
 # ---- a GPU. GPU_ARCHS: those of this machine's GPUs; where there is none, one of each generation that this nvcc knows,
-# whose later chips run its code too.
+# whose later chips run its code too. nvidia-smi prints its errors where the numbers would be.
 
 NVCC_ARCHS  = $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))
 known_archs = $(strip $(foreach a,$(1),$(if $(filter $(a:a=),$(NVCC_ARCHS)),$a)))
-GPU_ARCHS  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | \
-                sed 's/^90$$/90a/; s/^100$$/100a/'),$(call known_archs,75 80 90a 100 120))
+GPU_ARCHS  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | \
+                grep -x '[0-9]*' | sort -u | sed 's/^90$$/90a/; s/^100$$/100a/'),$(call known_archs,75 80 90a 100 120))
 NVCC_FLAGS := -std=c++20 -O3 -lineinfo -I. -ccbin $(CXX) -Werror all-warnings -Xcompiler -Wall,-Wextra
 gencode     = -gencode=arch=compute_$(1),code=sm_$(1)
 gpu         = $(patsubst %,$(BUILD)/gpu/%.o,$(basename $(1)))

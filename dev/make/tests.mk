@@ -30,7 +30,9 @@ $(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(BUILD)/libemulated
 $(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
 # This one runs tests of the kernels.
-$(BUILD)/emulator/tests/emulator/programs/older_gpu_test: | $(addprefix $(BUILD)/emulator/tests/cuda/,kernels_test matmul_test flash_attention_test flash_attention_edges_test hopper/hopper_test)
+$(BUILD)/emulator/tests/emulator/programs/older_gpu_test: | $(addprefix $(BUILD)/emulator/tests/cuda/,\
+    bench/step_test engine_test engine_update_test flash_attention_edges_test flash_attention_test generation_test \
+    hopper/hopper_test kernels_test matmul_test)
 # Those in a folder bench/ run the benchmarks.
 of_benches = $(foreach test,$(1),$(if $(findstring /bench/,$(test)),$(test)))
 $(call of_benches,$(EMULATED_TESTS)): | $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES))
