@@ -25,7 +25,7 @@
 #define KILN_FOR_16_BIT_TYPES(M) KILN_IF_BFLOAT16(M(__nv_bfloat16)) KILN_IF_FLOAT16(M(__half))
 #define KILN_FOR_TYPES(M) KILN_IF_FLOAT32(M(float)) KILN_FOR_16_BIT_TYPES(M)
 // M(E, G) for each of these with each type of gradients that it can have: float, and E itself.
-#define KILN_FOR_GRADIENT_TYPES(M)                                            \
-    KILN_IF_FLOAT32(M(float, float))                                          \
+#define KILN_FOR_16_BIT_GRADIENT_TYPES(M)                                     \
     KILN_IF_BFLOAT16(M(__nv_bfloat16, float) M(__nv_bfloat16, __nv_bfloat16)) \
     KILN_IF_FLOAT16(M(__half, float) M(__half, __half))
+#define KILN_FOR_GRADIENT_TYPES(M) KILN_IF_FLOAT32(M(float, float)) KILN_FOR_16_BIT_GRADIENT_TYPES(M)
