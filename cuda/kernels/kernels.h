@@ -145,7 +145,7 @@ void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, in
 template <class T>
 void gelu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream);
 // dfc =; dfc may be dact or fc. scratch (bias_backward_scratch_floats(N, F)) is for the bias's gradient.
-template <class T, class G = T>
+template <class T, class G>
 void gelu_backward(T* dfc, const BiasGradient<G>& bias, float* scratch, const T* dact, const T* fc, int N, int F,
                    cudaStream_t stream);
 // SwiGLU (arXiv:2002.05202): act (N, F) = silu(gate) * up; fc (N, 2F) = gate | up.
@@ -166,7 +166,7 @@ void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B
 // dqkv (B, T, (NH + 2 NKV) HS) =; dout, out (B, T, NH HS). scratch: delta and, if `bias`, partial sums of the bias's
 // gradient.
 size_t attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias);
-template <class E, class G = E>
+template <class E, class G>
 void attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, const E* dout, const E* out, const E* qkv,
                         const float* lse, const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
 
@@ -191,7 +191,7 @@ void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMa
 // scratch (flash_attention_scratch_floats(..)): delta, partial sums of dq and, if `bias`, of the bias's gradient; its
 // size is O(T).
 size_t flash_attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias);
-template <class E, class G = E>
+template <class E, class G>
 void flash_attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, const E* dout, const E* out,
                               const E* qkv, const float* lse, const AttentionMask& mask, const Dropout& d, int B, int T,
                               int NH, int NKV, int HS, cudaStream_t stream, int shared_limit = 0);

@@ -33,8 +33,8 @@ void launch_flash() {
         for (const float p : {0.0f, 0.5f}) {
             const Dropout d{.p = p};
             flash_attention_forward(out.get(), lse.get(), qkv.get(), {}, d, 1, 1, 1, 1, HS, nullptr);
-            flash_attention_backward(dqkv.get(), {}, scratch.get(), out.get(), out.get(), qkv.get(), lse.get(), {}, d,
-                                     1, 1, 1, 1, HS, nullptr);
+            flash_attention_backward(dqkv.get(), BiasGradient<float>{}, scratch.get(), out.get(), out.get(), qkv.get(),
+                                     lse.get(), {}, d, 1, 1, 1, 1, HS, nullptr);
         }
     }
 }

@@ -169,8 +169,8 @@ private:
                 flash_attention_forward(out.get(), lse.get(), qkv.get(), {}, {}, s.B, s.T, s.NH, s.NKV, s.HS, on);
             }));
             passes[1].kiln.ms.push_back(timer_.median_ms([&](cudaStream_t on) {
-                flash_attention_backward(dqkv.get(), {}, scratch.get(), dout.get(), out.get(), qkv.get(), lse.get(), {},
-                                         {}, s.B, s.T, s.NH, s.NKV, s.HS, on);
+                flash_attention_backward(dqkv.get(), BiasGradient<float>{}, scratch.get(), dout.get(), out.get(),
+                                         qkv.get(), lse.get(), {}, {}, s.B, s.T, s.NH, s.NKV, s.HS, on);
             }));
             if (!peer_) continue;
             const auto answer = peer_->ask(format("%d %d %d %d %d %d", s.B, s.T, s.NH, s.NKV, s.HS, options_.launches));

@@ -41,8 +41,8 @@ struct Problem {
         const DeviceBuffer<int> firsts = on_device(first_keys);
         const AttentionMask mask{firsts.get(), window};
         flash_attention_forward(out.get(), lse.get(), in.get(), mask, Dropout{}, B, T, NH, NKV, HS, stream);
-        flash_attention_backward(gradient.get(), {}, scratch.get(), of_out.get(), out.get(), in.get(), lse.get(), mask,
-                                 Dropout{}, B, T, NH, NKV, HS, stream);
+        flash_attention_backward(gradient.get(), BiasGradient<float>{}, scratch.get(), of_out.get(), out.get(),
+                                 in.get(), lse.get(), mask, Dropout{}, B, T, NH, NKV, HS, stream);
         stream.synchronize();
         out.expect_sentinel("out");
         lse.expect_sentinel("lse");
@@ -57,8 +57,8 @@ std::string refusal(int B, int T, int NH, int NKV, int HS, int window, bool back
     const AttentionMask mask{nullptr, window};
     try {
         if (backward) {
-            flash_attention_backward(none, {}, nullptr, none, none, none, nullptr, mask, Dropout{}, B, T, NH, NKV, HS,
-                                     nullptr);
+            flash_attention_backward(none, BiasGradient<float>{}, nullptr, none, none, none, nullptr, mask, Dropout{},
+                                     B, T, NH, NKV, HS, nullptr);
         } else {
             flash_attention_forward(none, nullptr, none, mask, Dropout{}, B, T, NH, NKV, HS, nullptr);
         }

@@ -32,8 +32,8 @@ struct Passes {
           scratch(flash_attention_scratch_floats(s.B, s.T, s.NH, s.NKV, s.HS, false)) {
         const Stream stream;
         flash_attention_forward(out.get(), lse.get(), qkv.get(), s.mask, s.d, s.B, s.T, s.NH, s.NKV, s.HS, stream);
-        flash_attention_backward(dqkv.get(), {}, scratch.get(), dout.get(), out.get(), qkv.get(), lse.get(), s.mask,
-                                 s.d, s.B, s.T, s.NH, s.NKV, s.HS, stream, 0);
+        flash_attention_backward(dqkv.get(), BiasGradient<float>{}, scratch.get(), dout.get(), out.get(), qkv.get(),
+                                 lse.get(), s.mask, s.d, s.B, s.T, s.NH, s.NKV, s.HS, stream, 0);
         stream.synchronize();
     }
     Tensor<E> qkv, dout, out, dqkv;
