@@ -36,14 +36,21 @@ FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp to
 fuzz: $(if $(CLANG),$(BUILD)/fuzz/fuzz)  ## every fuzzer for a minute (FUZZ_SECONDS=60); needs clang
 	@BUILD=$(BUILD) dev/fuzz.sh
 
+FUZZ_HEADER := $(BUILD)/fuzz/host.h
+$(FUZZ_HEADER).pch: dev/make/precompiled/host.h
+	@mkdir -p $(@D)
+	@echo "  precompile $< for the fuzzers"
+	@echo '#include "$<"' >$(FUZZ_HEADER)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fpch-instantiate-templates -MMD -MP -MT $@ -MF $(FUZZ_HEADER).d -x c++-header -o $@ $<
+
 $(BUILD)/fuzz/fuzz: $(FUZZ_OBJECTS)
 	@echo "  link $@"
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-$(BUILD)/fuzz/%.o: %.cpp
+$(BUILD)/fuzz/%.o: %.cpp $(if $(PRECOMPILE),| $(FUZZ_HEADER).pch)
 	@mkdir -p $(@D)
 	@echo "  compile $< for the fuzzers"
-	$(Q)$(CLANG) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CLANG) $(if $(PRECOMPILE),-include $(FUZZ_HEADER)) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
 
 # ---- tests of the tests
 

@@ -227,15 +227,15 @@ Shape shape(int B, int T, int NH, int NKV, int HS, const Shape& more = {}) {
 }  // namespace
 
 void add_flash_attention_families(std::vector<KernelFamily>& families) {
-    std::vector<Shape> small;
+    std::vector<Shape> small, lengths;
     // Lengths just below, at and above those of tiles: all at head size 64, and each at one or two of the others.
     // Groups of 1, 2, 4 and 7 heads.
     const int others[] = {32, 80, 96, 128, 256};
     int next = 0;
     for (const int T : {1, 2, 17, 63, 64, 65, 127, 128, 129, 192, 257}) {
-        small.push_back(shape(1, T, 1, 1, 64));
-        small.push_back(shape(1, T, 1, 1, others[next++ % 5]));
-        if (T < 192) small.push_back(shape(1, T, 1, 1, others[next++ % 5]));
+        lengths.push_back(shape(1, T, 1, 1, 64));
+        lengths.push_back(shape(1, T, 1, 1, others[next++ % 5]));
+        if (T < 192) lengths.push_back(shape(1, T, 1, 1, others[next++ % 5]));
     }
     for (const int group : {2, 4, 7})
         small.push_back(shape(2, 129, group * (group == 2 ? 2 : 1), group == 2 ? 2 : 1, 64));
@@ -258,6 +258,10 @@ void add_flash_attention_families(std::vector<KernelFamily>& families) {
                                      shape(1, 8192, 32, 8, 128)};
     families.push_back({"flash_attention_forward", kNarrowElements, small, real, make_narrow<FlashForward>, 80});
     families.push_back({"flash_attention_backward", kNarrowElements, small, real, make_narrow<FlashBackward>, 80});
+    families.push_back(
+        {"flash_attention_lengths_forward", kNarrowElements, lengths, {}, make_narrow<FlashForward>, 80});
+    families.push_back(
+        {"flash_attention_lengths_backward", kNarrowElements, lengths, {}, make_narrow<FlashBackward>, 80});
     // A sanitizer would take a minute for these.
     const std::vector<Shape> many_tiles = {shape(1, 1000, 1, 1, 64)};
     families.push_back(
