@@ -1,5 +1,6 @@
 // kiln inspect: shows the contents of a shard, a data directory, a tokenizer, a checkpoint or a run.
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -144,6 +145,22 @@ void inspect_sentencepiece(const SentencePieceModel& model) {
     }
 }
 
+// What becomes of bytes without a token.
+std::string byte_coverage(const TokenizerParts& parts) {
+    std::array<bool, 256> known = {};
+    for (size_t id = 0; id < parts.is_text.size(); id++) {
+        const std::string& token = parts.vocabulary.tokens[id];
+        if (parts.is_text[id] && token.size() == 1) known[static_cast<unsigned char>(token[0])] = true;
+    }
+    const auto missing = std::count(known.begin(), known.end(), false);
+    if (missing == 0) return "not needed: every byte has a token";
+    return concat(parts.byte_fallback ? "tokens <0x00> to <0xFF>, if there are any" : "no", ": ", missing,
+                  " of 256 bytes have no token; in text they ",
+                  parts.unk_token.empty() ? "are left out"
+                  : parts.unknown >= 0    ? concat("become ", parts.unk_token)
+                                       : concat("are refused, because ", parts.unk_token, " is not in the vocabulary"));
+}
+
 void inspect_parts(const TokenizerParts& parts) {
     const bool characters = parts.model == TokenizerParts::Model::kCharacters;
     const PreTokenizerSequence& pre = parts.pre_tokenizer;
@@ -153,9 +170,9 @@ void inspect_parts(const TokenizerParts& parts) {
         row("pre-tokenizer", pre.last.name(), pre.before.empty() ? "" : concat(", after ", pre.before.size(), " more"),
             pre.prefix_space == PreTokenizerSequence::PrefixSpace::kNone ? "" : "; with a space in front");
     }
-    row("byte fallback", !characters          ? "not needed: every byte has a token"
-                         : parts.unknown >= 0 ? "no: a character without a token is unknown"
-                                              : "no: text with a character that has no token is refused");
+    row("byte fallback", characters ? parts.unknown >= 0 ? "no: a character without a token is unknown"
+                                                         : "no: text with a character that has no token is refused"
+                                    : byte_coverage(parts));
     row("merges", parts.vocabulary.merges.size());
     for (const AddedToken& token : parts.added) {
         if (token.special) row("special", token.id, " ", printable(token.content));
@@ -166,17 +183,21 @@ void inspect_tokenizer(const fs::path& path) {
     const Tokenizer tokenizer = Tokenizer::load(path);
     row("tokenizer", path.string());
     row("vocabulary", tokenizer.vocab_size());
+    if (!tokenizer.note().empty()) row("note", tokenizer.note());
     const fs::path main = tokenizer_files(path).front();
     if (main.extension() == ".model") {
         inspect_sentencepiece(SentencePieceModel::parse(tokenizer.to_json(), main.string()));
     } else {
         inspect_parts(parse_tokenizer_json(tokenizer.to_json(), main.string()));
     }
-    try {
-        const int id = tokenizer.end_of_text();
-        row("end of text", id, " ", printable(std::string(tokenizer.token_bytes(id))));
-    } catch (const Error&) {
-        row("end of text", "none, so `kiln prepare` cannot separate documents");
+    for (const RoleInfo& info : role_table()) {
+        const auto& token = tokenizer.roles()[info.role];
+        const std::string name = info.role == Role::eos ? "end of text" : std::string(info.name);
+        if (token) {
+            row(name, token->id, " ", printable(std::string(tokenizer.token_bytes(token->id))), ", by ", token->source);
+        } else if (info.role == Role::eos) {
+            row(name, "none, so `kiln prepare` cannot separate documents");
+        }
     }
 }
 
