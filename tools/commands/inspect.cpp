@@ -16,6 +16,7 @@
 #include "tokenizer/sentencepiece/model.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/model_files.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
 #include "tools/formats/safetensors.h"
@@ -179,6 +180,19 @@ void inspect_parts(const TokenizerParts& parts) {
     }
 }
 
+// Which token has which role, and which file says so.
+void print_roles(const Tokenizer& tokenizer) {
+    for (const RoleInfo& info : role_table()) {
+        const auto& token = tokenizer.roles()[info.role];
+        const std::string name = info.role == Role::eos ? "end of text" : std::string(info.name);
+        if (token) {
+            row(name, token->id, " ", printable(std::string(tokenizer.token_bytes(token->id))), ", by ", token->source);
+        } else if (info.role == Role::eos) {
+            row(name, "none, so `kiln prepare` cannot separate documents");
+        }
+    }
+}
+
 void inspect_tokenizer(const fs::path& path) {
     const Tokenizer tokenizer = Tokenizer::load(path);
     row("tokenizer", path.string());
@@ -190,15 +204,7 @@ void inspect_tokenizer(const fs::path& path) {
     } else {
         inspect_parts(parse_tokenizer_json(tokenizer.to_json(), main.string()));
     }
-    for (const RoleInfo& info : role_table()) {
-        const auto& token = tokenizer.roles()[info.role];
-        const std::string name = info.role == Role::eos ? "end of text" : std::string(info.name);
-        if (token) {
-            row(name, token->id, " ", printable(std::string(tokenizer.token_bytes(token->id))), ", by ", token->source);
-        } else if (info.role == Role::eos) {
-            row(name, "none, so `kiln prepare` cannot separate documents");
-        }
-    }
+    print_roles(tokenizer);
 }
 
 void print_tensor(const StoredTensor& tensor) {
@@ -215,6 +221,11 @@ void inspect_model(const fs::path& path) {
         verify_checkpoint(directory);
         row("manifest", "the sizes and checksums of all files are right");
     }
+    if (!find_tokenizer(directory).empty()) print_roles(Tokenizer::load(directory));
+    std::vector<std::string> stop;
+    for (const int id : stop_tokens(directory)) stop.push_back(std::to_string(id));
+    row("stops at",
+        stop.empty() ? "no token: neither generation_config.json nor config.json names one" : join(stop, ", "));
     const ModelTensors tensors(directory);
     const std::vector<std::string> names = tensors.names();
     row("tensors", names.size());
