@@ -294,14 +294,18 @@ void take_characters(TokenTable& table, const std::string& unknown, TokenizerPar
     }
 }
 
-void read_added_tokens(const JsonReader& root, TokenTable& table, TokenizerParts& parts) {
-    if (root.member("added_tokens").is_null()) return;
+// Returns them with the ids of the file.
+std::vector<AddedToken> read_added_tokens(const JsonReader& root, TokenTable& table, TokenizerParts& parts) {
+    std::vector<AddedToken> read;
+    if (root.member("added_tokens").is_null()) return read;
     const Json& tokens = root.array("added_tokens");
     for (size_t i = 0; i < tokens.size(); ++i) {
         const JsonReader reader(tokens[i], concat(root.where(), ": added token ", i));
-        read_id(reader.member("id"), reader.where());
-        table.add_added(read_added_token(reader), parts.added);
+        read.push_back(read_added_token(reader));
+        read.back().id = read_id(reader.member("id"), reader.where());
+        table.add_added(read.back(), parts.added);
     }
+    return read;
 }
 
 // The tokens and roles of the files beside the tokenizer.
@@ -361,8 +365,8 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     parts.decoder = std::move(kept["decoder"]);
 
     TokenTable table(model.member("vocab"), name + ": model.vocab", name);
-    read_added_tokens(root, table, parts);
-    add_side_tokens(read_side_files(side, parts.added), table, parts);
+    const std::vector<AddedToken> own = read_added_tokens(root, table, parts);
+    add_side_tokens(read_side_files(side, own), table, parts);
     if (characters) {
         parts.unk_token = model.string("unk_token");
         take_characters(table, parts.unk_token, parts);

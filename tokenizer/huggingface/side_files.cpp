@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
@@ -30,11 +31,6 @@ std::optional<AddedToken> read_special(const Json& value, const std::string& whe
     return token;
 }
 
-bool same_token(const AddedToken& a, const AddedToken& b) {
-    return a.content == b.content && a.special == b.special && a.normalized == b.normalized &&
-           a.single_word == b.single_word && a.lstrip == b.lstrip && a.rstrip == b.rstrip;
-}
-
 template <class Tokens>
 auto find_content(Tokens& tokens, const std::string& content) {
     return std::find_if(tokens.begin(), tokens.end(), [&](const AddedToken& t) { return t.content == content; });
@@ -56,13 +52,17 @@ public:
         read_extra(config, kConfig, false);
         if (whole) {
             read_decoder(config["added_tokens_decoder"]);
-            const std::vector<AddedToken> named = roles_;
+            const auto named = roles_;
             read_roles(map, kMap);
             roles_ = named;
         } else {
             read_extra(map, kMap, true);
             read_added_json();
-            for (const AddedToken& token : own) decoder_[token.id] = token;
+            // transformers adds them once more, by their ids. Without side files it is `tokenizers` that reads the file.
+            const bool alone = side_.config.empty() && side_.special_tokens_map.empty() && side_.added_tokens.empty();
+            for (const AddedToken& token : own) {
+                if (!alone) decoder_[token.id] = token;
+            }
         }
         read_model_config();
         collect(own);
@@ -85,12 +85,8 @@ private:
             if (value == json.end()) continue;
             const auto token = read_special(*value, concat(path(file), ": ", key), true);
             if (!token) continue;
-            const auto& named = settings_.named;
-            const bool known =
-                std::any_of(named.begin(), named.end(), [&](const auto& n) { return n.role == info.role; });
             settings_.named.push_back({info.role, token->content, file});
-            if (known) continue;
-            roles_.push_back(*token);
+            roles_.try_emplace(info.role, *token);
         }
     }
 
@@ -137,10 +133,17 @@ private:
         }
     }
     bool is_special(const std::string& content) const {
-        for (const auto* tokens : {&roles_, &specific_, &extra_}) {
-            if (find_content(*tokens, content) != tokens->end()) return true;
-        }
-        return false;
+        const auto in = [&](const std::vector<AddedToken>& tokens) {
+            return find_content(tokens, content) != tokens.end();
+        };
+        return in(named_tokens()) || in(extra_);
+    }
+    // Of roles and other members, in the order in which they are added.
+    std::vector<AddedToken> named_tokens() const {
+        std::vector<AddedToken> tokens;
+        for (const auto& [role, token] : roles_) tokens.push_back(token);
+        tokens.insert(tokens.end(), specific_.begin(), specific_.end());
+        return tokens;
     }
 
     void read_model_config() {
@@ -157,38 +160,27 @@ private:
     // The tokens that transformers would add.
     void collect(const std::vector<AddedToken>& own) {
         std::vector<AddedToken>& added = settings_.added;
-        for (const auto& [id, token] : decoder_) {
-            if (std::none_of(own.begin(), own.end(), [&, &t = token](const auto& o) { return same_token(o, t); })) {
-                added.push_back(token);
-            }
-        }
+        for (const auto& [id, token] : decoder_) added.push_back(token);
+        const std::vector<AddedToken> named = named_tokens();
         for (AddedToken& token : added) {
-            token.special = token.special || find_content(roles_, token.content) != roles_.end() ||
-                            find_content(specific_, token.content) != specific_.end();
+            token.special = token.special || find_content(named, token.content) != named.end();
         }
-        // read_roles() may have found them in two files.
-        std::stable_sort(roles_.begin(), roles_.end(),
-                         [&](const AddedToken& a, const AddedToken& b) { return rank(a.content) < rank(b.content); });
-        for (const auto* tokens : {&roles_, &specific_, &extra_}) {
+        // Two of these may have one text; then the properties of the last one count.
+        const std::vector<AddedToken> before = added;
+        for (const auto* tokens : {&named, &std::as_const(extra_)}) {
             for (const AddedToken& token : *tokens) {
-                const bool known =
-                    find_content(own, token.content) != own.end() || find_content(added, token.content) != added.end();
+                const bool known = find_content(own, token.content) != own.end() ||
+                                   find_content(before, token.content) != before.end();
                 if (!known) added.push_back(token);
             }
         }
     }
-    size_t rank(const std::string& content) const {
-        size_t lowest = kNumRoles;
-        for (const auto& named : settings_.named) {
-            if (named.content == content) lowest = std::min(lowest, static_cast<size_t>(named.role));
-        }
-        return lowest;
-    }
 
     const SideFiles& side_;
     SideSettings settings_;
-    std::vector<AddedToken> roles_, specific_, extra_;  // special tokens, by the members that name them
-    std::map<int, AddedToken> decoder_;                 // added tokens by the ids in the files
+    std::map<Role, AddedToken> roles_;
+    std::vector<AddedToken> specific_, extra_;  // other members NAME_token; lists
+    std::map<int, AddedToken> decoder_;         // added tokens by the ids in the files
 };
 
 }  // namespace

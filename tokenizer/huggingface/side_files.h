@@ -38,7 +38,7 @@ struct SideSettings {
     std::vector<NamedRole> named;  // by precedence
 };
 
-// `own`: the added tokens that the tokenizer has already. If tokenizer_config.json has an added_tokens_decoder, then
+// `own`: the added tokens of the tokenizer itself, with the ids of its file. If tokenizer_config.json has an added_tokens_decoder, then
 // added_tokens.json counts for nothing, and special_tokens_map.json only for roles that tokenizer_config.json does not
 // name; otherwise special_tokens_map.json comes first. Throws Error that names the file and the place in it.
 SideSettings read_side_files(const SideFiles& side, const std::vector<AddedToken>& own);
