@@ -46,7 +46,9 @@ void expect_same(const Tokenizer& tokenizer, const Json& c, const std::string& w
     for (const RoleInfo& info : role_table()) {
         const auto expected = c["roles"].find(std::string(info.name));
         const auto& role = tokenizer.roles()[info.role];
-        if (expected != c["roles"].end()) EXPECT_EQ(role ? role->id : -1, expected->get<int>()) << what << info.name;
+        if (expected != c["roles"].end()) {
+            EXPECT_EQ(role ? role->id : -1, expected->get<int>()) << what << info.name;
+        }
     }
     for (size_t i = 0; i < c["texts"].size(); ++i) {
         const std::string text = c["texts"][i];

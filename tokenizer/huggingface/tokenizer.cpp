@@ -40,9 +40,10 @@ public:
 protected:
     // Gets the range of `plain` that each id stands for; empty if spans are not wanted.
     using SpanSink = std::function<void(size_t begin, size_t end)>;
-    // Appends the ids of normalized text without added tokens. `continues`: as in EncodeOptions.
+    // Appends the ids of normalized text without added tokens. `continues` takes the place of that
+    // in `options`.
     virtual void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids, const SpanSink& sink,
-                              EncodeCounts* counts) const = 0;
+                              const EncodeOptions& options) const = 0;
 
     const TokenizerParts parts_;
 
@@ -87,7 +88,7 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
 
     const auto encode_part = [&](std::string_view plain) {
         if (spans) plain_start = start_in(normalized, plain);
-        encode_plain(plain, std::exchange(continues, false), ids, sink, options.counts);
+        encode_plain(plain, std::exchange(continues, false), ids, sink, options);
     };
     const auto encode_section = [&](std::string_view original) {
         if (spans) section = start_in(text, original);
@@ -120,15 +121,15 @@ public:
 
 private:
     void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids, const SpanSink& sink,
-                      EncodeCounts* counts) const override {
+                      const EncodeOptions& options) const override {
         EncoderPool::Lease lease(encoders_);
         std::string with_space;
         parts_.pre_tokenizer.split(plain, continues, with_space, [&](std::string_view word, size_t start, bool spaced) {
             if (lacks_any_ && lacks_byte_of(word)) {
-                return encode_with_gaps(word, start, spaced, lease.encoder(), ids, sink, counts);
+                return encode_with_gaps(word, start, spaced, lease.encoder(), ids, sink, options);
             }
             size_t i = ids.size();
-            encode_word(word, lease.encoder(), ids);
+            encode_word(word, lease.encoder(), ids, options);
             if (!sink) return;
             size_t end = start;
             for (size_t missing = spaced; i < ids.size(); ++i, missing = 0) {  // the added space is not in the text
@@ -139,20 +140,21 @@ private:
         });
     }
 
-    // A merge may have a special token as its result. In text, that token stays two.
-    void encode_word(std::string_view word, BpeEncoder& encoder, std::vector<int>& ids) const {
+    // A merge may have a special token as its result. In text, that token stays two unless it is allowed.
+    void encode_word(std::string_view word, BpeEncoder& encoder, std::vector<int>& ids,
+                     const EncodeOptions& options) const {
         const size_t before = ids.size();
         encoder.encode(word, ids);
         if (special_results_.empty()) return;
         const std::vector<int> merged(ids.begin() + static_cast<ptrdiff_t>(before), ids.end());
         ids.resize(before);
-        for (const int id : merged) unmerge(id, ids);
+        for (const int id : merged) unmerge(id, ids, options);
     }
-    void unmerge(int id, std::vector<int>& ids) const {
+    void unmerge(int id, std::vector<int>& ids, const EncodeOptions& options) const {
         const auto result = special_results_.find(id);
-        if (result == special_results_.end()) return ids.push_back(id);
-        unmerge(result->second.first, ids);
-        unmerge(result->second.second, ids);
+        if (result == special_results_.end() || options.allows(id)) return ids.push_back(id);
+        unmerge(result->second.first, ids, options);
+        unmerge(result->second.second, ids, options);
     }
 
     bool lacks_byte_of(std::string_view word) const {
@@ -163,14 +165,14 @@ private:
     // As in `tokenizers`: a byte without a token becomes its fallback tokens or the unk token. Without those it is left
     // out, and the bytes beside it may merge. An unk token is written when a byte with a token follows.
     void encode_with_gaps(std::string_view word, size_t start, bool spaced, BpeEncoder& encoder, std::vector<int>& ids,
-                          const SpanSink& sink, EncodeCounts* counts) const {
+                          const SpanSink& sink, const EncodeOptions& options) const {
         std::string known;           // bytes with tokens that are not encoded yet
         std::vector<size_t> places;  // of each, in `word`
         std::vector<TextSpan> unknown;
         const auto place = [&](size_t at) { return start + at - std::min<size_t>(at, spaced); };
         const auto flush_known = [&] {
             size_t i = ids.size(), at = 0;
-            encode_word(known, encoder, ids);
+            encode_word(known, encoder, ids, options);
             for (; sink && i < ids.size(); ++i) {
                 const size_t length = parts_.vocabulary.tokens[ids[i]].size();
                 sink(place(places[at]), place(places[at + length - 1] + 1));
@@ -206,9 +208,9 @@ private:
                 } else {
                     unknown.push_back({i, i + 1});
                 }
-                if (counts) ++counts->unknown;
-            } else if (counts) {
-                ++counts->left_out;
+                if (options.counts) ++options.counts->unknown;
+            } else if (options.counts) {
+                ++options.counts->left_out;
             }
         }
         flush_known();
@@ -267,7 +269,7 @@ public:
 
 private:
     void encode_plain(std::string_view plain, bool, std::vector<int>& ids, const SpanSink& sink,
-                      EncodeCounts* counts) const override {
+                      const EncodeOptions& options) const override {
         const char* const end = plain.data() + plain.size();
         for (const char* p = plain.data(); p < end;) {
             uint32_t character = 0;
@@ -275,7 +277,7 @@ private:
             int id = character < ids_.size() ? ids_[character] : -1;
             if (id < 0) {
                 id = parts_.unknown;
-                if (counts) ++counts->unknown;
+                if (options.counts) ++options.counts->unknown;
             }
             KILN_CHECK(id >= 0, "the text holds \"", std::string_view(p, static_cast<size_t>(length)),
                        "\" (code point ", character, ", byte ", p - plain.data(),
