@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
+#include <nlohmann/json.hpp>
+
+#include "cpu_reference/interface/error.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
+#include "cpu_reference/interface/error.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
