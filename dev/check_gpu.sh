@@ -123,7 +123,7 @@ generate() {
     echo "20 tokens generated"
 }
 
-# The tests of a program, without those that this GPU cannot run. The last line of the log is for the table.
+# The tests of a program; those that this GPU cannot run are skipped. The last line of the log is for the table.
 count_tests() {
     tee -a /dev/stderr | sed -nE 's/^\[  (PASSED|SKIPPED) +\] ([0-9]+) test.*/\2 \L\1/p' | paste -sd ' '
 }
@@ -134,14 +134,11 @@ expect_tests() {  # ends the part if none of the tests that $1 counts passed
     esac
 }
 run_tests() {  # PROGRAM [FILTER]
-    local filter=${2:-${TEST_FILTER:-*}} without= counted
-    if [ -n "$old" ]; then
-        without='*bfloat16*:*flash_attention*:*tensor_core*:StepWork.counts*:BenchStep.writes*:CudaEngineUpdate.step_of_infinite*'
-        [[ $filter == *-* ]] && filter+=:$without || filter+=-$without
-    fi
-    counted=$(OMP_WAIT_POLICY=passive kiln "$tests/$1_test" --gtest_filter="$filter" | count_tests) || exit $?
+    local counted
+    counted=$(OMP_WAIT_POLICY=passive kiln "$tests/$1_test" --gtest_filter="${2:-${TEST_FILTER:-*}}" | count_tests) ||
+        exit $?
     expect_tests "$counted"
-    echo "$counted${without:+, without $without: bfloat16 and flash attention $old}"
+    echo "$counted"
 }
 first_models="*/gpt2_flash_$precision:*/gpt2_float32"
 engine_first() { run_tests engine "$first_models"; }

@@ -15,6 +15,7 @@ bool backend_is_gpu();
 struct Device {
     std::string name;
     bool bfloat16 = false, tf32 = false;  // it can compute in these types
+    bool fuses_gelu = false;              // its library applies GELU within a matmul, without another kernel
     size_t free_bytes = 0;                // of its memory; 0: unknown
 };
 // Throws Error, with what is missing, if `program` cannot compute on this machine.

@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "cuda/device/element_types.h"
 #include "cuda/device/gpu_peaks.h"
 #include "cuda/device/require_gpu.h"
 #include "cuda/device/transfer.h"
@@ -60,11 +61,9 @@ DevicePeak device_peak(bool tf32) {
     return {built_for_emulator() ? 0 : measured_flops<E>(tf32), true};
 }
 
-template double measured_flops<float>(bool, int);
-template double measured_flops<__nv_bfloat16>(bool, int);
-template double measured_flops<__half>(bool, int);
-template DevicePeak device_peak<float>(bool);
-template DevicePeak device_peak<__nv_bfloat16>(bool);
-template DevicePeak device_peak<__half>(bool);
+#define KILN_PEAK(E)                              \
+    template double measured_flops<E>(bool, int); \
+    template DevicePeak device_peak<E>(bool);
+KILN_FOR_TYPES(KILN_PEAK)
 
 }  // namespace kiln

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu_reference/interface/engine_checks.h"
+#include "cuda/device/element_types.h"
 #include "cuda/device/transfer.h"
 #include "cuda/engine/decoder.h"
 
@@ -140,15 +141,9 @@ void DeviceArenas<E, G, M>::update(const OptimizerStep& step, const float* grad_
     }
 }
 
-template class DeviceArenas<float, float, float>;
-template class DeviceArenas<float, float, __nv_bfloat16>;
-template class DeviceArenas<__nv_bfloat16, float, float>;
-template class DeviceArenas<__nv_bfloat16, float, __nv_bfloat16>;
-template class DeviceArenas<__nv_bfloat16, __nv_bfloat16, float>;
-template class DeviceArenas<__nv_bfloat16, __nv_bfloat16, __nv_bfloat16>;
-template class DeviceArenas<__half, float, float>;
-template class DeviceArenas<__half, float, __nv_bfloat16>;
-template class DeviceArenas<__half, __half, float>;
-template class DeviceArenas<__half, __half, __nv_bfloat16>;
+#define KILN_ARENAS(E, G)                     \
+    template class DeviceArenas<E, G, float>; \
+    template class DeviceArenas<E, G, __nv_bfloat16>;
+KILN_FOR_GRADIENT_TYPES(KILN_ARENAS)
 
 }  // namespace kiln

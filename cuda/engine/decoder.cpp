@@ -3,8 +3,10 @@
 #include "cuda/engine/decoder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cuda/device/cuda_check.h"
+#include "cuda/device/element_types.h"
 
 namespace kiln {
 namespace {
@@ -198,19 +200,20 @@ void attention(const DeviceContext<E>& ctx, const DeviceBlock<E>& a, const Dropo
     }
     attention_forward(a.attn, a.lse, a.qkv, dropout, ctx.B, ctx.T, c.NH, c.NKV, c.HS, ctx.stream);
 }
-// d_attn -> d_qkv.
-template <class E>
+// d_attn -> d_qkv and its bias's gradient.
+template <class E, class G>
 void backward_through_attention(const DeviceContext<E>& ctx, const DeviceActivations<E>& acts, const DeviceBlock<E>& a,
-                                const Dropout& dropout) {
+                                const BiasGradient<G>& bias, const Dropout& dropout) {
+    const auto of = range(ctx, Group::attention);
     const ModelConfig& c = ctx.config;
     if constexpr (!std::is_same_v<E, float>) {
         if (ctx.flash) {
-            return flash_attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, {}, dropout,
-                                            ctx.B, ctx.T, c.NH, c.NKV, c.HS, ctx.stream);
+            return flash_attention_backward(acts.d_qkv, bias, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, {},
+                                            dropout, ctx.B, ctx.T, c.NH, c.NKV, c.HS, ctx.stream);
         }
     }
-    attention_backward(acts.d_qkv, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, dropout, ctx.B, ctx.T, c.NH, c.NKV,
-                       c.HS, ctx.stream);
+    attention_backward(acts.d_qkv, bias, acts.scratch, acts.d_attn, a.attn, a.qkv, a.lse, dropout, ctx.B, ctx.T, c.NH,
+                       c.NKV, c.HS, ctx.stream);
 }
 
 // ln1 -> mid and ln2: the block up to its MLP. x is the input of the block.
@@ -239,6 +242,15 @@ void mlp_half(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, int l) {
     residual_norm_forward(ctx, a.out, norm_after(ctx, acts, l), a.mid, acts.branch, residual_dropout(ctx, l, 1));
 }
 
+// Whether attention's backward pass gives the gradient of qkv's bias: no later kernel changes d_qkv.
+bool attention_sums_bias(const ModelConfig& c) {
+    switch (c.position) {
+        case Position::learned: return c.qkv_bias && !c.qk_norm;
+        case Position::rope: return false;
+    }
+    __builtin_unreachable();
+}
+
 // The input of block l.
 template <class E>
 const E* block_input(const DeviceActivations<E>& acts, int l) {
@@ -250,8 +262,9 @@ const E* block_input(const DeviceActivations<E>& acts, int l) {
 size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
     if (!s.training) return 0;
     const int N = s.B * s.T;
-    size_t most = std::max(norm_backward_scratch_floats(N, c.C), size_t(N) * c.NH);  // delta of the plain attention
-    if (s.flash) most = std::max(most, flash_attention_scratch_floats(s.B, s.T, c.NH, c.HS));
+    size_t most = std::max(norm_backward_scratch_floats(N, c.C),
+                           (s.flash ? flash_attention_scratch_floats : attention_scratch_floats)(
+                               s.B, s.T, c.NH, c.NKV, c.HS, attention_sums_bias(c)));
     most = std::max(most, size_t(TokenOrder::max_partials(N)) * c.C);
     if (c.qk_norm) most = std::max(most, qk_norm_backward_scratch_floats(c.HS));
     for (const int O : {c.C, c.QKV(), c.FC()}) most = std::max(most, bias_backward_scratch_floats(N, O));
@@ -359,6 +372,7 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
         };
         const E* d_branch = through_dropout(1);
         E* d_fc = acts.d_act;
+        G* fc_b = g.fc_b;  // null once the kernel that writes d_fc has given the gradient; qkv_b likewise
         weight_backward(ctx, scratch, g.proj_w, g.proj_b, d_branch, a.act, c.F, C, accumulate);
         if (fuses_gelu(ctx, 2)) {
             const auto of = range(ctx, Group::matmuls);
@@ -371,22 +385,24 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
             }
             const auto of = range(ctx, Group::activation);
             switch (c.mlp) {
-                case Mlp::gelu: gelu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream); break;
+                case Mlp::gelu:
+                    gelu_backward(d_fc, BiasGradient<G>{std::exchange(fc_b, nullptr), accumulate}, scratch, acts.d_act,
+                                  a.fc, N, c.F, ctx.stream);
+                    break;
                 case Mlp::swiglu:
                     d_fc = a.fc;  // twice as wide as act; nothing reads it again
                     swiglu_backward(d_fc, acts.d_act, a.fc, N, c.F, ctx.stream);
                     break;
             }
         }
-        linear_backward(ctx, scratch, acts.branch, g.fc_w, g.fc_b, d_fc, a.ln2, p.fc_w, C, c.FC(), accumulate);
+        linear_backward(ctx, scratch, acts.branch, g.fc_w, fc_b, d_fc, a.ln2, p.fc_w, C, c.FC(), accumulate);
         norm_backward(ctx, scratch, dx, g.ln2_w, g.ln2_b, acts.branch, a.mid, ln2(a, p), accumulate);
 
         linear_backward(ctx, scratch, acts.d_attn, g.attn_out_w, g.attn_out_b, through_dropout(0), a.attn, p.attn_out_w,
                         A, C, accumulate);
-        {
-            const auto of = range(ctx, Group::attention);
-            backward_through_attention(ctx, acts, a, attention_dropout(ctx, l));
-        }
+        G* qkv_b = g.qkv_b;
+        const BiasGradient<G> bias{attention_sums_bias(c) ? std::exchange(qkv_b, nullptr) : nullptr, accumulate};
+        backward_through_attention(ctx, acts, a, bias, attention_dropout(ctx, l));
         apply_rope(ctx, acts.d_qkv, true);
         if (c.qk_norm) {
             const auto of = range(ctx, Group::norm);
@@ -394,8 +410,7 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
                                                   p.q_norm, p.k_norm, N, c.NH, c.NKV, c.HS, accumulate},
                              ctx.stream);
         }
-        linear_backward(ctx, scratch, acts.branch, g.qkv_w, g.qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(),
-                        accumulate);
+        linear_backward(ctx, scratch, acts.branch, g.qkv_w, qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(), accumulate);
         norm_backward(ctx, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, x, ln1(a, p), accumulate);
     }
     if (const Dropout d = embedding_dropout(ctx); d.p > 0) {
@@ -474,13 +489,7 @@ void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, con
     template void lm_head_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, int, int, bool);  \
     template void decoder_backward(const DeviceContext<E>&, DeviceActivations<E>&, const Params<G>&, const TokenRows&, \
                                    bool);
-KILN_DECODER(float)
-KILN_DECODER(__nv_bfloat16)
-KILN_DECODER(__half)
-KILN_DECODER_BACKWARD(float, float)
-KILN_DECODER_BACKWARD(__nv_bfloat16, float)
-KILN_DECODER_BACKWARD(__nv_bfloat16, __nv_bfloat16)
-KILN_DECODER_BACKWARD(__half, float)
-KILN_DECODER_BACKWARD(__half, __half)
+KILN_FOR_TYPES(KILN_DECODER)
+KILN_FOR_GRADIENT_TYPES(KILN_DECODER_BACKWARD)
 
 }  // namespace kiln

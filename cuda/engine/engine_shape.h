@@ -1,9 +1,8 @@
 #pragma once
 // What the options of an engine decide before it is made: its types, its shape, and whether it can be made at all.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "cpu_reference/interface/engine.h"
+#include "cpu_reference/interface/error.h"
+#include "cuda/device/element_types.h"
 #include "cuda/engine/decoder.h"
 
 namespace kiln {
@@ -26,8 +25,10 @@ auto with_engine_types(const EngineOptions& o, With with) {
         if (o.narrow_gradients) return o.narrow_moments ? with(e, e, __nv_bfloat16()) : with(e, e, 0.0f);
         return o.narrow_moments ? with(e, 0.0f, __nv_bfloat16()) : with(e, 0.0f, 0.0f);
     };
-    if (o.precision == Precision::bfloat16) return of(__nv_bfloat16());
-    return o.precision == Precision::float16 ? of(__half()) : of(0.0f);
+    KILN_IF_FLOAT32(if (o.precision == Precision::float32) return of(0.0f);)
+    KILN_IF_BFLOAT16(if (o.precision == Precision::bfloat16) return of(__nv_bfloat16());)
+    KILN_IF_FLOAT16(if (o.precision == Precision::float16) return of(__half());)
+    throw Error("this build has been compiled without the element type");
 }
 
 }  // namespace kiln

@@ -5,6 +5,7 @@
 
 #include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/element_types.h"
 #include "cuda/device/transfer.h"
 #include "cuda/engine/engine_shape.h"
 
@@ -38,8 +39,9 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, bool graphs
     size_t free = 0, total = 0;
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
     const size_t scratch = attention_cached_scratch_floats(c.HS), arrivals = attention_cached_arrivals();
-    const size_t needed =
-        elems * sizeof(E) + bytes + scratch * sizeof(float) + arrivals * sizeof(int) + kLoadedLaterBytes;
+    const size_t weights = size_t(slots) * padded_vocab(c);
+    const size_t needed = elems * sizeof(E) + bytes + scratch * sizeof(float) + arrivals * sizeof(int) +
+                          weights * sizeof(uint64_t) + kLoadedLaterBytes;
     KILN_CHECK(needed <= free, "a KV cache of ", slots, " sequences of ", max_T, " tokens needs ", needed >> 20,
                " MiB of the GPU's memory, but ", free >> 20,
                " MiB are free; lower the number of sequences or their length");
@@ -52,6 +54,7 @@ void Generation<E>::open(const ModelConfig& c, int slots, int max_T, bool graphs
     const size_t input = std::max(StepInput::bytes(slots, 1), StepInput::bytes(1, max_T));
     input_ = DeviceBuffer<unsigned char>(input);
     host_input_ = PinnedBuffer<unsigned char>(input);
+    weights_ = DeviceBuffer<uint64_t>(weights);
     next_ = DeviceBuffer<int>(size_t(slots));
     host_next_ = PinnedBuffer<int>(size_t(slots));
     cache_ = {data_.get(), slots, max_T};
@@ -92,8 +95,8 @@ void Generation<E>::queue_step(const DeviceContext<E>& ctx, int first_slot, bool
 template <class E>
 void Generation<E>::queue_draw(const DeviceContext<E>& ctx, const SamplerOptions& options) {
     const StepInput input(input_.get(), ctx.B, ctx.T);
-    sample(next_.get(), acts_.logits, options, input.sample_numbers, input.positions + ctx.T - 1, ctx.B, ctx.config.V,
-           padded_vocab(ctx.config), ctx.stream);
+    sample(next_.get(), weights_.get(), acts_.logits, options, input.sample_numbers, input.positions + ctx.T - 1, ctx.B,
+           ctx.config.V, padded_vocab(ctx.config), ctx.stream);
     CUDA_CHECK(cudaMemcpyAsync(host_next_.get(), next_.get(), ctx.B * sizeof(int), cudaMemcpyDeviceToHost, ctx.stream));
 }
 
@@ -190,8 +193,7 @@ void Generation<E>::decode_and_sample(DeviceContext<E> ctx, std::span<const int>
     for (size_t i = 0; i < slots.size(); i++) next[i] = drawn(ctx, slots[i], slots[i], sampler, sample_numbers[i]);
 }
 
-template class Generation<float>;
-template class Generation<__nv_bfloat16>;
-template class Generation<__half>;
+#define KILN_GENERATION(E) template class Generation<E>;
+KILN_FOR_TYPES(KILN_GENERATION)
 
 }  // namespace kiln

@@ -39,6 +39,7 @@ private:
     DeviceBuffer<unsigned char> activations_;
     DeviceBuffer<float> scratch_;
     DeviceBuffer<int> arrivals_, next_;
+    DeviceBuffer<uint64_t> weights_;  // (slots, Vp): scratch of a draw
     PinnedBuffer<int> host_next_;
     DeviceBuffer<unsigned char> input_;
     PinnedBuffer<unsigned char> host_input_;

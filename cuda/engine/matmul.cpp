@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/element_types.h"
 
 namespace kiln {
 namespace {
@@ -25,6 +26,11 @@ size_t bytes_of(cudaDataType type) {
 }
 const char* name_of(cudaDataType type) {
     return type == CUDA_R_32F ? "float32" : type == CUDA_R_16BF ? "bfloat16" : "float16";
+}
+// What a user can do without an algorithm for a matmul that is not a plain one.
+const char* remedy(cublasLtEpilogue_t epilogue) {
+    const bool plain = epilogue == CUBLASLT_EPILOGUE_DEFAULT || epilogue == CUBLASLT_EPILOGUE_BIAS;
+    return plain ? "" : "; leave out --gelu-fusion";
 }
 const char* name_of(cublasLtEpilogue_t epilogue) {
     switch (epilogue) {
@@ -129,7 +135,7 @@ void Matmul::find_algorithms(Plan& plan, const Key& key) {
         if (result.state == CUBLAS_STATUS_SUCCESS) plan.algorithms.push_back(result.algo);
     }
     KILN_CHECK(status == CUBLAS_STATUS_SUCCESS && !plan.algorithms.empty(), text_of(key),
-               ": cuBLASLt has no algorithm for it: ", cublasLtGetStatusName(status));
+               ": cuBLASLt has no algorithm for it: ", cublasLtGetStatusName(status), remedy(key.epilogue));
 }
 
 // Runs once for each kind of call, maybe within a step: it allocates memory and waits for the device.
@@ -218,7 +224,8 @@ void Matmul::multiply(Key key, const Pointers& pointers, cudaStream_t stream) {
     while (!algorithms.empty() && !launch(plan, algorithms.front(), key, pointers, stream)) {
         algorithms.erase(algorithms.begin());
     }
-    KILN_CHECK(!algorithms.empty(), text_of(key), ": cuBLASLt could launch none of its algorithms:", plan.failures);
+    KILN_CHECK(!algorithms.empty(), text_of(key), ": cuBLASLt could launch none of its algorithms:", plan.failures,
+               remedy(key.epilogue));
 }
 
 // cuBLASLt's matrices are column-major, so a row-major (N, O) is a column-major (O, N): the calls compute
@@ -279,13 +286,7 @@ void Matmul::backward_weight(Out* dw, const T* dout, const T* x, const Linear& l
     template void Matmul::forward_gelu(T*, T*, const T*, const T*, const T*, const Linear&, cudaStream_t); \
     template void Matmul::backward_input(T*, const T*, const T*, const Linear&, cudaStream_t);             \
     template void Matmul::backward_input_gelu(T*, const T*, const T*, const T*, const Linear&, cudaStream_t);
-KILN_MATMUL_OUT(float, float)
-KILN_MATMUL_OUT(__nv_bfloat16, __nv_bfloat16)
-KILN_MATMUL_OUT(__nv_bfloat16, float)
-KILN_MATMUL_OUT(__half, __half)
-KILN_MATMUL_OUT(__half, float)
-KILN_MATMUL(float)
-KILN_MATMUL(__nv_bfloat16)
-KILN_MATMUL(__half)
+KILN_FOR_GRADIENT_TYPES(KILN_MATMUL_OUT)
+KILN_FOR_TYPES(KILN_MATMUL)
 
 }  // namespace kiln

@@ -175,17 +175,11 @@ void adamw(const AdamWArena<T, G, M>& a, const AdamWStepSize& s, const AdamWRoun
 }
 
 #define KILN_SUM_OF_SQUARES(T) template void sum_of_squares(float*, float*, const T*, size_t, cudaStream_t);
-KILN_SUM_OF_SQUARES(float)
-KILN_SUM_OF_SQUARES(__nv_bfloat16)
-KILN_SUM_OF_SQUARES(__half)
+KILN_FOR_TYPES(KILN_SUM_OF_SQUARES)
 
 #define KILN_ADAMW(T, G, M) \
     template void adamw(const AdamWArena<T, G, M>&, const AdamWStepSize&, const AdamWRounding&, cudaStream_t);
 #define KILN_ADAMW_MOMENTS(T, G) KILN_ADAMW(T, G, float) KILN_ADAMW(T, G, __nv_bfloat16)
-KILN_ADAMW_MOMENTS(float, float)
-KILN_ADAMW_MOMENTS(__nv_bfloat16, float)
-KILN_ADAMW_MOMENTS(__nv_bfloat16, __nv_bfloat16)
-KILN_ADAMW_MOMENTS(__half, float)
-KILN_ADAMW_MOMENTS(__half, __half)
+KILN_FOR_GRADIENT_TYPES(KILN_ADAMW_MOMENTS)
 
 }  // namespace kiln

@@ -222,10 +222,28 @@ struct Backward {
     E* dqkv;
     const E *dout, *qkv;
     const float *lse, *delta;
+    float* bias_partials;  // (B, tiles, (NH + 2 NKV) HS), or null
     Dropout d;
     int B, T, NH, NKV, HS;
     float scale;
 };
+
+// The bias's gradient for one head of dqkv: bias_partials = the sums of the columns of `sums`, before they are rounded.
+// tile (kTile, HS + 1) is shared memory that is no longer needed.
+template <int kTile, int kOut, class E>
+KILN_DEVICE void store_bias_partial(const Backward<E>& a, float* tile, const float (&sums)[Tile<kTile>::kRows][kOut],
+                                    const float (&ones)[Tile<kTile>::kRows], const Place& place, int head) {
+    if (!a.bias_partials) return;
+    __syncthreads();
+    store_sums<kTile>(tile, a.HS + 1, sums, ones, kTile, a.HS);
+    __syncthreads();
+    const int64_t row = int64_t(place.b) * ((a.T + kTile - 1) / kTile) + place.tile;
+    for (int c = threadIdx.x; c < a.HS; c += Tile<kTile>::kBlock) {
+        float sum = 0;
+        for (int r = 0; r < kTile; ++r) sum += tile[r * (a.HS + 1) + c];
+        a.bias_partials[(row * (a.NH + 2 * a.NKV) + head) * a.HS + c] = sum;
+    }
+}
 
 // For queries from q0 on and keys from k0 on: dscores (kTile, kTile + 1) = scale P (M dO V^T - delta) and, unless null,
 // probabilities (kTile, kTile + 1) = M P. P are the probabilities; M is the mask of dropout over 1 - p.
@@ -288,6 +306,7 @@ __global__ void __launch_bounds__(Tile<kTile>::kBlock, kMaxHS == 128 ? 2 : 1)
     float ones[L::kRows];
     for (float& x : ones) x = 1;
     store_sums<kTile>(a.dqkv + first + q0 * stride + h * HS, stride, dq, ones, T - q0, HS);
+    store_bias_partial<kTile>(a, queries, dq, ones, place, h);
 }
 
 // dV = (M P)^T dO, dK = dS^T Q. A block has kTile keys of a key head. It takes the query heads of that key head one
@@ -326,6 +345,17 @@ __global__ void __launch_bounds__(Tile<kTile>::kBlock, kMaxHS == 128 ? 2 : 1)
     for (float& x : ones) x = 1;
     store_sums<kTile>(a.dqkv + key, stride, dk, ones, T - k0, HS);
     store_sums<kTile>(a.dqkv + key + a.NKV * HS, stride, dv, ones, T - k0, HS);
+    store_bias_partial<kTile>(a, queries, dk, ones, place, a.NH + kv);
+    store_bias_partial<kTile>(a, queries, dv, ones, place, a.NH + a.NKV + kv);
+}
+
+int backward_tile(int HS) {
+    return tile_that_fits(4, 2, HS <= 128 ? 32 : 16, HS);
+}
+// Of the partial sums of the bias's gradient.
+size_t bias_rows(int B, int T, int HS) {
+    const int tile = backward_tile(HS);
+    return size_t(B) * ((T + tile - 1) / tile);
 }
 
 void check(const char* name, int B, int T, int NH, int NKV, int HS, int tile) {
@@ -368,13 +398,30 @@ void attention_delta(float* delta, const E* dout, const E* out, int B, int T, in
         out, heads, T, NH, HS, lanes);
 }
 
-template <class E>
-void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
-                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream) {
-    const int tile = tile_that_fits(4, 2, HS <= 128 ? 32 : 16, HS);
+size_t attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias) {
+    return size_t(B) * NH * T + (bias ? bias_rows(B, T, HS) * (NH + 2 * NKV) * HS : 0);
+}
+
+template <class E, class G>
+void attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, const E* dout, const E* out, const E* qkv,
+                        const float* lse, const Dropout& d, int B, int T, int NH, int NKV, int HS,
+                        cudaStream_t stream) {
+    const int tile = backward_tile(HS);
     check("attention_backward", B, T, NH, NKV, HS, tile);
-    attention_delta(delta, dout, out, B, T, NH, HS, stream);
-    const Backward<E> a{dqkv, dout, qkv, lse, delta, d, B, T, NH, NKV, HS, 1.0f / std::sqrt(float(HS))};
+    attention_delta(scratch, dout, out, B, T, NH, HS, stream);
+    const Backward<E> a{.dqkv = dqkv,
+                        .dout = dout,
+                        .qkv = qkv,
+                        .lse = lse,
+                        .delta = scratch,
+                        .bias_partials = bias.db ? scratch + size_t(B) * NH * T : nullptr,
+                        .d = d,
+                        .B = B,
+                        .T = T,
+                        .NH = NH,
+                        .NKV = NKV,
+                        .HS = HS,
+                        .scale = 1.0f / std::sqrt(float(HS))};
     const auto launch_tiles = [&]<int kTile, int kMaxHS> {
         constexpr unsigned kBlock = Tile<kTile>::kBlock;
         const int tiles = (T + kTile - 1) / kTile;
@@ -384,19 +431,22 @@ void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, cons
             {unsigned(B * NKV * tiles), kBlock, shared_bytes(4, 2, kTile, HS), stream}, a);
     };
     switch (tile) {
-        case 32: return launch_tiles.template operator()<32, 128>();
-        case 16: return launch_tiles.template operator()<16, 256>();
-        default: return launch_tiles.template operator()<8, 256>();
+        case 32: launch_tiles.template operator()<32, 128>(); break;
+        case 16: launch_tiles.template operator()<16, 256>(); break;
+        default: launch_tiles.template operator()<8, 256>(); break;
     }
+    if (!bias.db) return;
+    sum_partials<G>(bias.db, nullptr, a.bias_partials, int(bias_rows(B, T, HS)), (NH + 2 * NKV) * HS, bias.accumulate,
+                    stream);
 }
 
-#define KILN_ATTENTION(E)                                                                                              \
-    template void attention_forward(E*, float*, const E*, const Dropout&, int, int, int, int, int, cudaStream_t);      \
-    template void attention_delta(float*, const E*, const E*, int, int, int, int, cudaStream_t);                       \
-    template void attention_backward(E*, float*, const E*, const E*, const E*, const float*, const Dropout&, int, int, \
-                                     int, int, int, cudaStream_t);
-KILN_ATTENTION(float)
-KILN_ATTENTION(__nv_bfloat16)
-KILN_ATTENTION(__half)
+#define KILN_ATTENTION(E)                                                                                         \
+    template void attention_forward(E*, float*, const E*, const Dropout&, int, int, int, int, int, cudaStream_t); \
+    template void attention_delta(float*, const E*, const E*, int, int, int, int, cudaStream_t);
+#define KILN_ATTENTION_BACKWARD(E, G)                                                                                \
+    template void attention_backward(E*, const BiasGradient<G>&, float*, const E*, const E*, const E*, const float*, \
+                                     const Dropout&, int, int, int, int, int, cudaStream_t);
+KILN_FOR_TYPES(KILN_ATTENTION)
+KILN_FOR_GRADIENT_TYPES(KILN_ATTENTION_BACKWARD)
 
 }  // namespace kiln

@@ -460,8 +460,6 @@ void attention_cached(const CachedAttention<E>& a, cudaStream_t stream) {
 #define KILN_CACHED(E)                                                                                       \
     template void append_to_cache(E*, E*, const E*, const int*, int, int, int, int, int, int, cudaStream_t); \
     template void attention_cached(const CachedAttention<E>&, cudaStream_t);
-KILN_CACHED(float)
-KILN_CACHED(__nv_bfloat16)
-KILN_CACHED(__half)
+KILN_FOR_TYPES(KILN_CACHED)
 
 }  // namespace kiln

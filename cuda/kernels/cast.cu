@@ -38,9 +38,9 @@ void cast(To* out, const From* in, size_t n, cudaStream_t stream) {
         {.grid = unsigned((n + kElemsPerBlock - 1) / kElemsPerBlock), .block = kThreads, .stream = stream}, out, in, n);
 }
 
-template void cast(__nv_bfloat16*, const float*, size_t, cudaStream_t);
-template void cast(__half*, const float*, size_t, cudaStream_t);
-template void cast(float*, const __nv_bfloat16*, size_t, cudaStream_t);
-template void cast(float*, const __half*, size_t, cudaStream_t);
+#define KILN_CAST(E)                                            \
+    template void cast(E*, const float*, size_t, cudaStream_t); \
+    template void cast(float*, const E*, size_t, cudaStream_t);
+KILN_FOR_16_BIT_TYPES(KILN_CAST)
 
 }  // namespace kiln

@@ -79,8 +79,6 @@ void residual_forward(T* out, const T* residual, const T* branch, const Dropout&
 #define KILN_DROPOUT(T)                                                               \
     template void dropout(T*, const T*, const Dropout&, int, int, int, cudaStream_t); \
     template void residual_forward(T*, const T*, const T*, const Dropout&, int, int, int, cudaStream_t);
-KILN_DROPOUT(float)
-KILN_DROPOUT(__nv_bfloat16)
-KILN_DROPOUT(__half)
+KILN_FOR_TYPES(KILN_DROPOUT)
 
 }  // namespace kiln

@@ -246,7 +246,6 @@ void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMa
 #define KILN_FLASH_ATTENTION(E)                                                                                      \
     template void flash_attention_forward(E*, float*, const E*, const AttentionMask&, const Dropout&, int, int, int, \
                                           int, int, cudaStream_t, int);
-KILN_FLASH_ATTENTION(__nv_bfloat16)
-KILN_FLASH_ATTENTION(__half)
+KILN_FOR_16_BIT_TYPES(KILN_FLASH_ATTENTION)
 
 }  // namespace kiln

@@ -27,9 +27,12 @@ struct BackwardTiles {
     static constexpr int kQEnd = HS % (16 * kQN * kQAcross) == 0 ? 0 : HS;
     static constexpr int kPartFloats = kThreads * kQM * 2 * kQN * 4;  // dq of kRows queries, ordered by thread
 
+    // How many warps, one after the other, add up the columns of the dq of as many queries as the block has keys.
+    static constexpr int kQSums = kKeys / (16 * kQM);
+
     // Of the dynamic shared memory; elements have 2 bytes.
     static constexpr int bytes(int stages) {
-        return 2 * (2 * kKeys * HS + stages * 2 * kRows * HS + 2 * kRows * kKeys) + 4 * (2 * kRows + 1);
+        return 2 * (2 * kKeys * HS + stages * 2 * kRows * HS + 2 * kRows * kKeys) + 4 * (2 * kRows + kQSums * HS + 1);
     }
     // Two stages if they fit; at head size 256 two blocks of one stage share a multiprocessor instead.
     static constexpr int kStages = HS <= 128 && (kLarge || bytes(2) <= 99 << 10) ? 2 : 1;
@@ -46,11 +49,31 @@ struct FlashBackward {
     float* parts = nullptr;  // (B, NH, tiles of queries, kPartFloats): partial sums of dq
     int* turns = nullptr;    // (B, NH, tiles of queries, kWarps): how many blocks of keys have added this warp's part
     int* started = nullptr;  // how many blocks have started
+    float* bias_partials = nullptr;  // (B, tiles of keys, (NH + 2 NKV) HS), or null
     AttentionMask mask;
     Dropout d;
     int B, T, NH, NKV;
     float scale;
 };
+
+// to (HS) = the sums of the columns of this warp's part, which begins at column n0; if kEnd is not 0, only columns
+// below kEnd.
+template <int kEnd, int kM, int kN>
+KILN_DEVICE void store_column_sums(float* to, const Sums<kM, kN>& sums, int n0) {
+    const int lane = threadIdx.x % 32;
+    KILN_UNROLL
+    for (int n = 0; n < 2 * kN; ++n) {
+        if (kEnd > 0 && n0 + 8 * n >= kEnd) break;
+        KILN_UNROLL
+        for (int i = 0; i < 2; ++i) {
+            float sum = 0;
+            KILN_UNROLL
+            for (int m = 0; m < kM; ++m) sum += sums[m][n][i] + sums[m][n][2 + i];
+            for (int bits = 4; bits < 32; bits *= 2) sum += __shfl_xor_sync(~0u, sum, bits);
+            if (lane < 4) to[n0 + 8 * n + 2 * lane + i] = sum;
+        }
+    }
+}
 
 // dQ, dK, dV of out = dropout(softmax(Q K^T / sqrt(HS), masked)) V.                                 arXiv:2307.08691
 // dqkv, qkv (B, T, (NH + 2 NKV) HS); dout (B, T, NH HS); lse, delta (B, NH, T) float. A block has kKeys keys of a key
@@ -63,6 +86,10 @@ struct FlashBackward {
 // for another block or for a fence. All blocks of a head go through the queries in the same direction, so that a warp
 // waits for one addition of the block before it, not for its whole tile. The first block sets the sum; the last one
 // rounds it into dqkv. Blocks number themselves as they start, so that a block only waits for blocks that are running.
+//
+// bias_partials gets the sums of the columns of dQ, dK and dV, before they are rounded, over the tokens that are the
+// block's keys. The block is the last to add to the dQ of just these tokens. Its warps leave the sums over their part
+// of dQ in shared memory, and the barrier that comes next anyway makes them complete.
 //
 // Two other orders were rejected. A second kernel for dQ over blocks of queries computes two of the five matmuls again
 // (7/5 of the FLOPs). One block for each key head needs no order, but gives only B NKV blocks: at B NKV = 32, three of
@@ -92,7 +119,8 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
     E* const stages = ds + kRows * kKeys;  // each has queries (kRows, HS), then their dout
     float* const lse = reinterpret_cast<float*>(stages + kStages * 2 * kRows * HS);  // (kRows), times log2(e)
     float* const delta = lse + kRows;                                                // (kRows)
-    int* const ticket = reinterpret_cast<int*>(delta + kRows);
+    float* const dq_sums = delta + kRows;  // (kQSums, HS): of the columns of dq, each over 16 kQM queries
+    int* const ticket = reinterpret_cast<int*>(dq_sums + S::kQSums * HS);
     const int T = a.T, lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = a.NH / a.NKV;
     if (threadIdx.x == 0) ticket[0] = atomicAdd(a.started, 1);
     __syncthreads();
@@ -131,6 +159,19 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
         return of_lse ? a.lse[at] * kLog2e : a.delta[at];
     };
 
+    // The bias's gradient for one head of dqkv = factor times the sum of rows of `sums` (rows, HS).
+    const auto store_bias_partial = [&](int head, const float* sums, int rows, float factor) {
+        for (int c = threadIdx.x; c < HS; c += S::kThreads) {
+            float sum = 0;
+            for (int row = 0; row < rows; ++row) sum += sums[row * HS + c];
+            a.bias_partials[(int64_t(b) * key_tiles + j) * stride + head * HS + c] = factor * sum;
+        }
+    };
+    const auto store_bias_partial_of_query = [&](int h) {
+        constexpr int kQueries = 16 * S::kQM;
+        store_bias_partial(h, dq_sums, (min(kKeys, T - k0) + kQueries - 1) / kQueries, a.scale);
+    };
+
     Sums<S::kVM, S::kVN> dk, dv;
     set_zero<S::kVM, S::kVN>(dk);
     set_zero<S::kVM, S::kVN>(dv);
@@ -151,6 +192,7 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
         if (int(threadIdx.x) < 2 * kRows) lse[threadIdx.x] = statistic;
         cp_async_wait<0>();
         __syncthreads();  // the rows are loaded; the last step's rows, P and dS have been read
+        if (a.bias_partials && tile == last_tile && h > kv * group) store_bias_partial_of_query(h - 1);
         const auto load_next = [&] {
             if (next_h < (kv + 1) * group) statistic = load_rows(stage, next_h, next_tile * kRows);
         };
@@ -234,6 +276,10 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
                     }
                 }
             } else {
+                if (a.bias_partials) {
+                    store_column_sums<S::kQEnd, S::kQM, S::kQN>(dq_sums + (q0 - k0 + q_row) / (16 * S::kQM) * HS, dq,
+                                                                q_column);
+                }
                 store_sums<S::kQEnd, S::kQM, S::kQN>(a.dqkv + (first_token + q0) * stride + h * HS, stride, dq, a.scale,
                                                      q_row, q_column, T - q0);
             }
@@ -258,6 +304,16 @@ __global__ void __launch_bounds__(BackwardTiles<HS, kLarge>::kThreads, 1)
     E* const dkey = a.dqkv + (first_token + k0) * stride + (a.NH + kv) * HS;
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey, stride, dk, a.scale, v_row, v_column, T - k0);
     store_sums<S::kVEnd, S::kVM, S::kVN>(dkey + a.NKV * HS, stride, dv, 1.0f, v_row, v_column, T - k0);
+    if (!a.bias_partials) return;
+    __syncthreads();  // all rows have been read: their place is free
+    float* const dk_sums = reinterpret_cast<float*>(stages) + warp / S::kVAcross * HS;  // (kVDown, HS), then of dv
+    store_column_sums<S::kVEnd, S::kVM, S::kVN>(dk_sums, dk, v_column);
+    store_column_sums<S::kVEnd, S::kVM, S::kVN>(dk_sums + S::kVDown * HS, dv, v_column);
+    __syncthreads();
+    const float* const sums = reinterpret_cast<float*>(stages);
+    store_bias_partial_of_query((kv + 1) * group - 1);
+    store_bias_partial(a.NH + kv, sums, S::kVDown, a.scale);
+    store_bias_partial(a.NH + a.NKV + kv, sums + S::kVDown * HS, S::kVDown, 1.0f);
 }
 
 // starts[b, t] = the largest of min(max(first_key[b, s], 0), s) for s <= t. That is first_key itself if it is valid.
@@ -284,19 +340,22 @@ int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-// The scratch, in floats: delta, rounded up to 16 bytes; parts; turns, and one for started; starts.
+// The scratch, in floats: delta, rounded up to 16 bytes; parts; turns, and one for started; starts; bias_partials.
 struct Scratch {
-    int64_t delta, parts, turns, starts;
-    size_t floats() const { return size_t(delta + parts + turns + 1 + starts); }
+    int64_t delta, parts, turns, starts, bias_rows;
+    size_t floats(int64_t bias_columns) const {
+        return size_t(delta + parts + turns + 1 + starts + bias_rows * bias_columns);
+    }
 };
 template <class Tiles>
 Scratch scratch_of(int B, int T, int NH) {
     const int64_t tiles = int64_t(B) * NH * divide_up(T, Tiles::kRows);
-    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * Tiles::kPartFloats, tiles * Tiles::kWarps, int64_t(B) * T};
+    return {divide_up(int64_t(B) * NH * T, 4) * 4, tiles * Tiles::kPartFloats, tiles * Tiles::kWarps, int64_t(B) * T,
+            B * divide_up(T, Tiles::kKeys)};
 }
 
-template <class E, int HS, bool kLarge, bool kDropout>
-void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t stream) {
+template <class E, int HS, bool kLarge, bool kDropout, class G>
+void backward(FlashBackward<E> a, const BiasGradient<G>& bias, float* scratch, const E* out, cudaStream_t stream) {
     using S = BackwardTiles<HS, kLarge>;
     const Scratch sizes = scratch_of<S>(a.B, a.T, a.NH);
     const int64_t blocks = int64_t(a.B) * a.NKV * divide_up(a.T, S::kKeys);
@@ -307,31 +366,36 @@ void backward(FlashBackward<E> a, float* scratch, const E* out, cudaStream_t str
     a.parts = scratch + sizes.delta;
     a.turns = reinterpret_cast<int*>(a.parts + sizes.parts);
     a.started = a.turns + sizes.turns;
+    int* const starts = a.started + 1;
+    if (bias.db) a.bias_partials = reinterpret_cast<float*>(starts + sizes.starts);
     if (a.mask.first_key) {
-        int* const starts = a.started + 1;
         launch<document_starts_kernel>({unsigned(a.B), kStartsThreads, 0, stream}, starts, a.mask.first_key, a.T);
         a.mask.first_key = starts;
     }
     CUDA_CHECK(cudaMemsetAsync(a.turns, 0, (sizes.turns + 1) * sizeof(int), stream));
     launch<flash_attention_backward_kernel<E, HS, kLarge, kDropout>>(
         {unsigned(blocks), S::kThreads, size_t(S::bytes(S::kStages)), stream}, a);
+    if (!bias.db) return;
+    sum_partials<G>(bias.db, nullptr, a.bias_partials, int(sizes.bias_rows), (a.NH + 2 * a.NKV) * HS, bias.accumulate,
+                    stream);
 }
 
 }  // namespace
 
-size_t flash_attention_scratch_floats(int B, int T, int NH, int HS) {
+size_t flash_attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias) {
+    const int64_t columns = bias ? int64_t(NH + 2 * NKV) * HS : 0;
     size_t floats = 0;
     with_instance("flash_attention_backward", HS, false, [&]<int kHS, bool> {
-        floats = std::max(scratch_of<BackwardTiles<kHS, true>>(B, T, NH).floats(),
-                          scratch_of<BackwardTiles<kHS, false>>(B, T, NH).floats());
+        floats = std::max(scratch_of<BackwardTiles<kHS, true>>(B, T, NH).floats(columns),
+                          scratch_of<BackwardTiles<kHS, false>>(B, T, NH).floats(columns));
     });
     return floats;
 }
 
-template <class E>
-void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* out, const E* qkv, const float* lse,
-                              const AttentionMask& mask, const Dropout& d, int B, int T, int NH, int NKV, int HS,
-                              cudaStream_t stream, int shared_limit) {
+template <class E, class G>
+void flash_attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, const E* dout, const E* out,
+                              const E* qkv, const float* lse, const AttentionMask& mask, const Dropout& d, int B, int T,
+                              int NH, int NKV, int HS, cudaStream_t stream, int shared_limit) {
     check_flash_attention("flash_attention_backward", mask, B, T, NH, NKV);
     const FlashBackward<E> a{.dqkv = dqkv,
                              .dout = dout,
@@ -349,18 +413,17 @@ void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* o
         if constexpr (kHS >= 64 && kHS <= 128 && !kDropout) {
             using Large = BackwardTiles<kHS, true>;
             if (Large::bytes(Large::kStages) <= shared_memory_limit(shared_limit)) {
-                return backward<E, kHS, true, kDropout>(a, scratch, out, stream);
+                return backward<E, kHS, true, kDropout>(a, bias, scratch, out, stream);
             }
         }
-        backward<E, kHS, false, kDropout>(a, scratch, out, stream);
+        backward<E, kHS, false, kDropout>(a, bias, scratch, out, stream);
     });
 }
 
-#define KILN_FLASH_ATTENTION(E)                                                                           \
-    template void flash_attention_backward(E*, float*, const E*, const E*, const E*, const float*,        \
-                                           const AttentionMask&, const Dropout&, int, int, int, int, int, \
-                                           cudaStream_t, int);
-KILN_FLASH_ATTENTION(__nv_bfloat16)
-KILN_FLASH_ATTENTION(__half)
+#define KILN_FLASH_ATTENTION(E, G)                                                                                 \
+    template void flash_attention_backward(E*, const BiasGradient<G>&, float*, const E*, const E*, const E*,       \
+                                           const float*, const AttentionMask&, const Dropout&, int, int, int, int, \
+                                           int, cudaStream_t, int);
+KILN_FOR_16_BIT_GRADIENT_TYPES(KILN_FLASH_ATTENTION)
 
 }  // namespace kiln

@@ -4,8 +4,6 @@
 // the comment says otherwise. A gradient output says = or +=. Every sum has a fixed order, so that equal inputs give
 // equal bits. A launcher throws Error for dimensions that it does not support, and queues its work on `stream` without
 // waiting.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -15,8 +13,17 @@
 #include "cpu_reference/interface/dropout.h"
 #include "cpu_reference/interface/optimizer.h"
 #include "cpu_reference/interface/sampler.h"
+#include "cuda/device/element_types.h"
 
 namespace kiln {
+
+// The gradient of a linear layer's bias is the sum of the rows of the gradient of its output (N, O). Some kernels that
+// write the latter also add it up, so that no kernel reads it again for that. G is float or T.
+template <class G>
+struct BiasGradient {
+    G* db = nullptr;  // (O) =, or += with accumulate; null: not wanted
+    bool accumulate = false;
+};
 
 // ---- embedding.cu
 
@@ -137,9 +144,10 @@ void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, in
 // GELU, tanh form (arXiv:1606.08415): act, fc (N, F). F % 8 == 0.
 template <class T>
 void gelu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream);
-// dfc =; dfc may be dact or fc.
-template <class T>
-void gelu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStream_t stream);
+// dfc =; dfc may be dact or fc. scratch (bias_backward_scratch_floats(N, F)) is for the bias's gradient.
+template <class T, class G>
+void gelu_backward(T* dfc, const BiasGradient<G>& bias, float* scratch, const T* dact, const T* fc, int N, int F,
+                   cudaStream_t stream);
 // SwiGLU (arXiv:2002.05202): act (N, F) = silu(gate) * up; fc (N, 2F) = gate | up.
 template <class T>
 void swiglu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream);
@@ -155,10 +163,12 @@ void swiglu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStrea
 template <class E>
 void attention_forward(E* out, float* lse, const E* qkv, const Dropout& d, int B, int T, int NH, int NKV, int HS,
                        cudaStream_t stream);
-// dqkv (B, T, (NH + 2 NKV) HS) =; dout, out (B, T, NH HS). delta (B, NH, T) is scratch.
-template <class E>
-void attention_backward(E* dqkv, float* delta, const E* dout, const E* out, const E* qkv, const float* lse,
-                        const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
+// dqkv (B, T, (NH + 2 NKV) HS) =; dout, out (B, T, NH HS). scratch: delta and, if `bias`, partial sums of the bias's
+// gradient.
+size_t attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias);
+template <class E, class G>
+void attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, const E* dout, const E* out, const E* qkv,
+                        const float* lse, const Dropout& d, int B, int T, int NH, int NKV, int HS, cudaStream_t stream);
 
 // delta (B, NH, T) = sum over HS of dout * out, both (B, T, NH HS).
 template <class E>
@@ -178,12 +188,13 @@ bool flash_attention_has(int HS);
 template <class E>
 void flash_attention_forward(E* out, float* lse, const E* qkv, const AttentionMask& mask, const Dropout& d, int B,
                              int T, int NH, int NKV, int HS, cudaStream_t stream, int shared_limit = 0);
-// scratch (flash_attention_scratch_floats(..)) holds delta and the partial sums of dq; its size is O(T).
-size_t flash_attention_scratch_floats(int B, int T, int NH, int HS);
-template <class E>
-void flash_attention_backward(E* dqkv, float* scratch, const E* dout, const E* out, const E* qkv, const float* lse,
-                              const AttentionMask& mask, const Dropout& d, int B, int T, int NH, int NKV, int HS,
-                              cudaStream_t stream, int shared_limit = 0);
+// scratch (flash_attention_scratch_floats(..)): delta, partial sums of dq and, if `bias`, of the bias's gradient; its
+// size is O(T).
+size_t flash_attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias);
+template <class E, class G>
+void flash_attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, const E* dout, const E* out,
+                              const E* qkv, const float* lse, const AttentionMask& mask, const Dropout& d, int B, int T,
+                              int NH, int NKV, int HS, cudaStream_t stream, int shared_limit = 0);
 
 // ---- attention_cached.cu
 
@@ -302,9 +313,9 @@ template <class T>
 void argmax(int* tokens, const T* logits, int N, int V, int Vp, cudaStream_t stream);
 // The same for what Sampler::sample draws with these options from row n, for sample_numbers[n] and the position after
 // positions[n], that of the last token which the row has seen. A negative position marks an idle row, whose token has
-// no meaning.
+// no meaning. weights (N, Vp) is scratch.
 template <class T>
-void sample(int* tokens, const T* logits, const SamplerOptions& options, const uint64_t* sample_numbers,
-            const int* positions, int N, int V, int Vp, cudaStream_t stream);
+void sample(int* tokens, uint64_t* weights, const T* logits, const SamplerOptions& options,
+            const uint64_t* sample_numbers, const int* positions, int N, int V, int Vp, cudaStream_t stream);
 
 }  // namespace kiln

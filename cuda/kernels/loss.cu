@@ -123,8 +123,6 @@ void sum_losses(float* sum, const float* losses, int N, cudaStream_t stream) {
 
 #define KILN_LOSS(T) \
     template void cross_entropy(float*, T*, const int*, float, const float*, int, int, int, cudaStream_t);
-KILN_LOSS(float)
-KILN_LOSS(__nv_bfloat16)
-KILN_LOSS(__half)
+KILN_FOR_TYPES(KILN_LOSS)
 
 }  // namespace kiln

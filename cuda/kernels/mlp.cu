@@ -1,7 +1,7 @@
 // GELU and SwiGLU, forward and backward.
 #include "cpu_reference/interface/error.h"
+#include "cuda/kernels/column_sums.cuh"
 #include "cuda/kernels/kernels.h"
-#include "cuda/kernels/pack.cuh"
 
 namespace kiln {
 namespace {
@@ -48,24 +48,29 @@ __global__ void __launch_bounds__(kThreads) gelu_forward_kernel(T* act, const T*
         });
 }
 
-// dfc = dact * gelu'(fc); dfc, dact, fc (N, F). Moves 3 N F elements for ~16 N F FLOPs: bound by bandwidth.
+// dfc = dact * gelu'(fc), and partials[chunk] = sum of the rows of dfc in that chunk, before they are rounded.
+// dfc, dact, fc (N, F); partials (gridDim.y, F) float or null. Moves 3 N F elements for ~17 N F FLOPs: bound by
+// bandwidth. Summing costs no reads; a kernel of its own would read N F elements again.
 template <class T>
-__global__ void __launch_bounds__(kThreads) gelu_backward_kernel(T* dfc, const T* dact, const T* fc, int64_t packs) {
-    constexpr int kPack = Pack<T>::kSize;
-    Pack<T> x[kPacks], dy[kPacks];
-    each_pack(
-        packs,
-        [&](int k, int64_t p) {
-            x[k] = load_once(fc + p * kPack);
-            dy[k] = load_once(dact + p * kPack);
+__global__ void __launch_bounds__(kColumnWarps* kWarp)
+    gelu_backward_kernel(T* dfc, float* partials, const T* dact, const T* fc, int N, int F, int chunk_rows) {
+    Pack<T> x[kPacks] = {}, dy[kPacks] = {};
+    sum_columns<T, kPacks>(
+        partials, N, F, chunk_rows,
+        [&](int r, int64_t at) {
+            x[r] = load_once(fc + at);
+            dy[r] = load_once(dact + at);
         },
-        [&](int k, int64_t p) {
-            for (int i = 0; i < kPack; ++i) {
-                const float v = x[k][i], s = gelu_gate(v);
+        [&](float* sum, int r, int64_t at) {
+            keep_packed(x[r]), keep_packed(dy[r]);
+            for (int i = 0; i < Pack<T>::kSize; ++i) {
+                const float v = x[r][i], s = gelu_gate(v);
                 const float slope = s + v * s * (1.0f - s) * kSlope * (1.0f + 3.0f * kCubic * v * v);
-                dy[k].set(i, dy[k][i] * slope);
+                const float dx = dy[r][i] * slope;
+                sum[i] += dx;
+                dy[r].set(i, dx);
             }
-            store(dfc + p * kPack, dy[k]);
+            store(dfc + at, dy[r]);
         });
 }
 
@@ -139,10 +144,14 @@ void gelu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream) {
     const int64_t packs = packs_of<T>("gelu_forward", N, F);
     launch<gelu_forward_kernel<T>>(blocks_of(packs, stream), act, fc, packs);
 }
-template <class T>
-void gelu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStream_t stream) {
-    const int64_t packs = packs_of<T>("gelu_backward", N, F);
-    launch<gelu_backward_kernel<T>>(blocks_of(packs, stream), dfc, dact, fc, packs);
+template <class T, class G>
+void gelu_backward(T* dfc, const BiasGradient<G>& bias, float* scratch, const T* dact, const T* fc, int N, int F,
+                   cudaStream_t stream) {
+    KILN_CHECK(N > 0 && F > 0 && F % 8 == 0, "gelu_backward: N ", N, ", F ", F, "; F must be a multiple of 8");
+    const ColumnPlan plan(N, F);
+    launch<gelu_backward_kernel<T>>(plan.launch<T>(F, stream), dfc, bias.db ? scratch : nullptr, dact, fc, N, F,
+                                    plan.chunk_rows);
+    if (bias.db) sum_partials<G>(bias.db, nullptr, scratch, plan.chunks, F, bias.accumulate, stream);
 }
 template <class T>
 void swiglu_forward(T* act, const T* fc, int N, int F, cudaStream_t stream) {
@@ -155,13 +164,13 @@ void swiglu_backward(T* dfc, const T* dact, const T* fc, int N, int F, cudaStrea
     launch<swiglu_backward_kernel<T>>(blocks_of(packs, stream), dfc, dact, fc, unsigned(F / Pack<T>::kSize), packs);
 }
 
-#define KILN_MLP(T)                                                              \
-    template void gelu_forward(T*, const T*, int, int, cudaStream_t);            \
-    template void gelu_backward(T*, const T*, const T*, int, int, cudaStream_t); \
-    template void swiglu_forward(T*, const T*, int, int, cudaStream_t);          \
+#define KILN_MLP(T)                                                     \
+    template void gelu_forward(T*, const T*, int, int, cudaStream_t);   \
+    template void swiglu_forward(T*, const T*, int, int, cudaStream_t); \
     template void swiglu_backward(T*, const T*, const T*, int, int, cudaStream_t);
-KILN_MLP(float)
-KILN_MLP(__nv_bfloat16)
-KILN_MLP(__half)
+#define KILN_GELU_BACKWARD(T, G) \
+    template void gelu_backward(T*, const BiasGradient<G>&, float*, const T*, const T*, int, int, cudaStream_t);
+KILN_FOR_TYPES(KILN_MLP)
+KILN_FOR_GRADIENT_TYPES(KILN_GELU_BACKWARD)
 
 }  // namespace kiln

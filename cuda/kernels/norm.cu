@@ -144,8 +144,6 @@ void residual_layernorm_forward(T* sum, T* y, float* mean, float* rstd, const T*
                                            cudaStream_t);                                                             \
     template void residual_layernorm_forward(T*, T*, float*, float*, const T*, const T*, const T*, const T*, float,   \
                                              int, int, cudaStream_t);
-KILN_NORM(float)
-KILN_NORM(__nv_bfloat16)
-KILN_NORM(__half)
+KILN_FOR_TYPES(KILN_NORM)
 
 }  // namespace kiln

@@ -237,13 +237,7 @@ void rmsnorm_backward(const NormBackward<T, G>& a, cudaStream_t stream) {
     template void layernorm_backward(const NormBackward<T, G>&, cudaStream_t); \
     template void rmsnorm_backward(const NormBackward<T, G>&, cudaStream_t);
 #define KILN_SUM_PARTIALS(G) template void sum_partials(G*, G*, const float*, int, int, bool, cudaStream_t);
-KILN_NORM_BACKWARD(float, float)
-KILN_NORM_BACKWARD(__nv_bfloat16, float)
-KILN_NORM_BACKWARD(__nv_bfloat16, __nv_bfloat16)
-KILN_NORM_BACKWARD(__half, float)
-KILN_NORM_BACKWARD(__half, __half)
-KILN_SUM_PARTIALS(float)
-KILN_SUM_PARTIALS(__nv_bfloat16)
-KILN_SUM_PARTIALS(__half)
+KILN_FOR_GRADIENT_TYPES(KILN_NORM_BACKWARD)
+KILN_FOR_TYPES(KILN_SUM_PARTIALS)
 
 }  // namespace kiln

@@ -192,13 +192,7 @@ void qk_norm_backward(const QkNormBackward<T, G>& a, cudaStream_t stream) {
 #define KILN_QK_NORM(T) \
     template void qk_norm_forward(T*, T*, float*, const T*, const T*, float, int, int, int, int, cudaStream_t);
 #define KILN_QK_NORM_BACKWARD(T, G) template void qk_norm_backward(const QkNormBackward<T, G>&, cudaStream_t);
-KILN_QK_NORM(float)
-KILN_QK_NORM(__nv_bfloat16)
-KILN_QK_NORM(__half)
-KILN_QK_NORM_BACKWARD(float, float)
-KILN_QK_NORM_BACKWARD(__nv_bfloat16, float)
-KILN_QK_NORM_BACKWARD(__nv_bfloat16, __nv_bfloat16)
-KILN_QK_NORM_BACKWARD(__half, float)
-KILN_QK_NORM_BACKWARD(__half, __half)
+KILN_FOR_TYPES(KILN_QK_NORM)
+KILN_FOR_GRADIENT_TYPES(KILN_QK_NORM_BACKWARD)
 
 }  // namespace kiln

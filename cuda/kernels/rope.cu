@@ -101,8 +101,6 @@ void rope_at(T* qkv, const float* table, const int* positions, int N, int NH, in
 #define KILN_ROPE(T)                                                                        \
     template void rope(T*, const float*, int, int, int, int, int, int, bool, cudaStream_t); \
     template void rope_at(T*, const float*, const int*, int, int, int, int, cudaStream_t);
-KILN_ROPE(float)
-KILN_ROPE(__nv_bfloat16)
-KILN_ROPE(__half)
+KILN_FOR_TYPES(KILN_ROPE)
 
 }  // namespace kiln

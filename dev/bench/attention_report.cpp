@@ -29,12 +29,12 @@ void launch_flash() {
     const DeviceBuffer<E> qkv(3 * kMost), dqkv(3 * kMost), out(kMost);
     const DeviceBuffer<float> lse(1);
     for (const int HS : {32, 64, 80, 96, 128, 256}) {
-        const DeviceBuffer<float> scratch(flash_attention_scratch_floats(1, 1, 1, HS));
+        const DeviceBuffer<float> scratch(flash_attention_scratch_floats(1, 1, 1, 1, HS, false));
         for (const float p : {0.0f, 0.5f}) {
             const Dropout d{.p = p};
             flash_attention_forward(out.get(), lse.get(), qkv.get(), {}, d, 1, 1, 1, 1, HS, nullptr);
-            flash_attention_backward(dqkv.get(), scratch.get(), out.get(), out.get(), qkv.get(), lse.get(), {}, d, 1, 1,
-                                     1, 1, HS, nullptr);
+            flash_attention_backward(dqkv.get(), BiasGradient<float>{}, scratch.get(), out.get(), out.get(), qkv.get(),
+                                     lse.get(), {}, d, 1, 1, 1, 1, HS, nullptr);
         }
     }
 }

@@ -161,15 +161,16 @@ private:
         const auto qkv = random_tensor(N * size_t((s.NH + 2 * s.NKV) * s.HS), 1, stream_);
         const auto dout = random_tensor(sums * size_t(s.HS), 2, stream_);
         const DeviceBuffer<Elem> out(dout.size()), dqkv(qkv.size());
-        const DeviceBuffer<float> lse(sums), scratch(flash_attention_scratch_floats(s.B, s.T, s.NH, s.HS));
+        const DeviceBuffer<float> lse(sums),
+            scratch(flash_attention_scratch_floats(s.B, s.T, s.NH, s.NKV, s.HS, false));
         Pass passes[2];
         for (int round = 0; round < options_.rounds; ++round) {
             passes[0].kiln.ms.push_back(timer_.median_ms([&](cudaStream_t on) {
                 flash_attention_forward(out.get(), lse.get(), qkv.get(), {}, {}, s.B, s.T, s.NH, s.NKV, s.HS, on);
             }));
             passes[1].kiln.ms.push_back(timer_.median_ms([&](cudaStream_t on) {
-                flash_attention_backward(dqkv.get(), scratch.get(), dout.get(), out.get(), qkv.get(), lse.get(), {}, {},
-                                         s.B, s.T, s.NH, s.NKV, s.HS, on);
+                flash_attention_backward(dqkv.get(), BiasGradient<float>{}, scratch.get(), dout.get(), out.get(),
+                                         qkv.get(), lse.get(), {}, {}, s.B, s.T, s.NH, s.NKV, s.HS, on);
             }));
             if (!peer_) continue;
             const auto answer = peer_->ask(format("%d %d %d %d %d %d", s.B, s.T, s.NH, s.NKV, s.HS, options_.launches));

@@ -47,23 +47,29 @@ $(BUILD)/fuzz/%.o: %.cpp
 
 # ---- tests of the tests
 
-mutations: $(EMULATED_TESTS)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
-	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(COLD_CXXFLAGS)" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
+$(call precompiled,mutation): dev/make/precompiled/cuda_test.h
+	$(call precompile,$(EMULATOR_FLAGS) -O0 -g0)
+mutations: $(EMULATED_TESTS) $(call precompiled,mutation)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
+	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,mutation) $(KILN_FLAGS) $(EMULATOR_FLAGS) -O0 -g0" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
 	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
 # ThreadSanitizer leaves some accesses out, and its AddressSanitizer is slower to build. What runs the programs or counts
-# a step's work does so in the plain build.
+# a step's work, or launches as other architectures, does so in the plain build; so does the engine beside
+# ThreadSanitizer.
 
-sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out $(call of_benches,$(EMULATED_TESTS)),$(EMULATED_TESTS)))
+sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out $(2) %/architectures_test $(call of_benches,$(EMULATED_TESTS)),$(EMULATED_TESTS)))
+SANITIZED_FLAGS := -O1 -g1 -DKILN_WITHOUT_FLOAT16
+ASAN_TESTS := $(call sanitized,asan)
+TSAN_TESTS := $(call sanitized,tsan,%/generation_calls_test %/generation_test %/engine_test %/engine_update_test)
 sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ifneq ($(and $(CLANG),$(CUDA_HEADERS)),)
 sanitize-kernels-address:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CXX='$(CLANG)' SANITIZE=address,undefined CXXFLAGS='-O1 -g1' $(call sanitized,asan)
-	@BUILD=$(BUILD)-asan dev/sanitized_tests.sh address $(call sanitized,asan)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CXX='$(CLANG)' SANITIZE=address,undefined CXXFLAGS='$(SANITIZED_FLAGS)' $(ASAN_TESTS)
+	@BUILD=$(BUILD)-asan dev/sanitized_tests.sh address $(ASAN_TESTS)
 sanitize-kernels-thread:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='-O1 -g1' $(call sanitized,tsan)
-	@BUILD=$(BUILD)-tsan dev/sanitized_tests.sh thread $(call sanitized,tsan)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='$(SANITIZED_FLAGS)' $(TSAN_TESTS)
+	@BUILD=$(BUILD)-tsan dev/sanitized_tests.sh thread $(TSAN_TESTS)
 else
 sanitize-kernels-address sanitize-kernels-thread:
 	@echo "$@: skipped: $(if $(CLANG),no CUDA headers,no clang)"

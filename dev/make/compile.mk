@@ -93,18 +93,20 @@ $(EMULATED_NVML): dev/emulator/libraries/nvml.cpp
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
-$(BUILD)/emulator/%.o: %.cu | $(call precompiled,cuda)
-	@mkdir -p $(@D)
-	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(call include_precompiled,cuda) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -x c++ -c -o $@ $<
+# $(call emulate,HEADER,FLAGS): HEADER is the precompiled one.
+define emulate
+@mkdir -p $(@D)
+@echo "  compile $< for the emulator"
+$(Q)$(CXX) $(call include_precompiled,$(1)) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(2) -MMD -MP -x c++ -c -o $@ $<
+endef
+$(BUILD)/emulator/tests/%.o: tests/%.cu | $(call precompiled,cuda_test)
+	$(call emulate,cuda_test,$(COLD_CXXFLAGS))
 $(BUILD)/emulator/tests/%.o: tests/%.cpp | $(call precompiled,cuda_test)
-	@mkdir -p $(@D)
-	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(call include_precompiled,cuda_test) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(COLD_CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(call emulate,cuda_test,$(COLD_CXXFLAGS))
+$(BUILD)/emulator/%.o: %.cu | $(call precompiled,cuda)
+	$(call emulate,cuda,$(CXXFLAGS))
 $(BUILD)/emulator/%.o: %.cpp | $(call precompiled,cuda)
-	@mkdir -p $(@D)
-	@echo "  compile $< for the emulator"
-	$(Q)$(CXX) $(call include_precompiled,cuda) $(KILN_FLAGS) $(EMULATOR_FLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(call emulate,cuda,$(CXXFLAGS))
 $(call precompiled,cuda): dev/make/precompiled/cuda.h
 	$(call precompile,$(EMULATOR_FLAGS) $(CXXFLAGS))
 $(call precompiled,cuda_test): dev/make/precompiled/cuda_test.h
@@ -118,12 +120,12 @@ $(EMULATED_PROGRAMS): $(EMULATED_BACKEND) $(EMULATED_LIBRARIES)
 CUDA_BENCHES := $(addprefix dev/bench/bench_,step kernels attention)
 
 # ---- a GPU. GPU_ARCHS: those of this machine's GPUs; where there is none, one of each generation that this nvcc knows,
-# whose later chips run its code too.
+# whose later chips run its code too. nvidia-smi prints its errors where the numbers would be.
 
 NVCC_ARCHS  = $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch))
 known_archs = $(strip $(foreach a,$(1),$(if $(filter $(a:a=),$(NVCC_ARCHS)),$a)))
-GPU_ARCHS  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -u | \
-                sed 's/^90$$/90a/; s/^100$$/100a/'),$(call known_archs,75 80 90a 100 120))
+GPU_ARCHS  ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | \
+                grep -x '[0-9]*' | sort -u | sed 's/^90$$/90a/; s/^100$$/100a/'),$(call known_archs,75 80 90a 100 120))
 NVCC_FLAGS := -std=c++20 -O3 -lineinfo -I. -ccbin $(CXX) -Werror all-warnings -Xcompiler -Wall,-Wextra
 gencode     = -gencode=arch=compute_$(1),code=sm_$(1)
 gpu         = $(patsubst %,$(BUILD)/gpu/%.o,$(basename $(1)))

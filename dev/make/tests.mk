@@ -3,7 +3,7 @@
 #   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
 # A test program that measures time or memory says "// Runs alone" in its source, and dev/run_tests.sh runs it alone.
 
-.PHONY: tests test check-gpu gpu-bundle gpu-checks
+.PHONY: tests test test-long check-gpu gpu-bundle gpu-checks
 TEST_SUPPORT := $(call objects,$(wildcard tests/support/*.cpp))
 CPU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out tests/cuda/% tests/emulator/%,$(wildcard tests/*/*_test.cpp)))
 FUZZ_TARGETS := $(call objects,tests/fuzz/targets.cpp)
@@ -30,7 +30,9 @@ $(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(BUILD)/libemulated
 $(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
 # This one runs tests of the kernels.
-$(BUILD)/emulator/tests/emulator/programs/older_gpu_test: | $(addprefix $(BUILD)/emulator/tests/cuda/,kernels_test matmul_test flash_attention_test flash_attention_edges_test hopper/hopper_test)
+$(BUILD)/emulator/tests/emulator/programs/older_gpu_test: | $(addprefix $(BUILD)/emulator/tests/cuda/,\
+    bench/step_test engine_test engine_update_test flash_attention_edges_test flash_attention_test generation_test \
+    hopper/hopper_test kernels_test matmul_test)
 # Those in a folder bench/ run the benchmarks.
 of_benches = $(foreach test,$(1),$(if $(findstring /bench/,$(test)),$(test)))
 $(call of_benches,$(EMULATED_TESTS)): | $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES))
@@ -41,8 +43,9 @@ $(GPU_TESTS): %: %.o $(call gpu,$(CUDA_CASES) tests/cuda/schedules_device.cpp) $
 	$(link)
 $(call of_benches,$(GPU_TESTS)): | $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 
-# Longest first.
-TESTS := $(if $(CUDA_HEADERS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)) $(CPU_TESTS)
+# The longest first, so that no core waits at the end.
+LONGEST_TESTS := $(addprefix $(BUILD)/emulator/tests/cuda/,engine_test kernels_test generation_test)
+TESTS := $(if $(CUDA_HEADERS),$(LONGEST_TESTS) $(filter-out $(LONGEST_TESTS),$(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS))) $(CPU_TESTS)
 tests: $(TESTS)
 
 # ---- test: what shows that it is right
@@ -52,6 +55,10 @@ test:  ## build everything and run every test
 	@$(MAKE) --no-print-directory -j$(THREADS) programs tests
 	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
 	@dev/check_readme.sh & readme=$$!; BUILD=$(BUILD) dev/run_tests.sh $(TESTS); status=$$?; wait $$readme && exit $$status
+
+test-long: $(EMULATED_TESTS)  ## the tests of the CUDA code in 16 schedules, and the fuzzers for five minutes each
+	@SIMT_SCHEDULES=16 BUILD=$(BUILD) dev/run_tests.sh $(EMULATED_TESTS)
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=300
 
 GPU_CHECKS := $(GPU_TESTS) $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES))
 check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kilncu  ## all tests on this machine's GPU, its speed, and a run compared with the CPU's, in 9 minutes (PARTS="engine flash")

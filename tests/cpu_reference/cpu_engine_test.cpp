@@ -1,5 +1,4 @@
 // The engine as a program sees it: accumulation, dropout across micro-batches, updates, caches, memory.
-// Runs alone: it measures memory.
 #include <gtest/gtest.h>
 #include <omp.h>
 #include <sys/resource.h>

@@ -10,6 +10,7 @@
 #include "cpu_reference/interface/tensors.h"
 #include "cuda/engine/cuda_engine.h"
 #include "cuda/engine/engine_shape.h"
+#include "tests/cuda/needs.h"
 #include "tests/cuda/schedules.h"
 #include "tests/support/tiny_models.h"
 
@@ -43,6 +44,8 @@ std::vector<Param> params() {
 
 class CudaEngine : public ::testing::TestWithParam<Param> {
 protected:
+    void SetUp() override { KILN_SKIP_BELOW(GetParam().precision == Precision::bfloat16 ? 80 : 0); }
+
     const ModelConfig config_ = parse_model(GetParam().model.descriptor);
     EngineOptions options_{.B = kB, .T = kT, .precision = GetParam().precision, .matmul_candidates = 1};
 

@@ -37,12 +37,12 @@ struct Problem {
     Results run() const {
         const Stream stream;
         const Tensor<E> in(qkv), of_out(dout), out(dout.size()), gradient(qkv.size());
-        const Tensor<float> lse(tokens() * NH), scratch(flash_attention_scratch_floats(B, T, NH, HS));
+        const Tensor<float> lse(tokens() * NH), scratch(flash_attention_scratch_floats(B, T, NH, NKV, HS, false));
         const DeviceBuffer<int> firsts = on_device(first_keys);
         const AttentionMask mask{firsts.get(), window};
         flash_attention_forward(out.get(), lse.get(), in.get(), mask, Dropout{}, B, T, NH, NKV, HS, stream);
-        flash_attention_backward(gradient.get(), scratch.get(), of_out.get(), out.get(), in.get(), lse.get(), mask,
-                                 Dropout{}, B, T, NH, NKV, HS, stream);
+        flash_attention_backward(gradient.get(), BiasGradient<float>{}, scratch.get(), of_out.get(), out.get(),
+                                 in.get(), lse.get(), mask, Dropout{}, B, T, NH, NKV, HS, stream);
         stream.synchronize();
         out.expect_sentinel("out");
         lse.expect_sentinel("lse");
@@ -57,8 +57,8 @@ std::string refusal(int B, int T, int NH, int NKV, int HS, int window, bool back
     const AttentionMask mask{nullptr, window};
     try {
         if (backward) {
-            flash_attention_backward(none, nullptr, none, none, none, nullptr, mask, Dropout{}, B, T, NH, NKV, HS,
-                                     nullptr);
+            flash_attention_backward(none, BiasGradient<float>{}, nullptr, none, none, none, nullptr, mask, Dropout{},
+                                     B, T, NH, NKV, HS, nullptr);
         } else {
             flash_attention_forward(none, nullptr, none, mask, Dropout{}, B, T, NH, NKV, HS, nullptr);
         }
@@ -92,7 +92,7 @@ TEST_F(FlashAttentionEdges, shapes_without_a_meaning_are_refused) {
         for (const int HS : {0, -64, 16, 48, 65, 192, 512}) expect(1, 5, 1, 1, HS, 0, concat("HS ", HS));
         expect(1 << 20, 1 << 20, 64, 64, 64, 0, "more blocks than a grid can have");
     }
-    EXPECT_THROW(flash_attention_scratch_floats(1, 5, 1, 48), Error);
+    EXPECT_THROW(flash_attention_scratch_floats(1, 5, 1, 1, 48, false), Error);
 }
 
 // The first keys of a sequence fall, come after their query, are negative or random. Its results may be anything, but

@@ -6,6 +6,7 @@
 
 #include "cpu_reference/interface/tensors.h"
 #include "cuda/engine/cuda_engine.h"
+#include "tests/cuda/needs.h"
 #include "tests/cuda/schedules.h"
 #include "tests/support/engine_proxy.h"
 #include "tests/support/temp_directory.h"
@@ -23,6 +24,8 @@ const std::string kGpt2 = "gpt2:layers=2,dim=24,heads=3,ctx=24,vocab=37,init_std
 
 class CudaGeneration : public ::testing::TestWithParam<Param> {
 protected:
+    void SetUp() override { KILN_SKIP_BELOW(GetParam().precision == Precision::bfloat16 ? 80 : 0); }
+
     const ModelConfig config_ = parse_model(GetParam().descriptor);
 
     std::unique_ptr<Engine> engine(bool graphs = true) const {

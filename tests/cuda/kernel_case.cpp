@@ -168,16 +168,12 @@ void expect_close(const std::string& name, const Tensor<T>& actual, const std::v
 }
 
 #define KILN_TEST_ELEMENT(T)                                                                    \
+    template class Tensor<T>;                                                                   \
     template std::vector<float> rounded<T>(std::vector<float>);                                 \
     template void expect_close(const std::string&, const Tensor<T>&, const std::vector<float>&, \
                                const std::vector<float>&, double);
-template class Tensor<float>;
-template class Tensor<__nv_bfloat16>;
-template class Tensor<__half>;
 template class Tensor<int>;
 template class Tensor<unsigned char>;
-KILN_TEST_ELEMENT(float)
-KILN_TEST_ELEMENT(__nv_bfloat16)
-KILN_TEST_ELEMENT(__half)
+KILN_FOR_TYPES(KILN_TEST_ELEMENT)
 
 }  // namespace kiln::test

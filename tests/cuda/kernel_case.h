@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "cpu_reference/interface/error.h"
+#include "cuda/device/element_types.h"
 #include "cuda/device/handles.h"
 #include "tests/cuda/element.h"
 
@@ -46,17 +48,17 @@ const std::vector<KernelFamily>& kernel_families();
 // A family's `make` for `template <class T> struct Case : KernelCase` with a constructor Case(const Shape&).
 template <template <class> class Case>
 std::unique_ptr<KernelCase> make(Element element, const Shape& shape) {
-    switch (element) {
-        case Element::float32: return std::make_unique<Case<float>>(shape);
-        case Element::bfloat16: return std::make_unique<Case<__nv_bfloat16>>(shape);
-        default: return std::make_unique<Case<__half>>(shape);
-    }
+    KILN_IF_FLOAT32(if (element == Element::float32) return std::make_unique<Case<float>>(shape);)
+    KILN_IF_BFLOAT16(if (element == Element::bfloat16) return std::make_unique<Case<__nv_bfloat16>>(shape);)
+    KILN_IF_FLOAT16(if (element == Element::float16) return std::make_unique<Case<__half>>(shape);)
+    throw Error("these tests were compiled without the element type");
 }
 // The same for kernels that only have the 16-bit types.
 template <template <class> class Case>
 std::unique_ptr<KernelCase> make_narrow(Element element, const Shape& shape) {
-    if (element == Element::bfloat16) return std::make_unique<Case<__nv_bfloat16>>(shape);
-    return std::make_unique<Case<__half>>(shape);
+    KILN_IF_BFLOAT16(if (element == Element::bfloat16) return std::make_unique<Case<__nv_bfloat16>>(shape);)
+    KILN_IF_FLOAT16(if (element == Element::float16) return std::make_unique<Case<__half>>(shape);)
+    throw Error("these tests were compiled without the element type");
 }
 
 // --- Tensors of a case.

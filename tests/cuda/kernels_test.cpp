@@ -1,5 +1,5 @@
 // Every kernel with every shape and element type of its families, against the float32 reference; on the emulator, in
-// four schedules.
+// three schedules.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu_reference/ops/ops.h"
+#include "cuda/device/element_types.h"
 #include "tests/cuda/kernel_case.h"
 #include "tests/cuda/needs.h"
 #include "tests/cuda/schedules.h"
@@ -51,7 +52,7 @@ class Matmuls : public testing::Test {
 protected:
     void SetUp() override { KILN_SKIP_BELOW((std::is_same_v<T, __nv_bfloat16> ? 80 : 0)); }
 };
-using Elements = testing::Types<float, __nv_bfloat16, __half>;
+using Elements = testing::Types<float, __nv_bfloat16 KILN_IF_FLOAT16(, __half)>;
 struct Names {
     template <class T>
     static std::string GetName(int i) {

@@ -69,8 +69,8 @@ public:
     void launch(int HS, bool flash) const {
         const Dropout none;
         attention_forward(out_.get(), lse_.get(), qkv_.get(), none, 1, 1, 1, 1, HS, nullptr);
-        attention_backward(dqkv_.get(), lse_.get(), out_.get(), out_.get(), qkv_.get(), lse_.get(), none, 1, 1, 1, 1,
-                           HS, nullptr);
+        attention_backward(dqkv_.get(), BiasGradient<float>{}, lse_.get(), out_.get(), out_.get(), qkv_.get(),
+                           lse_.get(), none, 1, 1, 1, 1, HS, nullptr);
         attention_cached(CachedAttention<E>{out_.get(), scratch_.get(), arrivals_.get(), qkv_.get(), out_.get(),
                                             out_.get(), arrivals_.get(), 1, 1, 1, 1, 1, HS},
                          nullptr);
@@ -86,15 +86,15 @@ private:
         for (const float p : {0.0f, 0.5f}) {
             const Dropout d{.p = p};
             flash_attention_forward(out_.get(), lse_.get(), qkv_.get(), {}, d, 1, 1, 1, 1, HS, nullptr);
-            flash_attention_backward(dqkv_.get(), scratch_.get(), out_.get(), out_.get(), qkv_.get(), lse_.get(), {}, d,
-                                     1, 1, 1, 1, HS, nullptr);
+            flash_attention_backward(dqkv_.get(), BiasGradient<float>{}, scratch_.get(), out_.get(), out_.get(),
+                                     qkv_.get(), lse_.get(), {}, d, 1, 1, 1, 1, HS, nullptr);
         }
     }
 
     DeviceBuffer<E> qkv_{3 * kMost}, dqkv_{3 * kMost}, out_{kMost};
     DeviceBuffer<float> lse_{1};
     DeviceBuffer<float> scratch_{
-        std::max(attention_cached_scratch_floats(kMost), flash_attention_scratch_floats(1, 1, 1, kMost))};
+        std::max(attention_cached_scratch_floats(kMost), flash_attention_scratch_floats(1, 1, 1, 1, kMost, false))};
     DeviceBuffer<int> arrivals_{attention_cached_arrivals()};
 };
 

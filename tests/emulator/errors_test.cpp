@@ -62,6 +62,19 @@ TEST_F(Errors, error_that_is_caught_is_not_reported_by_the_next_launch) {
     stream_.synchronize();
 }
 
+TEST_F(Errors, matmul_with_gelu_without_an_algorithm_names_the_option) {
+    const Tensor<float> kept(16 * 16);
+    const Linear layer{.N = 16, .I = 16, .O = 16};
+    const auto forward = [&] {
+        matmul_.forward_gelu(out_.get(), kept.get(), x_.get(), x_.get(), nullptr, layer, stream_);
+    };
+    simt::matmul_fails() = [](const simt::MatmulProblem& p, size_t) { return p.aux != nullptr; };
+    expect_contains(message_of(forward), "none of its algorithms: CUBLAS_STATUS");
+    expect_contains(message_of(forward), "leave out --gelu-fusion");
+    matmul();
+    stream_.synchronize();
+}
+
 // Every matmul fails after that, and no other algorithm helps.
 TEST_F(Errors, error_of_an_earlier_kernel_is_named_by_a_matmul) {
     matmul();

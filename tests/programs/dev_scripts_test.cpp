@@ -105,5 +105,20 @@ TEST_F(RunTests, a_binary_that_fails_dies_or_prints_nothing_is_a_failure) {
     }
 }
 
+// It prints them where it would print the compute capabilities.
+TEST(GpuArchs, errors_of_nvidia_smi_are_no_architectures) {
+    const TempDirectory directory;
+    const std::string makefile = directory.write("makefile", "include Makefile\narchs: ; @: \"archs: $(GPU_ARCHS)\"\n");
+    const auto archs = [&](const std::string& text) {
+        const fs::path smi = directory.write("nvidia-smi", "#!/bin/sh\necho \"" + text + "\"\n");
+        fs::permissions(smi, fs::perms::owner_all);
+        const std::string path = "PATH=" + directory.path().string() + ":$PATH";
+        return run_program("/bin/sh", {"-c", "env -u GPU_ARCHS " + path + " make -n -f " + makefile + " archs"}).out;
+    };
+    EXPECT_NE(archs("9.0").find("archs: 90a\""), std::string::npos) << archs("9.0");
+    EXPECT_EQ(archs("No devices were found").find("devices"), std::string::npos) << archs("No devices were found");
+    EXPECT_EQ(archs("it couldn't communicate").find("communicate"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace kiln

@@ -1,5 +1,4 @@
 // The real train_gpt2: options, messages, exit codes and signals.
-// Runs alone: it measures memory.
 #include <gtest/gtest.h>
 #include <signal.h>
 

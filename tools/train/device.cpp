@@ -124,6 +124,10 @@ void fit_to_device(TrainOptions& o, const Device& device, const std::string& pro
     if (o.attention == "flash") require(gpu, "attention", "", o.attention, std::string("auto"));
     require(gpu, "recompute", " (-r)", o.recompute, 0);
     require(gpu, "gelu-fusion", " (-ge)", o.gelu_fusion, 0);
+    if (report && o.gelu_fusion > 0 && !device.fuses_gelu) {
+        report(concat("--gelu-fusion (-ge) ", o.gelu_fusion, ": on ", device.name,
+                      " cuBLASLt may still launch GELU as another kernel; compare the speed with -ge 0"));
+    }
     require(gpu, "lm-head-chunks", "", o.lm_head_chunks, 0);
     if (o.gpu_log_every > 0) require(gpu, "log-gpu-every", " (-lg)", o.gpu_log_every, int64_t(0));
 }

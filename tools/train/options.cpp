@@ -139,7 +139,8 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
                    0, 3));
     set.add(o.gelu_fusion,
             number("gelu-fusion", "ge", "0..2",
-                   "fuse GELU into the matmul before it: 1 in the forward pass, 2 also in the backward pass; with "
+                   "fuse GELU into the matmul before it: 1 in the forward pass, 2 also in the backward pass; for GPUs "
+                   "of sm_90 and sm_100, since on others cuBLASLt may launch another kernel all the same; with "
                    "--recompute 1 or 2 this matmul runs again in the backward pass",
                    0, 2));
     set.add(o.lm_head_chunks,

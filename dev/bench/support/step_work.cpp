@@ -143,13 +143,13 @@ private:
         const bool fused = gelu && o.fused_gelu > 1;
         matmul(c.C, c.F, fused ? N * c.F : 0);
         if (!fused) add(Group::activation, 0, (2 * fc_parts() + 1) * N * c.F * e);
-        linear_backward(c.C, c.FC(), c.linear_bias);
+        linear_backward(c.C, c.FC(), c.linear_bias && (!gelu || fused));  // gelu_backward sums it
         norm_backward(4);
         linear_backward(c.NH * c.HS, c.C, c.linear_bias);
         attention(5, 2);
         rope();
         qk_norm();
-        linear_backward(c.C, c.QKV(), c.qkv_bias);
+        linear_backward(c.C, c.QKV(), c.qkv_bias && (!learned || c.qk_norm));  // as does attention's backward pass
         norm_backward(4);
     }
     void optimizer() {

@@ -7,6 +7,7 @@
 
 #include "cuda/engine/cuda_engine.h"
 #include "dev/bench/support/step_work.h"
+#include "tests/cuda/needs.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_models.h"
 
@@ -37,6 +38,7 @@ void expect_ranges(const TinyModel& model, EngineOptions options) {
 }  // namespace
 
 TEST(StepWork, counts_the_kernels_that_run) {
+    KILN_SKIP_BELOW(80);  // bfloat16
     for (const TinyModel& model : tiny_cuda_models()) {
         if (model.name.ends_with("_flash")) continue;  // as many launches as without flash attention
         for (const int recompute : {0, 1, 2, 3}) expect_ranges(model, {.recompute = recompute});
@@ -63,6 +65,7 @@ TEST(StepWork, flops_are_those_of_the_model) {
 }
 
 TEST(BenchStep, writes_every_group_and_figure) {
+    KILN_SKIP_BELOW(80);  // bfloat16, as the program does without --precision
     const fs::path program = build_path() / "dev/bench/bench_step";
     const TempDirectory directory;
     const fs::path json = directory.path() / "step.json";

@@ -7,19 +7,20 @@
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/cases/cases.h"
 #include "tests/cuda/cases/heads.h"
+#include "tests/cuda/cases/rows.h"
 
 namespace kiln::test {
 namespace {
 
 struct Attention : Sequences {
     Attention(const Shape& shape, bool dropout) : Sequences(shape), d(attention_dropout(dropout ? 0.25f : 0)) {}
-    std::vector<float> scratch() const {
+    std::vector<float> cpu_scratch() const {
         return std::vector<float>(omp_get_max_threads() * attention_scratch_elems(T));
     }
     void forward(std::vector<float>& out, std::vector<float>& lse, const std::vector<float>& qkv) const {
         out.resize(out_elems());
         lse.resize(lse_elems());
-        kiln::attention_forward(out.data(), lse.data(), scratch().data(), qkv.data(), d, B, T, NH, NKV, HS);
+        kiln::attention_forward(out.data(), lse.data(), cpu_scratch().data(), qkv.data(), d, B, T, NH, NKV, HS);
     }
     const Dropout d;
 };
@@ -61,24 +62,35 @@ public:
           out_(outputs()),
           lse_(sums_),
           dqkv_(qkv_elems()),
-          delta_(lse_elems()) {
+          db_(random_values(QKV, 3)),
+          scratch_(attention_scratch_floats(B, T, NH, NKV, HS, true)) {
         bytes = double(2 * qkv_.size() + 2 * out_.size()) * sizeof(E) + 8.0 * lse_.size();
         flops = 5.0 * B * NH * T * T * HS;
     }
-    void launch(cudaStream_t stream) override {
-        attention_backward(dqkv_.get(), delta_.get(), dout_.get(), out_.get(), qkv_.get(), lse_.get(), d, B, T, NH, NKV,
-                           HS, stream);
-    }
+    void launch(cudaStream_t stream) override { run(dqkv_, {db_.get(), true}, stream); }
     void check() override {
         std::vector<float> dqkv(qkv_elems());
-        kiln::attention_backward(dqkv.data(), scratch().data(), dout_.values().data(), out_.values().data(),
+        kiln::attention_backward(dqkv.data(), cpu_scratch().data(), dout_.values().data(), out_.values().data(),
                                  qkv_.values().data(), lse_.values().data(), d, B, T, NH, NKV, HS);
-        // Sums of HS products, then of T for each query head of the group.
-        expect_close("dqkv", dqkv_, dqkv, HS + T * NH / NKV);
-        delta_.expect_sentinel("delta");
+        // Sums of HS products, then of T for each query head of the group. The B T terms of a sum of dqkv have such
+        // errors of their own, up to the largest of dqkv, and sums may be smaller.
+        const double terms = HS + T * NH / NKV;
+        expect_close("dqkv", dqkv_, dqkv, terms);
+        expect_close("db +=", db_, bias_gradient(db_.values(), dqkv), terms * B * T);
+        scratch_.expect_sentinel("scratch");
+        const Tensor<E> without_bias(qkv_elems());
+        run(without_bias, {}, nullptr);
+        run(dqkv_, {db_.get(), false}, nullptr);
+        CUDA_CHECK(cudaDeviceSynchronize());
+        EXPECT_EQ(without_bias.read(), dqkv_.read());
+        expect_close("db =", db_, bias_gradient(std::vector<float>(QKV), dqkv), terms * B * T);
     }
 
 private:
+    void run(const Tensor<E>& dqkv, const BiasGradient<float>& bias, cudaStream_t stream) {
+        attention_backward(dqkv.get(), bias, scratch_.get(), dout_.get(), out_.get(), qkv_.get(), lse_.get(), d, B, T,
+                           NH, NKV, HS, stream);
+    }
     Values outputs() {
         // The benchmark's shapes are too long for the reference, and need no correct output.
         if (T > 512) {
@@ -93,7 +105,7 @@ private:
     Tensor<E> qkv_, dout_, out_;
     Tensor<float> lse_;
     Tensor<E> dqkv_;
-    Tensor<float> delta_;
+    Tensor<float> db_, scratch_;
 };
 
 template <class E>

@@ -1,6 +1,7 @@
 // Cases of cuda/kernels/bias.cu.
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/cases/cases.h"
+#include "tests/cuda/cases/rows.h"
 
 namespace kiln::test {
 namespace {
@@ -30,11 +31,7 @@ public:
 private:
     // Takes db before the launch; compares it after the launch and returns that.
     void compare(std::vector<float>& db) {
-        std::vector<double> sum(O);
-        for (int n = 0; n < N; ++n) {
-            for (int o = 0; o < O; ++o) sum[o] += dout_.values()[size_t(n) * O + o];
-        }
-        for (int o = 0; o < O; ++o) db[o] = float(accumulate_ ? db[o] + sum[o] : sum[o]);
+        db = bias_gradient(accumulate_ ? db : std::vector<float>(O), dout_.values());
         // A sum of N terms below 1 may have intermediate values far above the result: sqrt(N) roundings at most.
         expect_close("db", db_, db, 16);
         scratch_.expect_sentinel("scratch");

@@ -6,6 +6,7 @@
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/cases/cases.h"
 #include "tests/cuda/cases/heads.h"
+#include "tests/cuda/cases/rows.h"
 
 namespace kiln::test {
 namespace {
@@ -177,21 +178,28 @@ public:
           out_(outputs()),
           lse_(sums_),
           dqkv_(qkv_elems()),
-          scratch_(flash_attention_scratch_floats(B, T, NH, HS)) {
+          db_(random_values(QKV, 4)),
+          scratch_(flash_attention_scratch_floats(B, T, NH, NKV, HS, true)) {
         bytes = double(2 * qkv_.size() + 2 * out_.size()) * sizeof(E) + 8.0 * lse_.size();
         flops = 5.0 * B * NH * T * T * HS;
     }
     void launch(cudaStream_t stream) override {
-        flash_attention_backward(dqkv_.get(), scratch_.get(), dout_.get(), out_.get(), qkv_.get(), lse_.get(), mask(),
-                                 d, B, T, NH, NKV, HS, stream, shared_limit);
+        const BiasGradient<float> bias{db_.get(), accumulate()};
+        flash_attention_backward(dqkv_.get(), bias, scratch_.get(), dout_.get(), out_.get(), qkv_.get(), lse_.get(),
+                                 mask(), d, B, T, NH, NKV, HS, stream, shared_limit);
     }
     void check() override {
-        expect_close("dqkv", dqkv_, Plain<float>(*this).backward(qkv_.values(), dout_.values(), out_.values()),
-                     Plain<E>(*this).backward(qkv_.values(), dout_.values(), out_.values()), HS + T * NH / NKV);
+        const std::vector<float> exact = Plain<float>(*this).backward(qkv_.values(), dout_.values(), out_.values()),
+                                 naive = Plain<E>(*this).backward(qkv_.values(), dout_.values(), out_.values()),
+                                 before = accumulate() ? db_.values() : std::vector<float>(QKV);
+        const double terms = HS + T * NH / NKV;
+        expect_close("dqkv", dqkv_, exact, naive, terms);
+        expect_close("db", db_, bias_gradient(before, exact), bias_gradient(before, naive), terms * B * T);
         scratch_.expect_sentinel("scratch");
     }
 
 private:
+    bool accumulate() const { return T % 2 == 0; }
     Values outputs() {
         // The benchmark's shapes are too long for the reference, and need no correct output.
         if (T > 1024 || B > 8) {
@@ -207,7 +215,7 @@ private:
     Tensor<E> qkv_, dout_, out_;
     Tensor<float> lse_;
     Tensor<E> dqkv_;
-    Tensor<float> scratch_;
+    Tensor<float> db_, scratch_;
 };
 
 Shape shape(int B, int T, int NH, int NKV, int HS, const Shape& more = {}) {

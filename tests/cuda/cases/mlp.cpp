@@ -2,6 +2,7 @@
 #include "cpu_reference/ops/ops.h"
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/cases/cases.h"
+#include "tests/cuda/cases/rows.h"
 
 namespace kiln::test {
 namespace {
@@ -47,48 +48,84 @@ using GeluForward = MlpForward<T, false>;
 template <class T>
 using SwigluForward = MlpForward<T, true>;
 
-template <class T, bool kSwiglu>
-class MlpBackward : public KernelCase {
+template <class T>
+class SwigluBackward : public KernelCase {
 public:
-    explicit MlpBackward(const Shape& shape)
+    explicit SwigluBackward(const Shape& shape)
         : N(dim(shape, "N")),
           F(dim(shape, "F")),
-          fc_(wide_values(size_t(N) * F * kParts, 1)),
+          fc_(wide_values(size_t(N) * F * 2, 1)),
           dact_(random_values(size_t(N) * F, 2)),
           dfc_(fc_.size()) {
-        bytes = (2 * kParts + 1.0) * N * F * sizeof(T);
+        bytes = 5.0 * N * F * sizeof(T);
     }
-    void launch(cudaStream_t stream) override { run(dfc_.get(), stream); }
+    void launch(cudaStream_t stream) override { swiglu_backward(dfc_.get(), dact_.get(), fc_.get(), N, F, stream); }
     void check() override {
         std::vector<float> dfc(dfc_.size());
-        if constexpr (kSwiglu) {
-            kiln::swiglu_backward(dfc.data(), dact_.values().data(), fc_.values().data(), N, F);
-        } else {
-            kiln::gelu_backward(dfc.data(), dact_.values().data(), fc_.values().data(), N, F);
-        }
+        kiln::swiglu_backward(dfc.data(), dact_.values().data(), fc_.values().data(), N, F);
         expect_close("dfc", dfc_, dfc, kTerms);
-        run(fc_.get(), nullptr);
+        swiglu_backward(fc_.get(), dact_.get(), fc_.get(), N, F, nullptr);
         CUDA_CHECK(cudaDeviceSynchronize());
         expect_close("dfc in the place of fc", fc_, dfc, kTerms);
     }
 
 private:
-    static constexpr int kParts = kSwiglu ? 2 : 1;
-    void run(T* dfc, cudaStream_t stream) {
-        (kSwiglu ? swiglu_backward<T> : gelu_backward<T>)(dfc, dact_.get(), fc_.get(), N, F, stream);
-    }
     const int N, F;
     Tensor<T> fc_, dact_, dfc_;
 };
+
+template <class T, class G>
+class GeluBackward : public KernelCase {
+public:
+    explicit GeluBackward(const Shape& shape)
+        : N(dim(shape, "N")),
+          F(dim(shape, "F")),
+          fc_(wide_values(size_t(N) * F, 1)),
+          dact_(random_values(size_t(N) * F, 2)),
+          dfc_(fc_.size()),
+          db_(random_values(F, 3)),
+          scratch_(bias_backward_scratch_floats(N, F)) {
+        bytes = 3.0 * N * F * sizeof(T);
+    }
+    void launch(cudaStream_t stream) override { run(dfc_, {db_.get(), true}, stream); }
+    void check() override {
+        std::vector<float> dfc(dfc_.size());
+        kiln::gelu_backward(dfc.data(), dact_.values().data(), fc_.values().data(), N, F);
+        compare("dfc and db +=", dfc_, dfc, bias_gradient(db_.values(), dfc));
+        const Tensor<T> without_bias(dfc_.size());
+        run(without_bias, {}, nullptr);
+        run(fc_, {db_.get(), false}, nullptr);
+        CUDA_CHECK(cudaDeviceSynchronize());
+        EXPECT_EQ(without_bias.read(), dfc_.read());
+        compare("dfc in the place of fc and db =", fc_, dfc, bias_gradient(std::vector<float>(F), dfc));
+    }
+
+private:
+    void run(const Tensor<T>& dfc, const BiasGradient<G>& bias, cudaStream_t stream) {
+        gelu_backward(dfc.get(), bias, scratch_.get(), dact_.get(), fc_.get(), N, F, stream);
+    }
+    void compare(const std::string& what, const Tensor<T>& dfc, const std::vector<float>& expected,
+                 const std::vector<float>& db) {
+        expect_close(what, dfc, expected, kTerms);
+        // The N terms of a sum have errors of their own.
+        expect_close(what, db_, db, kTerms * N);
+        scratch_.expect_sentinel("scratch");
+    }
+    const int N, F;
+    Tensor<T> fc_, dact_, dfc_;
+    Tensor<G> db_;
+    Tensor<float> scratch_;
+};
 template <class T>
-using GeluBackward = MlpBackward<T, false>;
+using GeluBackwardToFloat = GeluBackward<T, float>;
 template <class T>
-using SwigluBackward = MlpBackward<T, true>;
+using GeluBackwardToSame = GeluBackward<T, T>;
 
 }  // namespace
 
 void add_mlp_families(std::vector<KernelFamily>& families) {
-    // A block takes 512 packs, 2048 or 4096 elements.
+    // A block takes 512 packs, 2048 or 4096 elements; backward of GELU, 128 or 256 columns and a chunk of at least 32
+    // rows.
     const std::vector<Shape> small = {{{"N", 1}, {"F", 8}},
                                       {{"N", 3}, {"F", 24}},
                                       {{"N", 1}, {"F", 4096}},
@@ -98,7 +135,8 @@ void add_mlp_families(std::vector<KernelFamily>& families) {
     const std::vector<Shape> gelu = {{{"N", 65536}, {"F", 3072}}, {{"N", 16384}, {"F", 6400}}};
     const std::vector<Shape> swiglu = {{{"N", 32768}, {"F", 4864}}, {{"N", 8192}, {"F", 14336}}};
     families.push_back({"gelu_forward", kAllElements, small, gelu, make<GeluForward>});
-    families.push_back({"gelu_backward", kAllElements, small, gelu, make<GeluBackward>});
+    families.push_back({"gelu_backward", kAllElements, small, gelu, make<GeluBackwardToSame>});
+    families.push_back({"gelu_backward_float_gradient", kNarrowElements, small, gelu, make<GeluBackwardToFloat>});
     families.push_back({"swiglu_forward", kAllElements, small, swiglu, make<SwigluForward>});
     families.push_back({"swiglu_backward", kAllElements, small, swiglu, make<SwigluBackward>});
 }

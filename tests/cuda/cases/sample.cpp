@@ -28,7 +28,8 @@ public:
           Vp((V + 127) / 128 * 128),
           options(kOptions[dim(shape, "options")]),
           logits_(values()),
-          tokens_(N) {
+          tokens_(N),
+          weights_(size_t(N) * Vp) {
         bytes = double(N) * V * sizeof(T);
         std::vector<uint64_t> samples(N);
         std::vector<int> positions(N);
@@ -40,7 +41,8 @@ public:
         positions_ = on_device(positions);
     }
     void launch(cudaStream_t stream) override {
-        sample(tokens_.get(), logits_.get(), options, samples_.get(), positions_.get(), N, V, Vp, stream);
+        sample(tokens_.get(), weights_.get(), logits_.get(), options, samples_.get(), positions_.get(), N, V, Vp,
+               stream);
     }
     void check() override {
         Sampler sampler(options);
@@ -80,7 +82,7 @@ private:
     const SamplerOptions options;
     Tensor<T> logits_;
     Tensor<int> tokens_;
-    DeviceBuffer<uint64_t> samples_;
+    DeviceBuffer<uint64_t> weights_, samples_;
     DeviceBuffer<int> positions_;
 };
 

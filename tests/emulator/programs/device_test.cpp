@@ -49,6 +49,23 @@ TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_other_types) {
     EXPECT_EQ(train_cu(args + Args{"--dtype", "float16"}).code, 0);
 }
 
+TEST_F(DeviceCu, gelu_fusion_warns_where_it_may_cost_time) {
+    const auto output = [](const char* architecture, const Args& options) {
+        setenv("SIMT_ARCH", architecture, 1);
+        const Finished plan = train_cu(Args{"-e", "gpt2", "--dry-run"} + options);
+        EXPECT_EQ(plan.code, 0) << plan.err;
+        return plan.out + plan.err;
+    };
+    const std::string warning = "--gelu-fusion (-ge) 1: on emulated device cuBLASLt may still launch GELU";
+    for (const char* warned : {"75", "80", "86", "89", "120"}) {
+        EXPECT_NE(output(warned, {"-ge", "1"}).find(warning), std::string::npos) << warned;
+    }
+    for (const char* fused : {"90", "100"}) {
+        EXPECT_EQ(output(fused, {"-ge", "1"}).find(warning), std::string::npos) << fused;
+    }
+    EXPECT_EQ(output("86", {}).find("gelu-fusion"), std::string::npos);
+}
+
 TEST_F(DeviceCu, a_model_that_the_kernels_cannot_compute_is_refused) {
     expect_failure(train_cu({"-e", "llama:layers=1,dim=20,heads=2,ctx=16", "--dry-run"}), 2,
                    {"on a GPU the model's width (dim) must be a multiple of 8, but it is 20", "use train_gpt2"});
