@@ -122,7 +122,8 @@ TEST_F(KilnCli, generate_stops_where_transformers_stops) {
     remove_manifest();
     const fs::path generation = run_.checkpoint / "generation_config.json", config = run_.checkpoint / "config.json";
     const auto stops_at_once = [&] {
-        const Finished result = kiln_with(generate({"--prompt", "the"}));
+        const Finished result =
+            kiln_with({"generate", "--model", run_.checkpoint, "--prompt", "the", "--max-new-tokens", "8"});
         EXPECT_EQ(result.code, 0) << result.err;
         return result.out == "the\n";
     };

@@ -175,15 +175,15 @@ public:
         const auto known = vocab_.find(content);
         return known == vocab_.end() ? -1 : known->get<int>();
     }
-    int ids() const {  // ids are 0 .. ids() - 1
+    int64_t ids() const {  // ids are 0 .. ids() - 1
         int64_t last = -1;
         for (const auto& [id, token] : tokens_) last = std::max(last, id);
-        return static_cast<int>(last + 1);
+        return last + 1;
     }
     // The tokens by id. Empties the table.
     std::vector<NamedToken> take() {
         KILN_CHECK(!tokens_.empty(), name_, ": the vocabulary is empty");
-        const int64_t last = int64_t(ids()) - 1;
+        const int64_t last = ids() - 1;
         KILN_CHECK(static_cast<uint64_t>(last) < max_ids(tokens_.size()), name_, ": token \"",
                    excerpt(tokens_[last].spelling), "\" has id ", last, ", but there are only ", tokens_.size(),
                    " tokens; that leaves too many ids without a token");

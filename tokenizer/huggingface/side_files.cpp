@@ -58,7 +58,8 @@ public:
         } else {
             read_extra(map, kMap, true);
             read_added_json();
-            // transformers adds them once more, by their ids. Without side files it is `tokenizers` that reads the file.
+            // transformers adds them once more, by their ids. Without side files it is `tokenizers` that reads the
+            // file.
             const bool alone = side_.config.empty() && side_.special_tokens_map.empty() && side_.added_tokens.empty();
             for (const AddedToken& token : own) {
                 if (!alone) decoder_[token.id] = token;
@@ -255,7 +256,7 @@ SideFiles SideFiles::read(const fs::path& directory) {
     return {directory, text(kAdded), text(kMap), text(kConfig), text(kModelConfigName), text(kTemplate)};
 }
 
-Roles SideSettings::roles(const std::function<int(const std::string&)>& id_of, int vocab_size) const {
+Roles SideSettings::roles(const std::function<int(const std::string&)>& id_of, int64_t vocab_size) const {
     Roles found;
     for (const NamedRole& role : named) {
         const int id = role.content.empty() ? role.id : id_of(role.content);

@@ -28,7 +28,7 @@ struct SideSettings {
     std::vector<AddedToken> added;
 
     // The roles, after all tokens were added. `id_of` returns the id of a text, or -1.
-    Roles roles(const std::function<int(const std::string&)>& id_of, int vocab_size) const;
+    Roles roles(const std::function<int(const std::string&)>& id_of, int64_t vocab_size) const;
 
     struct NamedRole {
         Role role;
@@ -38,9 +38,10 @@ struct SideSettings {
     std::vector<NamedRole> named;  // by precedence
 };
 
-// `own`: the added tokens of the tokenizer itself, with the ids of its file. If tokenizer_config.json has an added_tokens_decoder, then
-// added_tokens.json counts for nothing, and special_tokens_map.json only for roles that tokenizer_config.json does not
-// name; otherwise special_tokens_map.json comes first. Throws Error that names the file and the place in it.
+// `own`: the added tokens of the tokenizer itself, with the ids of its file. If tokenizer_config.json has an
+// added_tokens_decoder, then added_tokens.json counts for nothing, and special_tokens_map.json only for roles that
+// tokenizer_config.json does not name; otherwise special_tokens_map.json comes first. Throws Error that names the file
+// and the place in it.
 SideSettings read_side_files(const SideFiles& side, const std::vector<AddedToken>& own);
 
 // The files that a saved copy has beside its own: unchanged if they were read, else made. `config`: the first

@@ -158,7 +158,9 @@ public:
         std::vector<File> files = {{"tokenizer.model", file_}, {"tokenizer.vocab", vocab.str()}};
         // The class builds the tokenizer from the model's own normalizer and kind.
         const nlohmann::ordered_json config = {{"tokenizer_class", "TokenizersBackend"}};
-        for (File& file : write_side_files(side_, config, roles_, added_, tokens_)) files.push_back(std::move(file));
+        std::vector<std::string> names = tokens_;  // what unk means in a text is not its name
+        for (size_t i = 0; i < model_.pieces.size(); ++i) names[i] = model_.pieces[i].text;
+        for (File& file : write_side_files(side_, config, roles_, added_, names)) files.push_back(std::move(file));
         return files;
     }
 
