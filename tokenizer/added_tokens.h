@@ -19,10 +19,11 @@ public:
     explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
     // Calls found(int id, std::string_view) for each token with the bytes that it takes, and plain(std::string_view)
-    // for the text between tokens unless it is empty, in the order of the text. A special token without allow_special,
-    // and a single_word token within a word, are plain text; no other token is looked for inside them.
+    // for the text between tokens unless it is empty, in the order of the text. A special token that `options` do not
+    // allow, and a single_word token within a word, are plain text; no other token is looked for inside them. As in
+    // `tokenizers`, a token whose text an lstrip or rstrip has taken is none.
     template <class Plain, class Found>
-    void split(std::string_view text, bool allow_special, Plain&& plain, Found&& found) const {
+    void split(std::string_view text, const EncodeOptions& options, Plain&& plain, Found&& found) const {
         size_t start = 0;  // of the text that has not been passed on
         for (size_t i = next_lead(text, 0); i < text.size(); i = next_lead(text, i)) {
             const AddedToken* token = match(text.substr(i));
@@ -31,16 +32,25 @@ public:
                 continue;
             }
             const size_t at = std::exchange(i, i + token->content.size());
-            if ((token->special && !allow_special) || (token->single_word && !is_single_word(text, at, i))) continue;
+            if (token->special && !options.allows(token->id)) {
+                if (options.counts) count_special(token->id, *options.counts);
+                continue;
+            }
+            if (token->single_word && !is_single_word(text, at, i)) continue;
             const size_t begin = token->lstrip ? std::max(start, space_before(text, at)) : at;
+            const size_t end = token->rstrip ? space_after(text, i) : i;
+            if (begin >= end) continue;
             if (begin > start) plain(text.substr(start, begin - start));
-            start = token->rstrip ? space_after(text, i) : i;
-            found(token->id, text.substr(begin, start - begin));
+            found(token->id, text.substr(begin, end - begin));
+            start = end;
         }
         if (start < text.size()) plain(text.substr(start));
     }
 
 private:
+    static void count_special(int id, EncodeCounts& counts) {
+        if (counts.special_as_text++ == 0) counts.first_special = id;
+    }
     // The first place from `at` on where a token may start, or the end of the text.
     size_t next_lead(std::string_view text, size_t at) const {
         if (tokens_.empty()) return text.size();

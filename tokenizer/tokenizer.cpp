@@ -14,8 +14,18 @@ namespace kiln {
 
 namespace fs = std::filesystem;
 
+EncodeCounts& EncodeCounts::operator+=(const EncodeCounts& other) {
+    if (first_special < 0) first_special = other.first_special;
+    special_as_text += other.special_as_text;
+    unknown += other.unknown;
+    left_out += other.left_out;
+    return *this;
+}
+
 Tokenizer::Tokenizer(std::unique_ptr<const TokenizerKind> kind)
-    : kind_(std::move(kind)), special_(static_cast<size_t>(kind_->vocab_size())) {
+    : kind_(std::move(kind)),
+      special_(static_cast<size_t>(kind_->vocab_size())),
+      roles_(with_usual_names(kind_->roles(), kind_->added_tokens())) {
     for (const AddedToken& token : kind_->added_tokens()) special_[token.id] = token.special;
 }
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
@@ -28,13 +38,23 @@ Tokenizer Tokenizer::parse(std::string_view json, const std::string& name) {
 
 const std::vector<std::string>& tokenizer_file_names() {
     static const std::vector<std::string> names = {
-        "tokenizer.json",        "vocab.json",      "merges.txt",     "added_tokens.json", "special_tokens_map.json",
-        "tokenizer_config.json", "tokenizer.model", "tokenizer.vocab"};
+        "tokenizer.json",        "vocab.json",      "merges.txt",      "added_tokens.json",  "special_tokens_map.json",
+        "tokenizer_config.json", "tokenizer.model", "tokenizer.vocab", "chat_template.jinja"};
     return names;
 }
 
-fs::path find_tokenizer(const fs::path& directory) {
+fs::path find_tokenizer(const fs::path& directory, std::string* passed_over) {
     const auto has = [&](const char* name) { return fs::exists(directory / name); };
+    if (has("tokenizer.json") && has("tokenizer.model")) {
+        const fs::path json = directory / "tokenizer.json", model = directory / "tokenizer.model";
+        try {
+            Tokenizer::parse(MappedFile(json).text(), json.string());
+        } catch (const Error& error) {
+            if (passed_over)
+                *passed_over = concat(model.string(), " is used instead of tokenizer.json: ", error.what());
+            return model;
+        }
+    }
     if (has("tokenizer.json")) return directory / "tokenizer.json";
     if (has("vocab.json") && has("merges.txt")) return directory / "vocab.json";
     return has("tokenizer.model") ? directory / "tokenizer.model" : fs::path();
@@ -47,9 +67,13 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
     KILN_CHECK(!main.empty(), path.string(),
                ": holds no tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model");
     std::vector<fs::path> files;
+    files.push_back(main);
     for (const std::string& name : tokenizer_file_names()) {
+        if (name == main.filename()) continue;
+        const bool of_huggingface = name == "tokenizer.json" || name == "vocab.json" || name == "merges.txt";
         const bool of_sentencepiece = name == "tokenizer.model" || name == "tokenizer.vocab";
-        if (of_sentencepiece == (main.extension() == ".model") && fs::exists(path / name)) files.push_back(path / name);
+        const bool other = main.extension() == ".model" ? of_huggingface : of_sentencepiece;
+        if (!other && fs::exists(path / name)) files.push_back(path / name);
     }
     return files;
 }
@@ -69,22 +93,21 @@ void replace_tokenizer_files(const fs::path& directory, const std::vector<Tokeni
 
 Tokenizer Tokenizer::load(const fs::path& path) {
     const fs::path main = tokenizer_files(path).front();
-    if (main.extension() == ".model") return make_sentencepiece_tokenizer(read_file(main), main.string());
+    if (main.extension() == ".model") {
+        if (!fs::is_directory(path)) return make_sentencepiece_tokenizer(read_file(main), main.string());
+        Tokenizer tokenizer = make_sentencepiece_tokenizer(read_file(main), main.string(), SideFiles::read(path));
+        find_tokenizer(path, &tokenizer.note_);
+        return tokenizer;
+    }
     if (!fs::is_directory(path)) return parse(MappedFile(main).text(), main.string());
 
-    const auto read_beside = [&](const char* name) {
-        return fs::exists(path / name) ? read_file(path / name) : std::string();
-    };
-    SideFiles side = {.added_tokens = read_beside("added_tokens.json"),
-                      .special_tokens_map = read_beside("special_tokens_map.json"),
-                      .config = read_beside("tokenizer_config.json")};
+    SideFiles side = SideFiles::read(path);
     const fs::path merges = path / "merges.txt";
     TokenizerParts parts = main.filename() == "tokenizer.json"
-                               ? parse_tokenizer_json(MappedFile(main).text(), main.string())
+                               ? parse_tokenizer_json(MappedFile(main).text(), main.string(), side)
                                : parse_vocab_and_merges(MappedFile(main).text(), main.string(),
                                                         MappedFile(merges).text(), merges.string(), side);
-    parts.config_json = std::move(side.config);
-    parts.special_tokens_map_json = std::move(side.special_tokens_map);
+    parts.side = std::move(side);
     return make_tokenizer(std::move(parts), path.string());
 }
 
@@ -136,6 +159,16 @@ bool Tokenizer::is_special(int id) const {
     return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[id];
 }
 
+std::vector<bool> Tokenizer::special_ids(const std::vector<std::string>& texts) const {
+    std::vector<bool> wanted(special_.size());
+    for (const std::string& text : texts) {
+        const std::optional<int> id = token_id(text);
+        KILN_CHECK(id && is_special(*id), "\"", text, "\" is not a special token of the tokenizer");
+        wanted[*id] = true;
+    }
+    return wanted;
+}
+
 int Tokenizer::vocab_size() const {
     return kind_->vocab_size();
 }
@@ -148,13 +181,12 @@ std::optional<int> Tokenizer::token_id(std::string_view token) const {
 }
 
 int Tokenizer::end_of_text() const {
-    const int known = kind_->end_of_text();
-    const int id = known >= 0 ? known : find_end_of_text(kind_->added_tokens());
-    KILN_CHECK(id >= 0,
+    const auto& eos = roles_[Role::eos];
+    KILN_CHECK(eos,
                "the tokenizer has no end-of-text token (<|endoftext|>, </s>, ...); train it with --special-tokens "
                "'<|endoftext|>', or import its .tiktoken file again with --special-tokens '<|endoftext|>=50256' (for "
                "the ranks of GPT-2)");
-    return id;
+    return eos->id;
 }
 
 std::string DecodeStream::push(int id) {

@@ -9,11 +9,26 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/roles.h"
+
 namespace kiln {
+
+// What encoding did that a user may not expect.
+struct EncodeCounts {
+    uint64_t special_as_text = 0;  // special tokens in the text that are plain text
+    int first_special = -1;        // the first of them
+    uint64_t unknown = 0;          // characters (or bytes) without a token that became the unk token
+    uint64_t left_out = 0;         // those that became nothing, as the tokenizer has no unk token
+    EncodeCounts& operator+=(const EncodeCounts& other);
+};
 
 struct EncodeOptions {
     bool continues = false;      // the text continues an earlier one, so no prefix space is added
     bool allow_special = false;  // false: "<|endoftext|>" in the text is plain text, so users cannot inject it
+    const std::vector<bool>* allowed = nullptr;  // by id: the special tokens that allow_special allows; null: all
+    EncodeCounts* counts = nullptr;              // added to, unless null
+
+    bool allows(int id) const { return allow_special && (!allowed || (*allowed)[static_cast<size_t>(id)]); }
 };
 
 // Bytes [begin, end) of a text.
@@ -52,31 +67,39 @@ public:
     std::string decode(const std::vector<int>& ids, bool continues = false) const;
     std::string_view token_bytes(int id) const;  // the bytes of one token; empty if no token has the id
     bool is_special(int id) const;
+    // For EncodeOptions::allowed. Throws Error if one of the texts is no special token.
+    std::vector<bool> special_ids(const std::vector<std::string>& texts) const;
 
     int vocab_size() const;                                     // ids are 0 .. vocab_size - 1
     std::optional<int> token_id(std::string_view token) const;  // of an added token
-    // The document separator: the one that a SentencePiece model names, else the first special token among
-    // <|endoftext|>, </s>, <|end_of_text|>, <|im_end|> ... Throws if there is none.
-    int end_of_text() const;
+    // From tokenizer_config.json, special_tokens_map.json, config.json, the tokenizer's own file, else by usual names.
+    const Roles& roles() const { return roles_; }
+    int end_of_text() const;  // the eos token, which separates documents. Throws if there is none.
 
     Tokenizer(Tokenizer&&) noexcept;
     Tokenizer& operator=(Tokenizer&&) noexcept;
     ~Tokenizer();
 
     explicit Tokenizer(std::unique_ptr<const TokenizerKind> kind);
+    const TokenizerKind& kind() const { return *kind_; }
+    // What a user should know about the files; empty: nothing.
+    const std::string& note() const { return note_; }
 
 private:
     friend class DecodeStream;
     std::unique_ptr<const TokenizerKind> kind_;
     std::vector<bool> special_;  // by id
+    Roles roles_;
+    std::string note_;
 };
 
 // The names of a tokenizer's files in a directory, of all kinds.
 const std::vector<std::string>& tokenizer_file_names();
 
 // The main file of the tokenizer in a directory, which tells its kind: tokenizer.json, vocab.json (with merges.txt) or
-// tokenizer.model. Empty if the directory has no tokenizer.
-std::filesystem::path find_tokenizer(const std::filesystem::path& directory);
+// tokenizer.model. Empty if the directory has no tokenizer. A tokenizer.json that Kiln cannot read gives way to a
+// tokenizer.model beside it; `passed_over` gets the reason.
+std::filesystem::path find_tokenizer(const std::filesystem::path& directory, std::string* passed_over = nullptr);
 
 // The files that load() reads from `path`, the main one first. Throws Error if there is no tokenizer.
 std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);

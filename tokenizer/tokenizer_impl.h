@@ -42,7 +42,7 @@ public:
         at_start = false;
         return token_bytes(id);
     }
-    virtual int end_of_text() const { return -1; }  // -1: its name tells which it is
+    virtual const Roles& roles() const = 0;  // those that its files name
 };
 
 // Writes a tokenizer's files into `directory`, the main one (the first of `files`) last, and removes the files of

@@ -31,6 +31,26 @@ TEST_F(Prepare, end_of_text_written_in_the_text_is_plain_text) {
     EXPECT_EQ(documents_of(found().train), Texts{"a<|endoftext|>b"});
 }
 
+TEST_F(Prepare, a_separator_of_several_characters_divides_within_lines_and_records) {
+    options.documents.separator = "<e>";
+    options.force = true;
+    const auto read = [&](const char* name, const std::string& text) {
+        options.inputs = {dir.write(name, text).string()};
+        prepare(options);
+        return documents_of(found().train);
+    };
+    const Texts expected{"a\n\nb", " c", "d"};
+    EXPECT_EQ(read("a.txt", "a\n\nb<e> c<e><e>\r\nd\n"), expected);
+    EXPECT_EQ(read("a.jsonl", "{\"text\": \"a\\n\\nb<e> c<e>\"}\n{\"text\": \"<e>d\"}\n"), expected);
+    const std::string longer = "one two three four five six seven eight";
+    options.documents.chunk_bytes = 16;
+    for (size_t block = 1; block < 12; ++block) {  // wherever a block ends
+        options.documents.block_bytes = block;
+        EXPECT_EQ(read("b.txt", longer + "<e>" + longer + "\n<e>\n" + longer), (Texts{longer, longer, longer}))
+            << block;
+    }
+}
+
 TEST_F(Prepare, threads_change_no_byte) {
     input(many(15000));
     options.val_fraction = 0.1;

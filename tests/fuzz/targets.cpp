@@ -65,7 +65,8 @@ void fuzz_vocab_merges(std::string_view input) {
         file = input.substr(0, end);
         input.remove_prefix(std::min(end + 1, input.size()));
     }
-    const SideFiles side = {.added_tokens = files[2], .special_tokens_map = files[3], .config = files[4]};
+    SideFiles side;
+    side.added_tokens = files[2], side.special_tokens_map = files[3], side.config = files[4];
     const Tokenizer tokenizer = make_tokenizer(parse_vocab_and_merges(files[0], "v", files[1], "m", side), "input");
     const Tokenizer again = Tokenizer::parse(tokenizer.to_json(), "saved");
     use(tokenizer, &again);

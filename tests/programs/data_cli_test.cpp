@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 #include <zstd.h>
 
+#include <nlohmann/json.hpp>
+
+#include "cpu_reference/interface/error.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
@@ -100,6 +103,46 @@ TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
     expect_failure(prepare(write("latin.csv", "v1,v2\nham,caf\xE9\n"), {"--text-key", "v2"}), 1,
                    {"latin.csv:2", "not UTF-8", "--encoding (latin-1"});
     EXPECT_FALSE(fs::exists(output() / "shards.json"));
+}
+
+TEST_F(DataCli, prepare_allows_special_tokens_and_divides_within_a_record) {
+    const fs::path chat = write("chat.jsonl", "{\"text\":\"one<|endoftext|>two<|endoftext|>\"}\n");
+    const Finished plain = prepare(chat);
+    ASSERT_EQ(plain.code, 0) << plain.err;
+    EXPECT_NE(plain.err.find("note: 2 times the text holds a special token (the first is <|endoftext|>)"),
+              std::string::npos)
+        << plain.err;
+    const auto tokens_of = [&](const Args& more) {
+        Args args{"--force"};
+        args.insert(args.end(), more.begin(), more.end());
+        const Finished made = prepare(chat, args);
+        EXPECT_EQ(made.code, 0) << made.err;
+        EXPECT_EQ(made.err.find("note:"), std::string::npos) << made.err;
+        return made.out.substr(0, made.out.find(", bytes"));
+    };
+    const Tokenizer tokenizer = Tokenizer::load(run_.data());
+    const size_t one = tokenizer.encode("one").size(), two = tokenizer.encode("two").size();
+    EXPECT_EQ(tokens_of({"--allow-special"}), concat("train: tokens ", 1 + one + 1 + two + 1, ", documents 1"));
+    EXPECT_EQ(tokens_of({"--allow-special=<|endoftext|>"}), concat("train: tokens ", one + two + 3, ", documents 1"));
+    EXPECT_EQ(tokens_of({"--document-separator", "<|endoftext|>", "--val-fraction", "0"}),
+              concat("train: tokens ", one + two + 2, ", documents 2"));
+    expect_failure(prepare(chat, {"--force", "--allow-special=<none>"}), 1, {"\"<none>\" is not a special token"});
+}
+
+TEST_F(DataCli, prepare_counts_bytes_without_a_token_unless_strict) {
+    nlohmann::json json = nlohmann::json::parse(read_file(run_.data() / "tokenizer.json"));
+    json["model"]["vocab"].erase("Z");
+    write("lacks/tokenizer.json", json.dump());
+    const fs::path text = write("text.txt", "aZb Z");
+    const Args base{"prepare", "--tokenizer", dir_ / "lacks", "--output", output(), "--input", text};
+    const Finished made = kiln(base);
+    ASSERT_EQ(made.code, 0) << made.err;
+    EXPECT_NE(made.err.find("note: 2 bytes without a token were left out"), std::string::npos) << made.err;
+    Args strict = base;
+    strict.insert(strict.end(), {"--force", "--strict"});
+    expect_failure(kiln(strict), 1, {"text.txt:1: the document holds a character without a token"});
+    EXPECT_NE(kiln({"inspect", dir_ / "lacks"}).out.find("1 of 256 bytes have no token; in text they are left out"),
+              std::string::npos);
 }
 
 TEST_F(DataCli, prepare_leaves_bad_records_out_unless_strict) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
+#include "cpu_reference/interface/error.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
@@ -115,6 +116,47 @@ TEST_F(KilnCli, generate_interactive_answers_each_line_and_continues_after_a_bad
     EXPECT_NE(result.err.find("not UTF-8 at byte 0"), std::string::npos) << result.err;
     EXPECT_NE(result.err.find("leaves no room"), std::string::npos) << result.err;
     EXPECT_EQ(std::regex_replace(result.err, std::regex("tokens/s"), "").size() + 2 * 8, result.err.size());
+}
+
+TEST_F(KilnCli, generate_stops_where_transformers_stops) {
+    remove_manifest();
+    const fs::path generation = run_.checkpoint / "generation_config.json", config = run_.checkpoint / "config.json";
+    const auto stops_at_once = [&] {
+        const Finished result =
+            kiln_with({"generate", "--model", run_.checkpoint, "--prompt", "the", "--max-new-tokens", "8"});
+        EXPECT_EQ(result.code, 0) << result.err;
+        return result.out == "the\n";
+    };
+    nlohmann::json every_id = nlohmann::json::array();
+    for (int id = 0; id < run_.V; id++) every_id.push_back(id);
+    EXPECT_FALSE(stops_at_once());
+    replace(generation, R"({"eos_token_id": )" + every_id.dump() + "}");
+    EXPECT_TRUE(stops_at_once());
+    // config.json counts only without generation_config.json.
+    nlohmann::json model = nlohmann::json::parse(read_file(config));
+    model["eos_token_id"] = every_id;
+    replace(config, model.dump());
+    replace(generation, "{}");
+    EXPECT_FALSE(stops_at_once());
+    fs::remove(generation);
+    EXPECT_TRUE(stops_at_once());
+    model["eos_token_id"] = 3;
+    replace(config, model.dump());
+    EXPECT_FALSE(stops_at_once());
+}
+
+TEST_F(KilnCli, special_tokens_of_a_prompt_are_text_unless_allowed) {
+    const std::string prompt = "the<|endoftext|>";
+    const std::string expected = concat("prompt: ", Tokenizer::load(run_.data()).encode("the").size() + 1, " tokens");
+    const Finished plain = kiln_with(generate({"--prompt", prompt}));
+    EXPECT_NE(plain.err.find("note: 1 times the text holds a special token"), std::string::npos) << plain.err;
+    for (const char* option : {"--allow-special", "--allow-special=<|endoftext|>"}) {
+        const Finished allowed = kiln_with(generate({option, "--prompt", prompt}));
+        EXPECT_EQ(allowed.code, 0) << allowed.err;
+        EXPECT_EQ(allowed.err.find("note"), std::string::npos) << allowed.err;
+        EXPECT_TRUE(allowed.err.starts_with(expected)) << allowed.err;
+    }
+    expect_generate_failure({"\"<none>\" is not a special token"}, {"--allow-special=<none>", "--prompt", "a"});
 }
 
 TEST_F(KilnCli, generate_stops_at_the_context_and_says_so) {

@@ -4,6 +4,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
@@ -118,13 +119,33 @@ TEST_F(TokenizerCli, inspect_shows_what_a_tokenizer_is_made_of) {
     ASSERT_EQ(train(text_, {"--vocab-size", "262", "--normalizer", "nfc", "--pre-tokenizer", "llama3"}).code, 0);
     expect_rows({"kind            byte-level BPE\n", "normalizer      nfc\n", "pre-tokenizer   llama3\n",
                  "byte fallback   not needed", "merges          5\n", "special         0 <|endoftext|>\n",
-                 "end of text     0 <|endoftext|>\n"});
+                 "end of text     0 <|endoftext|>, by tokenizer_config.json\n"});
     ASSERT_EQ(train(text_, {"--type", "char", "--special-tokens", "<unk>"}).code, 0);
     expect_rows({"kind            one token per character\n",
                  "byte fallback   no: a character without a token is unknown\n", "end of text     none"});
     ASSERT_EQ(train(text_, {"--type", "sentencepiece-bpe", "--vocab-size", "310", "--byte-fallback"}).code, 0);
     expect_rows({"kind            SentencePiece BPE\n", "normalizer      none\n", "byte fallback   yes\n",
-                 "special         0 <unk>\n", "end of text     2 </s>\n"});
+                 "special         0 <unk>\n", "end of text     2 </s>, by tokenizer_config.json\n"});
+}
+
+TEST_F(TokenizerCli, encode_adds_the_tokens_that_begin_and_end_a_text) {
+    ASSERT_EQ(train(text_, {"--vocab-size", "300", "--special-tokens", "<s>,<pad>,</s>,<unk>,<mask>"}).code, 0);
+    const Args encode{"tokenizer", "encode", "--tokenizer", output(), "--bos", "--eos"};
+    const std::string plain = kiln({"tokenizer", "encode", "--tokenizer", output()}, "fox\n").out;
+    EXPECT_EQ(kiln(encode, "fox\n").out, "0 " + plain.substr(0, plain.size() - 1) + " 2\n");
+    EXPECT_EQ(kiln(encode, "\n").out, "0 2\n");
+    Args offsets = encode;
+    offsets.push_back("--offsets");
+    EXPECT_EQ(kiln(offsets, "\n").out, "0:0-0 2:0-0\n");
+    // AutoTokenizer reads these.
+    const auto config = nlohmann::json::parse(read_file(output() / "tokenizer_config.json"));
+    EXPECT_EQ(config["bos_token"], "<s>");
+    EXPECT_EQ(config["pad_token"], "<pad>");
+    EXPECT_EQ(config["eos_token"], "</s>");
+    EXPECT_EQ(config["unk_token"], "<unk>");
+    EXPECT_EQ(config["mask_token"], "<mask>");
+    ASSERT_EQ(train(text_, {"--vocab-size", "300", "--special-tokens", "</s>"}).code, 0);
+    expect_said(kiln(encode, "fox\n"), 1, {"--bos: no file of", "names such a token"});
 }
 
 TEST_F(TokenizerCli, decode_takes_lists_as_json_and_python_print_them) {

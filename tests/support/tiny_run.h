@@ -42,7 +42,7 @@ public:
         config = parse_model(model + ",vocab=" + std::to_string(V));
         const auto engine = make_engine(config, {.B = 1, .T = 1});
         engine->init_weights(1);
-        checkpoint = save_checkpoint(run(), 10, *engine, {{"step", 10}}, data());
+        checkpoint = save_checkpoint(run(), 10, *engine, {{"step", 10}}, ModelFiles(data(), {}));
     }
 
     std::filesystem::path data() const { return directory / "data"; }

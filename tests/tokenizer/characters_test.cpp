@@ -149,11 +149,11 @@ TEST_F(SideFilesTest, the_class_decides_pre_tokenizer_and_normal_form) {
 
 TEST_F(SideFilesTest, what_is_wrong_is_named_with_its_file) {
     write("added_tokens.json", "[1]");
-    EXPECT_NE(error().find("added_tokens.json: must be an object of tokens and ids"), std::string::npos);
+    EXPECT_NE(error().find("added_tokens.json: must be an object"), std::string::npos);
     write("added_tokens.json", R"({"<x>": "7"})");
     EXPECT_NE(error().find("added_tokens.json: \"<x>\": its id must be a whole number"), std::string::npos);
     write("added_tokens.json", R"({"<x>": 7})");
-    EXPECT_NE(error().find("added token \"<x>\" has the id 7 of token"), std::string::npos);
+    EXPECT_EQ(load().token_id("<x>"), next_);  // as in transformers
     write("added_tokens.json", "{");
     EXPECT_NE(error().find("added_tokens.json: byte"), std::string::npos);
     std::filesystem::remove(directory_.path() / "added_tokens.json");

@@ -49,7 +49,7 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
         {"type \"Unigram\" is not supported; Kiln supports BPE", [](Json& j) { j["model"]["type"] = "Unigram"; }},
         {"\"type\" must be a string, is 3", [](Json& j) { j["model"]["type"] = 3; }},
         {"\"dropout\" is 0.1, which Kiln does not support", [](Json& j) { j["model"]["dropout"] = 0.1; }},
-        {"\"byte_fallback\" is true", [](Json& j) { j["model"]["byte_fallback"] = true; }},
+        {"\"byte_fallback\" must be true or false, is 1", [](Json& j) { j["model"]["byte_fallback"] = 1; }},
         {"\"end_of_word_suffix\" is \"</w>\"", [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }},
         {"\"ignore_merges\" must be true or false, is 1", [](Json& j) { j["model"]["ignore_merges"] = 1; }},
         {"model.vocab: must be an object of tokens and ids, but is null", [](Json& j) { j["model"].erase("vocab"); }},
@@ -86,17 +86,13 @@ TEST(HostileTokenizer, each_wrong_member_is_named) {
          [](Json& j) {
              j["model"]["merges"][0] = {"q", "q"};
          }},
-        {"repeats merge 0", [](Json& j) { j["model"]["merges"].push_back(j["model"]["merges"][0]); }},
         {"\"added_tokens\" must be an array, is \"x\"", [](Json& j) { j["added_tokens"] = "x"; }},
         {"added token 0: must be an object, but is 1", [](Json& j) { j["added_tokens"][0] = 1; }},
         {"added token 0: \"content\" must be a string", [](Json& j) { j["added_tokens"][0].erase("content"); }},
-        {"added token 0: is empty", [](Json& j) { j["added_tokens"][0]["content"] = ""; }},
         {"added token 0: its id must be a whole number from 0 to 2147483647, is null",
          [](Json& j) { j["added_tokens"][0].erase("id"); }},
         {"\"special\" must be true or false, is \"yes\"", [](Json& j) { j["added_tokens"][0]["special"] = "yes"; }},
         {"\"lstrip\" must be true or false, is 1", [](Json& j) { j["added_tokens"][0]["lstrip"] = 1; }},
-        {"added token \"<x>\" has the id 0 of token", [](Json& j) { j["added_tokens"][0]["content"] = "<x>"; }},
-        {"occurs twice", [](Json& j) { j["added_tokens"].push_back(j["added_tokens"][0]); }},
         {"normalizer: type \"Lowercase\" is not supported; Kiln supports none, NFC, NFKC",
          [](Json& j) {
              j["normalizer"] = {{"type", "Lowercase"}};

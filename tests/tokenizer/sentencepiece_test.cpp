@@ -244,6 +244,30 @@ TEST(SentencePieceTokenizer, the_end_of_text_may_have_any_name) {
     EXPECT_EQ(tokenizer.token_id("<fin>"), tokenizer.end_of_text());
 }
 
+TEST(SentencePieceTokenizer, the_files_beside_it_give_roles_and_more_tokens) {
+    const TempDirectory directory, saved;
+    const std::string file = train_sentencepiece({{"model_type", "bpe"}, {"pad_id", "3"}});
+    directory.write("tokenizer.model", file);
+    const Tokenizer plain = Tokenizer::load(directory.path());
+    const int V = plain.vocab_size();
+    for (const auto& [role, id] : {std::pair{Role::unk, 0}, {Role::bos, 1}, {Role::eos, 2}, {Role::pad, 3}}) {
+        ASSERT_TRUE(plain.roles()[role]);
+        EXPECT_EQ(plain.roles()[role]->id, id);
+        EXPECT_EQ(plain.roles()[role]->source, "tokenizer.model");
+    }
+    directory.write("added_tokens.json", R"({"<|im_start|>": 32000, "<|im_end|>": 32001})");
+    directory.write("special_tokens_map.json", R"({"eos_token": "<|im_end|>"})");
+    Tokenizer::load(directory.path()).save(saved.path());
+    for (const auto& path : {directory.path(), saved.path()}) {
+        const Tokenizer tokenizer = Tokenizer::load(path);
+        EXPECT_EQ(tokenizer.vocab_size(), V + 2);
+        EXPECT_EQ(tokenizer.end_of_text(), V + 1);
+        const std::vector<int> ids = tokenizer.encode("<|im_start|><|im_end|>", {.allow_special = true});
+        EXPECT_EQ(ids, (std::vector<int>{V, V + 1}));
+        EXPECT_EQ(tokenizer.decode(ids), "<|im_start|><|im_end|>");
+    }
+}
+
 TEST(SentencePieceTokenizer, saved_and_loaded_it_is_the_same) {
     const TempDirectory directory;
     const std::string file = train_sentencepiece({{"model_type", "unigram"}});

@@ -7,6 +7,7 @@
 
 #include "tests/support/fake_engine.h"
 #include "tests/support/temp_directory.h"
+#include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
 
 namespace kiln {
@@ -113,8 +114,41 @@ TEST(Checkpoint, unwritable_run_is_named) {
 
 TEST(Checkpoint, missing_tokenizer_directory_is_an_error_and_no_checkpoint) {
     const TempDirectory run;
-    EXPECT_THROW(save_checkpoint(run.path(), 1, make_filled(1), {}, run / "none"), Error);
+    EXPECT_THROW(save_checkpoint(run.path(), 1, make_filled(1), {}, ModelFiles(run / "none", {})), Error);
     EXPECT_TRUE(list_checkpoints(run.path()).empty());
+}
+
+TEST(Checkpoint, keeps_what_the_model_came_with) {
+    const TinyRun run;  // whose checkpoint is the model to start from
+    const fs::path config = run.checkpoint / "config.json", generation = run.checkpoint / "generation_config.json";
+    json model = json::parse(read_file(config));
+    model["eos_token_id"] = {5, 6};
+    model["pad_token_id"] = 7;
+    write_file_atomic(config, model.dump());
+    write_file_atomic(generation, R"({"eos_token_id": [5, 6], "temperature": 0.6})");
+    write_file_atomic(run.checkpoint / "chat_template.jinja", "{{ messages }}");
+
+    const TempDirectory next;
+    fs::path from = run.checkpoint;
+    for (const int64_t step : {1, 2}) {  // the second one starts from the first
+        const ModelFiles files(run.data(), from);
+        EXPECT_EQ(stop_tokens(files), (std::vector<int>{5, 6}));
+        from = save_checkpoint(next.path(), step, make_filled(1), {}, files);
+        const json kept = json::parse(read_file(from / "config.json"));
+        EXPECT_EQ(kept["eos_token_id"], json({5, 6}));
+        EXPECT_EQ(kept["pad_token_id"], 7);
+        EXPECT_EQ(read_file(from / "generation_config.json"), read_file(generation));
+        EXPECT_EQ(read_file(from / "chat_template.jinja"), "{{ messages }}");
+        EXPECT_EQ(stop_tokens(from), (std::vector<int>{5, 6}));
+    }
+    // With another tokenizer, these ids would be wrong.
+    json other = json::parse(read_file(run.data() / "tokenizer.json"));
+    other["added_tokens"][0]["content"] = "</s>";
+    other["model"]["vocab"].erase("<|endoftext|>");
+    other["model"]["vocab"]["</s>"] = 0;
+    const ModelFiles files(next.write("other/tokenizer.json", other.dump()).parent_path(), run.checkpoint);
+    EXPECT_EQ(stop_tokens(files).size(), 1u);
+    EXPECT_FALSE(files.token_ids.contains("pad_token_id"));
 }
 
 TEST(Checkpoint, list_is_newest_first_and_only_of_checkpoints) {

@@ -51,7 +51,7 @@ TEST(Generator, greedy_tokens_follow_the_model) {
 TEST(Generator, stop_token_ends_a_sequence_and_is_left_out) {
     FakeEngine engine(tiny(), sum_model);
     const auto results =
-        run(engine, {.temperature = 0}, {{{1, 2}, 0}, {{4, 0}, 0}}, {.max_new_tokens = 5, .stop_token = 4});
+        run(engine, {.temperature = 0}, {{{1, 2}, 0}, {{4, 0}, 0}}, {.max_new_tokens = 5, .stop_tokens = {4}});
     EXPECT_EQ(results[0].tokens, (std::vector<int>{3, 6, 2}));
     EXPECT_EQ(results[0].finish, Finish::stop_token);
     EXPECT_TRUE(results[1].tokens.empty());
@@ -76,7 +76,7 @@ TEST(Generator, prompt_that_fills_the_context_is_an_error) {
 TEST(Generator, samples_do_not_depend_on_their_batch) {
     std::vector<GenerateRequest> requests;
     for (uint64_t i = 0; i < 11; i++) requests.push_back({{int(i % 7), 1}, i});
-    const GenerateOptions options{.max_new_tokens = 12, .stop_token = 9, .max_slots = 4};
+    const GenerateOptions options{.max_new_tokens = 12, .stop_tokens = {9}, .max_slots = 4};
     FakeEngine engine(tiny(), vague_model);
     const auto together = run(engine, {.seed = 5}, requests, options);
     EXPECT_EQ(engine.largest_batch_, 4);

@@ -148,6 +148,14 @@ void BpeModel::start(std::string_view word, std::vector<int>& ids) const {
     }
 }
 
+std::optional<std::pair<int, int>> BpeModel::parts_of(int id) const {
+    if (derivations_[id].left >= 0) return std::pair(derivations_[id].left, derivations_[id].right);
+    for (const auto& [left, right] : vocabulary_.merges) {  // one that never makes the token from bytes alone
+        if (find_merge(left, right).id == id) return std::pair(left, right);
+    }
+    return std::nullopt;
+}
+
 int BpeModel::byte_id(unsigned char byte) const {
     const int id = byte_ids_[byte];
     KILN_CHECK(id >= 0, "the vocabulary has no token for byte ", int(byte),

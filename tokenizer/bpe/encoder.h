@@ -42,6 +42,9 @@ public:
     // Replaces `ids` by the tokens that merging starts with: one for each byte or character. Throws Error if the
     // vocabulary lacks one.
     void start(std::string_view word, std::vector<int>& ids) const;
+    bool has_byte(unsigned char byte) const { return byte_ids_[byte] >= 0; }
+    // The two tokens that merge to this one last; nothing if it is no result of a merge.
+    std::optional<std::pair<int, int>> parts_of(int id) const;
     int byte_id(unsigned char byte) const;  // throws Error if the vocabulary lacks the byte
     const TokenTrie& trie() const { return trie_; }
     size_t longest_token() const { return longest_token_; }  // in bytes

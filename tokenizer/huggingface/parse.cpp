@@ -1,7 +1,6 @@
 // Reads tokenizer.json, and vocab.json with merges.txt. The input may be anything: every assumption is checked, and no
 // number in a file decides how much memory is allocated.
 #include <algorithm>
-#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -15,7 +14,6 @@ namespace kiln {
 namespace {
 
 using Json = JsonReader::Json;
-namespace fs = std::filesystem;
 
 // The members that a saved copy repeats unchanged, in their order: all except the model and the added tokens. `text` is
 // the text of `json`, an object. It parses only these members again, since the model is a thousand times larger.
@@ -144,30 +142,48 @@ struct NamedToken {
 // Maps ids to tokens. Throws if two tokens have the same id.
 class TokenTable {
 public:
-    explicit TokenTable(std::string name) : name_(std::move(name)) {}
-
-    void add(const std::string& spelling, int64_t id, bool in_vocabulary) {
-        const auto [there, inserted] = tokens_.try_emplace(id, NamedToken{spelling, in_vocabulary});
-        KILN_CHECK(inserted, name_, ": tokens \"", excerpt(there->second.spelling), "\" and \"", excerpt(spelling),
-                   "\" have the same id ", id);
-    }
-    // Returns whether the vocabulary has the added token too. Then the ids must be equal.
-    bool add_added(const std::string& content, int64_t id) {
-        const auto there = tokens_.find(id);
-        if (there == tokens_.end()) {
-            add(content, id, false);
-            return false;
+    // `vocab` must be an object of tokens and ids, and outlive the table.
+    TokenTable(const Json& vocab, const std::string& where, std::string name) : vocab_(vocab), name_(std::move(name)) {
+        KILN_CHECK(vocab.is_object(), where, ": must be an object of tokens and ids, but is ", describe(vocab));
+        for (const auto& [token, id] : vocab.items()) {
+            KILN_CHECK(!token.empty(), where, ": a token is empty");
+            add(token, read_id(id, where, token), true);
         }
-        KILN_CHECK(there->second.in_vocabulary && there->second.spelling == content, name_, ": added token \"",
-                   excerpt(content), "\" has the id ", id, " of token \"", excerpt(there->second.spelling), "\"");
-        return true;
     }
-    size_t size() const { return tokens_.size(); }
+
+    // Adds a token as `tokenizers` does, whatever id its file gives it: a token of the vocabulary keeps its id, another
+    // one gets the next id, and one that was added before gets the new properties. An empty token is ignored.
+    void add_added(AddedToken token, std::vector<AddedToken>& added) {
+        if (token.content.empty()) return;
+        const auto [there, inserted] = index_.try_emplace(token.content, added.size());
+        if (!inserted) {
+            AddedToken& old = added[there->second];
+            token.id = old.id, token.in_vocabulary = old.in_vocabulary;
+            old = std::move(token);
+            return;
+        }
+        const auto known = vocab_.find(token.content);
+        token.in_vocabulary = known != vocab_.end();
+        token.id = token.in_vocabulary ? known->get<int>() : next_id_;
+        if (!token.in_vocabulary) add(token.content, token.id, false);
+        next_id_ = std::max(next_id_, token.id + 1);
+        added.push_back(std::move(token));
+    }
+    // The id of a token; -1: there is none.
+    int id_of(const std::string& content, const std::vector<AddedToken>& added) const {
+        if (const auto there = index_.find(content); there != index_.end()) return added[there->second].id;
+        const auto known = vocab_.find(content);
+        return known == vocab_.end() ? -1 : known->get<int>();
+    }
+    int64_t ids() const {  // ids are 0 .. ids() - 1
+        int64_t last = -1;
+        for (const auto& [id, token] : tokens_) last = std::max(last, id);
+        return last + 1;
+    }
     // The tokens by id. Empties the table.
     std::vector<NamedToken> take() {
         KILN_CHECK(!tokens_.empty(), name_, ": the vocabulary is empty");
-        int64_t last = 0;
-        for (const auto& [id, token] : tokens_) last = std::max(last, id);
+        const int64_t last = ids() - 1;
         KILN_CHECK(static_cast<uint64_t>(last) < max_ids(tokens_.size()), name_, ": token \"",
                    excerpt(tokens_[last].spelling), "\" has id ", last, ", but there are only ", tokens_.size(),
                    " tokens; that leaves too many ids without a token");
@@ -178,8 +194,17 @@ public:
     }
 
 private:
+    void add(const std::string& spelling, int64_t id, bool in_vocabulary) {
+        const auto [there, inserted] = tokens_.try_emplace(id, NamedToken{spelling, in_vocabulary});
+        KILN_CHECK(inserted, name_, ": tokens \"", excerpt(there->second.spelling), "\" and \"", excerpt(spelling),
+                   "\" have the same id ", id);
+    }
+
+    const Json& vocab_;
     std::string name_;
     std::unordered_map<int64_t, NamedToken> tokens_;  // a map: a large id takes no more memory than a small one
+    int next_id_ = static_cast<int>(vocab_.size());   // of an added token
+    std::unordered_map<std::string, size_t> index_;   // of added tokens, by text
 };
 
 // Turns spellings into bytes, and the tokens of merges into ids.
@@ -195,8 +220,11 @@ public:
             auto bytes = byte_level.unspell(spelling);
             // An added token stands for its text. But if the vocabulary has the same spelling for other bytes (DeepSeek
             // Coder's "\u00f5"), it stands for these bytes, as in Hugging Face's decoder. A token that spells no bytes
-            // stands for its text too.
-            const bool is_text = tokens_[id].in_vocabulary && bytes.has_value() && !(added[id] && added[id]->special);
+            // stands for its text too. A special token is no text, except for one byte: then it is the byte's only
+            // token.
+            const bool special = added[id] && added[id]->special;
+            const bool is_text = tokens_[id].in_vocabulary && bytes.has_value() && (!special || bytes->size() == 1);
+            if (special && bytes.has_value()) special_.emplace(spelling, static_cast<int>(id));
             parts.is_text.push_back(is_text);
             parts.vocabulary.tokens.push_back(is_text ? std::move(*bytes) : spelling);
             if (tokens_[id].in_vocabulary) ids_.emplace(spelling, static_cast<int>(id));
@@ -204,15 +232,37 @@ public:
     }
     VocabularyBuilder(const VocabularyBuilder&) = delete;
 
+    // Of the vocabulary; -1: it has no such token.
+    int id_of(std::string_view spelling) const {
+        const auto found = ids_.find(spelling);
+        return found == ids_.end() ? -1 : found->second;
+    }
     // `what` and `number` tell its place in messages.
     void add_merge(std::string_view left, std::string_view right, const char* what, size_t number) {
-        const auto id_of = [&](std::string_view spelling) {
-            const auto found = ids_.find(spelling);
-            KILN_CHECK(found != ids_.end(), name_, ": ", what, " ", number, " names the token \"", excerpt(spelling),
+        const auto known = [&](std::string_view spelling) {
+            const int id = id_of(spelling);
+            KILN_CHECK(id >= 0, name_, ": ", what, " ", number, " names the token \"", excerpt(spelling),
                        "\", which is not in the vocabulary");
-            return found->second;
+            return id;
         };
-        parts_.vocabulary.merges.emplace_back(id_of(left), id_of(right));
+        parts_.vocabulary.merges.emplace_back(known(left), known(right));
+        if (special_.empty()) return;
+        const auto result = special_.find(concat(left, right));
+        if (result == special_.end()) return;
+        // Merging needs this special token. The tokenizer then takes it apart again.
+        parts_.is_text[result->second] = true;
+        parts_.vocabulary.tokens[result->second] = *ByteLevel().unspell(result->first);
+    }
+
+    // Of equal merges, the last one counts.
+    void finish() {
+        auto& merges = parts_.vocabulary.merges;
+        std::set<std::pair<int, int>> seen;
+        std::vector<std::pair<int, int>> last;
+        for (auto merge = merges.rbegin(); merge != merges.rend(); ++merge) {
+            if (seen.insert(*merge).second) last.push_back(*merge);
+        }
+        if (last.size() < merges.size()) merges.assign(last.rbegin(), last.rend());
     }
 
 private:
@@ -220,15 +270,8 @@ private:
     TokenizerParts& parts_;
     std::string name_;
     std::unordered_map<std::string_view, int> ids_;  // by spelling in tokens_
+    std::unordered_map<std::string, int> special_;   // tokens of the vocabulary, by spelling
 };
-
-void read_vocab(const Json& vocab, const std::string& where, TokenTable& table) {
-    KILN_CHECK(vocab.is_object(), where, ": must be an object of tokens and ids, but is ", describe(vocab));
-    for (const auto& [token, id] : vocab.items()) {
-        KILN_CHECK(!token.empty(), where, ": a token is empty");
-        table.add(token, read_id(id, where, token), true);
-    }
-}
 
 void check_splits_characters(const Json& json, const std::string& name) {
     const JsonReader reader(json, name + ": pre_tokenizer");
@@ -251,38 +294,26 @@ void take_characters(TokenTable& table, const std::string& unknown, TokenizerPar
     }
 }
 
-void sort_added(TokenizerParts& parts, const std::string& name) {
-    std::sort(parts.added.begin(), parts.added.end(),
-              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-    for (size_t i = 1; i < parts.added.size(); ++i) {
-        KILN_CHECK(parts.added[i - 1].id != parts.added[i].id, name, ": added token \"",
-                   excerpt(parts.added[i].content), "\" occurs twice");
-    }
-}
-
-AddedToken read_added_token(const JsonReader& reader, const Json& id) {
-    AddedToken token;
-    token.content = reader.string("content");
-    KILN_CHECK(!token.content.empty(), reader.where(), ": is empty");
-    token.id = read_id(id, reader.where());
-    token.special = reader.boolean("special", false);
-    token.normalized = reader.boolean("normalized", !token.special);
-    token.single_word = reader.boolean("single_word", false);
-    token.lstrip = reader.boolean("lstrip", false);
-    token.rstrip = reader.boolean("rstrip", false);
-    return token;
-}
-
-void read_added_tokens(const JsonReader& root, TokenTable& table, TokenizerParts& parts) {
-    if (root.member("added_tokens").is_null()) return;
+// Returns them with the ids of the file.
+std::vector<AddedToken> read_added_tokens(const JsonReader& root, TokenTable& table, TokenizerParts& parts) {
+    std::vector<AddedToken> read;
+    if (root.member("added_tokens").is_null()) return read;
     const Json& tokens = root.array("added_tokens");
     for (size_t i = 0; i < tokens.size(); ++i) {
         const JsonReader reader(tokens[i], concat(root.where(), ": added token ", i));
-        AddedToken token = read_added_token(reader, reader.member("id"));
-        token.in_vocabulary = table.add_added(token.content, token.id);
-        parts.added.push_back(std::move(token));
+        read.push_back(read_added_token(reader));
+        read.back().id = read_id(reader.member("id"), reader.where());
+        table.add_added(read.back(), parts.added);
     }
-    sort_added(parts, root.where());
+    return read;
+}
+
+// The tokens and roles of the files beside the tokenizer.
+void add_side_tokens(const SideSettings& settings, TokenTable& table, TokenizerParts& parts) {
+    for (const AddedToken& token : settings.added) table.add_added(token, parts.added);
+    const auto id_of = [&](const std::string& content) { return table.id_of(content, parts.added); };
+    parts.roles = settings.roles(id_of, table.ids());
+    std::ranges::sort(parts.added, {}, &AddedToken::id);
 }
 
 void read_merges(const Json& merges, const std::string& name, VocabularyBuilder& builder) {
@@ -301,67 +332,9 @@ void read_merges(const Json& merges, const std::string& name, VocabularyBuilder&
     }
 }
 
-// What the other files in the directory of vocab.json and merges.txt tell.
-struct SideSettings {
-    bool qwen2 = false, add_prefix_space = false;
-    std::set<std::string> special;
-    std::map<std::string, AddedToken> added;
-};
-
-// added_tokens.json has tokens that vocab.json lacks. special_tokens_map.json names the special ones. A newer
-// tokenizer_config.json has all of this, and the tokenizer's class, which decides the pre-tokenizer.
-SideSettings read_side_files(const SideFiles& side, const fs::path& directory) {
-    SideSettings settings;
-    auto& special = settings.special;
-    special.insert(std::begin(kWellKnownSpecialTokens), std::end(kWellKnownSpecialTokens));
-    if (!side.special_tokens_map.empty()) {
-        const Json map = JsonReader::parse(side.special_tokens_map, directory / "special_tokens_map.json");
-        const auto add = [&](const Json& value) {
-            const Json& content = value.is_object() && value.contains("content") ? value["content"] : value;
-            if (content.is_string()) special.insert(content.get<std::string>());
-        };
-        for (const Json& value : map) {
-            if (value.is_array()) {
-                for (const Json& item : value) add(item);
-            } else {
-                add(value);
-            }
-        }
-    }
-    if (!side.added_tokens.empty()) {
-        const std::string name = directory / "added_tokens.json";
-        const Json json = JsonReader::parse(side.added_tokens, name);
-        KILN_CHECK(json.is_object(), name, ": must be an object of tokens and ids, but is ", describe(json));
-        for (const auto& [content, id] : json.items()) {
-            KILN_CHECK(!content.empty(), name, ": a token is empty");
-            const bool is_special = special.contains(content);
-            settings.added[content] = {.id = read_id(id, name + ": \"" + excerpt(content) + "\""),
-                                       .content = content,
-                                       .special = is_special,
-                                       .normalized = !is_special};
-        }
-    }
-    if (!side.config.empty()) {
-        const std::string name = directory / "tokenizer_config.json";
-        const Json json = JsonReader::parse(side.config, name);
-        const JsonReader config(json, name);
-        const std::string type = config.string("tokenizer_class", "");
-        settings.qwen2 = type == "Qwen2Tokenizer" || type == "Qwen2TokenizerFast";
-        settings.add_prefix_space = config.boolean("add_prefix_space", false);
-        const Json& tokens = config.member("added_tokens_decoder");
-        for (const auto& [id, token] : tokens.items()) {
-            const JsonReader reader(token, concat(name, ": added_tokens_decoder: ", excerpt(id)));
-            // The id is a key here, so it is a string.
-            const AddedToken added = read_added_token(reader, JsonReader::parse(id, reader.where()));
-            settings.added[added.content] = added;
-        }
-    }
-    return settings;
-}
-
 }  // namespace
 
-TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& name) {
+TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& name, const SideFiles& side) {
     const Json json = JsonReader::parse(text, name);
     const JsonReader root(json, name);
     const JsonReader model = root.object("model");
@@ -369,7 +342,7 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     const bool characters = type == "WordLevel";
     KILN_CHECK(type == "BPE" || characters, model.where(), ": type \"", excerpt(type),
                "\" is not supported; Kiln supports BPE, and WordLevel of single characters");
-    for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
+    for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
         model.refuse(option);
     }
 
@@ -391,43 +364,44 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const std::string& na
     parts.post_processor = std::move(kept["post_processor"]);
     parts.decoder = std::move(kept["decoder"]);
 
-    TokenTable table(name);
-    read_vocab(model.member("vocab"), name + ": model.vocab", table);
-    read_added_tokens(root, table, parts);
+    TokenTable table(model.member("vocab"), name + ": model.vocab", name);
+    const std::vector<AddedToken> own = read_added_tokens(root, table, parts);
+    add_side_tokens(read_side_files(side, own), table, parts);
     if (characters) {
-        take_characters(table, model.string("unk_token"), parts);
+        parts.unk_token = model.string("unk_token");
+        take_characters(table, parts.unk_token, parts);
         return parts;
     }
     VocabularyBuilder builder(table.take(), parts, name);
     read_merges(model.array("merges"), name, builder);
+    builder.finish();
+    parts.unk_token = model.string("unk_token", "");
+    parts.unknown = parts.unk_token.empty() ? -1 : builder.id_of(parts.unk_token);
+    parts.fuse_unknown = model.boolean("fuse_unk", false);
+    parts.byte_fallback = model.boolean("byte_fallback", false);
     return parts;
 }
 
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
                                       std::string_view merges_text, const std::string& merges_name,
                                       const SideFiles& side) {
-    // These two files do not name the pre-tokenizer, the normalizer and the special tokens. Without the other files,
-    // they are those of GPT-2.
-    const SideSettings settings = read_side_files(side, fs::path(vocab_name).parent_path());
-    TokenizerParts parts = TokenizerParts::byte_level(
-        settings.qwen2 ? NormalizerKind::kNfc : NormalizerKind::kNone,
-        PreTokenizerSequence::byte_level(
-            PreTokenizer(settings.qwen2 ? PreTokenizerKind::kQwen2 : PreTokenizerKind::kGpt2),
-            settings.add_prefix_space));
+    // These two files do not name the pre-tokenizer, the normalizer and the special tokens. The class in
+    // tokenizer_config.json decides the first two. Without it, they are those of GPT-2.
     const Json vocab = JsonReader::parse(vocab_json, vocab_name);
-    TokenTable table(vocab_name);
-    read_vocab(vocab, vocab_name, table);
-    std::map<std::string, AddedToken> added = settings.added;
-    for (const std::string& special : settings.special) {
-        const auto found = vocab.find(special);
-        if (found == vocab.end() || added.contains(special)) continue;
-        added[special] = {.id = found->get<int>(), .content = special, .special = true};
+    TokenTable table(vocab, vocab_name, vocab_name);
+    const SideSettings settings = read_side_files(side, {});
+    const bool qwen2 = settings.tokenizer_class.starts_with("Qwen2Tokenizer");
+    TokenizerParts parts = TokenizerParts::byte_level(
+        qwen2 ? NormalizerKind::kNfc : NormalizerKind::kNone,
+        PreTokenizerSequence::byte_level(PreTokenizer(qwen2 ? PreTokenizerKind::kQwen2 : PreTokenizerKind::kGpt2),
+                                         settings.add_prefix_space));
+    add_side_tokens(settings, table, parts);
+    const std::vector<AddedToken> named = parts.added;
+    for (const auto& [token, id] : vocab.items()) {
+        const bool known = std::ranges::count(named, token, &AddedToken::content) > 0;
+        if (!known && is_usually_special(token)) table.add_added({.content = token, .special = true}, parts.added);
     }
-    for (auto& [content, token] : added) {
-        token.in_vocabulary = table.add_added(content, token.id);
-        parts.added.push_back(token);
-    }
-    sort_added(parts, vocab_name);
+    std::ranges::sort(parts.added, {}, &AddedToken::id);
 
     VocabularyBuilder builder(table.take(), parts, merges_name);
     size_t line_number = 0;
@@ -443,6 +417,7 @@ TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::st
                    ": line ", line_number, " must be two tokens and one space, but is \"", excerpt(line), "\"");
         builder.add_merge(line.substr(0, space), line.substr(space + 1), "line", line_number);
     }
+    builder.finish();
     return parts;
 }
 

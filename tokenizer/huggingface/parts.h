@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tokenizer/bpe/encoder.h"
+#include "tokenizer/huggingface/side_files.h"
 #include "tokenizer/pre_tokenizer/pre_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/tokenizer_impl.h"
@@ -20,16 +21,21 @@ struct TokenizerParts {
     };
     Model model = Model::kByteLevelBpe;
     BpeVocabulary vocabulary;  // kCharacters has no merges
-    int unknown = -1;          // kCharacters: the id of a character that has no token; -1: it is an error
+    // The token of what has no token; -1: the vocabulary lacks unk_token, so that it is an error. Without an unk_token,
+    // byte-level BPE leaves such bytes out.
+    std::string unk_token;
+    int unknown = -1;
+    bool fuse_unknown = false;   // BPE: neighbouring unknown bytes are one token
+    bool byte_fallback = false;  // BPE: tokens <0x00> to <0xFF> come before the unk token
     // By id: the token stands for bytes of text. False for special tokens and for ids without a token.
     std::vector<bool> is_text;
     std::vector<AddedToken> added;  // by id, ascending
+    Roles roles;                    // those that files name
     NormalizerKind normalizer = NormalizerKind::kNone;
     PreTokenizerSequence pre_tokenizer;
     // Members of tokenizer.json that a saved copy repeats unchanged.
     nlohmann::ordered_json truncation, padding, normalizer_json, pre_tokenizer_json, post_processor, decoder;
-    // The texts of tokenizer_config.json and special_tokens_map.json; if empty, save() makes them.
-    std::string config_json, special_tokens_map_json;
+    SideFiles side;
 
     // A tokenizer without tokens yet.
     static TokenizerParts byte_level(NormalizerKind normalizer, PreTokenizerSequence pre_tokenizer);
@@ -37,11 +43,7 @@ struct TokenizerParts {
 };
 
 // On any wrong input, both throw Error that names the file and the place in it.
-TokenizerParts parse_tokenizer_json(std::string_view json, const std::string& name);
-// The texts of optional files in the same directory; empty if there is no such file.
-struct SideFiles {
-    std::string added_tokens, special_tokens_map, config;
-};
+TokenizerParts parse_tokenizer_json(std::string_view json, const std::string& name, const SideFiles& side = {});
 TokenizerParts parse_vocab_and_merges(std::string_view vocab_json, const std::string& vocab_name,
                                       std::string_view merges_text, const std::string& merges_name,
                                       const SideFiles& side = {});
@@ -68,19 +70,6 @@ std::vector<TokenizerKind::File> write_tokenizer_files(const TokenizerParts& par
 std::string write_tokenizer_json(const TokenizerParts& parts);
 std::string write_vocab_json(const TokenizerParts& parts);   // one line, in the order of the ids
 std::string write_merges_text(const TokenizerParts& parts);  // merges.txt
-std::string write_tokenizer_config(const TokenizerParts& parts);
-std::string write_added_tokens(const TokenizerParts& parts);
-std::string write_special_tokens_map(const TokenizerParts& parts);
-
-// vocab.json does not tell which of its tokens are special. Those that end a document come first, by precedence.
-inline constexpr const char* kWellKnownSpecialTokens[] = {
-    "<|endoftext|>", "</s>",    "<|end_of_text|>", "<|im_end|>",        "<|eot_id|>",   "<eos>",  "[EOS]",   "<|end|>",
-    "<s>",           "<bos>",   "[BOS]",           "<|begin_of_text|>", "<|im_start|>", "<unk>",  "<|unk|>", "[UNK]",
-    "<pad>",         "<|pad|>", "[PAD]",           "<|padding|>",       "<mask>",       "[MASK]", "[CLS]",   "[SEP]"};
-inline constexpr int kEndOfTextNames = 8;  // the first ones, which end a document
-
-// The id of Tokenizer::end_of_text() among the added tokens; -1 if there is none.
-int find_end_of_text(const std::vector<AddedToken>& added);
 
 Tokenizer make_tokenizer(TokenizerParts parts, const std::string& name);
 

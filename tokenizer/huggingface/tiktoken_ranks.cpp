@@ -127,6 +127,10 @@ TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, Pr
         parts.added.push_back({.id = token.id, .content = token.content, .special = true, .in_vocabulary = false});
     }
     std::sort(parts.added.begin(), parts.added.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+    // A token outside the vocabulary gets the next id when the file is read, so those with other ids are part of it.
+    bool next = size_t(ranked.back().rank) + 1 == ranked.size();
+    for (size_t i = 0; i < parts.added.size(); ++i) next = next && size_t(parts.added[i].id) == ranked.size() + i;
+    for (AddedToken& token : parts.added) token.in_vocabulary = !next;
 
     std::unordered_map<std::string_view, int> by_bytes;
     by_bytes.reserve(ranked.size());

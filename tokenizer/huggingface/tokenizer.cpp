@@ -1,12 +1,16 @@
 // The two kinds in Hugging Face's format: byte-level BPE and characters. Both look for added tokens, normalize the
 // text, and then run the model.
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <map>
 #include <memory>
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bpe/encoder_pool.h"
+#include "tokenizer/huggingface/byte_level.h"
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/unicode/utf8.h"
 
@@ -30,14 +34,16 @@ public:
     int vocab_size() const override { return static_cast<int>(parts_.vocabulary.tokens.size()); }
     std::string_view token_bytes(int id) const override { return parts_.vocabulary.tokens[id]; }
     const std::vector<AddedToken>& added_tokens() const override { return parts_.added; }
+    const Roles& roles() const override { return parts_.roles; }
     std::vector<File> files() const override { return write_tokenizer_files(parts_); }
 
 protected:
     // Gets the range of `plain` that each id stands for; empty if spans are not wanted.
     using SpanSink = std::function<void(size_t begin, size_t end)>;
-    // Appends the ids of normalized text without added tokens. `continues`: as in EncodeOptions.
-    virtual void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids,
-                              const SpanSink& sink) const = 0;
+    // Appends the ids of normalized text without added tokens. `continues` takes the place of that
+    // in `options`.
+    virtual void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids, const SpanSink& sink,
+                              const EncodeOptions& options) const = 0;
 
     const TokenizerParts parts_;
 
@@ -82,18 +88,18 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
 
     const auto encode_part = [&](std::string_view plain) {
         if (spans) plain_start = start_in(normalized, plain);
-        encode_plain(plain, std::exchange(continues, false), ids, sink);
+        encode_plain(plain, std::exchange(continues, false), ids, sink, options);
     };
     const auto encode_section = [&](std::string_view original) {
         if (spans) section = start_in(text, original);
         normalized = normalizer_.normalize(original, normal_form, spans ? &alignment : nullptr);
-        in_normalized_.split(normalized, options.allow_special, encode_part, [&](int id, std::string_view found) {
+        in_normalized_.split(normalized, options, encode_part, [&](int id, std::string_view found) {
             ids.push_back(id);
             const size_t begin = start_in(normalized, found);
             if (spans) push_span(begin, begin + found.size());
         });
     };
-    in_original_.split(text, options.allow_special, encode_section, [&](int id, std::string_view found) {
+    in_original_.split(text, options, encode_section, [&](int id, std::string_view found) {
         ids.push_back(id);
         const size_t begin = start_in(text, found);
         if (spans) spans->push_back({begin, begin + found.size()});
@@ -103,16 +109,27 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
 class ByteLevelTokenizer final : public PartsTokenizer {
 public:
     ByteLevelTokenizer(TokenizerParts parts, const std::string& name)
-        : PartsTokenizer(std::move(parts)), model_(parts_.vocabulary, parts_.is_text, name), encoders_(model_) {}
+        : PartsTokenizer(std::move(parts)), model_(parts_.vocabulary, parts_.is_text, name), encoders_(model_) {
+        for (int byte = 0; byte < 256; ++byte) lacks_[byte] = !model_.has_byte(static_cast<unsigned char>(byte));
+        lacks_any_ = std::ranges::count(lacks_, true) > 0;
+        if (lacks_any_ && parts_.byte_fallback) find_fallbacks();
+        for (const AddedToken& token : parts_.added) {
+            const auto halves = token.special && parts_.is_text[token.id] ? model_.parts_of(token.id) : std::nullopt;
+            if (halves) special_results_[token.id] = *halves;
+        }
+    }
 
 private:
-    void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids,
-                      const SpanSink& sink) const override {
+    void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids, const SpanSink& sink,
+                      const EncodeOptions& options) const override {
         EncoderPool::Lease lease(encoders_);
         std::string with_space;
         parts_.pre_tokenizer.split(plain, continues, with_space, [&](std::string_view word, size_t start, bool spaced) {
+            if (lacks_any_ && lacks_byte_of(word)) {
+                return encode_with_gaps(word, start, spaced, lease.encoder(), ids, sink, options);
+            }
             size_t i = ids.size();
-            lease.encoder().encode(word, ids);
+            encode_word(word, lease.encoder(), ids, options);
             if (!sink) return;
             size_t end = start;
             for (size_t missing = spaced; i < ids.size(); ++i, missing = 0) {  // the added space is not in the text
@@ -123,8 +140,116 @@ private:
         });
     }
 
+    // A merge may have a special token as its result. In text, that token stays two unless it is allowed.
+    void encode_word(std::string_view word, BpeEncoder& encoder, std::vector<int>& ids,
+                     const EncodeOptions& options) const {
+        const size_t before = ids.size();
+        encoder.encode(word, ids);
+        if (special_results_.empty()) return;
+        const std::vector<int> merged(ids.begin() + static_cast<ptrdiff_t>(before), ids.end());
+        ids.resize(before);
+        for (const int id : merged) unmerge(id, ids, options);
+    }
+    void unmerge(int id, std::vector<int>& ids, const EncodeOptions& options) const {
+        const auto result = special_results_.find(id);
+        if (result == special_results_.end() || options.allows(id)) return ids.push_back(id);
+        unmerge(result->second.first, ids, options);
+        unmerge(result->second.second, ids, options);
+    }
+
+    bool lacks_byte_of(std::string_view word) const {
+        const bool lacks = std::ranges::any_of(word, [&](char c) { return lacks_[static_cast<unsigned char>(c)]; });
+        return lacks && !(parts_.vocabulary.ignore_merges && model_.trie().find(word) >= 0);
+    }
+
+    // As in `tokenizers`: a byte without a token becomes its fallback tokens or the unk token. Without those it is left
+    // out, and the bytes beside it may merge. An unk token is written when a byte with a token follows.
+    void encode_with_gaps(std::string_view word, size_t start, bool spaced, BpeEncoder& encoder, std::vector<int>& ids,
+                          const SpanSink& sink, const EncodeOptions& options) const {
+        std::string known;           // bytes with tokens that are not encoded yet
+        std::vector<size_t> places;  // of each, in `word`
+        std::vector<TextSpan> unknown;
+        const auto place = [&](size_t at) { return start + at - std::min<size_t>(at, spaced); };
+        const auto flush_known = [&] {
+            size_t i = ids.size(), at = 0;
+            encode_word(known, encoder, ids, options);
+            for (; sink && i < ids.size(); ++i) {
+                const size_t length = parts_.vocabulary.tokens[ids[i]].size();
+                sink(place(places[at]), place(places[at + length - 1] + 1));
+                at += length;
+            }
+            known.clear(), places.clear();
+        };
+        const auto flush_unknown = [&] {
+            for (const TextSpan& span : unknown) {
+                ids.push_back(parts_.unknown);
+                if (sink) sink(place(span.begin), place(span.end));
+            }
+            unknown.clear();
+        };
+        for (size_t i = 0; i < word.size(); ++i) {
+            const auto byte = static_cast<unsigned char>(word[i]);
+            if (!lacks_[byte]) {
+                if (!unknown.empty()) flush_unknown();
+                known += word[i];
+                places.push_back(i);
+            } else if (!fallbacks_[byte].empty()) {
+                flush_known();
+                for (const int id : fallbacks_[byte]) {
+                    ids.push_back(id);
+                    if (sink) sink(place(i), place(i + 1));
+                }
+            } else if (!parts_.unk_token.empty()) {
+                KILN_CHECK(parts_.unknown >= 0, "the vocabulary has no token for byte ", int(byte),
+                           ", which the text holds, and its unk_token \"", parts_.unk_token, "\" is not in it either");
+                flush_known();
+                if (parts_.fuse_unknown && !unknown.empty()) {
+                    unknown.back().end = i + 1;
+                } else {
+                    unknown.push_back({i, i + 1});
+                }
+                if (options.counts) ++options.counts->unknown;
+            } else if (options.counts) {
+                ++options.counts->left_out;
+            }
+        }
+        flush_known();
+        flush_unknown();
+    }
+
+    // The fallback of a byte is made of the bytes of its spelling.
+    void find_fallbacks() {
+        std::array<int, 256> tokens;
+        tokens.fill(-1);
+        for (size_t id = 0; id < parts_.vocabulary.tokens.size(); ++id) {
+            const std::string& text = parts_.vocabulary.tokens[id];
+            if (text.size() != 6 || !text.starts_with("<0x")) continue;
+            const auto outside = [&](const AddedToken& t) { return t.id == static_cast<int>(id) && !t.in_vocabulary; };
+            if (std::ranges::any_of(parts_.added, outside)) continue;
+            for (int byte = 0; byte < 256; ++byte) {
+                if (text == fallback_name(byte)) tokens[byte] = static_cast<int>(id);
+            }
+        }
+        const ByteLevel byte_level;
+        for (int byte = 0; byte < 256; ++byte) {
+            const char one = static_cast<char>(byte);
+            for (const char c : lacks_[byte] ? byte_level.spell({&one, 1}) : "") {
+                fallbacks_[byte].push_back(tokens[static_cast<unsigned char>(c)]);
+            }
+            if (std::ranges::count(fallbacks_[byte], -1) > 0) fallbacks_[byte].clear();
+        }
+    }
+    static std::string fallback_name(int byte) {
+        constexpr const char* kHex = "0123456789ABCDEF";
+        return {'<', '0', 'x', kHex[byte / 16], kHex[byte % 16], '>'};
+    }
+
     const BpeModel model_;
     mutable EncoderPool encoders_;
+    std::array<bool, 256> lacks_ = {};  // bytes without a token
+    bool lacks_any_ = false;
+    std::array<std::vector<int>, 256> fallbacks_;         // of these bytes; empty: none
+    std::map<int, std::pair<int, int>> special_results_;  // of merges, and their halves
 };
 
 class CharacterTokenizer final : public PartsTokenizer {
@@ -143,13 +268,17 @@ public:
     }
 
 private:
-    void encode_plain(std::string_view plain, bool, std::vector<int>& ids, const SpanSink& sink) const override {
+    void encode_plain(std::string_view plain, bool, std::vector<int>& ids, const SpanSink& sink,
+                      const EncodeOptions& options) const override {
         const char* const end = plain.data() + plain.size();
         for (const char* p = plain.data(); p < end;) {
             uint32_t character = 0;
             const int length = decode_utf8(p, end, character);
             int id = character < ids_.size() ? ids_[character] : -1;
-            if (id < 0) id = parts_.unknown;
+            if (id < 0) {
+                id = parts_.unknown;
+                if (options.counts) ++options.counts->unknown;
+            }
             KILN_CHECK(id >= 0, "the text holds \"", std::string_view(p, static_cast<size_t>(length)),
                        "\" (code point ", character, ", byte ", p - plain.data(),
                        " of the text), which is not in the vocabulary, and there is no <unk> token; train the "

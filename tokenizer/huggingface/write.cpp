@@ -43,32 +43,6 @@ std::vector<bool> in_vocabulary(const TokenizerParts& parts) {
     return in;
 }
 
-// The first of `names` that is a special token; empty if none is.
-std::string first_special(const TokenizerParts& parts, std::initializer_list<const char*> names) {
-    for (const char* name : names) {
-        for (const AddedToken& token : parts.added) {
-            if (token.special && token.content == name) return token.content;
-        }
-    }
-    return "";
-}
-
-// bos_token, eos_token, ...: the roles of special tokens, by their names.
-Json special_token_roles(const TokenizerParts& parts) {
-    Json roles = Json::object();
-    const int end_of_text = find_end_of_text(parts.added);
-    const std::string end = end_of_text < 0 ? "" : parts.vocabulary.tokens[end_of_text];
-    std::string begin = first_special(parts, {"<|begin_of_text|>", "<s>", "<bos>", "[BOS]"});
-    if (begin.empty() && end == "<|endoftext|>") begin = end;  // GPT-2 uses one token for both
-    if (!begin.empty()) roles["bos_token"] = begin;
-    if (!end.empty()) roles["eos_token"] = end;
-    const std::string unknown = first_special(parts, {"<unk>", "<|unk|>", "[UNK]"});
-    if (!unknown.empty()) roles["unk_token"] = unknown;
-    const std::string padding = first_special(parts, {"<pad>", "<|pad|>", "[PAD]", "<|padding|>"});
-    if (!padding.empty()) roles["pad_token"] = padding;
-    return roles;
-}
-
 Json normalizer_json_of(NormalizerKind kind) {
     if (kind == NormalizerKind::kNone) return nullptr;
     return {{"type", kind == NormalizerKind::kNfc ? "NFC" : "NFKC"}};
@@ -76,11 +50,6 @@ Json normalizer_json_of(NormalizerKind kind) {
 
 Json split_json(const std::string& regex) {
     return {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
-}
-
-Json added_token_json(const AddedToken& token) {
-    return {{"content", token.content}, {"single_word", token.single_word}, {"lstrip", token.lstrip},
-            {"rstrip", token.rstrip},   {"normalized", token.normalized},   {"special", token.special}};
 }
 
 }  // namespace
@@ -133,11 +102,11 @@ std::string write_tokenizer_json(const TokenizerParts& parts) {
     } else {
         model = {{"type", "BPE"},
                  {"dropout", nullptr},
-                 {"unk_token", nullptr},
+                 {"unk_token", parts.unk_token.empty() ? Json(nullptr) : Json(parts.unk_token)},
                  {"continuing_subword_prefix", nullptr},
                  {"end_of_word_suffix", nullptr},
-                 {"fuse_unk", false},
-                 {"byte_fallback", false},
+                 {"fuse_unk", parts.fuse_unknown},
+                 {"byte_fallback", parts.byte_fallback},
                  {"ignore_merges", parts.vocabulary.ignore_merges}};
         Json merges = Json::array();
         for (const auto& [left, right] : parts.vocabulary.merges) merges.push_back({spelled[left], spelled[right]});
@@ -167,50 +136,17 @@ std::string write_merges_text(const TokenizerParts& parts) {
     return text;
 }
 
-// added_tokens.json: the tokens that the model's vocabulary lacks; empty if there are none.
-std::string write_added_tokens(const TokenizerParts& parts) {
-    Json added = Json::object();
-    for (const AddedToken& token : parts.added) {
-        if (!token.in_vocabulary) added[token.content] = token.id;
-    }
-    return added.empty() ? "" : dump(added, 2) + "\n";
-}
-
-std::string write_special_tokens_map(const TokenizerParts& parts) {
-    if (!parts.special_tokens_map_json.empty()) return parts.special_tokens_map_json;
-    return dump(special_token_roles(parts), 2) + "\n";
-}
-
-std::string write_tokenizer_config(const TokenizerParts& parts) {
-    if (!parts.config_json.empty()) return parts.config_json;
-    Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                   {"add_prefix_space", parts.pre_tokenizer.prefix_space != PreTokenizerSequence::PrefixSpace::kNone},
-                   {"clean_up_tokenization_spaces", false}};
-    Json decoder = Json::object();
-    for (const AddedToken& token : parts.added) decoder[std::to_string(token.id)] = added_token_json(token);
-    config["added_tokens_decoder"] = std::move(decoder);
-    config.update(special_token_roles(parts));
-    return dump(config, 2) + "\n";
-}
-
 std::vector<TokenizerKind::File> write_tokenizer_files(const TokenizerParts& parts) {
     std::vector<TokenizerKind::File> files = {{"tokenizer.json", write_tokenizer_json(parts)}};
     files.push_back({"vocab.json", write_vocab_json(parts)});
     if (parts.model == TokenizerParts::Model::kByteLevelBpe) files.push_back({"merges.txt", write_merges_text(parts)});
-    const std::string added = write_added_tokens(parts);
-    if (!added.empty()) files.push_back({"added_tokens.json", added});
-    files.push_back({"special_tokens_map.json", write_special_tokens_map(parts)});
-    files.push_back({"tokenizer_config.json", write_tokenizer_config(parts)});
-    return files;
-}
-
-int find_end_of_text(const std::vector<AddedToken>& added) {
-    for (int i = 0; i < kEndOfTextNames; ++i) {
-        for (const AddedToken& token : added) {
-            if (token.special && token.content == kWellKnownSpecialTokens[i]) return token.id;
-        }
+    const Json config = {
+        {"tokenizer_class", "PreTrainedTokenizerFast"},
+        {"add_prefix_space", parts.pre_tokenizer.prefix_space != PreTokenizerSequence::PrefixSpace::kNone}};
+    for (auto& file : write_side_files(parts.side, config, parts.roles, parts.added, parts.vocabulary.tokens)) {
+        files.push_back(std::move(file));
     }
-    return -1;
+    return files;
 }
 
 }  // namespace kiln

@@ -42,6 +42,10 @@ void BlockParser::parse(const Block& block, const OnChunk& on_chunk, std::vector
                     case DocumentFormat::csv:
                     case DocumentFormat::tsv: text = row = csv_text(record, block.csv); break;
                 }
+                for (size_t at; lines_.within_lines() && (at = text.find(options_.separator)) != text.npos;) {
+                    cut(block, span.begin, text.substr(0, at), true, true, on_chunk, bad);
+                    text.remove_prefix(lines_.after_separator(text, at));
+                }
                 cut(block, span.begin, text, true, false, on_chunk, bad);
             } catch (const Error& error) {
                 bad.push_back({block.place(span.begin), error.what()});
@@ -63,7 +67,11 @@ void BlockParser::parse_text(const Block& block, const OnChunk& on_chunk, std::v
         if (end > begin || !starts) cut(block, begin, text.substr(begin, end - begin), starts, true, on_chunk, bad);
         starts = true;
     };
-    for (size_t line = 0, next; line < text.size(); line = next) {
+    for (size_t at; lines_.within_lines() && (at = text.find(options_.separator, begin)) != text.npos;) {
+        document(at);
+        begin = lines_.after_separator(text, at);
+    }
+    for (size_t line = 0, next; line < text.size() && !lines_.within_lines(); line = next) {
         next = std::min(text.find('\n', line), text.size() - 1) + 1;
         const bool divides = !(line == 0 && block.in_line) && lines_.divides(text.substr(line, next - line));
         if (divides || lines_.every_line()) {

@@ -147,7 +147,15 @@ size_t BlockReader::text_end() {
         const void* newline = end < 2 ? nullptr : ::memrchr(text.data(), '\n', end - 1);
         return newline ? size_t(static_cast<const char*>(newline) - text.data()) + 1 : 0;
     };
-    if (!lines_.whole_file()) {
+    if (lines_.within_lines()) {
+        // What follows a separator at the end may be a newline; the start of a separator may be at the end.
+        const size_t open = lines_.separator.size() + 1;
+        const size_t searched = text.size() - std::min<size_t>(text.size(), 2);
+        if (const size_t at = text.substr(0, searched).rfind(lines_.separator); at != text.npos) {
+            return lines_.after_separator(text, at);
+        }
+        text = without_newlines(text.substr(0, text.size() - std::min(text.size(), open)), kMaxTrailingNewlines);
+    } else if (!lines_.whole_file()) {
         const size_t whole = line_before(text.size() + 1);  // end of the last whole line
         if (lines_.every_line() && whole > 0) return whole;
         for (size_t end = whole, begin; end > 0 && !lines_.every_line(); end = begin) {

@@ -124,6 +124,14 @@ std::string_view without_newlines(std::string_view text, size_t most) {
     return text;
 }
 
+size_t LineRule::after_separator(std::string_view text, size_t at) const {
+    at += separator.size();
+    for (const std::string_view newline : {"\n", "\r\n"}) {
+        if (text.substr(at).starts_with(newline)) return at + newline.size();
+    }
+    return at;
+}
+
 bool LineRule::divides(std::string_view line) const {
     if (separator.empty()) return mode == DocumentMode::paragraph && is_blank(line);
     if (line.ends_with('\n')) line.remove_suffix(1);

@@ -21,7 +21,9 @@ std::filesystem::path decompressed_name(const std::filesystem::path& path);  // 
 struct DocumentOptions {
     DocumentMode mode = DocumentMode::file;
     DocumentFormat format = DocumentFormat::automatic;
-    std::string separator = {};  // if not empty: a line equal to this separates documents; mode is ignored
+    // If not empty: a line equal to this separates documents; mode is ignored. One of several bytes also separates
+    // within a line and within a record; a single one, such as %, may be part of ordinary text.
+    std::string separator = {};
     std::vector<std::string> text_keys = {"text"};  // the text of a record is the first of these fields or columns
     std::string encoding = "utf-8";                 // one of text_encodings()
     size_t chunk_bytes = size_t(256) << 10;         // longer documents are cut into chunks of about this size
@@ -128,6 +130,9 @@ struct LineRule {
     explicit LineRule(const DocumentOptions& options) : mode(options.mode), separator(options.separator) {}
     bool whole_file() const { return separator.empty() && mode == DocumentMode::file; }
     bool every_line() const { return separator.empty() && mode == DocumentMode::line; }
+    bool within_lines() const { return separator.size() > 1; }
+    // The end of the separator at `at`, with a newline that follows it.
+    size_t after_separator(std::string_view text, size_t at) const;
     bool divides(std::string_view line) const;      // a whole line, with or without its newline
     bool may_divide(std::string_view start) const;  // whether a line with this start may be one
 };

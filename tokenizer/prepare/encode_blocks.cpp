@@ -19,11 +19,12 @@ namespace {
 
 class Pipeline {
 public:
-    Pipeline(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options, int threads,
-             const std::function<bool(const EncodedBlock&)>& write)
+    Pipeline(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options,
+             const EncodeOptions& encode, int threads, const std::function<bool(const EncodedBlock&)>& write)
         : reader_(reader),
           tokenizer_(tokenizer),
           options_(options),
+          encode_(encode),
           write_(write),
           max_blocks_(2 * size_t(threads) + 2) {}
 
@@ -126,8 +127,14 @@ private:
             done.valid = chunk.valid;
             if (!chunk.valid) return;
             ids.clear();
+            EncodeOptions encode = encode_;
+            encode.continues = !chunk.starts_document;
+            encode.counts = &out.counts;
+            const uint64_t before = out.counts.unknown + out.counts.left_out;
             try {
-                tokenizer_.encode(chunk.text, {.continues = !chunk.starts_document}, ids);
+                tokenizer_.encode(chunk.text, encode, ids);
+                const bool unknown = out.counts.unknown + out.counts.left_out > before;
+                if (unknown && out.first_unknown.empty()) out.first_unknown = block.place(chunk.at);
             } catch (const Error& error) {
                 out.bad.push_back({block.place(chunk.at), error.what()});
                 done.valid = false;
@@ -179,6 +186,7 @@ private:
     BlockReader& reader_;
     const Tokenizer& tokenizer_;
     const DocumentOptions& options_;
+    const EncodeOptions encode_;
     const std::function<bool(const EncodedBlock&)>& write_;
     const size_t max_blocks_;
 
@@ -195,9 +203,9 @@ private:
 
 }  // namespace
 
-void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options, int threads,
-                   const std::function<bool(const EncodedBlock&)>& write) {
-    Pipeline(reader, tokenizer, options, threads, write).run(threads);
+void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options,
+                   const EncodeOptions& encode, int threads, const std::function<bool(const EncodedBlock&)>& write) {
+    Pipeline(reader, tokenizer, options, encode, threads, write).run(threads);
 }
 
 }  // namespace kiln

@@ -19,6 +19,8 @@ struct EncodedBlock {
     std::vector<Chunk> chunks;
     std::vector<unsigned char> tokens;  // of all chunks, in the format of pack_tokens()
     std::vector<BadRecord> bad;
+    EncodeCounts counts;
+    std::string first_unknown;       // place of the first document with a character that has no token
     std::vector<size_t> bad_before;  // for each bad record, the index of the chunk after it
     InputPosition end;
     uint64_t bytes_read = 0;  // by the reader, up to this block
@@ -30,7 +32,7 @@ struct EncodedBlock {
 // memory, and no block is read while they have more than N * 2 MiB. With the memory of the reader, and of the parser
 // (13 bytes for each byte of the longest record), this is about (threads + 1) * 16 MiB. Records longer than a block,
 // and the messages of bad records, need more.
-void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options, int threads,
-                   const std::function<bool(const EncodedBlock&)>& write);
+void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options,
+                   const EncodeOptions& encode, int threads, const std::function<bool(const EncodedBlock&)>& write);
 
 }  // namespace kiln

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/huggingface/side_files.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
 
@@ -131,6 +132,17 @@ std::vector<TokenizerKind::File> tokenizer_copy(const fs::path& source, const To
                         : file.extension() == ".model" ? "tokenizer.model"
                                                        : "tokenizer.json",
                         read_file(file)});
+    }
+    // A role that only config.json names would be lost: it is no file of the tokenizer.
+    for (const RoleInfo& info : role_table()) {
+        const auto& token = tokenizer.roles()[info.role];
+        if (!token || token->source != kModelConfigName) continue;
+        for (const TokenizerKind::File& file : tokenizer.kind().files()) {
+            if (file.name != "special_tokens_map.json") continue;
+            std::erase_if(copy, [&](const auto& old) { return old.name == file.name; });
+            copy.push_back(file);
+        }
+        break;
     }
     return copy;
 }

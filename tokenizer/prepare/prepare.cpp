@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kSavedVersion = 2;
+constexpr int kSavedVersion = 3;
 constexpr uint64_t kShownBadRecords = 5;
 // After so many bad records and no good one, the run fails without reading the rest.
 constexpr uint64_t kHopeless = 1000;
@@ -38,6 +38,7 @@ json recipe_of(const PrepareOptions& options) {
             {"documents", documents.separator.empty() ? modes[int(documents.mode)] : "separated"},
             {"document_separator", documents.separator},
             {"text_key", documents.text_keys},
+            {"allow_special", options.allow_special ? json(options.allowed_special) : json(false)},
             {"max_documents", options.max_documents},
             {"val_fraction", options.val_fraction},
             {"shard_tokens", options.shard_tokens}};
@@ -101,6 +102,8 @@ public:
         from_ = position_from(saved->at("position"));
         bad_ = saved->at("bad_records");
         saved->at("shown").get_to(shown_);
+        const json& counts = saved->at("counts");
+        counts_ = {counts.at(0), counts.at(1), counts.at(2), counts.at(3)};
         in_document_ = saved->at("in_document");
         done_ = saved->at("done");
         writer_.restore(saved->at("splits"));
@@ -115,7 +118,11 @@ public:
         BlockReader reader(files, options_.documents, from_);
         PrepareProgress progress{.bytes_total = reader.bytes_total()};
         const bool can_resume = std::none_of(files.begin(), files.end(), [](const auto& file) { return file.pipe; });
-        encode_blocks(reader, tokenizer, options_.documents, threads, [&](const EncodedBlock& block) {
+        const std::vector<bool> allowed = options_.allowed_special.empty()
+                                              ? std::vector<bool>(size_t(tokenizer.vocab_size()), true)
+                                              : tokenizer.special_ids(options_.allowed_special);
+        const EncodeOptions encode{.allow_special = options_.allow_special, .allowed = &allowed};
+        encode_blocks(reader, tokenizer, options_.documents, encode, threads, [&](const EncodedBlock& block) {
             write(block);
             const bool stop = options_.stop();
             if (can_resume && (stop || due())) save(block.end);
@@ -149,6 +156,8 @@ public:
             shown_.empty() ? "" : shown_[0].substr(0, shown_[0].find("; ")),  // without the advice, which was reported
             "; the shards are not finished. To allow this, set a larger --max-bad-fraction");
     }
+
+    const EncodeCounts& counts() const { return counts_; }
 
     void finish(ShardIndex& index) {
         writer_.finish(index);
@@ -184,6 +193,10 @@ private:
             shown_.push_back(same ? concat(record.place, ": the same again") : text);
             options_.report(shown_.back() + " (left out)");
         }
+        if (options_.strict && block.counts.unknown + block.counts.left_out > 0) {
+            throw Error(concat(block.first_unknown, ": the document holds a character without a token"));
+        }
+        counts_ += block.counts;
         if (bad_ >= kHopeless && writer_.documents() == 0) check_records();
     }
 
@@ -195,6 +208,7 @@ private:
                       {"position", to_json(at)},
                       {"bad_records", bad_},
                       {"shown", shown_},
+                      {"counts", {counts_.special_as_text, counts_.first_special, counts_.unknown, counts_.left_out}},
                       {"in_document", in_document_},
                       {"done", done_},
                       {"splits", writer_.save()}});
@@ -209,6 +223,7 @@ private:
     SplitWriter writer_;
     InputPosition from_;
     uint64_t bad_ = 0;
+    EncodeCounts counts_;
     std::vector<std::string> shown_;  // the first bad records
     std::string last_reported_;       // the reason of the last one
     bool in_document_ = false, full_ = false, done_ = false;
@@ -220,6 +235,7 @@ private:
 ShardIndex prepare(const PrepareOptions& options) {
     // Check everything that can be wrong with the options before the output changes.
     const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
+    tokenizer.special_ids(options.allowed_special);  // throws on a wrong one
     const std::vector<InputFileInfo> files = find_documents(options.inputs);
     ShardIndex index;
     index.vocab_size = tokenizer.vocab_size();
@@ -266,6 +282,7 @@ ShardIndex prepare(const PrepareOptions& options) {
     run->check_text(bytes);
     run->finish(index);
     output.finish(index);
+    options.counted(run->counts(), tokenizer);
     return index;
 }
 

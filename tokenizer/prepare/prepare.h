@@ -10,6 +10,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/shard_index.h"
 #include "tokenizer/prepare/documents.h"
+#include "tokenizer/tokenizer.h"
 
 namespace kiln {
 
@@ -29,19 +30,25 @@ struct PrepareOptions {
     std::filesystem::path tokenizer;  // for Tokenizer::load()
     std::filesystem::path output;     // a directory; created if it does not exist
     DocumentOptions documents;
-    double val_fraction = 0.01;           // of the documents, [0, 1)
-    uint64_t shard_tokens = 100'000'000;  // of each shard; at most kMaxShardTokens
-    uint64_t max_documents = 0;           // 0: no limit
-    bool strict = false;                  // the first bad record is an Error; false: bad records are left out
-    double max_bad_fraction = 0.5;        // of the records; more bad records are an Error
-    int threads = 0;                      // 0: one for each core
-    bool force = false;                   // replace existing shards in `output`
+    bool allow_special = false;                // special tokens in the text become their ids
+    std::vector<std::string> allowed_special;  // only these; empty: all
+    double val_fraction = 0.01;                // of the documents, [0, 1)
+    uint64_t shard_tokens = 100'000'000;       // of each shard; at most kMaxShardTokens
+    uint64_t max_documents = 0;                // 0: no limit
+    // The first bad record, and the first character without a token, is an Error; false: bad records are left out, and
+    // such characters become the unk token or nothing.
+    bool strict = false;
+    double max_bad_fraction = 0.5;  // of the records; more bad records are an Error
+    int threads = 0;                // 0: one for each core
+    bool force = false;             // replace existing shards in `output`
     // Called after each block; true saves the state, and prepare() throws PrepareStopped.
     std::function<bool()> stop = [] { return false; };
     double save_seconds = 5;  // between saves, from which a killed run is resumed; 0: save after each block
 
     // Called from time to time, by one thread at a time. An exception ends the run, which can be resumed.
     std::function<void(const PrepareProgress&)> progress = [](const PrepareProgress&) {};
+    // Called at the end.
+    std::function<void(const EncodeCounts&, const Tokenizer&)> counted = [](const EncodeCounts&, const Tokenizer&) {};
     // Gets messages for the user: a run is resumed or started again; the first bad records.
     std::function<void(const std::string&)> report = [](const std::string&) {};
 };

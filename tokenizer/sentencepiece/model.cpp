@@ -136,17 +136,28 @@ SentencePiece read_piece(Message message) {
 }
 
 void read_trainer_spec(Message message, SentencePieceModel& model) {
+    bool has_bos = true, has_eos = true, has_pad = false;  // the library's defaults
+    const auto has = [&] { return static_cast<int32_t>(message.number()) >= 0; };
+    model.pad = "<pad>";
     while (message.next()) {
         switch (message.field()) {
             case 3: model.kind = message.choice(SentencePieceModel::Kind::character); break;
             case 24: model.whitespace_is_suffix = message.boolean(); break;
             case 26: model.whitespace_only_pieces = message.boolean(); break;
             case 35: model.byte_fallback = message.boolean(); break;
+            case 41: has_bos = has(); break;
+            case 42: has_eos = has(); break;
+            case 43: has_pad = has(); break;
             case 44: model.unknown_surface = message.bytes(); break;
-            case 47: model.end_of_text = message.bytes(); break;
+            case 46: model.bos = message.bytes(); break;
+            case 47: model.eos = message.bytes(); break;
+            case 48: model.pad = message.bytes(); break;
             default: message.skip();
         }
     }
+    if (!has_bos) model.bos.clear();
+    if (!has_eos) model.eos.clear();
+    if (!has_pad) model.pad.clear();
 }
 
 void read_normalizer_spec(Message message, SentencePieceModel& model) {

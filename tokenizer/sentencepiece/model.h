@@ -23,7 +23,8 @@ struct SentencePieceModel {
     bool byte_fallback = false;         // a character without a piece is encoded as its bytes
     bool whitespace_is_suffix = false;  // "a▁" instead of "▁a"
     bool whitespace_only_pieces = false;
-    std::string end_of_text = "</s>";     // the text of the control piece that ends a document
+    // The pieces that begin a text, end it and fill a batch; empty: there is none.
+    std::string bos = "<s>", eos = "</s>", pad;
     std::string unknown_surface = " ⁇ ";  // the decoded text of the unknown piece
 
     // Normalization, which comes first.

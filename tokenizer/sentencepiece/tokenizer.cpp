@@ -2,6 +2,7 @@
 
 #include <sentencepiece_processor.h>
 
+#include <algorithm>
 #include <memory>
 #include <sstream>
 #include <utility>
@@ -79,8 +80,11 @@ private:
 
 class SentencePieceTokenizer final : public TokenizerKind {
 public:
-    SentencePieceTokenizer(std::string file, const std::string& name)
-        : file_(std::move(file)), model_(SentencePieceModel::parse(file_, name)), normalizer_(model_, name) {
+    SentencePieceTokenizer(std::string file, const std::string& name, SideFiles side)
+        : file_(std::move(file)),
+          model_(SentencePieceModel::parse(file_, name)),
+          normalizer_(model_, name),
+          side_(std::move(side)) {
         if (model_.kind == SentencePieceModel::Kind::bpe) {
             encoder_ = std::make_unique<const OwnEncoder>(model_, name);
         } else {
@@ -91,14 +95,14 @@ public:
             const int id = static_cast<int>(i);
             tokens_.push_back(bytes_of(piece));
             if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
-                special_.push_back({.id = id, .content = piece.text, .special = true});
+                added_.push_back({.id = id, .content = piece.text, .special = true});
             }
-            if (piece.type == SentencePiece::Type::control && piece.text == model_.end_of_text) end_of_text_ = id;
         }
         for (size_t byte = 0; byte < model_.byte_ids.size(); ++byte) {
             tokens_[model_.byte_ids[byte]] = static_cast<char>(byte);
         }
-        finder_ = AddedTokenFinder(special_);
+        add_side_tokens();
+        finder_ = AddedTokenFinder(added_);
     }
 
     void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
@@ -124,20 +128,21 @@ public:
                 begin = end;
             }
         };
-        finder_.split(text, options.allow_special, encode_plain, [&](int id, std::string_view found) {
+        finder_.split(text, options, encode_plain, [&](int id, std::string_view found) {
             ids.push_back(id);
             if (spans) spans->push_back({offset_of(found), offset_of(found) + found.size()});
         });
     }
     int vocab_size() const override { return static_cast<int>(tokens_.size()); }
     std::string_view token_bytes(int id) const override { return tokens_[id]; }
-    const std::vector<AddedToken>& added_tokens() const override { return special_; }
+    const std::vector<AddedToken>& added_tokens() const override { return added_; }
+    const Roles& roles() const override { return roles_; }
     // As in the library: after a piece of only spaces, the next piece still counts as the first one if extra spaces are
     // removed.
     std::string_view bytes_at_start(int id, bool& at_start) const override {
         using Type = SentencePiece::Type;
         std::string_view bytes = tokens_[id];
-        const Type type = model_.pieces[id].type;
+        const Type type = static_cast<size_t>(id) < model_.pieces.size() ? model_.pieces[id].type : Type::control;
         if (type == Type::control) return bytes;  // not part of the text
         const bool drop = (model_.add_dummy_prefix || model_.remove_extra_whitespaces) && bytes.starts_with(' ') &&
                           type != Type::unknown && type != Type::byte;
@@ -145,12 +150,18 @@ public:
         at_start = bytes.empty() && model_.remove_extra_whitespaces;
         return bytes;
     }
-    int end_of_text() const override { return end_of_text_; }
-    // tokenizer.vocab is for people: each line is a piece and its score.
+    // tokenizer.vocab is for people: each line is a piece and its score. From the others, transformers learns the
+    // roles.
     std::vector<File> files() const override {
         std::ostringstream vocab;
         for (const SentencePiece& piece : model_.pieces) vocab << piece.text << '\t' << piece.score << '\n';
-        return {{"tokenizer.model", file_}, {"tokenizer.vocab", vocab.str()}};
+        std::vector<File> files = {{"tokenizer.model", file_}, {"tokenizer.vocab", vocab.str()}};
+        // The class builds the tokenizer from the model's own normalizer and kind.
+        const nlohmann::ordered_json config = {{"tokenizer_class", "TokenizersBackend"}};
+        std::vector<std::string> names = tokens_;  // what unk means in a text is not its name
+        for (size_t i = 0; i < model_.pieces.size(); ++i) names[i] = model_.pieces[i].text;
+        for (File& file : write_side_files(side_, config, roles_, added_, names)) files.push_back(std::move(file));
+        return files;
     }
 
 private:
@@ -160,20 +171,53 @@ private:
         return with_spaces(piece.text);
     }
 
+    // A token of the side files is a piece, or gets the next id.
+    void add_side_tokens() {
+        const SideSettings settings = read_side_files(side_, added_);
+        const auto id_of = [&](const std::string& content) {
+            const auto found =
+                std::find_if(added_.begin(), added_.end(), [&](auto& t) { return t.content == content; });
+            if (found != added_.end()) return found->id;
+            const auto piece = std::find_if(model_.pieces.begin(), model_.pieces.end(),
+                                            [&](const SentencePiece& p) { return p.text == content; });
+            return piece == model_.pieces.end() ? -1 : static_cast<int>(piece - model_.pieces.begin());
+        };
+        for (AddedToken token : settings.added) {
+            token.id = id_of(token.content);
+            token.in_vocabulary = token.id >= 0 && static_cast<size_t>(token.id) < model_.pieces.size();
+            if (token.id < 0) {
+                token.id = static_cast<int>(tokens_.size());
+                tokens_.push_back(token.content);
+            }
+            std::erase_if(added_, [&](const AddedToken& old) { return old.id == token.id; });
+            added_.push_back(token);
+        }
+        std::ranges::sort(added_, {}, &AddedToken::id);
+        roles_ = settings.roles(id_of, vocab_size());
+        const auto name = [&](Role role, const std::string& piece) {
+            if (const int id = id_of(piece); !roles_[role] && id >= 0) roles_[role] = {id, "tokenizer.model"};
+        };
+        name(Role::bos, model_.bos);
+        name(Role::eos, model_.eos);
+        name(Role::pad, model_.pad);
+        name(Role::unk, model_.pieces[model_.unknown_id].text);
+    }
+
     const std::string file_;
     const SentencePieceModel model_;
     const SentencePieceNormalizer normalizer_;
+    const SideFiles side_;
     std::unique_ptr<const Encoder> encoder_;
     std::vector<std::string> tokens_;  // by id: the decoded bytes
-    std::vector<AddedToken> special_;
-    int end_of_text_ = -1;
+    std::vector<AddedToken> added_;
+    Roles roles_;
     AddedTokenFinder finder_;
 };
 
 }  // namespace
 
-Tokenizer make_sentencepiece_tokenizer(std::string file, const std::string& name) {
-    return Tokenizer(std::make_unique<const SentencePieceTokenizer>(std::move(file), name));
+Tokenizer make_sentencepiece_tokenizer(std::string file, const std::string& name, SideFiles side) {
+    return Tokenizer(std::make_unique<const SentencePieceTokenizer>(std::move(file), name, std::move(side)));
 }
 
 }  // namespace kiln

@@ -194,20 +194,19 @@ LibraryOptions library_options(const SentencePieceTrainerOptions& options) {
         tokens.push_back({.id = static_cast<int>(tokens.size()), .content = text, .special = true});
     };
     for (const std::string& text : options.special_tokens) add(text);
-    if (find_end_of_text(tokens) < 0) add("</s>");
-    if (std::find(options.special_tokens.begin(), options.special_tokens.end(), "<unk>") ==
-        options.special_tokens.end()) {
-        add("<unk>");
-    }
-    const int end_of_text = find_end_of_text(tokens);
+    if (!with_usual_names({}, tokens)[Role::eos]) add("</s>");
+    if (!with_usual_names({}, tokens)[Role::unk]) add("<unk>");
+    const Roles roles = with_usual_names({}, tokens);
     std::string control;
     for (const AddedToken& token : tokens) {
-        const std::string id = std::to_string(token.id);
-        if (token.id == end_of_text) {
-            all_options["eos_id"] = id;
-            all_options["eos_piece"] = token.content;
-        } else if (token.content == "<unk>" || token.content == "<s>" || token.content == "<pad>") {
-            all_options[token.content == "<unk>" ? "unk_id" : token.content == "<s>" ? "bos_id" : "pad_id"] = id;
+        const auto is = [&](Role role) { return roles[role] && roles[role]->id == token.id; };
+        std::string role;  // of the four that the library knows; a token with two of them ends a document
+        for (const Role known : {Role::unk, Role::bos, Role::pad, Role::eos}) {
+            if (is(known)) role = role_table()[static_cast<size_t>(known)].name;
+        }
+        if (!role.empty()) {
+            all_options[role + "_id"] = std::to_string(token.id);
+            all_options[role + "_piece"] = token.content;
         } else {  // the library numbers these after the others, in order
             control += (control.empty() ? "" : ",") + token.content;
         }

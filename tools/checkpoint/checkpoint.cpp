@@ -12,7 +12,6 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
 #include "tokenizer/io/file.h"
-#include "tokenizer/tokenizer.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
 #include "tools/formats/safetensors.h"
@@ -115,17 +114,6 @@ void read_optimizer(const fs::path& path, Engine& engine) {
                " tensors; the optimizer state of this model has ", tensors);
 }
 
-// Copies the tokenizer's files; returns its end-of-text id if it has one.
-std::optional<int> copy_tokenizer(const fs::path& from, const fs::path& to) {
-    for (const fs::path& file : tokenizer_files(from)) write_synced(to / file.filename(), MappedFile(file).text());
-    const Tokenizer tokenizer = Tokenizer::load(from);
-    try {
-        return tokenizer.end_of_text();
-    } catch (const Error&) {  // a tokenizer without special tokens
-        return std::nullopt;
-    }
-}
-
 // A manifest has its files and a checksum of that list, so that a changed bit in the manifest is found too.
 std::string manifest_text(int64_t step, const json& files) {
     json manifest = {{"format", "kiln-checkpoint"}, {"version", 1}, {"step", step}, {"files", files}};
@@ -203,17 +191,16 @@ void install(const fs::path& fresh, const fs::path& target) {
 }
 
 fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engine, const json& trainer_state,
-                          const fs::path& tokenizer_dir) {
+                          const ModelFiles& files) {
     fs::create_directories(run);
     const fs::path target = run / directory_name(step);
     const fs::path temporary = run / (std::string(kTemporary) + directory_name(step));
     fs::remove_all(temporary);
     fs::create_directory(temporary);
     try {
-        std::optional<int> end_of_text;
-        if (!tokenizer_dir.empty()) end_of_text = copy_tokenizer(tokenizer_dir, temporary);
-        write_synced(temporary / "config.json", hf_config(engine.config(), end_of_text).dump(2) + "\n");
-        write_synced(temporary / "generation_config.json", hf_generation_config(end_of_text).dump(2) + "\n");
+        write_synced(temporary / "config.json", hf_config(engine.config(), files.token_ids).dump(2) + "\n");
+        write_synced(temporary / "generation_config.json", hf_generation_config(files.token_ids).dump(2) + "\n");
+        for (const TokenizerKind::File& file : files.files) write_synced(temporary / file.name, file.content);
         write_synced(temporary / "trainer_state.json",
                      trainer_state.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
         write_hf_weights(temporary / "model.safetensors", engine);
@@ -242,9 +229,9 @@ bool same_model(ModelConfig a, const ModelConfig& b) {
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run, int64_t step, const Engine& engine, const json& trainer_state,
-                         const fs::path& tokenizer_dir) {
+                         const ModelFiles& files) {
     try {
-        return write_checkpoint(run, step, engine, trainer_state, tokenizer_dir);
+        return write_checkpoint(run, step, engine, trainer_state, files);
     } catch (const fs::filesystem_error& error) {
         throw Error(concat(run.string(), ": the checkpoint of step ", step, " cannot be written: ", error.what()));
     }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
+#include "tools/checkpoint/model_files.h"
 
 namespace kiln {
 
@@ -21,10 +22,10 @@ struct CheckpointRef {
     int64_t step = 0;
 };
 
-// Writes <run>/checkpoint-<step, 8 digits> and returns it. tokenizer_dir may be empty. If it throws Error (disk full,
+// Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full,
 // not writable), nothing under that name has changed.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const Engine& engine,
-                                      const nlohmann::json& trainer_state, const std::filesystem::path& tokenizer_dir);
+                                      const nlohmann::json& trainer_state, const ModelFiles& files);
 
 // The checkpoints of a run, newest first, not verified and without temporary directories.
 std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);

@@ -51,7 +51,10 @@ Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_
     KILN_CHECK(!tokenizer.empty() || !find_tokenizer(path).empty(), path.string(),
                ": holds no tokenizer; give one with --tokenizer DIR");
     Tokenizer opened = Tokenizer::load(path);
-    KILN_CHECK(opened.vocab_size() <= config.V, path.string(), ": the tokenizer has ", opened.vocab_size(),
+    // Files may name more special tokens than the model was made for. Nothing but --allow-special makes them.
+    int text_V = opened.vocab_size();
+    while (text_V > config.V && opened.is_special(text_V - 1)) text_V--;
+    KILN_CHECK(text_V <= config.V, path.string(), ": the tokenizer has ", opened.vocab_size(),
                " ids, but the model has ", config.V, "; it belongs to another model");
     return opened;
 }

@@ -277,7 +277,9 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
         if (equals != std::string::npos) {
             take(*option, args[i].substr(equals + 1));
         } else if (option->is_flag()) {
-            take(*option, has_value() && is_bool_text(args[i + 1]) ? args[++i] : "true");
+            const bool implied = !option->spec.implied.empty();
+            const bool next = !implied && has_value() && is_bool_text(args[i + 1]);
+            take(*option, next ? args[++i] : implied ? option->spec.implied : "true");
         } else if (!has_value()) {
             throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help,
                                     option->spec.short_name == "h" ? "; for help use --help" : ""));

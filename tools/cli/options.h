@@ -26,6 +26,7 @@ struct OptionSpec {
     double min = -std::numeric_limits<double>::infinity();  // numbers only; both limits are allowed values
     double max = std::numeric_limits<double>::infinity();
     std::vector<std::string> choices = {};  // strings only: the values allowed
+    std::string implied = {};               // strings only: the value of --name without =VALUE
     std::string zero = {};                  // whole numbers only: a word for 0, allowed even if min excludes 0
     bool required = false;                  // a UsageError if no value is given
 };
@@ -89,7 +90,7 @@ private:
         std::vector<std::string> harmless = {};
 
         bool has_name(std::string_view name) const;  // the long name or a former one
-        bool is_flag() const { return std::holds_alternative<bool*>(target); }
+        bool is_flag() const { return std::holds_alternative<bool*>(target) || !spec.implied.empty(); }
         bool is_list() const { return std::holds_alternative<std::vector<std::string>*>(target); }
         std::string spelled() const;  // "--batch-size (-b)"
         // Throws UsageError beginning with `where`.

@@ -1,6 +1,7 @@
 // kiln generate: text from a model.
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 #include <utility>
 
@@ -9,6 +10,8 @@
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
+#include "tools/checkpoint/model_files.h"
+#include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
 #include "tools/generate/generator.h"
@@ -21,6 +24,7 @@ struct Arguments {
     std::vector<std::string> prompts;
     GenerateOptions generation;
     SamplerOptions sampling;
+    AllowSpecial special;
     int num_samples = 1, threads = 0;
     bool interactive = false, ignore_eos = false, echo = true;
 };
@@ -41,6 +45,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                 "one prompt per line and skips blank lines. Empty: the start of a document"});
     set.add(a.interactive,
             {.name = "interactive", .help = "read prompts from standard input, one per line, until its end (Ctrl-D)"});
+    add_allow_special(set, a.special);
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
             {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
@@ -110,15 +115,20 @@ public:
           directory_(resolve_model_directory(arguments.model).string()),
           engine_(open_engine(directory_, {.B = 1, .T = 1, .training = false, .precision = precision})),
           tokenizer_(open_tokenizer(arguments.tokenizer, directory_, engine_->config())),
+          allowed_(arguments.special.ids(tokenizer_)),
           end_of_text_(end_of_text_of(tokenizer_)) {
-        arguments_.sampling.vocab_size = tokenizer_.vocab_size();
-        arguments_.generation.stop_token = arguments.ignore_eos ? -1 : end_of_text_.value_or(-1);
+        arguments_.sampling.vocab_size = std::min(tokenizer_.vocab_size(), engine_->config().V);
+        if (arguments.ignore_eos) return;
+        // transformers does not look at the tokenizer. But a model that came without one may end with this one's token.
+        std::vector<int>& stop = arguments_.generation.stop_tokens = stop_tokens(directory_);
+        if (stop.empty() && find_tokenizer(directory_).empty() && end_of_text_) stop = {*end_of_text_};
     }
 
     void run(const std::vector<std::string>& prompts, bool echo) {
         std::vector<GenerateRequest> requests;
         for (const std::string& prompt : prompts) {
-            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({encode(prompt), next_sample_++});
+            const std::vector<int> ids = encode(prompt);
+            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({ids, next_sample_++});
         }
         const bool stream = requests.size() == 1;
         const auto text_of = [&](size_t request) {
@@ -146,7 +156,11 @@ public:
 
 private:
     std::vector<int> encode(const std::string& prompt) const {
-        std::vector<int> ids = tokenizer_.encode(prompt);
+        EncodeCounts counts;
+        const std::vector<int> ids = tokenizer_.encode(
+            prompt, {.allow_special = arguments_.special.on(), .allowed = &allowed_, .counts = &counts});
+        const std::string note = note_of(counts, tokenizer_, arguments_.special.on());
+        if (!note.empty()) std::cerr << note << "\n";
         if (!ids.empty()) return ids;
         KILN_CHECK(end_of_text_, "the prompt is empty, and the tokenizer of ", directory_,
                    " has no end-of-text token to start from; give a prompt");
@@ -179,6 +193,7 @@ private:
     std::string directory_;
     std::unique_ptr<Engine> engine_;
     Tokenizer tokenizer_;
+    const std::vector<bool> allowed_;
     std::optional<int> end_of_text_;
     uint64_t next_sample_ = 0;
 };

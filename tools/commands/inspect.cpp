@@ -1,5 +1,6 @@
 // kiln inspect: shows the contents of a shard, a data directory, a tokenizer, a checkpoint or a run.
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "tokenizer/sentencepiece/model.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/model_files.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
 #include "tools/formats/safetensors.h"
@@ -144,6 +146,22 @@ void inspect_sentencepiece(const SentencePieceModel& model) {
     }
 }
 
+// What becomes of bytes without a token.
+std::string byte_coverage(const TokenizerParts& parts) {
+    std::array<bool, 256> known = {};
+    for (size_t id = 0; id < parts.is_text.size(); id++) {
+        const std::string& token = parts.vocabulary.tokens[id];
+        if (parts.is_text[id] && token.size() == 1) known[static_cast<unsigned char>(token[0])] = true;
+    }
+    const auto missing = std::count(known.begin(), known.end(), false);
+    if (missing == 0) return "not needed: every byte has a token";
+    return concat(parts.byte_fallback ? "tokens <0x00> to <0xFF>, if there are any" : "no", ": ", missing,
+                  " of 256 bytes have no token; in text they ",
+                  parts.unk_token.empty() ? "are left out"
+                  : parts.unknown >= 0    ? concat("become ", parts.unk_token)
+                                       : concat("are refused, because ", parts.unk_token, " is not in the vocabulary"));
+}
+
 void inspect_parts(const TokenizerParts& parts) {
     const bool characters = parts.model == TokenizerParts::Model::kCharacters;
     const PreTokenizerSequence& pre = parts.pre_tokenizer;
@@ -153,12 +171,25 @@ void inspect_parts(const TokenizerParts& parts) {
         row("pre-tokenizer", pre.last.name(), pre.before.empty() ? "" : concat(", after ", pre.before.size(), " more"),
             pre.prefix_space == PreTokenizerSequence::PrefixSpace::kNone ? "" : "; with a space in front");
     }
-    row("byte fallback", !characters          ? "not needed: every byte has a token"
-                         : parts.unknown >= 0 ? "no: a character without a token is unknown"
-                                              : "no: text with a character that has no token is refused");
+    row("byte fallback", characters ? parts.unknown >= 0 ? "no: a character without a token is unknown"
+                                                         : "no: text with a character that has no token is refused"
+                                    : byte_coverage(parts));
     row("merges", parts.vocabulary.merges.size());
     for (const AddedToken& token : parts.added) {
         if (token.special) row("special", token.id, " ", printable(token.content));
+    }
+}
+
+// Which token has which role, and which file says so.
+void print_roles(const Tokenizer& tokenizer) {
+    for (const RoleInfo& info : role_table()) {
+        const auto& token = tokenizer.roles()[info.role];
+        const std::string name = info.role == Role::eos ? "end of text" : std::string(info.name);
+        if (token) {
+            row(name, token->id, " ", printable(std::string(tokenizer.token_bytes(token->id))), ", by ", token->source);
+        } else if (info.role == Role::eos) {
+            row(name, "none, so `kiln prepare` cannot separate documents");
+        }
     }
 }
 
@@ -166,18 +197,14 @@ void inspect_tokenizer(const fs::path& path) {
     const Tokenizer tokenizer = Tokenizer::load(path);
     row("tokenizer", path.string());
     row("vocabulary", tokenizer.vocab_size());
+    if (!tokenizer.note().empty()) row("note", tokenizer.note());
     const fs::path main = tokenizer_files(path).front();
     if (main.extension() == ".model") {
         inspect_sentencepiece(SentencePieceModel::parse(tokenizer.to_json(), main.string()));
     } else {
         inspect_parts(parse_tokenizer_json(tokenizer.to_json(), main.string()));
     }
-    try {
-        const int id = tokenizer.end_of_text();
-        row("end of text", id, " ", printable(std::string(tokenizer.token_bytes(id))));
-    } catch (const Error&) {
-        row("end of text", "none, so `kiln prepare` cannot separate documents");
-    }
+    print_roles(tokenizer);
 }
 
 void print_tensor(const StoredTensor& tensor) {
@@ -194,6 +221,11 @@ void inspect_model(const fs::path& path) {
         verify_checkpoint(directory);
         row("manifest", "the sizes and checksums of all files are right");
     }
+    if (!find_tokenizer(directory).empty()) print_roles(Tokenizer::load(directory));
+    std::vector<std::string> stop;
+    for (const int id : stop_tokens(directory)) stop.push_back(std::to_string(id));
+    row("stops at",
+        stop.empty() ? "no token: neither generation_config.json nor config.json names one" : join(stop, ", "));
     const ModelTensors tensors(directory);
     const std::vector<std::string> names = tensors.names();
     row("tensors", names.size());

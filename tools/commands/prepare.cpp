@@ -7,6 +7,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/io/byte_source.h"
 #include "tokenizer/prepare/prepare.h"
+#include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
@@ -39,7 +40,7 @@ std::string encoding_named(const std::string& text) {
                             nearest(text, text_encodings()), "?"));
 }
 
-bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
+bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial& special) {
     const std::vector<std::string> modes = {"file", "line", "paragraph"};
     std::string tokenizer, output, mode = "file", format = "auto", text_key = "text";
     std::string encodings;
@@ -68,7 +69,10 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     set.add(mode, {.name = "documents", .help = "what a document is in a text file", .choices = modes});
     set.add(o.documents.separator, {.name = "document-separator",
                                     .unit = "LINE",
-                                    .help = "a line equal to LINE separates documents; overrides --documents"});
+                                    .help = "a line equal to LINE separates documents; overrides --documents. A LINE "
+                                            "of several characters, such as <|im_end|>, also separates within a line "
+                                            "and within a record"});
+    add_allow_special(set, special);
     set.add(text_key, {.name = "text-key",
                        .unit = "NAMES",
                        .help = "fields or columns, for example text,content; the first that a record has is its text"});
@@ -79,7 +83,9 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
             {.name = "encoding", .help = "encoding of the files: " + encodings + "; all are converted to UTF-8"});
     set.add(o.max_documents,
             {.name = "max-documents", .unit = "N", .help = "stop after this number of documents; 0: no limit"});
-    set.add(o.strict, {.name = "strict", .help = "stop at the first bad record; without it, bad records are left out"});
+    set.add(o.strict, {.name = "strict",
+                       .help = "stop at the first bad record or character without a token; without it, bad records are "
+                               "left out, and such characters become the unk token or are left out"});
     set.add(o.max_bad_fraction,
             {.name = "max-bad-fraction", .help = "fail if a larger part of the records is bad", .min = 0, .max = 1});
     set.add(o.threads, {.name = "threads",
@@ -92,6 +98,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
     if (!set.parse(args)) return false;
     o.documents.encoding = encoding_named(o.documents.encoding);
     o.tokenizer = tokenizer;
+    o.allow_special = special.on();
+    o.allowed_special = special.list();
     o.output = output;
     o.documents.mode = chosen<DocumentMode>(modes, mode);
     o.documents.format = chosen<DocumentFormat>(document_format_names(), format);
@@ -120,7 +128,12 @@ bool has_plain_text(const PrepareOptions& options) {
 
 int command_prepare(const std::vector<std::string>& args) {
     PrepareOptions options;
-    if (!parse(args, options)) return 0;
+    AllowSpecial special;
+    if (!parse(args, options, special)) return 0;
+    std::string note;
+    options.counted = [&](const EncodeCounts& counts, const Tokenizer& tokenizer) {
+        note = note_of(counts, tokenizer, special.on());
+    };
     options.documents.keep_start_of_damaged = options.max_bad_fraction >= 1;
     ProgressLine progress;
     options.progress = [&](const PrepareProgress& p) {
@@ -148,6 +161,7 @@ int command_prepare(const std::vector<std::string>& args) {
     print_split("train", index.train);
     print_split("val", index.val);
     std::cout << "shards: " << options.output.string() << "\n";
+    if (!note.empty()) std::cerr << note << "\n";
     if (index.bad_records > 0) {
         std::cerr << "bad records left out: " << index.bad_records << "\n";
     }

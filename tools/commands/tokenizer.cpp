@@ -8,6 +8,7 @@
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
+#include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
 #include "tools/commands/commands.h"
@@ -126,22 +127,38 @@ void transform_lines(Transform&& transform) {
 
 int encode(const std::vector<std::string>& args) {
     std::string path;
-    bool offsets = false;
-    EncodeOptions options;
+    bool offsets = false, bos = false, eos = false;
+    AllowSpecial special;
     OptionSet set("kiln tokenizer encode", "Turns each line of text on standard input into a line of ids");
     set.add(path,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
-    set.add(options.allow_special,
-            {.name = "allow-special", .help = "special tokens in the text, such as <|endoftext|>, become their ids"});
+    add_allow_special(set, special);
+    set.add(bos, {.name = "bos", .help = "begin each line of ids with the token that begins a text"});
+    set.add(eos, {.name = "eos", .help = "end each line of ids with the token that ends a text"});
     set.add(offsets, {.name = "offsets",
                       .help = "write each id as ID:BEGIN-END, with the bytes of the line that it stands for"});
     if (!set.parse(args)) return 0;
 
     const Tokenizer tokenizer = Tokenizer::load(path);
+    const std::vector<bool> allowed = special.ids(tokenizer);
+    EncodeCounts counts;
+    const EncodeOptions options{.allow_special = special.on(), .allowed = &allowed, .counts = &counts};
+    const auto role_id = [&](bool wanted, Role role, const char* option) {
+        KILN_CHECK(!wanted || tokenizer.roles()[role], option, ": no file of ", path, " names such a token");
+        return wanted ? tokenizer.roles()[role]->id : -1;
+    };
+    const int first = role_id(bos, Role::bos, "--bos"), last = role_id(eos, Role::eos, "--eos");
     transform_lines([&](const std::string& line) {
         std::string ids;
-        const Encoding encoding =
+        Encoding encoding =
             offsets ? tokenizer.encode_with_offsets(line, options) : Encoding{tokenizer.encode(line, options), {}};
+        const auto insert = [&](int id, size_t at, size_t offset) {  // it stands for no bytes
+            if (id < 0) return;
+            encoding.ids.insert(encoding.ids.begin() + ptrdiff_t(at), id);
+            if (offsets) encoding.spans.insert(encoding.spans.begin() + ptrdiff_t(at), TextSpan{offset, offset});
+        };
+        insert(first, 0, 0);
+        insert(last, encoding.ids.size(), line.size());
         for (size_t i = 0; i < encoding.ids.size(); ++i) {
             if (i > 0) ids += ' ';
             ids += std::to_string(encoding.ids[i]);
@@ -149,6 +166,8 @@ int encode(const std::vector<std::string>& args) {
         }
         return ids;
     });
+    const std::string note = note_of(counts, tokenizer, special.on());
+    if (!note.empty()) std::cerr << note << "\n";
     return 0;
 }
 

@@ -4,7 +4,6 @@
 // config.json that Kiln writes also has the model's descriptor under the key "kiln"; the reader compares the two.
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +15,11 @@ namespace kiln {
 // A model_type that can describe `config`: its own family if possible, else another family, else "kiln".
 std::string hf_model_type(const ModelConfig& config);
 
-// A config.json that transformers 4 and 5 load. end_of_text: the id at the end of a document, if there is a tokenizer.
-nlohmann::ordered_json hf_config(const ModelConfig& config, std::optional<int> end_of_text);
-nlohmann::ordered_json hf_generation_config(std::optional<int> end_of_text);
+// A config.json that transformers 4 and 5 load. `token_ids`: "bos_token_id", "eos_token_id", ..., an object or null.
+nlohmann::ordered_json hf_config(const ModelConfig& config, const nlohmann::ordered_json& token_ids);
+nlohmann::ordered_json hf_generation_config(const nlohmann::ordered_json& token_ids);
+// The eos_token_id that transformers takes if this config.json has no such key; null: none.
+nlohmann::json hf_default_eos(const nlohmann::json& config);
 
 // Reads a config.json of transformers 4 or 5. Throws Error that begins with `where` and names the key, if a key is
 // missing, has the wrong type, is out of range, or asks for what the engines do not have (such as a sliding window).

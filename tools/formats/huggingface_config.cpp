@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/families.h"
@@ -282,7 +283,7 @@ std::string hf_model_type(const ModelConfig& config) {
     return other == families().end() ? "kiln" : std::string(other->name);
 }
 
-ordered_json hf_config(const ModelConfig& config, std::optional<int> end_of_text) {
+ordered_json hf_config(const ModelConfig& config, const ordered_json& token_ids) {
     const std::string type = hf_model_type(config);
     const Family* family = find_family(type);
     ordered_json out;
@@ -292,8 +293,9 @@ ordered_json hf_config(const ModelConfig& config, std::optional<int> end_of_text
     out["initializer_range"] = shortest(config.init_std);
     out["tie_word_embeddings"] = config.tied_embeddings;
     // null is written too: the default of transformers may be outside this vocabulary.
-    out["bos_token_id"] = end_of_text ? ordered_json(*end_of_text) : ordered_json(nullptr);
-    out["eos_token_id"] = out["bos_token_id"];
+    out["bos_token_id"] = nullptr;
+    out["eos_token_id"] = nullptr;
+    if (token_ids.is_object()) out.update(token_ids);
     out["torch_dtype"] = "float32";
     out["dtype"] = "float32";
     out["use_cache"] = true;
@@ -301,11 +303,16 @@ ordered_json hf_config(const ModelConfig& config, std::optional<int> end_of_text
     return out;
 }
 
-ordered_json hf_generation_config(std::optional<int> end_of_text) {
+ordered_json hf_generation_config(const ordered_json& token_ids) {
     ordered_json out;
     out["_from_model_config"] = true;
-    if (end_of_text) out["bos_token_id"] = out["eos_token_id"] = *end_of_text;
+    if (token_ids.is_object()) out.update(token_ids);
     return out;
+}
+
+json hf_default_eos(const json& config) {
+    const std::string type = config.is_object() ? config.value("model_type", "") : "";
+    return type == "gpt2" ? json(50256) : type == "llama" ? json(2) : json(nullptr);
 }
 
 ModelConfig parse_hf_config(const json& config, const std::string& where) {

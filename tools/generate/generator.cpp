@@ -96,7 +96,7 @@ private:
 
     void append(Slot& slot, int token) {
         stats_.new_tokens++;
-        if (token == options_.stop_token) return finish(slot, Finish::stop_token);
+        if (std::ranges::count(options_.stop_tokens, token) > 0) return finish(slot, Finish::stop_token);
         slot.result.tokens.push_back(token);
         if (on_token_) on_token_(slot.request, token);
         if (int(slot.result.tokens.size()) == options_.max_new_tokens) return finish(slot, Finish::length);

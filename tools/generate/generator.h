@@ -15,8 +15,8 @@ struct GenerateRequest {
 
 struct GenerateOptions {
     int max_new_tokens = 256;
-    int stop_token = -1;  // ends a sequence and is not part of it; -1: none
-    int max_slots = 8;    // sequences at once; the size of the cache is proportional to it
+    std::vector<int> stop_tokens = {};  // each ends a sequence and is not part of it
+    int max_slots = 8;                  // sequences at once; the size of the cache is proportional to it
     std::function<bool()> stop_requested =
         nullptr;  // called before each token; true: the remaining requests are not done
 };

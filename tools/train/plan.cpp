@@ -154,6 +154,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .state = {},
                    .data = {},
                    .tokenizer = {},
+                   .files = {},
                    .values = {}};
     TrainOptions& o = plan.options;
     plan.data = find_all_data(o);
@@ -179,6 +180,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
                    plan.checkpoint);
     }
+    // A resumed run goes on with what its checkpoint holds.
+    plan.files = ModelFiles(plan.tokenizer, plan.checkpoint.empty() ? plan.weights : plan.checkpoint);
     if (o.sample_every > 0) {
         if (plan.tokenizer.empty()) {
             throw UsageError(

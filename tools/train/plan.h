@@ -11,6 +11,7 @@
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/engine.h"
 #include "tokenizer/data/dataloader.h"
+#include "tools/checkpoint/model_files.h"
 #include "tools/train/device.h"
 #include "tools/train/options.h"
 
@@ -24,6 +25,7 @@ struct TrainPlan {
     nlohmann::json state;              // its trainer_state.json
     DataPaths data;
     std::filesystem::path tokenizer;            // directory, or empty
+    ModelFiles files;                           // of every checkpoint
     std::map<std::string, std::string> values;  // every option as text, to find what a resumed run changes
     EngineOptions engine_options() const { return kiln::engine_options(options); }
 };

@@ -1,5 +1,7 @@
 #include "tools/train/sample.h"
 
+#include <algorithm>
+
 #include "cpu_reference/interface/error.h"
 #include "tools/generate/generator.h"
 
@@ -26,11 +28,11 @@ std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, ui
              {.temperature = o.temperature,
               .top_k = o.top_k,
               .top_p = o.top_p,
-              .vocab_size = tokenizer.vocab_size(),
+              .vocab_size = std::min(tokenizer.vocab_size(), engine.config().V),
               .seed = o.seed},
              {{sample_prompt(o, tokenizer, engine.config().max_T), number}},
              {.max_new_tokens = o.sample_tokens,
-              .stop_token = tokenizer.end_of_text(),
+              .stop_tokens = stop_tokens(plan.files),
               .max_slots = 1,
               .stop_requested = stop_requested},
              nullptr, [&](size_t, const Generated& result) {

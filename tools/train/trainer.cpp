@@ -189,7 +189,7 @@ void Trainer::save() {
     if (log_) {
         progress_.log = log_->position();
         const std::filesystem::path run = options_.output;
-        const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.tokenizer);
+        const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.files);
         prune_checkpoints(run, options_.keep, options_.major_every);
         try {
             write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));

@@ -1,0 +1,88 @@
+#include "tools/checkpoint/model_files.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tokenizer/tokenizer.h"
+#include "tools/formats/huggingface.h"
+#include "tools/formats/json_file.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kGenerationConfig = "generation_config.json";
+
+// A number, a list of numbers, or null.
+std::vector<int> read_ids(const json& value, const std::string& where) {
+    std::vector<int> ids;
+    if (value.is_null()) return ids;
+    for (const json& id : value.is_array() ? value : json::array({value})) {
+        KILN_CHECK(id.is_number_integer(), where, ": \"eos_token_id\" is ", value.dump(),
+                   "; expected a whole number or a list of them");
+        ids.push_back(static_cast<int>(std::clamp<int64_t>(id.get<int64_t>(), -1, INT32_MAX)));
+    }
+    return ids;
+}
+
+json eos_of(const json& file, const std::string& where) {
+    KILN_CHECK(file.is_object(), where, ": is not a JSON object");
+    return file.value("eos_token_id", json());
+}
+
+std::vector<TokenizerKind::File> read_files(const fs::path& tokenizer) {
+    std::vector<TokenizerKind::File> files;
+    for (const fs::path& file : tokenizer_files(tokenizer)) files.push_back({file.filename(), read_file(file)});
+    return files;
+}
+
+}  // namespace
+
+ModelFiles::ModelFiles(const fs::path& tokenizer, const fs::path& model) {
+    const fs::path own = model.empty() ? fs::path() : find_tokenizer(model);
+    const fs::path used = tokenizer.empty() && !own.empty() ? model : tokenizer;
+    if (!used.empty()) files = read_files(used);
+    bool same = !model.empty();
+    if (!own.empty() && !tokenizer.empty()) {
+        same = files.front().content == read_file(own) ||
+               Tokenizer::load(tokenizer).to_json() == Tokenizer::load(model).to_json();
+        if (same) files = read_files(model);  // its other files say more
+    }
+    if (!used.empty()) {
+        const Roles roles = Tokenizer::load(same && !own.empty() ? model : used).roles();
+        for (const Role role : {Role::bos, Role::eos, Role::pad}) {
+            const auto& token = roles[role] || role != Role::bos ? roles[role] : roles[Role::eos];
+            if (token) token_ids[concat(role_table()[size_t(role)].name, "_token_id")] = token->id;
+        }
+    }
+    if (!same) return;
+    const json config = read_json(model / "config.json");
+    for (const auto& [key, value] : config.items()) {
+        if (key.ends_with("_token_id") && !value.is_null()) token_ids[key] = value;
+    }
+    if (fs::exists(model / kGenerationConfig))
+        files.push_back({kGenerationConfig, read_file(model / kGenerationConfig)});
+}
+
+std::vector<int> stop_tokens(const fs::path& model_directory) {
+    const fs::path generation = model_directory / kGenerationConfig;
+    if (fs::exists(generation)) return read_ids(eos_of(read_json(generation), generation), generation);
+    const fs::path path = model_directory / "config.json";
+    const json config = read_json(path);
+    KILN_CHECK(config.is_object(), path.string(), ": is not a JSON object");
+    return read_ids(config.contains("eos_token_id") ? config["eos_token_id"] : hf_default_eos(config), path);
+}
+
+std::vector<int> stop_tokens(const ModelFiles& files) {
+    for (const TokenizerKind::File& file : files.files) {
+        if (file.name != kGenerationConfig) continue;
+        return read_ids(eos_of(parse_json(file.content, file.name), file.name), file.name);
+    }
+    return read_ids(eos_of(json(files.token_ids), "config.json"), "config.json");
+}
+
+}  // namespace kiln
