@@ -134,13 +134,14 @@ size_t planned_bytes(const ModelConfig& config, const EngineOptions& options) {
     return sum;
 }
 
-int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes) {
+int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes,
+                  int64_t most) {
     const auto fits = [&](int B) {
         EngineOptions with = options;
         with.B = B;
         return planned_bytes(config, with) <= bytes;
     };
-    int64_t low = 1, high = std::min<int64_t>(kMaxBatch, (1 << 28) / options.T);
+    int64_t low = 1, high = std::min<int64_t>({kMaxBatch, (1 << 28) / options.T, most});
     if (sequences > 0) high = std::min(high, sequences);
     while (low < high) {
         const int64_t middle = (low + high + 1) / 2;

@@ -24,8 +24,10 @@ void fit_to_device(TrainOptions& options, const Device& device, const std::strin
 
 size_t planned_bytes(const ModelConfig& config, const EngineOptions& options);
 
-// The largest micro-batch that fits in `bytes` and, unless `sequences` is 0, divides it evenly. At least 1.
-int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes);
+// The largest micro-batch of at most `most` sequences that fits in `bytes` and, unless `sequences` is 0, divides it
+// evenly. At least 1.
+int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes,
+                  int64_t most = kMaxBatch);
 
 // Throws Error if the memory is too small. The message names the options that would make it fit.
 void check_memory(const ModelConfig& config, const TrainOptions& options, const Device& device);

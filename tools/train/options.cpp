@@ -60,7 +60,7 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
                   .short_name = "b",
                   .unit = "SEQUENCES",
                   .help = "sequences in a micro-batch; auto: the largest number that fits the memory and divides "
-                          "--total-batch-size evenly",
+                          "--total-batch-size evenly or, without that, leaves 50 steps in a pass over the data",
                   .min = 1,
                   .max = kMaxBatch,
                   .zero = "auto"});

@@ -14,6 +14,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/train/advice.h"
 #include "tools/train/sample.h"
 
 namespace kiln {
@@ -117,6 +118,25 @@ void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
                plan.checkpoint.string());
 }
 
+// The number of sequences that a loader makes of the shards.
+int64_t count_sequences(const std::vector<fs::path>& shards, int T) {
+    int64_t count = 0;
+    for (const fs::path& path : shards) {
+        const auto tokens = int64_t(Shard(path).info().num_tokens);
+        count += tokens == 0 ? 0 : (tokens - 1) / T;
+    }
+    return count;
+}
+
+// The largest micro-batch that --batch-size auto may choose if there is enough memory: no sequence twice in it and, if
+// it is the whole batch, many steps in a pass over the data.
+int64_t most_sequences(const TrainPlan& plan, int world) {
+    const TrainOptions& o = plan.options;
+    const int64_t data = count_sequences(o.eval_only ? plan.data.val : plan.data.train, o.T) / world;
+    if (data == 0) return kMaxBatch;  // unknown, in a dry run
+    return o.eval_only || o.total_batch_tokens > 0 ? data : std::max<int64_t>(1, data / kFewSteps);
+}
+
 void resolve_batch(TrainPlan& plan, int world, const Report& report, const Device& device) {
     TrainOptions& o = plan.options;
     if (o.T == 0) o.T = std::min(plan.config.max_T, 1024);
@@ -129,8 +149,11 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
         if (device.free_bytes == 0) {
             throw UsageError("--batch-size (-b) auto: the free memory of this device is not known; give a number");
         }
-        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens, device.free_bytes);
-        report(concat("--batch-size auto: sequences in a micro-batch: ", o.B));
+        const int64_t most = most_sequences(plan, world);
+        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens, device.free_bytes,
+                            most);
+        report(concat("--batch-size auto: sequences in a micro-batch: ", o.B,
+                      o.B == most && most < kMaxBatch ? "; the data has too few for more" : ""));
     }
     o.B = std::max(o.B, 1);
     const int64_t micro = int64_t(o.B) * o.T * world;
@@ -187,6 +210,10 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         }
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
+    }
+    const int64_t sequences = count_sequences(plan.data.train, o.T);
+    if (sequences > 0 && !o.eval_only) {
+        for (const std::string& warning : warnings(plan, uint64_t(sequences))) report("warning: " + warning);
     }
     if (o.on_nonfinite == "rollback" && (o.output.empty() || o.checkpoint_every == 0)) {
         throw UsageError(

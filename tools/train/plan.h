@@ -57,6 +57,7 @@ DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);
 
 // The number of steps of the whole run on `num_sequences` sequences of data.
+inline constexpr int kFewSteps = 50;  // too few to learn anything
 int64_t total_steps(const TrainOptions& options, uint64_t num_sequences);
 
 // The text of --dry-run.

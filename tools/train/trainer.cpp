@@ -15,8 +15,6 @@ namespace kiln {
 
 namespace {
 
-constexpr int kFewSteps = 50;  // too few to learn anything
-
 using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
@@ -74,10 +72,6 @@ void Trainer::open_validation() {
 }
 
 void Trainer::start() {
-    if (options_.max_steps < 0 && schedule_.total_steps < kFewSteps) {
-        note(concat("the run has only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
-                    loader_.num_sequences(), " sequences; set more with --epochs or --max-steps (-x)"));
-    }
     engine_.init_weights(options_.seed);
     if (!plan_.weights.empty()) load_weights(plan_.weights, engine_);
 }
