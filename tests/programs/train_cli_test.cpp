@@ -242,7 +242,13 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume", "-t", "8"}, 2, {"--sequence-length 16, not 8"});
     expect_failure({"-o", run(), "--resume", "--seed", "8"}, 2, {"--seed 1337, not 8"});
     expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6, which is past the last one, 3"});
-    expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "with -e"});
+    const fs::path typo = run().parent_path() / "rum";
+    for (const Args& more : {Args{}, Args{"-i", data()}, base()}) {
+        expect_failure(more + Args{"-o", typo, "--resume"}, 2,
+                       {concat("rum holds no checkpoint; did you mean ", run().string(), "?"), "leave out --resume"});
+    }
+    expect_failure(base() + Args{"-o", run() / "sub/none", "--resume"}, 2, {"none holds no checkpoint; to start"});
+    EXPECT_FALSE(fs::exists(typo));
     EXPECT_EQ(read_file(run() / "main.log"), log);
     const Finished again = train_cpu({"-o", run(), "--resume"});
     EXPECT_EQ(again.code, 0);

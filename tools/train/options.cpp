@@ -47,11 +47,12 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
                        .unit = "DIR",
                        .help = "the run directory, for logs, loss curve and checkpoints; empty: nothing is written",
                        .default_help = "runs/ and the current time"});
-    set.add(o.resume,
-            {.name = "resume",
-             .short_name = "y",
-             .help = "resume from the newest complete checkpoint in --output; options that are not given keep "
-                     "the values of the run"});
+    set.add(
+        o.resume,
+        {.name = "resume",
+         .short_name = "y",
+         .help = "resume from the newest complete checkpoint in --output, which must hold one; options that are not "
+                 "given keep the values of the run"});
 }
 
 void add_batch_options(OptionSet& set, TrainOptions& o) {

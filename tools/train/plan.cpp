@@ -92,8 +92,22 @@ void check_same(const std::string& what, const std::string& then, const std::str
                checkpoint.string()));
 }
 
-// Fills plan.checkpoint and plan.state if there is a checkpoint to resume from.
-void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
+// The directory beside `run` that has a checkpoint and the most similar name; empty: there is none.
+std::string nearest_run(fs::path run) {
+    if (!run.has_filename()) run = run.parent_path();  // runs/mine/
+    const fs::path parent = run.has_parent_path() ? run.parent_path() : ".";
+    std::vector<std::string> names;
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(parent, none)) {
+        const bool trained = entry.is_directory(none) && !list_checkpoints(entry.path()).empty();
+        if (trained) names.push_back(entry.path().filename());
+    }
+    std::sort(names.begin(), names.end());  // a directory has no order
+    return names.empty() ? "" : (run.parent_path() / nearest(run.filename().string(), names)).string();
+}
+
+// Fills plan.checkpoint and plan.state if the run is to be resumed. Throws UsageError if it has no checkpoint.
+void find_checkpoint(TrainPlan& plan, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
@@ -101,13 +115,10 @@ void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
-        if (!model_given) {
-            throw UsageError(concat("--resume: ", o.output,
-                                    " holds no checkpoint; is it the right directory? To start a "
-                                    "new run there, give its model with -e"));
-        }
-        report(concat(o.output, " holds no checkpoint yet: starting from the beginning"));
-        return;
+        const std::string meant = nearest_run(o.output);
+        throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
+                                meant.empty() ? "to" : concat("did you mean ", meant, "? To"),
+                                " start a new run there, leave out --resume"));
     }
     plan.checkpoint = newest->directory;
     const fs::path file = plan.checkpoint / "trainer_state.json";
@@ -179,10 +190,10 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .tokenizer = {},
                    .values = {}};
     TrainOptions& o = plan.options;
+    find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
-    find_checkpoint(plan, model_given, report);
 
     if (plan.checkpoint.empty()) {
         choose_model(plan, data_V, report);
