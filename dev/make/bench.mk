@@ -15,10 +15,10 @@ $(BUILD)/libemulatedbench.a: $(call emulated,$(BENCH_SUPPORT))
 $(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(CUDA_CASES))
 $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES))
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
-$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
+$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_report)
-$(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
+$(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed on this CPU, interleaved with PyTorch; makes build/venv

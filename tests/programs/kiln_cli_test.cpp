@@ -9,6 +9,7 @@
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 namespace {
@@ -80,6 +81,19 @@ TEST_F(KilnCli, generate_prints_the_same_text_for_the_same_seed) {
     EXPECT_NE(kiln_with(generate({"--prompt", "the quick", "--seed", "4"})).out, first.out);
     const Finished bare = kiln_with(generate({"--prompt", "the quick", "--seed", "3", "--echo=0"}));
     EXPECT_EQ("the quick" + bare.out, first.out);
+}
+
+TEST_F(KilnCli, generate_prints_valid_utf8_unless_told_otherwise) {
+    // The model is untrained: most of its tokens are bytes, and few of these make a character.
+    for (const std::string samples : {"1", "8"}) {
+        const auto with = [&](const std::string& raw) {
+            return kiln_with(generate({"--prompt", "the", "--ignore-eos", "--num-samples", samples, raw})).out;
+        };
+        const std::string raw = with("--raw"), text = with("--raw=0");
+        EXPECT_NE(find_invalid_utf8(raw), std::nullopt) << raw;
+        EXPECT_EQ(find_invalid_utf8(text), std::nullopt) << text;
+        EXPECT_EQ(text, replace_invalid_utf8(raw));
+    }
 }
 
 TEST_F(KilnCli, generate_without_a_prompt_starts_a_document) {

@@ -11,6 +11,7 @@
 #include "tokenizer/bpe/trainer.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/train/plan.h"
 
 namespace kiln {
@@ -133,6 +134,7 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
     ASSERT_EQ(without.code, 0) << without.err;
     EXPECT_NE(with.out.find("--- sample at step 2\nthe"), std::string::npos) << with.out;
     EXPECT_NE(with.out.find("--- sample at step 4\nthe"), std::string::npos) << with.out;
+    EXPECT_EQ(find_invalid_utf8(with.out), std::nullopt) << with.out;  // an untrained model writes broken characters
     const std::string weights = "checkpoint-00000004/model.safetensors";
     EXPECT_EQ(read_file(directory_ / "a" / weights), read_file(directory_ / "b" / weights));
     EXPECT_TRUE(fs::exists(directory_ / "a/checkpoint-00000004/tokenizer.json"));

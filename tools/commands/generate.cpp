@@ -22,7 +22,7 @@ struct Arguments {
     GenerateOptions generation;
     SamplerOptions sampling;
     int num_samples = 1, threads = 0;
-    bool interactive = false, ignore_eos = false, echo = true;
+    bool interactive = false, ignore_eos = false, echo = true, raw = false;
 };
 
 bool parse(const std::vector<std::string>& args, Arguments& a) {
@@ -41,6 +41,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                 "one prompt per line and skips blank lines. Empty: the start of a document"});
     set.add(a.interactive,
             {.name = "interactive", .help = "read prompts from standard input, one per line, until its end (Ctrl-D)"});
+    set.add(a.raw, {.name = "raw", .help = "print bytes that are not UTF-8 unchanged; without it, they become U+FFFD"});
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
             {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
@@ -153,8 +154,9 @@ private:
         return {*end_of_text_};
     }
 
-    static void print(const std::string& text) {
-        std::cout << text << std::flush;
+    // `text` has no half character that later text could complete.
+    void print(const std::string& text) const {
+        std::cout << (arguments_.raw ? text : replace_invalid_utf8(text)) << std::flush;
         KILN_CHECK(std::cout, "standard output cannot be written (disk full or closed); the text is incomplete");
     }
 

@@ -7,6 +7,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/io/byte_source.h"
 #include "tokenizer/prepare/prepare.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
@@ -131,7 +132,7 @@ int command_prepare(const std::vector<std::string>& args) {
     };
     options.report = [&](const std::string& text) {
         progress.clear();
-        std::cerr << text << "\n";
+        std::cerr << replace_invalid_utf8(text) << "\n";  // it may quote a bad record
     };
     const auto start = std::chrono::steady_clock::now();
     catch_stop_signals();
