@@ -86,7 +86,9 @@ public:
     virtual const ModelConfig& config() const = 0;
     virtual Optimizer optimizer() const { return Optimizer::adamw; }
     virtual std::string device_name() const = 0;
-    virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
+    // Of the device in the precision used, per second; 0: not known. A measured peak is at least `reached`, the rate of
+    // a step: a device that was busy during the measurement looked slower than it is.
+    virtual double peak_flops(double reached = 0) const = 0;
     virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the vendor's number
     virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
     virtual size_t memory_in_use_bytes() const = 0;         // now; GPU: what it took; CPU: the process

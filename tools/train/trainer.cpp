@@ -284,8 +284,10 @@ void Trainer::finish(StepReport& report) {
     const double seconds = report.ms / 1e3;
     seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;
-    const double peak = engine_.peak_flops() * communicator_.size();
-    if (peak > 0) report.mfu = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second / peak;
+    const double reached = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second /
+                           double(communicator_.size());  // on each device
+    const double peak = engine_.peak_flops(reached);
+    if (peak > 0) report.mfu = reached / peak;
     report.memory_bytes = engine_.memory_in_use_bytes();
     report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
     if (log_) log_->train(report);
