@@ -143,7 +143,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     report(memory_text(plan, device));
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
-    o.resume = false;  // it belongs to this start, not to the run
+    o.resume = o.overwrite = false;  // they belong to this start, not to the run
     return train(plan, *engine, *communicator, line->set.to_toml());
 }
 

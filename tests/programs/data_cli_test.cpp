@@ -56,8 +56,9 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
     ASSERT_EQ(shard.code, 0) << shard.err;
     EXPECT_NE(shard.out.find("document 1      "), std::string::npos) << shard.out;
 
-    expect_failure(prepare(text), 1, {"already holds shards", "--force"});
-    EXPECT_EQ(prepare(text, {"--force"}).code, 0);
+    expect_failure(prepare(text), 1, {"already holds shards", "--overwrite"});
+    EXPECT_EQ(prepare(text, {"--overwrite"}).code, 0);
+    EXPECT_EQ(prepare(text, {"--force"}).code, 0);  // its former name
 }
 
 TEST_F(DataCli, inspects_tokenizers_checkpoints_runs_and_tensors) {

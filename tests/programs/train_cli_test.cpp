@@ -259,6 +259,36 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is complete"});
 }
 
+TEST_F(TrainCli, overwrite_replaces_a_run_but_no_other_file_and_not_its_own_start) {
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run()}).code, 0);
+    write_file_atomic(run() / "notes.txt", "mine");
+    expect_failure(base() + Args{"-o", run(), "--resume", "--overwrite"}, 2, {"exclude each other"});
+    expect_failure({"-i", data(), "-e", run(), "-o", run(), "--overwrite"}, 2, {"in the run that would be removed"});
+    EXPECT_EQ(checkpoints(run()), Args{"checkpoint-00000006"});
+    const Finished second = train_cpu(base() + Args{"-o", run(), "--overwrite", "-x", "2"});
+    ASSERT_EQ(second.code, 0) << second.err;
+    EXPECT_EQ(checkpoints(run()), Args{"checkpoint-00000002"});
+    EXPECT_EQ(read_file(run() / "notes.txt"), "mine");
+    const std::string log = read_file(run() / "main.log");
+    EXPECT_EQ(log.find("s:2 trl"), std::string::npos) << log;
+    EXPECT_EQ(train_cpu({"-o", run(), "--resume", "-x", "3"}).code, 0);  // a run does not keep the option
+}
+
+TEST_F(TrainCli, a_failed_start_leaves_no_directory) {
+    // The shard does not say its vocabulary, so that the first batch finds the wrong token.
+    std::string plain = read_file(data() / "train_000.bin");
+    std::fill(plain.begin() + 12, plain.begin() + 1024, '\0');
+    const fs::path output = directory_ / "new/run";
+    const Args small{"-e", concat(kModel, ",vocab=8"), "-x", "1", "-o", output};
+    expect_failure(Args{"-i", directory_.write("plain.bin", plain)} + small, 1, {"plain.bin: token "});
+    write_shard(directory_ / "short.bin", MarkovChain::tokens(10, 1), {.vocab_size = 16});
+    expect_failure({"-i", directory_ / "short.bin", "-e", kModel, "-o", output}, 1, {"short.bin"});
+    EXPECT_FALSE(fs::exists(directory_ / "new"));
+    fs::create_directories(output);
+    expect_failure({"-i", directory_ / "short.bin", "-e", kModel, "-o", output}, 1, {"short.bin"});
+    EXPECT_TRUE(fs::exists(output));  // it is the user's
+}
+
 TEST_F(TrainCli, resuming_on_other_data_of_the_same_length_is_refused) {
     ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-x", "2"}).code, 0);
     write_shard(directory_ / "other.bin", MarkovChain::tokens(4000, 99), {.vocab_size = 16});

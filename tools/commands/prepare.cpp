@@ -88,7 +88,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o) {
                         .help = "threads that encode; one more thread reads; 0: all processors",
                         .min = 0,
                         .max = 1024});
-    set.add(o.force, {.name = "force",
+    set.add(o.force, {.name = "overwrite",
+                      .former_names = {"force"},
                       .help = "replace existing shards, or an unfinished run, in --output; they are removed at once"});
     if (!set.parse(args)) return false;
     o.documents.encoding = encoding_named(o.documents.encoding);

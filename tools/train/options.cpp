@@ -53,6 +53,8 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
          .short_name = "y",
          .help = "resume from the newest complete checkpoint in --output, which must hold one; options that are not "
                  "given keep the values of the run"});
+    set.add(o.overwrite,
+            {.name = "overwrite", .help = "remove the run that --output holds, and start a new one there"});
 }
 
 void add_batch_options(OptionSet& set, TrainOptions& o) {

@@ -177,6 +177,19 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
     }
 }
 
+// Throws UsageError if --overwrite would remove what the run begins with.
+void check_overwrite(const TrainPlan& plan) {
+    const TrainOptions& o = plan.options;
+    if (!o.overwrite) return;
+    if (o.resume) throw UsageError("--overwrite and --resume exclude each other: leave one of them out");
+    std::error_code ignored;
+    const bool own = !plan.weights.empty() && fs::equivalent(plan.weights.parent_path(), o.output, ignored);
+    if (own) {
+        throw UsageError(concat("--overwrite: --model (-e) ", o.model, " is in the run that would be removed; give ",
+                                "another --output"));
+    }
+}
+
 }  // namespace
 
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, const Report& report,
@@ -213,6 +226,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
                    plan.checkpoint);
     }
+    check_overwrite(plan);
     if (o.sample_every > 0) {
         if (plan.tokenizer.empty()) {
             throw UsageError(
@@ -234,7 +248,17 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     return plan;
 }
 
-RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+namespace {
+
+// Only what a run writes: the directory may hold other files too.
+void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
+    for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
+    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml"}) fs::remove(run / file);
+}
+
+}  // namespace
+
+RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     // Some network file systems have no locks. A run there is not protected.
     if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
     close(std::exchange(fd_, -1));
@@ -244,6 +268,14 @@ RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIREC
 
 RunLock::~RunLock() {
     if (fd_ >= 0) close(fd_);
+    if (created.empty()) return;
+    std::error_code ignored;
+    for (const fs::path& log : {run_ / "main.log", run_ / "metrics.jsonl"}) {
+        if (fs::file_size(log, ignored) == 0) fs::remove(log, ignored);
+    }
+    const auto left = std::distance(fs::directory_iterator(run_, ignored), {});
+    if (left == 1) fs::remove(run_ / "config.toml", ignored);
+    for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
 
 std::string default_run_directory() {
@@ -259,18 +291,21 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     const TrainOptions& o = plan.options;
     const fs::path run = o.output;
     std::error_code error;
-    if (!o.resume) {
-        const auto checkpoints = fs::is_directory(run, error) ? list_checkpoints(run) : std::vector<CheckpointRef>{};
-        if (!checkpoints.empty()) {
-            throw UsageError(concat("--output (-o) ", o.output, " already holds ",
-                                    checkpoints[0].directory.filename().string(),
-                                    "; resume it with --resume, or give another directory"));
-        }
+    const auto checkpoints = fs::is_directory(run, error) ? list_checkpoints(run) : std::vector<CheckpointRef>{};
+    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
+        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
+                                checkpoints[0].directory.filename().string(),
+                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
+    }
+    std::vector<fs::path> created;
+    for (fs::path path = fs::absolute(run); !fs::exists(path, error) && !error; path = path.parent_path()) {
+        created.push_back(path);
     }
     fs::create_directories(run, error);
     KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
                ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
     RunLock lock(run);
+    lock.created = std::move(created);
     const fs::path probe = run / ".write-test";
     try {
         write_file_atomic(probe, "x");
@@ -279,6 +314,7 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
             concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
     }
     fs::remove(probe, error);
+    if (o.overwrite) remove_run(run, checkpoints);
     // The weights and each state of the optimizer, in float32.
     const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
     const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));
