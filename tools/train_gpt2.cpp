@@ -112,7 +112,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     TrainOptions& o = line->options;
     if (o.threads > 0) omp_set_num_threads(o.threads);
 
-    const Device device = require_device(program);
+    const Device device = choose_device(o, program, report);
     const auto inherited = [&](const std::string& name) {
         return !own.empty() && line->set.source(name).starts_with(own + ":");
     };

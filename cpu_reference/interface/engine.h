@@ -31,6 +31,7 @@ struct EngineOptions {
     int recompute = 0;              // the backward pass recomputes: 1 the MLP's activation, 2 norms too, 3 whole blocks
     int fused_gelu = 0;             // 1: GELU is part of the matmul before it; 2: so is its gradient
     AttentionKind attention = AttentionKind::automatic;
+    int capability = 0;      // times 10, of a GPU for which memory is only planned; 0: the current GPU
     int lm_head_chunks = 0;  // at least so many of the LM head's rows; 0: so many that the logits are below 1 GiB
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;

@@ -9,6 +9,12 @@
 
 namespace kiln {
 
+// The device to compute on or, with --dry-run, to plan for: --gpu and --memory, or else what this machine has. `report`
+// gets a note if a GPU is planned for that is not here. Throws UsageError for wrong --gpu and --memory, and Error if
+// `program` cannot compute on this machine.
+Device choose_device(TrainOptions& options, const std::string& program,
+                     const std::function<void(const std::string&)>& report);
+
 EngineOptions engine_options(const TrainOptions& options);
 
 // The type with the name "bfloat16" or "float16"; else float32.

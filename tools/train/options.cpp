@@ -193,7 +193,16 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
 void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.section("Machine");
     set.add(o.threads, {.name = "threads", .help = "CPU threads; 0: one per core", .min = 0, .max = 4096});
-    set.add(o.dry_run, {.name = "dry-run", .help = "print parameters, FLOPs per token and memory by kind, and stop"});
+    set.add(o.dry_run, {.name = "dry-run",
+                        .help = "print parameters, FLOPs per token and memory by kind, and stop; needs no GPU"});
+    set.add(o.gpu, {.name = "gpu",
+                    .unit = "NAME",
+                    .help = "with --dry-run: a GPU that need not be in this machine, for example \"RTX 4090\"",
+                    .default_help = "that of this machine"});
+    set.add(o.memory, {.name = "memory",
+                       .unit = "SIZE",
+                       .help = "with --dry-run: the free memory of the device, for example 16GiB",
+                       .default_help = "what is free now"});
     set.add_unavailable({.name = "hellaswag", .short_name = "h", .unit = "0|1", .help = "HellaSwag evaluation"}, {"0"});
     set.add(o.gpu_log_every,
             steps("log-gpu-every", "lg",

@@ -44,6 +44,8 @@ struct TrainOptions {
     int threads = 0;
     int64_t gpu_log_every = 0;
     bool dry_run = false;
+    std::string gpu, memory;       // of the device to plan for, with dry_run
+    int capability = 0;            // Device::capability; not an option
     std::string process_setup[5];  // ignored: options for several processes
 };
 
