@@ -164,7 +164,7 @@ GpuPeaks find_gpu(std::string_view name) {
         if (found.name.empty() || candidate.ends_with(wanted)) found = gpu;
         if (candidate.ends_with(wanted)) break;  // "RTX 4090" is the GeForce RTX 4090, not the GeForce RTX 4090 D
     }
-    if (gib <= 2 * found.memory_gib) found.memory_gib = std::max(found.memory_gib, gib);  // 480GB are those of a Grace
+    if (gib > 0 && gib <= 2 * found.memory_gib) found.memory_gib = gib;  // the 480GB of a GH200 are its CPU's
     return found;
 }
 

@@ -159,7 +159,7 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
     EXPECT_NE(losses[0], losses[1]);
 }
 
-TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
+TEST_F(KilnCli, eval_warns_of_data_of_another_tokenizer) {
     const auto write = [&](unsigned char first_of_hash) {
         ShardInfo info{.vocab_size = run_.V, .num_documents = 1, .count = 1};
         info.tokenizer_sha256 = sha256(read_file(run_.data() / "tokenizer.json"));
@@ -170,7 +170,13 @@ TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
     EXPECT_EQ(write(0).err, "");
     const Finished other = write(1);
     EXPECT_EQ(other.code, 0);
-    EXPECT_NE(other.err.find("another tokenizer.json"), std::string::npos) << other.err;
+    EXPECT_NE(other.err.find("val_000000.bin was made with another tokenizer than that of "), std::string::npos)
+        << other.err;
+    EXPECT_NE(other.err.find(concat("`kiln prepare --tokenizer ", run_.checkpoint.string(), "`")), std::string::npos);
+    // train_gpt2 too, whichever shard it is.
+    const Finished trained =
+        run_program(program_path("train_gpt2"), {"-i", shard_, "-j", shard_, "-e", run_.run(), "-t", "2", "--dry-run"});
+    EXPECT_NE(trained.err.find("was made with another tokenizer"), std::string::npos) << trained.err;
 }
 
 TEST_F(KilnCli, eval_says_why_bits_per_byte_are_not_known) {

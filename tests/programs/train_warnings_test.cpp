@@ -35,6 +35,15 @@ TEST_F(TrainWarnings, a_step_that_repeats_rows_is_named_with_the_batch_that_does
     EXPECT_EQ(notes_of({"-b", "248", "-x", "100"}).find("warning"), std::string::npos);
 }
 
+TEST_F(TrainWarnings, a_warm_up_as_long_as_the_run_is_named) {
+    const std::string warning =
+        "warning: --warmup-steps (-u) 700 is not below the 300 steps of the run, so the schedule never begins; give "
+        "-u 30 or less";
+    EXPECT_NE(notes_of({"-x", "300", "-u", "700"}).find(warning), std::string::npos);
+    EXPECT_EQ(notes_of({"-x", "300", "-u", "299"}).find("warning"), std::string::npos);
+    EXPECT_NE(notes_of({"-u", "62"}).find("the 62 steps of the run"), std::string::npos);  // 248 sequences, 4 a step
+}
+
 TEST_F(TrainWarnings, batch_size_auto_leaves_an_epoch_fifty_steps) {
     EXPECT_NE(notes_of({"-b", "auto"}).find("micro-batch: 4; the data has too few for more\n"), std::string::npos);
     EXPECT_NE(notes_of({"-b", "auto", "-d", "16000"}).find("micro-batch: 200\n"), std::string::npos);

@@ -118,6 +118,25 @@ TEST_F(TrainerTest, utilisation_is_never_above_one) {
     for (const StepReport& step : slow.steps) EXPECT_LT(step.mfu, 1e-9);
 }
 
+TEST_F(TrainerTest, a_loss_that_rises_and_stays_there_is_a_warning) {
+    const auto notes_with = [&](double learning_rate) {
+        std::ostringstream notes;
+        TrainRun run = make_run();
+        run.options.output.clear();
+        run.options.learning_rate = learning_rate;
+        run.options.schedule = "constant";
+        run.options.max_steps = 150;
+        run.hooks.notes = &notes;
+        run.run();
+        return notes.str();
+    };
+    EXPECT_NE(notes_with(1).find("for 100 steps the loss has been above the first one and above 2.77"),
+              std::string::npos);
+    EXPECT_NE(notes_with(1).find("a lower --learning-rate (-l) such as 0.1,"), std::string::npos);
+    EXPECT_EQ(notes_with(0.01), "");
+    EXPECT_EQ(notes_with(0), "");  // near ln V for the whole run
+}
+
 TEST_F(TrainerTest, one_epoch_is_every_sequence_once) {
     TrainRun run = make_run();
     run.options.max_steps = -1;

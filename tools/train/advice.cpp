@@ -29,6 +29,10 @@ std::vector<std::string> warnings(const TrainPlan& plan, uint64_t sequences) {
                              counted(data, "sequence"), ", ", a_step,
                              " in a step; set more with --epochs or --max-steps (-x), or give a smaller batch"));
     }
+    if (steps > 0 && o.warmup_steps >= steps) {
+        all.push_back(concat("--warmup-steps (-u) ", o.warmup_steps, " is not below the ", counted(steps, "step"),
+                             " of the run, so the schedule never begins; give -u ", steps / 10, " or less"));
+    }
     return all;
 }
 

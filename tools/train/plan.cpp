@@ -14,6 +14,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/evaluate/data_tokenizer.h"
 #include "tools/train/advice.h"
 #include "tools/train/sample.h"
 
@@ -235,6 +236,12 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         }
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
+    }
+    if (!plan.weights.empty()) {
+        std::vector<fs::path> shards = plan.data.train;
+        shards.insert(shards.end(), plan.data.val.begin(), plan.data.val.end());
+        if (const std::string warning = warn_of_other_tokenizer(shards, plan.weights); !warning.empty())
+            report(warning);
     }
     const int64_t sequences = count_sequences(plan.data.train, o.T);
     if (sequences > 0 && !o.eval_only) {

@@ -41,7 +41,8 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
                 .final_fraction = options_.final_fraction,
                 .decay_fraction = options_.decay_fraction,
                 .rate = find_schedule(options_.schedule)},
-      bad_steps_(plan.options) {
+      bad_steps_(plan.options),
+      risen_loss_(plan.config.V) {
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
         options_.skip_loss_z == 0 && options_.skip_norm_z == 0) {
@@ -294,6 +295,13 @@ void Trainer::finish(StepReport& report) {
     if (log_) log_->train(report);
     print(step_line(report));
     if (hooks_.on_step) hooks_.on_step(report);
+    if (risen_loss_.add(report.loss)) {
+        note(concat(
+            "warning: for ", RisenLoss::kSteps, " steps the loss has been above the first one and above ",
+            formatted("%.2f", std::log(double(plan_.config.V))), ", that of a model that knows nothing (ln of ",
+            "the vocabulary size): the learning rate is too high; start again with a lower --learning-rate (-l) ",
+            "such as ", options_.learning_rate / 10, ", or a longer --warmup-steps (-u)"));
+    }
 
     const BadSteps::Verdict verdict = bad_steps_.after(report);
     if (verdict.action == BadSteps::Action::stop) {
