@@ -69,6 +69,25 @@ TEST(DevScripts, compile_commands_are_json) {
     EXPECT_EQ(commands[1]["file"], "b.cpp");
 }
 
+TEST(DevScripts, targets_that_need_a_gpu_say_so_before_they_compile) {
+    for (const char* name : {"MAKEFLAGS", "MAKELEVEL"}) unsetenv(name);  // of the make that runs the tests
+    const auto make = [](const std::vector<std::string>& args) { return run_program("/usr/bin/make", args); };
+    for (const std::string target : {"profile", "bench-kernels", "bench-attention"}) {
+        const Finished result = make({target, "GPU_DEVICE="});
+        EXPECT_EQ(result.code, 2) << target;
+        EXPECT_EQ(result.out, "") << target;
+        EXPECT_TRUE(result.err.starts_with("make " + target + ": there is no NVIDIA GPU on this machine"))
+            << result.err;
+        EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 2) << result.err;  // and make's own line
+        // Nothing is compiled for a GPU, and the program's flags reach it.
+        const std::string flags = target == "profile" ? "PROFILE_FLAGS=--predict" : "BENCH_FLAGS=--help";
+        const std::string planned = make({"-n", target, "GPU_DEVICE=", flags}).out;
+        EXPECT_NE(planned.find("emulator/dev/bench/bench_"), std::string::npos) << planned;
+        EXPECT_EQ(planned.find("gpu/dev/bench"), std::string::npos) << planned;
+        EXPECT_NE(planned.find(flags.substr(flags.find("--")) + "\n"), std::string::npos) << planned;
+    }
+}
+
 TEST(DevScripts, help_groups_the_targets) {
     const std::string help = run_program("/usr/bin/make", {"help"}).out;
     size_t last = 0;
