@@ -44,6 +44,26 @@ TEST_F(TrainWarnings, a_warm_up_as_long_as_the_run_is_named) {
     EXPECT_NE(notes_of({"-u", "62"}).find("the 62 steps of the run"), std::string::npos);  // 248 sequences, 4 a step
 }
 
+TEST_F(TrainWarnings, without_a_model_three_that_fit_are_shown_and_each_works) {
+    const Finished result = train_cpu({"-i", data(), "--threads", "1"});
+    EXPECT_EQ(result.code, 2);
+    EXPECT_NE(result.err.find("--model (-e) is required: the model to train. These fit 4.0k tokens of data and this "
+                              "machine:\n  -e llama:layers=2,dim=64"),
+              std::string::npos)
+        << result.err;
+    size_t lines = 0;
+    for (size_t at = 0; (at = result.err.find("\n  -e ", at)) != std::string::npos; lines++) {
+        at += 6;
+        const std::string model = result.err.substr(at, result.err.find(' ', at) - at);
+        EXPECT_EQ(train_cpu({"-i", data(), "-e", model, "--dry-run"}).code, 0) << model;
+    }
+    EXPECT_EQ(lines, 3u);
+    const Finished large = train_cpu({"--dry-run", "--memory", "999GiB"});
+    EXPECT_NE(large.err.find("-e gpt2-xl"), std::string::npos) << large.err;
+    const Finished smaller = train_cpu({"--dry-run", "--memory", "1GiB"});
+    EXPECT_EQ(smaller.err.find("-e gpt2"), std::string::npos) << smaller.err;
+}
+
 TEST_F(TrainWarnings, batch_size_auto_leaves_an_epoch_fifty_steps) {
     EXPECT_NE(notes_of({"-b", "auto"}).find("micro-batch: 4; the data has too few for more\n"), std::string::npos);
     EXPECT_NE(notes_of({"-b", "auto", "-d", "16000"}).find("micro-batch: 200\n"), std::string::npos);

@@ -37,7 +37,8 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
              .unit = "MODEL",
              .help = "the model to train: a preset, a descriptor such as llama:layers=8,dim=288,heads=8,ctx=256, "
                      "or a directory (a checkpoint, a run or a Hugging Face model) to start from. Unless vocab= "
-                     "is given, the vocabulary size is that of the data"});
+                     "is given, the vocabulary size is that of the data",
+             .default_help = "none; three that fit the data and the device are shown"});
     set.add(o.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",
                           .help = "the tokenizer that decodes samples and is copied into checkpoints",

@@ -209,6 +209,13 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
 
+    if (plan.checkpoint.empty() && o.model.empty()) {
+        uint64_t tokens = 0;
+        for (const fs::path& path : plan.data.train) tokens += Shard(path).info().num_tokens;
+        throw UsageError(concat("--model (-e) is required: the model to train. These fit ",
+                                tokens > 0 ? concat(count_text(double(tokens)), " tokens of data and ") : "",
+                                device.name, ":", fitting_models(o, device, tokens, data_V)));
+    }
     if (plan.checkpoint.empty()) {
         choose_model(plan, data_V, report);
         resolve_batch(plan, world, report, device);
