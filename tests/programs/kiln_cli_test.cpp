@@ -10,6 +10,7 @@
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/cli/version.h"
 
 namespace kiln {
 namespace {
@@ -70,6 +71,23 @@ TEST_F(KilnCli, help_goes_to_standard_output) {
         EXPECT_EQ(result.err, "");
     }
     EXPECT_EQ(kiln_with({}).code, 2);
+}
+
+TEST_F(KilnCli, commands_of_other_programs_are_understood_by_their_meaning) {
+    const auto suggests = [&](const std::string& given, const std::string& meant) {
+        expect_failure(2, {given}, {concat("there is no command '", given, "'; did you mean ", meant)});
+    };
+    suggests("train", "train_gpt2 (train_gpt2cu on a GPU)");
+    suggests("chat", "'generate --interactive'?");
+    suggests("evaluate", "'eval'?");
+    suggests("Tokenize", "'prepare' for files, or 'tokenizer encode'?");
+    suggests("inspekt", "'inspect'?");
+    expect_failure(2, {"generate", "--max-length", "3"}, {"did you mean --max-new-tokens?"});
+    expect_failure(2, {"generate", "--model_path", "x"}, {"did you mean --model?"});
+    EXPECT_EQ(kiln_with(generate({"--prompt", "the", "--max_new_tokens", "2"})).code, 0);
+    for (const std::vector<std::string>& args : {std::vector<std::string>{"--version"}, {"version"}}) {
+        EXPECT_EQ(kiln_with(args).out, concat("kiln ", kVersion, "\n"));
+    }
 }
 
 TEST_F(KilnCli, generate_prints_the_same_text_for_the_same_seed) {

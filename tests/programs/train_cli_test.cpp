@@ -12,6 +12,7 @@
 #include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/cli/version.h"
 #include "tools/train/plan.h"
 
 namespace kiln {
@@ -179,6 +180,12 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure(base() + Args{"--on-nonfinite", "rollback"}, 2, {"--on-nonfinite rollback needs --output"});
     expect_failure({"-i", data() / "train_000.bin", "--eval-only"}, 2, {"--eval-only needs validation shards"});
     EXPECT_FALSE(fs::exists(run()));
+}
+
+TEST_F(TrainCli, help_and_version_need_nothing_else) {
+    EXPECT_EQ(train_cpu({"--version"}).out, concat("train_gpt2 ", kVersion, "\n"));
+    EXPECT_EQ(train_cpu({"-h"}).out, train_cpu({"--help"}).out);
+    expect_failure({"--max-iters", "3"}, 2, {"did you mean --max-steps?"});
 }
 
 TEST_F(TrainCli, harmless_values_of_unavailable_options_are_accepted) {
