@@ -285,8 +285,7 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
         } else if (option->is_flag()) {
             take(*option, has_value() && is_bool_text(args[i + 1]) ? args[++i] : "true");
         } else if (!has_value()) {
-            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help,
-                                    option->spec.short_name == "h" ? "; for help use --help" : ""));
+            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help));
         } else {
             do {
                 take(*option, args[++i]);

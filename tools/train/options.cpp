@@ -93,7 +93,8 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
                          .help = "learning rate schedule after the warm-up",
                          .choices = schedule_names()});
     set.add(o.final_fraction,
-            fraction("final-learning-rate-fraction", "q", "learning rate at the last step, as a fraction of the peak"));
+            fraction("final-learning-rate-fraction", "q",
+                     "learning rate at step --max-steps, one after the last, as a fraction of the peak"));
     set.add(o.decay_fraction,
             fraction("wsd-decay-fraction", "", "the last part of the run, in which the schedule wsd decays"));
     set.add(o.weight_decay,
