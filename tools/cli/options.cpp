@@ -253,7 +253,8 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
     };
     const auto take_positional = [&](const std::string& text) {
         for (const Option& option : options_) {
-            if (!option.positional || (!option.is_list() && texts.contains(option.spec.name))) continue;
+            if (!option.positional && !option.spec.nameless) continue;
+            if (!option.is_list() && texts.contains(option.spec.name)) continue;
             return take(option, text);
         }
         throw UsageError(concat("unexpected argument \"", text, "\"; see ", program_, " --help"));

@@ -28,6 +28,7 @@ struct OptionSpec {
     std::vector<std::string> choices = {};  // strings only: the values allowed
     std::string zero = {};                  // whole numbers only: a word for 0, allowed even if min excludes 0
     bool required = false;                  // a UsageError if no value is given
+    bool nameless = false;                  // the first argument without a name may be its value
 };
 
 // The options of one program or subcommand:

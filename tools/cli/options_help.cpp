@@ -59,6 +59,7 @@ std::string OptionSet::help_text() const {
     constexpr size_t kIndent = 38, kWidth = 118;
     std::string out = program_ + ": " + description_ + "\n\nUsage: " + program_ + " [OPTIONS]";
     for (const Option& option : options_) {
+        if (option.spec.nameless) out += " [" + option.spec.unit + "]";
         if (!option.positional) continue;
         const std::string name = option.spelled() + (option.is_list() ? "..." : "");
         out += option.spec.required ? " " + name : " [" + name + "]";

@@ -188,7 +188,7 @@ void Trainer::save() {
         const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.tokenizer);
         prune_checkpoints(run, options_.keep, options_.major_every);
         try {
-            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));
+            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run)));
         } catch (const Error& error) {
             // A damaged log is no reason to end the training: the checkpoint is already written.
             note(concat("no loss.svg: ", error.what()));
