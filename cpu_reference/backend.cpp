@@ -1,6 +1,7 @@
 // The backend of programs that are linked against libreference alone.
 #include "cpu_reference/interface/backend.h"
 #include "cpu_reference/cpu_engine.h"
+#include "cpu_reference/interface/error.h"
 #include "cpu_reference/memory.h"
 
 namespace kiln {
@@ -19,6 +20,10 @@ bool backend_is_gpu() {
 
 Device require_device(std::string_view) {
     return {.name = "this machine", .free_bytes = available_memory_bytes()};
+}
+
+Device planned_device(const std::string& name) {
+    throw UsageError(concat("--gpu ", name, ": this program computes on the CPU; use train_gpt2cu"));
 }
 
 std::unique_ptr<GpuMonitor> make_gpu_monitor() {

@@ -1,12 +1,13 @@
 #!/bin/bash
 # From text to a generated poem: Tang poems and Song lyrics of Debian's fortunes-zh -> tokenizer -> shards -> a small
-# Llama model -> a poem. QUICKSTART_DIR: the directory to write. QUICKSTART_STEPS: the number of training steps.
+# Llama model -> a poem. QUICKSTART_DIR: the directory to write; what an earlier quickstart made there is kept and used.
+# QUICKSTART_STEPS: the number of training steps of a new run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${QUICKSTART_DIR:-runs/quickstart}
 steps=${QUICKSTART_STEPS:-400}
 fortunes=/usr/share/games/fortunes
-[ $# = 0 ] || { sed -n '2,3s/^# //p' "$0" >&2; exit 2; }
+[ $# = 0 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
 
 trainer=./train_gpt2
 if [ -x ./train_gpt2cu ] && nvidia-smi >/dev/null 2>&1; then trainer=./train_gpt2cu; fi
@@ -21,8 +22,7 @@ if [ -e "$out" ]; then
         echo "quickstart: $out exists and was not made by quickstart; move it away, or set QUICKSTART_DIR" >&2
         exit 1
     fi
-    echo "replacing the earlier quickstart in $out"
-    rm -rf "$out"
+    echo "resuming the earlier quickstart in $out; for a new one, set QUICKSTART_DIR to another directory"
 fi
 mkdir -p "$out"
 touch "$out/.quickstart"
@@ -35,17 +35,23 @@ done >"$out/poems.txt"
 echo "$(grep -c '^%$' "$out/poems.txt") poems, $(wc -c <"$out/poems.txt") bytes -> $out/poems.txt"
 
 say "2. Tokenizer: byte-level BPE, trained on the poems"
-./kiln tokenizer train --input "$out/poems.txt" --vocab-size 4096 --output "$out/tokenizer"
+[ -e "$out/tokenizer/tokenizer.json" ] ||
+    ./kiln tokenizer train --input "$out/poems.txt" --vocab-size 4096 --output "$out/tokenizer"
 
 say "3. Shards"
-./kiln prepare --input "$out/poems.txt" --document-separator % --tokenizer "$out/tokenizer" --val-fraction 0.05 \
-    --output "$out/shards"
+[ -e "$out/shards/shards.json" ] ||
+    ./kiln prepare --input "$out/poems.txt" --document-separator % --tokenizer "$out/tokenizer" --val-fraction 0.05 \
+        --output "$out/shards"
 
-say "4. Training ($trainer, $steps steps)"
+say "4. Training ($trainer)"
 echo "400 poems are few: the model soon memorizes them, and the validation loss rises. Train on more text of your own."
-$trainer -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2 -o "$out/run" \
-    -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1 |
-    grep --line-buffered -vE '^step +[0-9]*[1-9]/'  # every tenth step
+if compgen -G "$out/run/checkpoint-*" >/dev/null; then
+    train=("$trainer" -o "$out/run" --resume)
+else
+    train=("$trainer" -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2
+        -o "$out/run" -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1)
+fi
+"${train[@]}" | sed -u -E '/^step +[0-9]*[1-9]\//d'  # every tenth step
 
 say "5. A generated poem"
 ./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
@@ -58,5 +64,5 @@ The loss curve: $out/run/loss.svg
 Try next:
   ./kiln generate --model $out/run --interactive --temperature 0.8
   ./kiln eval --model $out/run --data $out/shards
-  $trainer -i $out/shards -o $out/run --resume -x $((2 * steps))
+  $trainer -i $out/shards -o $out/run --resume -x $((2 * 10#${checkpoint##*-}))
 END

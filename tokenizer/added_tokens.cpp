@@ -59,6 +59,13 @@ size_t AddedTokenFinder::space_after(std::string_view text, size_t at) {
                                text.data());
 }
 
+std::string other_special_token(const std::string& token) {
+    const size_t begin = std::min(token.find_first_not_of("<[|/"), token.size());
+    const size_t end = token.find_last_not_of(">]|");
+    const std::string name = end == token.npos || end < begin ? "special" : token.substr(begin, end + 1 - begin);
+    return concat("<|", name, name.size() + 2 <= token.size() ? "_1" : "", "|>");
+}
+
 void check_special_tokens(const std::vector<std::string>& tokens) {
     std::set<std::string_view> seen;
     for (const std::string& token : tokens) {
@@ -67,9 +74,9 @@ void check_special_tokens(const std::vector<std::string>& tokens) {
         if (!seen.insert(token).second) throw UsageError(concat("the special token \"", token, "\" is given twice"));
         uint32_t character;
         if (static_cast<size_t>(decode_utf8(token.data(), token.data() + token.size(), character)) == token.size()) {
-            throw UsageError(concat(
-                "the special token \"", token,
-                "\" is one character, which ordinary text may contain; use a longer one, such as <|", token, "|>"));
+            throw UsageError(concat("the special token \"", token,
+                                    "\" is one character, which ordinary text may contain; use a longer one, such as ",
+                                    other_special_token(token)));
         }
     }
 }

@@ -74,6 +74,9 @@ private:
     std::shared_ptr<const RegexSplitter> words_;  // matches one character of a word; null if no token is single_word
 };
 
+// A name for a special token instead of `token`: "end" -> "<|end|>", "<|end|>" -> "<|end_1|>".
+std::string other_special_token(const std::string& token);
+
 // Throws UsageError if a special token is empty, not UTF-8, given twice, or one character: trainers give that id to
 // the character in ordinary text.
 void check_special_tokens(const std::vector<std::string>& tokens);

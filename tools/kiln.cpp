@@ -7,6 +7,8 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tools/cli/run_program.h"
+#include "tools/cli/synonyms.h"
+#include "tools/cli/version.h"
 #include "tools/commands/commands.h"
 
 namespace kiln {
@@ -40,6 +42,10 @@ int run(const std::vector<std::string>& words) {
         std::cout << help();
         return 0;
     }
+    if (words[0] == "--version" || words[0] == "-V" || words[0] == "version") {
+        std::cout << "kiln " << kVersion << "\n";
+        return 0;
+    }
     const std::string& name = words[asks_help ? 1 : 0];
     std::vector<std::string> args(words.begin() + 1, words.end());
     if (asks_help) args = {"--help"};
@@ -48,8 +54,8 @@ int run(const std::vector<std::string>& words) {
         if (command.name == name) return command.run(args);
         names.push_back(command.name);
     }
-    throw UsageError(concat("there is no command '", name, "'; did you mean '", nearest(name, names),
-                            "'? `kiln --help` lists all commands"));
+    throw UsageError(concat("there is no command '", name, "'; did you mean ", meant_command(name, names),
+                            "? `kiln --help` lists all commands"));
 }
 
 }  // namespace

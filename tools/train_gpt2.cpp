@@ -112,7 +112,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     TrainOptions& o = line->options;
     if (o.threads > 0) omp_set_num_threads(o.threads);
 
-    const Device device = require_device(program);
+    const Device device = choose_device(o, program, report);
     const auto inherited = [&](const std::string& name) {
         return !own.empty() && line->set.source(name).starts_with(own + ":");
     };
@@ -143,7 +143,7 @@ int run(const std::string& program, std::vector<std::string> args) {
     report(memory_text(plan, device));
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
-    o.resume = false;  // it belongs to this start, not to the run
+    o.resume = o.overwrite = false;  // they belong to this start, not to the run
     return train(plan, *engine, *communicator, line->set.to_toml());
 }
 

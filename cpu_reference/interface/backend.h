@@ -17,9 +17,14 @@ struct Device {
     bool bfloat16 = false, tf32 = false;  // it can compute in these types
     bool fuses_gelu = false;              // its library applies GELU within a matmul, without another kernel
     size_t free_bytes = 0;                // of its memory; 0: unknown
+    int capability = 0;                   // EngineOptions::capability
 };
 // Throws Error, with what is missing, if `program` cannot compute on this machine.
 Device require_device(std::string_view program);
+
+// A GPU that need not be in this machine, by a name such as "RTX 4090", with the memory that its driver leaves. With an
+// empty name, any that has every type. Throws UsageError if there is none of that name.
+Device planned_device(const std::string& name);
 
 struct GpuSample {
     std::optional<int> sm_clock_mhz, memory_clock_mhz;

@@ -31,6 +31,7 @@ struct EngineOptions {
     int recompute = 0;              // the backward pass recomputes: 1 the MLP's activation, 2 norms too, 3 whole blocks
     int fused_gelu = 0;             // 1: GELU is part of the matmul before it; 2: so is its gradient
     AttentionKind attention = AttentionKind::automatic;
+    int capability = 0;      // times 10, of a GPU for which memory is only planned; 0: the current GPU
     int lm_head_chunks = 0;  // at least so many of the LM head's rows; 0: so many that the logits are below 1 GiB
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
@@ -86,7 +87,9 @@ public:
     virtual const ModelConfig& config() const = 0;
     virtual Optimizer optimizer() const { return Optimizer::adamw; }
     virtual std::string device_name() const = 0;
-    virtual double peak_flops() const = 0;  // of the device in the precision used, per second; 0: not known
+    // Of the device in the precision used, per second; 0: not known. A measured peak is at least `reached`, the rate of
+    // a step: a device that was busy during the measurement looked slower than it is.
+    virtual double peak_flops(double reached = 0) const = 0;
     virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the vendor's number
     virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
     virtual size_t memory_in_use_bytes() const = 0;         // now; GPU: what it took; CPU: the process

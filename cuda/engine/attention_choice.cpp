@@ -11,7 +11,7 @@ namespace {
 std::string why_not_flash(const ModelConfig& c, const EngineOptions& o) {
     if (o.precision == Precision::float32) return "tensor cores need --dtype bfloat16 or float16";
     if (!flash_attention_has(c.HS)) return concat("flash attention has no kernel for a head size of ", c.HS);
-    if (const int has = compute_capability(); has < 80) {
+    if (const int has = o.capability > 0 ? o.capability : compute_capability(); has < 80) {
         return concat("flash attention needs a GPU of compute capability 8.0 or more, not ", has / 10, ".", has % 10);
     }
     return "";

@@ -1,10 +1,15 @@
 // The backend of programs that are linked with this object: the engine on a GPU.
 #include "cpu_reference/interface/backend.h"
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
+#include "cuda/device/gpu_peaks.h"
 #include "cuda/device/nvml.h"
 #include "cuda/device/require_gpu.h"
 #include "cuda/engine/cuda_engine.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace kiln {
 
@@ -27,6 +32,25 @@ Device require_device(std::string_view program) {
     const bool fuses_gelu = gpu.major == 9 || gpu.major == 10;
     return {
         .name = gpu.name, .bfloat16 = ampere, .tf32 = ampere, .fuses_gelu = fuses_gelu, .free_bytes = gpu.free_bytes};
+}
+
+Device planned_device(const std::string& name) {
+    if (name.empty()) return {.name = "a GPU", .bfloat16 = true, .tf32 = true, .capability = 80};
+    const GpuPeaks gpu = find_gpu(name);
+    if (gpu.name.empty()) {
+        std::vector<std::string> names;
+        for (const GpuPeaks& known : known_gpus()) names.emplace_back(known.name);
+        throw UsageError(concat("--gpu ", name, ": is not a GPU that this program knows; did you mean ",
+                                nearest(name, names), "? --memory 16GiB plans for any other"));
+    }
+    const bool ampere = gpu.bfloat16 > 0;
+    // The driver and a display take a part of it, here 5 %.
+    const size_t free_bytes = (size_t(gpu.memory_gib) << 30) / 100 * 95;
+    return {.name = std::string(gpu.name),
+            .bfloat16 = ampere,
+            .tf32 = ampere,
+            .free_bytes = free_bytes,
+            .capability = ampere ? 80 : 75};
 }
 
 std::unique_ptr<GpuMonitor> make_gpu_monitor() {

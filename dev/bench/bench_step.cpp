@@ -247,17 +247,20 @@ void run(const std::vector<std::string>& args) {
                         .help = "measure nothing; print the largest of --batch-size, its half, its quarter, ... whose "
                                 "memory plan fits into so much memory; 0: off",
                         .min = 0});
-    set.add(o.predict, {.name = "predict", .help = "measure nothing; each kernel runs at the ceiling that bounds it"});
+    set.add(o.predict, {.name = "predict",
+                        .help = "measure nothing, and need no GPU; each kernel runs at the ceiling that bounds it"});
     set.add(o.ceilings.gb_per_s, {.name = "copy", .unit = "GB/S", .help = "rate of a copy for --predict", .min = 1});
     set.add(o.ceilings.tflop_per_s,
             {.name = "matmul", .unit = "TFLOP/S", .help = "rate of a matmul for --predict", .min = 1});
     if (!set.parse(args)) return;
+    const std::string gpu = o.predict ? "" : gpu_name();
     const ModelConfig config = parse_model(o.model);
     const EngineOptions engine = {.B = o.B,
                                   .T = o.T,
                                   .precision = precision_of(o.precision),
                                   .recompute = o.recompute,
-                                  .fused_gelu = o.fused_gelu};
+                                  .fused_gelu = o.fused_gelu,
+                                  .capability = o.predict ? 90 : 0};
     const std::vector<KernelWork> work = step_work(config, engine);
     if (o.fit_mib > 0) {
         std::cout << fitting_batch(config, engine, o) << "\n";
@@ -267,7 +270,6 @@ void run(const std::vector<std::string>& args) {
         std::cout << table_of(work, o.ceilings, nullptr);
         return;
     }
-    const std::string gpu = gpu_name();
     const Measured m = measure(config, engine, o);
     Ceilings ceilings{};
     if (o.brief) {

@@ -222,5 +222,5 @@ make_shards() {  # options of kiln prepare
     else
         "$kiln" prepare "$@" --tokenizer "$tokenizer" --output "$output/shards" "${prepare_options[@]}"
     fi
-    say "train on it: ./train_gpt2 -i $output/shards -e gpt2 -o runs/$(basename "$output")"
+    say "train on it: ./train_gpt2 -i $output/shards -o runs/$(basename "$output") shows models (-e) that fit this machine"
 }

@@ -15,10 +15,10 @@ $(BUILD)/libemulatedbench.a: $(call emulated,$(BENCH_SUPPORT))
 $(BUILD)/gpu/dev/bench/bench_kernels: $(call gpu,$(CUDA_CASES))
 $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES))
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
-$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a
+$(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_report)
-$(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a
+$(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 
 bench: $(BUILD)/dev/bench/bench_engine  ## speed on this CPU, interleaved with PyTorch; makes build/venv
@@ -27,11 +27,17 @@ bench: $(BUILD)/dev/bench/bench_engine  ## speed on this CPU, interleaved with P
 bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed, interleaved with other tokenizers; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
 
-bench-kernels: $(BUILD)/gpu/dev/bench/bench_kernels  ## each kernel on this machine's GPU, compared with a copy and a matmul (BENCH_FLAGS="--filter norm")
-	@$< $(BENCH_FLAGS)
+# Without a GPU these targets end in one line, before every kernel is compiled, unless the program's flags say that it
+# measures nothing: then its build for the emulator does. $1: the program. $2: its flags.
+GPU_DEVICE := $(wildcard /dev/nvidiactl /dev/dxg /dev/nvhost-gpu)
+gpu_bench   = $(if $(GPU_DEVICE),$(BUILD)/gpu/dev/bench/$1,$(if $(filter --help -h --predict,$2),$(BUILD)/emulator/dev/bench/$1))
+run_bench   = @$(if $<,$1 $< $2,echo "make $@: there is no NVIDIA GPU on this machine$3" >&2; exit 1)
 
-bench-attention: $(BUILD)/gpu/dev/bench/bench_attention  ## flash attention on this machine's GPU, interleaved with PyTorch's (PYTHON=one that has it)
-	@PYTHON=$(or $(PYTHON),$(wildcard $(BUILD)/venv/bin/python)) $< $(BENCH_FLAGS)
+bench-kernels: $(call gpu_bench,bench_kernels,$(BENCH_FLAGS))  ## each kernel on this machine's GPU, compared with a copy and a matmul (BENCH_FLAGS="--filter norm")
+	$(call run_bench,,$(BENCH_FLAGS))
 
-profile: $(BUILD)/gpu/dev/bench/bench_step  ## where a step's time goes on this machine's GPU (PROFILE_FLAGS="--model gpt2-xl --batch-size 16")
-	@$< $(PROFILE_FLAGS)
+bench-attention: $(call gpu_bench,bench_attention,$(BENCH_FLAGS))  ## flash attention on this machine's GPU, interleaved with PyTorch's (PYTHON=one that has it)
+	$(call run_bench,PYTHON=$(or $(PYTHON),$(wildcard $(BUILD)/venv/bin/python)),$(BENCH_FLAGS))
+
+profile: $(call gpu_bench,bench_step,$(PROFILE_FLAGS))  ## where a step's time goes on this machine's GPU (PROFILE_FLAGS="--model gpt2-xl --batch-size 16")
+	$(call run_bench,,$(PROFILE_FLAGS),; PROFILE_FLAGS=--predict computes the least times without one)

@@ -356,6 +356,13 @@ TEST(CpuEngineErrors, misuse_is_named) {
     EXPECT_THROW(make_engine(kTiny, {.B = 0, .T = 4}), UsageError);
 }
 
+TEST(CpuEnginePeak, is_at_least_the_rate_that_a_step_reached) {
+    const auto engine = make_engine(kTiny, {.B = 1, .T = 4});
+    EXPECT_GT(engine->peak_flops(), 0);
+    EXPECT_GE(engine->peak_flops(1e30), 1e30);
+    EXPECT_GE(engine->peak_flops(1), 1e30);  // the largest seen
+}
+
 TEST(CpuEngineMemory, a_size_beyond_the_machine_is_refused_before_allocation) {
     const std::string message = message_of(
         [] { make_engine(parse_model("llama:layers=400,dim=16384,heads=128,ctx=4096"), {.B = 8, .T = 512}); });

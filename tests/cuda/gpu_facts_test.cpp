@@ -83,6 +83,31 @@ TEST(GpuPeaks, a_smaller_gpu_of_a_similar_name_is_unknown) {
     }
 }
 
+TEST(GpuPeaks, a_part_of_a_name_finds_the_gpu_and_its_memory) {
+    const struct {
+        const char *name, *found;
+        int gib;
+    } cases[] = {
+        {"RTX 4090", "GeForce RTX 4090", 24},
+        {"NVIDIA GeForce RTX 4090 D", "GeForce RTX 4090 D", 24},
+        {"rtx 3060", "GeForce RTX 3060", 12},
+        {"T4", "Tesla T4", 16},
+        {"A100", "A100 SXM4", 40},
+        {"A100 80GB", "A100 SXM4", 80},
+        {"NVIDIA A100-SXM4-40GB", "A100 SXM4", 40},
+        {"H100", "H100 HBM3", 80},
+        {"NVIDIA GH200 480GB", "GH200", 96},
+        {"RTX 409", "", 0},
+        {"NVIDIA", "", 0},
+        {"", "", 0},
+    };
+    for (const auto& c : cases) {
+        const GpuPeaks gpu = find_gpu(c.name);
+        EXPECT_EQ(gpu.name, c.found) << c.name;
+        EXPECT_EQ(gpu.memory_gib, c.gib) << c.name;
+    }
+}
+
 TEST(GpuPeaks, unsupported_rates_are_zero) {
     EXPECT_EQ(peak_flops("Tesla T4", 40, Arithmetic::bfloat16), 0);
     EXPECT_EQ(peak_flops("NVIDIA A100-SXM4-80GB", 108, Arithmetic::float8), 0);

@@ -239,7 +239,7 @@ TEST_F(Prepare, existing_shards_are_replaced_only_by_force) {
     input(many(4));
     const std::string message = error();
     EXPECT_NE(message.find("already holds shards"), std::string::npos) << message;
-    EXPECT_NE(message.find("--force"), std::string::npos) << message;
+    EXPECT_NE(message.find("--overwrite"), std::string::npos) << message;
     EXPECT_EQ(difference(snapshot(options.output), before), "");
     options.force = true;
     prepare(options);

@@ -59,8 +59,9 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
     ASSERT_EQ(shard.code, 0) << shard.err;
     EXPECT_NE(shard.out.find("document 1      "), std::string::npos) << shard.out;
 
-    expect_failure(prepare(text), 1, {"already holds shards", "--force"});
-    EXPECT_EQ(prepare(text, {"--force"}).code, 0);
+    expect_failure(prepare(text), 1, {"already holds shards", "--overwrite"});
+    EXPECT_EQ(prepare(text, {"--overwrite"}).code, 0);
+    EXPECT_EQ(prepare(text, {"--force"}).code, 0);  // its former name
 }
 
 TEST_F(DataCli, inspects_tokenizers_checkpoints_runs_and_tensors) {
@@ -313,6 +314,10 @@ TEST_F(DataCli, plot_draws_a_run_and_refuses_what_is_none) {
     const Finished drawn = plot();
     ASSERT_EQ(drawn.code, 0) << drawn.err;
     EXPECT_TRUE(read_file(svg).starts_with("<svg")) << read_file(svg).substr(0, 80);
+    EXPECT_NE(read_file(svg).find(">run</text>"), std::string::npos);  // the title, without the directories above
+    EXPECT_EQ(kiln({"plot", dir_ / "run"}).code, 0);
+    EXPECT_EQ(read_file(dir_ / "run/loss.svg"), read_file(svg));
+    expect_failure(kiln({"plot", dir_ / "run", dir_ / "two"}), 2, {"unexpected argument"});
 }
 
 TEST_F(DataCli, a_pipe_without_a_writer_is_refused_instead_of_waited_for) {

@@ -69,6 +69,25 @@ TEST(DevScripts, compile_commands_are_json) {
     EXPECT_EQ(commands[1]["file"], "b.cpp");
 }
 
+TEST(DevScripts, targets_that_need_a_gpu_say_so_before_they_compile) {
+    for (const char* name : {"MAKEFLAGS", "MAKELEVEL"}) unsetenv(name);  // of the make that runs the tests
+    const auto make = [](const std::vector<std::string>& args) { return run_program("/usr/bin/make", args); };
+    for (const std::string target : {"profile", "bench-kernels", "bench-attention"}) {
+        const Finished result = make({target, "GPU_DEVICE="});
+        EXPECT_EQ(result.code, 2) << target;
+        EXPECT_EQ(result.out, "") << target;
+        EXPECT_TRUE(result.err.starts_with("make " + target + ": there is no NVIDIA GPU on this machine"))
+            << result.err;
+        EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 2) << result.err;  // and make's own line
+        // Nothing is compiled for a GPU, and the program's flags reach it.
+        const std::string flags = target == "profile" ? "PROFILE_FLAGS=--predict" : "BENCH_FLAGS=--help";
+        const std::string planned = make({"-n", target, "GPU_DEVICE=", flags}).out;
+        EXPECT_NE(planned.find("emulator/dev/bench/bench_"), std::string::npos) << planned;
+        EXPECT_EQ(planned.find("gpu/dev/bench"), std::string::npos) << planned;
+        EXPECT_NE(planned.find(flags.substr(flags.find("--")) + "\n"), std::string::npos) << planned;
+    }
+}
+
 TEST(DevScripts, help_groups_the_targets) {
     const std::string help = run_program("/usr/bin/make", {"help"}).out;
     size_t last = 0;
@@ -79,6 +98,35 @@ TEST(DevScripts, help_groups_the_targets) {
         EXPECT_GT(at, last) << group;
         last = at;
     }
+}
+
+TEST(DevScripts, a_second_quickstart_continues_the_first_and_what_the_user_trained) {
+    // One stub for both programs: it notes its call and makes what each of them would make.
+    const char* const stub =
+        "#!/bin/bash\necho \"$(basename $0) $*\" >>calls\n"
+        "while [ $# -gt 0 ]; do case $1 in --output | -o) out=$2 ;; esac; shift; done\n"
+        "[ ! \"$out\" ] || { mkdir -p $out/checkpoint-00000002; touch $out/{tokenizer,shards}.json; }\n";
+    const TempDirectory directory;
+    fs::create_directories(directory / "dev");
+    const fs::path script = directory / "dev/quickstart.sh", run = directory / "runs/quickstart/run";
+    fs::copy_file("dev/quickstart.sh", script);
+    for (const char* name : {"kiln", "train_gpt2"}) {
+        fs::permissions(directory.write(name, stub), fs::perms::owner_all);
+    }
+    const Finished first = run_program(script, {});
+    ASSERT_EQ(first.code, 0) << first.err;
+    EXPECT_NE(first.out.find("--resume -x 4\n"), std::string::npos) << first.out;
+    fs::create_directories(run / "checkpoint-00000800");  // the user trained on, as the last line says
+    fs::remove(directory / "calls");
+    const Finished second = run_program(script, {});
+    EXPECT_EQ(second.code, 0) << second.err;
+    EXPECT_NE(second.out.find("resuming the earlier quickstart in runs/quickstart"), std::string::npos) << second.out;
+    EXPECT_NE(second.out.find("--resume -x 1600\n"), std::string::npos) << second.out;
+    EXPECT_TRUE(fs::exists(run / "checkpoint-00000800"));
+    std::ifstream calls(directory / "calls");
+    std::string line;
+    std::getline(calls, line);
+    EXPECT_EQ(line, "train_gpt2 -o runs/quickstart/run --resume");
 }
 
 TEST_F(RunTests, skipped_tests_are_named_with_their_reasons_before_the_totals) {

@@ -10,6 +10,8 @@
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
+#include "tokenizer/unicode/utf8.h"
+#include "tools/cli/version.h"
 
 namespace kiln {
 namespace {
@@ -72,6 +74,23 @@ TEST_F(KilnCli, help_goes_to_standard_output) {
     EXPECT_EQ(kiln_with({}).code, 2);
 }
 
+TEST_F(KilnCli, commands_of_other_programs_are_understood_by_their_meaning) {
+    const auto suggests = [&](const std::string& given, const std::string& meant) {
+        expect_failure(2, {given}, {concat("there is no command '", given, "'; did you mean ", meant)});
+    };
+    suggests("train", "train_gpt2 (train_gpt2cu on a GPU)");
+    suggests("chat", "'generate --interactive'?");
+    suggests("evaluate", "'eval'?");
+    suggests("Tokenize", "'prepare' for files, or 'tokenizer encode'?");
+    suggests("inspekt", "'inspect'?");
+    expect_failure(2, {"generate", "--max-length", "3"}, {"did you mean --max-new-tokens?"});
+    expect_failure(2, {"generate", "--model_path", "x"}, {"did you mean --model?"});
+    EXPECT_EQ(kiln_with(generate({"--prompt", "the", "--max_new_tokens", "2"})).code, 0);
+    for (const std::vector<std::string>& args : {std::vector<std::string>{"--version"}, {"version"}}) {
+        EXPECT_EQ(kiln_with(args).out, concat("kiln ", kVersion, "\n"));
+    }
+}
+
 TEST_F(KilnCli, generate_prints_the_same_text_for_the_same_seed) {
     const Finished first = kiln_with(generate({"--prompt", "the quick", "--seed", "3"}));
     ASSERT_EQ(first.code, 0) << first.err;
@@ -81,6 +100,19 @@ TEST_F(KilnCli, generate_prints_the_same_text_for_the_same_seed) {
     EXPECT_NE(kiln_with(generate({"--prompt", "the quick", "--seed", "4"})).out, first.out);
     const Finished bare = kiln_with(generate({"--prompt", "the quick", "--seed", "3", "--echo=0"}));
     EXPECT_EQ("the quick" + bare.out, first.out);
+}
+
+TEST_F(KilnCli, generate_prints_valid_utf8_unless_told_otherwise) {
+    // The model is untrained: most of its tokens are bytes, and few of these make a character.
+    for (const std::string samples : {"1", "8"}) {
+        const auto with = [&](const std::string& raw) {
+            return kiln_with(generate({"--prompt", "the", "--ignore-eos", "--num-samples", samples, raw})).out;
+        };
+        const std::string raw = with("--raw"), text = with("--raw=0");
+        EXPECT_NE(find_invalid_utf8(raw), std::nullopt) << raw;
+        EXPECT_EQ(find_invalid_utf8(text), std::nullopt) << text;
+        EXPECT_EQ(text, replace_invalid_utf8(raw));
+    }
 }
 
 TEST_F(KilnCli, generate_without_a_prompt_starts_a_document) {
@@ -187,7 +219,7 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
     EXPECT_NE(losses[0], losses[1]);
 }
 
-TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
+TEST_F(KilnCli, eval_warns_of_data_of_another_tokenizer) {
     const auto write = [&](unsigned char first_of_hash) {
         ShardInfo info{.vocab_size = run_.V, .num_documents = 1, .count = 1};
         info.tokenizer_sha256 = sha256(read_file(run_.data() / "tokenizer.json"));
@@ -198,7 +230,13 @@ TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
     EXPECT_EQ(write(0).err, "");
     const Finished other = write(1);
     EXPECT_EQ(other.code, 0);
-    EXPECT_NE(other.err.find("another tokenizer.json"), std::string::npos) << other.err;
+    EXPECT_NE(other.err.find("val_000000.bin was made with another tokenizer than that of "), std::string::npos)
+        << other.err;
+    EXPECT_NE(other.err.find(concat("`kiln prepare --tokenizer ", run_.checkpoint.string(), "`")), std::string::npos);
+    // train_gpt2 too, whichever shard it is.
+    const Finished trained =
+        run_program(program_path("train_gpt2"), {"-i", shard_, "-j", shard_, "-e", run_.run(), "-t", "2", "--dry-run"});
+    EXPECT_NE(trained.err.find("was made with another tokenizer"), std::string::npos) << trained.err;
 }
 
 TEST_F(KilnCli, eval_says_why_bits_per_byte_are_not_known) {

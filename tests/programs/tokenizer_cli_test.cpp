@@ -156,6 +156,20 @@ TEST_F(TokenizerCli, decode_takes_lists_as_json_and_python_print_them) {
     for (const char* list : {"[10, 20, 30]\n", "10,20,30\n", "[10,20,30]\r\n"}) {
         EXPECT_EQ(kiln(decode, list).out, plain) << list;
     }
+    const Tokenizer tokenizer = trained();
+    const auto line = [&](const char* bytes) {
+        std::string ids;
+        for (const int id : tokenizer.encode(bytes)) ids += std::to_string(id) + " ";
+        return ids + "\n";
+    };
+    const std::string broken = line(
+                                   "a\xE6\x9C"
+                                   "b") +
+                               line("\xFFz");
+    EXPECT_EQ(kiln(decode, broken).out, "a\uFFFDb\n\uFFFDz\n");
+    EXPECT_EQ(kiln({"tokenizer", "decode", "--raw", "--tokenizer", output()}, broken).out,
+              "a\xE6\x9C"
+              "b\n\xFFz\n");
     expect_said(kiln(decode, "[10, x]\n"), 1, {"standard input, line 1", "\"x\" is not a token id"});
 }
 

@@ -11,6 +11,8 @@
 #include "tokenizer/bpe/trainer.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
+#include "tools/cli/version.h"
 #include "tools/train/plan.h"
 
 namespace kiln {
@@ -133,6 +135,7 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
     ASSERT_EQ(without.code, 0) << without.err;
     EXPECT_NE(with.out.find("--- sample at step 2\nthe"), std::string::npos) << with.out;
     EXPECT_NE(with.out.find("--- sample at step 4\nthe"), std::string::npos) << with.out;
+    EXPECT_EQ(find_invalid_utf8(with.out), std::nullopt) << with.out;  // an untrained model writes broken characters
     const std::string weights = "checkpoint-00000004/model.safetensors";
     EXPECT_EQ(read_file(directory_ / "a" / weights), read_file(directory_ / "b" / weights));
     EXPECT_TRUE(fs::exists(directory_ / "a/checkpoint-00000004/tokenizer.json"));
@@ -177,6 +180,12 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure(base() + Args{"--on-nonfinite", "rollback"}, 2, {"--on-nonfinite rollback needs --output"});
     expect_failure({"-i", data() / "train_000.bin", "--eval-only"}, 2, {"--eval-only needs validation shards"});
     EXPECT_FALSE(fs::exists(run()));
+}
+
+TEST_F(TrainCli, help_and_version_need_nothing_else) {
+    EXPECT_EQ(train_cpu({"--version"}).out, concat("train_gpt2 ", kVersion, "\n"));
+    EXPECT_EQ(train_cpu({"-h"}).out, train_cpu({"--help"}).out);
+    expect_failure({"--max-iters", "3"}, 2, {"did you mean --max-steps?"});
 }
 
 TEST_F(TrainCli, harmless_values_of_unavailable_options_are_accepted) {
@@ -242,13 +251,49 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure({"-o", run(), "--resume", "-t", "8"}, 2, {"--sequence-length 16, not 8"});
     expect_failure({"-o", run(), "--resume", "--seed", "8"}, 2, {"--seed 1337, not 8"});
     expect_failure({"-o", run(), "--resume", "-x", "3"}, 2, {"at step 6, which is past the last one, 3"});
-    expect_failure({"-i", data(), "-o", run() / "typo", "--resume"}, 2, {"typo holds no checkpoint", "with -e"});
+    const fs::path typo = run().parent_path() / "rum";
+    for (const Args& more : {Args{}, Args{"-i", data()}, base()}) {
+        expect_failure(more + Args{"-o", typo, "--resume"}, 2,
+                       {concat("rum holds no checkpoint; did you mean ", run().string(), "?"), "leave out --resume"});
+    }
+    expect_failure(base() + Args{"-o", run() / "sub/none", "--resume"}, 2, {"none holds no checkpoint; to start"});
+    EXPECT_FALSE(fs::exists(typo));
     EXPECT_EQ(read_file(run() / "main.log"), log);
     const Finished again = train_cpu({"-o", run(), "--resume"});
     EXPECT_EQ(again.code, 0);
     EXPECT_NE(again.err.find("this is the last step of the run"), std::string::npos) << again.err;
     fs::resize_file(run() / "checkpoint-00000006/model.safetensors", 100);
     expect_failure({"-o", run(), "--resume"}, 1, {"no checkpoint is complete"});
+}
+
+TEST_F(TrainCli, overwrite_replaces_a_run_but_no_other_file_and_not_its_own_start) {
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run()}).code, 0);
+    write_file_atomic(run() / "notes.txt", "mine");
+    expect_failure(base() + Args{"-o", run(), "--resume", "--overwrite"}, 2, {"exclude each other"});
+    expect_failure({"-i", data(), "-e", run(), "-o", run(), "--overwrite"}, 2, {"in the run that would be removed"});
+    EXPECT_EQ(checkpoints(run()), Args{"checkpoint-00000006"});
+    const Finished second = train_cpu(base() + Args{"-o", run(), "--overwrite", "-x", "2"});
+    ASSERT_EQ(second.code, 0) << second.err;
+    EXPECT_EQ(checkpoints(run()), Args{"checkpoint-00000002"});
+    EXPECT_EQ(read_file(run() / "notes.txt"), "mine");
+    const std::string log = read_file(run() / "main.log");
+    EXPECT_EQ(log.find("s:2 trl"), std::string::npos) << log;
+    EXPECT_EQ(train_cpu({"-o", run(), "--resume", "-x", "3"}).code, 0);  // a run does not keep the option
+}
+
+TEST_F(TrainCli, a_failed_start_leaves_no_directory) {
+    // The shard does not say its vocabulary, so that the first batch finds the wrong token.
+    std::string plain = read_file(data() / "train_000.bin");
+    std::fill(plain.begin() + 12, plain.begin() + 1024, '\0');
+    const fs::path output = directory_ / "new/run";
+    const Args small{"-e", concat(kModel, ",vocab=8"), "-x", "1", "-o", output};
+    expect_failure(Args{"-i", directory_.write("plain.bin", plain)} + small, 1, {"plain.bin: token "});
+    write_shard(directory_ / "short.bin", MarkovChain::tokens(10, 1), {.vocab_size = 16});
+    expect_failure({"-i", directory_ / "short.bin", "-e", kModel, "-o", output}, 1, {"short.bin"});
+    EXPECT_FALSE(fs::exists(directory_ / "new"));
+    fs::create_directories(output);
+    expect_failure({"-i", directory_ / "short.bin", "-e", kModel, "-o", output}, 1, {"short.bin"});
+    EXPECT_TRUE(fs::exists(output));  // it is the user's
 }
 
 TEST_F(TrainCli, resuming_on_other_data_of_the_same_length_is_refused) {

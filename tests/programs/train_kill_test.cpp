@@ -55,8 +55,8 @@ TEST(KillTrain, killed_fifty_times_it_equals_the_unbroken_run) {
     constexpr int kKills = 50;
     for (int i = 0; i < kKills; i++) {
         {
-            Running running("train_gpt2",
-                            with({"-o", run.string(), "--resume", "-x", "1000000", "-n", "1", "-nk", "0"}));
+            Running running("train_gpt2", with({"-o", run.string(), reached < 0 ? "--resume=0" : "--resume", "-x",
+                                                "1000000", "-n", "1", "-nk", "0"}));
             // Half of the kills come at any time after the first checkpoint, the others as soon as a save is seen, so
             // that the speed of the machine does not matter.
             const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);

@@ -14,7 +14,7 @@ public:
     Optimizer optimizer() const override { return real_->optimizer(); }
     std::string device_name() const override { return real_->device_name(); }
     std::string attention() const override { return real_->attention(); }
-    double peak_flops() const override { return 0; }  // measuring it takes longer than the tests' steps
+    double peak_flops(double) const override { return 0; }  // measuring it takes longer than the tests' steps
     size_t memory_in_use_bytes() const override { return real_->memory_in_use_bytes(); }
     void init_weights(uint64_t seed) override { real_->init_weights(seed); }
     void read(const Arena& arena, size_t offset, std::span<float> out) const override {

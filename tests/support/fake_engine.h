@@ -38,7 +38,7 @@ public:
 
     const ModelConfig& config() const override { return config_; }
     std::string device_name() const override { return "fake"; }
-    double peak_flops() const override { return 0; }
+    double peak_flops(double) const override { return 0; }
     size_t memory_in_use_bytes() const override { return 0; }
     void init_weights(uint64_t) override {}
     void read(const Arena& a, size_t offset, std::span<float> out) const override {

@@ -330,5 +330,27 @@ TEST(Utf8, invalid_bytes_are_found_at_their_offset) {
     }
 }
 
+// The right values are those of Python's bytes.decode(errors="replace"), with ? for U+FFFD.
+TEST(Utf8, invalid_bytes_are_replaced_as_python_does) {
+    const std::pair<const char*, const char*> cases[] = {{"plain", "plain"},
+                                                         {"\x80", "?"},
+                                                         {"\xC0\x80", "??"},
+                                                         {"\xE0\x80\x80", "???"},
+                                                         {"\xED\xA0\x80", "???"},
+                                                         {"\xF4\x90\x80\x80", "????"},
+                                                         {"\xF5\x80\x80\x80", "????"},
+                                                         {"\xE6\x9C", "?"},
+                                                         {"\xF0\x9F\x98", "?"},
+                                                         {"\xE6\x9C\xE6\x9C\x88", "?\u6708"},
+                                                         {"\xF0\x9F\x98\xC3\xA9\xC3", "?\u00E9?"},
+                                                         {"a\xE6|\xE6\x9C|\xF0\x9F\x98|", "a?|?|?|"},
+                                                         {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF|", "????|"}};
+    for (const auto& [bytes, text] : cases) {
+        std::string replaced = replace_invalid_utf8(bytes);
+        for (size_t at; (at = replaced.find("\uFFFD")) != replaced.npos;) replaced.replace(at, 3, "?");
+        EXPECT_EQ(replaced, text);
+    }
+}
+
 }  // namespace
 }  // namespace kiln

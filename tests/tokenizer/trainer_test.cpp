@@ -9,6 +9,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/tokenizer_fixtures.h"
+#include "tokenizer/added_tokens.h"
 
 namespace kiln {
 namespace {
@@ -237,6 +238,23 @@ TEST(BpeTrainer, special_token_that_the_text_spells_is_refused) {
     BpeTrainer trainer({.vocab_size = 300, .special_tokens = {"end"}});
     trainer.add_text("end end end", "text");
     EXPECT_NE(error_of([&] { trainer.train(); }).find("\"end\" is a word of the training text"), std::string::npos);
+}
+
+TEST(SpecialTokens, another_name_has_no_brackets_twice) {
+    for (const auto& [token, other] : {std::pair{"end", "<|end|>"},
+                                       {"<|im_end|>", "<|im_end_1|>"},
+                                       {"</s>", "<|s_1|>"},
+                                       {"[SEP]", "<|SEP_1|>"},
+                                       {"|", "<|special|>"},
+                                       {"x", "<|x|>"},
+                                       {"\u6708", "<|\u6708|>"}}) {
+        EXPECT_EQ(other_special_token(token), other);
+    }
+    // Words of "none" are whole texts, so that a special token in the text is a word.
+    BpeTrainer trainer(
+        {.vocab_size = 300, .special_tokens = {"<|im_end|>"}, .pre_tokenizer = PreTokenizer::parse("none", "test")});
+    for (int i = 0; i < 4; i++) trainer.add_text("<|im_end|>", "text");
+    EXPECT_TRUE(error_of([&] { trainer.train(); }).ends_with("does not contain, such as <|im_end_1|>"));
 }
 
 }  // namespace

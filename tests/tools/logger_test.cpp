@@ -143,6 +143,36 @@ TEST(LossCurve, svg_has_both_curves_inside_its_frame_and_a_bounded_size) {
     EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
 }
 
+TEST(LossCurve, a_step_is_a_whole_number_at_any_size) {
+    LossCurve curve;
+    for (int i = 0; i <= 10; i++) curve.val.push_back({i * 1e6, 3.0 - i * 0.1});
+    const std::string svg = loss_svg(curve, "");
+    EXPECT_NE(svg.find(">10000000</text>"), std::string::npos) << svg;
+    EXPECT_NE(svg.find("<title>step 10000000: 2.0000</title>"), std::string::npos) << svg;
+    EXPECT_EQ(svg.find("e+0"), std::string::npos) << svg;
+    curve.val.resize(2);
+    curve.val[1].step = 2;
+    EXPECT_EQ(loss_svg(curve, "").find(">0</text>"), loss_svg(curve, "").rfind(">0</text>"));  // not at 0.2 too
+}
+
+TEST(LossCurve, the_smoothed_line_does_not_jump_to_the_last_batch) {
+    LossCurve curve;
+    for (int i = 0; i < 500; i++) curve.train.push_back({double(i), i == 499 ? 9.0 : 3.0});
+    const std::string svg = loss_svg(curve, "");
+    const size_t end = svg.find('"', svg.find("d=\"", svg.find("stroke-width=\"2\"")) + 3);
+    const double height = std::stod(svg.substr(svg.rfind(' ', end)));
+    // The last point is the mean of eleven, 3.545. The axis goes from 3 at 428 to 9 at 52.
+    EXPECT_NEAR(height, 428 - (428 - 52) * (3 + 6 / 11.0 - 3) / 6, 0.1) << svg;
+}
+
+TEST(LossCurve, the_title_is_the_name_of_the_run) {
+    EXPECT_EQ(run_title("/a/runs/mine"), "mine");
+    EXPECT_EQ(run_title("runs/mine/"), "mine");
+    EXPECT_EQ(run_title("."), std::filesystem::current_path().filename());
+    EXPECT_EQ(run_title(std::string(100, 'x')), std::string(80, 'x') + "...");
+    EXPECT_EQ(loss_svg({}, "a\xFF").find("a\xFF"), std::string::npos);
+}
+
 TEST(LossCurve, svg_of_one_point_or_none_has_finite_coordinates) {
     for (const LossCurve& curve : {LossCurve{}, LossCurve{.train = {{0, 1.5}}, .val = {}}}) {
         const std::string svg = loss_svg(curve, "");

@@ -7,6 +7,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
+#include "tools/cli/version.h"
 
 namespace kiln {
 namespace {
@@ -144,6 +145,47 @@ TEST(OptionErrors, an_unknown_option_names_the_nearest) {
     EXPECT_EQ(usage_error_of({"--modle=x"}), "unknown option --modle; did you mean --model? See prog --help");
     EXPECT_NE(usage_error_of({"-bb", "3"}).find("unknown option -bb; did you mean -b?"), std::string::npos);
     EXPECT_EQ(usage_error_of({"stray"}), "unexpected argument \"stray\"; see prog --help");
+}
+
+TEST(OptionErrors, an_option_of_another_program_is_understood_by_its_meaning) {
+    for (const auto& [given, meant] : {std::pair{"--lr", "--learning-rate"},
+                                       {"--max_iters", "--max-steps"},
+                                       {"--model_path=x", "--model"},
+                                       {"--temp", "--temperature"},
+                                       {"--ckpt", "--model"},
+                                       {"--scheduler", "--schedule"}}) {
+        EXPECT_NE(usage_error_of({given, "1"}).find(concat("did you mean ", meant, "?")), std::string::npos)
+            << usage_error_of({given, "1"});
+    }
+    const TemporaryFile file("lr = 3\n");
+    EXPECT_EQ(usage_error_of({"--config", file.path()}),
+              file.path() + ":1: lr is not an option of prog; did you mean learning-rate?");
+}
+
+TEST(Options, underscores_are_dashes) {
+    Program p;
+    EXPECT_TRUE(p.set.parse({"--batch_size", "8", "--max_steps=3", "--model", "a_b"}));
+    EXPECT_EQ(p.rows, 8);
+    EXPECT_EQ(p.steps, 3);
+    EXPECT_EQ(p.model, "a_b");
+}
+
+TEST(OptionHelp, version_and_a_bare_h_stop_the_program) {
+    const auto output_of = [](const std::vector<std::string>& args) {
+        Program p;
+        std::string evaluation;
+        p.set.add(evaluation, {.name = "evaluation", .short_name = "h", .help = "llm.c's"});
+        testing::internal::CaptureStdout();
+        const bool goes_on = p.set.parse(args);
+        return std::pair(testing::internal::GetCapturedStdout(), goes_on);
+    };
+    EXPECT_EQ(output_of({"--version"}), std::pair(concat("prog ", kVersion, "\n"), false));
+    EXPECT_TRUE(output_of({"-h"}).first.starts_with("prog: a program"));
+    EXPECT_TRUE(output_of({"-b", "2", "-h", "-y"}).first.starts_with("prog: a program"));
+    EXPECT_EQ(output_of({"-h", "0"}), std::pair(std::string(), true));
+    setenv("KILN_VERSION", "3.1", 1);  // of something else
+    EXPECT_EQ(output_of({}), std::pair(std::string(), true));
+    unsetenv("KILN_VERSION");
 }
 
 TEST(OptionErrors, a_bad_number_names_option_text_and_range) {

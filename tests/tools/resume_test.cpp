@@ -196,14 +196,6 @@ TEST_F(ResumeTest, a_damaged_newest_checkpoint_is_skipped) {
     expect_same_checkpoint(run_directory / checkpoint_name(51), unbroken() / checkpoint_name(51));
 }
 
-TEST_F(ResumeTest, with_no_checkpoint_yet_it_starts_from_the_beginning) {
-    TrainRun run = make_run(data(), scratch_ / "empty");
-    run.options.resume = true;
-    run.hooks.stop_requested = [&] { return run.steps.size() == 3; };
-    EXPECT_EQ(run.run(), TrainOutcome::stopped);
-    expect_same_checkpoint(fs::path(run.options.output) / checkpoint_name(3), unbroken() / checkpoint_name(3));
-}
-
 // After a power cut the logs may be shorter than when the checkpoint was written, or their end may be zeros.
 TEST_F(ResumeTest, with_a_damaged_log_training_continues_and_saves) {
     TrainRun first = make_run(data(), scratch_ / "damaged");

@@ -24,6 +24,7 @@ public:
         std::function<double(int step, double loss)> loss = [](int, double loss) { return loss; };
         std::function<double(int step, double norm)> norm = [](int, double norm) { return norm; };
         int take_losses = 0, norms = 0;
+        double peak_flops = 1;  // as on a device that was far too busy
     };
 
     WatchedEngine(std::unique_ptr<Engine> real, Log& log) : EngineProxy(std::move(real)), log_(log) {}
@@ -38,6 +39,7 @@ public:
         loss.sum = log_.loss(log_.take_losses++, loss.sum);
         return loss;
     }
+    double peak_flops(double reached) const override { return std::max(log_.peak_flops, reached); }
     double gradient_norm() override { return log_.norm(log_.norms++, EngineProxy::gradient_norm()); }
     void update(const OptimizerStep& step) override {
         log_.updates.push_back(step);
@@ -103,6 +105,36 @@ TEST_F(TrainerTest, updates_get_rate_clipping_and_options) {
     }
     EXPECT_GT(clipped, 0);
     EXPECT_FLOAT_EQ(log_.updates[0].lr, 0.0025f);
+}
+
+TEST_F(TrainerTest, utilisation_is_never_above_one) {
+    TrainRun run = make_run();
+    run.run();
+    for (const StepReport& step : run.steps) EXPECT_EQ(step.mfu, 1);
+    log_.peak_flops = 1e30;
+    TrainRun slow = make_run();
+    slow.options.output.clear();
+    slow.run();
+    for (const StepReport& step : slow.steps) EXPECT_LT(step.mfu, 1e-9);
+}
+
+TEST_F(TrainerTest, a_loss_that_rises_and_stays_there_is_a_warning) {
+    const auto notes_with = [&](double learning_rate) {
+        std::ostringstream notes;
+        TrainRun run = make_run();
+        run.options.output.clear();
+        run.options.learning_rate = learning_rate;
+        run.options.schedule = "constant";
+        run.options.max_steps = 150;
+        run.hooks.notes = &notes;
+        run.run();
+        return notes.str();
+    };
+    EXPECT_NE(notes_with(1).find("for 100 steps the loss has been above the first one and above 2.77"),
+              std::string::npos);
+    EXPECT_NE(notes_with(1).find("a lower --learning-rate (-l) such as 0.1,"), std::string::npos);
+    EXPECT_EQ(notes_with(0.01), "");
+    EXPECT_EQ(notes_with(0), "");  // near ln V for the whole run
 }
 
 TEST_F(TrainerTest, one_epoch_is_every_sequence_once) {

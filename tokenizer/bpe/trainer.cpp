@@ -135,8 +135,8 @@ Tokenizer BpeTrainer::train() const {
         std::string merged = tokens[best->left] + tokens[best->right];
         // Hugging Face gives such a word the special token's id, so that plain text can spell a special token.
         KILN_CHECK(!special_spellings.contains(byte_level.spell(merged)), "the special token \"", merged,
-                   "\" is a word of the training text; choose one that text does not contain, such as <|", merged,
-                   "|>");
+                   "\" is a word of the training text; choose one that text does not contain, such as ",
+                   other_special_token(merged));
         learner.merge(static_cast<uint32_t>(tokens.size()));
         parts.vocabulary.merges.emplace_back(best->left, best->right);
         tokens.push_back(std::move(merged));

@@ -74,7 +74,7 @@ PrepareOutput::PrepareOutput(const fs::path& directory, bool force) : directory_
     unfinished_ = !whole && fs::exists(directory / kUnfinishedName);
     const size_t shards = contents_of(directory).shards.size();
     KILN_CHECK(force || unfinished_ || (!whole && shards == 0), directory.string(), ": already holds shards (", shards,
-               " files); choose another --output, or replace them with --force");
+               " files); choose another --output, or replace them with --overwrite");
 }
 
 std::optional<json> PrepareOutput::saved() const {

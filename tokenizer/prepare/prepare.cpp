@@ -258,7 +258,7 @@ ShardIndex prepare(const PrepareOptions& options) {
     KILN_CHECK(options.force || !other || saved->at("done") || saved->at("splits").at("documents") == 0,
                options.output.string(), ": holds an unfinished run with other ",
                difference(saved->value("options", json::object()), index.recipe),
-               "; run it with its own options to resume, or start again with --force");
+               "; run it with its own options to resume, or start again with --overwrite");
     auto run = std::make_unique<Run>(options, id, index.recipe, output, like);
     bool resumed = false;
     KILN_CHECK(!options.strict || !saved || other || saved->at("bad_records") == 0, saved->at("shown").at(0),

@@ -33,6 +33,18 @@ void check_utf8(std::string_view text, const std::string& name) {
     if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, *offset);
 }
 
+std::string replace_invalid_utf8(std::string_view text) {
+    std::string valid;
+    while (const auto at = find_invalid_utf8(text)) {
+        valid.append(text.substr(0, *at)).append("\uFFFD");
+        text.remove_prefix(*at);
+        size_t bytes = std::min<size_t>(3, text.size());
+        while (bytes > 1 && incomplete_utf8_tail(text.substr(0, bytes)) != bytes) --bytes;
+        text.remove_prefix(bytes);
+    }
+    return valid.append(text);
+}
+
 size_t incomplete_utf8_tail(std::string_view text) {
     for (size_t tail = 1; tail <= std::min<size_t>(3, text.size()); ++tail) {
         const std::string_view last = text.substr(text.size() - tail);

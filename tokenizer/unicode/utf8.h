@@ -66,6 +66,10 @@ std::optional<size_t> find_invalid_utf8(std::string_view text);
 void check_utf8(std::string_view text, const std::string& name);  // throws Error with the file's name and that offset
 [[noreturn]] void throw_not_utf8(const std::string& name, size_t offset);
 
+// The text with U+FFFD instead of each byte, or start of a character, that is not part of a valid character. The result
+// is that of Python's bytes.decode(errors="replace").
+std::string replace_invalid_utf8(std::string_view text);
+
 // The number of bytes at the end of `text` (0 to 3) that are the start of an incomplete character.
 size_t incomplete_utf8_tail(std::string_view text);
 

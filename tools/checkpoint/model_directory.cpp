@@ -18,7 +18,8 @@ void add_model_option(OptionSet& set, std::string& model) {
     set.add(model, {.name = "model",
                     .unit = "DIR",
                     .help = "a checkpoint directory, or a run directory (its newest checkpoint)",
-                    .required = true});
+                    .required = true,
+                    .nameless = true});
 }
 
 void add_dtype_option(OptionSet& set, std::string& dtype) {

@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
+#include "tools/cli/synonyms.h"
+#include "tools/cli/version.h"
 
 namespace kiln {
 
@@ -210,9 +212,11 @@ OptionSet::Option* OptionSet::find(std::string_view name) {
 }
 
 OptionSet::Option* OptionSet::find_spelled(std::string_view argument) {
+    std::string name(argument.substr(std::min<size_t>(2, argument.size())));
+    std::replace(name.begin(), name.end(), '_', '-');  // Python's programs have underscores
     for (Option& option : options_) {
         if (option.positional) continue;
-        if (argument.starts_with("--") && option.has_name(argument.substr(2))) return &option;
+        if (argument.starts_with("--") && option.has_name(name)) return &option;
         if (!option.spec.short_name.empty() && argument == "-" + option.spec.short_name) return &option;
     }
     return nullptr;
@@ -249,7 +253,8 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
     };
     const auto take_positional = [&](const std::string& text) {
         for (const Option& option : options_) {
-            if (!option.positional || (!option.is_list() && texts.contains(option.spec.name))) continue;
+            if (!option.positional && !option.spec.nameless) continue;
+            if (!option.is_list() && texts.contains(option.spec.name)) continue;
             return take(option, text);
         }
         throw UsageError(concat("unexpected argument \"", text, "\"; see ", program_, " --help"));
@@ -271,18 +276,19 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
                 take_positional(args[i]);
                 continue;
             }
-            throw UsageError(concat("unknown option ", name, "; did you mean ", nearest(name, names()), "? See ",
+            throw UsageError(concat("unknown option ", name, "; did you mean ", meant_option(name, names()), "? See ",
                                     program_, " --help"));
         }
         if (equals != std::string::npos) {
             take(*option, args[i].substr(equals + 1));
+        } else if (option->spec.short_name == "h" && args[i] == "-h" && !has_value()) {
+            take(*find("help"), "true");  // llm.c's -h has a value
         } else if (option->is_flag()) {
             const bool implied = !option->spec.implied.empty();
             const bool next = !implied && has_value() && is_bool_text(args[i + 1]);
             take(*option, next ? args[++i] : implied ? option->spec.implied : "true");
         } else if (!has_value()) {
-            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help,
-                                    option->spec.short_name == "h" ? "; for help use --help" : ""));
+            throw UsageError(concat(option->spelled(), " needs a value: ", option->spec.help));
         } else {
             do {
                 take(*option, args[++i]);
@@ -295,6 +301,7 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
 bool OptionSet::parse(const std::vector<std::string>& args) {
     section("This program");
     if (!find("config")) {
+        add(version_, {.name = "version", .help = "print the version, and stop"});
         add(config_file_, {.name = "config",
                            .unit = "FILE",
                            .help = "a TOML file of options, in the form that --print-config writes",
@@ -309,12 +316,17 @@ bool OptionSet::parse(const std::vector<std::string>& args) {
         std::cout << help_text();
         return false;
     }
+    if (command_line.contains("version")) find("version")->set(command_line.at("version"), "--version");
+    if (version_) {
+        std::cout << program_ << " " << kVersion << "\n";
+        return false;
+    }
     const char* from_environment = std::getenv("KILN_CONFIG");
     std::string config = from_environment ? from_environment : "";
     if (command_line.contains("config")) config = command_line.at("config")[0];
     if (!config.empty()) read_config(config);
     for (Option& option : options_) {
-        if (option.positional) continue;
+        if (option.positional || option.spec.name == "version") continue;  // KILN_VERSION is not ours
         std::vector<std::string> names = option.spec.former_names;
         names.push_back(option.spec.name);  // the last one wins
         for (const std::string& name : names) {

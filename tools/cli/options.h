@@ -29,6 +29,7 @@ struct OptionSpec {
     std::string implied = {};               // strings only: the value of --name without =VALUE
     std::string zero = {};                  // whole numbers only: a word for 0, allowed even if min excludes 0
     bool required = false;                  // a UsageError if no value is given
+    bool nameless = false;                  // the first argument without a name may be its value
 };
 
 // The options of one program or subcommand:
@@ -40,8 +41,8 @@ struct OptionSpec {
 //   set.add(B, {.name = "batch-size", .short_name = "b", .help = "sequences in a micro-batch", .min = 1});
 //   if (!set.parse(args)) return 0;  // --help or --print-config was given, and its text has been printed
 //
-// The default is the value of the variable when it is added. Every set also has --help (and -h, unless another option
-// has that name), --config and --print-config.
+// The default is the value of the variable when it is added. Every set also has --help (and -h, also without a value
+// where that is another option), --version, --config and --print-config.
 class OptionSet {
 public:
     using Target =
@@ -112,7 +113,7 @@ private:
     std::string program_, description_, section_ = "Options";
     std::vector<Option> options_;
     std::string config_file_;
-    bool help_ = false, print_config_ = false;
+    bool help_ = false, print_config_ = false, version_ = false;
     std::string unavailable_;  // the variable of every unavailable option; it holds the program's name
 };
 

@@ -10,12 +10,13 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tools/cli/options.h"
+#include "tools/cli/synonyms.h"
 
 namespace kiln {
 
 namespace {
 
-const char* const kNotInFiles[] = {"help", "config", "print-config"};
+const char* const kNotInFiles[] = {"help", "version", "config", "print-config"};
 
 bool stands_in_files(const std::string& name) {
     return std::find(std::begin(kNotInFiles), std::end(kNotInFiles), name) == std::end(kNotInFiles);
@@ -58,6 +59,7 @@ std::string OptionSet::help_text() const {
     constexpr size_t kIndent = 38, kWidth = 118;
     std::string out = program_ + ": " + description_ + "\n\nUsage: " + program_ + " [OPTIONS]";
     for (const Option& option : options_) {
+        if (option.spec.nameless) out += " [" + option.spec.unit + "]";
         if (!option.positional) continue;
         const std::string name = option.spelled() + (option.is_list() ? "..." : "");
         out += option.spec.required ? " " + name : " [" + name + "]";
@@ -127,10 +129,10 @@ void OptionSet::read_config(const std::string& path) {
         if (!option || option->positional || !stands_in_files(name)) {
             std::vector<std::string> keys;
             for (const Option& o : options_) {
-                if (!o.positional && stands_in_files(o.spec.name)) keys.push_back(o.spec.name);
+                if (!o.positional && stands_in_files(o.spec.name)) keys.push_back("--" + o.spec.name);
             }
-            throw UsageError(
-                concat(where, " is not an option of ", program_, "; did you mean ", nearest(name, keys), "?"));
+            throw UsageError(concat(where, " is not an option of ", program_, "; did you mean ",
+                                    meant_option("--" + name, keys).substr(2), "?"));
         }
         std::vector<std::string> texts;
         const toml::array* array = node.as_array();

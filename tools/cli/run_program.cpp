@@ -7,6 +7,7 @@
 #include <new>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 
@@ -14,7 +15,7 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
                 const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
     const auto fail = [&](int code, const std::string& message) {
-        std::cerr << program << ": " << message << std::endl;
+        std::cerr << program << ": " << replace_invalid_utf8(message) << std::endl;  // it may quote a file
         return code;
     };
     try {

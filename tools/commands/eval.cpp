@@ -1,5 +1,4 @@
 // kiln eval: loss, perplexity and bits per byte of a model on shards.
-#include <array>
 #include <cmath>
 #include <iostream>
 #include <optional>
@@ -8,12 +7,11 @@
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard.h"
 #include "tokenizer/data/shard_index.h"
-#include "tokenizer/io/file.h"
-#include "tokenizer/io/sha256.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
+#include "tools/evaluate/data_tokenizer.h"
 #include "tools/evaluate/loss.h"
 
 namespace kiln {
@@ -100,19 +98,6 @@ private:
     uint64_t first_ = 0;
 };
 
-// With another vocabulary of the same size the results mean nothing. This is only a note, because files with different
-// bytes can describe the same tokenizer.
-void note_other_tokenizer(const std::filesystem::path& shard, const std::filesystem::path& model_directory) {
-    const ShardInfo info = Shard(shard).info();
-    std::filesystem::path tokenizer = model_directory / "tokenizer.json";
-    if (!std::filesystem::exists(tokenizer)) tokenizer = model_directory / "tokenizer.model";
-    const bool known = info.ours && info.tokenizer_sha256 != std::array<unsigned char, 32>{};
-    if (known && std::filesystem::exists(tokenizer) && sha256(read_file(tokenizer)) != info.tokenizer_sha256) {
-        std::cerr << "note: " << shard.string() << " was made with another tokenizer.json than the one in "
-                  << model_directory.string() << "\n";
-    }
-}
-
 // The size of the text that a split was made from, or why it is not known.
 struct TextBytes {
     uint64_t bytes = 0;
@@ -148,7 +133,9 @@ int command_eval(const std::vector<std::string>& args) {
     }
     Sequences sequences(shards, a.B, T, config.V);
     KILN_CHECK(!sequences.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
-    note_other_tokenizer(shards[0], directory);
+    if (const std::string warning = warn_of_other_tokenizer(shards, directory); !warning.empty()) {
+        std::cerr << warning << "\n";
+    }
     const std::unique_ptr<Engine> engine =
         open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
 

@@ -26,7 +26,7 @@ struct Arguments {
     SamplerOptions sampling;
     AllowSpecial special;
     int num_samples = 1, threads = 0;
-    bool interactive = false, ignore_eos = false, echo = true;
+    bool interactive = false, ignore_eos = false, echo = true, raw = false;
 };
 
 bool parse(const std::vector<std::string>& args, Arguments& a) {
@@ -46,6 +46,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.add(a.interactive,
             {.name = "interactive", .help = "read prompts from standard input, one per line, until its end (Ctrl-D)"});
     add_allow_special(set, a.special);
+    set.add(a.raw, {.name = "raw", .help = "print bytes that are not UTF-8 unchanged; without it, they become U+FFFD"});
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
             {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
@@ -167,8 +168,9 @@ private:
         return {*end_of_text_};
     }
 
-    static void print(const std::string& text) {
-        std::cout << text << std::flush;
+    // `text` has no half character that later text could complete.
+    void print(const std::string& text) const {
+        std::cout << (arguments_.raw ? text : replace_invalid_utf8(text)) << std::flush;
         KILN_CHECK(std::cout, "standard output cannot be written (disk full or closed); the text is incomplete");
     }
 

@@ -15,6 +15,7 @@
 #include "tokenizer/prepare/documents.h"
 #include "tokenizer/sentencepiece/model.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/cli/options.h"
@@ -32,10 +33,10 @@ void row(const std::string& name, const Parts&... value) {
     std::cout << padded(name, 16) << concat(value...) << "\n";
 }
 
-// The text as one line that a terminal can show, with escapes for control characters and for a character that is cut.
+// The text as one line that a terminal can show, with escapes for control characters.
 std::string printable(const std::string& text) {
     std::string line;
-    for (const char c : text) {
+    for (const char c : replace_invalid_utf8(text)) {
         const unsigned char byte = static_cast<unsigned char>(c);
         if (c == '\n') {
             line += "\\n";

@@ -13,8 +13,11 @@ namespace kiln {
 int command_plot(const std::vector<std::string>& args) {
     std::string run, output;
     OptionSet set("kiln plot", "Writes the loss curve of a run as an SVG file.");
-    set.add(run,
-            {.name = "run", .unit = "DIR", .help = "a run directory, as train_gpt2 -o writes it", .required = true});
+    set.add(run, {.name = "run",
+                  .unit = "DIR",
+                  .help = "a run directory, as train_gpt2 -o writes it",
+                  .required = true,
+                  .nameless = true});
     set.add(output, {.name = "output",
                      .short_name = "o",
                      .unit = "FILE",
@@ -26,7 +29,7 @@ int command_plot(const std::vector<std::string>& args) {
     const LossCurve curve = read_loss_curve(run);
     KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run,
                "/metrics.jsonl: holds no loss yet; train a few steps first");
-    write_file_atomic(path, loss_svg(curve, std::filesystem::absolute(run).lexically_normal().string()));
+    write_file_atomic(path, loss_svg(curve, run_title(run)));
     std::cout << path.string() << "\n";
     return 0;
 }

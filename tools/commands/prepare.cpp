@@ -7,6 +7,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/io/byte_source.h"
 #include "tokenizer/prepare/prepare.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
@@ -93,7 +94,8 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                         .help = "threads that encode; one more thread reads; 0: all processors",
                         .min = 0,
                         .max = 1024});
-    set.add(o.force, {.name = "force",
+    set.add(o.force, {.name = "overwrite",
+                      .former_names = {"force"},
                       .help = "replace existing shards, or an unfinished run, in --output; they are removed at once"});
     if (!set.parse(args)) return false;
     o.documents.encoding = encoding_named(o.documents.encoding);
@@ -144,7 +146,7 @@ int command_prepare(const std::vector<std::string>& args) {
     };
     options.report = [&](const std::string& text) {
         progress.clear();
-        std::cerr << text << "\n";
+        std::cerr << replace_invalid_utf8(text) << "\n";  // it may quote a bad record
     };
     const auto start = std::chrono::steady_clock::now();
     catch_stop_signals();

@@ -8,6 +8,7 @@
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
@@ -107,7 +108,7 @@ int import(const std::vector<std::string>& args) {
 }
 
 // Calls transform(line) for each line of standard input and writes the result as a line. If the last line has no
-// newline, its result has none, so that decode gives back exactly the input of encode.
+// newline, its result has none, so that decode --raw gives back exactly the input of encode.
 template <class Transform>
 void transform_lines(Transform&& transform) {
     std::string line;
@@ -189,13 +190,18 @@ std::vector<int> parse_ids(const std::string& line) {
 
 int decode(const std::vector<std::string>& args) {
     std::string path;
+    bool raw = false;
     OptionSet set("kiln tokenizer decode", "Turns each line of ids on standard input into a line of text");
     set.add(path,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
+    set.add(raw, {.name = "raw", .help = "print bytes that are not UTF-8 unchanged; without it, they become U+FFFD"});
     if (!set.parse(args)) return 0;
 
     const Tokenizer tokenizer = Tokenizer::load(path);
-    transform_lines([&](const std::string& line) { return tokenizer.decode(parse_ids(line)); });
+    transform_lines([&](const std::string& line) {
+        const std::string text = tokenizer.decode(parse_ids(line));
+        return raw ? text : replace_invalid_utf8(text);
+    });
     return 0;
 }
 

@@ -1,6 +1,9 @@
 #include "tools/train/device.h"
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -68,7 +71,48 @@ EngineOptions least(EngineOptions e, const Device& device) {
     return e;
 }
 
+// "16GiB", "16 GB", "24576MiB", "1.5G".
+size_t parse_bytes(const std::string& text) {
+    const struct {
+        const char* unit;
+        double bytes;
+    } kUnits[] = {{"g", 0x1p30}, {"gib", 0x1p30}, {"gb", 1e9}, {"m", 0x1p20}, {"mib", 0x1p20}, {"mb", 1e6}};
+    double number = 0;
+    const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), number);
+    std::string unit;
+    for (const char c : std::string_view(end, text.data() + text.size())) {
+        if (c != ' ') unit += char(std::tolower(static_cast<unsigned char>(c)));
+    }
+    for (const auto& known : kUnits) {
+        const double bytes = number * known.bytes;
+        if (status == std::errc() && unit == known.unit && bytes >= 1 && bytes < 0x1p62) return size_t(bytes);
+    }
+    throw UsageError(concat("--memory: \"", text, "\" is not a size; write it as in 16GiB or 24576MiB"));
+}
+
 }  // namespace
+
+Device choose_device(TrainOptions& o, const std::string& program,
+                     const std::function<void(const std::string&)>& report) {
+    if (!o.dry_run && (!o.gpu.empty() || !o.memory.empty())) {
+        throw UsageError("--gpu and --memory say what to plan for: add --dry-run, or leave them out");
+    }
+    if (!o.dry_run) return require_device(program);
+    Device device;
+    try {
+        device = o.gpu.empty() ? require_device(program) : planned_device(o.gpu);
+    } catch (const UsageError&) {
+        throw;
+    } catch (const Error& error) {
+        device = planned_device("");
+        if (o.memory.empty()) {
+            report(concat(error.what(), ". --gpu \"RTX 4090\" or --memory 16GiB says whether this fits on another"));
+        }
+    }
+    if (!o.memory.empty()) device.free_bytes = parse_bytes(o.memory);
+    o.capability = device.capability;
+    return device;
+}
 
 Precision parse_precision(const std::string& dtype) {
     return dtype == "bfloat16" ? Precision::bfloat16 : dtype == "float16" ? Precision::float16 : Precision::float32;
@@ -93,6 +137,7 @@ EngineOptions engine_options(const TrainOptions& o) {
             .attention = o.attention == "flash"   ? AttentionKind::flash
                          : o.attention == "plain" ? AttentionKind::plain
                                                   : AttentionKind::automatic,
+            .capability = o.capability,
             .lm_head_chunks = o.lm_head_chunks,
             .fixed_lm_head_chunks = o.deterministic_matmuls,
             .matmul_candidates = o.deterministic_matmuls ? 1 : defaults.matmul_candidates,
@@ -138,13 +183,14 @@ size_t planned_bytes(const ModelConfig& config, const EngineOptions& options) {
     return sum;
 }
 
-int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes) {
+int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes,
+                  int64_t most) {
     const auto fits = [&](int B) {
         EngineOptions with = options;
         with.B = B;
         return planned_bytes(config, with) <= bytes;
     };
-    int64_t low = 1, high = std::min<int64_t>(kMaxBatch, (1 << 28) / options.T);
+    int64_t low = 1, high = std::min<int64_t>({kMaxBatch, (1 << 28) / options.T, most});
     if (sequences > 0) high = std::min(high, sequences);
     while (low < high) {
         const int64_t middle = (low + high + 1) / 2;

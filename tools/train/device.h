@@ -9,6 +9,12 @@
 
 namespace kiln {
 
+// The device to compute on or, with --dry-run, to plan for: --gpu and --memory, or else what this machine has. `report`
+// gets a note if a GPU is planned for that is not here. Throws UsageError for wrong --gpu and --memory, and Error if
+// `program` cannot compute on this machine.
+Device choose_device(TrainOptions& options, const std::string& program,
+                     const std::function<void(const std::string&)>& report);
+
 EngineOptions engine_options(const TrainOptions& options);
 
 // The type with the name "bfloat16" or "float16"; else float32.
@@ -24,8 +30,10 @@ void fit_to_device(TrainOptions& options, const Device& device, const std::strin
 
 size_t planned_bytes(const ModelConfig& config, const EngineOptions& options);
 
-// The largest micro-batch that fits in `bytes` and, unless `sequences` is 0, divides it evenly. At least 1.
-int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes);
+// The largest micro-batch of at most `most` sequences that fits in `bytes` and, unless `sequences` is 0, divides it
+// evenly. At least 1.
+int largest_batch(const ModelConfig& config, const EngineOptions& options, int64_t sequences, size_t bytes,
+                  int64_t most = kMaxBatch);
 
 // Throws Error if the memory is too small. The message names the options that would make it fit.
 void check_memory(const ModelConfig& config, const TrainOptions& options, const Device& device);

@@ -23,7 +23,7 @@ ordered_json number(double value) {
 }
 
 std::string json_line(const ordered_json& value) {
-    // Samples may contain bytes that are not UTF-8.
+    // The texts of notes may contain bytes that are not UTF-8.
     return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 

@@ -7,6 +7,7 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 
@@ -19,7 +20,7 @@ constexpr const char* kValColour = "#ea580c";
 
 std::string escaped(const std::string& text) {
     std::string out;
-    for (const char c : text) {
+    for (const char c : replace_invalid_utf8(text)) {
         if (c == '<') {
             out += "&lt;";
         } else if (c == '&') {
@@ -64,15 +65,16 @@ std::vector<LossPoint> thinned(const std::vector<LossPoint>& points, size_t limi
     return out;
 }
 
-// Each point is the mean over a fiftieth of the curve on both sides, over less near the ends.
+// Each point is the mean over a fiftieth of the curve on both sides. At the start, where the curve is steep, both sides
+// are as short as the left one. At the end only the right one is shorter: the last point is a mean too, not one batch.
 std::vector<LossPoint> smoothed(const std::vector<LossPoint>& points) {
     const size_t n = points.size(), reach = n / 50;
     std::vector<LossPoint> out;
     for (size_t i = 0; i < n; i++) {
-        const size_t r = std::min({reach, i, n - 1 - i});
+        const size_t r = std::min(reach, i), begin = i - r, end = std::min(i + r + 1, n);
         double sum = 0;
-        for (size_t j = i - r; j <= i + r; j++) sum += points[j].loss;
-        out.push_back({points[i].step, sum / double(2 * r + 1)});
+        for (size_t j = begin; j < end; j++) sum += points[j].loss;
+        out.push_back({points[i].step, sum / double(end - begin)});
     }
     return out;
 }
@@ -100,6 +102,16 @@ LossCurve read_loss_curve(const std::filesystem::path& run) {
     return curve;
 }
 
+std::string run_title(const std::filesystem::path& run) {
+    constexpr size_t kMaxBytes = 80;
+    std::filesystem::path path = std::filesystem::absolute(run).lexically_normal();
+    if (!path.has_filename()) path = path.parent_path();
+    const std::string name = path.filename().string();
+    if (name.size() <= kMaxBytes) return name;
+    const std::string start = name.substr(0, kMaxBytes);
+    return start.substr(0, start.size() - incomplete_utf8_tail(start)) + "...";
+}
+
 std::string loss_svg(const LossCurve& curve, const std::string& title) {
     const std::vector<LossPoint> train = thinned(curve.train, 1000), val = thinned(curve.val, 1000);
     double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
@@ -112,7 +124,9 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
         }
     }
     if (low > high) low = 0, high = 1, first = 0, last = 1;
-    const Axis x(first, last, 8, false), y(low, high, 6, true);
+    Axis x(first, last, 8, false);
+    x.tick = std::max(x.tick, 1.0);  // steps are whole
+    const Axis y(low, high, 6, true);
 
     std::string svg;
     svg += formatted(
@@ -131,7 +145,7 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
     for (double value = std::ceil(x.low / x.tick) * x.tick; value <= x.high + x.tick / 1e6; value += x.tick) {
         const double at = x.place(value, kLeft, kRight);
         svg += formatted("<path d=\"M%.1f %gv5\" stroke=\"#9ca3af\"/>", at, kBottom);
-        svg += formatted("<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%.6g</text>\n", at, kBottom + 20, value);
+        svg += formatted("<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%.0f</text>\n", at, kBottom + 20, value);
     }
     svg += formatted("<path d=\"M%g %gV%gH%g\" fill=\"none\" stroke=\"#9ca3af\"/>\n", kLeft, kTop, kBottom, kRight);
     svg +=
@@ -157,7 +171,7 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
     line(val, kValColour, 2, 1);
     for (const LossPoint& p : val.size() <= 60 ? val : std::vector<LossPoint>{}) {
         svg +=
-            formatted("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>step %g: %.4f</title></circle>\n",
+            formatted("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"><title>step %.0f: %.4f</title></circle>\n",
                       x.place(p.step, kLeft, kRight), y.place(p.loss, kBottom, kTop), kValColour, p.step, p.loss);
     }
     double left = kRight - 20;

@@ -18,6 +18,10 @@ struct LossCurve {
 // leaves, is ignored.
 LossCurve read_loss_curve(const std::filesystem::path& run);
 
+// The name of the run's directory, shortened if it is too long for a title. "runs/x/" is "x", and "." the name of the
+// current directory.
+std::string run_title(const std::filesystem::path& run);
+
 std::string loss_svg(const LossCurve& curve, const std::string& title);
 
 }  // namespace kiln

@@ -37,7 +37,8 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
              .unit = "MODEL",
              .help = "the model to train: a preset, a descriptor such as llama:layers=8,dim=288,heads=8,ctx=256, "
                      "or a directory (a checkpoint, a run or a Hugging Face model) to start from. Unless vocab= "
-                     "is given, the vocabulary size is that of the data"});
+                     "is given, the vocabulary size is that of the data",
+             .default_help = "none; three that fit the data and the device are shown"});
     set.add(o.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",
                           .help = "the tokenizer that decodes samples and is copied into checkpoints",
@@ -47,11 +48,14 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
                        .unit = "DIR",
                        .help = "the run directory, for logs, loss curve and checkpoints; empty: nothing is written",
                        .default_help = "runs/ and the current time"});
-    set.add(o.resume,
-            {.name = "resume",
-             .short_name = "y",
-             .help = "resume from the newest complete checkpoint in --output; options that are not given keep "
-                     "the values of the run"});
+    set.add(
+        o.resume,
+        {.name = "resume",
+         .short_name = "y",
+         .help = "resume from the newest complete checkpoint in --output, which must hold one; options that are not "
+                 "given keep the values of the run"});
+    set.add(o.overwrite,
+            {.name = "overwrite", .help = "remove the run that --output holds, and start a new one there"});
 }
 
 void add_batch_options(OptionSet& set, TrainOptions& o) {
@@ -60,7 +64,7 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
                   .short_name = "b",
                   .unit = "SEQUENCES",
                   .help = "sequences in a micro-batch; auto: the largest number that fits the memory and divides "
-                          "--total-batch-size evenly",
+                          "--total-batch-size evenly or, without that, leaves 50 steps in a pass over the data",
                   .min = 1,
                   .max = kMaxBatch,
                   .zero = "auto"});
@@ -89,7 +93,8 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
                          .help = "learning rate schedule after the warm-up",
                          .choices = schedule_names()});
     set.add(o.final_fraction,
-            fraction("final-learning-rate-fraction", "q", "learning rate at the last step, as a fraction of the peak"));
+            fraction("final-learning-rate-fraction", "q",
+                     "learning rate at step --max-steps, one after the last, as a fraction of the peak"));
     set.add(o.decay_fraction,
             fraction("wsd-decay-fraction", "", "the last part of the run, in which the schedule wsd decays"));
     set.add(o.weight_decay,
@@ -191,7 +196,16 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
 void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.section("Machine");
     set.add(o.threads, {.name = "threads", .help = "CPU threads; 0: one per core", .min = 0, .max = 4096});
-    set.add(o.dry_run, {.name = "dry-run", .help = "print parameters, FLOPs per token and memory by kind, and stop"});
+    set.add(o.dry_run, {.name = "dry-run",
+                        .help = "print parameters, FLOPs per token and memory by kind, and stop; needs no GPU"});
+    set.add(o.gpu, {.name = "gpu",
+                    .unit = "NAME",
+                    .help = "with --dry-run: a GPU that need not be in this machine, for example \"RTX 4090\"",
+                    .default_help = "that of this machine"});
+    set.add(o.memory, {.name = "memory",
+                       .unit = "SIZE",
+                       .help = "with --dry-run: the free memory of the device, for example 16GiB",
+                       .default_help = "what is free now"});
     set.add_unavailable({.name = "hellaswag", .short_name = "h", .unit = "0|1", .help = "HellaSwag evaluation"}, {"0"});
     set.add(o.gpu_log_every,
             steps("log-gpu-every", "lg",

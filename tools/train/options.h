@@ -11,8 +11,8 @@ inline constexpr int kMaxBatch = 65536;  // sequences in a micro-batch
 
 struct TrainOptions {
     // Data and model
-    std::string data, val_data, model = "gpt2", tokenizer, output;
-    bool resume = false;
+    std::string data, val_data, model, tokenizer, output;
+    bool resume = false, overwrite = false;
     // Batch and length
     int B = 4, T = 0;                // B 0: the largest that fits; T 0: min(context, 1024)
     int64_t total_batch_tokens = 0;  // 0: one micro-batch per rank
@@ -44,6 +44,8 @@ struct TrainOptions {
     int threads = 0;
     int64_t gpu_log_every = 0;
     bool dry_run = false;
+    std::string gpu, memory;       // of the device to plan for, with dry_run
+    int capability = 0;            // Device::capability; not an option
     std::string process_setup[5];  // ignored: options for several processes
 };
 

@@ -14,6 +14,8 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/evaluate/data_tokenizer.h"
+#include "tools/train/advice.h"
 #include "tools/train/sample.h"
 
 namespace kiln {
@@ -91,8 +93,22 @@ void check_same(const std::string& what, const std::string& then, const std::str
                checkpoint.string()));
 }
 
-// Fills plan.checkpoint and plan.state if there is a checkpoint to resume from.
-void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
+// The directory beside `run` that has a checkpoint and the most similar name; empty: there is none.
+std::string nearest_run(fs::path run) {
+    if (!run.has_filename()) run = run.parent_path();  // runs/mine/
+    const fs::path parent = run.has_parent_path() ? run.parent_path() : ".";
+    std::vector<std::string> names;
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(parent, none)) {
+        const bool trained = entry.is_directory(none) && !list_checkpoints(entry.path()).empty();
+        if (trained) names.push_back(entry.path().filename());
+    }
+    std::sort(names.begin(), names.end());  // a directory has no order
+    return names.empty() ? "" : (run.parent_path() / nearest(run.filename().string(), names)).string();
+}
+
+// Fills plan.checkpoint and plan.state if the run is to be resumed. Throws UsageError if it has no checkpoint.
+void find_checkpoint(TrainPlan& plan, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
@@ -100,13 +116,10 @@ void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
-        if (!model_given) {
-            throw UsageError(concat("--resume: ", o.output,
-                                    " holds no checkpoint; is it the right directory? To start a "
-                                    "new run there, give its model with -e"));
-        }
-        report(concat(o.output, " holds no checkpoint yet: starting from the beginning"));
-        return;
+        const std::string meant = nearest_run(o.output);
+        throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
+                                meant.empty() ? "to" : concat("did you mean ", meant, "? To"),
+                                " start a new run there, leave out --resume"));
     }
     plan.checkpoint = newest->directory;
     const fs::path file = plan.checkpoint / "trainer_state.json";
@@ -115,6 +128,25 @@ void find_checkpoint(TrainPlan& plan, bool model_given, const Report& report) {
                    plan.state.contains("position") && plan.state.contains("seed") && plan.state.contains("T"),
                file.string(), ": is not the state of a trainer; to start from its weights use -e ",
                plan.checkpoint.string());
+}
+
+// The number of sequences that a loader makes of the shards.
+int64_t count_sequences(const std::vector<fs::path>& shards, int T) {
+    int64_t count = 0;
+    for (const fs::path& path : shards) {
+        const auto tokens = int64_t(Shard(path).info().num_tokens);
+        count += tokens == 0 ? 0 : (tokens - 1) / T;
+    }
+    return count;
+}
+
+// The largest micro-batch that --batch-size auto may choose if there is enough memory: no sequence twice in it and, if
+// it is the whole batch, many steps in a pass over the data.
+int64_t most_sequences(const TrainPlan& plan, int world) {
+    const TrainOptions& o = plan.options;
+    const int64_t data = count_sequences(o.eval_only ? plan.data.val : plan.data.train, o.T) / world;
+    if (data == 0) return kMaxBatch;  // unknown, in a dry run
+    return o.eval_only || o.total_batch_tokens > 0 ? data : std::max<int64_t>(1, data / kFewSteps);
 }
 
 void resolve_batch(TrainPlan& plan, int world, const Report& report, const Device& device) {
@@ -129,8 +161,11 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
         if (device.free_bytes == 0) {
             throw UsageError("--batch-size (-b) auto: the free memory of this device is not known; give a number");
         }
-        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens, device.free_bytes);
-        report(concat("--batch-size auto: sequences in a micro-batch: ", o.B));
+        const int64_t most = most_sequences(plan, world);
+        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens, device.free_bytes,
+                            most);
+        report(concat("--batch-size auto: sequences in a micro-batch: ", o.B,
+                      o.B == most && most < kMaxBatch ? "; the data has too few for more" : ""));
     }
     o.B = std::max(o.B, 1);
     const int64_t micro = int64_t(o.B) * o.T * world;
@@ -140,6 +175,19 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
         throw UsageError(concat("--total-batch-size (-d) ", o.total_batch_tokens, " is not a multiple of ", o.B,
                                 " sequences x ", o.T, " tokens", world > 1 ? concat(" x ", world, " ranks") : "", " = ",
                                 micro, "; use ", below > 0 ? concat(below, " or ") : "", below + micro));
+    }
+}
+
+// Throws UsageError if --overwrite would remove what the run begins with.
+void check_overwrite(const TrainPlan& plan) {
+    const TrainOptions& o = plan.options;
+    if (!o.overwrite) return;
+    if (o.resume) throw UsageError("--overwrite and --resume exclude each other: leave one of them out");
+    std::error_code ignored;
+    const bool own = !plan.weights.empty() && fs::equivalent(plan.weights.parent_path(), o.output, ignored);
+    if (own) {
+        throw UsageError(concat("--overwrite: --model (-e) ", o.model, " is in the run that would be removed; give ",
+                                "another --output"));
     }
 }
 
@@ -157,11 +205,18 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .files = {},
                    .values = {}};
     TrainOptions& o = plan.options;
+    find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
-    find_checkpoint(plan, model_given, report);
 
+    if (plan.checkpoint.empty() && o.model.empty()) {
+        uint64_t tokens = 0;
+        for (const fs::path& path : plan.data.train) tokens += Shard(path).info().num_tokens;
+        throw UsageError(concat("--model (-e) is required: the model to train. These fit ",
+                                tokens > 0 ? concat(count_text(double(tokens)), " tokens of data and ") : "",
+                                device.name, ":", fitting_models(o, device, tokens, data_V)));
+    }
     if (plan.checkpoint.empty()) {
         choose_model(plan, data_V, report);
         resolve_batch(plan, world, report, device);
@@ -182,6 +237,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     }
     // A resumed run goes on with what its checkpoint holds.
     plan.files = ModelFiles(plan.tokenizer, plan.checkpoint.empty() ? plan.weights : plan.checkpoint);
+    check_overwrite(plan);
     if (o.sample_every > 0) {
         if (plan.tokenizer.empty()) {
             throw UsageError(
@@ -191,6 +247,16 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
     }
+    if (!plan.weights.empty()) {
+        std::vector<fs::path> shards = plan.data.train;
+        shards.insert(shards.end(), plan.data.val.begin(), plan.data.val.end());
+        if (const std::string warning = warn_of_other_tokenizer(shards, plan.weights); !warning.empty())
+            report(warning);
+    }
+    const int64_t sequences = count_sequences(plan.data.train, o.T);
+    if (sequences > 0 && !o.eval_only) {
+        for (const std::string& warning : warnings(plan, uint64_t(sequences))) report("warning: " + warning);
+    }
     if (o.on_nonfinite == "rollback" && (o.output.empty() || o.checkpoint_every == 0)) {
         throw UsageError(
             "--on-nonfinite rollback needs --output (-o) and --checkpoint-every (-n), so that there is a checkpoint to "
@@ -199,7 +265,17 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     return plan;
 }
 
-RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+namespace {
+
+// Only what a run writes: the directory may hold other files too.
+void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
+    for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
+    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml"}) fs::remove(run / file);
+}
+
+}  // namespace
+
+RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     // Some network file systems have no locks. A run there is not protected.
     if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
     close(std::exchange(fd_, -1));
@@ -209,6 +285,14 @@ RunLock::RunLock(const fs::path& run) : fd_(open(run.c_str(), O_RDONLY | O_DIREC
 
 RunLock::~RunLock() {
     if (fd_ >= 0) close(fd_);
+    if (created.empty()) return;
+    std::error_code ignored;
+    for (const fs::path& log : {run_ / "main.log", run_ / "metrics.jsonl"}) {
+        if (fs::file_size(log, ignored) == 0) fs::remove(log, ignored);
+    }
+    const auto left = std::distance(fs::directory_iterator(run_, ignored), {});
+    if (left == 1) fs::remove(run_ / "config.toml", ignored);
+    for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
 
 std::string default_run_directory() {
@@ -224,18 +308,21 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     const TrainOptions& o = plan.options;
     const fs::path run = o.output;
     std::error_code error;
-    if (!o.resume) {
-        const auto checkpoints = fs::is_directory(run, error) ? list_checkpoints(run) : std::vector<CheckpointRef>{};
-        if (!checkpoints.empty()) {
-            throw UsageError(concat("--output (-o) ", o.output, " already holds ",
-                                    checkpoints[0].directory.filename().string(),
-                                    "; resume it with --resume, or give another directory"));
-        }
+    const auto checkpoints = fs::is_directory(run, error) ? list_checkpoints(run) : std::vector<CheckpointRef>{};
+    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
+        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
+                                checkpoints[0].directory.filename().string(),
+                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
+    }
+    std::vector<fs::path> created;
+    for (fs::path path = fs::absolute(run); !fs::exists(path, error) && !error; path = path.parent_path()) {
+        created.push_back(path);
     }
     fs::create_directories(run, error);
     KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
                ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
     RunLock lock(run);
+    lock.created = std::move(created);
     const fs::path probe = run / ".write-test";
     try {
         write_file_atomic(probe, "x");
@@ -244,6 +331,7 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
             concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
     }
     fs::remove(probe, error);
+    if (o.overwrite) remove_run(run, checkpoints);
     // The weights and each state of the optimizer, in float32.
     const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
     const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/engine.h"
@@ -40,16 +41,21 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
 class RunLock {
 public:
     explicit RunLock(const std::filesystem::path& run);  // throws Error if another holds it
-    RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    RunLock(RunLock&& other) noexcept
+        : created(std::move(other.created)), run_(std::move(other.run_)), fd_(std::exchange(other.fd_, -1)) {}
     RunLock& operator=(RunLock&&) = delete;
+    // If the run has neither logged anything nor saved a checkpoint, removes what was created.
     ~RunLock();
 
+    std::vector<std::filesystem::path> created;  // directories that this start has made, the deepest first
+
 private:
+    std::filesystem::path run_;
     int fd_;
 };
 
-// Creates the run directory and locks it. Throws Error if that is not possible, if the directory holds another run, or
-// if the disk has no room for a checkpoint.
+// Creates the run directory and locks it. With --overwrite, removes the run that it holds. Throws Error if that is not
+// possible, if the directory holds another run, or if the disk has no room for a checkpoint.
 [[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
 
 // The run directory without --output: runs/ and the current time.
@@ -59,6 +65,7 @@ DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);
 
 // The number of steps of the whole run on `num_sequences` sequences of data.
+inline constexpr int kFewSteps = 50;  // too few to learn anything
 int64_t total_steps(const TrainOptions& options, uint64_t num_sequences);
 
 // The text of --dry-run.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/generate/generator.h"
 
 namespace kiln {
@@ -36,7 +37,7 @@ std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, ui
               .max_slots = 1,
               .stop_requested = stop_requested},
              nullptr, [&](size_t, const Generated& result) {
-                 text = o.prompt + tokenizer.decode(result.tokens, !o.prompt.empty());
+                 text = replace_invalid_utf8(o.prompt + tokenizer.decode(result.tokens, !o.prompt.empty()));
              });
     return text;
 }

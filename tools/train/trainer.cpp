@@ -15,15 +15,14 @@ namespace kiln {
 
 namespace {
 
-constexpr int kFewSteps = 50;  // too few to learn anything
-
 using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {"output", "resume",      "threads",       "dry-run",      "input",     "model",
-                                         "prompt", "val-input",   "sample-tokens", "sample-every", "tokenizer", "top-k",
-                                         "top-p",  "temperature", "eval-only",     "log-gpu-every"};
+    static const char* const kNames[] = {"output",    "resume",        "overwrite",    "gpu",          "memory",
+                                         "threads",   "dry-run",       "input",        "model",        "prompt",
+                                         "val-input", "sample-tokens", "sample-every", "tokenizer",    "top-k",
+                                         "top-p",     "temperature",   "eval-only",    "log-gpu-every"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -42,7 +41,8 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
                 .final_fraction = options_.final_fraction,
                 .decay_fraction = options_.decay_fraction,
                 .rate = find_schedule(options_.schedule)},
-      bad_steps_(plan.options) {
+      bad_steps_(plan.options),
+      risen_loss_(plan.config.V) {
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
         options_.skip_loss_z == 0 && options_.skip_norm_z == 0) {
@@ -74,10 +74,6 @@ void Trainer::open_validation() {
 }
 
 void Trainer::start() {
-    if (options_.max_steps < 0 && schedule_.total_steps < kFewSteps) {
-        note(concat("the run has only ", schedule_.total_steps, " steps: ", options_.epochs, " times ",
-                    loader_.num_sequences(), " sequences; set more with --epochs or --max-steps (-x)"));
-    }
     engine_.init_weights(options_.seed);
     if (!plan_.weights.empty()) load_weights(plan_.weights, engine_);
 }
@@ -192,7 +188,7 @@ void Trainer::save() {
         const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.files);
         prune_checkpoints(run, options_.keep, options_.major_every);
         try {
-            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));
+            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run)));
         } catch (const Error& error) {
             // A damaged log is no reason to end the training: the checkpoint is already written.
             note(concat("no loss.svg: ", error.what()));
@@ -290,13 +286,22 @@ void Trainer::finish(StepReport& report) {
     const double seconds = report.ms / 1e3;
     seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;
-    const double peak = engine_.peak_flops() * communicator_.size();
-    if (peak > 0) report.mfu = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second / peak;
+    const double reached = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second /
+                           double(communicator_.size());  // on each device
+    const double peak = engine_.peak_flops(reached);
+    if (peak > 0) report.mfu = reached / peak;
     report.memory_bytes = engine_.memory_in_use_bytes();
     report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
     if (log_) log_->train(report);
     print(step_line(report));
     if (hooks_.on_step) hooks_.on_step(report);
+    if (risen_loss_.add(report.loss)) {
+        note(concat(
+            "warning: for ", RisenLoss::kSteps, " steps the loss has been above the first one and above ",
+            formatted("%.2f", std::log(double(plan_.config.V))), ", that of a model that knows nothing (ln of ",
+            "the vocabulary size): the learning rate is too high; start again with a lower --learning-rate (-l) ",
+            "such as ", options_.learning_rate / 10, ", or a longer --warmup-steps (-u)"));
+    }
 
     const BadSteps::Verdict verdict = bad_steps_.after(report);
     if (verdict.action == BadSteps::Action::stop) {

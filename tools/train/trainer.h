@@ -18,6 +18,7 @@
 #include "tools/train/logger.h"
 #include "tools/train/plan.h"
 #include "tools/train/progress.h"
+#include "tools/train/risen_loss.h"
 #include "tools/train/run_ahead.h"
 #include "tools/train/schedule.h"
 
@@ -75,6 +76,7 @@ private:
     Schedule schedule_;
     TrainProgress progress_;
     BadSteps bad_steps_;
+    RisenLoss risen_loss_;
     std::optional<RunAhead> run_ahead_;  // if it is possible
     int64_t last_saved_ = -1;
     double seconds_per_step_ = 0;      // a moving mean; 0: no step yet

@@ -32,7 +32,7 @@ cudaError_t cudaSetDevice(int ordinal) {
 }
 cudaError_t cudaGetDevice(int* ordinal) {
     *ordinal = simt::device_ordinal();
-    return simt::returned(cudaSuccess);
+    return simt::returned(gpus() > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
     return simt::returned(std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue);

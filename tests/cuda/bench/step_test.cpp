@@ -101,6 +101,19 @@ TEST(BenchStep, finds_the_batch_that_fits) {
     EXPECT_NE(none.err.find("gpt2-xl does not fit: one sequence of 1024 tokens needs "), std::string::npos) << none.err;
 }
 
+TEST(BenchStep, predicts_without_a_gpu) {
+    setenv("SIMT_GPUS", "0", 1);
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);  // where this test runs on a GPU
+    const fs::path program = build_path() / "dev/bench/bench_step";
+    const Finished predicted = run_program(program, {"--predict", "--model", "gpt2", "--precision", "float16"});
+    const Finished measured = run_program(program, {"--model", "gpt2"});
+    for (const char* name : {"SIMT_GPUS", "CUDA_VISIBLE_DEVICES"}) unsetenv(name);
+    EXPECT_EQ(predicted.code, 0) << predicted.err;
+    EXPECT_TRUE(predicted.out.starts_with("| group | ms at least |")) << predicted.out;
+    EXPECT_EQ(measured.code, 1);
+    EXPECT_NE(measured.err.find("no CUDA device"), std::string::npos) << measured.err;
+}
+
 TEST(BenchStep, refuses_what_it_cannot_run) {
     const fs::path program = build_path() / "dev/bench/bench_step";
     for (const std::vector<std::string>& wrong :

@@ -25,7 +25,7 @@ protected:
 
 TEST_F(DeviceCu, without_a_gpu_the_programs_name_the_cpu_programs) {
     setenv("SIMT_GPUS", "0", 1);
-    const Finished train = train_cu({"-e", "gpt2", "--dry-run"});
+    const Finished train = train_cu({"-e", "gpt2"});
     expect_failure(train, 1, {"no NVIDIA GPU found", "use train_gpt2, which runs on the CPU"});
     EXPECT_TRUE(train.err.starts_with("train_gpt2cu: no NVIDIA")) << train.err;
     const fs::path kilncu = program_path("kilncu");
@@ -34,6 +34,28 @@ TEST_F(DeviceCu, without_a_gpu_the_programs_name_the_cpu_programs) {
     expect_failure(run_program(kilncu, {"eval", "--model", directory_ / "m", "--data", "d"}), 1, {"use kiln, which"});
     EXPECT_EQ(train_cu({"--help"}).code, 0);
     EXPECT_EQ(run_program(kilncu, {"tokenizer", "--help"}).code, 0);
+}
+
+TEST_F(DeviceCu, a_plan_needs_no_gpu_and_takes_the_name_or_the_memory_of_another) {
+    setenv("SIMT_GPUS", "0", 1);
+    const auto plan = [&](const Args& more) { return train_cu(Args{"-e", "gpt2", "-t", "1024", "--dry-run"} + more); };
+    const auto expect = [](const Finished& result, int code, const std::string& part) {
+        EXPECT_EQ(result.code, code) << result.err;
+        EXPECT_NE((result.out + result.err).find(part), std::string::npos) << part << "\n" << result.out << result.err;
+    };
+    const Finished unknown = plan({});
+    expect(unknown, 0, "no NVIDIA GPU found");
+    expect(unknown, 0, "--memory 16GiB says whether this fits");
+    EXPECT_EQ(unknown.out.find(" free "), std::string::npos) << unknown.out;
+    expect(plan({"--memory", "16GiB"}), 0, "  free                   17179869184 (16.00 GiB of a GPU): it fits\n");
+    expect(plan({"--memory", "16GiB", "--gpu", "T4", "--dtype", "float16"}), 0, "16.00 GiB of Tesla T4): it fits\n");
+    expect(plan({"--gpu", "T4", "--dtype", "bfloat16"}), 2, "--dtype bfloat16: Tesla T4 does not support it");
+    expect(plan({"--gpu", "RTX 4090", "-b", "8"}), 0, "of GeForce RTX 4090): it fits\n");
+    expect(plan({"--gpu", "RTX 4090", "-b", "256"}), 1, "of GeForce RTX 4090 are free");
+    expect(plan({"--gpu", "A100 80GB", "-b", "auto"}), 0, "it fits\n");
+    expect(plan({"--gpu", "RTX 409"}), 2, "--gpu RTX 409: is not a GPU that this program knows; did you mean ");
+    expect(plan({"--memory", "lots"}), 2, "--memory: \"lots\" is not a size; write it as in 16GiB");
+    expect(train_cu({"-e", "gpt2", "--gpu", "RTX 4090"}), 2, "add --dry-run");
 }
 
 TEST_F(DeviceCu, an_older_gpu_trains_in_float32_and_refuses_other_types) {

@@ -1,0 +1,8 @@
+#pragma once
+// What --version prints. It grows when a release changes what users see.
+
+namespace kiln {
+
+inline constexpr const char* kVersion = "1.0";
+
+}  // namespace kiln
