@@ -44,8 +44,7 @@ say "3. Shards"
 say "4. Training ($trainer, $steps steps)"
 echo "400 poems are few: the model soon memorizes them, and the validation loss rises. Train on more text of your own."
 $trainer -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2 -o "$out/run" \
-    -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1 |
-    grep --line-buffered -vE '^step +[0-9]*[1-9]/'  # every tenth step
+    -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1 --log-every 10
 
 say "5. A generated poem"
 ./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120

@@ -21,6 +21,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/cli/terminal.h"
 #include "tools/evaluate/loss.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
@@ -52,7 +53,10 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
 
 int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml) {
     Trainer trainer(plan, engine, communicator,
-                    {.results = &std::cout, .notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
+                    {.results = &std::cout,
+                     .notes = &std::cerr,
+                     .stop_requested = [] { return stop_signal() != 0; },
+                     .columns = [] { return terminal_columns(STDOUT_FILENO); }});
     if (!plan.options.output.empty()) {
         write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", config_toml);
     }

@@ -191,6 +191,13 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.section("Machine");
     set.add(o.threads, {.name = "threads", .help = "CPU threads; 0: one per core", .min = 0, .max = 4096});
     set.add(o.dry_run, {.name = "dry-run", .help = "print parameters, FLOPs per token and memory by kind, and stop"});
+    set.add(o.log_every, {.name = "log-every",
+                          .unit = "STEPS",
+                          .help = "print a line every STEPS steps; auto: about one line a second on a terminal, else "
+                                  "every step. The logs have every step",
+                          .min = 1,
+                          .max = 1e12,
+                          .zero = "auto"});
     set.add_unavailable({.name = "hellaswag", .short_name = "h", .unit = "0|1", .help = "HellaSwag evaluation"}, {"0"});
     set.add(o.gpu_log_every,
             steps("log-gpu-every", "lg",

@@ -21,9 +21,10 @@ using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {"output", "resume",      "threads",       "dry-run",      "input",     "model",
-                                         "prompt", "val-input",   "sample-tokens", "sample-every", "tokenizer", "top-k",
-                                         "top-p",  "temperature", "eval-only",     "log-gpu-every"};
+    static const char* const kNames[] = {"output",        "resume",   "threads",   "dry-run",       "input",
+                                         "model",         "prompt",   "val-input", "sample-tokens", "sample-every",
+                                         "tokenizer",     "top-k",    "top-p",     "temperature",   "eval-only",
+                                         "log-gpu-every", "log-every"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -42,6 +43,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
                 .final_fraction = options_.final_fraction,
                 .decay_fraction = options_.decay_fraction,
                 .rate = find_schedule(options_.schedule)},
+      lines_(options_.log_every, columns() > 0),
       bad_steps_(plan.options) {
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
@@ -295,7 +297,7 @@ void Trainer::finish(StepReport& report) {
     report.memory_bytes = engine_.memory_in_use_bytes();
     report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
     if (log_) log_->train(report);
-    print(step_line(report));
+    if (lines_.due(report)) print(step_line(report, columns() > 0 ? std::min(columns(), kMaxColumns) : kMaxColumns));
     if (hooks_.on_step) hooks_.on_step(report);
 
     const BadSteps::Verdict verdict = bad_steps_.after(report);

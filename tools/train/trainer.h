@@ -33,6 +33,8 @@ public:
         // Asked after every micro-batch and every sampled token; true: write a checkpoint and return.
         std::function<bool()> stop_requested = {};
         std::function<void(const StepReport&)> on_step = {};
+        // Of the terminal that shows the results; null or 0: it is no terminal.
+        std::function<int()> columns = {};
     };
 
     // Opens data and logs, and makes or loads the weights. Only rank 0 writes. All references must outlive the trainer.
@@ -63,6 +65,7 @@ private:
     bool is_due(int64_t every) const { return every > 0 && progress_.step % every == 0; }
     void note(const std::string& text);
     void print(const std::string& text);
+    int columns() const { return hooks_.columns ? hooks_.columns() : 0; }
 
     const TrainPlan& plan_;
     const TrainOptions& options_;
@@ -73,6 +76,7 @@ private:
     std::optional<DataLoader> val_loader_;
     std::optional<RunLog> log_;  // on rank 0, with an output directory
     Schedule schedule_;
+    StepLines lines_;
     TrainProgress progress_;
     BadSteps bad_steps_;
     std::optional<RunAhead> run_ahead_;  // if it is possible
