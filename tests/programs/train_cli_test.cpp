@@ -136,6 +136,11 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
     const std::string weights = "checkpoint-00000004/model.safetensors";
     EXPECT_EQ(read_file(directory_ / "a" / weights), read_file(directory_ / "b" / weights));
     EXPECT_TRUE(fs::exists(directory_ / "a/checkpoint-00000004/tokenizer.json"));
+    const std::string file = "FILE:" + directory_.write("prompt", "the\nfox").string();
+    const Finished from_file = train_cpu(args + Args{"-s", "4", "-g", "8", "--prompt", file});
+    EXPECT_NE(from_file.out.find("--- sample at step 4\nthe\nfox"), std::string::npos)
+        << from_file.out << from_file.err;
+    expect_failure(args + Args{"-s", "1", "--prompt", "FILE:gone"}, 1, {"gone"});
     expect_failure(args + Args{"-s", "1", "--prompt", text}, 2, {"--prompt: ", "context of 16"});
 }
 

@@ -171,7 +171,10 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
     set.add(o.sample_tokens, number("sample-tokens", "g", "TOKENS", "tokens in a sample", 1, 1 << 20));
     set.add(
         o.prompt,
-        {.name = "prompt", .unit = "TEXT", .help = "text at the start of the samples; empty: the start of a document"});
+        {.name = "prompt",
+         .unit = "TEXT",
+         .help =
+             "text at the start of the samples; FILE:path: the whole text of a file; empty: the start of a document"});
     set.add(o.temperature,
             number("temperature", "", "X", "sampling temperature; 0: always the most likely token", 0, 100));
     set.add(o.top_k, number("top-k", "", "N", "sample among the N most likely tokens; 0: among all", 0, 1 << 30));

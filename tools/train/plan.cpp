@@ -14,6 +14,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/generate/prompt.h"
 #include "tools/train/sample.h"
 
 namespace kiln {
@@ -185,6 +186,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                 "--sample-every (-s) needs a tokenizer to decode the text: give --tokenizer DIR, or a directory with a "
                 "tokenizer as -i");
         }
+        o.prompt = prompt_text(o.prompt);
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
     }
