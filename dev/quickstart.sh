@@ -49,8 +49,7 @@ $trainer -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,m
 say "5. A generated poem"
 ./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
 
-checkpoint=$(ls -d "$out"/run/checkpoint-* | tail -n 1)
-say "The checkpoint: $checkpoint"
+say "The model: $out/run/model"
 cat <<END
 The loss curve: $out/run/loss.svg
 

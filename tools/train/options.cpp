@@ -185,7 +185,9 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
     set.section("Checkpoints");
     set.add(o.checkpoint_every,
             steps("checkpoint-every", "n", "write a checkpoint every STEPS steps, and at the end; 0: only at the end"));
-    set.add(o.keep, number("checkpoints-keep", "nk", "N", "keep the N newest checkpoints; 0: keep all", 0, 1e9));
+    set.add(o.keep,
+            number("checkpoints-keep", "nk", "N",
+                   "keep the N newest checkpoints, and the one with the lowest validation loss; 0: keep all", 0, 1e9));
     set.add(o.major_every, steps("checkpoints-major-every", "nm",
                                  "always keep a checkpoint every STEPS steps; 0: --checkpoints-keep decides"));
 }

@@ -7,8 +7,8 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 #include "tools/evaluate/loss.h"
-#include "tools/train/loss_curve.h"
 #include "tools/train/sample.h"
 
 namespace kiln {
@@ -60,6 +60,10 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
     if (communicator_.rank() == 0 && !options_.output.empty()) {
         log_.emplace(options_.output, progress_.log);
         note_changes();
+        if (!plan_.checkpoint.empty()) {
+            attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
+            present(plan_.checkpoint);  // a killed process may have left other links
+        }
     }
 }
 
@@ -151,6 +155,7 @@ bool Trainer::validate() {
                                                  hooks_.stop_requested, *val_loader_, options_.B, options_.T);
     if (!loss) return false;
     progress_.validated_at = progress_.step;
+    if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
     if (log_) log_->validation(progress_.step, *loss);
     print(concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss, " | perplexity ",
                  std::exp(*loss)));
@@ -185,6 +190,28 @@ nlohmann::json Trainer::state() const {
     return state;
 }
 
+// For what a run can do without: a file system without links, or a damaged log, does not end the training.
+void Trainer::attempt(const char* what, const std::function<void()>& make) {
+    try {
+        make();
+    } catch (const Error& error) {
+        note(concat("no ", what, ": ", error.what()));
+    }
+}
+
+// Updates what shows the newest checkpoint: the links to checkpoints, and the curve.
+void Trainer::present(const std::filesystem::path& checkpoint) {
+    const std::filesystem::path run = options_.output;
+    attempt("link to the newest checkpoint", [&] { link_checkpoint(run, kModelLink, checkpoint); });
+    std::vector<std::pair<int64_t, double>> losses;
+    for (const LossPoint& point : validations_) losses.emplace_back(int64_t(point.step), point.loss);
+    if (const auto best = best_checkpoint(run, losses)) {
+        attempt("link to the best checkpoint", [&] { link_checkpoint(run, kBestLink, best->directory); });
+    }
+    attempt("loss.svg",
+            [&] { write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string())); });
+}
+
 void Trainer::save() {
     settle();
     if (options_.output.empty() || last_saved_ == progress_.step) return;
@@ -192,13 +219,8 @@ void Trainer::save() {
         progress_.log = log_->position();
         const std::filesystem::path run = options_.output;
         const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.tokenizer);
+        present(path);
         prune_checkpoints(run, options_.keep, options_.major_every);
-        try {
-            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run.filename().string()));
-        } catch (const Error& error) {
-            // A damaged log is no reason to end the training: the checkpoint is already written.
-            note(concat("no loss.svg: ", error.what()));
-        }
         note("checkpoint " + path.string());
     }
     last_saved_ = progress_.step;

@@ -1,6 +1,7 @@
 #pragma once
 // The training loop, written once for all backends: it uses the model through Engine and the other ranks through
 // Communicator. Step s is: validation and samples if due, a checkpoint if due, then update number s.
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "cpu_reference/interface/backend.h"
 #include "cpu_reference/interface/communicator.h"
@@ -16,6 +18,7 @@
 #include "tools/cli/stop_signal.h"
 #include "tools/train/bad_steps.h"
 #include "tools/train/logger.h"
+#include "tools/train/loss_curve.h"
 #include "tools/train/plan.h"
 #include "tools/train/progress.h"
 #include "tools/train/run_ahead.h"
@@ -51,6 +54,8 @@ private:
     bool validate();
     bool sample();
     void save();
+    void present(const std::filesystem::path& checkpoint);
+    void attempt(const char* what, const std::function<void()>& make);
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
@@ -81,6 +86,11 @@ private:
     BadSteps bad_steps_;
     std::optional<RunAhead> run_ahead_;  // if it is possible
     int64_t last_saved_ = -1;
+    std::vector<LossPoint> validations_;  // of the whole run
+    // Of this start:
+    std::chrono::steady_clock::time_point began_;
+    int64_t steps_ = 0;
+    double seconds_in_steps_ = 0;
     double seconds_per_step_ = 0;      // a moving mean; 0: no step yet
     std::unique_ptr<GpuMonitor> gpu_;  // with --log-gpu-every, if the GPU can be monitored
 };
