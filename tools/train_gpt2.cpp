@@ -90,7 +90,11 @@ struct CommandLine {
     TrainOptions options;
     OptionSet set;
 
-    explicit CommandLine(const std::string& program) : set(program, "Trains a language model on shards of tokens.") {
+    explicit CommandLine(const std::string& program)
+        : set(program, "Trains a language model on shards of tokens.",
+              {"-i shards -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128 -b 8 -x 300 -v 100 -o runs/mine",
+               "-o runs/mine --resume -x 600", "-i shards -e models/qwen2.5-0.5b -l 0.00002 -x 500 -o runs/tuned",
+               "-e gpt2 -b 4 -t 1024 --dry-run"}) {
         add_train_options(set, options);
     }
 };

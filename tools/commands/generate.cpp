@@ -28,7 +28,10 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     OptionSet set(
         "kiln generate",
         "Generates text with a model and writes it to standard output; token counts and times go to standard error. A "
-        "line `---` separates several samples.");
+        "line `---` separates several samples.",
+        {"--model runs/mine --prompt 'Once upon a time' --temperature 0.8 --top-k 50",
+         "--model runs/mine/best --interactive",
+         "--model models/gpt2 --prompt-file prompts.txt --num-samples 3 --max-new-tokens 100"});
     add_model_option(set, a.model);
     set.add(a.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",

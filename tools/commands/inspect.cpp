@@ -266,7 +266,8 @@ int command_inspect(const std::vector<std::string>& args) {
     OptionSet set(
         "kiln inspect",
         "Shows the contents of a shard, a data directory, a tokenizer, a checkpoint, a run or a .safetensors "
-        "file, and verifies checksums.");
+        "file, and verifies checksums.",
+        {"runs/mine", "runs/mine/model --tensors", "tok/tokenizer.json", "shards/train_000000.bin --documents 10"});
     set.add_positional(path, {.name = "path", .unit = "PATH", .help = "a file or directory", .required = true});
     set.add(documents, {.name = "documents",
                         .unit = "N",
