@@ -51,7 +51,8 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
     return 0;
 }
 
-int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml) {
+int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml,
+          const ProgramNames& names) {
     Trainer trainer(plan, engine, communicator,
                     {.results = &std::cout,
                      .notes = &std::cerr,
@@ -60,7 +61,9 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
     if (!plan.options.output.empty()) {
         write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", config_toml);
     }
-    if (trainer.run() == TrainOutcome::finished) return 0;
+    const TrainOutcome outcome = trainer.run();
+    report(summary_text(trainer.summary(), plan, names));
+    if (outcome == TrainOutcome::finished) return 0;
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
     KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, because --output (-o) is empty");
     report(concat(where, "; resume with --resume -o ", plan.options.output));
@@ -107,7 +110,7 @@ std::string own_config(const CommandLine& line) {
     return std::filesystem::exists(path) ? path.string() : "";
 }
 
-int run(const std::string& program, std::vector<std::string> args) {
+int run(const std::string& program, std::vector<std::string> args, const std::filesystem::path& folder) {
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
     const bool model_given = line->set.given("model");
@@ -152,7 +155,9 @@ int run(const std::string& program, std::vector<std::string> args) {
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
     o.resume = false;  // it belongs to this start, not to the run
-    return train(plan, *engine, *communicator, line->set.to_toml());
+    const std::string prefix = folder.empty() ? "" : folder.string() + "/";
+    return train(plan, *engine, *communicator, line->set.to_toml(),
+                 {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
 }
 
 }  // namespace
@@ -161,5 +166,9 @@ int run(const std::string& program, std::vector<std::string> args) {
 int main(int argc, char** argv) {
     kiln::sleep_when_threads_wait(argv);
     return kiln::run_program(argc, argv, "train_gpt2",
-                             "use a smaller model, -b or -t; --dry-run says how much memory is needed", kiln::run);
+                             "use a smaller model, -b or -t; --dry-run says how much memory is needed",
+                             [&](const std::string& program, const std::vector<std::string>& args) {
+                                 const auto folder = std::filesystem::path(argc > 0 ? argv[0] : "").parent_path();
+                                 return kiln::run(program, args, folder);
+                             });
 }

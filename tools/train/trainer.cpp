@@ -128,6 +128,7 @@ void Trainer::print(const std::string& text) {
 }
 
 TrainOutcome Trainer::run() {
+    began_ = Clock::now();
     while (true) {
         const bool last = progress_.step >= schedule_.total_steps;
         const bool stopped = [&] {
@@ -145,6 +146,17 @@ TrainOutcome Trainer::run() {
         if (stopped) save();
         if (stopped || last) return stopped ? TrainOutcome::stopped : TrainOutcome::finished;
     }
+}
+
+RunSummary Trainer::summary() const {
+    const auto lower = [](const LossPoint& a, const LossPoint& b) { return a.loss < b.loss; };
+    const auto best = std::ranges::min_element(validations_, lower);
+    return {.step = progress_.step,
+            .total_steps = schedule_.total_steps,
+            .steps = steps_,
+            .seconds = std::chrono::duration<double>(Clock::now() - began_).count(),
+            .tokens_per_second = double(steps_) * double(options_.total_batch_tokens) / seconds_in_steps_,
+            .best = best == validations_.end() ? std::nullopt : std::optional(*best)};
 }
 
 // False if a stop was requested; validation and samples are then done again after the run is resumed.
@@ -312,6 +324,8 @@ void Trainer::finish_queued(std::optional<StepReport> report) {
 // Logs a step, and acts on it if it was not finite.
 void Trainer::finish(StepReport& report) {
     const double seconds = report.ms / 1e3;
+    steps_++;
+    seconds_in_steps_ += seconds;
     seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;
     const double peak = engine_.peak_flops() * communicator_.size();

@@ -23,6 +23,7 @@
 #include "tools/train/progress.h"
 #include "tools/train/run_ahead.h"
 #include "tools/train/schedule.h"
+#include "tools/train/summary.h"
 
 namespace kiln {
 
@@ -45,6 +46,7 @@ public:
 
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
+    RunSummary summary() const;
 
 private:
     void open_validation();
