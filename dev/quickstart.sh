@@ -49,20 +49,21 @@ if compgen -G "$out/run/checkpoint-*" >/dev/null; then
     train=("$trainer" -o "$out/run" --resume)
 else
     train=("$trainer" -i "$out/shards" -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128,multiple_of=32,dropout=0.2
-        -o "$out/run" -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1)
+        -o "$out/run" -b 16 -t 128 -x "$steps" -l 0.002 -u 30 -q 0.1 -c 0.1 -v 100 -n 200 -nk 1
+        --log-every 10)
 fi
-"${train[@]}" | sed -u -E '/^step +[0-9]*[1-9]\//d'  # every tenth step
+"${train[@]}"
 
 say "5. A generated poem"
 ./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
 
-checkpoint=$(ls -d "$out"/run/checkpoint-* | tail -n 1)
-say "The checkpoint: $checkpoint"
+newest=$(ls -d "$out"/run/checkpoint-* | tail -n 1)
+say "The model: $out/run/model"
 cat <<END
 The loss curve: $out/run/loss.svg
 
 Try next:
   ./kiln generate --model $out/run --interactive --temperature 0.8
   ./kiln eval --model $out/run --data $out/shards
-  $trainer -i $out/shards -o $out/run --resume -x $((2 * 10#${checkpoint##*-}))
+  $trainer -i $out/shards -o $out/run --resume -x $((2 * 10#${newest##*-}))
 END

@@ -24,7 +24,14 @@ const Command kCommands[] = {KILN_COMMANDS(KILN_ROW)};
 #undef KILN_ROW
 
 std::string help() {
-    std::string text = "Usage: kiln COMMAND [OPTIONS]\n\n";
+    std::string text =
+        "kiln: turns text into shards for training, and uses the trained models.\n\n"
+        "Examples:\n"
+        "  kiln tokenizer train --input my.txt --vocab-size 4096 --output tok\n"
+        "  kiln prepare --input my.txt --tokenizer tok --documents line --val-fraction 0.05 --output shards\n"
+        "  train_gpt2 -i shards -e llama:layers=4,dim=192,heads=6,ctx=128 -x 300 -o runs/mine\n"
+        "  kiln generate --model runs/mine --prompt 'Once upon a time'\n\n"
+        "Usage: kiln COMMAND [OPTIONS]\n\n";
     for (const Command& command : kCommands) text += "  " + padded(command.name, 12) + command.summary + "\n";
     return text +
            "\n`kiln COMMAND --help` lists the options of a command. To train a model, use train_gpt2, or "

@@ -21,6 +21,7 @@
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/cli/terminal.h"
 #include "tools/evaluate/loss.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
@@ -50,13 +51,19 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
     return 0;
 }
 
-int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml) {
+int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml,
+          const ProgramNames& names) {
     Trainer trainer(plan, engine, communicator,
-                    {.results = &std::cout, .notes = &std::cerr, .stop_requested = [] { return stop_signal() != 0; }});
+                    {.results = &std::cout,
+                     .notes = &std::cerr,
+                     .stop_requested = [] { return stop_signal() != 0; },
+                     .columns = [] { return terminal_columns(STDOUT_FILENO); }});
     if (!plan.options.output.empty()) {
         write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", config_toml);
     }
-    if (trainer.run() == TrainOutcome::finished) return 0;
+    const TrainOutcome outcome = trainer.run();
+    report(summary_text(trainer.summary(), plan, names));
+    if (outcome == TrainOutcome::finished) return 0;
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
     KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, because --output (-o) is empty");
     report(concat(where, "; resume with --resume -o ", plan.options.output));
@@ -86,7 +93,11 @@ struct CommandLine {
     TrainOptions options;
     OptionSet set;
 
-    explicit CommandLine(const std::string& program) : set(program, "Trains a language model on shards of tokens.") {
+    explicit CommandLine(const std::string& program)
+        : set(program, "Trains a language model on shards of tokens.",
+              {"-i shards -e llama:layers=4,dim=192,heads=6,kv_heads=3,ctx=128 -b 8 -x 300 -v 100 -o runs/mine",
+               "-o runs/mine --resume -x 600", "-i shards -e models/qwen2.5-0.5b -l 0.00002 -x 500 -o runs/tuned",
+               "-e gpt2 -b 4 -t 1024 --dry-run"}) {
         add_train_options(set, options);
     }
 };
@@ -99,7 +110,7 @@ std::string own_config(const CommandLine& line) {
     return std::filesystem::exists(path) ? path.string() : "";
 }
 
-int run(const std::string& program, std::vector<std::string> args) {
+int run(const std::string& program, std::vector<std::string> args, const std::filesystem::path& folder) {
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
     const bool model_given = line->set.given("model");
@@ -144,7 +155,9 @@ int run(const std::string& program, std::vector<std::string> args) {
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
     o.resume = o.overwrite = false;  // they belong to this start, not to the run
-    return train(plan, *engine, *communicator, line->set.to_toml());
+    const std::string prefix = folder.empty() ? "" : folder.string() + "/";
+    return train(plan, *engine, *communicator, line->set.to_toml(),
+                 {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
 }
 
 }  // namespace
@@ -153,5 +166,9 @@ int run(const std::string& program, std::vector<std::string> args) {
 int main(int argc, char** argv) {
     kiln::sleep_when_threads_wait(argv);
     return kiln::run_program(argc, argv, "train_gpt2",
-                             "use a smaller model, -b or -t; --dry-run says how much memory is needed", kiln::run);
+                             "use a smaller model, -b or -t; --dry-run says how much memory is needed",
+                             [&](const std::string& program, const std::vector<std::string>& args) {
+                                 const auto folder = std::filesystem::path(argc > 0 ? argv[0] : "").parent_path();
+                                 return kiln::run(program, args, folder);
+                             });
 }

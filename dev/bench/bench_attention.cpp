@@ -237,7 +237,8 @@ private:
 
 void run(const std::vector<std::string>& args) {
     Options options;
-    OptionSet set("bench_attention", "Measures flash attention on a GPU, interleaved with PyTorch's.");
+    OptionSet set("bench_attention", "Measures flash attention on a GPU, interleaved with PyTorch's.",
+                  {"--peer - --rounds 5 --output -"});
     set.add(options.rounds, {.name = "rounds", .help = "rounds of Kiln and PyTorch at each shape", .min = 1});
     set.add(options.launches, {.name = "launches", .help = "the most timed launches of each in a round", .min = 1});
     set.add(options.shapes, {.name = "shapes", .help = "only so many of the training and decoding shapes", .min = 1});

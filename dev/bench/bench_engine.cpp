@@ -135,7 +135,8 @@ void serve(const std::function<double()>& work) {
 void run(const std::vector<std::string>& args) {
     std::string workload, model;
     int first = 0, second = 0;
-    OptionSet set("bench_engine", "Answers each line 'run' with the milliseconds of one training step or generation.");
+    OptionSet set("bench_engine", "Answers each line 'run' with the milliseconds of one training step or generation.",
+                  {"step gpt-13m 8 256 <<<run", "gen gpt-13m 16 64 <<<run"});
     set.add_positional(workload, {.name = "workload",
                                   .unit = "WORKLOAD",
                                   .help = "step: a training step; gen: a generation",

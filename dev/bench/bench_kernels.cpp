@@ -142,7 +142,8 @@ nlohmann::json to_json(const std::vector<Row>& rows, const Ceilings& ceilings, c
 
 void run_all(const std::vector<std::string>& args) {
     Options options;
-    OptionSet set("bench_kernels", "Measures each kernel on a GPU, and a copy and a matmul for comparison.");
+    OptionSet set("bench_kernels", "Measures each kernel on a GPU, and a copy and a matmul for comparison.",
+                  {"--filter norm,attention --elements bfloat16", "--brief --output -"});
     set.add(options.filters,
             {.name = "filter", .unit = "TEXT", .help = "only kernels with one of these in their names"});
     set.add(options.elements, {.name = "elements", .unit = "TYPE", .help = "some of float32, bfloat16, float16"});

@@ -222,8 +222,8 @@ void print_figures(const Options& o, const Measured& m, const Ceilings& ceilings
 
 void run(const std::vector<std::string>& args) {
     Options o;
-    OptionSet set("bench_step",
-                  "Measures a training step on a GPU: the time of each group of kernels and their rates.");
+    OptionSet set("bench_step", "Measures a training step on a GPU: the time of each group of kernels and their rates.",
+                  {"--model gpt2-xl --batch-size 16", "--model gpt2 --predict --copy 3000 --matmul 700"});
     set.add(o.model, {.name = "model", .unit = "MODEL", .help = "preset or descriptor"});
     set.add(o.B, {.name = "batch-size", .unit = "SEQUENCES", .help = "sequences in the batch", .min = 1});
     set.add(o.T, {.name = "seq-len", .unit = "TOKENS", .help = "tokens in a sequence", .min = 1});

@@ -15,6 +15,11 @@ usage() {
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
     cat <<END
 
+Examples:
+  $script
+  $script --tokenizer gpt2 --output data/mine
+  $script --list --mirror https://hf-mirror.com
+
 Usage: $script [OPTIONS] [-- OPTIONS OF kiln prepare]
   --output DIR          directory for all files [data/$(basename "$0" .sh)]
   --tokenizer NAME|DIR  gpt2, cl100k_base, ...: import it; train: train one on the text; else a tokenizer's directory

@@ -158,9 +158,8 @@ TEST_F(CheckGpu, an_old_gpu_computes_in_float16_without_flash_attention) {
     expect_parts(run_program("/bin/cat", {here_ + "/steps"}).out,
                  {"--batch-size 8 --seq-len 1024 --precision float16 --brief"});
     expect_parts(run_program("/bin/cat", {here_ + "/tests"}).out,
-                 {"--gtest_filter=*-*bfloat16*:*flash_attention*:",
-                  "--gtest_filter=*/gpt2_flash_float16:*/gpt2_float32-*bfloat16*",
-                  "--gtest_filter=-*/gpt2_flash_float16:*/gpt2_float32:*bfloat16*"});
+                 {"--gtest_filter=*/gpt2_flash_float16:*/gpt2_float32\n",
+                  "--gtest_filter=-*/gpt2_flash_float16:*/gpt2_float32\n"});
 }
 
 TEST_F(CheckGpu, only_the_parts_that_are_named_run) {

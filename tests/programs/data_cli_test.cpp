@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
@@ -55,6 +56,7 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
     ASSERT_EQ(directory.code, 0) << directory.err;
     EXPECT_NE(directory.out.find("train_000000.bin"), std::string::npos) << directory.out;
     EXPECT_NE(directory.out.find("checksum verified"), std::string::npos) << directory.out;
+    EXPECT_LT(directory.out.find("\nrecipe "), directory.out.find("train_000000.bin")) << "the summary comes first";
     const Finished shard = kiln({"inspect", output() / "train_000000.bin"});
     ASSERT_EQ(shard.code, 0) << shard.err;
     EXPECT_NE(shard.out.find("document 1      "), std::string::npos) << shard.out;
@@ -65,12 +67,21 @@ TEST_F(DataCli, prepares_what_inspect_then_shows) {
 }
 
 TEST_F(DataCli, inspects_tokenizers_checkpoints_runs_and_tensors) {
+    const std::string row = concat("\ntensors         11 of type F32, ",
+                                   bytes_text(4.0 * double(count_parameters(run_.config))), "; --tensors lists them\n");
     for (const fs::path& path : {run_.checkpoint, run_.run(), run_.checkpoint / "model.safetensors"}) {
-        const Finished result = kiln({"inspect", path});
-        ASSERT_EQ(result.code, 0) << path << result.err;
-        EXPECT_NE(result.out.find("model.embed_tokens.weight"), std::string::npos) << result.out;
+        const Finished summary = kiln({"inspect", path}), all = kiln({"inspect", path, "--tensors"});
+        ASSERT_EQ(summary.code, 0) << path << summary.err;
+        EXPECT_EQ(summary.out.find(".weight"), std::string::npos) << summary.out;
+        EXPECT_NE(summary.out.find(row), std::string::npos) << summary.out;
+        EXPECT_NE(all.out.find("  model.embed_tokens.weight "), std::string::npos) << all.out;
+        const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
+        EXPECT_EQ(lines(all.out), lines(summary.out) + 11);
     }
-    EXPECT_NE(kiln({"inspect", run_.run()}).out.find("parameters"), std::string::npos);
+    fs::create_directory_symlink(run_.checkpoint.filename(), run_.run() / "best");
+    const std::string run = kiln({"inspect", run_.run()}).out;
+    EXPECT_NE(run.find("parameters"), std::string::npos);
+    EXPECT_NE(run.find(run_.checkpoint.string() + ", by its validation loss"), std::string::npos) << run;
     EXPECT_NE(kiln({"inspect", run_.checkpoint / "tokenizer.json"}).out.find("<|endoftext|>"), std::string::npos);
 }
 

@@ -132,6 +132,7 @@ TEST_F(DataRecipes, every_recipe_has_help_and_refuses_unknown_options) {
         const Finished help = run(recipe, {"--help"});
         EXPECT_EQ(help.code, 0) << recipe;
         EXPECT_NE(help.out.find("Usage: dev/data/" + recipe + ".sh"), std::string::npos) << help.out;
+        EXPECT_LT(help.out.find("\nExamples:\n  dev/data/" + recipe + ".sh\n"), help.out.find("Usage: ")) << help.out;
     }
     for (const Args& wrong :
          {Args{"--tokeniser", "x"}, Args{"--files", "0"}, Args{"--mirror"}, Args{"--mirror", "x"}}) {

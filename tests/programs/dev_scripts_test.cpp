@@ -37,7 +37,7 @@ TEST_F(RunTests, a_binary_that_measures_runs_after_the_others) {
     // The path of the first one is that of a test that says "// Runs alone".
     const std::string running = directory_.path() / "running";
     const fs::path alone =
-        binary("tests/programs/train_cli_test", "sleep 0.3; [ -e " + running + " ] || echo '[  PASSED  ] 1 test.'");
+        binary("tests/cuda/bench/step_test", "sleep 0.3; [ -e " + running + " ] || echo '[  PASSED  ] 1 test.'");
     const fs::path other =
         binary("other", "touch " + running + "; sleep 1; rm " + running + "; echo '[  PASSED  ] 1 test.'");
     const Finished result = run_program("dev/run_tests.sh", {alone, other});

@@ -126,7 +126,7 @@ TEST_F(KilnCli, generate_without_a_prompt_starts_a_document) {
 TEST_F(KilnCli, generate_prints_samples_in_the_order_of_the_prompts) {
     const fs::path file = run_.directory.write("prompts", "the\n\n明月\r\n");
     const Finished together =
-        kiln_with(generate({"--prompt", "FILE:" + file.string(), "dog", "--num-samples", "2", "--slots", "4"}));
+        kiln_with(generate({"--prompt-file", file, "--prompt", "dog", "--num-samples", "2", "--slots", "4"}));
     ASSERT_EQ(together.code, 0) << together.err;
     std::vector<std::string> texts;
     for (size_t begin = 0; begin < together.out.size();) {
@@ -135,10 +135,18 @@ TEST_F(KilnCli, generate_prints_samples_in_the_order_of_the_prompts) {
         begin = end + 5;
     }
     ASSERT_EQ(texts.size(), 6u) << together.out;
-    for (int i = 0; i < 6; i++) EXPECT_TRUE(texts[i].starts_with(i < 2 ? "the" : i < 4 ? "明月" : "dog")) << texts[i];
+    for (int i = 0; i < 6; i++) EXPECT_TRUE(texts[i].starts_with(i < 2 ? "dog" : i < 4 ? "the" : "明月")) << texts[i];
     EXPECT_NE(texts[0], texts[1]);
-    const Finished alone = kiln_with(generate({"--prompt", "the"}));
+    const Finished alone = kiln_with(generate({"--prompt", "dog"}));
     EXPECT_EQ(alone.out, texts[0] + "\n");
+}
+
+TEST_F(KilnCli, a_file_is_one_prompt_with_all_its_lines) {
+    const std::string text = "the\n\n明月\r\n", file = "FILE:" + run_.directory.write("prompt", text).string();
+    const Finished from_file = kiln_with(generate({"--prompt", file})), typed = kiln_with(generate({"--prompt", text}));
+    ASSERT_EQ(from_file.code, 0) << from_file.err;
+    EXPECT_TRUE(from_file.out.starts_with(text)) << from_file.out;
+    EXPECT_EQ(from_file.out, typed.out);
 }
 
 TEST_F(KilnCli, generate_interactive_answers_each_line_and_continues_after_a_bad_one) {
@@ -264,6 +272,7 @@ TEST_F(KilnCli, wrong_usage_is_explained) {
     expect_failure(2, generate({"--max-new-tokens", "99999999999999999999"}), {"--max-new-tokens"});
     expect_failure(2, generate({"--seed", "-1"}), {"--seed", "-1"});
     expect_failure(2, generate({"--interactive", "--prompt", "x"}), {"--interactive", "--prompt"});
+    expect_failure(2, generate({"--interactive", "--prompt-file", "x"}), {"--interactive", "--prompt-file"});
     expect_failure(2, {"eval", "--model", run_.run(), "--data", run_.data(), "--sequence-length", "25"},
                    {"--sequence-length is 25", "context is 24"});
     expect_failure(2, {"eval", "--model", run_.run(), "--data", run_.data(), "--split", "test"}, {"--split", "test"});
@@ -343,9 +352,13 @@ TEST_F(KilnCli, bad_prompts_are_named) {
     const fs::path file = run_.directory.write("prompts", "good\nb\xff");
     expect_generate_failure({"--prompt", "not UTF-8 at byte 3"}, {"--prompt", "abc\xe9t\xe9"});
     expect_generate_failure({file, "not UTF-8 at byte 6"}, {"--prompt", "FILE:" + file.string()});
+    expect_generate_failure({file, "not UTF-8 at byte 6"}, {"--prompt-file", file});
     replace(file, "\n \n");
-    expect_generate_failure({file, "holds no prompt"}, {"--prompt", "FILE:" + file.string()});
+    expect_generate_failure({file, "holds no prompt"}, {"--prompt-file", file});
+    replace(file, "");
+    expect_generate_failure({file, "is empty"}, {"--prompt", "FILE:" + file.string()});
     expect_generate_failure({"gone"}, {"--prompt", "FILE:" + (run_.directory / "gone").string()});
+    expect_generate_failure({"gone"}, {"--prompt-file", run_.directory / "gone"});
     expect_generate_failure({"leaves no room in the model's context of 24 tokens"},
                             {"--prompt", std::string(500, 'x')});
 }

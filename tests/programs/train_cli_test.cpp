@@ -139,6 +139,11 @@ TEST_F(TrainCli, samples_are_text_and_change_nothing) {
     const std::string weights = "checkpoint-00000004/model.safetensors";
     EXPECT_EQ(read_file(directory_ / "a" / weights), read_file(directory_ / "b" / weights));
     EXPECT_TRUE(fs::exists(directory_ / "a/checkpoint-00000004/tokenizer.json"));
+    const std::string file = "FILE:" + directory_.write("prompt", "the\nfox").string();
+    const Finished from_file = train_cpu(args + Args{"-s", "4", "-g", "8", "--prompt", file});
+    EXPECT_NE(from_file.out.find("--- sample at step 4\nthe\nfox"), std::string::npos)
+        << from_file.out << from_file.err;
+    expect_failure(args + Args{"-s", "1", "--prompt", "FILE:gone"}, 1, {"gone"});
     expect_failure(args + Args{"-s", "1", "--prompt", text}, 2, {"--prompt: ", "context of 16"});
 }
 
@@ -304,8 +309,8 @@ TEST_F(TrainCli, resuming_on_other_data_of_the_same_length_is_refused) {
 }
 
 TEST_F(TrainCli, two_processes_cannot_train_in_one_run) {
-    Running running("train_gpt2", base() + Args{"-o", run(), "-x", "1000000"});
-    ASSERT_TRUE(appears(run() / "metrics.jsonl"));
+    Running running("train_gpt2", base() + Args{"-o", run(), "-x", "1000000", "-n", "5"});
+    ASSERT_TRUE(appears(run() / "checkpoint-00000005"));
     expect_failure(base() + Args{"-o", run()}, 1, {"another process trains there"});
     expect_failure(base() + Args{"-o", run(), "--resume"}, 1, {"another process trains there"});
 }

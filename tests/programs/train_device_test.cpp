@@ -60,12 +60,12 @@ TEST_F(TrainDevice, a_batch_that_does_not_fit_is_refused_with_one_that_fits) {
 }
 
 TEST_F(TrainDevice, a_plan_takes_the_memory_of_another_machine) {
-    const Finished small = train_cu(base() + Args{"--dry-run", "--memory", "1MiB"});
+    const Finished small = train_cpu(base() + Args{"--dry-run", "--memory", "1MiB"});
     EXPECT_EQ(small.code, 1);
     EXPECT_NE(small.out.find("  free                   1048576 (1.0 MiB of this machine): it does not fit\n"),
               std::string::npos)
         << small.out;
-    EXPECT_EQ(train_cu(base() + Args{"--dry-run", "--memory", "1.5GB"}).code, 0);
+    EXPECT_EQ(train_cpu(base() + Args{"--dry-run", "--memory", "1.5GB"}).code, 0);
     expect_usage_error(base() + Args{"--dry-run", "--memory", "16"}, {"--memory: \"16\" is not a size"});
     expect_usage_error(base() + Args{"--dry-run", "--gpu", "T4"}, {"--gpu T4: ", "use train_gpt2cu"});
     expect_usage_error(base() + Args{"--memory", "16GiB"}, {"add --dry-run"});

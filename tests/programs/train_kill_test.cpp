@@ -9,6 +9,7 @@
 #include "tests/support/process.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 
 namespace kiln {
 namespace {
@@ -73,6 +74,9 @@ TEST(KillTrain, killed_fifty_times_it_equals_the_unbroken_run) {
         during_saves += saving();
         const int64_t step = newest_step();
         ASSERT_GT(step, reached) << "after kill " << i;
+        const auto linked = linked_checkpoint(run, kModelLink);
+        if (linked) verify_checkpoint(*linked);
+        EXPECT_TRUE(linked || i == 0);  // the first kill may come before the first link
         reached = step;
     }
     EXPECT_GT(during_saves, kKills / 4);

@@ -90,19 +90,58 @@ TEST(RunLog, a_file_that_cannot_be_written_is_named) {
     }
 }
 
-TEST(StepLine, has_step_loss_rate_speed_memory_and_time) {
+TEST(StepLine, has_what_is_known_and_fits) {
     StepReport r = report(11, 5.12345);
-    r.loss_z = -0.5;
-    r.memory_bytes = 412 << 20;
     r.seconds_left = 72;
-    EXPECT_EQ(
-        step_line(r),
-        "step  12/100 | loss 5.1235 (z -0.50) | norm 0.3333 (z n/a) | lr 3.00e-04 | 12 ms | 20.5k tok/s | MFU n/a | "
-        "412.0 MiB | 1m 12s left");
+    EXPECT_EQ(step_line(r),
+              "step  12/100 | loss 5.1235 | norm 0.3333 | lr 3.00e-04 |   12 ms |  20.5k tok/s | 1m 12s left");
     r.mfu = 0.456;
+    EXPECT_EQ(step_line(r),
+              "step  12/100 | loss 5.1235 | norm 0.3333 | lr 3.00e-04 |  20.5k tok/s | MFU 45.6% | 1m 12s left");
+    r.loss_z = r.norm_z = -0.5;
+    r.mfu = StepReport::kUnknown, r.ms = 12345, r.seconds_left = 5;
+    EXPECT_EQ(step_line(r, 120),
+              "step  12/100 | loss 5.1235 (z -0.50) | norm 0.3333 (z -0.50) | lr 3.00e-04 | 12345 ms |  20.5k tok/s | "
+              "5s left");
+    EXPECT_EQ(step_line(r, 60), "step  12/100 | loss 5.1235 |  20.5k tok/s | 5s left");
+    EXPECT_EQ(step_line(r, 30), "step  12/100 | loss 5.1235");
     r.skipped = "loss is not finite";
-    EXPECT_NE(step_line(r).find("| MFU 45.6% |"), std::string::npos);
-    EXPECT_TRUE(step_line(r).ends_with("| update skipped: loss is not finite"));
+    EXPECT_EQ(step_line(r, 80), "step  12/100 | loss 5.1235 | update skipped: loss is not finite | 5s left");
+}
+
+TEST(StepLine, is_never_wider_than_the_terminal) {
+    StepReport r;
+    r.step = 123456788, r.total_steps = 1000000000;
+    r.loss = 1e9, r.norm = 1e30, r.loss_z = r.norm_z = -1234.5;
+    r.ms = 1e9, r.tokens_per_second = 123.4e6, r.mfu = 0.999, r.seconds_left = 1e8;
+    for (const char* reason : {"", "the gradient overflows; the loss scale is now 1.17549e-38"}) {
+        r.skipped = reason;
+        EXPECT_LE(step_line(r).size(), 100u);
+        for (int columns = 1; columns <= 200; columns++) EXPECT_LE(step_line(r, columns).size(), size_t(columns));
+    }
+}
+
+// In time, 10 steps a second.
+std::vector<int64_t> steps_with_a_line(StepLines lines, int64_t total_steps, int64_t skipped = -1) {
+    std::vector<int64_t> shown;
+    for (int64_t step = 0; step < total_steps; step++) {
+        StepReport r = report(step, 1);
+        r.total_steps = total_steps;
+        if (step == skipped) r.skipped = "loss is not finite";
+        if (lines.due(r, StepLines::Clock::time_point(std::chrono::milliseconds(100 * step))))
+            shown.push_back(step + 1);
+    }
+    return shown;
+}
+
+TEST(StepLines, are_one_a_second_on_a_terminal_and_every_step_in_a_file) {
+    EXPECT_EQ(steps_with_a_line({0, true}, 25), (std::vector<int64_t>{1, 11, 21, 25}));
+    EXPECT_EQ(steps_with_a_line({0, false}, 25).size(), 25u);
+    for (const bool terminal : {false, true}) {
+        EXPECT_EQ(steps_with_a_line({10, terminal}, 25), (std::vector<int64_t>{1, 10, 20, 25}));
+        EXPECT_EQ(steps_with_a_line({1, terminal}, 25).size(), 25u);
+        EXPECT_EQ(steps_with_a_line({10, terminal}, 25, 12), (std::vector<int64_t>{1, 10, 13, 20, 25}));
+    }
 }
 
 TEST(LossCurve, reads_both_losses_and_ignores_an_incomplete_last_line) {

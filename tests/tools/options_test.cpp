@@ -22,7 +22,7 @@ struct Program {
     bool resume = false;
     std::string model = "gpt2", schedule = "cosine";
     std::vector<std::string> input;
-    OptionSet set{"prog", "a program"};
+    OptionSet set{"prog", "a program", {"-b 8 --model gpt2", "--resume"}};
 
     Program() {
         set.section("Batch");
@@ -121,7 +121,7 @@ TEST(Options, positional_arguments_are_taken_in_order) {
     std::string command;
     std::vector<std::string> files;
     int n = 0;
-    OptionSet set("prog", "");
+    OptionSet set("prog", "", {});
     set.add_positional(command, {.name = "command", .help = "", .required = true});
     set.add_positional(files, {.name = "file", .help = ""});
     set.add(n, {.name = "count", .short_name = "n", .help = ""});
@@ -221,7 +221,7 @@ TEST(OptionErrors, an_unavailable_feature_is_refused_unless_switched_off) {
 
 TEST(OptionErrors, a_required_option_that_is_absent_is_named) {
     std::string model;
-    OptionSet set("prog", "");
+    OptionSet set("prog", "", {});
     set.add(model, {.name = "model", .help = "a directory", .required = true});
     EXPECT_EQ(usage_error([&] { set.parse({}); }), "--model is required: a directory; see prog --help");
 }

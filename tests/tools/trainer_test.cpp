@@ -119,8 +119,10 @@ TEST_F(TrainerTest, utilisation_is_never_above_one) {
 }
 
 TEST_F(TrainerTest, a_loss_that_rises_and_stays_there_is_a_warning) {
-    const auto notes_with = [&](double learning_rate) {
+    const auto notes_with = [&](double learning_rate, double times) {
         std::ostringstream notes;
+        log_.take_losses = 0;
+        log_.loss = [=](int step, double loss) { return step < 5 ? loss : times * loss; };
         TrainRun run = make_run();
         run.options.output.clear();
         run.options.learning_rate = learning_rate;
@@ -130,11 +132,12 @@ TEST_F(TrainerTest, a_loss_that_rises_and_stays_there_is_a_warning) {
         run.run();
         return notes.str();
     };
-    EXPECT_NE(notes_with(1).find("for 100 steps the loss has been above the first one and above 2.77"),
-              std::string::npos);
-    EXPECT_NE(notes_with(1).find("a lower --learning-rate (-l) such as 0.1,"), std::string::npos);
-    EXPECT_EQ(notes_with(0.01), "");
-    EXPECT_EQ(notes_with(0), "");  // near ln V for the whole run
+    const std::string notes = notes_with(0.01, 10);
+    EXPECT_NE(notes.find("for 100 steps the loss has been above the first one and above 2.77"), std::string::npos)
+        << notes;
+    EXPECT_NE(notes.find("a lower --learning-rate (-l) such as 0.001,"), std::string::npos) << notes;
+    EXPECT_EQ(notes_with(0.01, 1), "");
+    EXPECT_EQ(notes_with(0, 1), "");  // near ln V for the whole run
 }
 
 TEST_F(TrainerTest, one_epoch_is_every_sequence_once) {

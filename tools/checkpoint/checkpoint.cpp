@@ -217,6 +217,16 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engin
     return target;
 }
 
+// What the links in a directory point to.
+std::vector<fs::path> link_targets(const fs::path& directory) {
+    std::vector<fs::path> targets;
+    std::error_code error, ignored;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+        if (entry->is_symlink(ignored)) targets.push_back(fs::read_symlink(entry->path(), ignored));
+    }
+    return targets;
+}
+
 // The same tensors and the same computation. Values that only training or naming uses may differ.
 bool same_model(ModelConfig a, const ModelConfig& b) {
     a.family = b.family, a.init_std = b.init_std;
@@ -275,8 +285,10 @@ std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
     return std::nullopt;
 }
 
-fs::path resolve_model_directory(const fs::path& path) {
+fs::path resolve_model_directory(const fs::path& given) {
     std::error_code ignored;
+    const fs::path link = given.has_filename() ? given : given.parent_path();  // "runs/mine/model/" too
+    const fs::path path = fs::is_symlink(link, ignored) ? link.parent_path() / fs::read_symlink(link, ignored) : given;
     KILN_CHECK(fs::exists(path, ignored), path.string(), ": there is no such directory; give a checkpoint or a run");
     KILN_CHECK(fs::is_directory(path, ignored), path.string(),
                ": is not a directory; give the directory of a checkpoint or of a run");
@@ -317,9 +329,12 @@ void prune_checkpoints(const fs::path& run, int keep, int64_t major_every) {
     const std::vector<CheckpointRef> all = list_checkpoints(run);
     // If the newest ones are damaged, an older one must stay.
     const auto whole = keep > 0 && all.size() > size_t(keep) ? newest_checkpoint(run, nullptr) : std::nullopt;
+    const std::vector<fs::path> linked = link_targets(run);
     for (size_t i = 0; i < all.size(); i++) {
         const bool major = major_every > 0 && all[i].step % major_every == 0;
-        const bool surplus = keep > 0 && i >= size_t(keep) && !major && whole && all[i].directory != whole->directory;
+        const bool named = std::ranges::find(linked, all[i].directory.filename()) != linked.end();
+        const bool surplus =
+            keep > 0 && i >= size_t(keep) && !major && !named && whole && all[i].directory != whole->directory;
         if (!surplus) continue;
         // Renamed first: if the process is killed now, no incomplete checkpoint has the name.
         const fs::path doomed = run / (std::string(kTemporary) + all[i].directory.filename().string());

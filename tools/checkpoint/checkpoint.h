@@ -37,7 +37,8 @@ void verify_checkpoint(const std::filesystem::path& checkpoint);
 std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
                                                const std::function<void(const std::string&)>& report);
 
-// `path` itself if it is a checkpoint or another Hugging Face model; if it is a run, its newest complete checkpoint.
+// `path` itself if it is a checkpoint or another Hugging Face model; if it is a link, its target, so that what is read
+// stays the same model when the link is replaced; if it is a run, its newest complete checkpoint.
 // Throws Error.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path);
 
@@ -46,8 +47,8 @@ void load_weights(const std::filesystem::path& model_directory, Engine& engine);
 // Weights and optimizer state into the engine. Returns trainer_state.json.
 nlohmann::json load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
-// Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), and in
-// any case the newest complete one. Removes temporary directories too.
+// Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), those
+// that links in the run point to, and in any case the newest complete one. Removes temporary directories too.
 void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every);
 
 }  // namespace kiln

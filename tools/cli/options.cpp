@@ -177,8 +177,11 @@ std::string OptionSet::Option::toml_value() const {
         target);
 }
 
-OptionSet::OptionSet(std::string program, std::string description)
-    : program_(std::move(program)), description_(std::move(description)), unavailable_(program_) {}
+OptionSet::OptionSet(std::string program, std::string description, std::vector<std::string> examples)
+    : program_(std::move(program)),
+      description_(std::move(description)),
+      examples_(std::move(examples)),
+      unavailable_(program_) {}
 
 void OptionSet::section(const std::string& title) {
     section_ = title;

@@ -36,7 +36,7 @@ struct OptionSpec {
 //
 //   int B = 4;
 //   std::string model;
-//   OptionSet set("kiln eval", "Computes the loss of a model on shards.");
+//   OptionSet set("kiln eval", "Computes the loss of a model on shards.", {"--model runs/mine --data shards"});
 //   set.add(model, {.name = "model", .unit = "DIR", .help = "a checkpoint or a run", .required = true});
 //   set.add(B, {.name = "batch-size", .short_name = "b", .help = "sequences in a micro-batch", .min = 1});
 //   if (!set.parse(args)) return 0;  // --help or --print-config was given, and its text has been printed
@@ -48,7 +48,8 @@ public:
     using Target =
         std::variant<bool*, int*, int64_t*, uint64_t*, float*, double*, std::string*, std::vector<std::string>*>;
 
-    OptionSet(std::string program, std::string description);
+    // `examples` are command lines without the program's name. --help begins with them.
+    OptionSet(std::string program, std::string description, std::vector<std::string> examples);
     OptionSet(const OptionSet&) = delete;  // options point into it
 
     void section(const std::string& title);  // the title in --help above the options that are added next
@@ -111,6 +112,7 @@ private:
     void check_environment() const;
 
     std::string program_, description_, section_ = "Options";
+    std::vector<std::string> examples_;
     std::vector<Option> options_;
     std::string config_file_;
     bool help_ = false, print_config_ = false, version_ = false;

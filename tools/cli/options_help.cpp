@@ -57,7 +57,9 @@ std::string wrapped(const std::string& text, size_t indent, size_t width) {
 
 std::string OptionSet::help_text() const {
     constexpr size_t kIndent = 38, kWidth = 118;
-    std::string out = program_ + ": " + description_ + "\n\nUsage: " + program_ + " [OPTIONS]";
+    std::string out = program_ + ": " + description_ + "\n\nExamples:\n";
+    for (const std::string& example : examples_) out += "  " + program_ + " " + example + "\n";
+    out += "\nUsage: " + program_ + " [OPTIONS]";
     for (const Option& option : options_) {
         if (option.spec.nameless) out += " [" + option.spec.unit + "]";
         if (!option.positional) continue;

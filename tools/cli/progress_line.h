@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cpu_reference/interface/text.h"
+#include "tools/cli/terminal.h"
 
 namespace kiln {
 
@@ -58,7 +59,9 @@ private:
         written_ = now;
         return true;
     }
-    void write(const std::string& line) {
+    void write(std::string line) {
+        // The last column stays empty: some terminals break a line after it.
+        if (terminal_) line = line.substr(0, size_t(std::max(1, terminal_columns(STDERR_FILENO) - 1)));
         std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
         std::fflush(stderr);
         shown_ = true;

@@ -27,7 +27,9 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     OptionSet set(
         "kiln eval",
         "Computes the loss (nats per token), perplexity and bits per byte of a model on shards. Every token except "
-        "the first one of each shard is predicted once. Each sequence starts without context.");
+        "the first one of each shard is predicted once. Each sequence starts without context.",
+        {"--model runs/mine --data shards", "--model runs/mine/best --data shards --split train --max-batches 100",
+         "--model models/gpt2 --data 'shards/val_*.bin' --batch-size 4 --sequence-length 1024"});
     add_model_option(set, a.model);
     set.add(a.data,
             {.name = "data", .unit = "SHARDS", .help = "the shards: a directory, a glob or a file", .required = true});

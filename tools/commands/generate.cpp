@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
-#include "tokenizer/io/file.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
@@ -15,12 +14,13 @@
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
 #include "tools/generate/generator.h"
+#include "tools/generate/prompt.h"
 
 namespace kiln {
 namespace {
 
 struct Arguments {
-    std::string model, tokenizer, dtype = "auto";
+    std::string model, tokenizer, prompt_file, dtype = "auto";
     std::vector<std::string> prompts;
     GenerateOptions generation;
     SamplerOptions sampling;
@@ -33,7 +33,10 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     OptionSet set(
         "kiln generate",
         "Generates text with a model and writes it to standard output; token counts and times go to standard error. A "
-        "line `---` separates several samples.");
+        "line `---` separates several samples.",
+        {"--model runs/mine --prompt 'Once upon a time' --temperature 0.8 --top-k 50",
+         "--model runs/mine/best --interactive",
+         "--model models/gpt2 --prompt-file prompts.txt --num-samples 3 --max-new-tokens 100"});
     add_model_option(set, a.model);
     set.add(a.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",
@@ -41,8 +44,11 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                           .default_help = "the tokenizer of the model"});
     set.add(a.prompts, {.name = "prompt",
                         .unit = "TEXT",
-                        .help = "text to continue; several prompts are allowed, and each is continued. FILE:path reads "
-                                "one prompt per line and skips blank lines. Empty: the start of a document"});
+                        .help = "text to continue; several prompts are allowed, and each is continued. FILE:path: the "
+                                "whole text of a file is one prompt. Empty: the start of a document"});
+    set.add(
+        a.prompt_file,
+        {.name = "prompt-file", .unit = "FILE", .help = "a file with one prompt per line; blank lines are skipped"});
     set.add(a.interactive,
             {.name = "interactive", .help = "read prompts from standard input, one per line, until its end (Ctrl-D)"});
     add_allow_special(set, a.special);
@@ -73,37 +79,17 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
              .max = 4096});
     add_machine_options(set, a.dtype, a.threads);
     if (!set.parse(args)) return false;
-    if (a.interactive && !a.prompts.empty()) {
-        throw UsageError("--interactive reads prompts from standard input; leave out --prompt");
+    if (a.interactive && (!a.prompts.empty() || !a.prompt_file.empty())) {
+        throw UsageError("--interactive reads prompts from standard input; leave out --prompt and --prompt-file");
     }
     return true;
 }
 
-void check_utf8(const std::string& text, const std::string& where) {
-    const auto offset = find_invalid_utf8(text);
-    KILN_CHECK(!offset, where, ": is not UTF-8 at byte ", *offset, "; convert it first, for example with iconv");
-}
-
-// The prompts; FILE:path is replaced by the lines of the file.
-std::vector<std::string> expand(const std::vector<std::string>& prompts) {
+std::vector<std::string> prompts_of(const Arguments& a) {
     std::vector<std::string> texts;
-    for (const std::string& prompt : prompts) {
-        if (!prompt.starts_with("FILE:")) {
-            check_utf8(prompt, "--prompt");
-            texts.push_back(prompt);
-            continue;
-        }
-        const std::string path = prompt.substr(5), content = read_file(path);
-        check_utf8(content, path);
-        const size_t before = texts.size();
-        for (size_t begin = 0; begin < content.size();) {
-            const size_t end = std::min(content.find('\n', begin), content.size());
-            std::string line = content.substr(begin, end - begin);
-            if (line.ends_with('\r')) line.pop_back();
-            if (line.find_first_not_of(" \t") != line.npos) texts.push_back(line);
-            begin = end + 1;
-        }
-        KILN_CHECK(texts.size() > before, path, ": holds no prompt; write one prompt per line");
+    for (const std::string& prompt : a.prompts) texts.push_back(prompt_text(prompt));
+    if (!a.prompt_file.empty()) {
+        for (const std::string& prompt : prompts_in_lines(a.prompt_file)) texts.push_back(prompt);
     }
     if (texts.empty()) texts.push_back("");
     return texts;
@@ -209,7 +195,7 @@ void converse(Session& session) {
         if (!std::getline(std::cin, line)) break;
         if (line.ends_with('\r')) line.pop_back();
         try {
-            check_utf8(line, "the prompt");
+            check_prompt(line, "the prompt");
             session.run({line}, false);
         } catch (const Error& error) {
             if (!std::cout) throw;
@@ -226,7 +212,7 @@ int command_generate(const std::vector<std::string>& args) {
     if (!parse(args, arguments)) return 0;
     set_threads(arguments.threads);
     const Precision precision = choose_precision(arguments.dtype);
-    const std::vector<std::string> prompts = expand(arguments.prompts);  // before the model, which takes longer
+    const std::vector<std::string> prompts = prompts_of(arguments);  // before the model, which takes longer
     Session session(arguments, precision);
     if (arguments.interactive) {
         converse(session);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <iostream>
 #include <optional>
+#include <set>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/model_config.h"
@@ -17,6 +18,7 @@
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
@@ -108,10 +110,12 @@ void inspect_shard(const fs::path& path, int documents) {
     print_documents(shard, tokenizer, documents, 200);
 }
 
-void inspect_split(const char* name, const fs::path& directory, const ShardIndex& index,
-                   const ShardIndex::Split& split) {
+void inspect_split(const char* name, const ShardIndex::Split& split) {
     row(name, "tokens ", split.tokens, ", documents ", split.documents, ", bytes of text ", split.text_bytes,
         ", shards ", split.files.size());
+}
+
+void inspect_files(const fs::path& directory, const ShardIndex& index, const ShardIndex::Split& split) {
     size_t i = 0;
     for (const Shard& shard : open_shards(directory, index, split)) {
         shard.verify();
@@ -124,10 +128,12 @@ void inspect_data(const fs::path& directory) {
     const ShardIndex index = read_shard_index(directory);
     row("data", directory.string());
     row("vocabulary", index.vocab_size, ", end of text ", index.end_of_text);
-    inspect_split("train", directory, index, index.train);
-    inspect_split("val", directory, index, index.val);
+    inspect_split("train", index.train);
+    inspect_split("val", index.val);
     if (index.bad_records > 0) row("bad records", index.bad_records, ", left out");
     row("recipe", index.recipe.dump());
+    inspect_files(directory, index, index.train);
+    inspect_files(directory, index, index.val);
 }
 
 void inspect_sentencepiece(const SentencePieceModel& model) {
@@ -208,16 +214,43 @@ void inspect_tokenizer(const fs::path& path) {
     print_roles(tokenizer);
 }
 
-void print_tensor(const StoredTensor& tensor) {
-    std::cout << "  " << padded(tensor.name, 48) << tensor.dtype << " " << shape_text(tensor.shape) << "\n";
+// One row, or with `list` also one line for each tensor.
+void inspect_tensors(const std::vector<const StoredTensor*>& tensors, bool list) {
+    uint64_t bytes = 0;
+    std::set<std::string> types;
+    for (const StoredTensor* tensor : tensors) {
+        bytes += tensor->end - tensor->begin;
+        types.insert(tensor->dtype);
+    }
+    row("tensors", tensors.size(), " of type ", join({types.begin(), types.end()}, ", "), ", ",
+        bytes_text(double(bytes)), list ? "" : "; --tensors lists them");
+    if (!list) return;
+    for (const StoredTensor* tensor : tensors) {
+        std::cout << "  " << padded(tensor->name, 48) << tensor->dtype << " " << shape_text(tensor->shape) << "\n";
+    }
 }
 
-void inspect_model(const fs::path& path) {
+void inspect_weights(const fs::path& path, bool list) {
+    const SafetensorsFile file(path);
+    std::vector<const StoredTensor*> tensors;
+    uint64_t elems = 0;
+    for (const StoredTensor& tensor : file.tensors()) {
+        tensors.push_back(&tensor);
+        elems += tensor.elems();
+    }
+    row("weights", path.string());
+    row("elements", elems, " (", count_text(double(elems)), ")");
+    inspect_tensors(tensors, list);
+}
+
+void inspect_model(const fs::path& path, bool list) {
     const fs::path directory = resolve_model_directory(path);
     const ModelConfig config = read_model_config(directory);
+    const int64_t parameters = count_parameters(config);
     row("model", directory.string());
+    if (const auto best = linked_checkpoint(path, kBestLink)) row("best", best->string(), ", by its validation loss");
     row("architecture", describe(config));
-    row("parameters", count_parameters(config));
+    row("parameters", parameters, " (", count_text(double(parameters)), ")");
     if (fs::exists(directory / "manifest.json")) {
         verify_checkpoint(directory);
         row("manifest", "the sizes and checksums of all files are right");
@@ -227,10 +260,10 @@ void inspect_model(const fs::path& path) {
     for (const int id : stop_tokens(directory)) stop.push_back(std::to_string(id));
     row("stops at",
         stop.empty() ? "no token: neither generation_config.json nor config.json names one" : join(stop, ", "));
-    const ModelTensors tensors(directory);
-    const std::vector<std::string> names = tensors.names();
-    row("tensors", names.size());
-    for (const std::string& name : names) print_tensor(*tensors.find(name).tensor);
+    const ModelTensors weights(directory);
+    std::vector<const StoredTensor*> tensors;
+    for (const std::string& name : weights.names()) tensors.push_back(weights.find(name).tensor);
+    inspect_tensors(tensors, list);
 }
 
 // A data directory without an index: what the headers of the shards tell that -i would read.
@@ -244,13 +277,13 @@ void inspect_loose_shards(const fs::path& directory) {
     }
 }
 
-void inspect_directory(const fs::path& directory) {
+void inspect_directory(const fs::path& directory, bool list_tensors) {
     if (has_shard_index(directory) || fs::exists(directory / kUnfinishedName)) {
         find_data(directory.string());  // refuses incomplete data
         return inspect_data(directory);
     }
     const bool model = fs::exists(directory / "config.json") || !list_checkpoints(directory).empty();
-    if (model) return inspect_model(directory);
+    if (model) return inspect_model(directory, list_tensors);
     const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json") ||
                            fs::exists(directory / "tokenizer.model");
     if (tokenizer) return inspect_tokenizer(directory);
@@ -262,27 +295,30 @@ void inspect_directory(const fs::path& directory) {
 int command_inspect(const std::vector<std::string>& args) {
     std::string path;
     int documents = 3;
-    OptionSet set("kiln inspect",
-                  "Shows the contents of a shard, a data directory, a tokenizer, a checkpoint, a run or a .safetensors "
-                  "file, and verifies checksums.");
+    bool list_tensors = false;
+    OptionSet set(
+        "kiln inspect",
+        "Shows the contents of a shard, a data directory, a tokenizer, a checkpoint, a run or a .safetensors "
+        "file, and verifies checksums.",
+        {"runs/mine", "runs/mine/model --tensors", "tok/tokenizer.json", "shards/train_000000.bin --documents 10"});
     set.add_positional(path, {.name = "path", .unit = "PATH", .help = "a file or directory", .required = true});
     set.add(documents, {.name = "documents",
                         .unit = "N",
                         .help = "show the first N documents of a shard as text",
                         .min = 0,
                         .max = 1e6});
+    set.add(list_tensors, {.name = "tensors", .help = "list the tensors of a model, with their types and shapes"});
     if (!set.parse(args)) return 0;
     std::error_code error;
     const bool found = fs::exists(path, error);
     KILN_CHECK(!error, path, ": cannot be read: ", error.message());
     KILN_CHECK(found, path, ": not found; give a shard, a data directory, a tokenizer, a checkpoint or a run");
     if (fs::is_directory(path)) {
-        inspect_directory(path);
+        inspect_directory(path, list_tensors);
     } else if (path.ends_with(".json") || path.ends_with(".model")) {
         inspect_tokenizer(path);
     } else if (path.ends_with(".safetensors")) {
-        const SafetensorsFile file{fs::path(path)};
-        for (const StoredTensor& tensor : file.tensors()) print_tensor(tensor);
+        inspect_weights(path, list_tensors);
     } else {
         inspect_shard(path, documents);
     }

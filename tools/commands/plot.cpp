@@ -12,7 +12,8 @@ namespace kiln {
 
 int command_plot(const std::vector<std::string>& args) {
     std::string run, output;
-    OptionSet set("kiln plot", "Writes the loss curve of a run as an SVG file.");
+    OptionSet set("kiln plot", "Writes the loss curve of a run as an SVG file.",
+                  {"--run runs/mine", "--run runs/mine --output loss.svg"});
     set.add(run, {.name = "run",
                   .unit = "DIR",
                   .help = "a run directory, as train_gpt2 -o writes it",

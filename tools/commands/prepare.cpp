@@ -50,7 +50,10 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                   "Encodes documents into shards of tokens, and copies the tokenizer to the same directory. "
                   "--documents says what a document is in a text file (.txt and all other names); in .jsonl, .ndjson, "
                   ".json, .csv and .tsv files, each record is a document. All files may be compressed (.gz or .zst). "
-                  "The same command resumes a run that was stopped.");
+                  "The same command resumes a run that was stopped.",
+                  {"--input my.txt --tokenizer tok --documents line --val-fraction 0.05 --output shards",
+                   "--input 'data/**/*.jsonl.zst' --text-key text,content --tokenizer tok --output shards",
+                   "--input spam.csv --text-key v2 --encoding latin-1 --tokenizer tok --output shards"});
     set.add(o.inputs, {.name = "input",
                        .unit = "PATH",
                        .help = "files, directories, or quoted patterns with *, ?, [] and **",

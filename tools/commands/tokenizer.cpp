@@ -19,7 +19,13 @@ namespace kiln {
 namespace {
 
 const char* const kActions =
-    "kiln tokenizer ACTION [OPTIONS]\n\n"
+    "kiln tokenizer: trains, imports and applies tokenizers.\n\n"
+    "Examples:\n"
+    "  kiln tokenizer train --input my.txt --vocab-size 4096 --output tok\n"
+    "  kiln tokenizer import gpt2 --output tok\n"
+    "  kiln tokenizer encode --tokenizer tok <my.txt >ids.txt\n"
+    "  kiln tokenizer decode --tokenizer tok <ids.txt >my.txt\n\n"
+    "Usage: kiln tokenizer ACTION [OPTIONS]\n\n"
     "  train    learn a vocabulary from text\n"
     "  import   convert a published tokenizer (gpt2, ...), a tokenizer.json, or vocab.json with merges.txt\n"
     "  encode   turn each line of text on standard input into a line of ids\n"
@@ -50,7 +56,9 @@ int import(const std::vector<std::string>& args) {
     std::string source, output, cache, pre_tokenizer;
     std::vector<std::string> special_tokens;
     FetchOptions fetch;
-    OptionSet set("kiln tokenizer import", "Reads a tokenizer, checks it and writes it in Hugging Face's format");
+    OptionSet set("kiln tokenizer import", "Reads a tokenizer, checks it and writes it in Hugging Face's format",
+                  {"gpt2 --output tok", "llama/tokenizer.model --output tok",
+                   "my.tiktoken --pre-tokenizer cl100k --special-tokens '<|endoftext|>=100257' --output tok"});
     set.add_positional(source, {.name = "source",
                                 .unit = "NAME|FILE|DIR",
                                 .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, which are downloaded; "
@@ -130,7 +138,8 @@ int encode(const std::vector<std::string>& args) {
     std::string path;
     bool offsets = false, bos = false, eos = false;
     AllowSpecial special;
-    OptionSet set("kiln tokenizer encode", "Turns each line of text on standard input into a line of ids");
+    OptionSet set("kiln tokenizer encode", "Turns each line of text on standard input into a line of ids",
+                  {"--tokenizer tok <my.txt >ids.txt", "--tokenizer tok --offsets <my.txt"});
     set.add(path,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     add_allow_special(set, special);
@@ -191,7 +200,8 @@ std::vector<int> parse_ids(const std::string& line) {
 int decode(const std::vector<std::string>& args) {
     std::string path;
     bool raw = false;
-    OptionSet set("kiln tokenizer decode", "Turns each line of ids on standard input into a line of text");
+    OptionSet set("kiln tokenizer decode", "Turns each line of ids on standard input into a line of text",
+                  {"--tokenizer tok <ids.txt >my.txt"});
     set.add(path,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     set.add(raw, {.name = "raw", .help = "print bytes that are not UTF-8 unchanged; without it, they become U+FFFD"});

@@ -154,7 +154,10 @@ void check(const TrainArguments& a) {
 int train_tokenizer(const std::vector<std::string>& args) {
     TrainArguments a;
     OptionSet set("kiln tokenizer train",
-                  "Learns a vocabulary from text. For BPE, it is the same as that of Hugging Face's trainer");
+                  "Learns a vocabulary from text. For BPE, it is the same as that of Hugging Face's trainer",
+                  {"--input my.txt --vocab-size 4096 --output tok",
+                   "--input my.txt --type char --special-tokens '<|endoftext|>,<unk>' --output tok",
+                   "--input my.txt --type sentencepiece-bpe --byte-fallback --vocab-size 8000 --output tok"});
     set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "files of plain text in UTF-8", .required = true});
     set.add(a.vocab_size, {.name = "vocab-size",
                            .unit = "TOKENS",

@@ -177,7 +177,10 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
     set.add(o.sample_tokens, number("sample-tokens", "g", "TOKENS", "tokens in a sample", 1, 1 << 20));
     set.add(
         o.prompt,
-        {.name = "prompt", .unit = "TEXT", .help = "text at the start of the samples; empty: the start of a document"});
+        {.name = "prompt",
+         .unit = "TEXT",
+         .help =
+             "text at the start of the samples; FILE:path: the whole text of a file; empty: the start of a document"});
     set.add(o.temperature,
             number("temperature", "", "X", "sampling temperature; 0: always the most likely token", 0, 100));
     set.add(o.top_k, number("top-k", "", "N", "sample among the N most likely tokens; 0: among all", 0, 1 << 30));
@@ -188,7 +191,9 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
     set.section("Checkpoints");
     set.add(o.checkpoint_every,
             steps("checkpoint-every", "n", "write a checkpoint every STEPS steps, and at the end; 0: only at the end"));
-    set.add(o.keep, number("checkpoints-keep", "nk", "N", "keep the N newest checkpoints; 0: keep all", 0, 1e9));
+    set.add(o.keep,
+            number("checkpoints-keep", "nk", "N",
+                   "keep the N newest checkpoints, and the one with the lowest validation loss; 0: keep all", 0, 1e9));
     set.add(o.major_every, steps("checkpoints-major-every", "nm",
                                  "always keep a checkpoint every STEPS steps; 0: --checkpoints-keep decides"));
 }
@@ -206,6 +211,13 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
                        .unit = "SIZE",
                        .help = "with --dry-run: the free memory of the device, for example 16GiB",
                        .default_help = "what is free now"});
+    set.add(o.log_every, {.name = "log-every",
+                          .unit = "STEPS",
+                          .help = "print a line every STEPS steps; auto: about one line a second on a terminal, else "
+                                  "every step. The logs have every step",
+                          .min = 1,
+                          .max = 1e12,
+                          .zero = "auto"});
     set.add_unavailable({.name = "hellaswag", .short_name = "h", .unit = "0|1", .help = "HellaSwag evaluation"}, {"0"});
     set.add(o.gpu_log_every,
             steps("log-gpu-every", "lg",

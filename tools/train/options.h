@@ -42,7 +42,7 @@ struct TrainOptions {
     int recompute = 0, gelu_fusion = 0, lm_head_chunks = 0;
     // Machine
     int threads = 0;
-    int64_t gpu_log_every = 0;
+    int64_t log_every = 0, gpu_log_every = 0;
     bool dry_run = false;
     std::string gpu, memory;       // of the device to plan for, with dry_run
     int capability = 0;            // Device::capability; not an option

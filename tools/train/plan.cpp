@@ -14,7 +14,9 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 #include "tools/evaluate/data_tokenizer.h"
+#include "tools/generate/prompt.h"
 #include "tools/train/advice.h"
 #include "tools/train/sample.h"
 
@@ -244,6 +246,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                 "--sample-every (-s) needs a tokenizer to decode the text: give --tokenizer DIR, or a directory with a "
                 "tokenizer as -i");
         }
+        o.prompt = prompt_text(o.prompt);
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
     }
@@ -270,7 +273,9 @@ namespace {
 // Only what a run writes: the directory may hold other files too.
 void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
     for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
-    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml"}) fs::remove(run / file);
+    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml", kModelLink, kBestLink}) {
+        fs::remove(run / file);
+    }
 }
 
 }  // namespace
@@ -287,11 +292,12 @@ RunLock::~RunLock() {
     if (fd_ >= 0) close(fd_);
     if (created.empty()) return;
     std::error_code ignored;
-    for (const fs::path& log : {run_ / "main.log", run_ / "metrics.jsonl"}) {
-        if (fs::file_size(log, ignored) == 0) fs::remove(log, ignored);
+    for (const auto& entry : fs::directory_iterator(run_, ignored)) {
+        const fs::path name = entry.path().filename();
+        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
+        if (!empty_log && name != "config.toml") return;
     }
-    const auto left = std::distance(fs::directory_iterator(run_, ignored), {});
-    if (left == 1) fs::remove(run_ / "config.toml", ignored);
+    for (const char* file : {"main.log", "metrics.jsonl", "config.toml"}) fs::remove(run_ / file, ignored);
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
 
@@ -308,12 +314,6 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     const TrainOptions& o = plan.options;
     const fs::path run = o.output;
     std::error_code error;
-    const auto checkpoints = fs::is_directory(run, error) ? list_checkpoints(run) : std::vector<CheckpointRef>{};
-    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
-        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
-                                checkpoints[0].directory.filename().string(),
-                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
-    }
     std::vector<fs::path> created;
     for (fs::path path = fs::absolute(run); !fs::exists(path, error) && !error; path = path.parent_path()) {
         created.push_back(path);
@@ -323,6 +323,12 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
                ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
     RunLock lock(run);
     lock.created = std::move(created);
+    const auto checkpoints = list_checkpoints(run);
+    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
+        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
+                                checkpoints[0].directory.filename().string(),
+                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
+    }
     const fs::path probe = run / ".write-test";
     try {
         write_file_atomic(probe, "x");

@@ -19,7 +19,8 @@
 namespace kiln {
 
 struct TrainPlan {
-    TrainOptions options;  // T and total_batch_tokens resolved; model: the descriptor of `config`, unless a directory
+    // T, total_batch_tokens and prompt resolved; model: the descriptor of `config`, unless a directory
+    TrainOptions options;
     ModelConfig config;
     std::filesystem::path weights;     // model directory to start from; empty: random weights
     std::filesystem::path checkpoint;  // to resume from; empty: from the beginning

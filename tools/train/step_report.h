@@ -1,9 +1,11 @@
 #pragma once
 // The results of one training step, and the line that shows them.
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "cpu_reference/interface/backend.h"
@@ -27,7 +29,27 @@ struct StepReport {
     bool is_finite() const { return std::isfinite(loss) && std::isfinite(norm); }
 };
 
-std::string step_line(const StepReport& report);
+// At most `columns` wide: what matters least is left out first. A number has the same place in every line, as long as
+// it has its usual width.
+inline constexpr int kMaxColumns = 100;
+std::string step_line(const StepReport& report, int columns = kMaxColumns);
+
+// Chooses the steps that get a line.
+class StepLines {
+public:
+    using Clock = std::chrono::steady_clock;
+
+    // Every step whose number is a multiple of `every`. 0: about one step a second on a terminal, else every step.
+    StepLines(int64_t every, bool terminal) : every_(every), terminal_(terminal) {}
+
+    // The first and the last step and those without an update always get a line.
+    bool due(const StepReport& report, Clock::time_point now = Clock::now());
+
+private:
+    int64_t every_;
+    bool terminal_;
+    std::optional<Clock::time_point> shown_;
+};
 
 // "1980 MHz, memory 3201 MHz | 543 of 700 W | 61 C | ...", without the values that the GPU does not give.
 std::string gpu_text(const GpuSample& sample);

@@ -7,8 +7,8 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 #include "tools/evaluate/loss.h"
-#include "tools/train/loss_curve.h"
 #include "tools/train/sample.h"
 
 namespace kiln {
@@ -19,10 +19,10 @@ using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {"output",    "resume",        "overwrite",    "gpu",          "memory",
-                                         "threads",   "dry-run",       "input",        "model",        "prompt",
-                                         "val-input", "sample-tokens", "sample-every", "tokenizer",    "top-k",
-                                         "top-p",     "temperature",   "eval-only",    "log-gpu-every"};
+    static const char* const kNames[] = {"output",    "resume",        "overwrite",    "gpu",           "memory",
+                                         "threads",   "dry-run",       "input",        "model",         "prompt",
+                                         "val-input", "sample-tokens", "sample-every", "tokenizer",     "top-k",
+                                         "top-p",     "temperature",   "eval-only",    "log-gpu-every", "log-every"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -41,6 +41,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
                 .final_fraction = options_.final_fraction,
                 .decay_fraction = options_.decay_fraction,
                 .rate = find_schedule(options_.schedule)},
+      lines_(options_.log_every, columns() > 0),
       bad_steps_(plan.options),
       risen_loss_(plan.config.V) {
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
@@ -58,6 +59,10 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
     if (communicator_.rank() == 0 && !options_.output.empty()) {
         log_.emplace(options_.output, progress_.log);
         note_changes();
+        if (!plan_.checkpoint.empty()) {
+            attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
+            present(plan_.checkpoint);  // a killed process may have left other links
+        }
     }
 }
 
@@ -118,6 +123,7 @@ void Trainer::print(const std::string& text) {
 }
 
 TrainOutcome Trainer::run() {
+    began_ = Clock::now();
     while (true) {
         const bool last = progress_.step >= schedule_.total_steps;
         const bool stopped = [&] {
@@ -137,6 +143,17 @@ TrainOutcome Trainer::run() {
     }
 }
 
+RunSummary Trainer::summary() const {
+    const auto lower = [](const LossPoint& a, const LossPoint& b) { return a.loss < b.loss; };
+    const auto best = std::ranges::min_element(validations_, lower);
+    return {.step = progress_.step,
+            .total_steps = schedule_.total_steps,
+            .steps = steps_,
+            .seconds = std::chrono::duration<double>(Clock::now() - began_).count(),
+            .tokens_per_second = double(steps_) * double(options_.total_batch_tokens) / seconds_in_steps_,
+            .best = best == validations_.end() ? std::nullopt : std::optional(*best)};
+}
+
 // False if a stop was requested; validation and samples are then done again after the run is resumed.
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
@@ -145,6 +162,7 @@ bool Trainer::validate() {
                                                  hooks_.stop_requested, *val_loader_, options_.B, options_.T);
     if (!loss) return false;
     progress_.validated_at = progress_.step;
+    if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
     if (log_) log_->validation(progress_.step, *loss);
     print(concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss, " | perplexity ",
                  std::exp(*loss)));
@@ -179,6 +197,27 @@ nlohmann::json Trainer::state() const {
     return state;
 }
 
+// For what a run can do without: a file system without links, or a damaged log, does not end the training.
+void Trainer::attempt(const char* what, const std::function<void()>& make) {
+    try {
+        make();
+    } catch (const Error& error) {
+        note(concat("no ", what, ": ", error.what()));
+    }
+}
+
+// Updates what shows the newest checkpoint: the links to checkpoints, and the curve.
+void Trainer::present(const std::filesystem::path& checkpoint) {
+    const std::filesystem::path run = options_.output;
+    attempt("link to the newest checkpoint", [&] { link_checkpoint(run, kModelLink, checkpoint); });
+    std::vector<std::pair<int64_t, double>> losses;
+    for (const LossPoint& point : validations_) losses.emplace_back(int64_t(point.step), point.loss);
+    if (const auto best = best_checkpoint(run, losses)) {
+        attempt("link to the best checkpoint", [&] { link_checkpoint(run, kBestLink, best->directory); });
+    }
+    attempt("loss.svg", [&] { write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run))); });
+}
+
 void Trainer::save() {
     settle();
     if (options_.output.empty() || last_saved_ == progress_.step) return;
@@ -186,13 +225,8 @@ void Trainer::save() {
         progress_.log = log_->position();
         const std::filesystem::path run = options_.output;
         const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.files);
+        present(path);
         prune_checkpoints(run, options_.keep, options_.major_every);
-        try {
-            write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run)));
-        } catch (const Error& error) {
-            // A damaged log is no reason to end the training: the checkpoint is already written.
-            note(concat("no loss.svg: ", error.what()));
-        }
         note("checkpoint " + path.string());
     }
     last_saved_ = progress_.step;
@@ -284,6 +318,8 @@ void Trainer::finish_queued(std::optional<StepReport> report) {
 // Logs a step, and acts on it if it was not finite.
 void Trainer::finish(StepReport& report) {
     const double seconds = report.ms / 1e3;
+    steps_++;
+    seconds_in_steps_ += seconds;
     seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.95 * seconds_per_step_ + 0.05 * seconds;
     report.tokens_per_second = double(options_.total_batch_tokens) / seconds;
     const double reached = double(flops_per_token(plan_.config, options_.T)) * report.tokens_per_second /
@@ -293,7 +329,7 @@ void Trainer::finish(StepReport& report) {
     report.memory_bytes = engine_.memory_in_use_bytes();
     report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
     if (log_) log_->train(report);
-    print(step_line(report));
+    if (lines_.due(report)) print(step_line(report, columns() > 0 ? std::min(columns(), kMaxColumns) : kMaxColumns));
     if (hooks_.on_step) hooks_.on_step(report);
     if (risen_loss_.add(report.loss)) {
         note(concat(

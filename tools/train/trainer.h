@@ -1,6 +1,7 @@
 #pragma once
 // The training loop, written once for all backends: it uses the model through Engine and the other ranks through
 // Communicator. Step s is: validation and samples if due, a checkpoint if due, then update number s.
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "cpu_reference/interface/backend.h"
 #include "cpu_reference/interface/communicator.h"
@@ -16,11 +18,13 @@
 #include "tools/cli/stop_signal.h"
 #include "tools/train/bad_steps.h"
 #include "tools/train/logger.h"
+#include "tools/train/loss_curve.h"
 #include "tools/train/plan.h"
 #include "tools/train/progress.h"
 #include "tools/train/risen_loss.h"
 #include "tools/train/run_ahead.h"
 #include "tools/train/schedule.h"
+#include "tools/train/summary.h"
 
 namespace kiln {
 
@@ -34,6 +38,8 @@ public:
         // Asked after every micro-batch and every sampled token; true: write a checkpoint and return.
         std::function<bool()> stop_requested = {};
         std::function<void(const StepReport&)> on_step = {};
+        // Of the terminal that shows the results; null or 0: it is no terminal.
+        std::function<int()> columns = {};
     };
 
     // Opens data and logs, and makes or loads the weights. Only rank 0 writes. All references must outlive the trainer.
@@ -41,6 +47,7 @@ public:
 
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
+    RunSummary summary() const;
 
 private:
     void open_validation();
@@ -50,6 +57,8 @@ private:
     bool validate();
     bool sample();
     void save();
+    void present(const std::filesystem::path& checkpoint);
+    void attempt(const char* what, const std::function<void()>& make);
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
@@ -64,6 +73,7 @@ private:
     bool is_due(int64_t every) const { return every > 0 && progress_.step % every == 0; }
     void note(const std::string& text);
     void print(const std::string& text);
+    int columns() const { return hooks_.columns ? hooks_.columns() : 0; }
 
     const TrainPlan& plan_;
     const TrainOptions& options_;
@@ -74,11 +84,17 @@ private:
     std::optional<DataLoader> val_loader_;
     std::optional<RunLog> log_;  // on rank 0, with an output directory
     Schedule schedule_;
+    StepLines lines_;
     TrainProgress progress_;
     BadSteps bad_steps_;
     RisenLoss risen_loss_;
     std::optional<RunAhead> run_ahead_;  // if it is possible
     int64_t last_saved_ = -1;
+    std::vector<LossPoint> validations_;  // of the whole run
+    // Of this start:
+    std::chrono::steady_clock::time_point began_;
+    int64_t steps_ = 0;
+    double seconds_in_steps_ = 0;
     double seconds_per_step_ = 0;      // a moving mean; 0: no step yet
     std::unique_ptr<GpuMonitor> gpu_;  // with --log-gpu-every, if the GPU can be monitored
 };

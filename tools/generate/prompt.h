@@ -1,0 +1,18 @@
+#pragma once
+// Prompts on the command line and in files.
+#include <string>
+#include <vector>
+
+namespace kiln {
+
+// Throws Error, which begins with `where`, if the text is not UTF-8.
+void check_prompt(const std::string& text, const std::string& where);
+
+// "FILE:path" stands for the whole text of a file, line breaks included, as in nanoGPT and llama2.c. Any other prompt
+// is itself. Throws Error if the text is not UTF-8 or the file is empty.
+std::string prompt_text(const std::string& prompt);
+
+// The lines of a file that are not blank, without their line breaks. Throws Error if there are none.
+std::vector<std::string> prompts_in_lines(const std::string& path);
+
+}  // namespace kiln

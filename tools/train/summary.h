@@ -1,0 +1,30 @@
+#pragma once
+// The last lines of a run: what it reached, where it is, and what can be done next.
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "tools/train/loss_curve.h"
+#include "tools/train/plan.h"
+
+namespace kiln {
+
+struct RunSummary {
+    int64_t step = 0, total_steps = 0;
+    // Of this start of the run, which may have been resumed:
+    int64_t steps = 0;
+    double seconds = 0;             // from its first step to its end, with validations and checkpoints
+    double tokens_per_second = 0;   // within the steps
+    std::optional<LossPoint> best;  // the lowest validation loss of the whole run
+};
+
+// The way to the programs in commands for the user: "./" if this one was started as ./train_gpt2.
+struct ProgramNames {
+    std::string trainer, kiln;  // "./train_gpt2", "./kiln"
+};
+
+// `plan` is that of the run. Commands are only named if a checkpoint was written.
+std::string summary_text(const RunSummary& summary, const TrainPlan& plan, const ProgramNames& names);
+
+}  // namespace kiln
