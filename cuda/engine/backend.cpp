@@ -35,7 +35,7 @@ Device require_device(std::string_view program) {
 }
 
 Device planned_device(const std::string& name) {
-    if (name.empty()) return {.name = "a GPU", .bfloat16 = true, .tf32 = true, .capability = 80};
+    if (name.empty()) return {.name = "a GPU", .bfloat16 = true, .tf32 = true, .fuses_gelu = true, .capability = 80};
     const GpuPeaks gpu = find_gpu(name);
     if (gpu.name.empty()) {
         std::vector<std::string> names;
@@ -49,6 +49,7 @@ Device planned_device(const std::string& name) {
     return {.name = std::string(gpu.name),
             .bfloat16 = ampere,
             .tf32 = ampere,
+            .fuses_gelu = true,  // whether it gains is said when it runs
             .free_bytes = free_bytes,
             .capability = ampere ? 80 : 75};
 }

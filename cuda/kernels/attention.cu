@@ -353,8 +353,7 @@ int backward_tile(int HS) {
     return tile_that_fits(4, 2, HS <= 128 ? 32 : 16, HS);
 }
 // Of the partial sums of the bias's gradient.
-size_t bias_rows(int B, int T, int HS) {
-    const int tile = backward_tile(HS);
+size_t bias_rows(int B, int T, int tile) {
     return size_t(B) * ((T + tile - 1) / tile);
 }
 
@@ -399,7 +398,8 @@ void attention_delta(float* delta, const E* dout, const E* out, int B, int T, in
 }
 
 size_t attention_scratch_floats(int B, int T, int NH, int NKV, int HS, bool bias) {
-    return size_t(B) * NH * T + (bias ? bias_rows(B, T, HS) * (NH + 2 * NKV) * HS : 0);
+    constexpr int kSmallestTile = 8;  // of any device: memory is planned where there is none, too
+    return size_t(B) * NH * T + (bias ? bias_rows(B, T, kSmallestTile) * (NH + 2 * NKV) * HS : 0);
 }
 
 template <class E, class G>
@@ -436,7 +436,7 @@ void attention_backward(E* dqkv, const BiasGradient<G>& bias, float* scratch, co
         default: launch_tiles.template operator()<8, 256>(); break;
     }
     if (!bias.db) return;
-    sum_partials<G>(bias.db, nullptr, a.bias_partials, int(bias_rows(B, T, HS)), (NH + 2 * NKV) * HS, bias.accumulate,
+    sum_partials<G>(bias.db, nullptr, a.bias_partials, int(bias_rows(B, T, tile)), (NH + 2 * NKV) * HS, bias.accumulate,
                     stream);
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/planned_device.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/reduce.cuh"
@@ -175,7 +176,8 @@ Plan plan(int N, int C, int pack) {
     const int threads = whole_warps <= kWide ? whole_warps : kNarrow;
     const int teams = std::max(1, kNarrow / threads), rows = threads <= kNarrow ? 2 : 1;
     const int slices = (packs + threads - 1) / threads;
-    const int resident = multiprocessors() * std::max(1, (rows == 2 ? 2 * kNarrow : kWide) / (threads * teams));
+    const int resident =
+        multiprocessors_to_plan_for() * std::max(1, (rows == 2 ? 2 * kNarrow : kWide) / (threads * teams));
     const int useful = (N + teams * rows - 1) / (teams * rows);
     return {threads, teams, slices, rows, std::min(std::max(1, resident / slices), useful)};
 }

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "cpu_reference/interface/error.h"
+#include "cuda/device/planned_device.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
 #include "cuda/kernels/reduce.cuh"
@@ -154,7 +155,7 @@ int blocks_needed(int heads, int group) {
     return (heads + a_block - 1) / a_block;
 }
 int resident_blocks() {
-    return 3 * multiprocessors();
+    return 3 * multiprocessors_to_plan_for();
 }
 
 }  // namespace
