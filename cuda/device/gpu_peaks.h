@@ -1,10 +1,11 @@
 #pragma once
-// The memory of NVIDIA's GPUs and their dense peak rates, from datasheets and architecture white papers, checked by
-// hand. float32 is multiprocessors x CUDA cores x 2 x the stated boost clock. The other rates are the architecture's
-// multiples of it, or the datasheet's value if that is lower (H100 PCIe and NVL, H20, B200). A test checks that the
-// rates of a row and the clock that they imply fit together. Uncertain: RTX PRO 6000 Blackwell Server Edition, for
-// which NVIDIA has stated 117 and 120 TFLOP/s. Missing: GB10; its rate with float32 accumulation is not stated. A wrong
-// row only makes the printed utilisation wrong. To correct one, name the source.
+// Dense peak rates of NVIDIA's GPUs, from datasheets and architecture white papers, checked by hand. float32 is
+// multiprocessors x CUDA cores x 2 x the stated boost clock. The other rates are the architecture's multiples of it, or
+// the datasheet's value if that is lower (H100 PCIe and NVL, H20, B200). A test checks that the rates of a row and the
+// clock that they imply fit together. Uncertain: RTX PRO 6000 Blackwell Server Edition, for which NVIDIA has stated 117
+// and 120 TFLOP/s. Missing: GB10; its rate with float32 accumulation is not stated. A wrong row only makes the printed
+// utilisation wrong. The memory sizes are the nominal ones and have not been checked against datasheets; only
+// `--dry-run --gpu` uses them. To correct a row, name the source.
 #include <cstdint>
 #include <span>
 #include <string_view>
