@@ -141,11 +141,11 @@ TEST_F(Documents, bad_records_name_file_and_line) {
         const char *name, *content, *expected;
     } cases[] = {
         {"a.jsonl", "{\"text\":\"a\"}\n\n{\"text\":", "a.jsonl:3: not a JSON record"},
-        {"a.jsonl", "{\"text\":\"a\"}\n[1]", "a.jsonl:2: a record {\"text\": ...} is expected, not array"},
+        {"a.jsonl", "{\"text\":\"a\"}\n[1]", "a.jsonl:2: a record { ... } is expected, not array"},
         {"a.jsonl", "{\"body\":\"a\",\"id\":1}", "a.jsonl:1: the record has no field \"text\" (it has: body, id)"},
         {"a.jsonl", "{\"text\":[]}", "a.jsonl:1: the field \"text\" holds array where text is expected"},
         {"a.jsonl", "{\"text\":\"\xFF\"}", "a.jsonl:1: not a JSON record"},
-        {"a.jsonl", "{\"text\":\"\\ud800\"}", "a.jsonl:1: not a JSON record"},
+        {"a.jsonl", "{\"text\":\"\\ud800\"}", "a.jsonl:1: the field \"text\" holds half of a surrogate pair"},
         {"a.json", "[{\"text\":\"a\"}\n{\"text\":\"b\"}]", "a.json:2: a comma or ] is missing"},
         {"a.json", "[{\"text\":\"a\"},\n", "a.json:2: the file ends within the array"},
         {"a.json", "[{\"text\":\"a\"}", "a.json:1: the file ends within the array"},

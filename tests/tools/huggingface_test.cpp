@@ -279,6 +279,29 @@ TEST(HfConfig, both_spellings_of_rope_are_read) {
     EXPECT_TRUE(parse_hf_config(v5, "x") == parse_model("llama3.2-1b"));
 }
 
+TEST(HfConfig, two_keys_for_rope_must_agree) {
+    const json scaled = {{"rope_type", "llama3"},   {"factor", 4.0},         {"low_freq_factor", 1.0},
+                         {"high_freq_factor", 4.0}, {"rope_theta", 10000.0}, {"original_max_position_embeddings", 32}};
+    json wider = scaled;
+    wider["factor"] = 8.0;
+    const json plain = {{"rope_type", "default"}, {"rope_theta", 10000.0}};
+    const auto error = [](const json& scaling, const json& parameters, const json& theta = nullptr) {
+        json config = llama_config();
+        config["rope_scaling"] = scaling, config["rope_parameters"] = parameters, config["rope_theta"] = theta;
+        return error_of([&] { parse_hf_config(config, "x"); });
+    };
+    EXPECT_EQ(error(scaled, scaled, 10000.0), "");
+    EXPECT_EQ(error(nullptr, scaled), "");
+    for (const auto& [one, other] : {std::pair{scaled, plain}, {plain, scaled}, {scaled, wider}}) {
+        EXPECT_NE(error(one, other).find("\"rope_scaling\" and \"rope_parameters\" describe different models"),
+                  std::string::npos);
+    }
+    EXPECT_NE(
+        error({{"rope_type", "yarn"}, {"factor", 4.0}}, plain).find("\"rope_scaling\": \"rope_type\" is \"yarn\""),
+        std::string::npos);
+    EXPECT_NE(error(nullptr, plain, 500000.0).find("\"rope_theta\" and \"rope_parameters\""), std::string::npos);
+}
+
 TEST(HfConfig, absent_keys_take_the_defaults_of_the_family) {
     const json gpt2 = json::parse(R"({"model_type":"gpt2","vocab_size":50257,"n_positions":1024,"n_embd":768,
         "n_layer":12,"n_head":12,"n_inner":null})");
@@ -299,6 +322,14 @@ std::string error_with(const std::string& key, const json& value, const char* mo
     return error_of([&] { parse_hf_config(config, "the/config.json"); });
 }
 
+TEST(HfConfig, keys_without_effect_are_ignored) {
+    for (const json& off : {json(nullptr), json(false), json(0), json::object()}) {
+        EXPECT_EQ(error_with("pruned_heads", off), "") << off;
+    }
+    EXPECT_EQ(error_with("logit_scale", 1.0), "");
+    EXPECT_EQ(error_with("torchscript", true), "");
+}
+
 TEST(HfConfig, unsupported_choices_are_named) {
     const std::pair<std::string, std::string> cases[] = {
         {error_with("model_type", "mamba"), "\"mamba\""},
@@ -312,6 +343,11 @@ TEST(HfConfig, unsupported_choices_are_named) {
         {error_with("rope_parameters", {{"rope_type", "llama3"}, {"rope_theta", 1e4}}), "lacks \"factor\""},
         {error_with("rope_parameters", {{"partial_rotary_factor", 0.5}}), "partial_rotary_factor"},
         {error_with("quantization_config", {{"bits", 4}}), "quantization_config"},
+        {error_with("final_logit_softcapping", 30.0), "\"final_logit_softcapping\" is 30.0"},
+        {error_with("pruned_heads", {{"0", {1}}}), "pruned_heads"},
+        {error_with("num_experts", 8), "num_experts"},
+        {error_with("residual_multiplier", 0.22), "residual_multiplier"},
+        {error_with("partial_rotary_factor", 0.5), "partial_rotary_factor"},
         {error_with("hidden_size", "wide"), "\"hidden_size\" is \"wide\""},
         {error_with("hidden_size", 1.5), "\"hidden_size\" is 1.5"},
         {error_with("hidden_size", -8), "\"hidden_size\" is -8"},

@@ -91,8 +91,8 @@ class JsonRecords {
 public:
     JsonRecords();
     ~JsonRecords();
-    // The text is valid until the next call. At least kPadding bytes after `record` must be readable. Throws Error if
-    // the record is not JSON, or has no such text field.
+    // The text is valid until the next call. The record is read as Python's json module reads it. At least kPadding
+    // bytes after `record` must be readable. Throws Error if the record is not JSON, or has no such text field.
     static constexpr size_t kPadding = 64;
     std::string_view text(std::string_view record, const std::vector<std::string>& text_keys);
 

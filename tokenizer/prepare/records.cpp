@@ -1,20 +1,16 @@
 #include <simdjson.h>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/prepare/json_members.h"
 #include "tokenizer/prepare/record_scanner.h"
 #include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 
-using nlohmann::json;
 using Keys = std::vector<std::string>;
 
 namespace {
-
-// A larger record that simdjson refuses is not parsed again, since nlohmann's tree needs many times its size.
-constexpr size_t kMaxSecondLook = size_t(16) << 20;
 
 std::string quoted(const Keys& keys) {
     std::string text;
@@ -28,15 +24,15 @@ bool equal_but_case(std::string_view a, std::string_view b) {
 }
 
 // Explains a record that lacks the wanted field, if it is of a known kind.
-std::string kind_of(const json& record) {
+std::string kind_of(const std::vector<JsonMember>& record) {
     for (const char* name : {"conversations", "conversation", "messages"}) {
-        const auto found = record.find(name);
-        if (found == record.end() || !found->is_array()) continue;
+        const JsonMember* found = find_member(record, name);
+        if (!found || std::string_view(found->type) != "array") continue;
         return concat("it is a conversation (", name,
                       ": a list of {from, value} or {role, content}), and `kiln prepare` takes plain text; write each "
                       "conversation out as one text, with the template of the model, in a field \"text\"");
     }
-    if (record.contains("instruction") && record.contains("output")) {
+    if (find_member(record, "instruction") && find_member(record, "output")) {
         return concat(
             "it is an instruction record as in Alpaca and Belle (instruction, input, output), and `kiln "
             "prepare` takes plain text; --text-key output takes only the answers; to use all of it, write each "
@@ -45,55 +41,39 @@ std::string kind_of(const json& record) {
     return "";
 }
 
-[[noreturn]] void throw_no_field(const json& record, const Keys& text_keys) {
+[[noreturn]] void throw_no_field(const std::vector<JsonMember>& record, const Keys& text_keys) {
     const std::string what = "the record has no field " + quoted(text_keys);
     const std::string kind = kind_of(record);
     if (!kind.empty()) throw Error(concat(what, ": ", kind));
     std::string names;
-    for (const auto& item : record.items()) {
+    for (const JsonMember& member : record) {
         if (names.size() > 200) {
             names += ", ...";
             break;
         }
-        names += (names.empty() ? "" : ", ") + item.key();
+        names += (names.empty() ? "" : ", ") + member.key;
     }
     throw Error(concat(what, " (it has: ", names, "); name the one that holds the text with --text-key"));
 }
 
-// The parser's message: what is wrong and what it expected, without its internals.
-std::string reason_of(const json::parse_error& error) {
-    std::string what = error.what();
-    const size_t dash = what.find(" - ");
-    what.erase(0, dash != what.npos ? dash + 3 : what.find("] ") + 2);
-    const size_t read = what.find("; last read: '"), expected = what.rfind("; expected ");
-    if (read < expected) what.erase(read, expected == what.npos ? what.npos : expected - read);
-    return what;
-}
-
-// Throws the reason why simdjson refused the record. Or returns its text: simdjson also refuses numbers beyond 64 bits.
+// The text of a record that simdjson refused, or the reason why it has none. simdjson follows the standard: it refuses
+// NaN and numbers beyond 64 bits anywhere in the record.
 std::string second_look(std::string_view record, const Keys& text_keys) {
     if (const auto bad = find_invalid_utf8(record)) {
         throw Error(concat("not a JSON record: its byte ", *bad, " (value ",
                            int(static_cast<unsigned char>(record[*bad])), ") is not UTF-8; ", kEncodingHint));
     }
-    try {
-        json value = json::parse(record);
-        KILN_CHECK(value.is_object(), "a record {\"", text_keys[0], "\": ...} is expected, not ", value.type_name());
-        for (const std::string& key : text_keys) {
-            const auto found = value.find(key);
-            if (found == value.end()) continue;
-            KILN_CHECK(found->is_string(), "the field \"", key, "\" holds ", found->type_name(),
-                       " where text is expected");
-            return std::move(found->get_ref<std::string&>());
-        }
-        throw_no_field(value, text_keys);
-    } catch (const json::parse_error& error) {
-        throw Error(concat("not a JSON record: at its byte ", error.byte, ": ", reason_of(error)));
-    } catch (const json::exception& error) {
-        std::string_view what = error.what();
-        what.remove_prefix(std::min(what.size(), what.find("] ") + 2));  // the exception's number
-        throw Error(concat("not a JSON record: ", what));
+    const std::vector<JsonMember> members = json_members(record);
+    for (const std::string& key : text_keys) {
+        const JsonMember* found = find_member(members, key);
+        if (!found) continue;
+        KILN_CHECK(std::string_view(found->type) == "string", "the field \"", key, "\" holds ", found->type,
+                   " where text is expected");
+        KILN_CHECK(!found->half_of_pair, "the field \"", key,
+                   "\" holds half of a surrogate pair, which is not a character");
+        return found->text;
     }
+    throw_no_field(members, text_keys);
 }
 
 }  // namespace
@@ -114,15 +94,17 @@ std::string_view JsonRecords::text(std::string_view record, const Keys& text_key
     const auto error = parser_->value.parse(record.data(), record.size(), false).get(object);
     if (!error) {
         for (const std::string& key : text_keys) {
-            simdjson::dom::element field;
+            simdjson::dom::element found;
+            bool present = false;
+            for (const auto field : object) {  // the last one counts if a key stands twice, as in Python
+                if (field.key == key) found = field.value, present = true;
+            }
             std::string_view text;
-            if (object.at_key(key).get(field)) continue;
-            if (field.get(text)) break;
+            if (!present) continue;
+            if (found.get(text)) break;
             return text;
         }
     }
-    KILN_CHECK(record.size() <= kMaxSecondLook, "not a JSON record with a text ", quoted(text_keys),
-               error ? concat(": ", simdjson::error_message(error)) : "");
     text_ = second_look(record, text_keys);
     return text_;
 }

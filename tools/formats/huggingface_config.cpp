@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <optional>
+#include <string_view>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/families.h"
@@ -183,24 +184,40 @@ ModelConfig read_gpt2(const Keys& keys) {
     return c;
 }
 
-void read_rope(const Keys& keys, ModelConfig& c) {
-    c.rope_theta = keys.number("rope_theta", 10000.0f);
-    const bool nested = keys.find("rope_parameters");
-    const char* key = nested ? "rope_parameters" : "rope_scaling";
-    const json* object = keys.find(key);
-    if (!object) return;
-    const Keys rope(*object, concat(keys.where(), ": \"", key, "\""));
-    c.rope_theta = rope.number("rope_theta", c.rope_theta);
+RopeScaling read_rope_scaling(const Keys& rope) {
     const std::string type = rope.text("rope_type", rope.text("type", "default"));
     KILN_CHECK(rope.number("partial_rotary_factor", 1.0f) == 1.0f, rope.where(),
                ": \"partial_rotary_factor\" other than 1 is not supported");
-    if (type == "default") return;
+    if (type == "default") return {};
     KILN_CHECK(type == "llama3", rope.where(), ": \"rope_type\" is \"", type,
                "\"; only \"default\" and \"llama3\" are supported");
-    c.rope_scaling = {.factor = rope.number("factor"),
-                      .low_freq_factor = rope.number("low_freq_factor"),
-                      .high_freq_factor = rope.number("high_freq_factor"),
-                      .original_max_T = rope.integer("original_max_position_embeddings")};
+    return {.factor = rope.number("factor"),
+            .low_freq_factor = rope.number("low_freq_factor"),
+            .high_freq_factor = rope.number("high_freq_factor"),
+            .original_max_T = rope.integer("original_max_position_embeddings")};
+}
+
+// Where transformers 4 (rope_scaling, with rope_theta beside it) and transformers 5 (rope_parameters) write RoPE. A
+// file may have both, as those of Kiln do, if both say the same; each version of transformers takes another one of
+// them.
+void read_rope(const Keys& keys, ModelConfig& c) {
+    const float theta = c.rope_theta = keys.number("rope_theta", 10000.0f);
+    const char* first = keys.find("rope_theta") ? "rope_theta" : nullptr;
+    for (const char* key : {"rope_scaling", "rope_parameters"}) {
+        const json* object = keys.find(key);
+        if (!object) continue;
+        const Keys rope(*object, concat(keys.where(), ": \"", key, "\""));
+        const RopeScaling scaling = read_rope_scaling(rope);
+        const float own_theta = rope.number("rope_theta", theta);
+        const bool both_scale = keys.find("rope_scaling") && keys.find("rope_parameters");
+        KILN_CHECK((!first || own_theta == c.rope_theta) &&
+                       (!both_scale || key == std::string_view("rope_scaling") || scaling == c.rope_scaling),
+                   keys.where(), ": \"", both_scale ? "rope_scaling" : "rope_theta", "\" and \"", key,
+                   "\" describe different models; remove the one that is wrong");
+        c.rope_theta = own_theta;
+        c.rope_scaling = scaling;
+        first = key;
+    }
 }
 
 // The configs of Qwen give a window even if use_sliding_window is false.
@@ -274,6 +291,22 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
     return full;
 }
 
+// Throws Error on a key that would make it another model. It may be there with a value that switches it off: null,
+// false, zero, an empty object, or, for a factor, one.
+void refuse_other_computations(const Keys& keys) {
+    for (const char* key :
+         {"quantization_config", "compression_config", "pruned_heads", "use_parallel_residual", "alibi",
+          "is_encoder_decoder", "clip_qkv", "attn_logit_softcapping", "final_logit_softcapping", "logit_softcapping",
+          "num_experts", "num_local_experts", "n_routed_experts", "use_qk_norm", "qk_layernorm", "multi_query"}) {
+        const json* value = keys.find(key);
+        if (value && *value != json(false) && *value != json(0) && *value != json::object()) keys.refuse(key);
+    }
+    for (const char* key : {"partial_rotary_factor", "rotary_pct", "embedding_multiplier", "residual_multiplier",
+                            "logits_scaling", "logit_scale", "scale_emb"}) {
+        if (keys.number(key, 1.0f) != 1.0f) keys.refuse(key);
+    }
+}
+
 }  // namespace
 
 std::string hf_model_type(const ModelConfig& config) {
@@ -319,7 +352,7 @@ ModelConfig parse_hf_config(const json& config, const std::string& where) {
     const Keys keys(config, where);
     const std::string type = keys.text("model_type", "");
     const std::string descriptor = keys.text("kiln", "");
-    keys.refuse("quantization_config");
+    refuse_other_computations(keys);
     try {
         if (type == "kiln") {
             KILN_CHECK(!descriptor.empty(), where,
