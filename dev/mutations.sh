@@ -70,6 +70,10 @@ mutate() {
         echo "mutations: $name: no test matches $filter"
         return 1
     fi
+    if grep -q 'compiled without the element type' "$directory/log"; then
+        echo "mutations: $name: $filter needs an element type that the changed copy lacks; name the type in FILTER"
+        return 1
+    fi
     case $status in
         0) echo "mutations: $name: NOT CAUGHT by $filter"; return 1 ;;
         124) echo "mutations: $name: no result after 120 s"; return 1 ;;
