@@ -111,10 +111,11 @@ template <int kCols>
 KILN_DEVICE void drop(float (&x)[kCols], const Dropout& d, int b, int h, int q, int k) {
     const Philox4 words = dropout_words(d.seed, d.stream, d.first_sample + b, d.layer, h, q, unsigned(k) / 4);
     const float keep_scale = 1.0f / (1.0f - d.p);
+    const uint32_t threshold = threshold01(d.p);
     for (int j = 0; j < kCols; ++j) {
         const int i = (k + j) % 4;  // a variable index would move the array from registers to memory
         const uint32_t word = i == 0 ? words.v[0] : i == 1 ? words.v[1] : i == 2 ? words.v[2] : words.v[3];
-        x[j] = uniform01(word) < d.p ? 0.0f : x[j] * keep_scale;
+        x[j] = word < threshold ? 0.0f : x[j] * keep_scale;
     }
 }
 

@@ -1,6 +1,4 @@
 // Dropout, alone and with a residual addition.
-#include <cmath>
-
 #include "cpu_reference/interface/error.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/pack.cuh"
@@ -54,13 +52,10 @@ void drop(T* out, const T* residual, const T* x, const Dropout& d, int B, int T_
     const int packs_a_row = C / Pack<T>::kSize;
     const uint64_t packs = uint64_t(B) * T_ * packs_a_row;
     KILN_CHECK(packs < uint64_t(1) << 31, "dropout: ", packs, " packs of 16 bytes; there must be fewer than 2^31");
-    // uniform01(word) < p compares word >> 8 with p * 2^24, where both are exact. This is the same comparison in
-    // integers.
-    const uint32_t threshold = uint32_t(std::ceil(double(d.p) * 0x1p24)) << 8;
     constexpr uint64_t kPacksPerBlock = kThreads * kPacks;
     launch<dropout_kernel<T, kResidual>>(
         {.grid = unsigned((packs + kPacksPerBlock - 1) / kPacksPerBlock), .block = kThreads, .stream = stream}, out,
-        residual, x, d, threshold, 1.0f / (1.0f - d.p), T_, packs_a_row, uint32_t(packs));
+        residual, x, d, threshold01(d.p), 1.0f / (1.0f - d.p), T_, packs_a_row, uint32_t(packs));
 }
 
 }  // namespace

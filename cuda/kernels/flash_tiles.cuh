@@ -238,11 +238,12 @@ KILN_DEVICE void dropout_factors(float (&factors)[4], const Dropout& d, int b, i
     const Philox4 w = dropout_words(d.seed, d.stream, d.first_sample + b, d.layer, h, row, column4);
     const uint32_t mine[2] = {odd ? w.v[2] : w.v[0], odd ? w.v[3] : w.v[1]};
     const float keep_scale = 1.0f / (1.0f - d.p);
+    const uint32_t threshold = threshold01(d.p);
     KILN_UNROLL
     for (int i = 0; i < 2; ++i) {
         const uint32_t other = __shfl_xor_sync(~0u, odd ? w.v[i] : w.v[2 + i], 1);
-        factors[i] = uniform01(odd ? other : mine[i]) < d.p ? 0.0f : keep_scale;
-        factors[2 + i] = uniform01(odd ? mine[i] : other) < d.p ? 0.0f : keep_scale;
+        factors[i] = (odd ? other : mine[i]) < threshold ? 0.0f : keep_scale;
+        factors[2 + i] = (odd ? mine[i] : other) < threshold ? 0.0f : keep_scale;
     }
 }
 

@@ -14,20 +14,19 @@ KILN_DEVICE uint32_t shared_address(const void* p) {
 }
 #endif
 
-// Two elements in one register, the first in the low half.
-KILN_DEVICE uint32_t pack2(__nv_bfloat16 low, __nv_bfloat16 high) {
-    return uint32_t(__bfloat16_as_ushort(low)) | uint32_t(__bfloat16_as_ushort(high)) << 16;
-}
-KILN_DEVICE uint32_t pack2(__half low, __half high) {
-    return uint32_t(__half_as_ushort(low)) | uint32_t(__half_as_ushort(high)) << 16;
-}
+// Two elements in one register, the first in the low half. One instruction from sm_80 on.
 template <class T>
 KILN_DEVICE uint32_t round2(float low, float high) {
+    using Pair = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, __nv_bfloat162, __half2>;
+    Pair pair;
     if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-        return pack2(__float2bfloat16_rn(low), __float2bfloat16_rn(high));
+        pair = __floats2bfloat162_rn(low, high);
     } else {
-        return pack2(__float2half_rn(low), __float2half_rn(high));
+        pair = __floats2half2_rn(low, high);
     }
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
 }
 
 // d (16, 8) float32 += a (16, 16) b (16, 8), of bfloat16 or float16. All 32 lanes must call. sm_75 has no bfloat16, and
@@ -251,7 +250,8 @@ KILN_DEVICE float exp2_approx(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 #else
-    return std::exp2(x);
+    const float y = std::exp2(x);
+    return y < 0x1p-126f ? 0.0f : simt::approximated(y, {x}, 2);  // .ftz
 #endif
 }
 

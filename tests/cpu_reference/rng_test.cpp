@@ -1,3 +1,4 @@
+#include "cpu_reference/interface/dropout.h"
 #include "cpu_reference/interface/rng.h"
 
 #include <gtest/gtest.h>
@@ -5,6 +6,7 @@
 #include <cmath>
 #include <set>
 #include <tuple>
+#include <vector>
 
 using namespace kiln;
 
@@ -47,6 +49,17 @@ TEST(Philox, normal_is_finite_at_the_ends_of_its_range) {
     for (const uint32_t a : {0u, 255u, ~0u}) {
         normal2(a, a, &x, &y);
         EXPECT_TRUE(std::isfinite(x) && std::isfinite(y)) << a;
+    }
+}
+
+TEST(Philox, threshold_compares_as_the_uniform_number_does) {
+    for (const float p : {0.0f, 0x1p-26f, 0x1p-24f, 0.1f, 0.25f, 0.3f, 0.5f, 0.9f, 1 - 0x1p-24f}) {
+        const uint32_t threshold = threshold01(p);
+        std::vector<uint32_t> words = {0, 255, 256, ~0u, ~0u - 255, ~0u - 256};
+        for (const uint32_t distance : {0u, 1u, 255u, 256u, 257u}) {
+            words.insert(words.end(), {threshold + distance, threshold - distance});
+        }
+        for (const uint32_t word : words) EXPECT_EQ(word < threshold, uniform01(word) < p) << p << " " << word;
     }
 }
 

@@ -20,6 +20,8 @@ constexpr unsigned kSeeds = 16;
 void fill_kernel(float* out, float value) {
     out[threadIdx.x] = value;
 }
+template <int>
+void empty_kernel() {}
 void double_kernel(float* out, const float* in) {
     out[threadIdx.x] = 2 * in[threadIdx.x];
 }
@@ -182,6 +184,31 @@ TEST(SimtRuntime, a_capture_does_nothing_and_each_launch_uses_the_current_data) 
             EXPECT_EQ(out.read()[7], 2 * value);
         }
     });
+}
+
+// Drivers before CUDA 12.3 load a kernel at its first launch, and cannot while a stream is captured.
+TEST(SimtRuntime, a_kernel_is_not_loaded_during_a_capture) {
+    const Stream stream;
+    const auto captured = [&](auto launch_kernel, auto before) {
+        before();
+        cudaGraph_t graph = nullptr;
+        CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        const std::string report = message_of([&] { launch_kernel(); });
+        CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+        CUDA_CHECK(cudaGraphDestroy(graph));
+        return report;
+    };
+    const LaunchConfig config{.grid = 1, .block = 8, .stream = stream};
+    EXPECT_EQ(captured([&] { launch<empty_kernel<0>>(config); }, [] {}),
+              "simt: test::empty_kernel<0> is launched for the first time while its stream is captured; launch it once "
+              "before");
+    EXPECT_EQ(captured([&] { launch<empty_kernel<1>>(config); }, [&] { launch<empty_kernel<1>>(config); }), "");
+    EXPECT_EQ(captured([&] { launch<empty_kernel<2>>(config); },
+                       [&] {
+                           cudaFuncAttributes attributes;
+                           CUDA_CHECK(cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(empty_kernel<2>)));
+                       }),
+              "");
 }
 
 TEST(SimtRuntime, waiting_and_taking_memory_break_a_capture) {

@@ -14,8 +14,8 @@ public:
 };
 
 // The schedule. With 0 warps run in ascending order, each as far as it can, and streams do their work at once. Any
-// other seed shuffles warps, lanes, blocks, and the moments at which copies land and streams continue. The first seed
-// is SIMT_SEED of the environment, or 0.
+// other seed shuffles warps, lanes, blocks, and the moments at which copies land and streams continue, and makes
+// approximations err. The first seed is SIMT_SEED of the environment, or 0.
 void set_seed(unsigned seed);
 unsigned seed();
 

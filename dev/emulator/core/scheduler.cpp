@@ -276,6 +276,13 @@ void launch(const Launch& config, std::function<void()> thread_body) {
     if (this_worker().running()) fail("a kernel is launched from inside a kernel", Where::here());
     check_launch(config);
     if (launch_only) return;
+    // Before CUDA 12.3 the driver cannot load a kernel while a stream is captured.
+    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+    if (!load_kernel(config.kernel)) cudaStreamIsCapturing(config.stream, &capture);
+    if (capture != cudaStreamCaptureStatusNone) {
+        throw Failure("simt: " + kernel_name(config.kernel) +
+                      " is launched for the first time while its stream is captured; launch it once before");
+    }
     enqueue(config.stream, [config, body = std::move(thread_body)] {
         check_launch(config);  // again: in a graph it runs later, and the kernel's limit may be another one
         run_grid(config, body);

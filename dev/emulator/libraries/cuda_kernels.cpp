@@ -10,6 +10,7 @@
 #include <mutex>
 #include <regex>
 #include <tuple>
+#include <utility>
 
 #include "dev/emulator/core/architecture.h"
 #include "dev/emulator/core/kernels.h"
@@ -33,6 +34,7 @@ constexpr Row kTable[] = {
 struct Kernel {
     std::string name = "a kernel without a name";
     const Row* row = nullptr;                               // null: not in the table
+    bool loaded = false;
     size_t noted_shared = 0;                                // static bytes that a block had, for kernels of tests
     std::map<const Architecture*, size_t> allowed_dynamic;  // by cudaFuncSetAttribute
 };
@@ -129,7 +131,7 @@ void name_kernel(const void* kernel, const char* type_name) {
         }
     }
     const auto* const row = std::ranges::find(kTable, name, &Row::name);
-    known->second = {name, row == std::end(kTable) ? nullptr : row, 0, {}};
+    known->second = {name, row == std::end(kTable) ? nullptr : row, false, 0, {}};
 }
 
 std::string kernel_name(const void* kernel) {
@@ -160,6 +162,11 @@ void check_launch(const Launch& launch) {
     }
 }
 
+bool load_kernel(const void* kernel) {
+    const std::lock_guard lock(kernels().mutex);
+    return std::exchange(kernels().by_address[kernel].loaded, true);
+}
+
 std::string note_static_shared(const Launch& launch, size_t bytes) {
     const std::lock_guard lock(kernels().mutex);
     Kernel& kernel = kernels().by_address[launch.kernel];
@@ -183,6 +190,7 @@ cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribut
         return simt::returned(cudaErrorInvalidValue);
     std::unique_lock lock(simt::kernels().mutex);
     simt::Kernel& kernel = simt::kernels().by_address[address];
+    kernel.loaded = true;
     const size_t fixed = simt::static_bytes(kernel);
     if (size_t(value) + fixed > size_t(simt::architecture().block_shared)) {
         throw simt::Failure("simt: cudaFuncSetAttribute: " + kernel.name + simt::on_architecture() +
@@ -195,6 +203,7 @@ cudaError_t cudaFuncSetAttribute(const void* address, cudaFuncAttribute attribut
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* address) {
+    simt::load_kernel(address);
     const simt::Kernel kernel = simt::find(address);
     const auto known = simt::by_ptxas(kernel);
     if (known && known->registers < 0) return simt::returned(cudaErrorNoKernelImageForDevice);
