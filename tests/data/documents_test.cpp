@@ -267,9 +267,9 @@ TEST_F(Documents, inputs_that_cannot_be_read_are_errors) {
     };
     EXPECT_NE(find(dir / "none").find("none: not found"), std::string::npos);
     EXPECT_NE(find(dir.path()).find("no text in this directory"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.jsonl.xz", "")).find(".xz files cannot be read here"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.PARQUET", "")).find(".parquet files cannot be read here"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.bin", "")).find(".bin files cannot be read here"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.jsonl.xz", "")).find("a.jsonl.xz: is compressed by xz; unpack it"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.PARQUET", "")).find("is a Parquet file; convert it"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.bin", "")).find("is binary data, by its name"), std::string::npos);
     EXPECT_EQ(find(dir.write("a.bin.gz", "")), "");  // a text that somebody compressed
     EXPECT_NE(find("/dev/zero").find("/dev/zero: is a device"), std::string::npos);
     EXPECT_NE(error_of([] { find_documents({}); }).find("no text given"), std::string::npos);

@@ -15,8 +15,11 @@ enum class DocumentFormat { automatic, text, jsonl, json, csv, tsv };  // automa
 const std::vector<std::string>& document_format_names();               // in the order of DocumentFormat
 const std::vector<std::string>& document_extensions();                 // of all formats: ".txt", ...
 DocumentFormat format_of(const std::filesystem::path& path);
+// Whether a file that was found, not named, is read: by a document_extensions() entry, also with .gz or .zst.
+bool is_text_name(const std::filesystem::path& path);
 std::string lower_extension(const std::filesystem::path& path);
 std::filesystem::path decompressed_name(const std::filesystem::path& path);  // without one .gz or .zst at its end
+bool is_archive_name(const std::filesystem::path& path);                     // .tar, .tar.gz, .tgz, .tar.zst
 
 struct DocumentOptions {
     DocumentMode mode = DocumentMode::file;
@@ -40,10 +43,12 @@ struct InputFileInfo {
 };
 
 // Every input file. An input is a file, a pipe, a pattern (* ? [] within a name, ** across directories) or a directory.
-// A directory is searched recursively for names with a document_extensions() entry, also with .gz or .zst, sorted by
-// path, without hidden files, files that Kiln writes, and links to directories. Throws Error if an input is missing,
-// unreadable or a device, or if there are no files.
-std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs);
+// A directory is searched recursively for is_text_name() and is_archive_name(), sorted by path, without hidden files,
+// files that Kiln writes, and links to directories; `passed_over` gets its other files. Throws Error if an input is
+// missing, unreadable or a device, if there are no files, or if a directory has data that cannot be read, and no text
+// but the card that describes it (README.md).
+std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs,
+                                          std::vector<std::filesystem::path>* passed_over = nullptr);
 
 inline constexpr char kEncodingHint[] =
     "name its encoding with --encoding (latin-1, gb18030, ...), or convert the file";
@@ -63,6 +68,7 @@ struct InputPosition {
     bool in_line = false;    // within a line
     int json_state = 0;      // of JsonScanner
     uint64_t records = 0;    // before it in the file
+    uint64_t member = 0;     // of an archive: texts before this one
 };
 
 // The number of columns in a CSV file, and the column with the text.

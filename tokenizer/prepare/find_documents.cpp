@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <string_view>
 
@@ -8,6 +7,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/shard_index.h"
+#include "tokenizer/io/binary.h"
 #include "tokenizer/prepare/documents.h"
 #include "tokenizer/tokenizer.h"
 
@@ -17,17 +17,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::array<std::string_view, 9> kUnreadable = {".bz2", ".xz",  ".zip", ".parquet",    ".arrow",
-                                                         ".pdf", ".bin", ".7z",  ".safetensors"};
-
 template <class List>
 bool contains(const List& list, std::string_view word) {
     return std::find(list.begin(), list.end(), word) != list.end();
-}
-
-bool is_text_name(const fs::path& path) {
-    return contains(document_extensions(), lower_extension(decompressed_name(path))) &&
-           !contains(tokenizer_file_names(), path.filename().string()) && path.filename() != kShardIndexName;
 }
 
 // Throws if it is not a file or a pipe of text.
@@ -39,8 +31,8 @@ InputFileInfo examine(const fs::path& path) {
     KILN_CHECK(S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode), path.string(), ": is a ",
                S_ISSOCK(status.st_mode) ? "socket" : "device",
                " where text is expected; --input takes files, pipes and directories");
-    KILN_CHECK(!contains(kUnreadable, lower_extension(path)), path.string(), ": ", lower_extension(path),
-               " files cannot be read here; decompress or convert it to .txt or .jsonl first (.gz and .zst are read)");
+    const std::string conversion = conversion_of(lower_extension(path));
+    KILN_CHECK(conversion.empty(), path.string(), ": ", conversion);
     if (S_ISFIFO(status.st_mode)) return {.path = path, .pipe = true};
     return {.path = path,
             .bytes = uint64_t(status.st_size),
@@ -71,14 +63,20 @@ bool is_file(const fs::path& path) {
     return fs::is_regular_file(path, ignored);
 }
 
-void walk(const fs::path& directory, std::vector<fs::path>& files) {
+void walk(const fs::path& directory, std::vector<fs::path>& files, std::vector<fs::path>& passed_over) {
     for (const fs::path& entry : entries_of(directory)) {
         if (is_own_directory(entry)) {
-            walk(entry, files);
-        } else if (is_text_name(entry) && is_file(entry)) {
-            files.push_back(entry);
+            walk(entry, files, passed_over);
+        } else if (is_file(entry)) {
+            (is_text_name(entry) || is_archive_name(entry) ? files : passed_over).push_back(entry);
         }
     }
+}
+
+// The description of a cloned data set, not its data.
+bool is_card(const fs::path& path) {
+    const std::string stem = path.stem();
+    return stem == "README" || stem == "LICENSE" || stem == "CHANGELOG";
 }
 
 // Adds the files below `base` that match the parts [at, end) of a pattern.
@@ -107,13 +105,24 @@ void expand(const fs::path& base, fs::path::iterator at, fs::path::iterator end,
 
 }  // namespace
 
-std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs) {
+bool is_text_name(const fs::path& path) {
+    return contains(document_extensions(), lower_extension(decompressed_name(path))) &&
+           !contains(tokenizer_file_names(), path.filename().string()) && !path.filename().string().starts_with(".") &&
+           path.filename() != kShardIndexName;
+}
+
+std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs, std::vector<fs::path>* passed_over) {
     std::vector<InputFileInfo> files;
     for (const std::string& input : inputs) {
         std::error_code ignored;
         std::vector<fs::path> found;
         if (fs::is_directory(input, ignored)) {
-            walk(input, found);
+            std::vector<fs::path> others;
+            walk(input, found, others);
+            if (std::ranges::all_of(found, is_card)) {
+                for (const fs::path& path : others) examine(path);  // throws for data that cannot be read
+            }
+            if (passed_over) passed_over->insert(passed_over->end(), others.begin(), others.end());
             std::string names;
             for (const std::string& extension : document_extensions()) names += extension + ", ";
             KILN_CHECK(!found.empty(), input, ": no text in this directory (no ", names,

@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kSavedVersion = 3;
+constexpr int kSavedVersion = 4;
 constexpr uint64_t kShownBadRecords = 5;
 // After so many bad records and no good one, the run fails without reading the rest.
 constexpr uint64_t kHopeless = 1000;
@@ -64,12 +64,21 @@ std::string fingerprint(const json& recipe, const PrepareOptions& options, const
     return hex(sha256(all.dump(-1, ' ', false, json::error_handler_t::replace)));
 }
 
+void report_passed_over(const std::vector<std::string>& files, const std::function<void(const std::string&)>& report) {
+    constexpr size_t kShown = 5;
+    std::string names;
+    for (size_t i = 0; i < std::min(files.size(), kShown); i++) names += (i == 0 ? "" : ", ") + files[i];
+    if (files.empty()) return;
+    report(concat("passed over, since their names are not those of text: ", names,
+                  files.size() > kShown ? concat(" and ", files.size() - kShown, " more") : ""));
+}
+
 json to_json(const InputPosition& at) {
-    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state, at.records};
+    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state, at.records, at.member};
 }
 
 InputPosition position_from(const json& saved) {
-    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5), saved.at(6)};
+    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5), saved.at(6), saved.at(7)};
 }
 
 // The options of this run that differ from those of an unfinished run.
@@ -138,6 +147,7 @@ public:
             options_.progress(progress);
             return !full_;
         });
+        report_passed_over(reader.passed_over(), options_.report);
         done_ = true;
         if (can_resume) save({});
     }
@@ -236,7 +246,9 @@ ShardIndex prepare(const PrepareOptions& options) {
     // Check everything that can be wrong with the options before the output changes.
     const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
     tokenizer.special_ids(options.allowed_special);  // throws on a wrong one
-    const std::vector<InputFileInfo> files = find_documents(options.inputs);
+    std::vector<fs::path> passed_over;
+    const std::vector<InputFileInfo> files = find_documents(options.inputs, &passed_over);
+    report_passed_over({passed_over.begin(), passed_over.end()}, options.report);
     ShardIndex index;
     index.vocab_size = tokenizer.vocab_size();
     index.end_of_text = tokenizer.end_of_text();
