@@ -187,18 +187,22 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
     EXPECT_NE(losses[0], losses[1]);
 }
 
-TEST_F(KilnCli, eval_notes_data_of_another_tokenizer) {
-    const auto write = [&](unsigned char first_of_hash) {
+TEST_F(KilnCli, eval_refuses_data_of_another_tokenizer) {
+    const auto write = [&](unsigned char first_of_hash, const Args& more = {}) {
         ShardInfo info{.vocab_size = run_.V, .num_documents = 1, .count = 1};
         info.tokenizer_sha256 = sha256(read_file(run_.data() / "tokenizer.json"));
         info.tokenizer_sha256[0] ^= first_of_hash;
         write_shard(shard_, std::vector<int>{1, 2, 3}, info);
-        return kiln_with({"eval", "--model", run_.run(), "--data", shard_});
+        Args args{"eval", "--model", run_.run(), "--data", shard_};
+        args.insert(args.end(), more.begin(), more.end());
+        return kiln_with(args);
     };
     EXPECT_EQ(write(0).err, "");
     const Finished other = write(1);
-    EXPECT_EQ(other.code, 0);
-    EXPECT_NE(other.err.find("another tokenizer.json"), std::string::npos) << other.err;
+    EXPECT_EQ(other.code, 1);
+    EXPECT_NE(other.err.find("was made with another tokenizer"), std::string::npos) << other.err;
+    EXPECT_NE(other.err.find("--force"), std::string::npos) << other.err;
+    EXPECT_EQ(write(1, {"--force"}).code, 0);
 }
 
 TEST_F(KilnCli, eval_says_why_bits_per_byte_are_not_known) {

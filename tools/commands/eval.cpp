@@ -1,5 +1,4 @@
 // kiln eval: loss, perplexity and bits per byte of a model on shards.
-#include <array>
 #include <cmath>
 #include <iostream>
 #include <optional>
@@ -8,8 +7,8 @@
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard.h"
 #include "tokenizer/data/shard_index.h"
-#include "tokenizer/io/file.h"
-#include "tokenizer/io/sha256.h"
+#include "tokenizer/data/shard_tokenizer.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
 #include "tools/cli/options.h"
@@ -23,6 +22,7 @@ struct Arguments {
     std::string model, data, split = "auto", dtype = "auto";
     int B = 8, T = 0, threads = 0;
     int64_t max_batches = 0;
+    bool force = false;
 };
 
 bool parse(const std::vector<std::string>& args, Arguments& a) {
@@ -45,6 +45,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                   .min = 0});
     set.add(a.max_batches,
             {.name = "max-batches", .unit = "N", .help = "stop after N batches; 0: use all of the data", .min = 0});
+    set.add(a.force, {.name = "force", .help = "evaluate data that was made with another tokenizer than the model's"});
     add_machine_options(set, a.dtype, a.threads);
     return set.parse(args);
 }
@@ -100,17 +101,13 @@ private:
     uint64_t first_ = 0;
 };
 
-// With another vocabulary of the same size the results mean nothing. This is only a note, because files with different
-// bytes can describe the same tokenizer.
-void note_other_tokenizer(const std::filesystem::path& shard, const std::filesystem::path& model_directory) {
-    const ShardInfo info = Shard(shard).info();
-    std::filesystem::path tokenizer = model_directory / "tokenizer.json";
-    if (!std::filesystem::exists(tokenizer)) tokenizer = model_directory / "tokenizer.model";
-    const bool known = info.ours && info.tokenizer_sha256 != std::array<unsigned char, 32>{};
-    if (known && std::filesystem::exists(tokenizer) && sha256(read_file(tokenizer)) != info.tokenizer_sha256) {
-        std::cerr << "note: " << shard.string() << " was made with another tokenizer.json than the one in "
-                  << model_directory.string() << "\n";
-    }
+// With another vocabulary of the same size the results mean nothing.
+void check_tokenizer(const std::vector<std::filesystem::path>& shards, const std::string& model_directory, bool force) {
+    if (find_tokenizer(model_directory).empty()) return;
+    const std::string other = other_tokenizer(shards, model_directory);
+    KILN_CHECK(other.empty() || force, other,
+               "; prepare the data with the model's tokenizer, or compute a loss without meaning with --force");
+    if (!other.empty()) std::cerr << "note: " << other << "\n";
 }
 
 // The size of the text that a split was made from, or why it is not known.
@@ -148,7 +145,7 @@ int command_eval(const std::vector<std::string>& args) {
     }
     Sequences sequences(shards, a.B, T, config.V);
     KILN_CHECK(!sequences.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
-    note_other_tokenizer(shards[0], directory);
+    check_tokenizer(shards, directory, a.force);
     const std::unique_ptr<Engine> engine =
         open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
 

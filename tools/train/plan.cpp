@@ -12,6 +12,7 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/data/shard.h"
+#include "tokenizer/data/shard_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/train/sample.h"
@@ -53,6 +54,35 @@ int vocabulary_of(const DataPaths& data, const fs::path& tokenizer) {
     }
     if (!tokenizer.empty()) V = std::max(V, Tokenizer::load(tokenizer).vocab_size());
     return V;
+}
+
+// The training and validation data, and the run to resume, must have the tokenizer that samples are decoded with.
+void check_tokenizers(const TrainPlan& plan, const Report& report) {
+    const auto check = [&](const std::string& other) {
+        if (other.empty()) return;
+        if (!plan.options.force) {
+            throw UsageError(concat(other,
+                                    "; prepare all of the data with one tokenizer, or use it all the same with "
+                                    "--force"));
+        }
+        report("note: " + other);
+    };
+    if (!plan.tokenizer.empty()) {
+        check(other_tokenizer(plan.data.train, plan.tokenizer));
+        check(other_tokenizer(plan.data.val, plan.tokenizer));
+    }
+    if (plan.tokenizer.empty() && !plan.data.train.empty() && !plan.data.val.empty()) {
+        const Shard train(plan.data.train.front()), val(plan.data.val.front());
+        const bool known = train.info().ours && val.info().ours;
+        if (known && train.info().tokenizer_sha256 != val.info().tokenizer_sha256) {
+            check(concat(val.path().string(), ": was made with another tokenizer than ", train.path().string()));
+        }
+    }
+    if (plan.tokenizer.empty() || plan.checkpoint.empty() || find_tokenizer(plan.checkpoint).empty()) return;
+    if (Tokenizer::load(plan.tokenizer).to_json() != Tokenizer::load(plan.checkpoint).to_json()) {
+        check(concat(plan.checkpoint.string(), ": was trained with another tokenizer than the one in ",
+                     plan.tokenizer.string()));
+    }
 }
 
 void check_vocabulary(const ModelConfig& config, int data_V, const std::string& model) {
@@ -161,6 +191,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
     find_checkpoint(plan, model_given, report);
+    check_tokenizers(plan, report);
 
     if (plan.checkpoint.empty()) {
         choose_model(plan, data_V, report);
