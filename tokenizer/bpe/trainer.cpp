@@ -46,7 +46,7 @@ void BpeTrainer::add_file(const std::filesystem::path& path) {
 void BpeTrainer::count(std::string_view text, const std::string& name, const MappedFile* file) {
     std::mutex mutex;
     size_t taken = 0;                              // where the next chunk starts
-    std::optional<size_t> invalid = std::nullopt;  // the first byte that is not text
+    std::optional<size_t> invalid = std::nullopt;  // the first byte that is not UTF-8
     std::atomic<bool> stop = false;
     std::atomic<uint64_t> done = bytes_;
     const uint64_t total = bytes_ += text.size();
@@ -65,7 +65,7 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
     const auto count_chunks = [&](int thread, WordCounts& words) {
         for (std::string_view chunk; !(chunk = next_chunk()).empty();) {
             const size_t start = static_cast<size_t>(chunk.data() - text.data());
-            if (const auto offset = file ? find_not_text(chunk) : find_invalid_utf8(chunk)) {
+            if (const auto offset = find_invalid_utf8(chunk)) {
                 const std::lock_guard lock(mutex);
                 invalid = std::min(invalid.value_or(text.size()), start + *offset);
                 stop = true;
@@ -89,7 +89,7 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
             throw;
         }
     });
-    if (invalid) throw_not_text(name, text, *invalid);
+    if (invalid) throw_not_utf8(name, text, *invalid);
     words_.take(others);
 }
 

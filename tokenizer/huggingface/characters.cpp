@@ -38,7 +38,6 @@ void CharacterTrainer::add_text(std::string_view text, const std::string& name) 
 
 void CharacterTrainer::add_file(const std::filesystem::path& path) {
     const MappedFile file(path);
-    if (const auto offset = find_not_text(file.text())) throw_not_text(path.string(), file.text(), *offset);
     add_text(file.text(), path.string());
 }
 

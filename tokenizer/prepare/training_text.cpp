@@ -2,6 +2,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/byte_source.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/prepare/block_parser.h"
 #include "tokenizer/prepare/block_reader.h"
 
@@ -15,6 +16,18 @@ bool is_plain(const InputFileInfo& file, const DocumentOptions& options) {
     return !file.pipe && format == DocumentFormat::text && ByteSource(file.path, options.encoding).is_plain();
 }
 
+// Its start was looked at; a byte far into it may still be NUL.
+void check_no_nul(const std::filesystem::path& path) {
+    constexpr size_t kPart = size_t(64) << 20;
+    const MappedFile file(path);
+    for (size_t at = 0; at < file.text().size(); at += kPart) {
+        const std::string_view part = file.text().substr(at, kPart);
+        const size_t nul = part.find('\0');
+        KILN_CHECK(nul == std::string_view::npos, path.string(), ": is not text: byte ", at + nul, " is NUL");
+        file.release(at, part.size());
+    }
+}
+
 }  // namespace
 
 void read_training_text(const std::vector<InputFileInfo>& files, const DocumentOptions& options,
@@ -25,6 +38,7 @@ void read_training_text(const std::vector<InputFileInfo>& files, const DocumentO
     for (const InputFileInfo& file : files) {
         if (file.split != SplitName::train) continue;
         if (is_plain(file, options)) {
+            check_no_nul(file.path);
             text.on_file(file.path);
             continue;
         }

@@ -238,7 +238,7 @@ Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& optio
     std::vector<std::string_view> texts(documents.begin(), documents.end());
     for (const fs::path& path : files) {
         const std::string_view text = texts.emplace_back(mapped.emplace_back(path).text());
-        if (const auto offset = find_not_text(text)) throw_not_text(path.string(), text, *offset);
+        check_utf8(text, path.string());
     }
     const bool empty = std::ranges::all_of(
         texts, [](std::string_view text) { return text.find_first_not_of(" \t\r\n") == text.npos; });

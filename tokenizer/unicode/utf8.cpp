@@ -24,12 +24,6 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
     return std::nullopt;
 }
 
-std::optional<size_t> find_not_text(std::string_view file) {
-    const size_t nul = file.find('\0');
-    const auto invalid = find_invalid_utf8(file.substr(0, nul));
-    return invalid || nul == file.npos ? invalid : nul;
-}
-
 std::string encoding_hint(std::string_view text, size_t offset) {
     // A character has a lead byte, and a trail byte of either range. The leads of nearly all characters in use are in
     // `common`; those of GB18030 are then followed by the upper range only. Latin letters stand alone among ASCII.
@@ -60,13 +54,12 @@ std::string encoding_hint(std::string_view text, size_t offset) {
     return "name its encoding with --encoding (latin-1, gb18030, ...), or convert the file";
 }
 
-void throw_not_text(const std::string& name, std::string_view text, size_t offset) {
-    if (text[offset] == '\0') throw Error(concat(name, ": is not text: byte ", offset, " is NUL"));
+void throw_not_utf8(const std::string& name, std::string_view text, size_t offset) {
     throw Error(concat(name, ": text that is not UTF-8, first at byte ", offset, "; ", encoding_hint(text, offset)));
 }
 
 void check_utf8(std::string_view text, const std::string& name) {
-    if (const auto offset = find_invalid_utf8(text)) throw_not_text(name, text, *offset);
+    if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, text, *offset);
 }
 
 std::string replace_invalid_utf8(std::string_view text) {

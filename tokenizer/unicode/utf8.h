@@ -64,10 +64,7 @@ inline size_t character_before(std::string_view text, size_t at) {
 // Offset of the first byte that is not part of a valid character; nothing if all of `text` is valid.
 std::optional<size_t> find_invalid_utf8(std::string_view text);
 void check_utf8(std::string_view text, const std::string& name);  // throws Error with the file's name and that offset
-// Throws Error for the byte at `offset`, which is not UTF-8, or is NUL.
-[[noreturn]] void throw_not_text(const std::string& name, std::string_view text, size_t offset);
-// find_invalid_utf8(), or the offset of a NUL byte before that: a file of text has none.
-std::optional<size_t> find_not_text(std::string_view file);
+[[noreturn]] void throw_not_utf8(const std::string& name, std::string_view text, size_t offset);
 // What to do with text that is not UTF-8 from `offset` on. Names the encoding if the bytes look like Chinese in one.
 std::string encoding_hint(std::string_view text, size_t offset);
 
