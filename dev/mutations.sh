@@ -6,7 +6,8 @@
 # So that it compiles in a third of the time, the changed copy is not optimized and lacks the element types that FILTER
 # does not name (float16, if it names none); the source's own object, linked after it, has them.
 # Reads CXX, FLAGS, SUPPORT, LIBRARIES, LIBS and BUILD from the environment. Arguments are names of mutations; without
-# them all run. A mutation that was caught is not run again until its sources or tests change.
+# them all run, or with PART=2/3 every third one from the second on. A mutation that was caught is not run again until
+# its sources or tests change.
 set -u
 cd "$(dirname "$0")/.."
 list=tests/cuda/mutations.txt work=$BUILD/mutations
@@ -84,21 +85,23 @@ mutate() {
     echo "$key" >"$directory/caught"
 }
 
-failed=0 count=0 pids=
+part=${PART:-1/1}
+failed=0 count=0 listed=0 running=0
 : >"$work/reused"
 while IFS='|' read -r name source header filter substitution; do
     name=$(echo "$name" | xargs)
     case $name in '' | '#'*) continue ;; esac
     [ $# -gt 0 ] && [[ " $* " != *" $name "* ]] && continue
+    listed=$((listed + 1))
+    [ $(((listed - ${part%/*}) % ${part#*/})) = 0 ] || continue
     count=$((count + 1))
     mutate "$name" "$(echo "$source" | xargs)" "$(echo "$header" | xargs)" "$(echo "$filter" | xargs)" \
         "$(echo "$substitution" | sed 's/^ *//')" &
-    pids="$pids $!"
-    [ "$(echo $pids | wc -w)" -lt "$(nproc)" ] && continue
-    set_of=($pids)
-    wait "${set_of[0]}" || failed=$((failed + 1))
-    pids="${set_of[*]:1}"
+    running=$((running + 1))
+    [ "$running" -lt "$(nproc)" ] && continue
+    wait -n || failed=$((failed + 1))
+    running=$((running - 1))
 done <$list
-for pid in $pids; do wait "$pid" || failed=$((failed + 1)); done
-echo "mutations: $count tried, $((count - failed)) caught, $(wc -l <"$work/reused") of these in an earlier run"
+for ((; running > 0; running--)); do wait -n || failed=$((failed + 1)); done
+echo "mutations: $count of $listed tried, $((count - failed)) caught, $(wc -l <"$work/reused") of these in an earlier run"
 [ $failed = 0 ]

@@ -58,7 +58,7 @@ $(call precompiled,mutation): dev/make/precompiled/cuda_test.h
 	$(call precompile,$(EMULATOR_FLAGS) -O0 -g0)
 mutations: $(EMULATED_TESTS) $(call precompiled,mutation)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,mutation) $(KILN_FLAGS) $(EMULATOR_FLAGS) -O0 -g0" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
-	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" dev/mutations.sh $(MUTATIONS)
+	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" PART=$(PART) dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
 # ThreadSanitizer leaves some accesses out, and its AddressSanitizer is slower to build. What runs the programs or counts
@@ -73,10 +73,10 @@ sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kerne
 ifneq ($(and $(CLANG),$(CUDA_HEADERS)),)
 sanitize-kernels-address:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CXX='$(CLANG)' SANITIZE=address,undefined CXXFLAGS='$(SANITIZED_FLAGS)' $(ASAN_TESTS)
-	@BUILD=$(BUILD)-asan dev/sanitized_tests.sh address $(ASAN_TESTS)
+	@BUILD=$(BUILD)-asan PART=$(PART) dev/sanitized_tests.sh address $(ASAN_TESTS)
 sanitize-kernels-thread:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='$(SANITIZED_FLAGS)' $(TSAN_TESTS)
-	@BUILD=$(BUILD)-tsan dev/sanitized_tests.sh thread $(TSAN_TESTS)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='$(SANITIZED_FLAGS) -DKILN_WITHOUT_FLOAT32' $(TSAN_TESTS)
+	@BUILD=$(BUILD)-tsan PART=$(PART) dev/sanitized_tests.sh thread $(TSAN_TESTS)
 else
 sanitize-kernels-address sanitize-kernels-thread:
 	@echo "$@: skipped: $(if $(CLANG),no CUDA headers,no clang)"

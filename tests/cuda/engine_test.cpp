@@ -42,6 +42,19 @@ std::vector<Param> params() {
     return all;
 }
 
+// The types and both attentions, each model once in float32.
+std::vector<Param> some_params() {
+    std::vector<Param> some = params();
+    std::erase_if(some, [](const Param& p) {
+        const bool narrow = p.precision != Precision::float32;
+        const bool chosen =
+            (p.precision == Precision::bfloat16 && (p.model.name == "gpt2" || p.model.name == "qwen3_flash")) ||
+            (p.precision == Precision::float16 && p.model.name == "gpt2_flash");
+        return narrow && !chosen;
+    });
+    return some;
+}
+
 class CudaEngine : public ::testing::TestWithParam<Param> {
 protected:
     void SetUp() override { KILN_SKIP_BELOW(GetParam().precision == Precision::bfloat16 ? 80 : 0); }
@@ -96,6 +109,9 @@ protected:
         return (6.0 + 20.0 * config_.L) * (options_.precision == Precision::float32 ? terms : 1);
     }
 };
+// Compares two runs of the device's engine, bit by bit: which kernels compute does not matter much, only who calls
+// them.
+class CudaEngineBits : public CudaEngine {};
 
 double norm(const float* x, size_t n) {
     double sum = 0;
@@ -178,7 +194,7 @@ TEST_P(CudaEngine, ten_steps_match_reference) {
 }
 
 // Queued updates give the same bits as updates that the host waits for. A step that is not finite changes nothing.
-TEST_P(CudaEngine, queued_updates_equal_updates_with_a_wait) {
+TEST_P(CudaEngineBits, queued_updates_equal_updates_with_a_wait) {
     if (options_.precision == Precision::float16) {
         EXPECT_FALSE(engine(options_)->can_queue_updates());
         return;
@@ -235,7 +251,7 @@ TEST_P(CudaEngine, micro_batches_accumulate_to_the_whole_batch) {
 }
 
 // Threads and the two streams may run in any order that the program allows.
-TEST_P(CudaEngine, schedules_change_no_bit) {
+TEST_P(CudaEngineBits, schedules_change_no_bit) {
     std::vector<float> first;
     test::for_each_schedule([&] {
         const auto e = engine(options_);
@@ -251,7 +267,7 @@ TEST_P(CudaEngine, schedules_change_no_bit) {
 }
 
 // Generation between two steps may need a longer RoPE table than training: captured steps must not keep the old table.
-TEST_P(CudaEngine, generation_between_steps_changes_nothing) {
+TEST_P(CudaEngineBits, generation_between_steps_changes_nothing) {
     EngineOptions options = options_;
     options.T = 5;
     const auto a = engine(options), b = engine(options);
@@ -271,7 +287,7 @@ TEST_P(CudaEngine, generation_between_steps_changes_nothing) {
 }
 
 // A captured micro-step makes the same calls with the same addresses.
-TEST_P(CudaEngine, graphs_change_no_bit) {
+TEST_P(CudaEngineBits, graphs_change_no_bit) {
     EngineOptions options = options_;
     options.graphs = false;
     const auto a = engine(options_), b = engine(options);
@@ -288,7 +304,7 @@ TEST_P(CudaEngine, graphs_change_no_bit) {
 }
 
 // What the backward pass computes again has the same bits as before, also GELU that a matmul applies to its sums.
-TEST_P(CudaEngine, recompute_changes_no_bit) {
+TEST_P(CudaEngineBits, recompute_changes_no_bit) {
     const int most_fused = GetParam().model.name.starts_with("gpt2") ? 2 : 0;
     for (int fused = 0; fused <= most_fused; fused++) {
         std::vector<std::vector<float>> gradients;
@@ -326,7 +342,7 @@ TEST_P(CudaEngine, lm_head_chunks_change_only_roundings) {
 }
 
 // When the number of chunks does not change how many rows a matmul takes, not even the gradient of the LM head changes.
-TEST_P(CudaEngine, fixed_lm_head_chunks_change_no_bit) {
+TEST_P(CudaEngineBits, fixed_lm_head_chunks_change_no_bit) {
     std::vector<float> first;
     size_t least = SIZE_MAX;
     for (const int chunks : {0, 3, 5, 100}) {  // 22 rows, 2 for each matmul: 22; 6, 6, 6, 4; 4, 4, 4, 4, 4, 2; 2, 2, ..
@@ -346,7 +362,7 @@ TEST_P(CudaEngine, fixed_lm_head_chunks_change_no_bit) {
 }
 
 // Without master weights a step rounds stochastically, but in the same way each time.
-TEST_P(CudaEngine, steps_without_master_weights_repeat) {
+TEST_P(CudaEngineBits, steps_without_master_weights_repeat) {
     EngineOptions options = options_;
     options.master_weights = false;
     options.narrow_gradients = options.narrow_moments = options_.precision != Precision::float32;
@@ -435,7 +451,10 @@ TEST(DeviceShape, chunks_of_the_lm_head_are_equal_and_of_whole_tiles) {
     EXPECT_EQ(rows(2, 11, 5), 5);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()),
-                         [](const auto& p) { return p.param.model.name + "_" + name_of(p.param.precision); });
+std::string name_of_test(const ::testing::TestParamInfo<Param>& p) {
+    return p.param.model.name + "_" + name_of(p.param.precision);
+}
+INSTANTIATE_TEST_SUITE_P(All, CudaEngine, ::testing::ValuesIn(params()), name_of_test);
+INSTANTIATE_TEST_SUITE_P(All, CudaEngineBits, ::testing::ValuesIn(some_params()), name_of_test);
 
 }  // namespace kiln::testing

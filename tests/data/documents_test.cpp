@@ -4,10 +4,10 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
-#include <zlib.h>
 #include <zstd.h>
 
 #include "cpu_reference/interface/error.h"
+#include "tests/support/archives.h"
 #include "tests/support/temp_directory.h"
 #include "tokenizer/pre_tokenizer/pre_tokenizer.h"
 #include "tokenizer/prepare/block_parser.h"
@@ -24,7 +24,8 @@ class Documents : public testing::Test {
 protected:
     static Paths found(const Paths& inputs) {
         Paths paths;
-        for (const InputFileInfo& file : find_documents({inputs.begin(), inputs.end()})) paths.push_back(file.path);
+        for (const InputFileInfo& file : find_documents({inputs.begin(), inputs.end()}).files)
+            paths.push_back(file.path);
         return paths;
     }
     // Documents of one file, each put together from its chunks.
@@ -267,9 +268,9 @@ TEST_F(Documents, inputs_that_cannot_be_read_are_errors) {
     };
     EXPECT_NE(find(dir / "none").find("none: not found"), std::string::npos);
     EXPECT_NE(find(dir.path()).find("no text in this directory"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.jsonl.xz", "")).find(".xz files cannot be read here"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.PARQUET", "")).find(".parquet files cannot be read here"), std::string::npos);
-    EXPECT_NE(find(dir.write("a.bin", "")).find(".bin files cannot be read here"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.jsonl.xz", "")).find("a.jsonl.xz: is compressed by xz; unpack it"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.PARQUET", "")).find("is a Parquet file; convert it"), std::string::npos);
+    EXPECT_NE(find(dir.write("a.bin", "")).find("is binary data, by its name"), std::string::npos);
     EXPECT_EQ(find(dir.write("a.bin.gz", "")), "");  // a text that somebody compressed
     EXPECT_NE(find("/dev/zero").find("/dev/zero: is a device"), std::string::npos);
     EXPECT_NE(error_of([] { find_documents({}); }).find("no text given"), std::string::npos);
@@ -443,20 +444,6 @@ TEST_F(Documents, other_encodings_become_utf8) {
     for (int i = 0; i < 200000; i++) chinese += "\xCC\xC6", expected += "\xE5\x94\x90";
     EXPECT_TRUE(read("a.txt", "x" + chinese, {.encoding = "gb18030"}) == Texts{"x" + expected});
     EXPECT_NE(error("a.txt", "ab\xFF\xFF", {.encoding = "gb18030"}).find("is not gb18030"), std::string::npos);
-}
-
-std::string gzip(std::string_view text) {
-    std::string compressed(compressBound(text.size()) + 64, '\0');
-    z_stream z{};
-    EXPECT_EQ(deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-    z.avail_in = uInt(text.size());
-    z.next_out = reinterpret_cast<Bytef*>(compressed.data());
-    z.avail_out = uInt(compressed.size());
-    EXPECT_EQ(deflate(&z, Z_FINISH), Z_STREAM_END);
-    compressed.resize(z.total_out);
-    deflateEnd(&z);
-    return compressed;
 }
 
 std::string zstd(std::string_view text) {

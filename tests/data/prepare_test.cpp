@@ -170,7 +170,7 @@ TEST_F(Prepare, documents_too_long_to_hold_back_are_training_data) {
     std::vector<unsigned char> part;
     pack_tokens(std::vector<int>(1 << 20, 5), like.vocab_size, part);
     for (const uint64_t hash : {uint64_t(3) << 60, uint64_t(1) << 60}) {
-        writer.begin_document(hash);
+        writer.begin_document(hash, SplitName::train);
         for (int i = 0; i < 5; i++) writer.append(part, 1);
         writer.end_document();
     }

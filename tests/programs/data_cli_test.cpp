@@ -94,6 +94,21 @@ TEST_F(DataCli, prepare_refuses_what_holds_no_text) {
     EXPECT_FALSE(fs::exists(output() / "shards.json"));
 }
 
+TEST_F(DataCli, prepare_names_what_it_passes_over_and_does_not_train_on_a_card) {
+    const fs::path parquet = write("clone/data/train-0.parquet", "PAR1" + std::string(60, '\0') + "PAR1");
+    write("clone/README.md", "# Dataset card\n");
+    expect_failure(prepare(dir_ / "clone"), 1,
+                   {parquet.string() + ": is a Parquet file; convert it first: python3 -c \"import sys, pandas as p; "
+                                       "p.read_parquet(sys.argv[1]).to_json("});
+    EXPECT_FALSE(fs::exists(output() / "shards.json"));
+    write("clone/data/train-0.parquet.jsonl", "{\"text\": \"a\"}\n");
+    const Finished made = prepare(dir_ / "clone");
+    EXPECT_EQ(made.code, 0) << made.err;
+    EXPECT_NE(made.err.find("passed over, since their names are not those of text: " + parquet.string()),
+              std::string::npos)
+        << made.err;
+}
+
 TEST_F(DataCli, prepare_fails_where_most_records_are_bad) {
     const auto half = [](const std::string& bad) { return bad + "\n" + bad + "\n{\"text\":\"good\"}\n"; };
     expect_failure(prepare(write("bad.txt",

@@ -227,21 +227,23 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
     EXPECT_NE(losses[0], losses[1]);
 }
 
-TEST_F(KilnCli, eval_warns_of_data_of_another_tokenizer) {
-    const auto write = [&](unsigned char first_of_hash) {
+TEST_F(KilnCli, eval_refuses_data_of_another_tokenizer) {
+    const auto write = [&](unsigned char first_of_hash, const std::vector<std::string>& more = {}) {
         ShardInfo info{.vocab_size = run_.V, .num_documents = 1, .count = 1};
         info.tokenizer_sha256 = sha256(read_file(run_.data() / "tokenizer.json"));
         info.tokenizer_sha256[0] ^= first_of_hash;
         write_shard(shard_, std::vector<int>{1, 2, 3}, info);
-        return kiln_with({"eval", "--model", run_.run(), "--data", shard_});
+        std::vector<std::string> args{"eval", "--model", run_.run(), "--data", shard_};
+        args.insert(args.end(), more.begin(), more.end());
+        return kiln_with(args);
     };
     EXPECT_EQ(write(0).err, "");
     const Finished other = write(1);
-    EXPECT_EQ(other.code, 0);
-    EXPECT_NE(other.err.find("val_000000.bin was made with another tokenizer than that of "), std::string::npos)
-        << other.err;
-    EXPECT_NE(other.err.find(concat("`kiln prepare --tokenizer ", run_.checkpoint.string(), "`")), std::string::npos);
-    // train_gpt2 too, whichever shard it is.
+    EXPECT_EQ(other.code, 1);
+    EXPECT_NE(other.err.find("was made with another tokenizer"), std::string::npos) << other.err;
+    EXPECT_NE(other.err.find("--force"), std::string::npos) << other.err;
+    EXPECT_EQ(write(1, {"--force"}).code, 0);
+    // train_gpt2 warns: a model may learn a new tokenizer.
     const Finished trained =
         run_program(program_path("train_gpt2"), {"-i", shard_, "-j", shard_, "-e", run_.run(), "-t", "2", "--dry-run"});
     EXPECT_NE(trained.err.find("was made with another tokenizer"), std::string::npos) << trained.err;
@@ -275,7 +277,7 @@ TEST_F(KilnCli, wrong_usage_is_explained) {
     expect_failure(2, generate({"--interactive", "--prompt-file", "x"}), {"--interactive", "--prompt-file"});
     expect_failure(2, {"eval", "--model", run_.run(), "--data", run_.data(), "--sequence-length", "25"},
                    {"--sequence-length is 25", "context is 24"});
-    expect_failure(2, {"eval", "--model", run_.run(), "--data", run_.data(), "--split", "test"}, {"--split", "test"});
+    expect_failure(2, {"eval", "--model", run_.run(), "--data", run_.data(), "--split", "dev"}, {"--split", "test"});
 }
 
 TEST_F(KilnCli, model_that_is_not_there_is_named) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "cpu_reference/interface/error.h"
+#include "tests/support/archives.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
@@ -47,20 +48,72 @@ protected:
     const fs::path text_ = dir_.write("text.txt", kTinyText);
 };
 
-TEST_F(TokenizerCli, train_refuses_files_that_are_not_plain_text) {
+TEST_F(TokenizerCli, train_takes_what_prepare_takes) {
+    const std::string text = "low lower\nlowest 低 lowest\n", other = "{\"text\": \"wide wider widest\", \"n\": NaN}\n";
+    const std::string record = "{\"content\": \"low lower\\nlowest 低 lowest\\n\"}\n";
+    const std::string gb18030 = "low lower\nlowest \xB5\xCD lowest\n";
+    dir_.write("folder/sub/a.jsonl", record);
+    dir_.write("folder/README.md", "# wide wider widest\n");
+    dir_.write("folder/test/b.jsonl", other);
+    dir_.write("folder/train/c.jsonl", "");
+    const std::string plain = dir_.write("plain.txt", text);
+    const struct {
+        std::string input;
+        Args more;
+    } cases[] = {
+        {dir_.write("a.jsonl", record + other), {"--text-key", "content"}},
+        {dir_.write("a.json", "[" + record + "]"), {"--text-key", "content"}},
+        {dir_.write("a.csv", "n,content\n1,\"" + text + "\"\n"), {"--text-key", "content"}},
+        {dir_.write("a.jsonl.gz", gzip(record)), {"--text-key", "content"}},
+        {dir_.write("a.txt.gz", gzip(text)), {}},
+        {dir_.write("gzip.txt", gzip(text)), {}},
+        {dir_.write("a.tar", tar_member("a.txt", text) + tar_member("a.png", "x") + kTarEnd), {}},
+        {dir_.write("gb.txt", gb18030), {"--encoding", "GBK"}},
+        {dir_.write("mark.txt", "\xEF\xBB\xBF" + text), {}},
+        {dir_ / "folder", {"--text-key", "content"}},
+        {dir_ / "folder" / "**" / "a.*", {"--text-key", "content"}},
+    };
     for (const std::string type : {"bpe", "char", "sentencepiece-bpe"}) {
-        for (const char* name : {"a.jsonl", "a.ndjson", "a.json", "a.csv", "a.tsv", "a.JSONL", "a.jsonl.gz"}) {
-            expect_said(train(dir_.write(name, "{\"text\":\"a\"}\n"), {"--type", type, "--vocab-size", "300"}), 1,
-                        {name, "its name says it has records", "plain text is needed", ".txt file first"});
+        const Args options{
+            "--type", type, "--vocab-size", type == "bpe" ? "262" : "16", "--special-tokens", "<|endoftext|>,<unk>"};
+        ASSERT_EQ(train(plain, options).code, 0);
+        const std::string expected = trained().to_json();
+        for (const auto& c : cases) {
+            Args args = options;
+            args.insert(args.end(), c.more.begin(), c.more.end());
+            const Finished result = train(c.input, args);
+            ASSERT_EQ(result.code, 0) << c.input << result.err;
+            EXPECT_EQ(trained().to_json(), expected) << type << " " << c.input;
         }
-        const auto refuse = [&](const std::string& input, const char* what) {
-            expect_said(train(input, {"--type", type, "--vocab-size", "300"}), 1, {input, what});
-        };
-        refuse(dir_.path(), "is a directory, but text files are needed");
-        refuse(dir_ / "*.txt", "without quotes");
-        refuse(dir_.write("text.txt.gz", "x"), "is compressed");
-        EXPECT_FALSE(fs::exists(output()));
     }
+    expect_said(train(cases[1].input, {"--vocab-size", "262"}), 1,
+                {"a.json:1: ", "the record has no field", "--text-key"});
+    fs::remove_all(output());
+}
+
+TEST_F(TokenizerCli, train_refuses_what_is_not_text_and_says_what_the_bytes_look_like) {
+    const std::string gbk = "\xB4\xB2\xC7\xB0\xC3\xF7\xD4\xC2\xB9\xE2", latin =
+                                                                            "Gr\xFC\xDF"
+                                                                            "e aus M\xFCnchen, \xDC"
+                                                                            "bung";
+    const std::string big5 = "\xA7\xC9\xAB\x65\xA9\xFA\xA4\xEB\xA5\xFA\xBA\xC3\xAC\x4F\xA6\x61\xA4\x57\xC1\xF7";
+    for (const std::string type : {"bpe", "char", "sentencepiece-bpe"}) {
+        const auto refuse = [&](const std::string& input, const char* what) {
+            expect_said(train(input, {"--type", type, "--vocab-size", "300"}), 1, {what});
+            EXPECT_FALSE(fs::exists(output()));
+        };
+        refuse(dir_.write("a.parquet", "PAR1"), "is a Parquet file; convert it first");
+        refuse(dir_.write("nul.txt", std::string("a\0b", 3)), "byte 1 is NUL");
+        refuse(dir_.write("late.txt", std::string(5000, 'a') + '\0'), "late.txt: is not text: byte 5000 is NUL");
+        refuse(dir_.write("gbk.txt", "a\n" + gbk),
+               "first at byte 2; its bytes look like gb18030: read it with --encoding");
+        refuse(dir_.write("big5.txt", big5), "its bytes look like big5");
+        refuse(dir_.write("latin.txt", latin), "name its encoding with --encoding (latin-1");
+        refuse(dir_ / "*.none", "no file matches");
+    }
+    ASSERT_EQ(train(text_, {"--vocab-size", "300"}).code, 0);
+    expect_said(kiln({"prepare", "--input", dir_ / "gbk.txt", "--tokenizer", output(), "--output", dir_ / "shards"}), 1,
+                {"gbk.txt:2: byte 2 (value 180) is not UTF-8; its bytes look like gb18030: read it with --encoding"});
 }
 
 TEST_F(TokenizerCli, spaces_around_the_commas_of_special_tokens_are_no_part_of_them) {

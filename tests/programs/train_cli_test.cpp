@@ -9,7 +9,9 @@
 #include "cpu_reference/interface/error.h"
 #include "tests/support/train_program.h"
 #include "tokenizer/bpe/trainer.h"
+#include "tokenizer/data/shard.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/sha256.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/version.h"
@@ -66,6 +68,37 @@ TEST_F(TrainCli, trains_and_writes_a_complete_run_directory) {
     const std::string log = read_file(run() / "main.log");
     EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 6 + 3);
     EXPECT_TRUE(log.starts_with("s:0 tel:"));
+}
+
+TEST_F(TrainCli, data_of_another_tokenizer_is_refused) {
+    const auto prepared = [&](const char* name, const char* text) {
+        const fs::path directory = directory_ / name;
+        fs::create_directories(directory);
+        BpeTrainer trainer({.vocab_size = 262, .special_tokens = {"<|endoftext|>"}});
+        trainer.add_text(text, "text");
+        const Tokenizer tokenizer = trainer.train();
+        tokenizer.save(directory);
+        ShardInfo info{.vocab_size = tokenizer.vocab_size(), .num_documents = 1, .count = 1};
+        info.tokenizer_sha256 = sha256(read_file(directory / "tokenizer.json"));
+        for (const char* shard : {"train_000000.bin", "val_000000.bin"}) {
+            write_shard(directory / shard, std::vector<int>(100, 65), info);
+        }
+        return directory.string();
+    };
+    const std::string a = prepared("a", "low lower lowest low lower"), b = prepared("b", "new newer newest new newer");
+    const Args args{"-i", a, "-e", kModel, "-b", "2", "-x", "1", "--threads", "1"};
+    const std::vector<std::string> parts{"was made with another tokenizer than the one in", "--force"};
+    expect_failure(args + Args{"-j", b}, 2, parts);
+    expect_failure(args + Args{"--tokenizer", b}, 2, parts);
+    const Finished forced = train_cpu(args + Args{"-j", b, "--force"});
+    EXPECT_EQ(forced.code, 0) << forced.err;
+    EXPECT_NE(forced.err.find("warning: " + b), std::string::npos) << forced.err;
+    ASSERT_EQ(train_cpu(args + Args{"-o", run()}).code, 0);
+    // The shards do not tell here; the checkpoint does.
+    for (const char* shard : {"train_000000.bin", "val_000000.bin"}) {
+        write_shard(directory_ / "a" / shard, std::vector<int>(100, 65), {.vocab_size = 262, .count = 1});
+    }
+    expect_failure({"-o", run(), "--resume", "--tokenizer", b}, 2, {"was trained with another tokenizer"});
 }
 
 TEST_F(TrainCli, printed_config_reads_back_as_itself) {

@@ -145,7 +145,7 @@ TEST_F(SentencePieceTrainerTest, what_the_library_cannot_do_is_an_error_with_its
     // It ends its process on this one.
     expect(error_on("\u3000\n", {.kind = Kind::unigram, .normalization = "nmt_nfkc"}), "cannot train on this text: ");
     expect(error_on("a b", {.kind = Kind::bpe, .normalization = "nkfc"}), "nkfc");
-    expect(error_on("ab\xFF", {}), "other.txt: text that is not UTF-8, first at byte 2; convert it");
+    expect(error_on("ab\xFF", {}), "other.txt: text that is not UTF-8, first at byte 2; name its encoding");
     expect(error_on(" \n\n"), "other.txt: there is no text to train on");
     expect(error_of([&] { train_sentencepiece_tokenizer({}, {directory_ / "none.txt"}); }), "none.txt");
     EXPECT_THROW(train({.vocab_size = 0}), UsageError);

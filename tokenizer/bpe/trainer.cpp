@@ -89,7 +89,7 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
             throw;
         }
     });
-    if (invalid) throw_not_utf8(name, *invalid);
+    if (invalid) throw_not_utf8(name, text, *invalid);
     words_.take(others);
 }
 

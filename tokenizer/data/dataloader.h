@@ -10,8 +10,8 @@ namespace kiln {
 
 // The files that -i names by a directory, a glob or a file.
 struct DataPaths {
-    std::vector<std::filesystem::path> train, val;  // shards, sorted by name
-    std::filesystem::path tokenizer;                // directory with a tokenizer, or empty
+    std::vector<std::filesystem::path> train, val, test;  // shards, sorted by name
+    std::filesystem::path tokenizer;                      // directory with a tokenizer, or empty
 };
 // In a directory, shards.json lists the shards; without it, they are *train*.bin and *val*.bin. A glob or a file gives
 // training data only. Throws Error if nothing is found.

@@ -36,6 +36,7 @@ DataPaths find_in_directory(const fs::path& directory) {
         const ShardIndex index = read_shard_index(directory);
         for (const Shard& shard : open_shards(directory, index, index.train)) found.train.push_back(shard.path());
         for (const Shard& shard : open_shards(directory, index, index.val)) found.val.push_back(shard.path());
+        for (const Shard& shard : open_shards(directory, index, index.test)) found.test.push_back(shard.path());
         return found;
     }
     KILN_CHECK(!fs::exists(directory / kUnfinishedName), directory.string(),

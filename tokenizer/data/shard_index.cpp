@@ -36,6 +36,10 @@ ShardIndex parse_shard_index(const json& parsed, const std::string& where) {
     index.tokenizer_sha256 = tokenizer.string("sha256");
     index.train = split_from_json(splits.member("train"), splits.where() + ": train");
     index.val = split_from_json(splits.member("val"), splits.where() + ": val");
+    // Only data whose files are named for it has a test split.
+    if (const json test = splits.member("test"); !test.is_null()) {
+        index.test = split_from_json(test, splits.where() + ": test");
+    }
     index.bad_records = count_in(root, "bad_records", 0);
     index.recipe = root.member("recipe");
     KILN_CHECK(!index.recipe.is_null(), where, ": \"recipe\" is missing");
@@ -111,6 +115,8 @@ std::vector<Shard> open_shards(const fs::path& directory, const ShardIndex& inde
 }
 
 void write_shard_index(const fs::path& directory, const ShardIndex& index) {
+    ordered_json splits = {{"train", split_to_json(index.train)}, {"val", split_to_json(index.val)}};
+    if (!index.test.files.empty()) splits["test"] = split_to_json(index.test);
     const ordered_json root = {
         {"format", kFormat},
         {"version", kVersion},
@@ -119,7 +125,7 @@ void write_shard_index(const fs::path& directory, const ShardIndex& index) {
           {"sha256", index.tokenizer_sha256},
           {"vocab_size", index.vocab_size},
           {"end_of_text", index.end_of_text}}},
-        {"splits", {{"train", split_to_json(index.train)}, {"val", split_to_json(index.val)}}},
+        {"splits", std::move(splits)},
         {"bad_records", index.bad_records},
         {"recipe", index.recipe},
     };

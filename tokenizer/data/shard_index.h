@@ -25,7 +25,7 @@ struct ShardIndex {
         uint64_t tokens = 0, documents = 0;
         uint64_t text_bytes = 0;  // UTF-8 bytes of the documents before normalization, for bits per byte
     };
-    Split train, val;
+    Split train, val, test;
     int vocab_size = 0, end_of_text = -1;
     std::string tokenizer_file = "tokenizer.json";     // or tokenizer.model
     std::string tokenizer_sha256;                      // of that file, hexadecimal

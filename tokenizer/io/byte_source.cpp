@@ -10,7 +10,9 @@
 #include <zstd.h>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/binary.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/tar_reader.h"
 
 namespace kiln {
 
@@ -26,34 +28,55 @@ namespace {
 
 using Stream = ByteSource::Stream;
 constexpr size_t kBufferBytes = size_t(128) << 10;
+constexpr size_t kHeadBytes = 4096;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-// The file itself. It keeps the first bytes, which tell the compression, since a pipe cannot be rewound.
 class FileStream : public Stream {
 public:
-    explicit FileStream(const fs::path& path) : file_(path) {
-        head_.resize(4);
-        size_t have = 0;
-        for (size_t n; have < head_.size() && (n = file_.read(&head_[have], head_.size() - have)) > 0;) have += n;
-        head_.resize(have);
-    }
-    const std::string& head() const { return head_; }
+    explicit FileStream(const fs::path& path) : file_(path) {}
     const uint64_t& taken() const { return taken_; }
     size_t read(char* out, size_t bytes) override {
-        size_t n = std::min(bytes, head_.size());
-        if (n > 0) {
-            std::memcpy(out, head_.data(), n);
-            head_.erase(0, n);
-        } else {
-            n = file_.read(out, bytes);
-        }
+        const size_t n = file_.read(out, bytes);
         taken_ += n;
         return n;
     }
 
 private:
     InputFile file_;
-    std::string head_;
     uint64_t taken_ = 0;
+};
+
+// The same bytes. The first ones, which tell the kind of data, are read ahead, since a pipe cannot be rewound.
+class HeadStream : public Stream {
+public:
+    explicit HeadStream(std::unique_ptr<Stream> in) : in_(std::move(in)), head_(kHeadBytes, '\0') {
+        size_t have = 0;
+        for (size_t n; have < kHeadBytes && (n = in_->read(&head_[have], kHeadBytes - have)) > 0;) have += n;
+        head_.resize(have);
+    }
+    std::string_view head() const { return head_; }
+    void drop(size_t bytes) { head_.erase(0, bytes); }
+    size_t read(char* out, size_t bytes) override {
+        const size_t n = std::min(bytes, head_.size());
+        if (n == 0) return in_->read(out, bytes);
+        std::memcpy(out, head_.data(), n);
+        drop(n);
+        return n;
+    }
+
+private:
+    std::unique_ptr<Stream> in_;
+    std::string head_;
+};
+
+// The current member of an archive.
+class MemberStream : public Stream {
+public:
+    explicit MemberStream(TarReader& archive) : archive_(archive) {}
+    size_t read(char* out, size_t bytes) override { return archive_.read(out, bytes); }
+
+private:
+    TarReader& archive_;
 };
 
 // A stream that transforms the bytes of another one, through a buffer.
@@ -203,6 +226,40 @@ bool is_zstd(std::string_view head) {  // a frame, or a skippable frame, which p
            (head.size() >= 4 && (head[0] & 0xF0) == 0x50 && head.substr(1, 3) == "\x2A\x4D\x18");
 }
 
+std::unique_ptr<HeadStream> decompressed(std::unique_ptr<Stream> in, const std::string& name,
+                                         bool* uncompressed = nullptr) {
+    auto file = std::make_unique<HeadStream>(std::move(in));
+    const std::string_view head = file->head();
+    std::unique_ptr<Stream> content;
+    if (is_gzip(head)) {
+        content = std::make_unique<GzipStream>(std::move(file), name);
+    } else if (is_zstd(head)) {
+        content = std::make_unique<ZstdStream>(std::move(file), name);
+    } else {
+        KILN_CHECK(head.empty() || (!name.ends_with(".gz") && !name.ends_with(".zst")), name,
+                   ": its name says that it is compressed, but it is not; download it again, or rename it");
+        if (uncompressed) *uncompressed = true;
+        return file;
+    }
+    return std::make_unique<HeadStream>(std::move(content));
+}
+
+// Throws Error if it is not text.
+std::unique_ptr<Stream> converted(std::unique_ptr<HeadStream> text, const std::string& name,
+                                  const std::string& encoding) {
+    if (encoding == "utf-8") {
+        const std::string_view head = text->head();
+        KILN_CHECK(!head.starts_with("\xFF\xFE") && !head.starts_with("\xFE\xFF"), name,
+                   ": begins with the mark of UTF-16; read it with --encoding utf-16");
+    } else {
+        text = std::make_unique<HeadStream>(std::make_unique<ConvertedStream>(std::move(text), name, encoding));
+    }
+    const std::string wrong = not_text(text->head());
+    KILN_CHECK(wrong.empty(), name, ": ", wrong);
+    if (text->head().starts_with(kByteOrderMark)) text->drop(kByteOrderMark.size());
+    return text;
+}
+
 }  // namespace
 
 const std::vector<std::string>& text_encodings() {
@@ -210,48 +267,56 @@ const std::vector<std::string>& text_encodings() {
     return names;
 }
 
-ByteSource::ByteSource(const fs::path& path, const std::string& encoding) : path_(path) {
+ByteSource::ByteSource(const fs::path& path, const std::string& encoding, Wanted wanted)
+    : name_(path.string()), encoding_(encoding), wanted_(std::move(wanted)) {
     auto file = std::make_unique<FileStream>(path);
     file_bytes_ = &file->taken();
-    const std::string head = file->head(), name = path.string();
-    stream_ = std::move(file);
-    if (is_gzip(head)) {
-        stream_ = std::make_unique<GzipStream>(std::move(stream_), name);
-    } else if (is_zstd(head)) {
-        stream_ = std::make_unique<ZstdStream>(std::move(stream_), name);
+    auto content = decompressed(std::move(file), name_, &plain_);
+    if (TarReader::is_header(content->head())) {
+        plain_ = false;
+        archive_stream_ = std::move(content);
+        archive_ = std::make_unique<TarReader>(
+            name_, [in = archive_stream_.get()](char* out, size_t bytes) { return in->read(out, bytes); });
     } else {
-        KILN_CHECK(head.empty() || (!name.ends_with(".gz") && !name.ends_with(".zst")), name,
-                   ": its name says that it is compressed, but it is not; download it again, or rename it");
+        plain_ = plain_ && encoding == "utf-8" && !content->head().starts_with(kByteOrderMark);
+        stream_ = converted(std::move(content), name_, encoding);
     }
-    if (encoding != "utf-8") stream_ = std::make_unique<ConvertedStream>(std::move(stream_), name, encoding);
-    constexpr std::string_view kMark = "\xEF\xBB\xBF";
-    head_.resize(kMark.size());
-    size_t have = 0;
-    for (size_t n; have < kMark.size() && (n = stream_->read(&head_[have], kMark.size() - have)) > 0;) have += n;
-    head_.resize(have);
-    if (head_ == kMark) head_.clear();
-    KILN_CHECK(encoding != "utf-8" || !(head_.starts_with("\xFF\xFE") || head_.starts_with("\xFE\xFF")), name,
-               ": begins with the mark of UTF-16; read it with --encoding utf-16");
 }
 
 ByteSource::ByteSource(ByteSource&&) noexcept = default;
 ByteSource::~ByteSource() = default;
 
+bool ByteSource::next() {
+    if (!archive_) return std::exchange(first_, false);
+    do {
+        if (!archive_->next()) return false;
+    } while (!wanted_(archive_->member()));
+    name_ = concat(archive_->archive(), ":", archive_->member());
+    stream_ = converted(decompressed(std::make_unique<MemberStream>(*archive_), name_), name_, encoding_);
+    return true;
+}
+
 size_t ByteSource::read(char* out, size_t bytes) {
-    const size_t n = std::min(bytes, head_.size());
-    if (n == 0) return stream_->read(out, bytes);
-    std::memcpy(out, head_.data(), n);
-    head_.erase(0, n);
-    return n;
+    return stream_->read(out, bytes);
 }
 
 void ByteSource::skip(uint64_t bytes) {
     std::vector<char> buffer(kBufferBytes);
     while (bytes > 0) {
         const size_t n = read(buffer.data(), std::min<uint64_t>(bytes, buffer.size()));
-        KILN_CHECK(n > 0, path_.string(), ": is shorter than before; remove the output directory and start again");
+        KILN_CHECK(n > 0, name_, ": is shorter than before; remove the output directory and start again");
         bytes -= n;
     }
+}
+
+std::vector<std::string> archive_members(const fs::path& archive) {
+    std::vector<std::string> members;
+    ByteSource source(archive, "utf-8", [&](const std::string& member) {
+        members.push_back(member);
+        return false;
+    });
+    source.next();
+    return members;
 }
 
 uint64_t ByteSource::file_bytes() const {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,27 +14,43 @@ namespace kiln {
 // The values of --encoding.
 const std::vector<std::string>& text_encodings();
 
+class TarReader;
+
 class ByteSource {
 public:
-    // Recognizes gzip (of one or more members) and zstd (of one or more frames) by the first bytes. Throws Error if the
-    // file is missing or unreadable, or named .gz or .zst but not compressed. `encoding` is one of text_encodings();
-    // "utf-8" is not checked.
-    ByteSource(const std::filesystem::path& path, const std::string& encoding);
+    using Wanted = std::function<bool(const std::string& member)>;
+    // Recognizes gzip (of one or more members), zstd (of one or more frames) and tar archives, also compressed ones, by
+    // their first bytes; the members of an archive with a `wanted` path are texts that follow each other. Throws Error
+    // if the file is missing or unreadable, is not text, or is named .gz or .zst but not compressed. `encoding` is one
+    // of text_encodings(); "utf-8" is not checked.
+    ByteSource(
+        const std::filesystem::path& path, const std::string& encoding,
+        Wanted wanted = [](const std::string&) { return true; });
     ByteSource(ByteSource&&) noexcept;
     ~ByteSource();
 
+    // Moves to the first text of the file, then to the next one; false after the last. Throws as the constructor does.
+    bool next();
+    const std::string& name() const { return name_; }  // FILE, or ARCHIVE:MEMBER
     // Reads at most `bytes`; returns 0 only at the end. Throws Error if the file is damaged, or not in its encoding.
     size_t read(char* out, size_t bytes);
-    void skip(uint64_t bytes);    // throws Error if the text is shorter
-    uint64_t file_bytes() const;  // read from the file so far, before decompression
+    void skip(uint64_t bytes);                // throws Error if the text is shorter
+    bool is_plain() const { return plain_; }  // whether the file is one text, and its bytes are that text in UTF-8
+    uint64_t file_bytes() const;              // read from the file so far, before decompression
 
     class Stream;
 
 private:
-    std::filesystem::path path_;
-    std::unique_ptr<Stream> stream_;
+    std::string name_, encoding_;
+    Wanted wanted_;
     const uint64_t* file_bytes_;
-    std::string head_;  // the first bytes of the text, which were read to look for a byte order mark
+    std::unique_ptr<Stream> archive_stream_;
+    std::unique_ptr<TarReader> archive_;
+    std::unique_ptr<Stream> stream_;  // of the current text
+    bool first_ = true, plain_ = false;
 };
+
+// The paths in an archive, in order.
+std::vector<std::string> archive_members(const std::filesystem::path& archive);
 
 }  // namespace kiln

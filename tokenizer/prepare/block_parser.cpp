@@ -98,14 +98,21 @@ void BlockParser::cut(const Block& block, size_t at, std::string_view document, 
 void BlockParser::give(const Block& block, size_t at, Chunk chunk, const OnChunk& on_chunk,
                        std::vector<BadRecord>& bad) {
     chunk.at = at;
-    chunk.valid = simdjson::validate_utf8(chunk.text);
+    const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes changed the offsets
+    // In JSON, \u0000 is an escape that someone wrote.
+    const bool records = block.format == DocumentFormat::jsonl || block.format == DocumentFormat::json;
+    const size_t nul = records ? chunk.text.npos : chunk.text.find('\0');
+    chunk.valid = nul == chunk.text.npos && simdjson::validate_utf8(chunk.text);
     if (!chunk.valid) {
-        const size_t wrong = *find_invalid_utf8(chunk.text);
-        const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes changed the offsets
+        const bool is_nul = nul != chunk.text.npos;
+        const size_t wrong = is_nul ? nul : *find_invalid_utf8(chunk.text);
+        const std::string where =
+            concat("byte ", plain ? block.offset + at + wrong : wrong, plain ? "" : " of the text");
         bad.push_back({block.place(plain ? at + wrong : at),
-                       concat("byte ", plain ? block.offset + at + wrong : wrong, plain ? "" : " of the text",
-                              " (value ", int(static_cast<unsigned char>(chunk.text[wrong])), ") is not UTF-8; ",
-                              kEncodingHint, lost_part(chunk))});
+                       concat(is_nul ? concat(where, " is NUL, which is not text")
+                                     : concat(where, " (value ", int(static_cast<unsigned char>(chunk.text[wrong])),
+                                              ") is not UTF-8; ", encoding_hint(chunk.text, wrong)),
+                              lost_part(chunk))});
         chunk.text = {};
     }
     on_chunk(chunk);

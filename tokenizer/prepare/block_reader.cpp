@@ -40,10 +40,17 @@ BlockReader::BlockReader(std::vector<InputFileInfo> files, DocumentOptions optio
     }
 }
 
-void BlockReader::open(const InputPosition& from) {
-    const auto& path = files_[file_].path;
-    source_.emplace(path, options_.encoding);
-    format_ = options_.format == DocumentFormat::automatic ? format_of(path) : options_.format;
+bool BlockReader::open(const InputPosition& from) {
+    if (!source_) {
+        source_.emplace(files_[file_].path, options_.encoding, [this](const std::string& member) {
+            if (!is_text_name(member)) passed_over_.push_back(concat(files_[file_].path.string(), ":", member));
+            return is_text_name(member);
+        });
+        for (member_ = 0; member_ < from.member; member_++) source_->next();
+    }
+    if (!source_->next()) return false;
+    open_text_ = true;
+    format_ = options_.format == DocumentFormat::automatic ? format_of(source_->name()) : options_.format;
     pending_.clear();
     at_end_ = false;
     offset_ = from.offset;
@@ -59,14 +66,15 @@ void BlockReader::open(const InputPosition& from) {
         case DocumentFormat::text: break;
         case DocumentFormat::jsonl: scanner_ = std::make_unique<LineScanner>(); break;
         case DocumentFormat::json: scanner_ = std::make_unique<JsonScanner>(from.json_state); break;
-        case DocumentFormat::csv: return read_csv_header(',', from.offset);
-        case DocumentFormat::tsv: return read_csv_header('\t', from.offset);
+        case DocumentFormat::csv: read_csv_header(',', from.offset); return true;
+        case DocumentFormat::tsv: read_csv_header('\t', from.offset); return true;
     }
     source_->skip(from.offset);
+    return true;
 }
 
 void BlockReader::read_csv_header(char delimiter, uint64_t skip) {
-    const std::string name = files_[file_].path.string();
+    const std::string& name = source_->name();
     constexpr size_t kMaxHeader = size_t(1) << 20;
     CsvScanner scanner(delimiter);
     std::vector<Block::Span> rows;
@@ -112,9 +120,14 @@ void BlockReader::fill(size_t bytes) {
 
 bool BlockReader::next(Block& block) {
     for (;;) {
-        if (!source_) {
+        if (!open_text_) {
             if (file_ == files_.size()) return false;
-            open(std::exchange(from_, {}));
+            if (!open(std::exchange(from_, {}))) {
+                bytes_before_ += source_->file_bytes();
+                source_.reset();
+                file_++;
+                continue;
+            }
         }
         // A block has one chunk of such a document, and the text after it is copied each time: read less.
         const bool in_chunks = !scanner_ && lines_.whole_file();
@@ -129,11 +142,10 @@ bool BlockReader::next(Block& block) {
         }
         const bool reported = !bad_.empty();
         if (reported) give(block, pending_.size());
-        bytes_before_ += source_->file_bytes();
-        source_.reset();
-        file_++;
+        open_text_ = false;
+        member_++;
         if (reported) {
-            block.end = {.file = file_};
+            block.end = {.file = file_, .member = member_};
             return true;
         }
     }
@@ -204,12 +216,17 @@ void BlockReader::drop(size_t bytes) {
 
 void BlockReader::report(std::string what, size_t at) {
     const auto line = line_ + count_newlines(std::string_view(pending_).substr(0, at));
-    bad_.push_back({concat(files_[file_].path.string(), ":", line), std::move(what)});
+    bad_.push_back({concat(source_->name(), ":", line), std::move(what)});
 }
 
 void BlockReader::give(Block& block, size_t bytes) {
     block = {};
-    block.file = files_[file_].path.string();
+    block.file = source_->name();
+    block.split = files_[file_].split;
+    if (files_[file_].members_by_names) {
+        const std::string member = source_->name().substr(files_[file_].path.string().size());
+        block.split = split_named(member).value_or(SplitName::train);
+    }
     block.format = format_;
     block.csv = csv_;
     block.first_line = line_;
@@ -231,7 +248,7 @@ void BlockReader::give(Block& block, size_t bytes) {
     record_ += block.records.size() + std::exchange(skipped_, 0);
     continues_ = open_;
     in_line_ = open_ && block.text().back() != '\n';
-    block.end = {file_, offset_, line_, continues_, in_line_, scanner_ ? scanner_->state() : 0, record_};
+    block.end = {file_, offset_, line_, continues_, in_line_, scanner_ ? scanner_->state() : 0, record_, member_};
 }
 
 uint64_t BlockReader::bytes_read() const {

@@ -22,9 +22,11 @@ public:
     bool next(Block& block);
     uint64_t bytes_read() const;   // of all files, before decompression
     uint64_t bytes_total() const;  // of the files with a known size
+    // Members of archives that were left out, since their names are not those of text.
+    const std::vector<std::string>& passed_over() const { return passed_over_; }
 
 private:
-    void open(const InputPosition& from);
+    bool open(const InputPosition& from);  // the next text of the file; false: there is none
     void read_csv_header(char delimiter, uint64_t skip);
     void fill(size_t bytes);  // reads until pending_ has this size, or the file ends
     size_t text_end();        // end of the next block; 0: more text is needed
@@ -40,8 +42,12 @@ private:
     uint64_t bytes_before_ = 0, bytes_total_ = 0;
     InputPosition from_;  // where to start in the next file
 
-    // Of the open file:
+    std::vector<std::string> passed_over_;
+
+    // Of the open file, and of the open text in it:
     std::optional<ByteSource> source_;
+    uint64_t member_ = 0;  // texts before it, in an archive
+    bool open_text_ = false;
     DocumentFormat format_ = DocumentFormat::text;
     CsvLayout csv_;
     std::unique_ptr<RecordScanner> scanner_;

@@ -80,6 +80,10 @@ fs::path decompressed_name(const fs::path& path) {
     return extension == ".gz" || extension == ".zst" ? path.stem() : path;
 }
 
+bool is_archive_name(const fs::path& path) {
+    return lower_extension(path) == ".tgz" || lower_extension(decompressed_name(path)) == ".tar";
+}
+
 DocumentFormat format_of(const fs::path& path) {
     const std::string extension = lower_extension(decompressed_name(path));
     for (size_t i = 0; i < formats().size(); i++) {

@@ -2,6 +2,7 @@
 // The options that say what a document is, the input files, and the blocks that files are cut into for the threads.
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +16,11 @@ enum class DocumentFormat { automatic, text, jsonl, json, csv, tsv };  // automa
 const std::vector<std::string>& document_format_names();               // in the order of DocumentFormat
 const std::vector<std::string>& document_extensions();                 // of all formats: ".txt", ...
 DocumentFormat format_of(const std::filesystem::path& path);
+// Whether a file that was found, not named, is read: by a document_extensions() entry, also with .gz or .zst.
+bool is_text_name(const std::filesystem::path& path);
 std::string lower_extension(const std::filesystem::path& path);
 std::filesystem::path decompressed_name(const std::filesystem::path& path);  // without one .gz or .zst at its end
+bool is_archive_name(const std::filesystem::path& path);                     // .tar, .tar.gz, .tgz, .tar.zst
 
 struct DocumentOptions {
     DocumentMode mode = DocumentMode::file;
@@ -32,21 +36,36 @@ struct DocumentOptions {
     bool keep_start_of_damaged = false;             // use the records before the damage in a file; false: Error
 };
 
+// The split that a file's documents belong to. A part of `train` is chosen for validation if no file is named for it.
+enum class SplitName { train, val, test };
+// By a word in the last part of the path that has one: train, training; val, valid, validation, dev; test.
+std::optional<SplitName> split_named(const std::filesystem::path& path);
+
 struct InputFileInfo {
     std::filesystem::path path;
+    SplitName split = SplitName::train;
+    bool members_by_names = false;  // an archive: split_named() decides for each of its texts
     bool pipe = false;
     uint64_t bytes = 0;
     int64_t modified_ns = 0;
 };
 
-// Every input file. An input is a file, a pipe, a pattern (* ? [] within a name, ** across directories) or a directory.
-// A directory is searched recursively for names with a document_extensions() entry, also with .gz or .zst, sorted by
-// path, without hidden files, files that Kiln writes, and links to directories. Throws Error if an input is missing,
-// unreadable or a device, or if there are no files.
-std::vector<InputFileInfo> find_documents(const std::vector<std::string>& inputs);
+struct InputFiles {
+    std::vector<InputFileInfo> files;
+    std::vector<std::filesystem::path> passed_over;  // in directories that were searched, since they are not text
+    bool by_names = false;                           // whether names decided about splits
+    bool has_val = false;                            // whether files, or texts in archives, are for validation
+};
 
-inline constexpr char kEncodingHint[] =
-    "name its encoding with --encoding (latin-1, gb18030, ...), or convert the file";
+// Every input file. An input is a file, a pipe, a pattern (* ? [] within a name, ** across directories) or a directory.
+// A directory is searched recursively for is_text_name() and is_archive_name(), sorted by path, without hidden files,
+// files that Kiln writes, and links to directories. With `split_names`, and if some files or texts in archives are
+// named for training and others for validation or test, their names decide; below a directory or in a pattern, the
+// names of directories count too. A data set's card (README.md), which describes records or named splits, is passed
+// over. The files of `val_inputs` are for validation. Throws Error if an input is missing, unreadable or a device, if
+// there are no files, or if a directory has data that cannot be read, and no text but its card.
+InputFiles find_documents(const std::vector<std::string>& inputs, const std::vector<std::string>& val_inputs = {},
+                          bool split_names = true);
 
 // A record, or a part of a document, that is left out.
 struct BadRecord {
@@ -63,6 +82,7 @@ struct InputPosition {
     bool in_line = false;    // within a line
     int json_state = 0;      // of JsonScanner
     uint64_t records = 0;    // before it in the file
+    uint64_t member = 0;     // of an archive: texts before this one
 };
 
 // The number of columns in a CSV file, and the column with the text.
@@ -79,6 +99,7 @@ struct Block {
     std::string bytes;  // the text, then padding that a JSON parser may read
     size_t size = 0;    // without the padding
     std::string file;
+    SplitName split = SplitName::train;
     DocumentFormat format = DocumentFormat::text;
     CsvLayout csv;
     uint64_t first_line = 1;  // line number of the first byte

@@ -73,6 +73,7 @@ private:
             if (!more) break;
             more = !job.error;
             job.bytes = job.block.size;
+            job.result.split = job.block.split;
             job.result.end = job.block.end;
             job.result.bytes_read = reader_.bytes_read();
             const std::lock_guard lock(mutex_);

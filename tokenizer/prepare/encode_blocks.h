@@ -22,6 +22,7 @@ struct EncodedBlock {
     EncodeCounts counts;
     std::string first_unknown;       // place of the first document with a character that has no token
     std::vector<size_t> bad_before;  // for each bad record, the index of the chunk after it
+    SplitName split = SplitName::train;
     InputPosition end;
     uint64_t bytes_read = 0;  // by the reader, up to this block
 };

@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kSavedVersion = 3;
+constexpr int kSavedVersion = 5;
 constexpr uint64_t kShownBadRecords = 5;
 // After so many bad records and no good one, the run fails without reading the rest.
 constexpr uint64_t kHopeless = 1000;
@@ -32,6 +32,8 @@ json recipe_of(const PrepareOptions& options) {
     const DocumentOptions& documents = options.documents;
     const char* const modes[] = {"file", "line", "paragraph"};
     return {{"inputs", options.inputs},
+            {"val_inputs", options.val_inputs},
+            {"ignore_split_names", !options.split_names},
             {"tokenizer", options.tokenizer.string()},
             {"format", document_format_names()[size_t(documents.format)]},
             {"encoding", documents.encoding},
@@ -47,6 +49,7 @@ json recipe_of(const PrepareOptions& options) {
 // Without the inputs and the tokenizer, which can be written in several ways.
 json options_of(json recipe) {
     recipe.erase("inputs");
+    recipe.erase("val_inputs");
     recipe.erase("tokenizer");
     return recipe;
 }
@@ -59,17 +62,45 @@ std::string fingerprint(const json& recipe, const PrepareOptions& options, const
     for (const InputFileInfo& file : files) {
         std::error_code none;  // a pipe, like /dev/stdin, has no canonical name
         const fs::path path = fs::weakly_canonical(file.path, none);
-        all.push_back({none ? file.path.string() : path.string(), file.bytes, file.modified_ns});
+        all.push_back({none ? file.path.string() : path.string(), file.bytes, file.modified_ns, int(file.split)});
     }
     return hex(sha256(all.dump(-1, ' ', false, json::error_handler_t::replace)));
 }
 
+void report_passed_over(const std::vector<std::string>& files, const std::function<void(const std::string&)>& report) {
+    constexpr size_t kShown = 5;
+    std::string names;
+    for (size_t i = 0; i < std::min(files.size(), kShown); i++) names += (i == 0 ? "" : ", ") + files[i];
+    if (files.empty()) return;
+    report(concat("passed over, since their names are not those of text: ", names,
+                  files.size() > kShown ? concat(" and ", files.size() - kShown, " more") : ""));
+}
+
+void report_splits(const InputFiles& found, const std::function<void(const std::string&)>& report) {
+    if (!found.by_names) return;
+    std::string text = "splits by the names of files:";
+    for (const auto& [split, name] :
+         {std::pair{SplitName::train, "train"}, {SplitName::val, "val"}, {SplitName::test, "test"}}) {
+        size_t count = 0;
+        std::string first;
+        for (const InputFileInfo& file : found.files) {
+            if (file.split != split || file.members_by_names) continue;
+            if (count++ == 0) first = file.path.string();
+        }
+        if (count > 0) text += concat(" ", name, " ", first, count > 1 ? concat(" and ", count - 1, " more") : "", ";");
+    }
+    for (const InputFileInfo& file : found.files) {
+        if (file.members_by_names) text += concat(" those in ", file.path.string(), ";");
+    }
+    report(text + " --ignore-split-names uses all of them for training and validation");
+}
+
 json to_json(const InputPosition& at) {
-    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state, at.records};
+    return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state, at.records, at.member};
 }
 
 InputPosition position_from(const json& saved) {
-    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5), saved.at(6)};
+    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3), saved.at(4), saved.at(5), saved.at(6), saved.at(7)};
 }
 
 // The options of this run that differ from those of an unfinished run.
@@ -86,14 +117,14 @@ std::string difference(const json& saved, const json& recipe) {
 // Writes encoded documents into shards, and saves the state that is needed to resume.
 class Run {
 public:
-    Run(const PrepareOptions& options, std::string fingerprint, json recipe, PrepareOutput& output,
+    Run(const PrepareOptions& options, double val_fraction, std::string fingerprint, json recipe, PrepareOutput& output,
         const ShardInfo& like)
         : options_(options),
           fingerprint_(std::move(fingerprint)),
           recipe_(options_of(std::move(recipe))),
           output_(output),
           vocab_size_(like.vocab_size),
-          writer_(options.output, options.val_fraction, options.shard_tokens, like) {}
+          writer_(options.output, val_fraction, options.shard_tokens, like) {}
 
     // Returns false if there is no saved state of this run.
     bool resume() {
@@ -138,6 +169,7 @@ public:
             options_.progress(progress);
             return !full_;
         });
+        report_passed_over(reader.passed_over(), options_.report);
         done_ = true;
         if (can_resume) save({});
     }
@@ -161,6 +193,9 @@ public:
 
     void finish(ShardIndex& index) {
         writer_.finish(index);
+        KILN_CHECK(index.train.documents > 0,
+                   "the files for training hold no text, only those for validation or test; "
+                   "see --ignore-split-names and --val-input");
         index.bad_records = bad_;
     }
 
@@ -174,7 +209,7 @@ private:
                 if (!in_document_) {
                     full_ = options_.max_documents > 0 && writer_.documents() == options_.max_documents;
                     if (full_) break;
-                    writer_.begin_document(chunk.hash);
+                    writer_.begin_document(chunk.hash, block.split);
                 }
                 in_document_ = true;
                 const size_t bytes = chunk.tokens * size_t(shard_token_bytes(vocab_size_));
@@ -236,7 +271,11 @@ ShardIndex prepare(const PrepareOptions& options) {
     // Check everything that can be wrong with the options before the output changes.
     const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
     tokenizer.special_ids(options.allowed_special);  // throws on a wrong one
-    const std::vector<InputFileInfo> files = find_documents(options.inputs);
+    const InputFiles found = find_documents(options.inputs, options.val_inputs, options.split_names);
+    const std::vector<InputFileInfo>& files = found.files;
+    report_passed_over({found.passed_over.begin(), found.passed_over.end()}, options.report);
+    report_splits(found, options.report);
+    const double val_fraction = found.has_val ? 0 : options.val_fraction;
     ShardIndex index;
     index.vocab_size = tokenizer.vocab_size();
     index.end_of_text = tokenizer.end_of_text();
@@ -259,7 +298,7 @@ ShardIndex prepare(const PrepareOptions& options) {
                options.output.string(), ": holds an unfinished run with other ",
                difference(saved->value("options", json::object()), index.recipe),
                "; run it with its own options to resume, or start again with --overwrite");
-    auto run = std::make_unique<Run>(options, id, index.recipe, output, like);
+    auto run = std::make_unique<Run>(options, val_fraction, id, index.recipe, output, like);
     bool resumed = false;
     KILN_CHECK(!options.strict || !saved || other || saved->at("bad_records") == 0, saved->at("shown").at(0),
                "; the run can be resumed without --strict");
@@ -267,7 +306,7 @@ ShardIndex prepare(const PrepareOptions& options) {
         resumed = run->resume();
     } catch (const std::exception& error) {
         options.report(concat("the unfinished run cannot be resumed: ", error.what()));
-        run = std::make_unique<Run>(options, id, index.recipe, output, like);
+        run = std::make_unique<Run>(options, val_fraction, id, index.recipe, output, like);
     }
     if (!resumed) {
         if (output.unfinished()) {

@@ -26,7 +26,8 @@ public:
 };
 
 struct PrepareOptions {
-    std::vector<std::string> inputs;  // for find_documents()
+    std::vector<std::string> inputs, val_inputs;  // for find_documents()
+    bool split_names = true;
     std::filesystem::path tokenizer;  // for Tokenizer::load()
     std::filesystem::path output;     // a directory; created if it does not exist
     DocumentOptions documents;
@@ -53,11 +54,12 @@ struct PrepareOptions {
     std::function<void(const std::string&)> report = [](const std::string&) {};
 };
 
-// Writes train_000000.bin, ..., val_000000.bin, ..., the tokenizer's files, and shards.json last. Until then, a file
-// shards.json.unfinished marks the directory, and data loaders refuse it. The file also holds the state of the run:
-// after a kill, a power cut or a full disk, the same call resumes it. Each document starts with the end-of-text token.
-// The hash of a document decides whether it belongs to the validation split, so new data does not move old documents.
-// Throws Error; existing shards in `output` are lost only with `force`.
+// Writes train_000000.bin, ..., val_000000.bin, ..., test_000000.bin, ... (for files that are named for it), the
+// tokenizer's files, and shards.json last. Until then, a file shards.json.unfinished marks the directory, and data
+// loaders refuse it. The file also holds the state of the run: after a kill, a power cut or a full disk, the same call
+// resumes it. Each document starts with the end-of-text token. If no file is for validation, the hash of a document
+// decides whether it belongs to that split, so new data does not move old documents. Throws Error; existing shards in
+// `output` are lost only with `force`.
 ShardIndex prepare(const PrepareOptions& options);
 
 }  // namespace kiln

@@ -61,7 +61,8 @@ std::string kind_of(const std::vector<JsonMember>& record) {
 std::string second_look(std::string_view record, const Keys& text_keys) {
     if (const auto bad = find_invalid_utf8(record)) {
         throw Error(concat("not a JSON record: its byte ", *bad, " (value ",
-                           int(static_cast<unsigned char>(record[*bad])), ") is not UTF-8; ", kEncodingHint));
+                           int(static_cast<unsigned char>(record[*bad])), ") is not UTF-8; ",
+                           encoding_hint(record, *bad)));
     }
     const std::vector<JsonMember> members = json_members(record);
     for (const std::string& key : text_keys) {

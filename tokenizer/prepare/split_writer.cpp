@@ -101,15 +101,19 @@ SplitWriter::SplitWriter(const fs::path& directory, double val_fraction, uint64_
       val_fraction_(val_fraction),
       token_bytes_(size_t(shard_token_bytes(like.vocab_size))),
       train_(directory, "train", shard_tokens, like),
-      val_(directory, "val", shard_tokens, like) {
+      val_(directory, "val", shard_tokens, like),
+      test_(directory, "test", shard_tokens, like) {
     KILN_CHECK(val_fraction >= 0 && val_fraction < 1, "a validation fraction of ", val_fraction,
                " does not lie in [0, 1)");
 }
 
-void SplitWriter::begin_document(uint64_t hash) {
+void SplitWriter::begin_document(uint64_t hash, SplitName split) {
     documents_++;
     tokens_++;
-    if (double(hash >> 11) * 0x1p-53 < val_fraction_) {
+    if (split == SplitName::test) {
+        target_ = Target::test;
+        test_.begin_document();
+    } else if (split == SplitName::val || double(hash >> 11) * 0x1p-53 < val_fraction_) {
         val_chosen_ = true;
         release(best_, train_);
         target_ = Target::val;
@@ -134,7 +138,7 @@ void SplitWriter::append(std::span<const unsigned char> packed, uint64_t text_by
         current_->packed.insert(current_->packed.end(), packed.begin(), packed.end());
         current_->text_bytes += text_bytes;
     } else {
-        (target_ == Target::val ? val_ : train_).append(packed, text_bytes);
+        series().append(packed, text_bytes);
     }
 }
 
@@ -155,7 +159,8 @@ void SplitWriter::finish(ShardIndex& index) {
     release(best_, documents_ >= 2 ? val_ : train_);
     index.train = train_.finish();
     index.val = val_.finish();
-    if (index.train.documents == 0) {  // with few documents, all may be chosen for validation
+    index.test = test_.finish();
+    if (index.train.documents == 0 && val_fraction_ > 0) {  // with few documents, all may be chosen for validation
         for (ShardIndex::File& file : index.val.files) {
             const std::string name = "train" + file.name.substr(std::strlen("val"));
             rename_file(directory_ / file.name, directory_ / name);
@@ -176,13 +181,15 @@ std::optional<SplitWriter::Held> SplitWriter::restore_held(const nlohmann::json&
 }
 
 nlohmann::json SplitWriter::save() {
-    return {{"train", train_.save()},    {"val", val_.save()},        {"target", int(target_)},  {"best", save(best_)},
-            {"current", save(current_)}, {"val_chosen", val_chosen_}, {"documents", documents_}, {"tokens", tokens_}};
+    return {{"train", train_.save()},    {"val", val_.save()},      {"test", test_.save()},
+            {"target", int(target_)},    {"best", save(best_)},     {"current", save(current_)},
+            {"val_chosen", val_chosen_}, {"documents", documents_}, {"tokens", tokens_}};
 }
 
 void SplitWriter::restore(const nlohmann::json& saved) {
     train_.restore(saved.at("train"));
     val_.restore(saved.at("val"));
+    test_.restore(saved.at("test"));
     target_ = Target(saved.at("target").get<int>());
     best_ = restore_held(saved.at("best"));
     current_ = restore_held(saved.at("current"));

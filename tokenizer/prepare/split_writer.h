@@ -9,6 +9,7 @@
 
 #include "tokenizer/data/shard.h"
 #include "tokenizer/data/shard_index.h"
+#include "tokenizer/prepare/documents.h"
 
 namespace kiln {
 
@@ -38,19 +39,19 @@ private:
     ShardIndex::Split split_;
 };
 
-// Puts each document into a split. The hash of its first chunk decides, so a document stays in its split when others
-// are added, and exact copies are in the same split.
+// Puts each document into a split. If its file is not for validation or test, the hash of its first chunk decides, so a
+// document stays in its split when others are added, and exact copies are in the same split.
 class SplitWriter {
 public:
     SplitWriter(const std::filesystem::path& directory, double val_fraction, uint64_t shard_tokens,
                 const ShardInfo& like);
-    void begin_document(uint64_t hash);
+    void begin_document(uint64_t hash, SplitName split);
     void append(std::span<const unsigned char> packed, uint64_t text_bytes);  // from pack_tokens()
     void end_document();
     void finish(ShardIndex& index);  // sets the splits of the index
     nlohmann::json save();           // as in ShardSeries, at any time
     void restore(const nlohmann::json& saved);
-    bool owns(const std::string& file) const { return train_.owns(file) || val_.owns(file); }
+    bool owns(const std::string& file) const { return train_.owns(file) || val_.owns(file) || test_.owns(file); }
     uint64_t documents() const { return documents_; }
     uint64_t tokens() const { return tokens_; }
 
@@ -64,15 +65,16 @@ private:
         uint64_t hash = 0, text_bytes = 0;
         std::vector<unsigned char> packed;
     };
-    enum class Target { train, val, held };
+    enum class Target { train, val, held, test };
     static nlohmann::json save(const std::optional<Held>& held);
     static std::optional<Held> restore_held(const nlohmann::json& saved);
     void release(std::optional<Held>& held, ShardSeries& series);
+    ShardSeries& series() { return target_ == Target::val ? val_ : target_ == Target::test ? test_ : train_; }
 
     const std::filesystem::path directory_;
     const double val_fraction_;
     const size_t token_bytes_;
-    ShardSeries train_, val_;
+    ShardSeries train_, val_, test_;
     Target target_ = Target::train;
     bool val_chosen_ = false;
     std::optional<Held> best_, current_;  // the document with the smallest hash; the current one

@@ -32,18 +32,18 @@ namespace {
 constexpr size_t kLongestLine = 4192;   // the library's default; its BPE has 16 bits for the length of a word
 constexpr int kMostTokens = 100000000;  // means "all"
 
-// Gives the library the lines of all files, without newlines.
+// Gives the library the lines of all texts, without newlines.
 class Lines final : public sentencepiece::SentenceIterator {
 public:
-    explicit Lines(const std::vector<MappedFile>& files) : files_(files) { Next(); }
+    explicit Lines(const std::vector<std::string_view>& texts) : texts_(texts) { Next(); }
     bool done() const override { return done_; }
     void Next() override {
         while (rest_.empty()) {
-            if (file_ == files_.size()) {
+            if (next_ == texts_.size()) {
                 done_ = true;
                 return;
             }
-            rest_ = files_[file_++].text();
+            rest_ = texts_[next_++];
         }
         const size_t end = std::min(rest_.find('\n'), rest_.size());
         if (end <= kLongestLine) {
@@ -62,9 +62,9 @@ public:
     sentencepiece::util::Status status() const override { return {}; }
 
 private:
-    const std::vector<MappedFile>& files_;
-    size_t file_ = 0;
-    std::string_view rest_;  // of the current file, files_[file_ - 1]
+    const std::vector<std::string_view>& texts_;
+    size_t next_ = 0;
+    std::string_view rest_;  // of the current text, texts_[next_ - 1]
     std::string line_;
     bool done_ = false;
 };
@@ -231,16 +231,17 @@ void check_options(const SentencePieceTrainerOptions& options) {
 
 }  // namespace
 
-Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& options,
-                                        const std::vector<fs::path>& files) {
+Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& options, const std::vector<fs::path>& files,
+                                        const std::vector<std::string>& documents) {
     check_options(options);
-    std::vector<MappedFile> texts;
-    bool empty = true;
+    std::vector<MappedFile> mapped;
+    std::vector<std::string_view> texts(documents.begin(), documents.end());
     for (const fs::path& path : files) {
-        const std::string_view text = texts.emplace_back(path).text();
+        const std::string_view text = texts.emplace_back(mapped.emplace_back(path).text());
         check_utf8(text, path.string());
-        empty = empty && text.find_first_not_of(" \t\r\n") == text.npos;
     }
+    const bool empty = std::ranges::all_of(
+        texts, [](std::string_view text) { return text.find_first_not_of(" \t\r\n") == text.npos; });
     KILN_CHECK(!empty, files.empty() ? "" : files.front().string() + ": ", "there is no text to train on");
 
     const auto train = [&] {

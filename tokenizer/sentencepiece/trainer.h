@@ -27,10 +27,11 @@ struct SentencePieceTrainerOptions {
     std::function<void()> poll = {};
 };
 
-// Trains on all lines of all files. Lines of more than 4192 bytes, which the library would ignore, are cut. The library
-// runs in a child process, since some texts make it exit. Throws UsageError on wrong options, and Error if a file is
-// missing or not UTF-8, or if the library fails (with its reason).
+// Trains on all lines of all files and documents. Lines of more than 4192 bytes, which the library would ignore, are
+// cut. The library runs in a child process, since some texts make it exit. Throws UsageError on wrong options, and
+// Error if a file is missing or not UTF-8, or if the library fails (with its reason).
 Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& options,
-                                        const std::vector<std::filesystem::path>& files);
+                                        const std::vector<std::filesystem::path>& files,
+                                        const std::vector<std::string>& documents = {});
 
 }  // namespace kiln

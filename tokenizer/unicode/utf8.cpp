@@ -24,13 +24,42 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
     return std::nullopt;
 }
 
-void throw_not_utf8(const std::string& name, size_t offset) {
-    throw Error(concat(name, ": text that is not UTF-8, first at byte ", offset,
-                       "; convert it, for example with `iconv -f LATIN1 -t UTF-8`, or leave the file out"));
+std::string encoding_hint(std::string_view text, size_t offset) {
+    // A character has a lead byte, and a trail byte of either range. The leads of nearly all characters in use are in
+    // `common`; those of GB18030 are then followed by the upper range only. Latin letters stand alone among ASCII.
+    struct Encoding {
+        const char* name;
+        unsigned char first_common, last_common, lowest_trail;
+    };
+    static constexpr Encoding kEncodings[] = {{"gb18030", 0xA1, 0xF7, 0xA1}, {"big5", 0xA1, 0xC6, 0x40}};
+    constexpr size_t kLooked = 4096, kFewest = 4;
+    const std::string_view bytes = text.substr(offset, kLooked);
+    for (const Encoding& encoding : kEncodings) {
+        size_t pairs = 0, common = 0, alone = 0;
+        for (size_t i = 0; i + 1 < bytes.size(); i++) {
+            const auto lead = static_cast<unsigned char>(bytes[i]), trail = static_cast<unsigned char>(bytes[i + 1]);
+            if (lead < 0x80) continue;
+            const bool pair = lead != 0x80 && lead != 0xFF && trail >= 0x40 && trail != 0x7F && trail != 0xFF;
+            alone += !pair;
+            pairs += pair;
+            common += pair && lead >= encoding.first_common && lead <= encoding.last_common &&
+                      trail >= encoding.lowest_trail && (trail < 0x7F || trail >= 0xA1);
+            i += pair;
+        }
+        // Rare characters, and the four bytes of the rarest in GB18030, may be a twentieth.
+        if (pairs >= kFewest && alone * 20 <= pairs && common * 20 >= pairs * 19) {
+            return concat("its bytes look like ", encoding.name, ": read it with --encoding ", encoding.name);
+        }
+    }
+    return "name its encoding with --encoding (latin-1, gb18030, ...), or convert the file";
+}
+
+void throw_not_utf8(const std::string& name, std::string_view text, size_t offset) {
+    throw Error(concat(name, ": text that is not UTF-8, first at byte ", offset, "; ", encoding_hint(text, offset)));
 }
 
 void check_utf8(std::string_view text, const std::string& name) {
-    if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, *offset);
+    if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, text, *offset);
 }
 
 std::string replace_invalid_utf8(std::string_view text) {

@@ -7,11 +7,12 @@
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard.h"
 #include "tokenizer/data/shard_index.h"
+#include "tokenizer/data/shard_tokenizer.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
 #include "tools/cli/options.h"
 #include "tools/commands/commands.h"
-#include "tools/evaluate/data_tokenizer.h"
 #include "tools/evaluate/loss.h"
 
 namespace kiln {
@@ -21,6 +22,7 @@ struct Arguments {
     std::string model, data, split = "auto", dtype = "auto";
     int B = 8, T = 0, threads = 0;
     int64_t max_batches = 0;
+    bool force = false;
 };
 
 bool parse(const std::vector<std::string>& args, Arguments& a) {
@@ -35,7 +37,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
             {.name = "data", .unit = "SHARDS", .help = "the shards: a directory, a glob or a file", .required = true});
     set.add(a.split, {.name = "split",
                       .help = "which shards of a directory to use; auto: val if there are any, else train",
-                      .choices = {"auto", "train", "val"}});
+                      .choices = {"auto", "train", "val", "test"}});
     set.add(a.B,
             {.name = "batch-size", .short_name = "b", .unit = "SEQUENCES", .help = "sequences in a batch", .min = 1});
     set.add(a.T, {.name = "sequence-length",
@@ -45,6 +47,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                   .min = 0});
     set.add(a.max_batches,
             {.name = "max-batches", .unit = "N", .help = "stop after N batches; 0: use all of the data", .min = 0});
+    set.add(a.force, {.name = "force", .help = "evaluate data that was made with another tokenizer than the model's"});
     add_machine_options(set, a.dtype, a.threads);
     return set.parse(args);
 }
@@ -100,18 +103,27 @@ private:
     uint64_t first_ = 0;
 };
 
+// With another vocabulary of the same size the results mean nothing.
+void check_tokenizer(const std::vector<std::filesystem::path>& shards, const std::string& model_directory, bool force) {
+    if (find_tokenizer(model_directory).empty()) return;
+    const std::string other = other_tokenizer(shards, model_directory);
+    KILN_CHECK(other.empty() || force, other, "; make the shards again with `kiln prepare --tokenizer ",
+               model_directory, "`, or compute a loss without meaning with --force");
+    if (!other.empty()) std::cerr << "warning: " << other << "\n";
+}
+
 // The size of the text that a split was made from, or why it is not known.
 struct TextBytes {
     uint64_t bytes = 0;
     std::string unknown;
 };
 
-TextBytes text_bytes(const std::string& data, bool val) {
+TextBytes text_bytes(const std::string& data, const std::string& split) {
     if (!std::filesystem::is_directory(data) || !has_shard_index(data)) {
         return {0, "bytes of text are only known for a directory with shards.json"};
     }
     const ShardIndex index = read_shard_index(data);
-    const uint64_t bytes = (val ? index.val : index.train).text_bytes;
+    const uint64_t bytes = (split == "val" ? index.val : split == "test" ? index.test : index.train).text_bytes;
     return {bytes, bytes ? "" : "shards.json says 0 bytes of text"};
 }
 
@@ -123,9 +135,9 @@ int command_eval(const std::vector<std::string>& args) {
     set_threads(a.threads);
     const Precision precision = choose_precision(a.dtype);
     const DataPaths paths = find_data(a.data);
-    const bool val = a.split == "val" || (a.split == "auto" && !paths.val.empty());
-    const auto& shards = val ? paths.val : paths.train;
-    KILN_CHECK(!shards.empty(), a.data, ": has no shards of the split ", val ? "val" : "train");
+    if (a.split == "auto") a.split = paths.val.empty() ? "train" : "val";
+    const auto& shards = a.split == "val" ? paths.val : a.split == "test" ? paths.test : paths.train;
+    KILN_CHECK(!shards.empty(), a.data, ": has no shards of the split ", a.split);
 
     const std::string directory = resolve_model_directory(a.model).string();
     const ModelConfig config = read_model_config(directory);
@@ -135,18 +147,16 @@ int command_eval(const std::vector<std::string>& args) {
     }
     Sequences sequences(shards, a.B, T, config.V);
     KILN_CHECK(!sequences.at_end(), a.data, ": no shard has two tokens, so there is nothing to predict");
-    if (const std::string warning = warn_of_other_tokenizer(shards, directory); !warning.empty()) {
-        std::cerr << warning << "\n";
-    }
+    check_tokenizer(shards, directory, a.force);
     const std::unique_ptr<Engine> engine =
         open_engine(directory, {.B = a.B, .T = T, .training = false, .precision = precision});
 
     const LossSum total =
         *evaluate(*engine, *make_single_communicator(), a.max_batches, nullptr, [&] { return sequences.next(); });
     const double loss = total.sum / double(total.tokens);
-    TextBytes text = text_bytes(a.data, val);
+    TextBytes text = text_bytes(a.data, a.split);
     if (text.unknown.empty() && !sequences.at_end()) text.unknown = "--max-batches left out a part of the text";
-    std::cout << formatted("split %s\ntokens %lld\nloss %.6f\nperplexity %.4f\nbits_per_byte ", val ? "val" : "train",
+    std::cout << formatted("split %s\ntokens %lld\nloss %.6f\nperplexity %.4f\nbits_per_byte ", a.split.c_str(),
                            static_cast<long long>(total.tokens), loss, std::exp(loss))
               << (text.unknown.empty() ? formatted("%.6f\n", total.sum / std::log(2.0) / double(text.bytes))
                                        : concat("n/a (", text.unknown, ")\n"));

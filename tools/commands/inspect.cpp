@@ -130,10 +130,12 @@ void inspect_data(const fs::path& directory) {
     row("vocabulary", index.vocab_size, ", end of text ", index.end_of_text);
     inspect_split("train", index.train);
     inspect_split("val", index.val);
+    if (!index.test.files.empty()) inspect_split("test", index.test);
     if (index.bad_records > 0) row("bad records", index.bad_records, ", left out");
     row("recipe", index.recipe.dump());
     inspect_files(directory, index, index.train);
     inspect_files(directory, index, index.val);
+    inspect_files(directory, index, index.test);
 }
 
 void inspect_sentencepiece(const SentencePieceModel& model) {

@@ -5,7 +5,6 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/shard.h"
-#include "tokenizer/io/byte_source.h"
 #include "tokenizer/prepare/prepare.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/allow_special.h"
@@ -13,39 +12,15 @@
 #include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/reading_options.h"
 
 namespace kiln {
 namespace {
 
-template <class Enum>
-Enum chosen(const std::vector<std::string>& names, const std::string& name) {
-    return Enum(std::find(names.begin(), names.end(), name) - names.begin());
-}
-
-// The member of text_encodings() with this name or another usual one, ignoring case. Throws UsageError.
-std::string encoding_named(const std::string& text) {
-    const auto plain = [](std::string name) {
-        std::erase_if(name, [](char c) { return c == '-' || c == '_' || c == ' '; });
-        for (char& c : name) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-        return name;
-    };
-    std::string name = plain(text), known;
-    if (name == "iso88591") name = "latin1";
-    if (name == "cp1252") name = "windows1252";
-    if (name == "gbk" || name == "gb2312" || name == "cp936") name = "gb18030";  // which contains both
-    for (const std::string& encoding : text_encodings()) {
-        if (plain(encoding) == name) return encoding;
-        known += (known.empty() ? "" : ", ") + encoding;
-    }
-    throw UsageError(concat("--encoding: \"", text, "\" is not one of ", known, "; did you mean ",
-                            nearest(text, text_encodings()), "?"));
-}
-
 bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial& special) {
     const std::vector<std::string> modes = {"file", "line", "paragraph"};
-    std::string tokenizer, output, mode = "file", format = "auto", text_key = "text";
-    std::string encodings;
-    for (const std::string& name : text_encodings()) encodings += (encodings.empty() ? "" : ", ") + name;
+    std::string tokenizer, output, mode = "file";
+    ReadingOptions reading;
     OptionSet set("kiln prepare",
                   "Encodes documents into shards of tokens, and copies the tokenizer to the same directory. "
                   "--documents says what a document is in a text file (.txt and all other names); in .jsonl, .ndjson, "
@@ -58,11 +33,19 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                        .unit = "PATH",
                        .help = "files, directories, or quoted patterns with *, ?, [] and **",
                        .required = true});
+    set.add(o.val_inputs, {.name = "val-input",
+                           .unit = "PATH",
+                           .help = "as --input; all of its documents are for validation, and none of the others"});
+    bool ignore_names = false;
+    set.add(ignore_names, {.name = "ignore-split-names",
+                           .help = "use files that are named train, valid or test like all others; without it, if "
+                                   "there are several of these names, they decide about splits"});
     set.add(tokenizer,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "directory for the shards", .required = true});
     set.add(o.val_fraction, {.name = "val-fraction",
-                             .help = "part of the documents for validation, chosen by their hash; 0: none",
+                             .help = "part of the documents for validation, chosen by their hash, if no file is "
+                                     "for validation; 0: none",
                              .min = 0,
                              .max = 0.5});
     set.add(o.shard_tokens, {.name = "shard-tokens",
@@ -77,14 +60,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                                             "of several characters, such as <|im_end|>, also separates within a line "
                                             "and within a record"});
     add_allow_special(set, special);
-    set.add(text_key, {.name = "text-key",
-                       .unit = "NAMES",
-                       .help = "fields or columns, for example text,content; the first that a record has is its text"});
-    set.add(
-        format,
-        {.name = "format", .help = "format of the files; auto: by their names", .choices = document_format_names()});
-    set.add(o.documents.encoding,
-            {.name = "encoding", .help = "encoding of the files: " + encodings + "; all are converted to UTF-8"});
+    add_reading_options(set, reading);
     set.add(o.max_documents,
             {.name = "max-documents", .unit = "N", .help = "stop after this number of documents; 0: no limit"});
     set.add(o.strict, {.name = "strict",
@@ -101,15 +77,15 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                       .former_names = {"force"},
                       .help = "replace existing shards, or an unfinished run, in --output; they are removed at once"});
     if (!set.parse(args)) return false;
-    o.documents.encoding = encoding_named(o.documents.encoding);
+    const std::string separator = o.documents.separator;
+    o.documents = reading.options();
+    o.documents.separator = separator;
+    o.split_names = !ignore_names;
     o.tokenizer = tokenizer;
     o.allow_special = special.on();
     o.allowed_special = special.list();
     o.output = output;
-    o.documents.mode = chosen<DocumentMode>(modes, mode);
-    o.documents.format = chosen<DocumentFormat>(document_format_names(), format);
-    o.documents.text_keys = split_at_commas({text_key});
-    if (o.documents.text_keys.empty()) throw UsageError("--text-key: \"" + text_key + "\" names no field");
+    o.documents.mode = DocumentMode(std::ranges::find(modes, mode) - modes.begin());
     if (o.documents.separator.find('\n') != std::string::npos) {
         throw UsageError("--document-separator is one line; it cannot contain a newline");
     }
@@ -165,12 +141,13 @@ int command_prepare(const std::vector<std::string>& args) {
     progress.clear();
     print_split("train", index.train);
     print_split("val", index.val);
+    if (!index.test.files.empty()) print_split("test", index.test);
     std::cout << "shards: " << options.output.string() << "\n";
     if (!note.empty()) std::cerr << note << "\n";
     if (index.bad_records > 0) {
         std::cerr << "bad records left out: " << index.bad_records << "\n";
     }
-    const double bytes = double(index.train.text_bytes + index.val.text_bytes);
+    const double bytes = double(index.train.text_bytes + index.val.text_bytes + index.test.text_bytes);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::cerr << formatted("%.1f s, %.1f MB/s\n", seconds, bytes * 1e-6 / seconds);
     if (options.val_fraction > 0 && index.val.files.empty()) {

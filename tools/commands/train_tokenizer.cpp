@@ -6,12 +6,15 @@
 #include "tokenizer/bpe/trainer.h"
 #include "tokenizer/huggingface/characters.h"
 #include "tokenizer/prepare/documents.h"
+#include "tokenizer/prepare/training_text.h"
 #include "tokenizer/sentencepiece/trainer.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/reading_options.h"
 
 namespace kiln {
 namespace {
@@ -24,22 +27,31 @@ struct TrainArguments {
     double character_coverage = SentencePieceTrainerOptions().character_coverage;
     bool add_prefix_space = false, byte_fallback = false;
     int threads = 0;
+    DocumentOptions documents;
+    InputFiles files;
+
+    void read(TrainingText text) const {
+        text.report = [](const std::string& what) { std::cerr << replace_invalid_utf8(what) << "\n"; };
+        read_training_text(files.files, documents, text);
+    }
 };
 
 // Shows the progress of training, and ends it after Ctrl-C.
 class Progress {
 public:
-    explicit Progress(const std::vector<std::string>& inputs) {
-        for (const std::string& input : inputs) {
-            std::error_code failed;  // the trainer reports the error
-            if (const auto size = std::filesystem::file_size(input, failed); !failed) bytes_ += size;
+    explicit Progress(const std::vector<InputFileInfo>& files) {
+        for (const InputFileInfo& file : files) {
+            // The text of other files is longer or shorter than they are.
+            plain_ =
+                plain_ && format_of(file.path) == DocumentFormat::text && file.path == decompressed_name(file.path);
+            bytes_ += file.bytes;
         }
         catch_stop_signals();
     }
     void show(const BpeProgress& p) {
         stop_if_asked();
         if (p.phase == BpeProgress::Phase::kCounting) {
-            line_.show("counting words", double(p.done) * 1e-6, double(bytes_) * 1e-6, "MB");
+            line_.show("counting words", double(p.done) * 1e-6, plain_ ? double(bytes_) * 1e-6 : 0, "MB");
         } else {
             line_.show("merging", double(p.done), double(p.total), "merges");
         }
@@ -57,28 +69,13 @@ private:
 
     ProgressLine line_;
     uint64_t bytes_ = 0;
+    bool plain_ = true;
 };
-
-// Throws Error if the name of an input says that it is not a file of plain text.
-void check_inputs(const std::vector<std::string>& inputs) {
-    for (const std::string& input : inputs) {
-        std::error_code failed;  // the trainer reports the error
-        KILN_CHECK(!std::filesystem::is_directory(input, failed), "--input ", input,
-                   ": is a directory, but text files are needed, for example --input ", input, "/*.txt");
-        KILN_CHECK(input.find_first_of("*?") == input.npos || std::filesystem::exists(input, failed), "--input ", input,
-                   ": there is no such file; the shell expands patterns, so write it without quotes");
-        KILN_CHECK(
-            format_of(input) == DocumentFormat::text, "--input ", input,
-            ": its name says it has records, but plain text is needed: the tokenizer would also learn the names of "
-            "fields, quotes and escapes. Write the field with the text to a .txt file first");
-        KILN_CHECK(!input.ends_with(".gz") && !input.ends_with(".zst"), "--input ", input,
-                   ": is compressed; decompress it first (`gzip -dk`, `zstd -dk`)");
-    }
-}
 
 template <class Trainer>
 Tokenizer train_on(Trainer trainer, const TrainArguments& a) {
-    for (const std::string& input : a.inputs) trainer.add_file(input);
+    a.read({.on_file = [&](const std::filesystem::path& file) { trainer.add_file(file); },
+            .on_text = [&](std::string_view text, const std::string& name) { trainer.add_text(text, name); }});
     return trainer.train();
 }
 
@@ -93,7 +90,7 @@ bool is_of_characters(const TrainArguments& a) {
 }
 
 Tokenizer train_bpe(const TrainArguments& a) {
-    Progress progress(a.inputs);
+    Progress progress(a.files.files);
     return train_on(BpeTrainer({.vocab_size = a.vocab_size,
                                 .min_frequency = a.min_frequency,
                                 .special_tokens = split_at_commas(a.special_tokens),
@@ -116,7 +113,7 @@ Tokenizer train_characters(const TrainArguments& a) {
 Tokenizer train_sentencepiece(const TrainArguments& a) {
     using Kind = SentencePieceModel::Kind;
     const std::string type = sentencepiece_type(a);
-    Progress progress(a.inputs);
+    Progress progress(a.files.files);
     SentencePieceTrainerOptions options = {.kind = type == "bpe"       ? Kind::bpe
                                                    : type == "unigram" ? Kind::unigram
                                                                        : Kind::character,
@@ -127,7 +124,11 @@ Tokenizer train_sentencepiece(const TrainArguments& a) {
                                            .threads = a.threads,
                                            .poll = [&] { progress.show_sentencepiece(); }};
     if (!a.special_tokens.empty()) options.special_tokens = split_at_commas(a.special_tokens);
-    return train_sentencepiece_tokenizer(options, {a.inputs.begin(), a.inputs.end()});
+    std::vector<std::filesystem::path> files;
+    std::vector<std::string> documents;
+    a.read({.on_file = [&](const std::filesystem::path& file) { files.push_back(file); },
+            .on_text = [&](std::string_view text, const std::string&) { documents.emplace_back(text); }});
+    return train_sentencepiece_tokenizer(options, files, documents);
 }
 
 // Throws UsageError on options that would be ignored.
@@ -153,12 +154,20 @@ void check(const TrainArguments& a) {
 
 int train_tokenizer(const std::vector<std::string>& args) {
     TrainArguments a;
+    ReadingOptions reading;
     OptionSet set("kiln tokenizer train",
                   "Learns a vocabulary from text. For BPE, it is the same as that of Hugging Face's trainer",
                   {"--input my.txt --vocab-size 4096 --output tok",
+                   "--input 'data/**/*.jsonl.zst' --text-key content --vocab-size 32000 --output tok",
                    "--input my.txt --type char --special-tokens '<|endoftext|>,<unk>' --output tok",
                    "--input my.txt --type sentencepiece-bpe --byte-fallback --vocab-size 8000 --output tok"});
-    set.add(a.inputs, {.name = "input", .unit = "FILE", .help = "files of plain text in UTF-8", .required = true});
+    set.add(a.inputs,
+            {.name = "input",
+             .unit = "PATH",
+             .help = "files, directories or quoted patterns, as `kiln prepare` takes them: text, .jsonl, .json, "
+                     ".csv, .tsv, also compressed or in .tar archives",
+             .required = true});
+    add_reading_options(set, reading);
     set.add(a.vocab_size, {.name = "vocab-size",
                            .unit = "TOKENS",
                            .help = "number of tokens, with special tokens and bytes; 0 (only for characters): all",
@@ -206,7 +215,13 @@ int train_tokenizer(const std::vector<std::string>& args) {
                               .help = "characters without a piece become bytes, not <unk>; this needs 256 ids"});
     if (!set.parse(args)) return 0;
     check(a);
-    check_inputs(a.inputs);
+    a.documents = reading.options();
+    a.files = find_documents(a.inputs);
+    if (a.files.by_names) std::cerr << "left out: the files that are named for validation or test\n";
+    if (!a.files.passed_over.empty()) {
+        std::cerr << "passed over, since their names are not those of text: " << a.files.passed_over.size()
+                  << " files, " << a.files.passed_over.front().string() << " first\n";
+    }
 
     // First, so that no work is lost if the directory cannot be created.
     std::error_code failed;

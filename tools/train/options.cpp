@@ -43,6 +43,7 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
                           .unit = "DIR",
                           .help = "the tokenizer that decodes samples and is copied into checkpoints",
                           .default_help = "the tokenizer of the data"});
+    set.add(o.force, {.name = "force", .help = "use shards and a tokenizer that do not belong together"});
     set.add(o.output, {.name = "output",
                        .short_name = "o",
                        .unit = "DIR",

@@ -12,7 +12,7 @@ inline constexpr int kMaxBatch = 65536;  // sequences in a micro-batch
 struct TrainOptions {
     // Data and model
     std::string data, val_data, model, tokenizer, output;
-    bool resume = false, overwrite = false;
+    bool resume = false, overwrite = false, force = false;
     // Batch and length
     int B = 4, T = 0;                // B 0: the largest that fits; T 0: min(context, 1024)
     int64_t total_batch_tokens = 0;  // 0: one micro-batch per rank

@@ -12,10 +12,10 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/data/shard.h"
+#include "tokenizer/data/shard_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/links.h"
-#include "tools/evaluate/data_tokenizer.h"
 #include "tools/generate/prompt.h"
 #include "tools/train/advice.h"
 #include "tools/train/sample.h"
@@ -57,6 +57,45 @@ int vocabulary_of(const DataPaths& data, const fs::path& tokenizer) {
     }
     if (!tokenizer.empty()) V = std::max(V, Tokenizer::load(tokenizer).vocab_size());
     return V;
+}
+
+// Says which validation shard was made with another tokenizer than the training shards, which are checked as they are
+// loaded; empty: none.
+std::string other_shards(const DataPaths& data) {
+    if (data.train.empty()) return "";
+    const ShardInfo train = Shard(data.train.front()).info();
+    for (const fs::path& path : data.val) {
+        const ShardInfo val = Shard(path).info();
+        if (train.ours && val.ours && train.tokenizer_sha256 != val.tokenizer_sha256) {
+            return concat(path.string(), ": was made with another tokenizer than ", data.train.front().string());
+        }
+    }
+    return "";
+}
+
+// The ids of all data, of samples and of the run to resume must mean the same text.
+void check_tokenizers(const TrainPlan& plan, const Report& report) {
+    const auto check = [&](const std::string& other) {
+        if (other.empty()) return;
+        if (!plan.options.force) {
+            throw UsageError(
+                concat(other, "; make all shards again with one tokenizer, or use them all the same with --force"));
+        }
+        report("warning: " + other);
+    };
+    fs::path tokenizer = plan.tokenizer;
+    if (!plan.checkpoint.empty() && !find_tokenizer(plan.checkpoint).empty()) tokenizer = plan.checkpoint;
+    if (tokenizer.empty()) {
+        check(other_shards(plan.data));
+        return;
+    }
+    check(other_tokenizer(plan.data.train, tokenizer));
+    check(other_tokenizer(plan.data.val, tokenizer));
+    if (tokenizer != plan.tokenizer && !plan.tokenizer.empty() &&
+        Tokenizer::load(plan.tokenizer).to_json() != Tokenizer::load(tokenizer).to_json()) {
+        check(concat(tokenizer.string(), ": was trained with another tokenizer than the one in ",
+                     plan.tokenizer.string()));
+    }
 }
 
 void check_vocabulary(const ModelConfig& config, int data_V, const std::string& model) {
@@ -211,6 +250,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
+    check_tokenizers(plan, report);
 
     if (plan.checkpoint.empty() && o.model.empty()) {
         uint64_t tokens = 0;
@@ -250,11 +290,13 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
     }
-    if (!plan.weights.empty()) {
-        std::vector<fs::path> shards = plan.data.train;
-        shards.insert(shards.end(), plan.data.val.begin(), plan.data.val.end());
-        if (const std::string warning = warn_of_other_tokenizer(shards, plan.weights); !warning.empty())
-            report(warning);
+    // A new tokenizer for an old model is a way of training it: its ids get a new meaning.
+    if (!plan.weights.empty() && !find_tokenizer(plan.weights).empty()) {
+        const std::string other = other_tokenizer(plan.data.train, plan.weights);
+        if (!other.empty()) {
+            report(concat("warning: ", other, " to the model; make the shards again with `kiln prepare --tokenizer ",
+                          plan.weights.string(), "`"));
+        }
     }
     const int64_t sequences = count_sequences(plan.data.train, o.T);
     if (sequences > 0 && !o.eval_only) {

@@ -19,10 +19,10 @@ using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {"output",    "resume",        "overwrite",    "gpu",           "memory",
-                                         "threads",   "dry-run",       "input",        "model",         "prompt",
-                                         "val-input", "sample-tokens", "sample-every", "tokenizer",     "top-k",
-                                         "top-p",     "temperature",   "eval-only",    "log-gpu-every", "log-every"};
+    static const char* const kNames[] = {
+        "output", "resume", "overwrite", "gpu",         "memory",        "threads",       "dry-run",
+        "input",  "model",  "prompt",    "val-input",   "sample-tokens", "sample-every",  "tokenizer",
+        "top-k",  "force",  "top-p",     "temperature", "eval-only",     "log-gpu-every", "log-every"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
