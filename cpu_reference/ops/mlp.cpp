@@ -27,8 +27,8 @@ void gelu_backward(float* dfc, const float* dact, const float* fc, int N, int F)
 #pragma omp simd
         for (int f = 0; f < F; f++) {
             const float x = fc[row + f];
-            const float s = sigmoid_approx(kSlope * (x + kCubic * x * x * x));
-            const float slope = s + x * s * (1.0f - s) * kSlope * (1.0f + 3.0f * kCubic * x * x);
+            const auto [s, complement] = sigmoid_and_complement(kSlope * (x + kCubic * x * x * x));
+            const float slope = s + x * s * complement * kSlope * (1.0f + 3.0f * kCubic * x * x);
             dfc[row + f] = dact[row + f] * slope;
         }
     }
@@ -55,8 +55,8 @@ void swiglu_backward(float* dfc, const float* dact, const float* fc, int N, int 
         float* dup = dgate + F;
 #pragma omp simd
         for (int f = 0; f < F; f++) {
-            const float s = sigmoid_approx(gate[f]);
-            dgate[f] = dy[f] * up[f] * s * (1.0f + gate[f] * (1.0f - s));
+            const auto [s, complement] = sigmoid_and_complement(gate[f]);
+            dgate[f] = dy[f] * up[f] * s * (1.0f + gate[f] * complement);
             dup[f] = dy[f] * gate[f] * s;
         }
     }

@@ -38,4 +38,14 @@ inline float sigmoid_approx(float x) {
     return 1.0f / (1.0f + exp_approx(-x));
 }
 
+// sigmoid(x) and sigmoid(-x). The difference 1 - sigmoid(x) would have the quotient's whole error, which a derivative
+// multiplies by far more than 1 where x is large. e^80 is still far from infinity.
+struct SigmoidAndComplement {
+    float s, complement;
+};
+inline SigmoidAndComplement sigmoid_and_complement(float x) {
+    const float e = exp_approx(x < -80.0f ? 80.0f : -x), s = 1.0f / (1.0f + e);
+    return {s, s * e};
+}
+
 }  // namespace kiln

@@ -157,7 +157,7 @@ void Matmul::sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, 
     struct Candidate {
         cublasLtMatmulAlgo_t algorithm;
         Event start = Event(), end = Event();
-        Graph graph = Graph();  // of several launches
+        Graph graph = Graph();                              // of several launches
         float ms = std::numeric_limits<float>::infinity();  // the least of all rounds
         bool failed = false;                                // in one of them, in hardly any time
     };

@@ -13,13 +13,22 @@ constexpr int kPacks = 2;  // of each tensor that a thread loads at once
 KILN_DEVICE float sigmoid(float x) {
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }
+// The complement is sigmoid(-x). 1 - sigmoid(x) would have the quotient's whole error, which a derivative multiplies by
+// far more than 1 where x is large. e^80 is still far from infinity.
+struct SigmoidAndComplement {
+    float s, complement;
+};
+KILN_DEVICE SigmoidAndComplement sigmoid_and_complement(float x) {
+    const float e = __expf(fminf(-x, 80.0f)), s = __fdividef(1.0f, 1.0f + e);
+    return {s, s * e};
+}
 
 // GELU's tanh form is x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3), since (1 + tanh u) / 2 = sigmoid(2 u).
 constexpr float kSlope = 1.5957691216057308f;  // 2 sqrt(2 / pi)
 constexpr float kCubic = 0.044715f;
 
-KILN_DEVICE float gelu_gate(float x) {
-    return sigmoid(kSlope * (x + kCubic * x * x * x));
+KILN_DEVICE float gelu_argument(float x) {
+    return kSlope * (x + kCubic * x * x * x);
 }
 
 // Calls load_pack(k, p), then store_pack(k, p), for each pack p of this thread. All loads come before the first store.
@@ -43,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) gelu_forward_kernel(T* act, const T*
     each_pack(
         packs, [&](int k, int64_t p) { x[k] = load_once(fc + p * kPack); },
         [&](int k, int64_t p) {
-            for (int i = 0; i < kPack; ++i) x[k].set(i, x[k][i] * gelu_gate(x[k][i]));
+            for (int i = 0; i < kPack; ++i) x[k].set(i, x[k][i] * sigmoid(gelu_argument(x[k][i])));
             store(act + p * kPack, x[k]);
         });
 }
@@ -64,8 +73,9 @@ __global__ void __launch_bounds__(kColumnWarps* kWarp)
         [&](float* sum, int r, int64_t at) {
             keep_packed(x[r]), keep_packed(dy[r]);
             for (int i = 0; i < Pack<T>::kSize; ++i) {
-                const float v = x[r][i], s = gelu_gate(v);
-                const float slope = s + v * s * (1.0f - s) * kSlope * (1.0f + 3.0f * kCubic * v * v);
+                const float v = x[r][i];
+                const auto [s, complement] = sigmoid_and_complement(gelu_argument(v));
+                const float slope = s + v * s * complement * kSlope * (1.0f + 3.0f * kCubic * v * v);
                 const float dx = dy[r][i] * slope;
                 sum[i] += dx;
                 dy[r].set(i, dx);
@@ -115,8 +125,9 @@ __global__ void __launch_bounds__(kThreads)
         },
         [&](int k, int64_t p) {
             for (int i = 0; i < kPack; ++i) {
-                const float g = gate[k][i], d = dy[k][i], s = sigmoid(g);
-                gate[k].set(i, d * up[k][i] * s * (1.0f + g * (1.0f - s)));
+                const float g = gate[k][i], d = dy[k][i];
+                const auto [s, complement] = sigmoid_and_complement(g);
+                gate[k].set(i, d * up[k][i] * s * (1.0f + g * complement));
                 up[k].set(i, d * g * s);
             }
             T* const at = dfc + gate_pack(p, width) * kPack;

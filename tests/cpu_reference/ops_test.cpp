@@ -37,6 +37,18 @@ TEST(VectorMath, exp_is_within_its_stated_error) {
     EXPECT_TRUE(std::isnan(exp_approx(NAN)));
 }
 
+// 1 - sigmoid(x) in float32 would be off by up to 100 roundings here: x is multiplied by it.
+TEST(VectorMath, complement_of_the_sigmoid_keeps_its_digits) {
+    for (float x = -100; x < 100; x += 0.01f) {
+        const auto [s, complement] = sigmoid_and_complement(x);
+        const double bounded = std::max(double(x), -80.0), exact = 1 / (1 + std::exp(-bounded));
+        // The exponential is off by 2e-7, which is less than 4 roundings; the sum, the quotient and the product by one.
+        EXPECT_NEAR(s, exact, 6 * 0x1p-24 * exact + 1e-34) << x;
+        if (x > 87) continue;  // the exponential is 0
+        EXPECT_NEAR(complement, 1 / (1 + std::exp(bounded)), 8 * 0x1p-24 / (1 + std::exp(bounded))) << x;
+    }
+}
+
 TEST(LayerNorm, forward_matches_formula_and_backward_differences) {
     for (const auto [N, C] : {RowsAndColumns{1, 1}, {1, 7}, {5, 33}, {3, 130}}) {
         Floats x = random_floats(size_t(N) * C, 1), w = random_floats(C, 2), b = random_floats(C, 3);

@@ -1,5 +1,5 @@
-#include "cpu_reference/interface/dropout.h"
 #include "cpu_reference/interface/rng.h"
+#include "cpu_reference/interface/dropout.h"
 
 #include <gtest/gtest.h>
 

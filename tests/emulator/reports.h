@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/device/handles.h"
+#include "dev/emulator/core/internal.h"
 #include "tests/cuda/schedules.h"
 
 namespace kiln::test {
@@ -31,6 +32,18 @@ inline void expect_report(const std::function<void(cudaStream_t)>& program, cons
             EXPECT_TRUE(report.find(part) != report.npos) << part << ": not in: " << report;
         }
     });
+}
+
+constexpr unsigned kSeeds = 16;
+// In how many schedules `program` returns 1.
+inline int schedules_with_one(const std::function<float()>& program) {
+    int count = 0;
+    for (unsigned seed = 0; seed < kSeeds; ++seed) {
+        simt::set_seed(seed);
+        count += program() == 1;
+    }
+    simt::set_seed(0);
+    return count;
 }
 
 }  // namespace kiln::test

@@ -14,10 +14,13 @@ public:
 };
 
 // The schedule. With 0 warps run in ascending order, each as far as it can, and streams do their work at once. Any
-// other seed shuffles warps, lanes, blocks, and the moments at which copies land and streams continue, and makes
-// approximations err. The first seed is SIMT_SEED of the environment, or 0.
+// other seed shuffles warps, lanes, blocks, and the moments at which copies land and streams continue. The first seed
+// is SIMT_SEED of the environment, or 0.
 void set_seed(unsigned seed);
 unsigned seed();
+// Which results of approximations are off, and by how much; 0: none is. The first value is SIMT_ERRORS of the
+// environment, or 1. All schedules have the same errors, as all runs on one chip have.
+void set_errors(unsigned errors);
 
 // How many host threads run the blocks of a grid: by default one for each core, or one under a sanitizer.
 void set_workers(unsigned workers);

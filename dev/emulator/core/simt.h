@@ -64,8 +64,8 @@ constexpr int warpSize = 32;
 
 namespace simt {
 
-// What an approximation gives where the exact result is `exact`: with seed 0 the same, with another one a result that is
-// at most `ulps` off. The same operands always give the same result, as on a GPU.
+// What an approximation gives where the exact result is `exact`: a result that is at most `ulps` off (set_errors). The
+// same operands always give the same result, as on a GPU.
 float approximated(float exact, std::initializer_list<float> operands, int ulps);
 
 // The line of a kernel that called a function. As a default argument it is the caller's line.

@@ -33,7 +33,7 @@ constexpr Row kTable[] = {
 
 struct Kernel {
     std::string name = "a kernel without a name";
-    const Row* row = nullptr;                               // null: not in the table
+    const Row* row = nullptr;  // null: not in the table
     bool loaded = false;
     size_t noted_shared = 0;                                // static bytes that a block had, for kernels of tests
     std::map<const Architecture*, size_t> allowed_dynamic;  // by cudaFuncSetAttribute
