@@ -1,6 +1,7 @@
 // What happens after a CUDA call has failed, and when the device's memory is nearly full.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "cpu_reference/interface/error.h"
@@ -19,6 +20,7 @@ protected:
     ~Errors() override {
         simt::lose_device(cudaSuccess);
         simt::matmul_fails() = {};
+        simt::matmul_runs() = {};
         unsetenv("SIMT_GPUS");
     }
     void matmul() { matmul_.forward(out_.get(), x_.get(), x_.get(), nullptr, {.N = 16, .I = 16, .O = 16}, stream_); }
@@ -109,6 +111,29 @@ TEST_F(Errors, algorithm_that_fails_in_a_timed_round_is_not_chosen) {
         EXPECT_NE(last, failing);
         EXPECT_GE(launches[failing], 2);
         stream_.synchronize();
+    }
+}
+
+// The host takes longer to queue a matmul than the device to compute it, and for the fastest one longest.
+TEST_F(Errors, matmuls_shorter_than_a_launch_are_not_timed_by_the_host) {
+    const auto event_clock = simt::event_clock();
+    for (const size_t fastest : {0u, 1u, 2u}) {
+        double host = 0, device = 0;
+        size_t last = 0;
+        simt::matmul_fails() = [&](const simt::MatmulProblem&, size_t algorithm) {
+            host += algorithm == fastest ? 0.008 : 0.005;
+            return false;
+        };
+        simt::matmul_runs() = [&](size_t algorithm) {
+            device = std::max(device, host) + (algorithm == fastest ? 0.002 : 0.003);
+            last = algorithm;
+        };
+        simt::event_clock() = [&] { return device = std::max(device, host); };
+        Matmul timed({.workspace_bytes = 1 << 20, .warm_up = {}});
+        timed.forward(out_.get(), x_.get(), x_.get(), nullptr, {.N = 16, .I = 16, .O = 16}, stream_);
+        stream_.synchronize();
+        EXPECT_EQ(last, fastest);
+        simt::event_clock() = event_clock;
     }
 }
 

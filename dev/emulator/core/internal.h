@@ -35,6 +35,8 @@ struct Traffic {
     uint64_t queued = 0, bytes_to_host = 0;
 };
 Traffic traffic();
+// What an event notes when its stream arrives at it, in milliseconds: the host's time, or that of a model in a test.
+std::function<double()>& event_clock();
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);
 

@@ -366,7 +366,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     if (returned(fails ? cudaErrorInvalidConfiguration : cudaSuccess) != cudaSuccess) {
         return CUBLAS_STATUS_EXECUTION_FAILED;
     }
-    simt::enqueue(stream, [p, algorithm, workspace, order = order_of(p, kind)] {
+    simt::enqueue(stream, [p, algorithm, workspace, kind, order = order_of(p, kind)] {
+        if (matmul_runs()) matmul_runs()(kind);
         if (algorithm.workspace_bytes > 0) std::memset(workspace, 0xff, algorithm.workspace_bytes);
         run(p, order);
     });

@@ -25,12 +25,11 @@
 namespace {
 
 using simt::returned;
-using Clock = std::chrono::steady_clock;
 
 // One recording of an event. It is done when the stream arrives at it.
 struct Moment {
     bool done = false;
-    Clock::time_point time;
+    double ms = 0;
     CUgraph_st* captured_in = nullptr;
 };
 
@@ -241,6 +240,13 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
     add(stream_of(stream), {std::move(work), nullptr});
 }
 
+std::function<double()>& event_clock() {
+    static std::function<double()> clock = [] {
+        return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    };
+    return clock;
+}
+
 Traffic traffic() {
     const std::lock_guard lock(device().mutex);
     return device().traffic;
@@ -389,7 +395,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     }
     add(stream, {[moment = event->moment] {
                      moment->done = true;
-                     moment->time = Clock::now();
+                     moment->ms = simt::event_clock()();
                  },
                  nullptr});
     return returned(cudaSuccess);
@@ -424,7 +430,7 @@ cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) 
     const std::lock_guard lock(device().mutex);
     if (!start->moment || !end->moment) return returned(cudaErrorInvalidValue);
     if (!start->moment->done || !end->moment->done) return returned(cudaErrorNotReady);
-    *ms = std::chrono::duration<float, std::milli>(end->moment->time - start->moment->time).count();
+    *ms = float(end->moment->ms - start->moment->ms);
     return returned(cudaSuccess);
 }
 cudaError_t cudaDeviceSynchronize() {

@@ -140,6 +140,11 @@ void run(const MatmulProblem& p, const SumOrder& order) {
     finish(p, multiply(p, a, b, order.run));
 }
 
+std::function<void(size_t)>& matmul_runs() {
+    static std::function<void(size_t)> hook;
+    return hook;
+}
+
 std::function<bool(const MatmulProblem&, size_t)>& matmul_fails() {
     static std::function<bool(const MatmulProblem&, size_t)> fails;
     return fails;
