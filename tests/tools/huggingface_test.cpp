@@ -21,10 +21,6 @@ constexpr const char* kModels[] = {
     "llama:layers=2,dim=12,heads=6,kv_heads=2,ffn=10,vocab=11,ctx=16,tied=0",
     "llama:layers=1,dim=8,heads=2,kv_heads=1,ffn=12,vocab=11,ctx=16,tied=1,rope_factor=8,rope_low=1,rope_high=4,"
     "rope_original=8,theta=500000",
-    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=linear,rope_factor=2.5",
-    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=yarn,rope_factor=4,rope_original=8",
-    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=yarn,rope_factor=4.1,rope_original=9,"
-    "rope_beta_fast=31.9,rope_beta_slow=1.1,rope_truncate=0,rope_attention=1.3",
     "llama:layers=1,dim=8,heads=2,head_size=6,ffn=12,vocab=11,ctx=16,qkv_bias=1,bias=1",
     "qwen2:layers=2,dim=8,heads=2,kv_heads=1,ffn=12,vocab=11,ctx=16,tied=1",
     "qwen3:layers=2,dim=8,heads=2,kv_heads=1,head_size=10,ffn=12,vocab=11,ctx=16,tied=0",
@@ -32,6 +28,11 @@ constexpr const char* kModels[] = {
     "gpt2:layers=1,dim=8,heads=2,vocab=11,ctx=6,norm=rmsnorm",
     "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,mlp=gelu,qk_norm=1",
     "gpt2:layers=1,dim=8,heads=2,vocab=11,ctx=6,position=rope",
+    // Other scalings of RoPE.
+    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=linear,rope_factor=2.5",
+    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=yarn,rope_factor=4,rope_original=8",
+    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=yarn,rope_factor=4.1,rope_original=9,"
+    "rope_beta_fast=31.9,rope_beta_slow=1.1,rope_truncate=0,rope_attention=1.3",
 };
 
 class HfFormat : public testing::TestWithParam<const char*> {};
@@ -80,7 +81,8 @@ TEST_P(HfFormat, tensors_cover_the_arena_once) {
 INSTANTIATE_TEST_SUITE_P(Models, HfFormat, testing::ValuesIn(kModels));
 
 TEST(HfFormat, families_are_chosen_by_what_their_files_can_hold) {
-    const char* expected[] = {"gpt2", "gpt2", "llama", "llama", "llama", "qwen2", "qwen3", "kiln", "kiln", "kiln"};
+    const char* expected[] = {"gpt2", "gpt2", "llama", "llama", "llama", "qwen2", "qwen3",
+                              "kiln", "kiln", "kiln",  "llama", "llama", "llama"};
     for (size_t i = 0; i < std::size(kModels); i++) EXPECT_EQ(hf_model_type(parse_model(kModels[i])), expected[i]);
 }
 
