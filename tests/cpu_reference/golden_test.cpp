@@ -199,7 +199,7 @@ TEST(GoldenRope, frequencies_match_transformers) {
     // The table's row 1 has cos and sin of each frequency, rounded to float32 as the numbers of the config are.
     constexpr double kTolerance = 2.5e-7;  // 2^-22
     const nlohmann::json cases = read_json(kGolden.parent_path() / "rope_frequencies.json");
-    EXPECT_EQ(cases.size(), 23u);
+    EXPECT_EQ(cases.size(), 25u);
     for (const nlohmann::json& expected : cases) {
         const ModelConfig read = parse_hf_config(expected["config"], "config.json");
         const ModelConfig config = parse_hf_config(hf_config(read, nullptr), "written config.json");

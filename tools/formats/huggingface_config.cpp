@@ -129,8 +129,7 @@ void write_gpt2(ordered_json& out, const ModelConfig& c) {
     out["scale_attn_by_inverse_layer_idx"] = false;
 }
 
-// What transformers reads, except rope_theta. For YaRN's factor, transformers 4 divides max_position_embeddings by
-// original_max_position_embeddings instead.
+// What transformers reads, except rope_theta.
 ordered_json rope_parameters(const RopeScaling& s) {
     if (s.factor == 0) return {{"rope_type", "default"}};
     ordered_json rope = {{"rope_type", name_of(s.type)}, {"factor", shortest(s.factor)}};
