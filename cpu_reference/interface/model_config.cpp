@@ -95,10 +95,16 @@ const std::vector<std::pair<std::string, Setter>>& setters() {
         {"tied", [](ModelConfig& c, const Value& v) { c.tied_embeddings = v.boolean(); }},
         {"eps", [](ModelConfig& c, const Value& v) { c.norm_eps = v.number(1e-12f, 1.0f); }},
         {"theta", [](ModelConfig& c, const Value& v) { c.rope_theta = v.number(1.0f, 1e12f); }},
+        {"rope_type", [](ModelConfig& c, const Value& v) { c.rope_scaling.type = v.choice<RopeType>(); }},
         {"rope_factor", [](ModelConfig& c, const Value& v) { c.rope_scaling.factor = v.number(0.0f, 1e6f); }},
         {"rope_low", [](ModelConfig& c, const Value& v) { c.rope_scaling.low_freq_factor = v.number(1e-3f, 1e6f); }},
         {"rope_high", [](ModelConfig& c, const Value& v) { c.rope_scaling.high_freq_factor = v.number(1e-3f, 1e6f); }},
         {"rope_original", [](ModelConfig& c, const Value& v) { c.rope_scaling.original_max_T = v.positive(1 << 30); }},
+        {"rope_beta_fast", [](ModelConfig& c, const Value& v) { c.rope_scaling.beta_fast = v.number(1e-3f, 1e6f); }},
+        {"rope_beta_slow", [](ModelConfig& c, const Value& v) { c.rope_scaling.beta_slow = v.number(1e-3f, 1e6f); }},
+        {"rope_truncate", [](ModelConfig& c, const Value& v) { c.rope_scaling.truncate = v.boolean(); }},
+        {"rope_attention",
+         [](ModelConfig& c, const Value& v) { c.rope_scaling.attention_factor = v.number(0.0f, 1e3f); }},
         {"dropout",
          [](ModelConfig& c, const Value& v) {
              c.dropout_embedding = c.dropout_residual = c.dropout_attention = v.number(0.0f, 0.999f);
@@ -153,14 +159,25 @@ void check_rope(const ModelConfig& c) {
     if (c.HS % 2 != 0) throw UsageError(concat("model: head_size=", c.HS, " is odd; rope rotates pairs of elements"));
     check_range("theta", c.rope_theta, 1, 1e12);
     const RopeScaling& s = c.rope_scaling;
-    check_range("rope_factor", s.factor, 0, 1e6);
     if (s.factor == 0) return;
+    check_range("rope_factor", s.factor, 1, 1e6);
     check_range("rope_original", s.original_max_T, 1, 1 << 30);
-    check_range("rope_low", s.low_freq_factor, 1e-3, 1e6);
-    check_range("rope_high", s.high_freq_factor, 1e-3, 1e6);
-    if (s.high_freq_factor <= s.low_freq_factor) {
-        throw UsageError(
-            concat("model: rope_high=", s.high_freq_factor, " must be above rope_low=", s.low_freq_factor));
+    switch (s.type) {
+        case RopeType::linear: break;
+        case RopeType::llama3:
+            check_range("rope_low", s.low_freq_factor, 1e-3, 1e6);
+            check_range("rope_high", s.high_freq_factor, 1e-3, 1e6);
+            if (s.high_freq_factor <= s.low_freq_factor) {
+                throw UsageError(
+                    concat("model: rope_high=", s.high_freq_factor, " must be above rope_low=", s.low_freq_factor));
+            }
+            break;
+        case RopeType::yarn:
+            check_range("theta with rope_type=yarn", c.rope_theta, 1.001, 1e12);  // its logarithm divides
+            check_range("rope_beta_fast", s.beta_fast, 1e-3, 1e6);
+            check_range("rope_beta_slow", s.beta_slow, 1e-3, s.beta_fast);
+            if (s.attention_factor != 0) check_range("rope_attention", s.attention_factor, 1e-3, 1e3);
+            break;
     }
 }
 
@@ -184,6 +201,14 @@ const char* name_of(Position position) {
     switch (position) {
         case Position::learned: return "learned";
         case Position::rope: return "rope";
+    }
+    return "";
+}
+const char* name_of(RopeType type) {
+    switch (type) {
+        case RopeType::llama3: return "llama3";
+        case RopeType::linear: return "linear";
+        case RopeType::yarn: return "yarn";
     }
     return "";
 }
@@ -321,12 +346,16 @@ std::string describe(const ModelConfig& c) {
     flag("tied", c.tied_embeddings, base.tied_embeddings);
     number("eps", c.norm_eps, base.norm_eps);
     number("theta", c.rope_theta, base.rope_theta);
-    number("rope_factor", c.rope_scaling.factor, base.rope_scaling.factor);
-    number("rope_low", c.rope_scaling.low_freq_factor, base.rope_scaling.low_freq_factor);
-    number("rope_high", c.rope_scaling.high_freq_factor, base.rope_scaling.high_freq_factor);
-    if (c.rope_scaling.original_max_T != base.rope_scaling.original_max_T) {
-        out += concat(",rope_original=", c.rope_scaling.original_max_T);
-    }
+    const RopeScaling &rope = c.rope_scaling, &usual = base.rope_scaling;
+    choice("rope_type", rope.type, usual.type);
+    number("rope_factor", rope.factor, usual.factor);
+    number("rope_low", rope.low_freq_factor, usual.low_freq_factor);
+    number("rope_high", rope.high_freq_factor, usual.high_freq_factor);
+    if (rope.original_max_T != usual.original_max_T) out += concat(",rope_original=", rope.original_max_T);
+    number("rope_beta_fast", rope.beta_fast, usual.beta_fast);
+    number("rope_beta_slow", rope.beta_slow, usual.beta_slow);
+    flag("rope_truncate", rope.truncate, usual.truncate);
+    number("rope_attention", rope.attention_factor, usual.attention_factor);
     number("dropout_embedding", c.dropout_embedding, base.dropout_embedding);
     number("dropout_residual", c.dropout_residual, base.dropout_residual);
     number("dropout_attention", c.dropout_attention, base.dropout_attention);

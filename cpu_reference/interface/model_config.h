@@ -11,15 +11,22 @@ namespace kiln {
 enum class Norm : uint8_t { layernorm, rmsnorm };
 enum class Mlp : uint8_t { gelu, swiglu };  // gelu: the tanh form
 enum class Position : uint8_t { learned, rope };
+enum class RopeType : uint8_t { llama3, linear, yarn };  // rope_table.h says what each computes
 // In descriptors; empty if there is no such value.
 const char* name_of(Norm norm);
 const char* name_of(Mlp mlp);
 const char* name_of(Position position);
+const char* name_of(RopeType type);
 
-// Llama 3 divides the low frequencies of RoPE by `factor`; 0: no scaling.
+// Divides frequencies of RoPE by `factor`, for a context that is longer than that of pre-training; 0: no scaling.
 struct RopeScaling {
-    float factor = 0, low_freq_factor = 1, high_freq_factor = 4;
-    int original_max_T = 8192;
+    RopeType type = RopeType::llama3;
+    float factor = 0;
+    float low_freq_factor = 1, high_freq_factor = 4;  // llama3
+    int original_max_T = 8192;                        // llama3, yarn: the context of pre-training
+    float beta_fast = 32, beta_slow = 1;              // yarn
+    bool truncate = true;                             // yarn
+    float attention_factor = 0;                       // yarn: multiplies cos and sin; 0: 0.1 ln(factor) + 1
     bool operator==(const RopeScaling&) const = default;
 };
 
@@ -60,11 +67,12 @@ void validate(const ModelConfig& config);
 
 // A preset's name ("gpt2", "llama-tiny", ...), a descriptor "FAMILY:key=value,..." or llm.c's "d12", "gpt2:d12".
 // FAMILY is a family or a preset; keys: layers dim heads kv_heads head_size ffn multiple_of vocab ctx norm mlp position
-// qkv_bias bias qk_norm tied eps theta rope_factor rope_low rope_high rope_original dropout dropout_embedding
-// dropout_residual dropout_attention init_std. Dimensions that are not given follow from the given ones: head_size is
-// that of the base and heads = dim / head_size, but if heads is given, head_size = dim / heads (Qwen3 keeps 128);
-// kv_heads keeps the ratio of the base if it divides heads; ffn = 4 dim, or for SwiGLU 4 dim * 2/3, rounded up to a
-// multiple of multiple_of (32). Throws UsageError with the key, the text and the range.
+// qkv_bias bias qk_norm tied eps theta rope_type rope_factor rope_low rope_high rope_original rope_beta_fast
+// rope_beta_slow rope_truncate rope_attention dropout dropout_embedding dropout_residual dropout_attention init_std.
+// Dimensions that are not given follow from the given ones: head_size is that of the base and heads = dim / head_size,
+// but if heads is given, head_size = dim / heads (Qwen3 keeps 128); kv_heads keeps the ratio of the base if it divides
+// heads; ffn = 4 dim, or for SwiGLU 4 dim * 2/3, rounded up to a multiple of multiple_of (32). Throws UsageError with
+// the key, the text and the range.
 ModelConfig parse_model(std::string_view descriptor);
 
 // The descriptor of `config`, such that parse_model(describe(c)) == c.

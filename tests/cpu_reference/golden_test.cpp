@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
+#include "cpu_reference/interface/rope_table.h"
 #include "cpu_reference/interface/tensors.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/safetensors.h"
@@ -190,8 +191,30 @@ TEST_P(Golden, ten_adamw_steps_match_pytorch) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Golden,
                          testing::Values("gpt2", "gpt2_untied", "llama2", "llama3", "llama3_long", "qwen2",
-                                         "qwen2_untied", "qwen3", "qwen3_untied"),
+                                         "qwen2_untied", "qwen3", "qwen3_untied", "llama_linear", "llama_yarn"),
                          [](const auto& info) { return std::string(info.param); });
+
+// Also after config.json was written and read again.
+TEST(GoldenRope, frequencies_match_transformers) {
+    // The table's row 1 has cos and sin of each frequency, rounded to float32 as the numbers of the config are.
+    constexpr double kTolerance = 2.5e-7;  // 2^-22
+    const nlohmann::json cases = read_json(kGolden.parent_path() / "rope_frequencies.json");
+    EXPECT_EQ(cases.size(), 25u);
+    for (const nlohmann::json& expected : cases) {
+        const ModelConfig read = parse_hf_config(expected["config"], "config.json");
+        const ModelConfig config = parse_hf_config(hf_config(read, nullptr), "written config.json");
+        EXPECT_TRUE(config == read);
+        const std::vector<float> table = rope_table(config, 2);
+        const std::vector<double> frequencies = expected["frequencies"];
+        ASSERT_EQ(frequencies.size(), size_t(config.HS) / 2);
+        for (size_t i = 0; i < frequencies.size(); i++) {
+            const double cosine = table[config.HS + 2 * i], sine = table[config.HS + 2 * i + 1];
+            EXPECT_LE(relative_error(std::atan2(sine, cosine), frequencies[i]), kTolerance) << expected["config"] << i;
+            EXPECT_LE(relative_error(std::hypot(sine, cosine), expected["attention_factor"]), kTolerance)
+                << expected["config"];
+        }
+    }
+}
 
 }  // namespace
 }  // namespace kiln

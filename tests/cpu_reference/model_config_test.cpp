@@ -70,7 +70,7 @@ TEST(ModelConfig, describe_keeps_every_field) {
     c.norm = Norm::layernorm, c.mlp = Mlp::gelu, c.position = Position::learned;
     c.qkv_bias = true, c.linear_bias = true, c.qk_norm = false, c.tied_embeddings = false;
     c.norm_eps = 3.3333e-6f, c.rope_theta = 12345.678f;
-    c.rope_scaling = {8.1f, 1.5f, 4.25f, 100};
+    c.rope_scaling = {RopeType::yarn, 8.1f, 1.5f, 4.25f, 100, 33, 1.25f, false, 1.1f};
     c.dropout_embedding = 0.1f, c.dropout_residual = 0.2f, c.dropout_attention = 0.3f, c.init_std = 0.012f;
     EXPECT_EQ(parse_model(describe(c)), c) << describe(c);
 }
@@ -133,6 +133,11 @@ TEST(ModelConfig, misfits_are_named) {
     expect_message_has("llama:dim=64,heads=4,kv_heads=3", {"heads=4", "kv_heads=3"});
     expect_message_has("llama:dim=27,heads=3", {"head_size=9", "odd"});
     expect_message_has("llama:rope_factor=8,rope_low=4,rope_high=4", {"rope_high=4", "rope_low=4"});
+    expect_message_has("llama:rope_factor=0.5", {"rope_factor is 0.5", "[1, "});
+    expect_message_has("llama:rope_type=ntk", {"rope_type=ntk", "llama3 or linear or yarn"});
+    expect_message_has("llama:rope_type=yarn,rope_factor=8,theta=1", {"theta with rope_type=yarn is 1"});
+    expect_message_has("llama:rope_type=yarn,rope_factor=8,rope_beta_slow=33", {"rope_beta_slow is 33", ", 32]"});
+    expect_message_has("llama:rope_type=yarn,rope_factor=8,rope_attention=1e-4", {"rope_attention is 0.0001"});
     ModelConfig c;
     c.family = "bert";
     EXPECT_THROW(validate(c), UsageError);

@@ -149,7 +149,7 @@ TEST(Rope, rotates_pairs_half_a_head_apart_and_back) {
 TEST(Rope, llama3_scaling_slows_low_frequencies_only) {
     const ModelConfig plain = parse_model("llama:dim=128,heads=1,theta=500000");
     ModelConfig scaled = plain;
-    scaled.rope_scaling = {8, 1, 4, 8192};
+    scaled.rope_scaling.factor = 8;
     const Floats a = rope_table(plain, 2), b = rope_table(scaled, 2);
     const int half = plain.HS / 2;
     const auto angle = [&](const Floats& t, int i) { return std::atan2(t[(half + i) * 2 + 1], t[(half + i) * 2]); };

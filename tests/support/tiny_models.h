@@ -22,6 +22,9 @@ inline const std::vector<TinyModel>& tiny_models() {
         {"llama3",
          "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=10,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
          "rope_original=8,theta=100"},
+        {"yarn",
+         "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=10,ctx=16,vocab=41,init_std=0.2,rope_type=yarn,"
+         "rope_factor=4,rope_original=8,theta=100"},
         {"qwen2", "qwen2:layers=2,dim=24,heads=4,kv_heads=2,ctx=16,vocab=37,init_std=0.2"},
         {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=14,ctx=16,vocab=37,init_std=0.2"},
     };
@@ -37,6 +40,9 @@ inline const std::vector<TinyModel>& tiny_cuda_models() {
         {"llama3",
          "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_factor=8,"
          "rope_original=8,theta=100"},
+        {"yarn",
+         "llama:layers=1,dim=24,heads=4,kv_heads=1,head_size=16,ffn=32,ctx=16,vocab=41,init_std=0.2,rope_type=yarn,"
+         "rope_factor=4,rope_original=8,theta=100"},
         {"qwen2", "qwen2:layers=2,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2"},
         {"qwen3", "qwen3:layers=2,dim=24,heads=3,kv_heads=1,head_size=24,ffn=40,ctx=16,vocab=37,init_std=0.2"},
         // Their head sizes have flash attention kernels.

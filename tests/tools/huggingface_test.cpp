@@ -28,6 +28,11 @@ constexpr const char* kModels[] = {
     "gpt2:layers=1,dim=8,heads=2,vocab=11,ctx=6,norm=rmsnorm",
     "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,mlp=gelu,qk_norm=1",
     "gpt2:layers=1,dim=8,heads=2,vocab=11,ctx=6,position=rope",
+    // Other scalings of RoPE.
+    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=linear,rope_factor=2.5",
+    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=yarn,rope_factor=4,rope_original=8",
+    "llama:layers=1,dim=8,heads=2,ffn=12,vocab=11,ctx=16,rope_type=yarn,rope_factor=4.1,rope_original=9,"
+    "rope_beta_fast=31.9,rope_beta_slow=1.1,rope_truncate=0,rope_attention=1.3",
 };
 
 class HfFormat : public testing::TestWithParam<const char*> {};
@@ -76,7 +81,8 @@ TEST_P(HfFormat, tensors_cover_the_arena_once) {
 INSTANTIATE_TEST_SUITE_P(Models, HfFormat, testing::ValuesIn(kModels));
 
 TEST(HfFormat, families_are_chosen_by_what_their_files_can_hold) {
-    const char* expected[] = {"gpt2", "gpt2", "llama", "llama", "llama", "qwen2", "qwen3", "kiln", "kiln", "kiln"};
+    const char* expected[] = {"gpt2", "gpt2", "llama", "llama", "llama", "qwen2", "qwen3",
+                              "kiln", "kiln", "kiln",  "llama", "llama", "llama"};
     for (size_t i = 0; i < std::size(kModels); i++) EXPECT_EQ(hf_model_type(parse_model(kModels[i])), expected[i]);
 }
 
@@ -257,7 +263,7 @@ TEST(HfFormat, models_of_transformers_are_written_as_they_were_read) {
         }
         models++;
     }
-    EXPECT_EQ(models, 9);
+    EXPECT_EQ(models, 11);
 }
 
 json llama_config() {
@@ -296,9 +302,9 @@ TEST(HfConfig, two_keys_for_rope_must_agree) {
         EXPECT_NE(error(one, other).find("\"rope_scaling\" and \"rope_parameters\" describe different models"),
                   std::string::npos);
     }
-    EXPECT_NE(
-        error({{"rope_type", "yarn"}, {"factor", 4.0}}, plain).find("\"rope_scaling\": \"rope_type\" is \"yarn\""),
-        std::string::npos);
+    EXPECT_NE(error({{"rope_type", "dynamic"}, {"factor", 4.0}}, plain)
+                  .find("\"rope_scaling\": \"rope_type\" is \"dynamic\""),
+              std::string::npos);
     EXPECT_NE(error(nullptr, plain, 500000.0).find("\"rope_theta\" and \"rope_parameters\""), std::string::npos);
 }
 
@@ -322,6 +328,60 @@ std::string error_with(const std::string& key, const json& value, const char* mo
     return error_of([&] { parse_hf_config(config, "the/config.json"); });
 }
 
+TEST(HfConfig, rope_scaling_is_checked) {
+    const auto error = [](const json& scaling) { return error_with("rope_scaling", scaling); };
+    const auto yarn = [](const std::string& key, const json& value) {
+        json scaling = {{"rope_type", "yarn"}, {"factor", 4}, {"original_max_position_embeddings", 64}};
+        scaling[key] = value;
+        return error_with("rope_parameters", scaling);
+    };
+    std::vector<std::pair<std::string, std::string>> cases = {
+        {error({{"type", "dynamic"}, {"factor", 2}}), "\"rope_type\" is \"dynamic\"; only"},
+        {error({{"type", "longrope"}, {"factor", 2}}), "\"rope_type\" is \"longrope\"; only"},
+        {error({{"rope_type", 3}}), "\"rope_type\" is 3; expected a string"},
+        {error({{"type", "linear"}, {"factor", 2}, {"beta_fast", 16}}), "\"beta_fast\" is 16; this rope_type has no"},
+        {error({{"type", "default"}, {"mrope_section", {2, 3}}}), "\"mrope_section\" is [2,3]"},
+        {error({{"full_attention", {{"type", "linear"}, {"factor", 2}}}}), "\"full_attention\""},
+        {error({{"type", "linear"}, {"factor", nullptr}}), "lacks \"factor\""},
+        {yarn("factor", 1e300), "rope_factor is inf"},
+        {yarn("beta_fast", 0), "\"beta_fast\" is 0; expected a number of at least 0.001"},
+        {yarn("beta_fast", "32"), "\"beta_fast\" is \"32\"; expected a number"},
+        {yarn("beta_slow", -1), "\"beta_slow\" is -1"},
+        {yarn("beta_slow", 33), "rope_beta_slow is 33"},
+        {yarn("attention_factor", 0), "\"attention_factor\" is 0"},
+        {yarn("attention_factor", -1), "\"attention_factor\" is -1"},
+        {yarn("mscale", NAN), "\"mscale\" is nan"},
+        {yarn("truncate", 1), "\"truncate\" is 1; expected true or false"},
+        {yarn("original_max_position_embeddings", 0), "rope_original is 0"},
+        {yarn("original_max_position_embeddings", 64.5), "is 64.5; expected a whole number"},
+        {yarn("long_factor", {1, 2}), "\"long_factor\""},
+    };
+    for (const char* type : {"linear", "llama3", "yarn"}) {
+        cases.emplace_back(error({{"rope_type", type}}), "lacks \"factor\"");
+        for (const auto& [factor, part] : {std::pair<json, const char*>{0.5, "\"factor\" is 0.5; expected a number of"},
+                                           {0, "\"factor\" is 0; expected a number of at least 1"},
+                                           {NAN, "\"factor\" is nan; expected a number of at least 1"},
+                                           {"4", "\"factor\" is \"4\"; expected a number"}}) {
+            cases.emplace_back(error({{"rope_type", type}, {"factor", factor}}), part);
+        }
+    }
+    for (const auto& [message, part] : cases) {
+        EXPECT_NE(message.find(part), std::string::npos) << "wanted " << part << " in: " << message;
+        EXPECT_EQ(message.find("the/config.json"), 0u) << message;
+    }
+}
+
+TEST(HfConfig, rope_scaling_agrees_with_the_descriptor) {
+    // config.json lacks what has no effect, so the descriptor decides it.
+    for (const char* unused : {"rope_type=linear,rope_factor=2,rope_low=2", "rope_type=yarn,rope_truncate=0"}) {
+        const ModelConfig config = parse_model(std::string("llama:") + unused);
+        EXPECT_TRUE(parse_hf_config(hf_config(config, nullptr), "x") == config) << unused;
+    }
+    json unscaled = hf_config(parse_model("llama:rope_factor=8"), nullptr);
+    unscaled["rope_scaling"] = unscaled["rope_parameters"] = nullptr;
+    EXPECT_NE(error_of([&] { parse_hf_config(unscaled, "x"); }).find("\"kiln\" key says"), std::string::npos);
+}
+
 TEST(HfConfig, keys_without_effect_are_ignored) {
     for (const json& off : {json(nullptr), json(false), json(0), json::object()}) {
         EXPECT_EQ(error_with("pruned_heads", off), "") << off;
@@ -339,7 +399,6 @@ TEST(HfConfig, unsupported_choices_are_named) {
         {error_with("attention_bias", true, "qwen3"), "\"attention_bias\" is true"},
         {error_with("use_sliding_window", true, "qwen2"), "\"use_sliding_window\""},
         {error_with("layer_types", {"full_attention", "sliding_attention"}, "qwen2"), "\"sliding_attention\""},
-        {error_with("rope_scaling", {{"type", "linear"}, {"factor", 2.0}}), "\"linear\""},
         {error_with("rope_parameters", {{"rope_type", "llama3"}, {"rope_theta", 1e4}}), "lacks \"factor\""},
         {error_with("rope_parameters", {{"partial_rotary_factor", 0.5}}), "partial_rotary_factor"},
         {error_with("quantization_config", {{"bits", 4}}), "quantization_config"},

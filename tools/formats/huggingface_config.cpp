@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "cpu_reference/interface/error.h"
@@ -31,6 +32,7 @@ public:
     }
 
     const json* find(const char* key) const {
+        asked_.insert(key);
         const auto found = object_.find(key);
         return found == object_.end() || found->is_null() ? nullptr : &*found;
     }
@@ -53,6 +55,11 @@ public:
         KILN_CHECK(value->is_number(), where_, ": \"", key, "\" is ", value->dump(), "; expected a number");
         return value->get<float>();
     }
+    float at_least(float low, const char* key, std::optional<float> fallback = std::nullopt) const {
+        const float value = number(key, fallback);
+        KILN_CHECK(value >= low, where_, ": \"", key, "\" is ", value, "; expected a number of at least ", low);
+        return value;
+    }
     bool flag(const char* key, bool fallback) const {
         const json* value = find(key);
         if (!value) return fallback;
@@ -73,11 +80,20 @@ public:
         KILN_CHECK(flag(key, wanted) == wanted, where_, ": \"", key, "\" is ", wanted ? "false" : "true", "; ", meaning,
                    " is not supported");
     }
+    // Throws on a key that nobody has asked for, unless it is null.
+    void refuse_others(const char* reason) const {
+        for (const auto& [key, value] : object_.items()) {
+            KILN_CHECK(value.is_null() || asked_.contains(key), where_, ": \"", key, "\" is ", value.dump(), "; ",
+                       reason);
+        }
+    }
+    bool is_null(const char* key) const { return object_.contains(key) && !find(key); }
     const std::string& where() const { return where_; }
 
 private:
     const json& object_;
     std::string where_;
+    mutable std::set<std::string> asked_;
 };
 
 // Whether config.json of this family can describe `c`.
@@ -113,6 +129,28 @@ void write_gpt2(ordered_json& out, const ModelConfig& c) {
     out["scale_attn_by_inverse_layer_idx"] = false;
 }
 
+// What transformers reads, except rope_theta.
+ordered_json rope_parameters(const RopeScaling& s) {
+    if (s.factor == 0) return {{"rope_type", "default"}};
+    ordered_json rope = {{"rope_type", name_of(s.type)}, {"factor", shortest(s.factor)}};
+    switch (s.type) {
+        case RopeType::linear: break;
+        case RopeType::llama3:
+            rope["low_freq_factor"] = shortest(s.low_freq_factor);
+            rope["high_freq_factor"] = shortest(s.high_freq_factor);
+            rope["original_max_position_embeddings"] = s.original_max_T;
+            break;
+        case RopeType::yarn:
+            rope["original_max_position_embeddings"] = s.original_max_T;
+            rope["beta_fast"] = shortest(s.beta_fast);
+            rope["beta_slow"] = shortest(s.beta_slow);
+            rope["truncate"] = s.truncate;
+            if (s.attention_factor > 0) rope["attention_factor"] = shortest(s.attention_factor);
+            break;
+    }
+    return rope;
+}
+
 void write_llama_like(ordered_json& out, const ModelConfig& c, const Family& family) {
     out["vocab_size"] = c.V;
     out["max_position_embeddings"] = c.max_T;
@@ -128,14 +166,7 @@ void write_llama_like(ordered_json& out, const ModelConfig& c, const Family& fam
     if (family.mlp_bias) out["mlp_bias"] = c.linear_bias;
     if (family.attention_bias) out["attention_bias"] = c.qkv_bias;
     if (family.sliding_window) out["use_sliding_window"] = false;
-    ordered_json rope = {{"rope_type", "default"}};
-    if (c.rope_scaling.factor > 0) {
-        rope = {{"rope_type", "llama3"},
-                {"factor", shortest(c.rope_scaling.factor)},
-                {"low_freq_factor", shortest(c.rope_scaling.low_freq_factor)},
-                {"high_freq_factor", shortest(c.rope_scaling.high_freq_factor)},
-                {"original_max_position_embeddings", c.rope_scaling.original_max_T}};
-    }
+    ordered_json rope = rope_parameters(c.rope_scaling);
     // transformers 4 reads the first two, transformers 5 the third.
     out["rope_theta"] = shortest(c.rope_theta);
     out["rope_scaling"] = c.rope_scaling.factor > 0 ? rope : ordered_json(nullptr);
@@ -184,17 +215,50 @@ ModelConfig read_gpt2(const Keys& keys) {
     return c;
 }
 
-RopeScaling read_rope_scaling(const Keys& rope) {
+// The dictionary `rope` as modeling_rope_utils.py of transformers 5 reads it; `keys` are those beside it.
+RopeScaling read_rope_scaling(const Keys& rope, const Keys& keys, int max_T) {
     const std::string type = rope.text("rope_type", rope.text("type", "default"));
     KILN_CHECK(rope.number("partial_rotary_factor", 1.0f) == 1.0f, rope.where(),
                ": \"partial_rotary_factor\" other than 1 is not supported");
     if (type == "default") return {};
-    KILN_CHECK(type == "llama3", rope.where(), ": \"rope_type\" is \"", type,
-               "\"; only \"default\" and \"llama3\" are supported");
-    return {.factor = rope.number("factor"),
-            .low_freq_factor = rope.number("low_freq_factor"),
-            .high_freq_factor = rope.number("high_freq_factor"),
-            .original_max_T = rope.integer("original_max_position_embeddings")};
+    constexpr RopeType kTypes[] = {RopeType::linear, RopeType::llama3, RopeType::yarn};
+    const auto* const found = std::ranges::find_if(kTypes, [&](RopeType t) { return type == name_of(t); });
+    KILN_CHECK(found != std::end(kTypes), rope.where(), ": \"rope_type\" is \"", type,
+               "\"; only \"default\", \"linear\", \"llama3\" and \"yarn\" are supported");
+    RopeScaling s{.type = *found};
+    const auto original = [&] {
+        constexpr const char* kKey = "original_max_position_embeddings";
+        return keys.integer(kKey, rope.integer(kKey, max_T));
+    };
+    switch (s.type) {
+        case RopeType::linear: s.factor = rope.at_least(1, "factor"); break;
+        case RopeType::llama3:
+            s.factor = rope.at_least(1, "factor");
+            s.low_freq_factor = rope.number("low_freq_factor");
+            s.high_freq_factor = rope.number("high_freq_factor");
+            s.original_max_T = original();
+            break;
+        case RopeType::yarn: {
+            s.original_max_T = original();
+            // null, but not absent, means the ratio of the contexts.
+            s.factor = rope.is_null("factor") ? max_T / float(s.original_max_T) : rope.at_least(1, "factor");
+            s.beta_fast = rope.at_least(1e-3f, "beta_fast", s.beta_fast);
+            s.beta_slow = rope.at_least(1e-3f, "beta_slow", s.beta_slow);
+            // Absent means true, but null means false.
+            s.truncate = rope.flag("truncate", !rope.is_null("truncate"));
+            const float mscale = rope.at_least(0, "mscale", 0.0f);
+            const float all_dim = rope.at_least(0, "mscale_all_dim", 0.0f);
+            if (rope.find("attention_factor")) {
+                s.attention_factor = rope.at_least(1e-3f, "attention_factor");
+            } else if (mscale > 0 && all_dim > 0) {
+                const double growth = 0.1 * std::log(double(s.factor));
+                s.attention_factor = float((growth * mscale + 1) / (growth * all_dim + 1));
+            }
+            rope.find("finetuned");  // the first models with YaRN have this key, which has no effect
+            break;
+        }
+    }
+    return s;
 }
 
 // Where transformers 4 (rope_scaling, with rope_theta beside it) and transformers 5 (rope_parameters) write RoPE. A
@@ -207,8 +271,9 @@ void read_rope(const Keys& keys, ModelConfig& c) {
         const json* object = keys.find(key);
         if (!object) continue;
         const Keys rope(*object, concat(keys.where(), ": \"", key, "\""));
-        const RopeScaling scaling = read_rope_scaling(rope);
+        const RopeScaling scaling = read_rope_scaling(rope, keys, c.max_T);
         const float own_theta = rope.number("rope_theta", theta);
+        rope.refuse_others("this rope_type has no such key; correct it, or remove it");
         const bool both_scale = keys.find("rope_scaling") && keys.find("rope_parameters");
         KILN_CHECK((!first || own_theta == c.rope_theta) &&
                        (!both_scale || key == std::string_view("rope_scaling") || scaling == c.rope_scaling),
@@ -285,7 +350,9 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
     same.dropout_attention = full.dropout_attention;
     // The file does not have values without effect.
     if (!same.uses_rope()) same.rope_theta = full.rope_theta;
-    if (!same.uses_rope() || same.rope_scaling.factor == 0) same.rope_scaling = full.rope_scaling;
+    if (!same.uses_rope() || rope_parameters(same.rope_scaling) == rope_parameters(full.rope_scaling)) {
+        same.rope_scaling = full.rope_scaling;
+    }
     KILN_CHECK(same == full, where, ": its keys describe ", describe(same), ", but its \"kiln\" key says ",
                describe(full), "; correct it, or remove the \"kiln\" key");
     return full;

@@ -47,6 +47,7 @@ private:
         config.position = Position::rope;
         config.HS = HS;
         config.rope_theta = 10000;
+        config.rope_scaling = {.type = RopeType::yarn, .factor = 4};  // cos and sin are not of length 1
         return rope_table(config, max_T);
     }
     std::vector<float> positions() const {
