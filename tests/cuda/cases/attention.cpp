@@ -1,4 +1,6 @@
 // Cases of cuda/kernels/attention.cu.
+#include <gtest/gtest.h>
+
 #include <omp.h>
 
 #include <cmath>

@@ -1,4 +1,6 @@
 // Cases of cuda/kernels/mlp.cu.
+#include <gtest/gtest.h>
+
 #include "cpu_reference/ops/ops.h"
 #include "cuda/kernels/kernels.h"
 #include "tests/cuda/cases/cases.h"
