@@ -20,12 +20,30 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
         return lead(a) != lead(b) ? lead(a) < lead(b) : a.content.size() > b.content.size();
     });
     if (!tokens_.empty() && lead(tokens_.front()) == lead(tokens_.back())) only_lead_ = tokens_.front().content[0];
-    for (const AddedToken& token : tokens_) ++first_[lead(token) + 1];
+    for (const AddedToken& token : tokens_) {
+        ++first_[lead(token) + 1];
+        longest_ = std::max(longest_, token.content.size());
+    }
     for (size_t b = 0; b < 256; ++b) first_[b + 1] += first_[b];
     if (std::any_of(tokens_.begin(), tokens_.end(), [](const AddedToken& token) { return token.single_word; })) {
         // Hugging Face counts the two joiners as parts of words; Oniguruma's \w does not.
         words_ = std::make_shared<const RegexSplitter>("[\\w\\x{200C}\\x{200D}]", "single_word", true);
     }
+}
+
+bool AddedTokenFinder::may_cut(std::string_view text, size_t at) const {
+    if (tokens_.empty()) return true;
+    const size_t space = space_before(text, at);
+    int length;
+    if (space < at && scanners::class_at(text.data() + at, text.data() + text.size(), length) == CharClass::kSpace) {
+        return false;  // an lstrip or rstrip token would take the spaces on both sides
+    }
+    if (match(text.substr(at))) return false;
+    for (size_t i = space - std::min(space, longest_); i < at; ++i) {
+        const AddedToken* const token = match(text.substr(i));
+        if (token && i + token->content.size() >= space) return false;
+    }
+    return true;
 }
 
 bool AddedTokenFinder::is_single_word(std::string_view text, size_t begin, size_t end) const {

@@ -47,6 +47,11 @@ public:
         if (start < text.size()) plain(text.substr(start));
     }
 
+    // Whether split() finds the same in the two parts of `text` as in the whole, whatever `options` allow: no token
+    // ends or starts at the cut or is cut, and none takes white space there. Needs longest() bytes of text after `at`.
+    bool may_cut(std::string_view text, size_t at) const;  // 0 < at < text.size()
+    size_t longest() const { return longest_; }            // in bytes; 0: there are no tokens
+
 private:
     static void count_special(int id, EncodeCounts& counts) {
         if (counts.special_as_text++ == 0) counts.first_special = id;
@@ -68,7 +73,8 @@ private:
     static size_t space_before(std::string_view text, size_t at);  // start of the white space that ends at `at`
     static size_t space_after(std::string_view text, size_t at);   // end of the white space that starts at `at`
 
-    std::vector<AddedToken> tokens_;              // sorted by first byte, then the longest first
+    std::vector<AddedToken> tokens_;  // sorted by first byte, then the longest first
+    size_t longest_ = 0;
     std::optional<char> only_lead_;               // the byte that all tokens start with, often <
     std::array<size_t, 257> first_ = {};          // tokens first_[b] to first_[b + 1] - 1 start with byte b
     std::shared_ptr<const RegexSplitter> words_;  // matches one character of a word; null if no token is single_word

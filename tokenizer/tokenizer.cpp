@@ -139,6 +139,12 @@ Encoding Tokenizer::encode_with_offsets(std::string_view text, const EncodeOptio
     return encoding;
 }
 
+size_t Tokenizer::find_cut(std::string_view text, size_t from, const EncodeOptions& options) const {
+    EncodeOptions without_counts = options;
+    without_counts.counts = nullptr;
+    return kind_->find_cut(text, std::max<size_t>(from, 1), without_counts);
+}
+
 std::string_view Tokenizer::token_bytes(int id) const {
     KILN_CHECK(id >= 0 && id < vocab_size(), "token id ", id, " is out of range: the vocabulary has ids 0 to ",
                vocab_size() - 1);

@@ -24,6 +24,7 @@ struct EncodeCounts {
 
 struct EncodeOptions {
     bool continues = false;      // the text continues an earlier one, so no prefix space is added
+    bool continued = false;      // another text continues it, so no space is added or removed at its end
     bool allow_special = false;  // false: "<|endoftext|>" in the text is plain text, so users cannot inject it
     const std::vector<bool>* allowed = nullptr;  // by id: the special tokens that allow_special allows; null: all
     EncodeCounts* counts = nullptr;              // added to, unless null
@@ -62,6 +63,11 @@ public:
     std::vector<int> encode(std::string_view text, const EncodeOptions& options = {}) const;
     void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids) const;  // appends
     Encoding encode_with_offsets(std::string_view text, const EncodeOptions& options = {}) const;
+    // The first place from byte `from` on where a long text can be cut into two: whatever follows `text`, the ids of
+    // the first part (`continued`) and of the second one (`continues`) are those of the whole. `text` is the start of a
+    // text, or continues one that was cut so. 0: there is no such place, or more of the text is needed to tell. More
+    // text never changes another result.
+    size_t find_cut(std::string_view text, size_t from, const EncodeOptions& options = {}) const;
     // Includes special tokens; throws on an id out of range. `continues`: the ids continue earlier ones, so a space at
     // the start of the first token belongs to the text.
     std::string decode(const std::vector<int>& ids, bool continues = false) const;

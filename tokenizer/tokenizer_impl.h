@@ -32,6 +32,8 @@ public:
     // on text that this kind cannot encode.
     virtual void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
                         std::vector<TextSpan>* spans) const = 0;
+    // As in Tokenizer; from >= 1, and no counts in `options`.
+    virtual size_t find_cut(std::string_view text, size_t from, const EncodeOptions& options) const = 0;
     virtual int vocab_size() const = 0;
     virtual std::string_view token_bytes(int id) const = 0;  // 0 <= id < vocab_size; empty if the id has no token
     virtual const std::vector<AddedToken>& added_tokens() const = 0;

@@ -183,24 +183,28 @@ TEST_F(Documents, long_documents_are_cut_where_every_pre_tokenizer_cuts) {
         EXPECT_EQ(read("a.txt", text, {.chunk_bytes = chunk_bytes}), Texts{text});
         EXPECT_GT(chunks, 20);
         for (size_t i = 0; i + 1 < cuts.size(); i++) {
-            EXPECT_EQ(cuts[i].back(), '\n') << i;
-            EXPECT_TRUE(std::isalnum(cuts[i + 1].front())) << i;
-            EXPECT_FALSE(std::isspace(cuts[i][cuts[i].size() - 2])) << i;
+            EXPECT_TRUE(std::isalnum(cuts[i].back())) << i;
+            EXPECT_FALSE(std::isalnum(cuts[i + 1].front())) << i;
         }
         expect_word_ends_at_cuts(text);
     }
 }
 
-TEST_F(Documents, one_long_line_is_cut_between_words_or_else_between_characters) {
+TEST_F(Documents, one_long_line_is_cut_between_words_and_a_long_word_never) {
     std::string words, characters;
     for (int i = 0; i < 5000; i++) words += i % 7 ? "word " : "42 ";
     for (int i = 0; i < 5000; i++) characters += "\xE5\x94\x90";
     EXPECT_EQ(read("a.txt", words, {.chunk_bytes = 64}), Texts{words});
     EXPECT_GT(chunks, 100);
-    for (size_t i = 1; i < cuts.size(); i++) EXPECT_EQ(cuts[i].substr(0, 2), " w");
     expect_word_ends_at_cuts(words);
-    EXPECT_EQ(read("a.txt", characters, {.chunk_bytes = 64}), Texts{characters});  // valid UTF-8 in each chunk
-    EXPECT_GT(chunks, 50);
+    EXPECT_EQ(read("a.txt", characters, {.chunk_bytes = 64}), Texts{characters});
+    EXPECT_EQ(chunks, 1);
+    EXPECT_EQ(read("a.txt", characters + ", " + words, {.chunk_bytes = 64}), Texts{characters + ", " + words});
+    const DocumentOptions short_records{.chunk_bytes = 64, .block_bytes = 64, .max_record_bytes = 4000};
+    EXPECT_NE(error("a.txt", "words\n" + characters, short_records)
+                  .find("a.txt:1: more than 4000 bytes of one document cannot be cut"),
+              std::string::npos);
+    EXPECT_EQ(error("a.txt", words, short_records), "");
 }
 
 // A document is cut at the same places in any file, line or record.

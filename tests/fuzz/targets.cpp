@@ -19,8 +19,12 @@ void expect(bool holds, const char* what) {
     if (!holds) throw std::logic_error(what);
 }
 
-constexpr std::string_view kTexts[] = {"", "a", " ab  c\n\n'S 12345 \u00e9\u6f22\u5b57\U0001F600",
-                                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "\xFF\xC3(\x80"};
+constexpr std::string_view kTexts[] = {"",
+                                       "a",
+                                       " ab  c\n\n'S 12345 \u00e9\u6f22\u5b57\U0001F600",
+                                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                                       "\xFF\xC3(\x80",
+                                       " a, b's  12345\r\n <s>\u00e9e\u0301,\u6f22\uff0c it's  a test of cuts. "};
 
 // Encodes and decodes; with `again`, a copy that was saved and loaded gives the same ids.
 void use(const Tokenizer& tokenizer, const Tokenizer* again) {
@@ -33,6 +37,12 @@ void use(const Tokenizer& tokenizer, const Tokenizer* again) {
                     expect(span.begin <= span.end && span.end <= text.size(), "spans lie in the text");
                 }
                 expect(tokenizer.encode(text, {.allow_special = allow_special}) == encoding.ids, "the same ids twice");
+                if (const size_t at = tokenizer.find_cut(text, 1, {.allow_special = allow_special})) {
+                    std::vector<int> ids;
+                    tokenizer.encode(text.substr(0, at), {.continued = true, .allow_special = allow_special}, ids);
+                    tokenizer.encode(text.substr(at), {.continues = true, .allow_special = allow_special}, ids);
+                    expect(ids == encoding.ids, "the ids of the parts are those of the whole");
+                }
                 const std::string decoded = tokenizer.decode(encoding.ids);
                 DecodeStream stream(tokenizer);
                 std::string streamed;

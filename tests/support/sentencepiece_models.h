@@ -55,6 +55,54 @@ private:
     size_t at_ = 0;
 };
 
+using SentencePieceOptions = std::unordered_map<std::string, std::string>;  // of spm_train
+
+inline const SentencePieceOptions kBytes = {{"model_type", "bpe"}, {"byte_fallback", "true"}, {"vocab_size", "800"}};
+
+inline std::vector<SentencePieceOptions> bpe_options() {
+    return {
+        kBytes,
+        {{"model_type", "bpe"}, {"character_coverage", "0.98"}},
+        {{"model_type", "bpe"}, {"user_defined_symbols", "<sep>,▁the▁,th,the, a,中"}, {"control_symbols", "<cls>"}},
+        {{"model_type", "bpe"},
+         {"normalization_rule_name", "identity"},
+         {"byte_fallback", "true"},
+         {"vocab_size", "700"}},
+        {{"model_type", "bpe"}, {"normalization_rule_name", "nfkc_cf"}, {"remove_extra_whitespaces", "false"}},
+        {{"model_type", "bpe"}, {"add_dummy_prefix", "false"}, {"split_by_whitespace", "false"}},
+        {{"model_type", "bpe"}, {"treat_whitespace_as_suffix", "true"}},
+        {{"model_type", "bpe"}, {"allow_whitespace_only_pieces", "true"}, {"remove_extra_whitespaces", "false"}},
+        {{"model_type", "bpe"},
+         {"escape_whitespaces", "true"},
+         {"split_by_unicode_script", "false"},
+         {"split_digits", "true"}},
+    };
+}
+
+inline std::string print(const SentencePieceOptions& options) {
+    std::string text;
+    for (const auto& [key, value] : options) text += key + "=" + value + " ";
+    return text;
+}
+
+inline std::vector<SentencePieceOptions> all_options() {
+    std::vector<SentencePieceOptions> all = bpe_options();
+    for (const char* kind : {"unigram", "char", "word"}) {
+        for (const char* bytes : {"false", "true"}) {
+            SentencePieceOptions options = {
+                {"model_type", kind}, {"byte_fallback", bytes}, {"hard_vocab_limit", "false"}};
+            options["character_coverage"] = "0.98";
+            options["control_symbols"] = "<sep>";
+            all.push_back(options);
+            options["user_defined_symbols"] = "中,th";
+            options["normalization_rule_name"] = "nfkc_cf";
+            options["treat_whitespace_as_suffix"] = "true";
+            all.push_back(options);
+        }
+    }
+    return all;
+}
+
 // The content of a .model file. `options` are those of spm_train.
 inline std::string train_sentencepiece(std::unordered_map<std::string, std::string> options) {
     options.emplace("minloglevel", "2");

@@ -12,36 +12,6 @@
 namespace kiln {
 namespace {
 
-using Options = std::unordered_map<std::string, std::string>;
-
-const Options kBytes = {{"model_type", "bpe"}, {"byte_fallback", "true"}, {"vocab_size", "800"}};
-
-std::vector<Options> bpe_options() {
-    return {
-        kBytes,
-        {{"model_type", "bpe"}, {"character_coverage", "0.98"}},
-        {{"model_type", "bpe"}, {"user_defined_symbols", "<sep>,▁the▁,th,the, a,中"}, {"control_symbols", "<cls>"}},
-        {{"model_type", "bpe"},
-         {"normalization_rule_name", "identity"},
-         {"byte_fallback", "true"},
-         {"vocab_size", "700"}},
-        {{"model_type", "bpe"}, {"normalization_rule_name", "nfkc_cf"}, {"remove_extra_whitespaces", "false"}},
-        {{"model_type", "bpe"}, {"add_dummy_prefix", "false"}, {"split_by_whitespace", "false"}},
-        {{"model_type", "bpe"}, {"treat_whitespace_as_suffix", "true"}},
-        {{"model_type", "bpe"}, {"allow_whitespace_only_pieces", "true"}, {"remove_extra_whitespaces", "false"}},
-        {{"model_type", "bpe"},
-         {"escape_whitespaces", "true"},
-         {"split_by_unicode_script", "false"},
-         {"split_digits", "true"}},
-    };
-}
-
-std::string print(const Options& options) {
-    std::string text;
-    for (const auto& [key, value] : options) text += key + "=" + value + " ";
-    return text;
-}
-
 struct OurBpe {
     explicit OurBpe(const std::string& file)
         : model(SentencePieceModel::parse(file, "m.model")),
@@ -51,7 +21,7 @@ struct OurBpe {
     std::vector<int> encode(std::string_view text) {
         std::vector<int> ids;
         std::string normal;
-        normalizer.normalize(text, false, normal);
+        normalizer.normalize(text, {}, normal);
         bpe.encode(normal, encoder, ids);
         return ids;
     }
@@ -75,14 +45,14 @@ void expect_ids_of_library(const std::string& file, const std::string& what, int
 }
 
 TEST(SentencePieceBpe, ids_are_the_librarys) {
-    for (const Options& options : bpe_options()) {
+    for (const SentencePieceOptions& options : bpe_options()) {
         expect_ids_of_library(train_sentencepiece(options), print(options), 4000, 1);
     }
 }
 
 // Scores that tie, that rank a piece before its own parts, and characters that are in pieces but are none.
 TEST(SentencePieceBpe, any_scores_and_pieces_give_the_librarys_ids) {
-    for (const Options& options : bpe_options()) {
+    for (const SentencePieceOptions& options : bpe_options()) {
         std::mt19937 random(7);
         SentencePieceModel model = SentencePieceModel::parse(train_sentencepiece(options), "m.model");
         for (const unsigned different_scores : {1u, 3u, 100u, 1u << 20}) {
@@ -112,25 +82,8 @@ TEST(SentencePieceBpe, long_text_without_a_break_is_not_quadratic) {
     }
 }
 
-std::vector<Options> all_options() {
-    std::vector<Options> all = bpe_options();
-    for (const char* kind : {"unigram", "char", "word"}) {
-        for (const char* bytes : {"false", "true"}) {
-            Options options = {{"model_type", kind}, {"byte_fallback", bytes}, {"hard_vocab_limit", "false"}};
-            options["character_coverage"] = "0.98";
-            options["control_symbols"] = "<sep>";
-            all.push_back(options);
-            options["user_defined_symbols"] = "中,th";
-            options["normalization_rule_name"] = "nfkc_cf";
-            options["treat_whitespace_as_suffix"] = "true";
-            all.push_back(options);
-        }
-    }
-    return all;
-}
-
 TEST(SentencePieceTokenizer, every_kind_encodes_and_decodes_as_the_library) {
-    for (const Options& options : all_options()) {
+    for (const SentencePieceOptions& options : all_options()) {
         SCOPED_TRACE(print(options));
         const std::string file = train_sentencepiece(options);
         sentencepiece::SentencePieceProcessor library;
@@ -198,7 +151,7 @@ TEST(SentencePieceTokenizer, spans_are_of_the_original_text) {
 }
 
 TEST(SentencePieceTokenizer, control_pieces_are_found_only_if_allowed) {
-    Options options = kBytes;
+    SentencePieceOptions options = kBytes;
     options["control_symbols"] = "<sep>";
     const Tokenizer tokenizer = make_sentencepiece_tokenizer(train_sentencepiece(options), "m.model");
     const int sep = *tokenizer.token_id("<sep>");
@@ -237,7 +190,7 @@ TEST(SentencePieceTokenizer, a_stream_that_continues_keeps_the_first_space) {
 }
 
 TEST(SentencePieceTokenizer, the_end_of_text_may_have_any_name) {
-    Options options = kBytes;
+    SentencePieceOptions options = kBytes;
     options["eos_piece"] = "<fin>";
     options["control_symbols"] = "<eos>";
     const Tokenizer tokenizer = make_sentencepiece_tokenizer(train_sentencepiece(options), "m.model");
@@ -284,7 +237,7 @@ bool loads(const std::string& file) {
     try {
         const SentencePieceModel model = SentencePieceModel::parse(file, "m.model");
         std::string normal;
-        SentencePieceNormalizer(model, "m.model").normalize("ein ｔest ﬁ\xFF①", false, normal);
+        SentencePieceNormalizer(model, "m.model").normalize("ein ｔest ﬁ\xFF①", {}, normal);
         make_sentencepiece_tokenizer(file, "m.model").encode("ein ｔest ﬁ\xFF①");
         return true;
     } catch (const Error& error) {

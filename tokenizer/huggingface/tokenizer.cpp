@@ -25,12 +25,17 @@ std::vector<AddedToken> select(const std::vector<AddedToken>& added, bool normal
     return selected;
 }
 
+bool is_ascii(std::string_view text) {
+    return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
 // The part that both kinds share.
 class PartsTokenizer : public TokenizerKind {
 public:
     explicit PartsTokenizer(TokenizerParts parts);
     void encode(std::string_view text, const EncodeOptions& options, std::vector<int>& ids,
                 std::vector<TextSpan>* spans) const override;
+    size_t find_cut(std::string_view text, size_t from, const EncodeOptions& options) const override;
     int vocab_size() const override { return static_cast<int>(parts_.vocabulary.tokens.size()); }
     std::string_view token_bytes(int id) const override { return parts_.vocabulary.tokens[id]; }
     const std::vector<AddedToken>& added_tokens() const override { return parts_.added; }
@@ -45,9 +50,18 @@ protected:
     virtual void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids, const SpanSink& sink,
                               const EncodeOptions& options) const = 0;
 
+    using MayCut = std::function<bool(size_t at)>;
+    // The first place in [from, end) where the model may cut any text that starts with `plain`, and for which may_cut;
+    // 0: none. The two characters there are the same in normalized text, and it can be cut there.
+    virtual size_t find_model_cut(std::string_view plain, size_t from, size_t end, const MayCut& may_cut) const = 0;
+    // Whether only the characters beside a place tell that. If not, `plain` has no added tokens and no normal form.
+    virtual bool cuts_locally() const { return true; }
+
     const TokenizerParts parts_;
 
 private:
+    bool may_cut(std::string_view text, size_t at) const;
+
     const Normalizer normalizer_;
     AddedTokenFinder in_original_, in_normalized_;  // of the added tokens that are searched for there
 };
@@ -95,15 +109,50 @@ void PartsTokenizer::encode(std::string_view text, const EncodeOptions& options,
         normalized = normalizer_.normalize(original, normal_form, spans ? &alignment : nullptr);
         in_normalized_.split(normalized, options, encode_part, [&](int id, std::string_view found) {
             ids.push_back(id);
+            continues = false;
             const size_t begin = start_in(normalized, found);
             if (spans) push_span(begin, begin + found.size());
         });
     };
     in_original_.split(text, options, encode_section, [&](int id, std::string_view found) {
         ids.push_back(id);
+        continues = false;
         const size_t begin = start_in(text, found);
         if (spans) spans->push_back({begin, begin + found.size()});
     });
+}
+
+// Whether normalization and the added tokens allow it.
+bool PartsTokenizer::may_cut(std::string_view text, size_t at) const {
+    if (!normalizer_.may_cut(text, at) || !in_original_.may_cut(text, at)) return false;
+    const size_t longest = in_normalized_.longest();
+    if (longest == 0) return true;
+    // ASCII before ASCII is its own normal form.
+    const size_t begin = at - std::min(at, longest);
+    return (parts_.normalizer == NormalizerKind::kNone || is_ascii(text.substr(begin, at - begin + longest + 1))) &&
+           in_normalized_.may_cut(text, at);
+}
+
+size_t PartsTokenizer::find_cut(std::string_view text, size_t from, const EncodeOptions& options) const {
+    // Enough for any character or added token, and the character after it.
+    const size_t longest = std::max(in_original_.longest(), in_normalized_.longest()), behind = longest + 4;
+    if (text.size() <= from + behind) return 0;
+    const size_t end = text.size() - behind;
+    if (cuts_locally()) return find_model_cut(text, from, end, [&](size_t at) { return may_cut(text, at); });
+    if (parts_.normalizer != NormalizerKind::kNone) return 0;  // the model would have to see all of the normal form
+    size_t cut = 0;
+    const auto find = [&](std::string_view plain) {
+        const size_t offset = static_cast<size_t>(plain.data() - text.data());
+        if (cut > 0 || offset >= end || offset + plain.size() <= from) return;
+        // What may be the start of an added token is not shown to the model.
+        cut = find_model_cut(plain.substr(0, text.size() - longest - offset), std::max(from, offset + 1) - offset,
+                             end - offset, [&](size_t at) { return may_cut(text, offset + at); });
+        if (cut > 0) cut += offset;
+    };
+    const auto ignore = [](int, std::string_view) {};
+    in_original_.split(
+        text, options, [&](std::string_view section) { in_normalized_.split(section, options, find, ignore); }, ignore);
+    return cut;
 }
 
 class ByteLevelTokenizer final : public PartsTokenizer {
@@ -117,9 +166,35 @@ public:
             const auto halves = token.special && parts_.is_text[token.id] ? model_.parts_of(token.id) : std::nullopt;
             if (halves) special_results_[token.id] = *halves;
         }
+        if (parts_.pre_tokenizer.last.kind() != PreTokenizerKind::kNone) return;
+        neighbours_.resize(256 * 256);
+        for (size_t id = 0; id < parts_.vocabulary.tokens.size(); ++id) {
+            const std::string& token = parts_.vocabulary.tokens[id];
+            for (size_t i = 1; i < token.size() && parts_.is_text[id]; ++i) neighbours_[pair_at(token, i)] = true;
+        }
     }
 
 private:
+    static size_t pair_at(std::string_view text, size_t at) {
+        return static_cast<unsigned char>(text[at - 1]) * size_t(256) + static_cast<unsigned char>(text[at]);
+    }
+    size_t find_model_cut(std::string_view plain, size_t from, size_t end, const MayCut& may_cut) const override {
+        const bool normalized = parts_.normalizer != NormalizerKind::kNone;
+        if (!neighbours_.empty()) {  // the text is one word: cut it where no token has both bytes
+            if (parts_.vocabulary.ignore_merges) return 0;  // a part may be a token
+            const auto apart = [&](size_t at) {
+                const bool known = !lacks_[static_cast<unsigned char>(plain[at - 1])] &&
+                                   !lacks_[static_cast<unsigned char>(plain[at])];
+                return known && !neighbours_[pair_at(plain, at)] && may_cut(at) &&
+                       (!normalized || is_ascii(plain.substr(at - 1, 3)));  // else a mark may change the byte after it
+            };
+            return scanners::find_cut(plain, from, std::min(end, plain.size()), apart);
+        }
+        return parts_.pre_tokenizer.find_cut(plain, from, end, may_cut);
+    }
+    bool cuts_locally() const override {
+        return !neighbours_.empty() || (parts_.pre_tokenizer.before.empty() && parts_.pre_tokenizer.last.is_scanner());
+    }
     void encode_plain(std::string_view plain, bool continues, std::vector<int>& ids, const SpanSink& sink,
                       const EncodeOptions& options) const override {
         EncoderPool::Lease lease(encoders_);
@@ -250,6 +325,7 @@ private:
     bool lacks_any_ = false;
     std::array<std::vector<int>, 256> fallbacks_;         // of these bytes; empty: none
     std::map<int, std::pair<int, int>> special_results_;  // of merges, and their halves
+    std::vector<bool> neighbours_;  // whether a token has these two bytes side by side; only without a pre-tokenizer
 };
 
 class CharacterTokenizer final : public PartsTokenizer {
@@ -287,6 +363,10 @@ private:
             if (sink) sink(static_cast<size_t>(p - plain.data()), static_cast<size_t>(p - plain.data() + length));
             p += length;
         }
+    }
+
+    size_t find_model_cut(std::string_view plain, size_t from, size_t end, const MayCut& may_cut) const override {
+        return scanners::find_cut(plain, from, std::min(end, plain.size()), may_cut);
     }
 
     std::vector<int> ids_;  // by code point, up to the largest; -1: not in the vocabulary

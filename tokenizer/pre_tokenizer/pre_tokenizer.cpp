@@ -91,4 +91,68 @@ const std::string& PreTokenizer::name() const {
     return regex_;
 }
 
+// With PrefixSpace::kText and steps before, each word of the last of these gets a space, so only they may be cut apart.
+void PreTokenizerSequence::find_words(size_t step, std::string_view text, bool open, const char* match_end,
+                                      std::vector<Word>& words) const {
+    const size_t last_step = before.size() - (prefix_space == PrefixSpace::kText);
+    const PreTokenizer& now = step < before.size() ? before[step] : last;
+    const auto add = [&](std::string_view word, bool is_match) {
+        const char* const within = is_match && !match_end ? word.end() : match_end;
+        if (step < last_step) return find_words(step + 1, word, false, within, words);
+        words.push_back({word, !within || within == word.end()});
+    };
+    const std::string_view rest = now.split(text, open, add);
+    if (rest.empty() || now.drops_unmatched()) return;
+    if (!open) {
+        add(rest, false);
+    } else if (step < last_step) {
+        find_words(step + 1, rest, true, match_end, words);
+    }
+}
+
+size_t PreTokenizerSequence::find_cut(std::string_view text, size_t from, size_t end,
+                                      const std::function<bool(size_t)>& may_cut) const {
+    if (before.empty() && last.is_scanner()) {
+        return scanners::find_cut(text, from, std::min(end, text.size()),
+                                  [&](size_t at) { return scanners::always_end_word(text, at) && may_cut(at); });
+    }
+    const auto looks_behind = [](const PreTokenizer& step) { return step.looks_behind(); };
+    if (last.kind() == PreTokenizerKind::kNone || (before.empty() && prefix_space == PrefixSpace::kText) ||
+        looks_behind(last) || std::ranges::any_of(before, looks_behind)) {
+        return 0;
+    }
+    const auto words_of = [&](std::string_view part, bool open) {
+        std::vector<Word> words;
+        find_words(0, part.substr(0, part.size() - incomplete_utf8_tail(part)), open, nullptr, words);
+        return words;
+    };
+    const auto end_of = [](std::string_view part, const Word& word) { return size_t(word.text.end() - part.data()); };
+    // Where a word ends whatever follows byte `from`, so that only the text after it needs to be looked at.
+    size_t start = 0;
+    for (const Word& word : words_of(text.substr(0, from), true)) {
+        if (word.may_cut) start = end_of(text, word);
+    }
+    const std::string_view rest = text.substr(start);
+    for (size_t shown = from - start + 4096;; shown *= 2) {
+        // A cut at the end of a word must not change the words before it, which happens if an expression asks for the
+        // end of the text. It does not change those after it: no expression looks behind, no match crosses the cut.
+        const std::vector<Word> words = words_of(rest.substr(0, shown), true);
+        size_t least = from - start;
+        for (size_t i = 0; i < words.size(); ++i) {
+            const size_t at = end_of(rest, words[i]);
+            if (start + at >= end) return 0;
+            if (at < least || !words[i].may_cut || !may_cut(start + at)) continue;
+            const std::vector<Word> first = words_of(rest.substr(0, at), false);
+            const auto same = [](const Word& a, const Word& b) {
+                return a.text.data() == b.text.data() && a.text.size() == b.text.size();
+            };
+            if (std::equal(first.begin(), first.end(), words.begin(), words.begin() + ptrdiff_t(i) + 1, same)) {
+                return start + at;
+            }
+            least = at + at / 16 + 1;  // so that many failures do not take quadratic time
+        }
+        if (shown >= rest.size()) return 0;
+    }
+}
+
 }  // namespace kiln

@@ -2,6 +2,7 @@
 // Pre-tokenizers cut text into words. BPE never merges across words. The published ones are hand-written scanners: they
 // cut where their regular expressions match, and are more than twice as fast as a compiled expression. Every other
 // regular expression runs on PCRE2.
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -67,6 +68,21 @@ public:
         }
     }
 
+    // Calls emit(std::string_view word, bool is_match) for words, without the text after the last one of an expression,
+    // which it returns. As in RegexSplitter: `open` leaves out words that the text after `text` may change.
+    template <class Emit>
+    std::string_view split(std::string_view text, bool open, Emit&& emit) const {
+        if (kind_ == PreTokenizerKind::kRegex) return compiled_->split(text, open, emit);
+        if (kind_ == PreTokenizerKind::kNone) return text;
+        size_t end = text.size() - (open && !text.empty());
+        while (open && end > 0 && !scanners::always_end_word(text, end)) --end;
+        split(text.substr(0, end), [&](std::string_view word) { emit(word, true); });
+        return text.substr(end, 0);
+    }
+    bool drops_unmatched() const { return compiled_ && compiled_->drops_unmatched(); }
+    bool looks_behind() const { return compiled_ && compiled_->looks_behind(); }
+    bool is_scanner() const { return kind_ != PreTokenizerKind::kNone && kind_ != PreTokenizerKind::kRegex; }
+
 private:
     PreTokenizerKind kind_;
     std::string regex_;
@@ -97,7 +113,20 @@ struct PreTokenizerSequence {
         split_from(0, text, 0, continues && before.empty(), scratch, emit);
     }
 
+    // The first place in [from, end) where the words of any text with this start are those of its two parts, and for
+    // which may_cut. 0: there is none, or more text is needed to tell. kNone never cuts.
+    size_t find_cut(std::string_view text, size_t from, size_t end, const std::function<bool(size_t)>& may_cut) const;
+
 private:
+    struct Word {
+        std::string_view text;
+        bool may_cut;  // at its end; false within a match of a step before
+    };
+    // The words of a step of the sequence and the later ones, without added spaces. `match_end`: the end of the match
+    // of an earlier step, which `text` is or is part of. `open` as in PreTokenizer.
+    void find_words(size_t step, std::string_view text, bool open, const char* match_end,
+                    std::vector<Word>& words) const;
+
     // `text` begins at `offset` of the whole text.
     template <class Emit>
     void split_from(size_t step, std::string_view text, size_t offset, bool continues, std::string& scratch,

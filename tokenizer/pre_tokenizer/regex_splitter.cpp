@@ -57,11 +57,13 @@ public:
                 refuse(2, "+ after a counted repetition",
                        "it is possessive in some engines and repeats in others; leave it out or use (?>...)");
             } else {
+                caret_ = caret_ || c == '^';
                 take(1);
             }
         }
         return std::move(result_);
     }
+    bool has_caret() const { return caret_; }  // as an assertion
 
 private:
     void take(size_t n) {
@@ -200,7 +202,7 @@ private:
     const std::string& where_;
     std::string result_;
     size_t at_ = 0;
-    bool in_class_ = false;
+    bool in_class_ = false, caret_ = false;
     size_t class_start_ = 0, class_inside_ = 0;  // offsets in result_: of the [ of the open class; after [ or [^
     std::string complements_;                    // of the open class: |[^...] for each complement in it
 };
@@ -220,7 +222,8 @@ RegexSplitter::RegexSplitter(const std::string& pattern, const std::string& wher
                                 find_invalid_utf8(pattern) ? " that is not UTF-8" : "", "; it must have 1 to ",
                                 kMaxPatternBytes, " bytes of UTF-8"));
     }
-    const std::string translated = Translator(pattern, where).translate();
+    Translator translator(pattern, where);
+    const std::string translated = translator.translate();
     int error;
     PCRE2_SIZE at;
     code_ = pcre2_compile(units(translated), translated.size(), kCompileOptions, &error, &at, nullptr);
@@ -228,7 +231,11 @@ RegexSplitter::RegexSplitter(const std::string& pattern, const std::string& wher
         throw UsageError(concat(where, ": \"", pattern, "\" is not a regular expression: ", message_of(error),
                                 " (near byte ", at, ")"));
     }
-    pcre2_jit_compile(code(code_), PCRE2_JIT_COMPLETE);  // if it fails on another processor, matching is only slower
+    // If it fails on another processor, matching is only slower.
+    pcre2_jit_compile(code(code_), PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
+    uint32_t characters = 0;
+    pcre2_pattern_info(code(code_), PCRE2_INFO_MAXLOOKBEHIND, &characters);
+    looks_behind_ = characters > 0 || translator.has_caret();  // PCRE2 does not count ^
 }
 
 RegexSplitter::~RegexSplitter() {
@@ -244,14 +251,16 @@ RegexSplitter::Scratch::~Scratch() {
     pcre2_match_data_free(static_cast<pcre2_match_data*>(data));
 }
 
-bool RegexSplitter::find(std::string_view text, size_t from, const Scratch& scratch, Match& match) const {
+bool RegexSplitter::find(std::string_view text, size_t from, bool open, const Scratch& scratch, Match& match) const {
     auto* const data = static_cast<pcre2_match_data*>(scratch.data);
-    int found = pcre2_match(code(code_), units(text), text.size(), from, 0, data, nullptr);
+    const uint32_t options = open ? PCRE2_PARTIAL_HARD : 0;  // a match that reaches the end of `text` is a partial one
+    int found = pcre2_match(code(code_), units(text), text.size(), from, options, data, nullptr);
     // Compiled code has a small stack; the interpreter uses the heap.
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
-        found = pcre2_match(code(code_), units(text), text.size(), from, PCRE2_NO_JIT, data, nullptr);
+        found = pcre2_match(code(code_), units(text), text.size(), from, options | PCRE2_NO_JIT, data, nullptr);
     }
-    if (found == PCRE2_ERROR_NOMATCH) return false;
+    match.begin = found == PCRE2_ERROR_PARTIAL ? pcre2_get_ovector_pointer(data)[0] : text.size();
+    if (found == PCRE2_ERROR_NOMATCH || found == PCRE2_ERROR_PARTIAL) return false;
     KILN_CHECK(found > 0, "the pre-tokenizer's regular expression fails at byte ", from, " of a text of ", text.size(),
                " bytes: PCRE2 says \"", message_of(found),
                "\"; if it tries too many ways to match, use possessive quantifiers");

@@ -1,5 +1,6 @@
 #pragma once
 // Cuts text into words by any regular expression, with PCRE2.
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -22,18 +23,31 @@ public:
     // not empty. Throws Error if a match takes more steps than PCRE2 allows.
     template <class Emit>
     void split(std::string_view text, Emit&& emit) const {
+        const std::string_view rest = split(text, false, [&](std::string_view word, bool) { emit(word); });
+        if (!rest.empty() && !drop_unmatched_) emit(rest);
+    }
+    // Calls emit(std::string_view, bool is_match) for each of these except the text after the last match, which it
+    // returns. `open`: only those matches that are the same whatever follows `text`; the text that it returns ends
+    // where a match may start. Not inlined, so that the compiler still inlines the scanners beside it.
+    template <class Emit>
+    [[gnu::noinline]] std::string_view split(std::string_view text, bool open, Emit&& emit) const {
         const Scratch scratch(*this);
         size_t emitted = 0;
         for (size_t from = 0; from <= text.size();) {
             Match match;
-            if (!find(text, from, scratch, match)) break;
-            if (match.begin > emitted && !drop_unmatched_) emit(text.substr(emitted, match.begin - emitted));
-            if (match.end > match.begin) emit(text.substr(match.begin, match.end - match.begin));
+            if (!find(text, from, open, scratch, match)) {
+                text = text.substr(0, match.begin);
+                break;
+            }
+            if (match.begin > emitted && !drop_unmatched_) emit(text.substr(emitted, match.begin - emitted), false);
+            if (match.end > match.begin) emit(text.substr(match.begin, match.end - match.begin), true);
             emitted = match.end;
             from = match.end > match.begin ? match.end : next_character(text, match.end);
         }
-        if (emitted < text.size() && !drop_unmatched_) emit(text.substr(emitted));
+        return text.substr(std::min(emitted, text.size()));
     }
+    bool drops_unmatched() const { return drop_unmatched_; }
+    bool looks_behind() const { return looks_behind_; }  // whether a match may depend on the text before it
 
 private:
     struct Match {
@@ -45,11 +59,12 @@ private:
         ~Scratch();
         void* data;
     };
-    bool find(std::string_view text, size_t from, const Scratch& scratch, Match& match) const;
+    // Without a match, match.begin is where one may start if `open` and other text follows, else the end of `text`.
+    bool find(std::string_view text, size_t from, bool open, const Scratch& scratch, Match& match) const;
     static size_t next_character(std::string_view text, size_t at);
 
     void* code_ = nullptr;
-    bool drop_unmatched_;
+    bool drop_unmatched_, looks_behind_;
 };
 
 }  // namespace kiln

@@ -223,4 +223,26 @@ void split_o200k(std::string_view text, Emit&& emit) {
     }
 }
 
+// Whether every scanner above ends a word at `at` (0 < at < text.size()), whatever the rest of the text is: after a
+// letter or number, before a character of another class. Excluded are an apostrophe, since o200k joins contractions to
+// words, and marks, which it counts as letters.
+inline bool always_end_word(std::string_view text, size_t at) {
+    const char *const middle = text.data() + at, *const before = text.data() + character_before(text, at);
+    int length;
+    const CharTraits after = traits_at(middle, text.data() + text.size(), length);
+    const CharClass right = CharClass(after & kClassBits);
+    if (*middle == '\'' || (right == CharClass::kOther && (after & (kAmongCapitals | kAmongSmall)) != 0)) return false;
+    const CharClass left = class_at(before, middle, length);
+    return left != right && (left == CharClass::kLetter || left == CharClass::kNumber) && before + length == middle;
+}
+
+// The first place in [from, end) that starts a character and for which may_cut(size_t at). 0: there is none. from >= 1.
+template <class MayCut>
+size_t find_cut(std::string_view text, size_t from, size_t end, MayCut&& may_cut) {
+    for (size_t at = from; at < end; ++at) {
+        if ((text[at] & 0xC0) != 0x80 && may_cut(at)) return at;
+    }
+    return 0;
+}
+
 }  // namespace kiln::scanners

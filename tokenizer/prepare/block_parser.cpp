@@ -85,7 +85,7 @@ void BlockParser::parse_text(const Block& block, const OnChunk& on_chunk, std::v
 void BlockParser::cut(const Block& block, size_t at, std::string_view document, bool starts, bool drop_newlines,
                       const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
     std::string_view rest = drop_newlines ? without_newlines(document, kMaxTrailingNewlines) : document;
-    while (const size_t length = find_cut(rest, options_.chunk_bytes)) {
+    while (const size_t length = options_.find_cut(rest, options_.chunk_bytes)) {
         give(block, at, {rest.substr(0, length), std::exchange(starts, false), false}, on_chunk, bad);
         rest.remove_prefix(length);
         if (block.format == DocumentFormat::text) at += length;

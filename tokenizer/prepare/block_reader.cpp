@@ -132,13 +132,18 @@ bool BlockReader::next(Block& block) {
         // A block has one chunk of such a document, and the text after it is copied each time: read less.
         const bool in_chunks = !scanner_ && lines_.whole_file();
         const size_t step = in_chunks ? std::min(options_.block_bytes, 2 * options_.chunk_bytes) : options_.block_bytes;
-        for (size_t wanted = step;; wanted = pending_.size() + step) {
+        // The text of a document that cannot be cut yet is searched again each time: grow by a part of it.
+        for (size_t wanted = step;; wanted = pending_.size() + std::max(step, scanner_ ? 0 : pending_.size() / 2)) {
             fill(wanted);
             if (const size_t end = scanner_ ? record_end() : text_end()) {
                 give(block, end);
                 return true;
             }
             if (at_end_) break;
+            KILN_CHECK(scanner_ || pending_.size() <= options_.max_record_bytes, files_[file_].path.string(), ":",
+                       line_, ": more than ", options_.max_record_bytes,
+                       " bytes of one document cannot be cut, because the tokenizer's ids depend on all of them; make "
+                       "the documents shorter (--documents line or paragraph, --document-separator)");
         }
         const bool reported = !bad_.empty();
         if (reported) give(block, pending_.size());
@@ -177,7 +182,7 @@ size_t BlockReader::text_end() {
         if ((whole > 0 || !in_line_) && lines_.may_divide(text.substr(whole))) text = text.substr(0, whole);
         text = without_newlines(text, kMaxTrailingNewlines);
     }
-    const size_t cut = find_cut(text, options_.chunk_bytes);
+    const size_t cut = options_.find_cut(text, options_.chunk_bytes);
     open_ = cut > 0;
     return cut;
 }

@@ -13,7 +13,8 @@
 
 namespace kiln {
 
-// Its memory is at most about max(4 chunk_bytes, max_record_bytes) + 2 block_bytes, for any files.
+// Its memory is at most about 1.5 max_record_bytes + 2 block_bytes, for any files. Longer records are bad, and a longer
+// part of a document that find_cut cannot cut is an Error; ordinary text is cut into chunks of chunk_bytes.
 class BlockReader {
 public:
     // Starts at `from`.

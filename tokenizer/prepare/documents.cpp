@@ -11,7 +11,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kForcedCut = 4;  // times chunk_bytes
 // A longer line of white space counts as text, so that it need not be kept until it ends.
 constexpr size_t kMaxBlankLine = size_t(64) << 10;
 
@@ -30,19 +29,6 @@ const std::vector<FormatRow>& formats() {
         {"tsv", {".tsv"}},
     };
     return table;
-}
-
-CharClass class_of(std::string_view text, size_t at) {
-    int length;
-    return scanners::class_at(text.data() + at, text.data() + text.size(), length);
-}
-
-bool visible_before(std::string_view text, size_t at) {
-    return class_of(text, character_before(text, at)) != CharClass::kSpace;
-}
-
-bool is_ascii_letter(char c) {
-    return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
 bool is_blank(std::string_view line) {
@@ -103,24 +89,10 @@ std::string Block::place(size_t offset) const {
     return concat(file, ":", line, ": record ", records_before + uint64_t(behind - records.begin()));
 }
 
-// Tries the places in order, up to a fixed limit, if `text` has enough bytes after them.
-size_t find_cut(std::string_view text, size_t chunk_bytes) {
+size_t find_word_end(std::string_view text, size_t from) {
     constexpr size_t kBehind = 4;  // enough for any character
-    if (text.size() < chunk_bytes + kBehind) return 0;
-    const size_t limit = kForcedCut * chunk_bytes, end = std::min(limit, text.size() - kBehind);
-    for (size_t at = chunk_bytes; at < end; at++) {
-        at = text.substr(0, end).find('\n', at - 1);
-        if (at == text.npos || ++at == end) break;
-        const CharClass after = class_of(text, at);
-        if ((after == CharClass::kLetter || after == CharClass::kNumber) && visible_before(text, at - 1)) return at;
-    }
-    if (end < limit) return 0;
-    for (size_t at = chunk_bytes; at < limit; at++) {
-        if (text[at] == ' ' && is_ascii_letter(text[at - 1]) && is_ascii_letter(text[at + 1])) return at;
-    }
-    size_t at = limit;
-    while (at > limit - kBehind && (text[at] & 0xC0) == 0x80) at--;
-    return at;
+    const size_t end = text.size() - std::min(text.size(), kBehind);
+    return scanners::find_cut(text, from, end, [&](size_t at) { return scanners::always_end_word(text, at); });
 }
 
 std::string_view without_newlines(std::string_view text, size_t most) {

@@ -2,6 +2,7 @@
 // The options that say what a document is, the input files, and the blocks that files are cut into for the threads.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +23,9 @@ std::string lower_extension(const std::filesystem::path& path);
 std::filesystem::path decompressed_name(const std::filesystem::path& path);  // without one .gz or .zst at its end
 bool is_archive_name(const std::filesystem::path& path);                     // .tar, .tar.gz, .tgz, .tar.zst
 
+// The first place from byte `from` on where all named pre-tokenizers cut. 0: none, or more of `text` is needed to tell.
+size_t find_word_end(std::string_view text, size_t from);
+
 struct DocumentOptions {
     DocumentMode mode = DocumentMode::file;
     DocumentFormat format = DocumentFormat::automatic;
@@ -34,6 +38,8 @@ struct DocumentOptions {
     size_t block_bytes = size_t(2) << 20;           // a thread encodes about this much at a time
     size_t max_record_bytes = size_t(64) << 20;     // longer records are bad
     bool keep_start_of_damaged = false;             // use the records before the damage in a file; false: Error
+    // Where a document may be cut: Tokenizer::find_cut of the tokenizer that encodes it.
+    std::function<size_t(std::string_view text, size_t from)> find_cut = find_word_end;
 };
 
 // The split that a file's documents belong to. A part of `train` is chosen for validation if no file is named for it.
@@ -130,14 +136,7 @@ struct Chunk {
     size_t at = 0;      // offset of it, or of its record, in the block
 };
 
-// The end of the document's next chunk. 0 if this is the last chunk, or if more of `text` is needed to tell. Documents
-// are cut where a byte-level pre-tokenizer cuts too (after a newline between two visible characters, else before a
-// space between two letters), so the tokens are those of the whole document. Only a run of more than four times
-// chunk_bytes without such a place is cut elsewhere. The cut depends only on the document: more text never changes a
-// result that is not 0.
-size_t find_cut(std::string_view text, size_t chunk_bytes);
-
-// The newlines after a document are not part of it, and find_cut() gets the text without them. A longer run of newlines
+// The newlines after a document are not part of it, and find_cut gets the text without them. A longer run of newlines
 // counts as text, since it might never end.
 inline constexpr size_t kMaxTrailingNewlines = 1024;
 // `text` without the newlines at its end, but removes at most `most` of them.

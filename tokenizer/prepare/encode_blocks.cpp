@@ -130,6 +130,7 @@ private:
             ids.clear();
             EncodeOptions encode = encode_;
             encode.continues = !chunk.starts_document;
+            encode.continued = !chunk.ends_document;
             encode.counts = &out.counts;
             const uint64_t before = out.counts.unknown + out.counts.left_out;
             try {

@@ -146,14 +146,16 @@ public:
 
     void encode(const std::vector<InputFileInfo>& files, const Tokenizer& tokenizer, int threads) {
         if (done_) return;
-        BlockReader reader(files, options_.documents, from_);
-        PrepareProgress progress{.bytes_total = reader.bytes_total()};
         const bool can_resume = std::none_of(files.begin(), files.end(), [](const auto& file) { return file.pipe; });
         const std::vector<bool> allowed = options_.allowed_special.empty()
                                               ? std::vector<bool>(size_t(tokenizer.vocab_size()), true)
                                               : tokenizer.special_ids(options_.allowed_special);
         const EncodeOptions encode{.allow_special = options_.allow_special, .allowed = &allowed};
-        encode_blocks(reader, tokenizer, options_.documents, encode, threads, [&](const EncodedBlock& block) {
+        DocumentOptions documents = options_.documents;
+        documents.find_cut = [&](std::string_view text, size_t from) { return tokenizer.find_cut(text, from, encode); };
+        BlockReader reader(files, documents, from_);
+        PrepareProgress progress{.bytes_total = reader.bytes_total()};
+        encode_blocks(reader, tokenizer, documents, encode, threads, [&](const EncodedBlock& block) {
             write(block);
             const bool stop = options_.stop();
             if (can_resume && (stop || due())) save(block.end);

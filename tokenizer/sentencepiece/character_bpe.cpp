@@ -116,15 +116,31 @@ CharacterBpe::CharacterBpe(Parts parts, const std::string& name)
             const uint32_t code_point = first_character(token).first;
             known_[code_point >> 6] |= uint64_t(1) << (code_point & 63);
         }
-        auto [left, bytes] = first_character(token);
-        for (size_t i = bytes; i < token.size(); i += bytes) {
-            const uint32_t before = std::exchange(left, first_character(token.substr(i)).first);
-            bytes = first_character(token.substr(i)).second;
-            const size_t bit = pair_bit(before, left);
-            joined_[bit / 64] |= uint64_t(1) << (bit % 64);
-        }
+        join_neighbours(token);
     }
+    for (const auto& [text, id] : parts_->whole) join_neighbours(text);
     for (uint32_t c = 0; c < 128; ++c) letter_[c] = !begins_whole_[c] && starts_merges(c);
+}
+
+void CharacterBpe::join_neighbours(std::string_view token) {
+    auto [left, bytes] = first_character(token);
+    for (size_t i = bytes; i < token.size(); i += bytes) {
+        const uint32_t before = std::exchange(left, first_character(token.substr(i)).first);
+        bytes = first_character(token.substr(i)).second;
+        const size_t bit = pair_bit(before, left);
+        joined_[bit / 64] |= uint64_t(1) << (bit % 64);
+    }
+}
+
+bool CharacterBpe::may_cut(uint32_t left, uint32_t right) const {
+    const auto is_token = [&](uint32_t code_point) {
+        std::string character;
+        append_utf8(character, code_point);
+        const int id = model_->trie().find(character);
+        return id >= 0 && id < parts_->first_extra;
+    };
+    // Two unknown characters could become one token.
+    return !may_join(left, right) && (!parts_->byte_ids.empty() || is_token(left) || is_token(right));
 }
 
 bool CharacterBpe::may_join(uint32_t left, uint32_t right) const {

@@ -37,12 +37,15 @@ public:
     // this model().
     void encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids,
                 std::vector<size_t>* ends = nullptr) const;
+    // Whether the ids of any text with these two characters side by side are those of its parts before and after them.
+    bool may_cut(uint32_t left, uint32_t right) const;
     const BpeModel& model() const { return *model_; }
     const std::vector<std::string>& tokens() const { return parts_->vocabulary.tokens; }
 
 private:
     bool starts_merges(uint32_t code_point) const { return known_[code_point >> 6] >> (code_point & 63) & 1; }
     bool may_join(uint32_t left, uint32_t right) const;
+    void join_neighbours(std::string_view token);
     class Output;
 
     std::unique_ptr<const Parts> parts_;

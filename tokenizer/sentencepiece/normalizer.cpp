@@ -1,5 +1,6 @@
 #include "tokenizer/sentencepiece/normalizer.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "cpu_reference/interface/error.h"
@@ -35,6 +36,7 @@ SentencePieceNormalizer::SentencePieceNormalizer(const SentencePieceModel& model
         if (piece.type != SentencePiece::Type::user_defined) continue;
         symbols.emplace_back(piece.text, 0);
         begins_user_defined_[static_cast<unsigned char>(piece.text[0])] = true;
+        longest_user_defined_ = std::max(longest_user_defined_, piece.text.size());
     }
     user_defined_ = TokenTrie(std::move(symbols));
     find_plain_ascii();
@@ -68,12 +70,13 @@ SentencePieceNormalizer::Prefix SentencePieceNormalizer::longest_rule(std::strin
     for (size_t i = 0; i < text.size(); ++i) {
         const unsigned char byte = text[i];
         node ^= byte;
-        if (node >= units_.size()) break;
+        if (node >= units_.size()) return longest;
         const Unit unit{units_[node]};
-        if (unit.label() != byte) break;
+        if (unit.label() != byte) return longest;
         node ^= unit.offset();
         if (unit.has_leaf()) longest = {replacements_.data() + Unit{units_[node]}.value(), i + 1};
     }
+    longest.open = true;
     return longest;
 }
 
@@ -87,8 +90,8 @@ SentencePieceNormalizer::Prefix SentencePieceNormalizer::normalize_prefix(std::s
     if (rule.bytes > 0) return rule;
     uint32_t code_point;
     const int bytes = decode_utf8(text.data(), text.data() + text.size(), code_point);
-    if (bytes == 0) return {kReplacementCharacter, 1};
-    return {text.substr(0, bytes), static_cast<size_t>(bytes)};
+    if (bytes == 0) return {kReplacementCharacter, 1, rule.open};
+    return {text.substr(0, bytes), static_cast<size_t>(bytes), rule.open};
 }
 
 void SentencePieceNormalizer::find_plain_ascii() {
@@ -113,7 +116,38 @@ void SentencePieceNormalizer::find_plain_ascii() {
     }
 }
 
-void SentencePieceNormalizer::normalize(std::string_view text, bool continues, std::string& result,
+// Spaces are removed at the ends of the whole text and joined within it, so no cut may be next to a space that would
+// change. If spaces are prefixes of words, a cut is never after one. If they are suffixes, it is never before one, and
+// so the second part is never empty, and the added space is at its end.
+size_t SentencePieceNormalizer::find_cut(std::string_view text, size_t from, const MayCut& may_cut) const {
+    constexpr size_t kCharacter = 4;  // the most bytes of a character
+    const auto code_point = [&](std::string_view character) -> uint32_t {
+        uint32_t c = 0;
+        decode_utf8(character.data(), character.data() + character.size(), c);
+        return escape_whitespaces_ && character.starts_with(kSpaceSymbol) ? ' ' : c;
+    };
+    uint32_t before = ' ';
+    bool visible = false;  // whether the normal form so far is more than spaces
+    const size_t needed = std::max(kCharacter, longest_user_defined_);
+    for (size_t position = 0; position + needed <= text.size();) {
+        const char plain = plain_ascii_[static_cast<unsigned char>(text[position])];
+        const bool alone = plain != 0 && static_cast<unsigned char>(text[position + 1]) < 0x80;
+        const Prefix prefix = alone ? Prefix{{&plain, 1}, 1} : normalize_prefix(text.substr(position));
+        if (prefix.open) return 0;
+        if (!prefix.replacement.empty()) {
+            const uint32_t after = code_point(prefix.replacement);
+            const bool spaces_stay = whitespace_is_suffix_ ? visible && after != ' ' : before != ' ';
+            if (position >= from && spaces_stay && may_cut(position, before, after)) return position;
+            const size_t last = character_before(prefix.replacement, prefix.replacement.size());
+            before = code_point(prefix.replacement.substr(last));
+            visible = visible || before != ' ' || after != ' ';
+        }
+        position += prefix.bytes;
+    }
+    return 0;
+}
+
+void SentencePieceNormalizer::normalize(std::string_view text, Ends ends, std::string& result,
                                         std::vector<TextSpan>* origins) const {
     result.clear();
     if (origins) origins->clear();
@@ -122,15 +156,14 @@ void SentencePieceNormalizer::normalize(std::string_view text, bool continues, s
         result += c;
         if (origins) origins->push_back({position, position + bytes});
     };
-    bool after_space = remove_extra_whitespaces_ && !continues;
+    bool after_space = remove_extra_whitespaces_ && !ends.continues;
     while (after_space && position < text.size()) {
         const Prefix prefix = normalize_prefix(text.substr(position));
         if (prefix.replacement != " ") break;
         position += prefix.bytes;
     }
     if (position == text.size()) return;
-    const bool dummy = add_dummy_prefix_ && !continues;
-    if (dummy && !whitespace_is_suffix_) append(' ', 0);
+    if (add_dummy_prefix_ && !whitespace_is_suffix_ && !ends.continues) append(' ', 0);
     while (position < text.size()) {
         const char plain = plain_ascii_[static_cast<unsigned char>(text[position])];
         if (plain != 0 && (position + 1 == text.size() || static_cast<unsigned char>(text[position + 1]) < 0x80)) {
@@ -139,7 +172,7 @@ void SentencePieceNormalizer::normalize(std::string_view text, bool continues, s
             ++position;
             continue;
         }
-        auto [replacement, bytes] = normalize_prefix(text.substr(position));
+        auto [replacement, bytes, open] = normalize_prefix(text.substr(position));
         while (after_space && replacement.starts_with(' ')) replacement.remove_prefix(1);
         if (!replacement.empty()) after_space = remove_extra_whitespaces_ && replacement.ends_with(' ');
         for (size_t i = 0; i < replacement.size(); ++i) {
@@ -149,11 +182,13 @@ void SentencePieceNormalizer::normalize(std::string_view text, bool continues, s
         }
         position += bytes;
     }
+    if (ends.continued) return;
     if (remove_extra_whitespaces_) {
         result.resize(result.find_last_not_of(' ') + 1);
         if (origins) origins->resize(result.size());
     }
-    if (dummy && whitespace_is_suffix_) append(' ', 0);
+    const bool nothing = ends.continues && result.empty();
+    if (add_dummy_prefix_ && whitespace_is_suffix_ && !nothing) append(' ', 0);
 }
 
 }  // namespace kiln

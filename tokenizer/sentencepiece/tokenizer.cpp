@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <sstream>
+#include <unordered_set>
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
@@ -14,25 +15,35 @@
 #include "tokenizer/sentencepiece/model.h"
 #include "tokenizer/sentencepiece/normalizer.h"
 #include "tokenizer/tokenizer_impl.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 namespace {
 
-// Encodes normalized text, with the end of each token in the text.
+// In a long text, the library's unigram models would add so many scores in float32 that the roundings decide. So parts
+// that no piece leaves are encoded alone, and only such texts are cut. Shorter ones get the library's own roundings.
+constexpr size_t kLongUnigram = size_t(64) << 10;
+
+// Encodes normalized text, with the end of each token in the text. `is_long`: it is part of a text of kLongUnigram.
 class Encoder {
 public:
     virtual ~Encoder() = default;
-    virtual void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const = 0;
+    virtual void encode(std::string_view text, bool is_long, std::vector<int>& ids,
+                        std::vector<size_t>* ends) const = 0;
+    // Whether the ids of any normalized text with these two characters side by side are those of its two parts.
+    virtual bool may_cut(uint32_t left, uint32_t right) const = 0;
+    virtual bool may_cut() const { return true; }  // any text
 };
 
 class OwnEncoder final : public Encoder {
 public:
     OwnEncoder(const SentencePieceModel& model, const std::string& name)
         : bpe_(CharacterBpe::of_sentencepiece(model, name)), encoders_(bpe_.model()) {}
-    void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const override {
+    void encode(std::string_view text, bool, std::vector<int>& ids, std::vector<size_t>* ends) const override {
         EncoderPool::Lease lease(encoders_);
         bpe_.encode(text, lease.encoder(), ids, ends);
     }
+    bool may_cut(uint32_t left, uint32_t right) const override { return bpe_.may_cut(left, right); }
 
 private:
     const CharacterBpe bpe_;
@@ -42,14 +53,52 @@ private:
 class LibraryEncoder final : public Encoder {
 public:
     LibraryEncoder(const SentencePieceModel& model, const std::string& name)
-        : escape_whitespaces_(model.escape_whitespaces) {
+        : kind_(model.kind), escape_whitespaces_(model.escape_whitespaces) {
         const auto status = library_.LoadFromSerializedProto(model.serialize_without_normalization());
         KILN_CHECK(status.ok(), name, ": the SentencePiece library refuses it: ", status.ToString());
+        for (const SentencePiece& piece : model.pieces) {
+            using Type = SentencePiece::Type;
+            if (piece.type != Type::normal && piece.type != Type::user_defined) continue;
+            const std::string text = escape_whitespaces_ ? with_spaces(piece.text) : piece.text;
+            uint32_t before = 0, first = 0;
+            for (size_t i = 0, bytes; i < text.size(); i += bytes, before = first) {
+                bytes = next(text, i, first);
+                if (i > 0) neighbours_.insert(uint64_t(before) << 32 | first);
+                if (bytes == text.size()) pieces_.insert(first);
+            }
+        }
     }
-    void encode(std::string_view text, std::vector<int>& ids, std::vector<size_t>* ends) const override {
+    void encode(std::string_view text, bool is_long, std::vector<int>& ids, std::vector<size_t>* ends) const override {
+        const bool apart = is_long && kind_ == SentencePieceModel::Kind::unigram;
+        size_t start = 0;
+        uint32_t before = 0, after = 0;
+        for (size_t i = 0, bytes; apart && i < text.size(); i += bytes, before = after) {
+            bytes = next(text, i, after);
+            if (i == 0 || !may_cut(before, after)) continue;
+            encode_part(text, start, i, ids, ends);
+            start = i;
+        }
+        encode_part(text, start, text.size(), ids, ends);
+    }
+    // Not between two unknown characters, since the library joins them to one token.
+    bool may_cut(uint32_t left, uint32_t right) const override {
+        if (left < 128 && right < 128 && left != ' ' && right != ' ') return false;  // the usual case
+        return !neighbours_.contains(uint64_t(left) << 32 | right) &&
+               (pieces_.contains(left) || pieces_.contains(right));
+    }
+    // A word model joins unknown words.
+    bool may_cut() const override { return kind_ != SentencePieceModel::Kind::word; }
+
+private:
+    // The length of the character at byte `i` of valid UTF-8.
+    static size_t next(std::string_view text, size_t i, uint32_t& code_point) {
+        return static_cast<size_t>(decode_utf8(text.data() + i, text.data() + text.size(), code_point));
+    }
+    void encode_part(std::string_view text, size_t start, size_t stop, std::vector<int>& ids,
+                     std::vector<size_t>* ends) const {
         std::string escaped;
         std::vector<size_t> end_of;  // by byte of `escaped`: the end of its origin in `text`
-        for (size_t i = 0; i < text.size(); ++i) {
+        for (size_t i = start; i < stop; ++i) {
             escaped += escape_whitespaces_ && text[i] == ' ' ? kSpaceSymbol : text.substr(i, 1);
             if (ends) end_of.resize(escaped.size(), i + 1);
         }
@@ -69,12 +118,14 @@ public:
             ends->push_back(end_of.at(end - 1));
         }
     }
-
-private:
     static void check(const sentencepiece::util::Status& status) {
         KILN_CHECK(status.ok(), "the SentencePiece library cannot encode the text: ", status.ToString());
     }
+
+    const SentencePieceModel::Kind kind_;
     const bool escape_whitespaces_;
+    std::unordered_set<uint64_t> neighbours_;  // two characters side by side in a piece
+    std::unordered_set<uint32_t> pieces_;      // characters that are pieces
     sentencepiece::SentencePieceProcessor library_;
 };
 
@@ -111,11 +162,15 @@ public:
         std::vector<TextSpan> origins;
         std::vector<size_t> ends;
         bool continues = options.continues;
+        const bool is_long = options.continues || options.continued || text.size() >= kLongUnigram;
         const auto offset_of = [&](std::string_view part) { return static_cast<size_t>(part.data() - text.data()); };
         const auto encode_plain = [&](std::string_view plain) {
-            normalizer_.normalize(plain, std::exchange(continues, true), normal, spans ? &origins : nullptr);
+            const bool at_end = plain.end() == text.end();
+            normalizer_.normalize(
+                plain, {.continues = std::exchange(continues, true), .continued = at_end && options.continued}, normal,
+                spans ? &origins : nullptr);
             ends.clear();
-            encoder_->encode(normal, ids, spans ? &ends : nullptr);
+            encoder_->encode(normal, is_long, ids, spans ? &ends : nullptr);
             const size_t offset = offset_of(plain);
             size_t begin = 0;
             for (const size_t end : ends) {
@@ -132,6 +187,25 @@ public:
             ids.push_back(id);
             if (spans) spans->push_back({offset_of(found), offset_of(found) + found.size()});
         });
+    }
+    size_t find_cut(std::string_view text, size_t from, const EncodeOptions& options) const override {
+        if (!encoder_->may_cut()) return 0;
+        if (model_.kind == SentencePieceModel::Kind::unigram) from = std::max(from, kLongUnigram);
+        size_t cut = 0;
+        const size_t longest = finder_.longest();
+        const auto find = [&](std::string_view plain) {
+            const size_t offset = static_cast<size_t>(plain.data() - text.data());
+            if (cut > 0 || offset + longest >= text.size() || offset + plain.size() <= from) return;
+            // What may be the start of an added token is not shown to the normalizer.
+            plain = plain.substr(0, text.size() - longest - offset);
+            cut = normalizer_.find_cut(plain, std::max(from, offset) - offset,
+                                       [&](size_t at, uint32_t left, uint32_t right) {
+                                           return encoder_->may_cut(left, right) && finder_.may_cut(text, offset + at);
+                                       });
+            if (cut > 0) cut += offset;
+        };
+        finder_.split(text, options, find, [](int, std::string_view) {});
+        return cut;
     }
     int vocab_size() const override { return static_cast<int>(tokens_.size()); }
     std::string_view token_bytes(int id) const override { return tokens_[id]; }

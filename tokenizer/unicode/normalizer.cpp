@@ -96,4 +96,15 @@ std::string_view Normalizer::normalize(std::string_view text, std::string& buffe
     return buffer;
 }
 
+bool Normalizer::may_cut(std::string_view text, size_t at) const {
+    if (!impl_) return true;
+    uint32_t after = 0;
+    const int length = decode_utf8(text.data() + at, text.data() + text.size(), after);
+    const size_t before = character_before(text, at);
+    const std::string_view both = text.substr(before, at - before + size_t(length));
+    std::string buffer;
+    return length > 0 && !find_invalid_utf8(both) && impl_->filtered->hasBoundaryBefore(int32_t(after)) &&
+           normalize(both, buffer) == both;
+}
+
 }  // namespace kiln

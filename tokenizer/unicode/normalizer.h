@@ -41,6 +41,9 @@ public:
     // Returns the normal form of `text`: a view of `text` if nothing changes, else of `buffer`. kNone accepts any
     // bytes; the others throw Error with the offset of invalid UTF-8.
     std::string_view normalize(std::string_view text, std::string& buffer, Alignment* alignment = nullptr) const;
+    // Whether the two characters beside byte `at` (0 < at < text.size()) stay as they are, and the normal form of any
+    // text with them is that of its two parts.
+    bool may_cut(std::string_view text, size_t at) const;
 
 private:
     struct Impl;
