@@ -54,7 +54,7 @@ TEST_F(Splits, files_in_one_directory_are_split_by_their_names) {
     EXPECT_EQ(made(), (Texts{"more.txt|train.txt", "valid.txt", "test.txt"}));
     EXPECT_NE(said.find(concat("val ", path("data/valid.txt"), "; test ", path("data/test.txt"), ";")), said.npos)
         << said;
-    EXPECT_NE(said.find("passed over, since their names are not those of text: " + path("data/README.md")), said.npos)
+    EXPECT_NE(said.find("passed over, since their names are not those of data: " + path("data/README.md")), said.npos)
         << said;
     options.inputs = {path("data/*.txt")};
     EXPECT_EQ(made(), (Texts{"more.txt|train.txt", "valid.txt", "test.txt"}));

@@ -104,7 +104,7 @@ TEST_F(DataCli, prepare_names_what_it_passes_over_and_does_not_train_on_a_card) 
     write("clone/data/train-0.parquet.jsonl", "{\"text\": \"a\"}\n");
     const Finished made = prepare(dir_ / "clone");
     EXPECT_EQ(made.code, 0) << made.err;
-    EXPECT_NE(made.err.find("passed over, since their names are not those of text: " + parquet.string()),
+    EXPECT_NE(made.err.find("passed over, since their names are not those of data: " + parquet.string()),
               std::string::npos)
         << made.err;
 }

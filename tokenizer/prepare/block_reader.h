@@ -23,7 +23,7 @@ public:
     bool next(Block& block);
     uint64_t bytes_read() const;   // of all files, before decompression
     uint64_t bytes_total() const;  // of the files with a known size
-    // Members of archives that were left out, since their names are not those of text.
+    // Members of archives that were left out, since their names are not those of data.
     const std::vector<std::string>& passed_over() const { return passed_over_; }
 
 private:

@@ -72,7 +72,7 @@ void report_passed_over(const std::vector<std::string>& files, const std::functi
     std::string names;
     for (size_t i = 0; i < std::min(files.size(), kShown); i++) names += (i == 0 ? "" : ", ") + files[i];
     if (files.empty()) return;
-    report(concat("passed over, since their names are not those of text: ", names,
+    report(concat("passed over, since their names are not those of data: ", names,
                   files.size() > kShown ? concat(" and ", files.size() - kShown, " more") : ""));
 }
 

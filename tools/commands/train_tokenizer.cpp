@@ -219,7 +219,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
     a.files = find_documents(a.inputs);
     if (a.files.by_names) std::cerr << "left out: the files that are named for validation or test\n";
     if (!a.files.passed_over.empty()) {
-        std::cerr << "passed over, since their names are not those of text: " << a.files.passed_over.size()
+        std::cerr << "passed over, since their names are not those of data: " << a.files.passed_over.size()
                   << " files, " << a.files.passed_over.front().string() << " first\n";
     }
 
