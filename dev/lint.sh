@@ -65,7 +65,7 @@ for file in $(git ls-files -co --exclude-standard 'cuda/kernels/*.cu'); do
     [ ! -f "$file" ] || grep -q "| $file |" tests/cuda/mutations.txt ||
         complain "$file: has no line in tests/cuda/mutations.txt"
 done
-# A precompiled header hides a missing include, and the build for a GPU has none.
+# A precompiled header hides a missing include, and the build for a GPU has no precompiled header.
 for file in $(git grep -lE '\b(EXPECT|ASSERT)_[A-Z]+\(|\bTEST(_F|_P)?\(' -- 'tests/*.cpp' 'tests/*.h'); do
     headers=$(sed -n 's/^#include "\(tests\/.*\)"/\1/p' "$file")
     grep -q '<gtest/gtest.h>' "$file" $headers || complain "$file: uses GoogleTest without its header"

@@ -1,9 +1,9 @@
 #!/bin/bash
 # `make sanitize-kernels`: the tests of the second argument on, built with the sanitizer that the first one names, with
-# the filters that fit it. PART=2/3 runs every third test. One schedule: the plain build runs three, and ThreadSanitizer sees races in any. Cases of many
-# tiles run in the plain build only. Of the engine, whose kernels these are, a step of each model in one type runs under
-# `address` only; the plain build compares the bits of two runs. Flash attention's lengths do not run under `thread`: the
-# other shapes take the same paths.
+# the filters that fit it. PART=2/3 runs every third test from the second on. One schedule: the plain build runs three, and
+# ThreadSanitizer sees races in any. Cases of many tiles run in the plain build only. Of the engine, whose kernels these
+# are, a step of each model in one type runs under `address` only; the plain build compares the bits of two runs. Flash
+# attention's lengths do not run under `thread`: the other shapes take the same paths.
 set -eu
 cd "$(dirname "$0")/.."
 kind=$1

@@ -66,7 +66,7 @@ public:
     // The first place from byte `from` on where a long text can be cut into two: whatever follows `text`, the ids of
     // the first part (`continued`) and of the second one (`continues`) are those of the whole. `text` is the start of a
     // text, or continues one that was cut so. 0: there is no such place, or more of the text is needed to tell. More
-    // text never changes another result.
+    // text never changes a result that is not 0.
     size_t find_cut(std::string_view text, size_t from, const EncodeOptions& options = {}) const;
     // Includes special tokens; throws on an id out of range. `continues`: the ids continue earlier ones, so a space at
     // the start of the first token belongs to the text.

@@ -38,8 +38,8 @@ inline float sigmoid_approx(float x) {
     return 1.0f / (1.0f + exp_approx(-x));
 }
 
-// sigmoid(x) and sigmoid(-x). The difference 1 - sigmoid(x) would have the quotient's whole error, which a derivative
-// multiplies by far more than 1 where x is large. e^80 is still far from infinity.
+// sigmoid(x) and sigmoid(-x). The difference 1 - sigmoid(x) would keep the rounding error of the division, which a
+// derivative multiplies by x and more. x is at least -80, since s e would be 0 times infinity far below.
 struct SigmoidAndComplement {
     float s, complement;
 };

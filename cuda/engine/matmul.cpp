@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kAlignment = 16;                 // of every pointer; cuBLASLt's tensor core kernels need it
 constexpr int kOffers = 8;                        // that the heuristic is asked for, because some may fail
 constexpr int kRounds = 3;                        // in which each candidate is timed once
-constexpr float kLeastMs = 0.1f;                  // that is timed, since the host takes some microseconds a launch
+constexpr float kTargetMs = 0.1f;                 // that several launches of a short matmul take together
 constexpr size_t kMemoryLeft = size_t(64) << 20;  // in addition to what a trial takes
 
 template <class T>
@@ -194,15 +194,16 @@ void Matmul::sort_by_time(Plan& plan, const Key& key, const Pointers& pointers, 
     };
     time_each(1);
     const auto fastest = std::ranges::min_element(candidates, {}, &Candidate::ms);
-    if (fastest != candidates.end() && fastest->ms < kLeastMs / 2) {
-        // The host is slower than such matmuls: all of them would take its time. One launch of a graph queues several.
-        launches = int(kLeastMs / std::max(fastest->ms, kLeastMs / 64));
+    if (fastest != candidates.end() && fastest->ms < kTargetMs / 2) {
+        // The host needs longer to launch such a matmul than the GPU to run it, so all would seem equally slow. One
+        // launch of a graph queues several.
+        launches = int(kTargetMs / std::max(fastest->ms, kTargetMs / 64));
         for (Candidate& c : candidates) {
             c.ms = std::numeric_limits<float>::infinity();
             if (c.failed) continue;
             try {
                 c.graph = Graph(stream, [&] {
-                    for (int i = 0; i < launches; ++i) launch(plan, c.algorithm, key, trial, stream);
+                    for (int i = 0; i < launches; ++i) c.failed |= !launch(plan, c.algorithm, key, trial, stream);
                 });
             } catch (const Error&) {
                 c.failed = true;

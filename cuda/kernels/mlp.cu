@@ -13,8 +13,8 @@ constexpr int kPacks = 2;  // of each tensor that a thread loads at once
 KILN_DEVICE float sigmoid(float x) {
     return __fdividef(1.0f, 1.0f + __expf(-x));
 }
-// The complement is sigmoid(-x). 1 - sigmoid(x) would have the quotient's whole error, which a derivative multiplies by
-// far more than 1 where x is large. e^80 is still far from infinity.
+// The complement is sigmoid(-x). 1 - sigmoid(x) would keep the rounding error of the division, which a derivative
+// multiplies by x and more. x is at least -80, since s e would be 0 times infinity far below.
 struct SigmoidAndComplement {
     float s, complement;
 };

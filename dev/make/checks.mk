@@ -75,7 +75,7 @@ sanitize-kernels-address:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan CXX='$(CLANG)' SANITIZE=address,undefined CXXFLAGS='$(SANITIZED_FLAGS)' $(ASAN_TESTS)
 	@BUILD=$(BUILD)-asan PART=$(PART) dev/sanitized_tests.sh address $(ASAN_TESTS)
 sanitize-kernels-thread:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='$(SANITIZED_FLAGS) -DKILN_WITHOUT_FLOAT32' $(TSAN_TESTS)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-tsan CXX='$(CLANG)' SANITIZE=thread CXXFLAGS='$(SANITIZED_FLAGS)' $(TSAN_TESTS)
 	@BUILD=$(BUILD)-tsan PART=$(PART) dev/sanitized_tests.sh thread $(TSAN_TESTS)
 else
 sanitize-kernels-address sanitize-kernels-thread:

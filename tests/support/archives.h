@@ -10,7 +10,7 @@
 
 namespace kiln {
 
-// A header and its content, filled up to whole 512 bytes. `type`: '0' is a file.
+// A header and its content, padded to a multiple of 512 bytes. `type`: '0' is a file.
 inline std::string tar_member(const std::string& name, const std::string& content, char type = '0') {
     std::string header(512, '\0');
     header.replace(0, std::min<size_t>(name.size(), 100), name, 0, 100);

@@ -25,7 +25,7 @@ std::vector<Sha256> hashes_of(const fs::path& tokenizer) {
     return hashes;
 }
 
-// Whether the tokenizer beside the shard is the one that made it, and equals the other in all but its file's bytes.
+// Whether the tokenizer beside the shard made it, and equals `tokenizer` although their files differ.
 bool same_tokenizer(const fs::path& shard, const Sha256& made_with, const fs::path& tokenizer) {
     const fs::path beside = shard.parent_path().empty() ? "." : shard.parent_path();
     return !find_tokenizer(beside).empty() && std::ranges::count(hashes_of(beside), made_with) > 0 &&

@@ -51,10 +51,11 @@ protected:
                               const EncodeOptions& options) const = 0;
 
     using MayCut = std::function<bool(size_t at)>;
-    // The first place in [from, end) where the model may cut any text that starts with `plain`, and for which may_cut;
-    // 0: none. The two characters there are the same in normalized text, and it can be cut there.
+    // Returns the first place in [from, end) that may_cut allows and where the ids of any text that starts with `plain`
+    // are those of its two parts; 0: none. may_cut allows only places that normalization leaves alone.
     virtual size_t find_model_cut(std::string_view plain, size_t from, size_t end, const MayCut& may_cut) const = 0;
-    // Whether only the characters beside a place tell that. If not, `plain` has no added tokens and no normal form.
+    // Whether find_model_cut looks only at the characters beside a place. If not, it gets text without added tokens,
+    // and only if there is no normalizer.
     virtual bool cuts_locally() const { return true; }
 
     const TokenizerParts parts_;
@@ -127,7 +128,7 @@ bool PartsTokenizer::may_cut(std::string_view text, size_t at) const {
     if (!normalizer_.may_cut(text, at) || !in_original_.may_cut(text, at)) return false;
     const size_t longest = in_normalized_.longest();
     if (longest == 0) return true;
-    // ASCII before ASCII is its own normal form.
+    // ASCII text that ASCII follows is its own normal form.
     const size_t begin = at - std::min(at, longest);
     return (parts_.normalizer == NormalizerKind::kNone || is_ascii(text.substr(begin, at - begin + longest + 1))) &&
            in_normalized_.may_cut(text, at);

@@ -56,7 +56,7 @@ std::string advice_of(const Kind& kind) {
     return concat("; ", kind.advice, kind.reader, kind.reader.empty() ? "" : kToLines);
 }
 
-// Neither white space nor a form feed, an escape, or the end mark of old text files.
+// Whether text does not have this control character. White space, backspace, escape and Ctrl-Z occur in text.
 bool is_control(unsigned char c) {
     return c < 0x20 ? std::string_view("\b\t\n\v\f\r\x1A\x1B").find(char(c)) == std::string_view::npos : c == 0x7F;
 }
@@ -71,7 +71,8 @@ std::string not_text(std::string_view head) {
         controls += is_control(c) || c1;
     }
     const size_t zeros = size_t(std::count(head.begin(), head.end(), '\0'));
-    // Text has almost no control characters. Random bytes have one in seven, and more once they are read as Latin-1.
+    // Text has almost no control characters. Of random bytes one in ten is one, and one in seven once they are read as
+    // Latin-1; a NUL shows most of the others.
     const bool binary = zeros > 0 || controls * 10 > head.size();
     for (const Kind& kind : kKinds) {
         const bool same = !kind.magic.empty() && head.starts_with(kind.magic);

@@ -9,7 +9,7 @@ namespace kiln {
 // text.
 std::string not_text(std::string_view head);
 
-// How to make a file that Kiln reads from one that it does not, by the file's extension; empty: not known.
+// Says what a file with this extension is, with advice if there is any; empty if Kiln may read it.
 std::string conversion_of(std::string_view extension);
 
 }  // namespace kiln

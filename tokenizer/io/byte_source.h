@@ -20,7 +20,7 @@ class ByteSource {
 public:
     using Wanted = std::function<bool(const std::string& member)>;
     // Recognizes gzip (of one or more members), zstd (of one or more frames) and tar archives, also compressed ones, by
-    // their first bytes; the members of an archive with a `wanted` path are texts that follow each other. Throws Error
+    // their first bytes; each member of an archive whose path `wanted` accepts is a text. Throws Error
     // if the file is missing or unreadable, is not text, or is named .gz or .zst but not compressed. `encoding` is one
     // of text_encodings(); "utf-8" is not checked.
     ByteSource(

@@ -92,7 +92,7 @@ bool TarReader::next() {
             const std::string prefix = bytes_of(header, kMagic) == "ustar" ? text_of(header, kPrefix) : "";
             member_ = !long_name.empty() ? long_name : (prefix.empty() ? "" : prefix + "/") + text_of(header, kName);
             return true;
-        } else {  // a directory or a link
+        } else {  // anything else, such as a directory, a link or a global pax header
             long_name.clear();
             long_size = 0;
         }
@@ -109,7 +109,7 @@ size_t TarReader::read(char* out, size_t bytes) {
 
 std::string TarReader::read_whole(uint64_t bytes) {
     constexpr uint64_t kMaxNames = uint64_t(1) << 20;
-    KILN_CHECK(bytes <= kMaxNames, archive_, ": a member's name of ", bytes, " bytes; the archive is damaged");
+    KILN_CHECK(bytes <= kMaxNames, archive_, ": the name of a member has ", bytes, " bytes, so the archive is damaged");
     std::string content(bytes, '\0');
     for (size_t have = 0; have < bytes;) have += read(&content[have], bytes - have);
     return content;

@@ -1,7 +1,7 @@
 #pragma once
 // Reads the members of a tar archive in order, from a stream that cannot go back.
-//   Each member is a header of 512 bytes, then its content, filled up with zeros to a multiple of 512. POSIX.1-2001
-//   (pax)
+//   Each member is a header of 512 bytes, then its content, filled up with zeros to a multiple of 512. The format is
+//   that of POSIX.1-2001 (pax), with the long names and sizes of GNU tar.
 #include <cstddef>
 #include <cstdint>
 #include <functional>

@@ -91,7 +91,8 @@ const std::string& PreTokenizer::name() const {
     return regex_;
 }
 
-// With PrefixSpace::kText and steps before, each word of the last of these gets a space, so only they may be cut apart.
+// With PrefixSpace::kText, each word of the last step in `before` gets a space, so a cut may lie between these words
+// but not within one.
 void PreTokenizerSequence::find_words(size_t step, std::string_view text, bool open, const char* match_end,
                                       std::vector<Word>& words) const {
     const size_t last_step = before.size() - (prefix_space == PrefixSpace::kText);
@@ -127,7 +128,7 @@ size_t PreTokenizerSequence::find_cut(std::string_view text, size_t from, size_t
         return words;
     };
     const auto end_of = [](std::string_view part, const Word& word) { return size_t(word.text.end() - part.data()); };
-    // Where a word ends whatever follows byte `from`, so that only the text after it needs to be looked at.
+    // `start` is where a word ends whatever follows byte `from`, so only the text after it is searched.
     size_t start = 0;
     for (const Word& word : words_of(text.substr(0, from), true)) {
         if (word.may_cut) start = end_of(text, word);

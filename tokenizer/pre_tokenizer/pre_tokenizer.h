@@ -68,8 +68,8 @@ public:
         }
     }
 
-    // Calls emit(std::string_view word, bool is_match) for words, without the text after the last one of an expression,
-    // which it returns. As in RegexSplitter: `open` leaves out words that the text after `text` may change.
+    // Calls emit(std::string_view word, bool is_match) for the words, and returns the text after the last one. With
+    // `open`, it stops where text after `text` could change the next word.
     template <class Emit>
     std::string_view split(std::string_view text, bool open, Emit&& emit) const {
         if (kind_ == PreTokenizerKind::kRegex) return compiled_->split(text, open, emit);

@@ -26,9 +26,9 @@ public:
         const std::string_view rest = split(text, false, [&](std::string_view word, bool) { emit(word); });
         if (!rest.empty() && !drop_unmatched_) emit(rest);
     }
-    // Calls emit(std::string_view, bool is_match) for each of these except the text after the last match, which it
-    // returns. `open`: only those matches that are the same whatever follows `text`; the text that it returns ends
-    // where a match may start. Not inlined, so that the compiler still inlines the scanners beside it.
+    // Calls emit(std::string_view, bool is_match) for the matches and the text between them, and returns the text after
+    // the last match. With `open`, it stops where text after `text` could change the next match, and what it returns
+    // ends where a match may start. Not inlined, so that the compiler still inlines the scanners beside it.
     template <class Emit>
     [[gnu::noinline]] std::string_view split(std::string_view text, bool open, Emit&& emit) const {
         const Scratch scratch(*this);

@@ -99,9 +99,9 @@ void BlockParser::give(const Block& block, size_t at, Chunk chunk, const OnChunk
                        std::vector<BadRecord>& bad) {
     chunk.at = at;
     const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes changed the offsets
-    // In JSON, \u0000 is an escape that someone wrote.
-    const bool records = block.format == DocumentFormat::jsonl || block.format == DocumentFormat::json;
-    const size_t nul = records ? chunk.text.npos : chunk.text.find('\0');
+    // In JSON, NUL comes only from the escape \u0000, which was written on purpose, so it is kept.
+    const bool is_json = block.format == DocumentFormat::jsonl || block.format == DocumentFormat::json;
+    const size_t nul = is_json ? chunk.text.npos : chunk.text.find('\0');
     chunk.valid = nul == chunk.text.npos && simdjson::validate_utf8(chunk.text);
     if (!chunk.valid) {
         const bool is_nul = nul != chunk.text.npos;

@@ -140,8 +140,8 @@ bool BlockReader::next(Block& block) {
                 return true;
             }
             if (at_end_) break;
-            KILN_CHECK(scanner_ || pending_.size() <= options_.max_record_bytes, files_[file_].path.string(), ":",
-                       line_, ": more than ", options_.max_record_bytes,
+            KILN_CHECK(scanner_ || pending_.size() <= options_.max_record_bytes, source_->name(), ":", line_,
+                       ": more than ", options_.max_record_bytes,
                        " bytes of one document cannot be cut, because the tokenizer's ids depend on all of them; make "
                        "the documents shorter (--documents line or paragraph, --document-separator)");
         }

@@ -17,7 +17,8 @@ enum class DocumentFormat { automatic, text, jsonl, json, csv, tsv };  // automa
 const std::vector<std::string>& document_format_names();               // in the order of DocumentFormat
 const std::vector<std::string>& document_extensions();                 // of all formats: ".txt", ...
 DocumentFormat format_of(const std::filesystem::path& path);
-// Whether a file that was found, not named, is read: by a document_extensions() entry, also with .gz or .zst.
+// Whether a file in a searched directory or an archive is read: its extension, before .gz or .zst, is one of
+// document_extensions(), and it is not hidden or written by Kiln.
 bool is_text_name(const std::filesystem::path& path);
 std::string lower_extension(const std::filesystem::path& path);
 std::filesystem::path decompressed_name(const std::filesystem::path& path);  // without one .gz or .zst at its end
@@ -44,7 +45,7 @@ struct DocumentOptions {
 
 // The split that a file's documents belong to. A part of `train` is chosen for validation if no file is named for it.
 enum class SplitName { train, val, test };
-// By a word in the last part of the path that has one: train, training; val, valid, validation, dev; test.
+// The last part of the path that has one of these words decides: train, training; val, valid, validation, dev; test.
 std::optional<SplitName> split_named(const std::filesystem::path& path);
 
 struct InputFileInfo {
@@ -67,7 +68,7 @@ struct InputFiles {
 // A directory is searched recursively for is_text_name() and is_archive_name(), sorted by path, without hidden files,
 // files that Kiln writes, and links to directories. With `split_names`, and if some files or texts in archives are
 // named for training and others for validation or test, their names decide; below a directory or in a pattern, the
-// names of directories count too. A data set's card (README.md), which describes records or named splits, is passed
+// names of directories count too. A dataset card (README.md), which describes records or named splits, is passed
 // over. The files of `val_inputs` are for validation. Throws Error if an input is missing, unreadable or a device, if
 // there are no files, or if a directory has data that cannot be read, and no text but its card.
 InputFiles find_documents(const std::vector<std::string>& inputs, const std::vector<std::string>& val_inputs = {},

@@ -31,8 +31,8 @@ struct EncodedBlock {
 // writes it: `write` is called by one thread at a time, in the order of blocks, and returns false to stop. Throws the
 // exception of `write` or of the reader after the blocks before it are written. At most N = 2 threads + 2 blocks are in
 // memory, and no block is read while they have more than N * 2 MiB. With the memory of the reader, and of the parser
-// (13 bytes for each byte of the longest record), this is about (threads + 1) * 16 MiB. Records and uncuttable parts of
-// documents that are longer than a block, and the messages of bad records, need more.
+// (13 bytes for each byte of the longest record), this is about (threads + 1) * 16 MiB. Records and parts of documents
+// that cannot be cut and are longer than a block, and the messages of bad records, need more.
 void encode_blocks(BlockReader& reader, const Tokenizer& tokenizer, const DocumentOptions& options,
                    const EncodeOptions& encode, int threads, const std::function<bool(const EncodedBlock&)>& write);
 

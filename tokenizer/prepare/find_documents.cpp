@@ -76,7 +76,7 @@ void walk(const fs::path& directory, std::vector<fs::path>& files, std::vector<f
     }
 }
 
-// The description of a cloned data set, not its data.
+// A dataset card: the description of a cloned data set, not its data.
 bool is_card(const fs::path& path) {
     const std::string stem = path.stem();
     return stem == "README" || stem == "LICENSE" || stem == "CHANGELOG";
@@ -137,7 +137,7 @@ std::optional<SplitName> split_named(const fs::path& path) {
 
 namespace {
 
-// Every name that can say a split: of the file below its input, or of the texts in an archive.
+// A file, with the names that may say its split: its path below the input, and those of an archive's members.
 struct Named {
     InputFileInfo info;
     fs::path name;
@@ -156,7 +156,7 @@ std::vector<Named> find_input(const std::string& input, std::vector<fs::path>& p
         if (std::ranges::all_of(found, is_card)) {
             for (const fs::path& path : others) examine(path);  // throws for data that cannot be read
         }
-        // A README.md beside records describes them; among other texts, it is one.
+        // A README.md beside records describes them; among texts, it is a text.
         const bool records = std::ranges::any_of(found, [](const fs::path& path) {
             return is_archive_name(path) || format_of(path) != DocumentFormat::text;
         });

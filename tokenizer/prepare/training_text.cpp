@@ -16,7 +16,7 @@ bool is_plain(const InputFileInfo& file, const DocumentOptions& options) {
     return !file.pipe && format == DocumentFormat::text && ByteSource(file.path, options.encoding).is_plain();
 }
 
-// Its start was looked at; a byte far into it may still be NUL.
+// ByteSource has looked at the first bytes of the file only, so the rest is searched for NUL.
 void check_no_nul(const std::filesystem::path& path) {
     constexpr size_t kPart = size_t(64) << 20;
     const MappedFile file(path);
@@ -61,7 +61,7 @@ void read_training_text(const std::vector<InputFileInfo>& files, const DocumentO
         }
     }
     if (bad == 0) return;
-    KILN_CHECK(bad <= good, "bad records: ", bad, " of ", good + bad, ", the first: ", first);
+    KILN_CHECK(bad <= good, bad, " of ", good + bad, " parts of the text are bad; the first: ", first);
     text.report(concat("bad records left out: ", bad));
 }
 

@@ -37,7 +37,8 @@ public:
     // this model().
     void encode(std::string_view text, BpeEncoder& encoder, std::vector<int>& ids,
                 std::vector<size_t>* ends = nullptr) const;
-    // Whether the ids of any text with these two characters side by side are those of its parts before and after them.
+    // Whether any text with these two characters side by side can be cut between them: its ids are those of the two
+    // parts.
     bool may_cut(uint32_t left, uint32_t right) const;
     const BpeModel& model() const { return *model_; }
     const std::vector<std::string>& tokens() const { return parts_->vocabulary.tokens; }

@@ -20,11 +20,13 @@
 namespace kiln {
 namespace {
 
-// In a long text, the library's unigram models would add so many scores in float32 that the roundings decide. So parts
-// that no piece leaves are encoded alone, and only such texts are cut. Shorter ones get the library's own roundings.
+// In a long text, the library's unigram models would add so many scores in float32 that rounding errors decide between
+// pieces. So a long text is encoded in parts that no piece crosses, and only long texts are cut. Shorter ones are
+// encoded at once, with the library's own rounding.
 constexpr size_t kLongUnigram = size_t(64) << 10;
 
-// Encodes normalized text, with the end of each token in the text. `is_long`: it is part of a text of kLongUnigram.
+// Encodes normalized text, with the end of each token in the text. `is_long`: it belongs to a text of at least
+// kLongUnigram bytes.
 class Encoder {
 public:
     virtual ~Encoder() = default;
@@ -82,7 +84,8 @@ public:
     }
     // Not between two unknown characters, since the library joins them to one token.
     bool may_cut(uint32_t left, uint32_t right) const override {
-        if (left < 128 && right < 128 && left != ' ' && right != ' ') return false;  // the usual case
+        // Faster than the table: two such characters are neighbours in most models, so no cut is tried there.
+        if (left < 128 && right < 128 && left != ' ' && right != ' ') return false;
         return !neighbours_.contains(uint64_t(left) << 32 | right) &&
                (pieces_.contains(left) || pieces_.contains(right));
     }

@@ -25,8 +25,9 @@ std::optional<size_t> find_invalid_utf8(std::string_view text) {
 }
 
 std::string encoding_hint(std::string_view text, size_t offset) {
-    // A character has a lead byte, and a trail byte of either range. The leads of nearly all characters in use are in
-    // `common`; those of GB18030 are then followed by the upper range only. Latin letters stand alone among ASCII.
+    // Both encodings write a character as a lead byte and a trail byte. Nearly all characters in use have a lead byte
+    // from first_common to last_common and a trail byte from lowest_trail on. A Latin-1 letter usually stands alone
+    // among ASCII.
     struct Encoding {
         const char* name;
         unsigned char first_common, last_common, lowest_trail;

@@ -65,7 +65,7 @@ inline size_t character_before(std::string_view text, size_t at) {
 std::optional<size_t> find_invalid_utf8(std::string_view text);
 void check_utf8(std::string_view text, const std::string& name);  // throws Error with the file's name and that offset
 [[noreturn]] void throw_not_utf8(const std::string& name, std::string_view text, size_t offset);
-// What to do with text that is not UTF-8 from `offset` on. Names the encoding if the bytes look like Chinese in one.
+// What to do with text that is not UTF-8 from `offset` on. Names the encoding if the bytes look like GB18030 or Big5.
 std::string encoding_hint(std::string_view text, size_t offset);
 
 // The text with U+FFFD instead of each byte, or start of a character, that is not part of a valid character. The result

@@ -108,7 +108,7 @@ void check_tokenizer(const std::vector<std::filesystem::path>& shards, const std
     if (find_tokenizer(model_directory).empty()) return;
     const std::string other = other_tokenizer(shards, model_directory);
     KILN_CHECK(other.empty() || force, other, "; make the shards again with `kiln prepare --tokenizer ",
-               model_directory, "`, or compute a loss without meaning with --force");
+               model_directory, "`, or evaluate anyway with --force, although the loss means nothing");
     if (!other.empty()) std::cerr << "warning: " << other << "\n";
 }
 

@@ -33,13 +33,15 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                        .unit = "PATH",
                        .help = "files, directories, or quoted patterns with *, ?, [] and **",
                        .required = true});
-    set.add(o.val_inputs, {.name = "val-input",
-                           .unit = "PATH",
-                           .help = "as --input; all of its documents are for validation, and none of the others"});
+    set.add(o.val_inputs,
+            {.name = "val-input",
+             .unit = "PATH",
+             .help = "files, directories or patterns whose documents are all for validation; no others are "
+                     "chosen by their hash"});
     bool ignore_names = false;
     set.add(ignore_names, {.name = "ignore-split-names",
-                           .help = "use files that are named train, valid or test like all others; without it, if "
-                                   "there are several of these names, they decide about splits"});
+                           .help = "do not split by names; without it, names decide if some files are named train and "
+                                   "others valid or test"});
     set.add(tokenizer,
             {.name = "tokenizer", .unit = "DIR", .help = "directory, tokenizer.json or .model", .required = true});
     set.add(output, {.name = "output", .unit = "DIR", .help = "directory for the shards", .required = true});

@@ -41,9 +41,9 @@ class Progress {
 public:
     explicit Progress(const std::vector<InputFileInfo>& files) {
         for (const InputFileInfo& file : files) {
-            // The text of other files is longer or shorter than they are.
-            plain_ =
-                plain_ && format_of(file.path) == DocumentFormat::text && file.path == decompressed_name(file.path);
+            // Records, compressed files and archives hold more or less text than bytes, so no total is shown.
+            plain_ = plain_ && format_of(file.path) == DocumentFormat::text &&
+                     file.path == decompressed_name(file.path) && !is_archive_name(file.path);
             bytes_ += file.bytes;
         }
         catch_stop_signals();
@@ -217,7 +217,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
     check(a);
     a.documents = reading.options();
     a.files = find_documents(a.inputs);
-    if (a.files.by_names) std::cerr << "left out: the files that are named for validation or test\n";
+    if (a.files.by_names) std::cerr << "files that are named for validation or test are not used for training\n";
     if (!a.files.passed_over.empty()) {
         std::cerr << "passed over, since their names are not those of data: " << a.files.passed_over.size()
                   << " files, " << a.files.passed_over.front().string() << " first\n";

@@ -79,7 +79,7 @@ void check_tokenizers(const TrainPlan& plan, const Report& report) {
         if (other.empty()) return;
         if (!plan.options.force) {
             throw UsageError(
-                concat(other, "; make all shards again with one tokenizer, or use them all the same with --force"));
+                concat(other, "; make all shards again with one tokenizer, or use them anyway with --force"));
         }
         report("warning: " + other);
     };
@@ -290,7 +290,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         sample_prompt(o, Tokenizer::load(plan.tokenizer),
                       plan.config.max_T);  // an error now is better than at the first sample
     }
-    // A new tokenizer for an old model is a way of training it: its ids get a new meaning.
+    // Only a warning, since one may train an old model on a new tokenizer, whose ids then get a new meaning.
     if (!plan.weights.empty() && !find_tokenizer(plan.weights).empty()) {
         const std::string other = other_tokenizer(plan.data.train, plan.weights);
         if (!other.empty()) {

@@ -29,7 +29,7 @@ float approximated(float exact, std::initializer_list<float> operands, int ulps)
         hash = (hash ^ std::bit_cast<uint32_t>(operand)) * 0x9E3779B1u;
         hash ^= hash >> 15;
     }
-    // Among positive numbers the next one has the next bits.
+    // As integers, the bits of neighbouring positive floats differ by 1.
     const float size = std::fabs(exact);
     const int off = int(hash % unsigned(2 * ulps + 1)) - ulps;
     const auto near = std::bit_cast<float>(uint32_t(int(std::bit_cast<uint32_t>(size)) + off));

@@ -18,7 +18,7 @@ public:
 // is SIMT_SEED of the environment, or 0.
 void set_seed(unsigned seed);
 unsigned seed();
-// Which results of approximations are off, and by how much; 0: none is. The first value is SIMT_ERRORS of the
+// The seed that chooses the errors of approximations; 0: there are none. The first value is SIMT_ERRORS of the
 // environment, or 1. All schedules have the same errors, as all runs on one chip have.
 void set_errors(unsigned errors);
 
@@ -35,7 +35,7 @@ struct Traffic {
     uint64_t queued = 0, bytes_to_host = 0;
 };
 Traffic traffic();
-// What an event notes when its stream arrives at it, in milliseconds: the host's time, or that of a model in a test.
+// The clock that events read, in milliseconds; a test may replace it.
 std::function<double()>& event_clock();
 // Runs all blocks. Throws Failure.
 void run_grid(const Launch& config, const std::function<void()>& thread_body);

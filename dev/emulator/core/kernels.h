@@ -24,7 +24,8 @@ int blocks_of_multiprocessor(const Resources& kernel, int threads, size_t dynami
 std::string kernel_name(const void* kernel);
 // Throws Failure if the architecture refuses the launch.
 void check_launch(const Launch& launch);
-// A kernel is loaded by its first launch or the first question about it. Returns whether it was loaded before.
+// A kernel is loaded by its first launch, or the first call that reads or sets its attributes. Returns whether it was
+// loaded before.
 bool load_kernel(const void* kernel);
 // A block of the launch has this many bytes of static shared memory. Returns why it cannot have them; empty: it can.
 std::string note_static_shared(const Launch& launch, size_t bytes);

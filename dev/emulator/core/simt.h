@@ -64,7 +64,7 @@ constexpr int warpSize = 32;
 
 namespace simt {
 
-// What an approximation gives where the exact result is `exact`: a result that is at most `ulps` off (set_errors). The
+// Returns `exact` with an error of at most `ulps`, which the seed of set_errors() and the operands determine. The
 // same operands always give the same result, as on a GPU.
 float approximated(float exact, std::initializer_list<float> operands, int ulps);
 

@@ -42,7 +42,7 @@ void run(const MatmulProblem& p, const SumOrder& order);
 
 // Unless empty, it is asked before a matmul is queued, with the number of its algorithm. True: the launch fails.
 std::function<bool(const MatmulProblem&, size_t)>& matmul_fails();
-// If set, called with the algorithm when a matmul runs, which is later than its launch.
+// If set, it is called with the number of the algorithm when a queued matmul runs.
 std::function<void(size_t)>& matmul_runs();
 
 }  // namespace simt
