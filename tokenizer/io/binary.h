@@ -9,7 +9,8 @@ namespace kiln {
 // text.
 std::string not_text(std::string_view head);
 
-// How to make a file that Kiln reads from one that it does not, by the file's extension; empty: not known.
-std::string conversion_of(std::string_view extension);
+// How to make a file that Kiln reads from one that it does not, by the file's first bytes if they tell, else by its
+// extension; empty: not known.
+std::string conversion_of(std::string_view extension, std::string_view head = {});
 
 }  // namespace kiln
