@@ -147,6 +147,24 @@ std::string key(std::string_view name, int* gib = nullptr) {
     return result;
 }
 
+// Whether whole words of the key `candidate` are those of the key `wanted`, however the latter is divided into words:
+// rtx4090. `at_end`: they are the last ones.
+bool has_words(std::string_view candidate, std::string_view wanted, bool& at_end) {
+    for (size_t begin = 0; begin < candidate.size(); begin = candidate.find(' ', begin) + 1) {
+        size_t at = begin;
+        bool same = true;
+        for (const char c : wanted) {
+            if (c == ' ') continue;
+            if (candidate[at] == ' ') at++;
+            same = same && at < candidate.size() && candidate[at++] == c;
+            if (!same) break;
+        }
+        at_end = at + 1 == candidate.size();
+        if (same && candidate[at] == ' ') return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 std::span<const GpuPeaks> known_gpus() {
@@ -155,14 +173,14 @@ std::span<const GpuPeaks> known_gpus() {
 
 GpuPeaks find_gpu(std::string_view name) {
     int gib = 0;
-    const std::string wanted = ' ' + key(name, &gib);
+    const std::string wanted = key(name, &gib);
     GpuPeaks found{};
-    if (wanted == " ") return found;
+    if (wanted.empty()) return found;
     for (const GpuPeaks& gpu : kPeaks) {
-        const std::string candidate = ' ' + key(gpu.name);
-        if (candidate.find(wanted) == candidate.npos) continue;
-        if (found.name.empty() || candidate.ends_with(wanted)) found = gpu;
-        if (candidate.ends_with(wanted)) break;  // "RTX 4090" is the GeForce RTX 4090, not the GeForce RTX 4090 D
+        bool at_end = false;
+        if (!has_words(key(gpu.name), wanted, at_end)) continue;
+        if (found.name.empty() || at_end) found = gpu;
+        if (at_end) break;  // "RTX 4090" is the GeForce RTX 4090, not the GeForce RTX 4090 D
     }
     if (gib > 0 && gib <= 2 * found.memory_gib) found.memory_gib = gib;  // the 480GB of a GH200 are its CPU's
     return found;

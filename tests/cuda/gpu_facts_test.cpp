@@ -91,6 +91,8 @@ TEST(GpuPeaks, a_part_of_a_name_finds_the_gpu_and_its_memory) {
         {"RTX 4090", "GeForce RTX 4090", 24},
         {"NVIDIA GeForce RTX 4090 D", "GeForce RTX 4090 D", 24},
         {"rtx 3060", "GeForce RTX 3060", 12},
+        {"rtx4090", "GeForce RTX 4090", 24},
+        {"RTX4070Ti", "GeForce RTX 4070 Ti", 12},
         {"T4", "Tesla T4", 16},
         {"A100", "A100 SXM4", 40},
         {"A100 80GB", "A100 SXM4", 80},

@@ -104,6 +104,7 @@ TEST_F(Archive, data_that_is_not_text_is_refused_by_what_it_is) {
         {"PK\3\4" + zeros, "is a ZIP archive"},
         {"%PDF-1.4\n", "is a PDF document"},
         {"BZh91AY&SYxyz", "is compressed by bzip2; unpack it first"},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS, not the data itself"},
         {"\x7F" + std::string("ELF") + zeros, "is a program"},
         {gzip("SQLite format 3" + zeros), "is a SQLite database"},
         {std::string("a\0b\0", 4), "byte 1 is NUL; if it is text in UTF-16"},
@@ -121,6 +122,33 @@ TEST_F(Archive, data_that_is_not_text_is_refused_by_what_it_is) {
     std::string noise;
     while (noise.size() < 4096) noise += char(1 + random() % 255);
     EXPECT_NE(error_of([&] { read("a.txt", noise, {.encoding = "latin-1"}); }).find("control"), std::string::npos);
+}
+
+// What the first bytes tell comes before what the name says.
+TEST_F(Archive, a_pointer_to_data_is_not_taken_for_the_data) {
+    dir.write("clone/README.md", "the card");
+    dir.write("clone/data/train.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+    const std::string message = error_of([&] { find_documents({dir / "clone"}, {}, true); });
+    EXPECT_NE(message.find("train.parquet: is a pointer of Git LFS"), std::string::npos) << message;
+    dir.write("clone/data/train.parquet", "PAR1 and more");
+    const std::string parquet = error_of([&] { find_documents({dir / "clone"}, {}, true); });
+    EXPECT_NE(parquet.find("is a Parquet file"), std::string::npos) << parquet;
+}
+
+TEST_F(Archive, one_that_is_cut_anywhere_or_is_none_is_an_error) {
+    const std::string archive = tar_member("a.txt", "one\n") + tar_member("b.txt", "two\n");
+    for (const size_t size : {600, 1023, 1100, 1537, 2047}) {
+        const std::string message = error_of([&] { read("a.tar", archive.substr(0, size)); });
+        EXPECT_NE(message.find("truncated"), std::string::npos) << size << ": " << message;
+    }
+    for (const auto& [name, content] :
+         {std::pair{"a.tar", std::string("text\n")}, std::pair{"a.tgz", gzip("text\n")}}) {
+        const std::string message = error_of([&, n = name] { find_documents({dir.write(n, content)}, {}, true); });
+        EXPECT_NE(message.find("its name says that it is an archive"), std::string::npos) << message;
+    }
+    const std::string sparse = tar_member("a.txt", "one\n") + tar_member("b.txt", "two\n", 'S') + kTarEnd;
+    const std::string message = error_of([&] { read("a.tar", sparse); });
+    EXPECT_NE(message.find("a.tar: b.txt is stored without its holes"), std::string::npos) << message;
 }
 
 // Far into a file, only the document with the NUL is lost, as with bytes that are not UTF-8.

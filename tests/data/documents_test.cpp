@@ -398,6 +398,8 @@ TEST_F(Documents, bad_rows_are_left_out_and_the_rest_is_read) {
     }
     EXPECT_NE(error("a.csv", "v1,v2\nham,a\n").find("a.csv:1: the header has no column \"text\" (it has: v1, v2)"),
               std::string::npos);
+    EXPECT_NE(error("a.csv", "id;text\n1;a\n").find("its columns seem to be separated by ';'"), std::string::npos);
+    EXPECT_NE(error("a.csv", "id\ttext\n1\ta\n").find("read it with --format tsv"), std::string::npos);
     EXPECT_NE(error("a.csv", "text\nok\n\"never closed\n\n").find("a.csv:3: a quote opens in the row"),
               std::string::npos);
 }

@@ -65,6 +65,20 @@ TEST_F(Splits, files_in_one_directory_are_split_by_their_names) {
     EXPECT_EQ(said.find("splits by the names"), said.npos);
 }
 
+// What is left would be the test split.
+TEST_F(Splits, training_data_that_cannot_be_read_is_not_passed_over) {
+    dir.write("data/train.parquet", "PAR1 and more");
+    dir.write("data/test.txt", "test");
+    options.inputs = {path("data")};
+    EXPECT_NE(error().find("data/train.parquet: is a Parquet file; convert it first"), std::string::npos) << error();
+    const std::string members = tar_member("train.arrow", "ARROW1") + tar_member("valid.txt", "valid") + kTarEnd;
+    options.inputs = {dir.write("data.tar", members)};
+    EXPECT_NE(error().find("data.tar/train.arrow: is an Arrow file"), std::string::npos) << error();
+    dir.write("data/train.txt", "train");
+    options.inputs = {path("data")};
+    EXPECT_EQ(made(), (Texts{"train", "", "test"}));
+}
+
 TEST_F(Splits, names_decide_only_if_they_differ) {
     for (const char* name : {"test.txt", "a.txt", "b.txt"}) dir.write(std::string("test/") + name, name);
     options.inputs = {path("test")};

@@ -80,6 +80,8 @@ TEST_F(KilnCli, commands_of_other_programs_are_understood_by_their_meaning) {
     };
     suggests("train", "train_gpt2 (train_gpt2cu on a GPU)");
     suggests("chat", "'generate --interactive'?");
+    suggests("serve", "'generate --interactive' (there is no server)?");
+    suggests("-v", "'--version'?");
     suggests("evaluate", "'eval'?");
     suggests("Tokenize", "'prepare' for files, or 'tokenizer encode'?");
     suggests("inspekt", "'inspect'?");
@@ -147,6 +149,7 @@ TEST_F(KilnCli, a_file_is_one_prompt_with_all_its_lines) {
     ASSERT_EQ(from_file.code, 0) << from_file.err;
     EXPECT_TRUE(from_file.out.starts_with(text)) << from_file.out;
     EXPECT_EQ(from_file.out, typed.out);
+    expect_failure(1, generate({"--prompt", "FILE:"}), {"--prompt FILE: names no file"});
 }
 
 TEST_F(KilnCli, generate_interactive_answers_each_line_and_continues_after_a_bad_one) {

@@ -41,6 +41,7 @@ TEST_F(TrainWarnings, a_warm_up_as_long_as_the_run_is_named) {
         "-u 30 or less";
     EXPECT_NE(notes_of({"-x", "300", "-u", "700"}).find(warning), std::string::npos);
     EXPECT_EQ(notes_of({"-x", "300", "-u", "299"}).find("warning"), std::string::npos);
+    EXPECT_NE(notes_of({"-x", "5", "-u", "5"}).find("never begins; give -u 0\n"), std::string::npos);
     EXPECT_NE(notes_of({"-u", "62"}).find("the 62 steps of the run"), std::string::npos);  // 248 sequences, 4 a step
 }
 

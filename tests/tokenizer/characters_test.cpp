@@ -156,6 +156,8 @@ TEST_F(SideFilesTest, what_is_wrong_is_named_with_its_file) {
     EXPECT_EQ(load().token_id("<x>"), next_);  // as in transformers
     write("added_tokens.json", "{");
     EXPECT_NE(error().find("added_tokens.json: byte"), std::string::npos);
+    write("added_tokens.json", "");  // as a failed download leaves it
+    EXPECT_NE(error().find("added_tokens.json: is empty"), std::string::npos);
     std::filesystem::remove(directory_.path() / "added_tokens.json");
     write("tokenizer_config.json", R"({"added_tokens_decoder": {"x": {"content": "a"}}})");
     EXPECT_NE(error().find("tokenizer_config.json: added_tokens_decoder: x"), std::string::npos);

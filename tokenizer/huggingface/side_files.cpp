@@ -251,7 +251,11 @@ AddedToken read_added_token(const JsonReader& reader) {
 
 SideFiles SideFiles::read(const fs::path& directory) {
     const auto text = [&](const char* name) {
-        return fs::exists(directory / name) ? read_file(directory / name) : std::string();
+        if (!fs::exists(directory / name)) return std::string();
+        std::string content = read_file(directory / name);
+        KILN_CHECK(!content.empty() || name == std::string_view(kTemplate), (directory / name).string(),
+                   ": is empty; download it again, or remove it");
+        return content;
     };
     return {directory, text(kAdded), text(kMap), text(kConfig), text(kModelConfigName), text(kTemplate)};
 }

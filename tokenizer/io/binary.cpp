@@ -47,9 +47,13 @@ constexpr Kind kKinds[] = {
     {"\x80\x02", ".pkl", "a Python pickle", kToText},
     {"\x80\x03", ".pt", "a Python pickle", kToText},
     {"\x80\x04", ".pickle", "a Python pickle", kToText},
+    {"version https://git-lfs.github.com/spec/", "", "a pointer of Git LFS, not the data itself",
+     "fetch that with `git lfs pull`"},
     {"", ".bin", "binary data, by its name", kToText},
     {"", ".safetensors", "a file of tensors", ""},
 };
+
+constexpr size_t kShort = 4;  // text may begin with so few bytes of a magic number
 
 std::string advice_of(const Kind& kind) {
     if (kind.advice.empty()) return "";
@@ -76,7 +80,7 @@ std::string not_text(std::string_view head) {
     const bool binary = zeros > 0 || controls * 10 > head.size();
     for (const Kind& kind : kKinds) {
         const bool same = !kind.magic.empty() && head.starts_with(kind.magic);
-        if (same && (binary || kind.magic.size() > 4)) return concat("is ", kind.name, advice_of(kind));
+        if (same && (binary || kind.magic.size() > kShort)) return concat("is ", kind.name, advice_of(kind));
     }
     if (zeros > 0) {
         return concat("is not text: byte ", head.find('\0'),
@@ -86,7 +90,11 @@ std::string not_text(std::string_view head) {
                   : "";
 }
 
-std::string conversion_of(std::string_view extension) {
+std::string conversion_of(std::string_view extension, std::string_view head) {
+    for (const Kind& kind : kKinds) {
+        if (kind.magic.size() > kShort && head.starts_with(kind.magic))
+            return concat("is ", kind.name, advice_of(kind));
+    }
     for (const Kind& kind : kKinds) {
         if (!extension.empty() && kind.extension == extension) return concat("is ", kind.name, advice_of(kind));
     }

@@ -9,7 +9,8 @@ namespace kiln {
 // text.
 std::string not_text(std::string_view head);
 
-// Says what a file with this extension is, with advice if there is any; empty if Kiln may read it.
-std::string conversion_of(std::string_view extension);
+// Says what a file is, with advice if there is any, by its first bytes if they tell, else by its extension; empty if
+// Kiln may read it.
+std::string conversion_of(std::string_view extension, std::string_view head = {});
 
 }  // namespace kiln

@@ -315,7 +315,9 @@ std::vector<std::string> archive_members(const fs::path& archive) {
         members.push_back(member);
         return false;
     });
-    source.next();
+    // No member is wanted, so only a file that is no archive has a text.
+    KILN_CHECK(!source.next(), archive.string(),
+               ": its name says that it is an archive, but it is not; download it again, or rename it");
     return members;
 }
 

@@ -50,7 +50,7 @@ private:
     bool first_ = true, plain_ = false;
 };
 
-// The paths in an archive, in order.
+// The paths in an archive, in order. Throws Error if the file is none.
 std::vector<std::string> archive_members(const std::filesystem::path& archive);
 
 }  // namespace kiln

@@ -93,6 +93,8 @@ bool TarReader::next() {
             member_ = !long_name.empty() ? long_name : (prefix.empty() ? "" : prefix + "/") + text_of(header, kName);
             return true;
         } else {  // anything else, such as a directory, a link or a global pax header
+            KILN_CHECK(type != 'S', archive_, ": ", long_name.empty() ? text_of(header, kName) : long_name,
+                       " is stored without its holes; make the archive again without tar's option -S");
             long_name.clear();
             long_size = 0;
         }
@@ -118,8 +120,10 @@ std::string TarReader::read_whole(uint64_t bytes) {
 void TarReader::skip_rest() {
     std::vector<char> buffer(size_t(64) << 10);
     while (left_ > 0) read(buffer.data(), buffer.size());
-    for (size_t n; padding_ > 0 && (n = read_(buffer.data(), padding_)) > 0;) padding_ -= n;
-    padding_ = 0;
+    for (size_t n; padding_ > 0; padding_ -= n) {
+        n = read_(buffer.data(), padding_);
+        KILN_CHECK(n > 0, archive_, ": the archive is truncated after ", member_, "; copy or download the file again");
+    }
 }
 
 }  // namespace kiln

@@ -34,8 +34,11 @@ InputFileInfo examine(const fs::path& path) {
     KILN_CHECK(S_ISREG(status.st_mode) || S_ISFIFO(status.st_mode), path.string(), ": is a ",
                S_ISSOCK(status.st_mode) ? "socket" : "device",
                " where text is expected; --input takes files, pipes and directories");
-    const std::string conversion = conversion_of(lower_extension(path));
-    KILN_CHECK(conversion.empty(), path.string(), ": ", conversion);
+    if (!conversion_of(lower_extension(path)).empty()) {
+        std::string head(64, '\0');
+        if (S_ISREG(status.st_mode)) head.resize(InputFile(path).read(head.data(), head.size()));
+        throw Error(concat(path.string(), ": ", conversion_of(lower_extension(path), head)));
+    }
     if (S_ISFIFO(status.st_mode)) return {.path = path, .pipe = true};
     return {.path = path,
             .bytes = uint64_t(status.st_size),
@@ -80,6 +83,21 @@ void walk(const fs::path& directory, std::vector<fs::path>& files, std::vector<f
 bool is_card(const fs::path& path) {
     const std::string stem = path.stem();
     return stem == "README" || stem == "LICENSE" || stem == "CHANGELOG";
+}
+
+// Where data for training is passed over, the rest may be the test split. `passed_over` are names within `where`.
+void check_training(const fs::path& where, const std::vector<fs::path>& used,
+                    const std::vector<fs::path>& passed_over) {
+    bool named = false;
+    for (const fs::path& name : used) {
+        if (split_named(name) == SplitName::train) return;
+        named = named || split_named(name);
+    }
+    for (const fs::path& name : passed_over) {
+        if (!named || split_named(name) != SplitName::train) continue;
+        const std::string conversion = conversion_of(lower_extension(name));
+        KILN_CHECK(conversion.empty(), (where / name).string(), ": ", conversion);
+    }
 }
 
 // Adds the files below `base` that match the parts [at, end) of a pattern.
@@ -165,6 +183,10 @@ std::vector<Named> find_input(const std::string& input, std::vector<fs::path>& p
             if (card) others.push_back(path);
             return card;
         });
+        std::vector<fs::path> used, unused;
+        for (const fs::path& path : found) used.push_back(path.lexically_relative(input));
+        for (const fs::path& path : others) unused.push_back(path.lexically_relative(input));
+        check_training(input, used, unused);
         passed_over.insert(passed_over.end(), others.begin(), others.end());
         std::string names;
         for (const std::string& extension : document_extensions()) names += extension + ", ";
@@ -185,8 +207,15 @@ std::vector<Named> find_input(const std::string& input, std::vector<fs::path>& p
         Named file{examine(path), path.lexically_relative(base)};
         if (base.empty()) file.name = path;
         if (is_archive_name(path) && !file.info.pipe) {
-            file.members = archive_members(path);
-            std::erase_if(file.members, [](const std::string& member) { return !is_text_name(member); });
+            std::vector<fs::path> others;
+            for (const std::string& member : archive_members(path)) {
+                if (is_text_name(member)) {
+                    file.members.push_back(member);
+                } else {
+                    others.push_back(member);
+                }
+            }
+            check_training(path, {file.members.begin(), file.members.end()}, others);
         }
         files.push_back(std::move(file));
     }

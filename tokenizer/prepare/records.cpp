@@ -143,6 +143,19 @@ std::string csv_text(std::string_view row, const CsvLayout& layout) {
     return std::move(fields[layout.text]);
 }
 
+namespace {
+
+// Spreadsheets write semicolons where the comma is the decimal mark.
+std::string csv_advice(const std::vector<std::string>& names, char delimiter) {
+    const size_t other = names.size() == 1 ? names[0].find_first_of(delimiter == '\t' ? ",;|" : ";|\t") : names[0].npos;
+    if (other == names[0].npos) return "; name the one that holds the text with --text-key";
+    if (names[0][other] == '\t') return "; its columns seem to be separated by tabs: read it with --format tsv";
+    return concat("; its columns seem to be separated by '", names[0][other], "': save it with ",
+                  delimiter == '\t' ? "tabs" : "commas");
+}
+
+}  // namespace
+
 CsvLayout csv_layout(std::string_view header, char delimiter, const Keys& text_keys) {
     const std::vector<std::string> names = csv_fields(header, delimiter);
     for (const std::string& key : text_keys) {
@@ -154,8 +167,8 @@ CsvLayout csv_layout(std::string_view header, char delimiter, const Keys& text_k
     }
     std::string list;
     for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
-    throw Error(concat("the header has no column ", quoted(text_keys), " (it has: ", list.substr(0, 200),
-                       "); name the one that holds the text with --text-key"));
+    throw Error(concat("the header has no column ", quoted(text_keys), " (it has: ", list.substr(0, 200), ")",
+                       csv_advice(names, delimiter)));
 }
 
 }  // namespace kiln

@@ -16,6 +16,7 @@
 #include "tokenizer/prepare/documents.h"
 #include "tokenizer/sentencepiece/model.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/links.h"
@@ -195,7 +196,12 @@ void print_roles(const Tokenizer& tokenizer) {
         const auto& token = tokenizer.roles()[info.role];
         const std::string name = info.role == Role::eos ? "end of text" : std::string(info.name);
         if (token) {
-            row(name, token->id, " ", printable(std::string(tokenizer.token_bytes(token->id))), ", by ", token->source);
+            std::string text(tokenizer.token_bytes(token->id));
+            // SentencePiece's unk decodes to another text than its name.
+            for (const AddedToken& added : tokenizer.kind().added_tokens()) {
+                if (added.id == token->id) text = added.content;
+            }
+            row(name, token->id, " ", printable(text), ", by ", token->source);
         } else if (info.role == Role::eos) {
             row(name, "none, so `kiln prepare` cannot separate documents");
         }

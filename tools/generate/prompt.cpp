@@ -16,7 +16,9 @@ void check_prompt(const std::string& text, const std::string& where) {
 std::string prompt_text(const std::string& prompt) {
     constexpr std::string_view kFile = "FILE:";
     const bool in_file = prompt.starts_with(kFile);
-    const std::string path = in_file ? prompt.substr(kFile.size()) : "", text = in_file ? read_file(path) : prompt;
+    const std::string path = in_file ? prompt.substr(kFile.size()) : "";
+    KILN_CHECK(!in_file || !path.empty(), "--prompt FILE: names no file; write its path behind the colon");
+    const std::string text = in_file ? read_file(path) : prompt;
     check_prompt(text, in_file ? path : "--prompt");
     KILN_CHECK(!in_file || !text.empty(), path, ": is empty, so it is no prompt");
     return text;

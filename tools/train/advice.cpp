@@ -50,7 +50,8 @@ std::vector<std::string> warnings(const TrainPlan& plan, uint64_t sequences) {
     }
     if (steps > 0 && o.warmup_steps >= steps) {
         all.push_back(concat("--warmup-steps (-u) ", o.warmup_steps, " is not below the ", counted(steps, "step"),
-                             " of the run, so the schedule never begins; give -u ", steps / 10, " or less"));
+                             " of the run, so the schedule never begins; give -u ", steps / 10,
+                             steps / 10 > 0 ? " or less" : ""));
     }
     return all;
 }
