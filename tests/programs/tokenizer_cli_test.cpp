@@ -86,6 +86,9 @@ TEST_F(TokenizerCli, train_takes_what_prepare_takes) {
             EXPECT_EQ(trained().to_json(), expected) << type << " " << c.input;
         }
     }
+    expect_said(train(dir_ / "a.tar", {"--vocab-size", "262"}), 0, {"passed over", "a.tar:a.png"});
+    expect_said(train(dir_ / "folder", {"--vocab-size", "262", "--text-key", "content"}), 0,
+                {"passed over", "folder/README.md", "named for validation or test"});
     expect_said(train(cases[1].input, {"--vocab-size", "262"}), 1,
                 {"a.json:1: ", "the record has no field", "--text-key"});
     fs::remove_all(output());

@@ -59,9 +59,9 @@ struct InputFileInfo {
 
 struct InputFiles {
     std::vector<InputFileInfo> files;
-    std::vector<std::filesystem::path> passed_over;  // in directories that were searched, since they are not text
-    bool by_names = false;                           // whether names decided about splits
-    bool has_val = false;                            // whether files, or texts in archives, are for validation
+    std::vector<std::string> passed_over;  // in directories that were searched, since they are not text
+    bool by_names = false;                 // whether names decided about splits
+    bool has_val = false;                  // whether files, or texts in archives, are for validation
 };
 
 // Every input file. An input is a file, a pipe, a pattern (* ? [] within a name, ** across directories) or a directory.
@@ -73,6 +73,9 @@ struct InputFiles {
 // there are no files, or if a directory has data that cannot be read, and no text but its card.
 InputFiles find_documents(const std::vector<std::string>& inputs, const std::vector<std::string>& val_inputs = {},
                           bool split_names = true);
+
+// Names the first files that were passed over, if there are any.
+void report_passed_over(const std::vector<std::string>& files, const std::function<void(const std::string&)>& report);
 
 // A record, or a part of a document, that is left out.
 struct BadRecord {

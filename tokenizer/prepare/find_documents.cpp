@@ -163,7 +163,7 @@ struct Named {
 };
 
 // The files of one input.
-std::vector<Named> find_input(const std::string& input, std::vector<fs::path>& passed_over) {
+std::vector<Named> find_input(const std::string& input, std::vector<std::string>& passed_over) {
     std::error_code ignored;
     std::vector<fs::path> found;
     fs::path base = fs::path(input).parent_path();  // what does not count as a name
@@ -242,7 +242,7 @@ void split_by_names(std::vector<Named>& files, InputFiles& result) {
     }
     std::erase_if(files, [&](const Named& file) {
         const bool card = is_card(file.info.path);
-        if (card) result.passed_over.push_back(file.info.path);
+        if (card) result.passed_over.push_back(file.info.path.string());
         return card;
     });
 }
@@ -274,6 +274,15 @@ InputFiles find_documents(const std::vector<std::string>& inputs, const std::vec
     }
     for (Named& file : files) result.files.push_back(std::move(file.info));
     return result;
+}
+
+void report_passed_over(const std::vector<std::string>& files, const std::function<void(const std::string&)>& report) {
+    constexpr size_t kShown = 5;
+    std::string names;
+    for (size_t i = 0; i < std::min(files.size(), kShown); i++) names += (i == 0 ? "" : ", ") + files[i];
+    if (files.empty()) return;
+    report(concat("passed over, since their names are not those of data: ", names,
+                  files.size() > kShown ? concat(" and ", files.size() - kShown, " more") : ""));
 }
 
 }  // namespace kiln

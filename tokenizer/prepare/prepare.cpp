@@ -67,15 +67,6 @@ std::string fingerprint(const json& recipe, const PrepareOptions& options, const
     return hex(sha256(all.dump(-1, ' ', false, json::error_handler_t::replace)));
 }
 
-void report_passed_over(const std::vector<std::string>& files, const std::function<void(const std::string&)>& report) {
-    constexpr size_t kShown = 5;
-    std::string names;
-    for (size_t i = 0; i < std::min(files.size(), kShown); i++) names += (i == 0 ? "" : ", ") + files[i];
-    if (files.empty()) return;
-    report(concat("passed over, since their names are not those of data: ", names,
-                  files.size() > kShown ? concat(" and ", files.size() - kShown, " more") : ""));
-}
-
 void report_splits(const InputFiles& found, const std::function<void(const std::string&)>& report) {
     if (!found.by_names) return;
     std::string text = "splits by the names of files:";
@@ -275,7 +266,7 @@ ShardIndex prepare(const PrepareOptions& options) {
     tokenizer.special_ids(options.allowed_special);  // throws on a wrong one
     const InputFiles found = find_documents(options.inputs, options.val_inputs, options.split_names);
     const std::vector<InputFileInfo>& files = found.files;
-    report_passed_over({found.passed_over.begin(), found.passed_over.end()}, options.report);
+    report_passed_over(found.passed_over, options.report);
     report_splits(found, options.report);
     const double val_fraction = found.has_val ? 0 : options.val_fraction;
     ShardIndex index;

@@ -59,6 +59,7 @@ void read_training_text(const std::vector<InputFileInfo>& files, const DocumentO
             }
             left_out.clear();
         }
+        report_passed_over(reader.passed_over(), text.report);
     }
     if (bad == 0) return;
     KILN_CHECK(bad <= good, bad, " of ", good + bad, " parts of the text are bad; the first: ", first);

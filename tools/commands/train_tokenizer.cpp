@@ -19,6 +19,10 @@
 namespace kiln {
 namespace {
 
+void report(const std::string& text) {
+    std::cerr << replace_invalid_utf8(text) << "\n";  // it may quote a bad record
+}
+
 struct TrainArguments {
     std::vector<std::string> inputs, special_tokens;
     std::string output, type = "bpe", pre_tokenizer = "gpt2", normalizer = "none";
@@ -31,7 +35,7 @@ struct TrainArguments {
     InputFiles files;
 
     void read(TrainingText text) const {
-        text.report = [](const std::string& what) { std::cerr << replace_invalid_utf8(what) << "\n"; };
+        text.report = report;
         read_training_text(files.files, documents, text);
     }
 };
@@ -218,10 +222,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
     a.documents = reading.options();
     a.files = find_documents(a.inputs);
     if (a.files.by_names) std::cerr << "files that are named for validation or test are not used for training\n";
-    if (!a.files.passed_over.empty()) {
-        std::cerr << "passed over, since their names are not those of data: " << a.files.passed_over.size()
-                  << " files, " << a.files.passed_over.front().string() << " first\n";
-    }
+    report_passed_over(a.files.passed_over, report);
 
     // First, so that no work is lost if the directory cannot be created.
     std::error_code failed;

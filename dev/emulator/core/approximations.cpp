@@ -1,17 +1,11 @@
 // How far the device's approximations are off.
-#include <algorithm>
-#include <cstdlib>
-
 #include "dev/emulator/core/internal.h"
 
 namespace simt {
 namespace {
 
 unsigned& errors() {
-    static unsigned value = [] {
-        const char* text = std::getenv("SIMT_ERRORS");
-        return text ? unsigned(std::strtoul(text, nullptr, 10)) : 1u;
-    }();
+    static unsigned value = number_from_environment("SIMT_ERRORS", 1);
     return value;
 }
 

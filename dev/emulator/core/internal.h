@@ -18,6 +18,8 @@ public:
 // is SIMT_SEED of the environment, or 0.
 void set_seed(unsigned seed);
 unsigned seed();
+// A number in the environment, or `otherwise`.
+unsigned number_from_environment(const char* name, unsigned otherwise);
 // The seed that chooses the errors of approximations; 0: there are none. The first value is SIMT_ERRORS of the
 // environment, or 1. All schedules have the same errors, as all runs on one chip have.
 void set_errors(unsigned errors);

@@ -15,10 +15,7 @@ namespace simt {
 namespace {
 
 unsigned& seed_value() {
-    static unsigned value = [] {
-        const char* text = std::getenv("SIMT_SEED");
-        return text ? unsigned(std::strtoul(text, nullptr, 10)) : 0u;
-    }();
+    static unsigned value = number_from_environment("SIMT_SEED", 0);
     return value;
 }
 
@@ -233,6 +230,11 @@ void Worker::run(Grid& grid) {
     }
     grid_ = nullptr;
     happens_after(&done_);
+}
+
+unsigned number_from_environment(const char* name, unsigned otherwise) {
+    const char* const text = std::getenv(name);
+    return text ? unsigned(std::strtoul(text, nullptr, 10)) : otherwise;
 }
 
 void set_seed(unsigned seed) {
