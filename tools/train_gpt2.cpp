@@ -25,6 +25,7 @@
 #include "tools/evaluate/loss.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
+#include "tools/train/run_directory.h"
 #include "tools/train/trainer.h"
 
 namespace kiln {
