@@ -44,6 +44,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       lines_(options_.log_every, columns() > 0),
       bad_steps_(plan.options),
       risen_loss_(plan.config.V) {
+    hooks_.stop_requested = [this, asked = hooks.stop_requested] { return data_error_ || (asked && asked()); };
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
         options_.skip_loss_z == 0 && options_.skip_norm_z == 0) {
@@ -138,6 +139,11 @@ TrainOutcome Trainer::run() {
             if (gpu_ && is_due(options_.gpu_log_every) && !first) log_gpu();
             return !train_step();
         }();
+        if (stopped && kiln::stop_agreed(communicator_, [this] { return data_error_ != nullptr; })) {
+            if (progress_.step > 0) save();
+            if (data_error_) std::rethrow_exception(data_error_);
+            throw Error("the data of another rank cannot be read; its message says why");
+        }
         if (stopped) save();
         if (stopped || last) return stopped ? TrainOutcome::stopped : TrainOutcome::finished;
     }
@@ -158,8 +164,13 @@ RunSummary Trainer::summary() const {
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
     settle();
-    const std::optional<double> loss = mean_loss(engine_, communicator_, options_.val_max_batches,
-                                                 hooks_.stop_requested, *val_loader_, options_.B, options_.T);
+    std::optional<double> loss;
+    try {
+        loss = mean_loss(engine_, communicator_, options_.val_max_batches, hooks_.stop_requested, *val_loader_,
+                         options_.B, options_.T);
+    } catch (const DataError&) {
+        data_error_ = std::current_exception();
+    }
     if (!loss) return false;
     progress_.validated_at = progress_.step;
     if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
@@ -241,8 +252,12 @@ bool Trainer::accumulate() {
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
     engine_.zero_gradients();
     for (int64_t done = 0; done < options_.total_batch_tokens; done += micro_tokens) {
-        const DataLoader::Rows rows = loader_.next();
-        engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+        try {
+            const DataLoader::Rows rows = loader_.next();
+            engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+        } catch (const DataError&) {
+            data_error_ = std::current_exception();
+        }
         if (stop_agreed()) {
             engine_.take_loss();
             loader_.seek(progress_.position);
