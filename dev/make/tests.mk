@@ -13,6 +13,13 @@ $(CPU_TESTS): TEST_LIBS := -lgtest
 $(CPU_TESTS): $(BUILD)/%: $(BUILD)/%.o $(TEST_SUPPORT) $(FUZZ_TARGETS) $(CPU_BACKEND) $(LIBRARIES) | $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
 
+# What tests load into the programs, by LD_PRELOAD.
+$(BUILD)/tests/programs/preload/%.so: tests/programs/preload/%.cpp
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
+$(BUILD)/tests/programs/signals_test: | $(BUILD)/tests/programs/preload/timer.so
+
 # What tests on a device share: the cases of the kernels, and Hopper's. Schedules differ between emulator and GPU.
 CUDA_CASES := $(filter-out %_test.cpp tests/cuda/schedules_%,$(wildcard tests/cuda/*.cpp tests/cuda/cases/*.cpp tests/cuda/*/*.cu))
 CUDA_TESTS := $(basename $(wildcard tests/cuda/*_test.cpp tests/cuda/*/*_test.cpp))

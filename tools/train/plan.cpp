@@ -150,6 +150,10 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
+        if (fs::exists(fs::path(o.output) / kConfigFile)) {
+            report(concat(o.output, ": has no checkpoint yet; the run starts with its first step"));
+            return;
+        }
         const std::string meant = nearest_run(o.output);
         throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
                                 meant.empty() ? "to" : concat("did you mean ", meant, "? To"),

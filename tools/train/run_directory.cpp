@@ -21,7 +21,7 @@ namespace {
 // Only what a run writes: the directory may hold other files too.
 void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
     for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
-    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml", kModelLink, kBestLink}) {
+    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", kConfigFile, kModelLink, kBestLink}) {
         fs::remove(run / file);
     }
 }
@@ -43,9 +43,9 @@ RunLock::~RunLock() {
     for (const auto& entry : fs::directory_iterator(run_, ignored)) {
         const fs::path name = entry.path().filename();
         const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
-        if (!empty_log && name != "config.toml") return;
+        if (!empty_log && name != kConfigFile) return;
     }
-    for (const char* file : {"main.log", "metrics.jsonl", "config.toml"}) fs::remove(run_ / file, ignored);
+    for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run_ / file, ignored);
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
 

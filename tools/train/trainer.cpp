@@ -57,14 +57,15 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
     }
     plan_.checkpoint.empty() ? start() : resume();
     loader_.seek(progress_.position);
-    if (communicator_.rank() == 0 && !options_.output.empty()) {
-        log_.emplace(options_.output, progress_.log);
-        note_changes();
-        if (!plan_.checkpoint.empty()) {
-            attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
-            present(plan_.checkpoint);  // a killed process may have left other links
-        }
-    }
+}
+
+void Trainer::open_logs() {
+    if (communicator_.rank() != 0 || options_.output.empty()) return;
+    log_.emplace(options_.output, progress_.log);
+    note_changes();
+    if (plan_.checkpoint.empty()) return;
+    attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
+    present(plan_.checkpoint);  // a killed process may have left other links
 }
 
 void Trainer::open_validation() {
@@ -125,6 +126,7 @@ void Trainer::print(const std::string& text) {
 
 TrainOutcome Trainer::run() {
     began_ = Clock::now();
+    open_logs();
     while (true) {
         const bool last = progress_.step >= schedule_.total_steps;
         const bool stopped = [&] {
@@ -184,11 +186,12 @@ bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
     std::optional<std::string> text = std::string();
-    if (communicator_.rank() == 0) {
-        text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
-    }
+    const bool made = communicator_.rank() == 0 && attempt("sample", [&] {
+                          text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
+                      });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
+    if (!made) return true;
     if (log_) log_->sample(progress_.step, *text);
     print(concat("--- sample at step ", progress_.step, "\n", *text, "\n---"));
     return true;
@@ -208,12 +211,15 @@ nlohmann::json Trainer::state() const {
     return state;
 }
 
-// For what a run can do without: a file system without links, or a damaged log, does not end the training.
-void Trainer::attempt(const char* what, const std::function<void()>& make) {
+// For what a run can do without: a file system without links, a damaged log, or a sample that cannot be decoded does
+// not end the training. Returns whether it was made.
+bool Trainer::attempt(const char* what, const std::function<void()>& make) {
     try {
         make();
-    } catch (const Error& error) {
+        return true;
+    } catch (const std::exception& error) {
         note(concat("no ", what, ": ", error.what()));
+        return false;
     }
 }
 

@@ -43,16 +43,17 @@ public:
         std::function<int()> columns = {};
     };
 
-    // Opens data and logs, and makes or loads the weights. Only rank 0 writes. All references must outlive the trainer.
+    // Opens the data, and makes or loads the weights. It writes nothing. All references must outlive the trainer.
     Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks);
 
-    // If the data cannot be read any more, it writes a checkpoint of the steps so far, and throws Error.
+    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws Error.
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     RunSummary summary() const;
 
 private:
     void open_validation();
+    void open_logs();
     void resume();
     void start();
     void note_changes();
@@ -60,7 +61,7 @@ private:
     bool sample();
     void save();
     void present(const std::filesystem::path& checkpoint);
-    void attempt(const char* what, const std::function<void()>& make);
+    bool attempt(const char* what, const std::function<void()>& make);
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
