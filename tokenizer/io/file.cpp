@@ -1,5 +1,6 @@
 #include "tokenizer/io/file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -68,6 +69,16 @@ void sync_descriptor(int fd, const fs::path& path) {
     do result = ::fsync(fd);
     while (result != 0 && errno == EINTR);
     if (result != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno(path, "cannot be written to disk");
+}
+
+// The file that a rename to `path` may replace: a link stays, and the file that it names is replaced. A rename over
+// /dev/null would remove the device.
+fs::path replaceable(const fs::path& path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    KILN_CHECK(!fs::exists(status) || fs::is_regular_file(status), path.string(),
+               ": is not a regular file, so nothing is written there; give the path of a file");
+    return fs::exists(status) && fs::is_symlink(fs::symlink_status(path, error)) ? fs::canonical(path) : path;
 }
 
 }  // namespace
@@ -175,7 +186,7 @@ void MappedFile::release(size_t offset, size_t bytes) const {
 }
 
 AtomicFile::AtomicFile(const fs::path& path)
-    : path_(path), file_(path.string() + ".tmp-" + std::to_string(::getpid())) {}
+    : path_(replaceable(path)), file_(path_.string() + ".tmp-" + std::to_string(::getpid())) {}
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
@@ -213,15 +224,17 @@ size_t InputFile::read(void* data, size_t bytes) {
     }
 }
 
-std::string read_file(const fs::path& path) {
+std::string read_file(const fs::path& path, uint64_t max_bytes) {
     InputFile file(path);
     std::string content;
     // One byte more than the size, so that the last read, which returns 0, needs no larger buffer.
-    size_t room = file.size() > 0 ? size_t(file.size()) + 1 : size_t(1) << 16, used = 0;
+    size_t room = file.size() > 0 ? size_t(std::min(file.size(), max_bytes)) + 1 : size_t(1) << 16, used = 0;
     for (;;) {
         content.resize(room);
         const size_t n = file.read(content.data() + used, room - used);
         used += n;
+        KILN_CHECK(used <= max_bytes, path.string(), ": is larger than ", max_bytes,
+                   " bytes, the most that is read of such a file");
         if (n == 0) break;
         if (used == room) room *= 2;
     }

@@ -105,8 +105,9 @@ private:
     size_t size_ = 0;
 };
 
-// The whole content of a file, a pipe or a device.
-std::string read_file(const std::filesystem::path& path);
+// The whole content of a file. Throws if it is longer than `max_bytes`.
+inline constexpr uint64_t kMaxFileBytes = uint64_t(256) << 20;  // several times the largest tokenizer.json
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes = kMaxFileBytes);
 
 // Writes the whole content through an AtomicFile.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
