@@ -240,8 +240,29 @@ TEST(WriteFileAtomic, failing_write_keeps_the_old_file_whole) {
 TEST(WriteFileAtomic, target_that_is_a_directory_is_an_error) {
     TempDirectory dir;
     std::filesystem::create_directory(dir / "a");
-    EXPECT_NE(error_of([&] { write_file_atomic(dir / "a", "x"); }).find("cannot be replaced"), std::string::npos);
+    EXPECT_NE(error_of([&] { write_file_atomic(dir / "a", "x"); }).find("is not a regular file"), std::string::npos);
     EXPECT_EQ(files_in(dir.path()), 1u);
+}
+
+TEST(WriteFileAtomic, a_target_that_is_no_regular_file_stays) {
+    TempDirectory dir;
+    ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+    std::filesystem::create_symlink("pipe", dir / "link");
+    for (const char* name : {"pipe", "link"}) {
+        const std::string error = error_of([&] { write_file_atomic(dir / name, "x"); });
+        EXPECT_NE(error.find(": is not a regular file, so nothing is written there"), std::string::npos) << error;
+    }
+    EXPECT_TRUE(std::filesystem::is_fifo(dir / "pipe"));
+    EXPECT_EQ(files_in(dir.path()), 2u);
+}
+
+TEST(WriteFileAtomic, a_link_stays_and_the_file_that_it_names_is_replaced) {
+    TempDirectory dir;
+    dir.write("file", "old");
+    std::filesystem::create_symlink("file", dir / "link");
+    write_file_atomic(dir / "link", "new");
+    EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
+    EXPECT_EQ(read_file(dir / "file"), "new");
 }
 
 TEST(Xxh3, agrees_with_the_published_test_vector) {

@@ -90,6 +90,16 @@ void sync_descriptor(int fd, const fs::path& path) {
     if (result != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno(path, "cannot be written to disk");
 }
 
+// The file that a rename to `path` may replace: a link stays, and the file that it names is replaced. A rename over
+// /dev/null would remove the device.
+fs::path replaceable(const fs::path& path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    KILN_CHECK(!fs::exists(status) || fs::is_regular_file(status), path.string(),
+               ": is not a regular file, so nothing is written there; give the path of a file");
+    return fs::exists(status) && fs::is_symlink(fs::symlink_status(path, error)) ? fs::canonical(path) : path;
+}
+
 }  // namespace
 
 OutputFile::OutputFile(const fs::path& path, int flags)
@@ -198,7 +208,7 @@ void MappedFile::release(size_t offset, size_t bytes) const {
 }
 
 AtomicFile::AtomicFile(const fs::path& path)
-    : path_(path), file_(path.string() + ".tmp-" + std::to_string(::getpid())) {}
+    : path_(replaceable(path)), file_(path_.string() + ".tmp-" + std::to_string(::getpid())) {}
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
