@@ -82,14 +82,6 @@ FileVersion version_of(const struct stat& s) {
     return {s.st_dev, s.st_ino, uint64_t(s.st_size), int64_t(s.st_mtim.tv_sec) * 1'000'000'000 + s.st_mtim.tv_nsec};
 }
 
-// EINVAL: a pipe, a terminal, or a file system without fsync. Nothing there can be made durable.
-void sync_descriptor(int fd, const fs::path& path) {
-    int result;
-    do result = ::fsync(fd);
-    while (result != 0 && errno == EINTR);
-    if (result != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno(path, "cannot be written to disk");
-}
-
 // The file that a rename to `path` may replace: a link stays, and the file that it names is replaced. A rename over
 // /dev/null would remove the device.
 fs::path replaceable(const fs::path& path) {
@@ -348,10 +340,33 @@ DirectoryLock::~DirectoryLock() {
     ::close(fd_);
 }
 
+// EINVAL: a pipe, a terminal, or a file system without fsync. Nothing there can be made durable.
+void sync_descriptor(int fd, const fs::path& path) {
+    int result;
+    do result = ::fsync(fd);
+    while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EINVAL && errno != ENOTSUP) throw_errno(path, "cannot be written to disk");
+}
+
 void sync_directory(const fs::path& directory) {
     const fs::path path = directory.empty() ? fs::path(".") : directory;
     const Descriptor opened(path, O_RDONLY | O_DIRECTORY, "cannot be opened");
     sync_descriptor(opened.get(), path);
+}
+
+std::vector<fs::path> make_directories(const fs::path& path) {
+    std::vector<fs::path> missing;
+    fs::path above = fs::absolute(path);
+    if (!above.has_filename()) above = above.parent_path();  // "runs/mine/"
+    for (std::error_code error; !fs::exists(above, error) && !error; above = above.parent_path()) {
+        missing.push_back(above);
+    }
+    KILN_CHECK(fs::is_directory(above), path.string(), ": cannot be created: ", above.string(), " is not a directory");
+    for (size_t i = missing.size(); i-- > 0;) {
+        if (::mkdir(missing[i].c_str(), 0777) != 0 && errno != EEXIST) throw_errno(path, "cannot be created");
+        sync_directory(missing[i].parent_path());
+    }
+    return missing;
 }
 
 uint64_t xxh3_64(const void* data, size_t bytes) {

@@ -137,7 +137,12 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view conte
 // Replaces `to`, and fsyncs the directory.
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to);
 
+void sync_descriptor(int fd, const std::filesystem::path& path);  // fsync; `path` is for the message
 void sync_directory(const std::filesystem::path& directory);
+
+// Creates the directory and its parents, and fsyncs the parent of each one that was missing. Returns these, the deepest
+// first.
+std::vector<std::filesystem::path> make_directories(const std::filesystem::path& path);
 
 uint64_t xxh3_64(const void* data, size_t bytes);
 

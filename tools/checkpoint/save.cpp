@@ -22,27 +22,35 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 // Renames `fresh` to `target`, which may exist. At every moment a complete directory has the name or, if the file
-// system cannot exchange two names, another name that list_checkpoints finds.
+// system cannot exchange two names, another name that list_checkpoints finds. What was there is removed only after the
+// new name is on the disk.
 void install(const fs::path& fresh, const fs::path& target) {
-    const fs::path replaced = target.string() + std::string(kReplaced);
+    const auto exchange = [&] {
+        return ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0;
+    };
+    fs::path old;
     if (!fs::exists(fs::symlink_status(target))) {
         fs::rename(fresh, target);
-        return;
+    } else if (exchange()) {
+        old = fresh;
+    } else {
+        old = target.string() + std::string(kReplaced);
+        fs::remove_all(old);
+        fs::rename(target, old);
+        fs::rename(fresh, target);
     }
-    if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
-        fs::remove_all(fresh);
-        return;
+    try {
+        sync_directory(target.parent_path());
+    } catch (const Error&) {
+        if (old == fresh) exchange();
+        throw;
     }
-    fs::remove_all(replaced);
-    fs::rename(target, replaced);
-    fs::rename(fresh, target);
-    sync_directory(target.parent_path());
-    fs::remove_all(replaced);
+    if (!old.empty()) fs::remove_all(old);
 }
 
 fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engine, const json& trainer_state,
                           const ModelFiles& files) {
-    fs::create_directories(run);
+    make_directories(run);
     const fs::path target = run / checkpoint_name(step);
     const fs::path temporary = run / (std::string(kTemporary) + checkpoint_name(step));
     fs::remove_all(temporary);
@@ -63,7 +71,6 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engin
         fs::remove_all(temporary, ignored);
         throw;
     }
-    sync_directory(run);
     return target;
 }
 
@@ -114,6 +121,8 @@ void prune_checkpoints(const fs::path& run, int keep, int64_t major_every) {
             leftovers.push_back(entry->path());
         }
     }
+    if (leftovers.empty()) return;
+    sync_directory(run);  // the new names are on the disk before anything is removed
     for (const fs::path& leftover : leftovers) fs::remove_all(leftover);
 }
 

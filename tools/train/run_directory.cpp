@@ -63,12 +63,11 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     const fs::path run = o.output;
     std::error_code error;
     std::vector<fs::path> created;
-    for (fs::path path = fs::absolute(run); !fs::exists(path, error) && !error; path = path.parent_path()) {
-        created.push_back(path);
+    try {
+        created = make_directories(run);
+    } catch (const Error& failure) {
+        throw Error(concat("--output (-o) ", failure.what(), "; give another directory"));
     }
-    fs::create_directories(run, error);
-    KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
-               ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
     RunLock lock(run);
     lock.created = std::move(created);
     const auto checkpoints = list_checkpoints(run);

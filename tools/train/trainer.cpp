@@ -240,6 +240,7 @@ void Trainer::save() {
     if (options_.output.empty() || last_saved_ == progress_.step) return;
     if (log_) {
         progress_.log = log_->position();
+        attempt("synced log", [&] { log_->sync(); });  // before the manifest that counts on its length
         const std::filesystem::path run = options_.output;
         const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.files);
         present(path);
