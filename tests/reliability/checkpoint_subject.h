@@ -31,6 +31,14 @@ public:
         return difference();
     }
 
+    // The step of the newest checkpoint, after loading it; "": none is whole.
+    std::string load() const {
+        const auto newest = newest_checkpoint(root(), nullptr);
+        FakeEngine loaded = engine();
+        if (newest) load_training_state(newest->directory, loaded);
+        return newest ? std::to_string(newest->step) : "";
+    }
+
     std::string difference() const override {
         if (names_in(root()) != names_) return concat("it holds ", names_in(root()), ", not ", names_);
         return lost_since(kNew);

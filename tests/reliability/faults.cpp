@@ -239,9 +239,13 @@ int sync_file(int fd, long number) {
 int close_file(int fd) {
     const OpenFile file = file_of(fd);
     if (file.path.empty()) return int(syscall(SYS_close, fd));
-    const Call call(file.writable ? closes : reads, "close", file.path);
-    if (call.state()) call.state()->open.erase(fd);
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (State* state = active.load()) state->open.erase(fd);
+    }
     const int result = int(syscall(SYS_close, fd));
+    if (!file.writable) return result;
+    const Call call(closes, "close", file.path);
     return call.fails() ? -1 : result;
 }
 

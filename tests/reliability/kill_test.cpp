@@ -24,7 +24,7 @@ void kill_everywhere(const std::string& name, const Subject& subject, faults::Ac
             EXPECT_GE(at, stride) << "nothing was hit";
             break;
         }
-        series.add(concat("killed at call ", at, ", ", hit), subject.check(reported));
+        series.add(concat("killed at call ", at, ", ", hit), [&] { return subject.check(reported); });
     }
 }
 

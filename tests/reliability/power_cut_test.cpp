@@ -35,7 +35,8 @@ void cut_everywhere(const std::string& name, const Subject& subject, size_t tree
         disk.for_each_tree(trees_of_a_cut, random, [&](const PowerCut::Tree& tree) {
             if (!seen.insert(key_of(tree) + " " + std::to_string(reported)).second) return;
             write_tree(tree, subject.root());
-            series.add(concat("after call ", i, ", ", int(last.kind), " ", last.path), subject.check(reported));
+            series.add(concat("after call ", i, ", ", int(last.kind), " ", last.path),
+                       [&] { return subject.check(reported); });
         });
     }
     EXPECT_GT(series.tries(), 20);

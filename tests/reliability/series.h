@@ -27,9 +27,16 @@ public:
         std::printf("%s: %d tries, %d breaks\n", name_.c_str(), tries_, breaks_);
         std::fflush(stdout);
     }
-    // `problem`: what broke; "": nothing. `what`: of this try.
-    void add(const std::string& what, const std::string& problem) {
+    // One try. `check` returns what broke; "": nothing. If it throws, that broke.
+    template <class Check>
+    void add(const std::string& what, Check check) {
         tries_++;
+        std::string problem;
+        try {
+            problem = check();
+        } catch (const std::exception& error) {
+            problem = std::string("it cannot be done again: ") + error.what();
+        }
         if (problem.empty()) return;
         constexpr int kShown = 10;
         if (++breaks_ <= kShown) ADD_FAILURE() << name_ << ": " << what << ": " << problem;
