@@ -18,7 +18,7 @@ $(BUILD)/tests/programs/preload/%.so: tests/programs/preload/%.cpp
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
-$(BUILD)/tests/programs/signals_test: | $(BUILD)/tests/programs/preload/timer.so
+$(BUILD)/tests/programs/signals_test: | $(addprefix $(BUILD)/tests/programs/preload/,timer.so stop.so)
 
 # What tests on a device share: the cases of the kernels, and Hopper's. Schedules differ between emulator and GPU.
 CUDA_CASES := $(filter-out %_test.cpp tests/cuda/schedules_%,$(wildcard tests/cuda/*.cpp tests/cuda/cases/*.cpp tests/cuda/*/*.cu))
