@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -88,7 +89,9 @@ private:
     TrainProgress progress_;
     BadSteps bad_steps_;
     RisenLoss risen_loss_;
-    std::optional<RunAhead> run_ahead_;  // if it is possible
+    std::optional<RunAhead> run_ahead_;                  // if it is possible
+    CheckpointRef resumed_from_;                         // an empty path: the run began now
+    std::map<std::string, std::string> options_before_;  // of that checkpoint
     int64_t last_saved_ = -1;
     std::vector<LossPoint> validations_;  // of the whole run
     // Of this start:
