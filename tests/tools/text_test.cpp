@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "cpu_reference/interface/error.h"
+
 namespace kiln {
 namespace {
 
