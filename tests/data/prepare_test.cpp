@@ -206,6 +206,27 @@ TEST_F(Prepare, an_open_pipe_is_an_input) {
     ::close(ends[0]);
 }
 
+TEST_F(Prepare, a_flipped_bit_in_the_copy_of_the_tokenizer_is_noticed) {
+    input(many(3));
+    prepare(options);
+    for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"}) {
+        const std::string content = read_file(options.output / name);
+        for (size_t i = 0; i < 32; i++) {
+            std::string flipped = content;
+            char& byte = flipped[i * content.size() / 32];
+            byte = char(byte ^ 1 << i % 8);
+            std::ofstream(options.output / name) << flipped;
+            EXPECT_NE(error_of([&] { find_data(options.output.string()); }).find(concat(name, ": has changed since")),
+                      std::string::npos)
+                << name << " " << i;
+            EXPECT_NE(error_of([&] { find_data((options.output / "train_*.bin").string()); }).find(name),
+                      std::string::npos);
+        }
+        std::ofstream(options.output / name) << content;
+    }
+    EXPECT_EQ(found().tokenizer, options.output);
+}
+
 TEST_F(Prepare, the_tokenizer_is_copied_to_the_shards) {
     input(many(3));
     const ShardIndex index = prepare(options);

@@ -431,15 +431,22 @@ TEST_F(KilnCli, shards_of_another_vocabulary_are_refused) {
 }
 
 TEST_F(KilnCli, standard_output_on_a_full_disk_is_a_failure) {
+    write_file_atomic(run_.run() / "metrics.jsonl", "{\"step\":0,\"train_loss\":5.5}\n");
     for (const std::vector<std::string>& args : {std::vector<std::string>{"--help"},
                                                  {"generate", "--help"},
+                                                 {"--version"},
+                                                 {"tokenizer", "--help"},
+                                                 {"tokenizer", "encode", "--tokenizer", run_.data()},
+                                                 {"inspect", run_.run()},
+                                                 {"plot", run_.run()},
+                                                 {"plot", "--run", run_.run(), "--print-config"},
                                                  generate({}),
                                                  generate({"--num-samples", "2"}),
                                                  {"eval", "--model", run_.run(), "--data", run_.data()}}) {
-        const Finished result = kiln_with(args, "", "/dev/full");
-        EXPECT_EQ(result.code, 1);
-        EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
-        EXPECT_NE(result.err.find("incomplete"), std::string::npos) << result.err;
+        const Finished result = kiln_with(args, "text\n", "/dev/full");
+        EXPECT_EQ(result.code, 1) << args[0];
+        EXPECT_NE(result.err.find("standard output: cannot be written: No space left on device"), std::string::npos)
+            << result.err;
     }
 }
 

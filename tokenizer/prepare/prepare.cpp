@@ -295,6 +295,9 @@ ShardIndex prepare(const PrepareOptions& options) {
     index.recipe = recipe_of(options);
     const std::vector<TokenizerKind::File> tokenizer_files = tokenizer_copy(options.tokenizer, tokenizer);
     index.tokenizer_file = tokenizer_files.front().name;
+    for (const auto& [name, content] : tokenizer_files) {
+        index.tokenizer_xxh3[name] = hex(xxh3_64(content.data(), content.size()));
+    }
     ShardInfo like;
     like.vocab_size = index.vocab_size;
     like.end_of_text = index.end_of_text;
@@ -332,8 +335,8 @@ ShardIndex prepare(const PrepareOptions& options) {
             options.report(concat(options.output.string(), ": starting again, without the unfinished run"));
         }
         output.start();
-        replace_tokenizer_files(options.output, tokenizer_files);
     }
+    replace_tokenizer_files(options.output, tokenizer_files);
     run->encode(files, tokenizer, threads_or_all(options.threads));
     uint64_t bytes = 0;
     for (const InputFileInfo& file : files) bytes += file.bytes;

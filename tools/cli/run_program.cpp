@@ -1,5 +1,7 @@
 #include "tools/cli/run_program.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <exception>
 #include <filesystem>
@@ -8,18 +10,43 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/cli/standard_streams.h"
+#include "tools/cli/stop_signal.h"
 
 namespace kiln {
+
+void end_where_memory_ends(const std::string& message) {
+    static std::string line;
+    static const std::terminate_handler otherwise = std::get_terminate();
+    line = message + "\n";
+    std::set_terminate([] {
+        try {
+            if (const auto error = std::current_exception()) std::rethrow_exception(error);
+        } catch (const std::bad_alloc&) {
+            [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+            ::_exit(1);
+        } catch (...) {
+        }
+        otherwise();
+    });
+}
 
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
+    StandardStreams streams;
+    int done = 0;  // what `run` returned
     const auto fail = [&](int code, const std::string& message) {
+        std::cout.exceptions(std::ios::goodbit);                                     // one error is enough
         std::cerr << program << ": " << replace_invalid_utf8(message) << std::endl;  // it may quote a file
-        return code;
+        return done != 0 ? done : code;
     };
+    end_where_memory_ends(program + ": out of memory; " + out_of_memory);
     try {
-        return run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+        take_signals_in_one_thread();
+        done = run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+        streams.finish();
+        return done;
     } catch (const UsageError& error) {
         return fail(2, error.what());
     } catch (const std::bad_alloc&) {

@@ -1,13 +1,7 @@
 #include "tools/train/plan.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <ctime>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
@@ -15,7 +9,6 @@
 #include "tokenizer/data/shard_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
-#include "tools/checkpoint/links.h"
 #include "tools/generate/prompt.h"
 #include "tools/train/advice.h"
 #include "tools/train/sample.h"
@@ -153,22 +146,21 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
-    const auto newest = newest_checkpoint(o.output, report);
+    const auto newest = newest_checkpoint(
+        o.output, report, [&](const CheckpointRef& checkpoint) { plan.state = read_trainer_state(checkpoint); });
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
+        if (fs::exists(fs::path(o.output) / kConfigFile)) {
+            report(concat(o.output, ": has no checkpoint yet; the run starts with its first step"));
+            return;
+        }
         const std::string meant = nearest_run(o.output);
         throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
                                 meant.empty() ? "to" : concat("did you mean ", meant, "? To"),
                                 " start a new run there, leave out --resume"));
     }
     plan.checkpoint = newest->directory;
-    const fs::path file = plan.checkpoint / "trainer_state.json";
-    plan.state = nlohmann::json::parse(read_file(file), nullptr, false);
-    KILN_CHECK(plan.state.is_object() && plan.state.contains("model") && plan.state["model"].is_string() &&
-                   plan.state.contains("position") && plan.state.contains("seed") && plan.state.contains("T"),
-               file.string(), ": is not the state of a trainer; to start from its weights use -e ",
-               plan.checkpoint.string());
 }
 
 // The number of sequences that a loader makes of the shards.
@@ -244,11 +236,13 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .data = {},
                    .tokenizer = {},
                    .files = {},
+                   .sample_tokenizer = {},
                    .values = {}};
     TrainOptions& o = plan.options;
     find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
+    if (!o.tokenizer.empty()) verify_tokenizer(plan.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
     check_tokenizers(plan, report);
 
@@ -263,7 +257,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         choose_model(plan, data_V, report);
         resolve_batch(plan, world, report, device);
     } else {
-        const std::string trained = plan.state["model"];
+        const std::string trained = plan.state.model;
         if (model_given && !fs::is_directory(o.model)) {
             choose_model(plan, data_V, [](const std::string&) {});
             check_same("the model", trained, o.model, plan.checkpoint);
@@ -272,10 +266,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         o.model = trained;
         check_vocabulary(plan.config, data_V, trained);
         resolve_batch(plan, world, report, device);
-        check_same("--sequence-length", std::to_string(plan.state["T"].get<int>()), std::to_string(o.T),
-                   plan.checkpoint);
-        check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
-                   plan.checkpoint);
+        check_same("--sequence-length", std::to_string(plan.state.T), std::to_string(o.T), plan.checkpoint);
+        check_same("--seed", std::to_string(plan.state.seed), std::to_string(o.seed), plan.checkpoint);
     }
     // A resumed run goes on with what its checkpoint holds.
     plan.files = ModelFiles(plan.tokenizer, plan.checkpoint.empty() ? plan.weights : plan.checkpoint);
@@ -287,8 +279,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                 "tokenizer as -i");
         }
         o.prompt = prompt_text(o.prompt);
-        sample_prompt(o, Tokenizer::load(plan.tokenizer),
-                      plan.config.max_T);  // an error now is better than at the first sample
+        plan.sample_tokenizer = Tokenizer::load(plan.tokenizer);
+        sample_prompt(o, *plan.sample_tokenizer, plan.config.max_T);  // an error now is better than at the first sample
     }
     // Only a warning, since one may train an old model on a new tokenizer, whose ids then get a new meaning.
     if (!plan.weights.empty() && !find_tokenizer(plan.weights).empty()) {
@@ -308,86 +300,6 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
             "roll back to");
     }
     return plan;
-}
-
-namespace {
-
-// Only what a run writes: the directory may hold other files too.
-void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
-    for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
-    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml", kModelLink, kBestLink}) {
-        fs::remove(run / file);
-    }
-}
-
-}  // namespace
-
-RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    // Some network file systems have no locks. A run there is not protected.
-    if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-    close(std::exchange(fd_, -1));
-    throw Error(concat("--output (-o) ", run.string(),
-                       ": another process trains there; wait until it ends, or give another directory"));
-}
-
-RunLock::~RunLock() {
-    if (fd_ >= 0) close(fd_);
-    if (created.empty()) return;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(run_, ignored)) {
-        const fs::path name = entry.path().filename();
-        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
-        if (!empty_log && name != "config.toml") return;
-    }
-    for (const char* file : {"main.log", "metrics.jsonl", "config.toml"}) fs::remove(run_ / file, ignored);
-    for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
-}
-
-std::string default_run_directory() {
-    const std::time_t now = std::time(nullptr);
-    std::tm local{};
-    localtime_r(&now, &local);
-    char text[32];
-    std::strftime(text, sizeof(text), "runs/%Y%m%d-%H%M%S", &local);
-    return text;
-}
-
-RunLock prepare_run_directory(const TrainPlan& plan) {
-    const TrainOptions& o = plan.options;
-    const fs::path run = o.output;
-    std::error_code error;
-    std::vector<fs::path> created;
-    for (fs::path path = fs::absolute(run); !fs::exists(path, error) && !error; path = path.parent_path()) {
-        created.push_back(path);
-    }
-    fs::create_directories(run, error);
-    KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
-               ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
-    RunLock lock(run);
-    lock.created = std::move(created);
-    const auto checkpoints = list_checkpoints(run);
-    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
-        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
-                                checkpoints[0].directory.filename().string(),
-                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
-    }
-    const fs::path probe = run / ".write-test";
-    try {
-        write_file_atomic(probe, "x");
-    } catch (const Error& failure) {
-        throw Error(
-            concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
-    }
-    fs::remove(probe, error);
-    if (o.overwrite) remove_run(run, checkpoints);
-    // The weights and each state of the optimizer, in float32.
-    const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
-    const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));
-    const fs::space_info space = fs::space(run, error);
-    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
-               bytes_text(needed), ", but only ", bytes_text(double(space.available)),
-               " are free there; free some space, or give a directory on another disk");
-    return lock;
 }
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator) {
