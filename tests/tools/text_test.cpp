@@ -1,3 +1,4 @@
+#include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 
 #include <gtest/gtest.h>
