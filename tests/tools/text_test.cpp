@@ -5,8 +5,6 @@
 
 #include <cmath>
 
-#include "cpu_reference/interface/error.h"
-
 namespace kiln {
 namespace {
 
