@@ -310,7 +310,7 @@ TEST_F(DataCli, prepare_refuses_wrong_requests) {
     expect_failure(prepare(text, {"--thread", "2"}), 2, {"unknown option --thread; did you mean --threads?"});
     expect_failure(kiln({"prepare", "--input", text, "--tokenizer", dir_ / "none", "--output", output()}), 1, {"none"});
     expect_failure(kiln({"prepare", "--input", text, "--tokenizer", run_.data(), "--output", text}), 1,
-                   {"a.txt: the directory cannot be created"});
+                   {"cannot be created", "a.txt is not a directory"});
 }
 
 TEST_F(DataCli, inspect_names_what_it_cannot_read) {
@@ -345,6 +345,13 @@ TEST_F(DataCli, plot_draws_a_run_and_refuses_what_is_none) {
     EXPECT_EQ(kiln({"plot", dir_ / "run"}).code, 0);
     EXPECT_EQ(read_file(dir_ / "run/loss.svg"), read_file(svg));
     expect_failure(kiln({"plot", dir_ / "run", dir_ / "two"}), 2, {"unexpected argument"});
+    EXPECT_EQ(plot().code, 0) << "its own curve is replaced";
+    for (const std::string content : {"", "notes", "<svg>mine</svg>\n"}) {
+        write("loss.svg", content);
+        expect_failure(plot(), 1, {"loss.svg: is not a loss curve that Kiln has drawn", "--overwrite"});
+        EXPECT_EQ(read_file(svg), content);
+    }
+    EXPECT_EQ(kiln({"plot", "--run", dir_ / "run", "--output", svg, "--overwrite"}).code, 0);
 }
 
 TEST_F(DataCli, a_pipe_without_a_writer_is_refused_instead_of_waited_for) {

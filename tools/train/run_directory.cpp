@@ -49,6 +49,12 @@ RunLock::~RunLock() {
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
 
+bool begins_with(const fs::path& path, std::string_view start) {
+    std::string head(start.size(), '\0');
+    head.resize(InputFile(path).read(head.data(), head.size()));
+    return head == start;
+}
+
 std::string default_run_directory() {
     const std::time_t now = std::time(nullptr);
     std::tm local{};
@@ -75,6 +81,14 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
         throw UsageError(concat("--output (-o) ", o.output, " already holds ",
                                 checkpoints[0].directory.filename().string(),
                                 "; resume it with --resume, replace it with --overwrite, or give another directory"));
+    }
+    // The files of a run that ended before its first checkpoint are replaced. config.toml tells whose they are.
+    if (!o.resume && !o.overwrite && !(fs::exists(run / kConfigFile) && begins_with(run / kConfigFile, "# train_gpt2"))) {
+        for (const char* file : {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"}) {
+            if (!fs::is_regular_file(run / file) || fs::file_size(run / file) == 0) continue;
+            throw UsageError(concat("--output (-o) ", o.output, ": holds a file ", file,
+                                    " that would be replaced; replace it with --overwrite, or give another directory"));
+        }
     }
     const fs::path probe = run / ".write-test";
     try {
