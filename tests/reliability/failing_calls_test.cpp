@@ -32,7 +32,7 @@ std::string problem_of(const Subject& subject, const faults::Plan& plan, const C
 void fail_everywhere(const std::string& name, const Subject& subject, faults::Plan plan, int64_t stride) {
     Series series(name);
     plan.root = subject.root();
-    for (plan.at = 0;; plan.at += stride) {
+    for (plan.at = 0; !series.hopeless(); plan.at += stride) {
         subject.reset();
         faults::begin(plan);
         const ChildEnd end = in_child([&] { return subject.act(); });

@@ -308,24 +308,21 @@ __attribute__((constructor)) void begin_in_program() {
 
 // ---- allocations
 
-std::atomic<int64_t> allocations_left{-1}, allocations{0}, live{0};
+std::atomic<int64_t> allocations_left{-1}, allocations{0};
 std::atomic<bool> counting{false};
 
 void* allocate(size_t bytes, size_t alignment) {
     if (counting) {
         allocations++;
-        if (allocations_left-- == 0) throw std::bad_alloc();
+        if (allocations_left-- == 0) {
+            if (const std::new_handler handler = std::get_new_handler()) handler();
+            throw std::bad_alloc();
+        }
     }
     void* memory = alignment == 0 ? std::malloc(std::max<size_t>(bytes, 1))
                                   : std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
     if (!memory) throw std::bad_alloc();
-    live++;
     return memory;
-}
-
-void release(void* memory) {
-    if (memory) live--;
-    std::free(memory);
 }
 
 }  // namespace
@@ -383,10 +380,6 @@ void fail_allocation(int64_t at) {
 int64_t end_allocations() {
     counting = false;
     return allocations;
-}
-
-int64_t live_allocations() {
-    return live;
 }
 
 }  // namespace kiln::faults
@@ -518,16 +511,4 @@ void* operator new(size_t bytes) {
 }
 void* operator new(size_t bytes, std::align_val_t alignment) {
     return allocate(bytes, size_t(alignment));
-}
-void operator delete(void* memory) noexcept {
-    release(memory);
-}
-void operator delete(void* memory, size_t) noexcept {
-    release(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-    release(memory);
-}
-void operator delete(void* memory, size_t, std::align_val_t) noexcept {
-    release(memory);
 }

@@ -58,7 +58,5 @@ void set_real_syncs(bool real);
 void fail_allocation(int64_t at);
 // Stops counting, and returns how many allocations there were.
 int64_t end_allocations();
-// Allocations that are not freed.
-int64_t live_allocations();
 
 }  // namespace kiln::faults
