@@ -14,6 +14,13 @@ $(CPU_TESTS): TEST_LIBS := -lgtest
 $(CPU_TESTS): $(BUILD)/%: $(BUILD)/%.o $(TEST_SUPPORT) $(FUZZ_TARGETS) $(CPU_BACKEND) $(LIBRARIES) | $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
 
+# What tests load into the programs, by LD_PRELOAD.
+$(BUILD)/tests/programs/preload/%.so: tests/programs/preload/%.cpp
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
+$(BUILD)/tests/programs/signals_test: | $(BUILD)/tests/programs/preload/timer.so
+
 # These are linked to the library that makes calls fail, which programs preload.
 FAULTS := $(BUILD)/tests/reliability/libfaults.so
 $(FAULTS): tests/reliability/faults.cpp tests/reliability/faults.h

@@ -264,7 +264,6 @@ TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_is_resumed_when_there_is_
     rlimit limit{};
     getrlimit(RLIMIT_FSIZE, &limit);
     const rlimit small{whole.size() / 2, limit.rlim_max};
-    ::signal(SIGXFSZ, SIG_IGN);  // which the program inherits: the write fails
     setrlimit(RLIMIT_FSIZE, &small);
     const Finished full = prepare(input);
     setrlimit(RLIMIT_FSIZE, &limit);

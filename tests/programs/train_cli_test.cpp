@@ -16,6 +16,7 @@
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/version.h"
 #include "tools/train/plan.h"
+#include "tools/train/run_directory.h"
 
 namespace kiln {
 namespace {

@@ -13,6 +13,7 @@
 #include "tests/support/temp_directory.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/train/run_directory.h"
 #include "tools/train/trainer.h"
 
 namespace kiln {

@@ -77,6 +77,36 @@ TEST(RunLog, lines_after_the_checkpoint_are_cut) {
     EXPECT_EQ(read_loss_curve(run.path()).train.size(), 2u);
 }
 
+// What a power cut may leave: a log that was not synced is shorter than its checkpoint says, or ends in zeros.
+TEST(RunLog, torn_tails_are_cut_to_the_whole_lines_that_the_checkpoint_counts) {
+    LogPosition position;
+    std::string main, metrics;
+    {
+        const TempDirectory run;
+        RunLog log(run.path(), kEmpty);
+        for (int step = 0; step < 60; step++) log.train(report(step, 3));  // longer than one part that is read
+        position = log.position();
+        main = read_file(run / "main.log"), metrics = read_file(run / "metrics.jsonl");
+    }
+    for (const size_t lost : {size_t(1), size_t(40), size_t(3000), metrics.size() - 1, metrics.size()}) {
+        for (const std::string& zeros : {std::string(), std::string(5000, '\0')}) {
+            const TempDirectory run;
+            run.write("main.log", main.substr(0, main.size() - std::min(lost, main.size())) + zeros);
+            run.write("metrics.jsonl", metrics.substr(0, metrics.size() - lost) + zeros);
+            RunLog log(run.path(), position);
+            log.train(report(60, 2));
+            const LossCurve curve = read_loss_curve(run.path());
+            ASSERT_FALSE(curve.train.empty());
+            EXPECT_EQ(curve.train.back().step, 60);
+            for (size_t i = 0; i + 1 < curve.train.size(); i++) EXPECT_EQ(curve.train[i].step, double(i));
+            std::istringstream lines(read_file(run / "main.log"));
+            for (std::string line; std::getline(lines, line);) {
+                EXPECT_TRUE(line.starts_with("s:") && line.ends_with("norm:0.33")) << line;
+            }
+        }
+    }
+}
+
 TEST(RunLog, a_file_that_cannot_be_written_is_named) {
     const TempDirectory run;
     std::filesystem::create_symlink("/dev/full", run / "main.log");
@@ -174,7 +204,7 @@ TEST(LossCurve, svg_has_both_curves_inside_its_frame_and_a_bounded_size) {
     for (int i = 0; i < 50000; i += 5000) curve.val.push_back({double(i), 2.1 + 8 * std::exp(-i / 5000.0)});
     const std::string svg = loss_svg(curve, "a <run> & more");
     EXPECT_LT(svg.size(), 100000u);
-    EXPECT_NE(svg.find("a &lt;run> &amp; more"), std::string::npos);
+    EXPECT_NE(svg.find("a &lt;run&gt; &amp; more"), std::string::npos);
     EXPECT_NE(svg.find("validation"), std::string::npos);
     EXPECT_EQ(svg.find("nan"), std::string::npos);
     // The first training point is at the left edge of the frame.

@@ -33,10 +33,11 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 class FileStream : public Stream {
 public:
-    explicit FileStream(const fs::path& path) : file_(path) {}
+    explicit FileStream(const fs::path& path) : file_(InputFile::stream(path)) {}
     const uint64_t& taken() const { return taken_; }
     size_t read(char* out, size_t bytes) override {
         const size_t n = file_.read(out, bytes);
+        if (n == 0) file_.check_unchanged();  // else a part of it would pass for the whole
         taken_ += n;
         return n;
     }

@@ -154,6 +154,9 @@ std::string in_child_process(const std::function<std::string()>& train, const st
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != parent) ::_exit(1);
         ::setpgid(0, 0);  // only the parent handles Ctrl-C
+        sigset_t none;    // the parent has a thread for signals, this process has not
+        ::sigemptyset(&none);
+        ::sigprocmask(SIG_SETMASK, &none, nullptr);
         ::dup2(log.fd(), STDOUT_FILENO);
         ::dup2(log.fd(), STDERR_FILENO);
         bool good = false;

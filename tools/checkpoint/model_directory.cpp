@@ -1,7 +1,5 @@
 #include "tools/checkpoint/model_directory.h"
 
-#include <omp.h>
-
 #include <filesystem>
 
 #include "cpu_reference/interface/error.h"
@@ -9,10 +7,6 @@
 #include "tools/train/device.h"
 
 namespace kiln {
-
-void set_threads(int threads) {
-    if (threads > 0) omp_set_num_threads(threads);
-}
 
 void add_model_option(OptionSet& set, std::string& model) {
     set.add(model, {.name = "model",

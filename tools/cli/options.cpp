@@ -12,6 +12,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tools/cli/synonyms.h"
+#include "tools/cli/toml.h"
 #include "tools/cli/version.h"
 
 namespace kiln {
@@ -71,23 +72,6 @@ bool parse_bool(const std::string& text, const std::string& where) {
 bool is_bool_text(const std::string& text) {
     static const char* const kTexts[] = {"0", "1", "true", "false", "yes", "no", "on", "off"};
     return std::find(std::begin(kTexts), std::end(kTexts), text) != std::end(kTexts);
-}
-
-std::string quote_toml(const std::string& text) {
-    std::string quoted = "\"";
-    for (const char c : text) {
-        const unsigned char byte = c;
-        if (c == '"' || c == '\\') {
-            quoted += {'\\', c};
-        } else if (byte < 0x20 || byte == 0x7F) {
-            char escape[8];
-            std::snprintf(escape, sizeof escape, "\\u%04X", unsigned(byte));
-            quoted += escape;
-        } else {
-            quoted += c;
-        }
-    }
-    return quoted + '"';
 }
 
 std::string environment_name(const std::string& option) {

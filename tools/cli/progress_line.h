@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
+#include <iostream>
 #include <string>
 
 #include "cpu_reference/interface/text.h"
@@ -46,7 +46,7 @@ public:
     }
     // Removes the line from a terminal. Call it before other output.
     void clear() {
-        if (shown_ && terminal_) std::fputs("\r\033[K", stderr);
+        if (shown_ && terminal_) std::cerr << "\r\033[K";
         shown_ = false;
     }
 
@@ -62,8 +62,7 @@ private:
     void write(std::string line) {
         // The last column stays empty: some terminals break a line after it.
         if (terminal_) line = line.substr(0, size_t(std::max(1, terminal_columns(STDERR_FILENO) - 1)));
-        std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
-        std::fflush(stderr);
+        std::cerr << (terminal_ ? "\r\033[K" + line : line + "\n");
         shown_ = true;
     }
     const bool terminal_ = ::isatty(STDERR_FILENO) != 0;

@@ -11,6 +11,8 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/cli/standard_streams.h"
+#include "tools/cli/stop_signal.h"
 
 namespace kiln {
 
@@ -33,13 +35,19 @@ void end_where_memory_ends(const std::string& message) {
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
+    StandardStreams streams;
+    int done = 0;  // what `run` returned
     const auto fail = [&](int code, const std::string& message) {
+        std::cout.exceptions(std::ios::goodbit);                                     // one error is enough
         std::cerr << program << ": " << replace_invalid_utf8(message) << std::endl;  // it may quote a file
-        return code;
+        return done != 0 ? done : code;
     };
     end_where_memory_ends(program + ": out of memory; " + out_of_memory);
     try {
-        return run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+        take_signals_in_one_thread();
+        done = run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+        streams.finish();
+        return done;
     } catch (const UsageError& error) {
         return fail(2, error.what());
     } catch (const std::bad_alloc&) {

@@ -12,6 +12,7 @@
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
 #include "tools/cli/options.h"
+#include "tools/cli/threads.h"
 #include "tools/commands/commands.h"
 #include "tools/evaluate/loss.h"
 

@@ -5,6 +5,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/cli/options.h"
+#include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
 #include "tools/train/loss_curve.h"
 
@@ -30,6 +31,7 @@ int command_plot(const std::vector<std::string>& args) {
     const LossCurve curve = read_loss_curve(run);
     KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run,
                "/metrics.jsonl: holds no loss yet; train a few steps first");
+    catch_stop_signals();  // a signal waits until the file is whole
     write_file_atomic(path, loss_svg(curve, run_title(run)));
     std::cout << path.string() << "\n";
     return 0;

@@ -12,6 +12,7 @@
 #include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
+#include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
 #include "tools/fetch/published_tokenizers.h"
 
@@ -110,6 +111,7 @@ int import(const std::vector<std::string>& args) {
     const Tokenizer tokenizer = published ? load_published(*published, fetch)
                                 : ranks   ? load_ranks(source, pre_tokenizer, special_tokens)
                                           : Tokenizer::load(source);
+    catch_stop_signals();  // a signal waits until all files are written
     tokenizer.save(output);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
     return 0;
@@ -128,8 +130,7 @@ void transform_lines(Transform&& transform) {
             throw Error(concat("standard input, line ", number, ": ", error.what()));
         }
         if (!std::cin.eof()) result += '\n';
-        std::cout << result;
-        if (!std::cout) throw Error("standard output could not be written (disk full or closed)");
+        std::cout << result << std::flush;
     }
     KILN_CHECK(!std::cin.bad(), "standard input could not be read");
 }

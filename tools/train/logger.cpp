@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
 
 namespace kiln {
 
@@ -29,39 +31,71 @@ std::string json_line(const ordered_json& value) {
 
 }  // namespace
 
-AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes) : path_(path) {
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+AppendFile::AppendFile(const std::filesystem::path& path)
+    : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
     KILN_CHECK(fd_ >= 0, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
+}
+
+AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes) : AppendFile(path) {
     struct stat status {};
-    const bool known = ::fstat(fd_, &status) == 0;
-    size_ = known ? uint64_t(status.st_size) : 0;
-    if (size_ <= keep_bytes) return;
-    const int cut = ::ftruncate(fd_, off_t(keep_bytes));
-    if (cut != 0) {
-        const std::string reason = std::strerror(errno);
-        ::close(fd_);
-        throw Error(concat(path.string(), ": cannot be cut to ", keep_bytes, " bytes: ", reason));
-    }
-    size_ = keep_bytes;
+    const uint64_t bytes = ::fstat(fd_, &status) == 0 ? uint64_t(status.st_size) : 0;
+    size_ = end_of_line(std::min(bytes, keep_bytes));
+    torn_ = size_ < bytes;
+    cut();
 }
 
 AppendFile::~AppendFile() {
     if (fd_ >= 0) ::close(fd_);
 }
 
-void AppendFile::append(std::string_view text) {
-    while (!text.empty()) {
-        const ssize_t written = ::write(fd_, text.data(), text.size());
+// The end of the last whole line within the first `before` bytes.
+uint64_t AppendFile::end_of_line(uint64_t before) const {
+    char part[4096];
+    while (before > 0) {
+        const size_t bytes = size_t(std::min<uint64_t>(before, sizeof(part)));
+        const ssize_t got = ::pread(fd_, part, bytes, off_t(before - bytes));
+        KILN_CHECK(got == ssize_t(bytes), path_.string(), ": cannot be read: ", std::strerror(got < 0 ? errno : EIO));
+        const size_t newline = std::string_view(part, bytes).rfind('\n');
+        before -= bytes;
+        if (newline != std::string_view::npos) return before + newline + 1;
+    }
+    return 0;
+}
+
+void AppendFile::cut() {
+    if (!torn_) return;
+    KILN_CHECK(::ftruncate(fd_, off_t(size_)) == 0, path_.string(), ": cannot be cut to ", size_,
+               " bytes: ", std::strerror(errno));
+    torn_ = false;
+}
+
+void AppendFile::append(std::string_view line) {
+    cut();  // what a full disk left of the line before
+    for (std::string_view rest = line; !rest.empty();) {
+        const ssize_t written = ::write(fd_, rest.data(), rest.size());
         if (written < 0 && errno == EINTR) continue;
         KILN_CHECK(written > 0, path_.string(), ": cannot be written: ", std::strerror(errno),
                    "; free some space and resume with --resume");
-        text.remove_prefix(size_t(written));
-        size_ += uint64_t(written);
+        torn_ = true;
+        rest.remove_prefix(size_t(written));
     }
+    torn_ = false;
+    size_ += line.size();
+}
+
+void AppendFile::sync() const {
+    sync_descriptor(fd_, path_);
 }
 
 RunLog::RunLog(const std::filesystem::path& run, const LogPosition& keep)
-    : main_(run / "main.log", keep.main_bytes), metrics_(run / "metrics.jsonl", keep.metrics_bytes) {}
+    : main_(run / "main.log", keep.main_bytes), metrics_(run / "metrics.jsonl", keep.metrics_bytes) {
+    sync_directory(run);  // the names of new logs are durable
+}
+
+void RunLog::sync() const {
+    main_.sync();
+    metrics_.sync();
+}
 
 void RunLog::train(const StepReport& r) {
     char line[128];

@@ -10,20 +10,26 @@
 
 namespace kiln {
 
-// A file that texts are appended to, each with one write. Throws Error with the path and the system's reason.
+// A file that lines are appended to, each with one write. Throws Error with the path and the system's reason.
 class AppendFile {
 public:
-    // Cuts the file to `keep_bytes` first; a shorter file is not changed.
+    // Cuts the file to the whole lines in its first `keep_bytes` bytes. A power cut may have left fewer of them.
     AppendFile(const std::filesystem::path& path, uint64_t keep_bytes);
     AppendFile(const AppendFile&) = delete;
     ~AppendFile();
-    void append(std::string_view text);
+    void append(std::string_view line);
+    void sync() const;  // fsync
     uint64_t size_bytes() const { return size_; }
 
 private:
+    explicit AppendFile(const std::filesystem::path& path);
+    uint64_t end_of_line(uint64_t before) const;
+    void cut();
+
     std::filesystem::path path_;
     int fd_ = -1;
-    uint64_t size_ = 0;
+    uint64_t size_ = 0;  // of its whole lines
+    bool torn_ = false;  // there is a part of a line after them
 };
 
 // The sizes of the logs when a checkpoint was written. The rest belongs to steps that a resumed run repeats.
@@ -34,6 +40,7 @@ struct LogPosition {
 class RunLog {
 public:
     RunLog(const std::filesystem::path& run, const LogPosition& keep);
+    void sync() const;  // what was logged until now is durable; may be called while another thread logs
 
     void train(const StepReport& report);              // s:STEP trl:LOSS lr:RATE norm:NORM
     void validation(int64_t step, double loss);        // s:STEP tel:LOSS

@@ -1,13 +1,7 @@
 #include "tools/train/plan.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <ctime>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
@@ -15,7 +9,6 @@
 #include "tokenizer/data/shard_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
-#include "tools/checkpoint/links.h"
 #include "tools/generate/prompt.h"
 #include "tools/train/advice.h"
 #include "tools/train/sample.h"
@@ -157,6 +150,10 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
+        if (fs::exists(fs::path(o.output) / kConfigFile)) {
+            report(concat(o.output, ": has no checkpoint yet; the run starts with its first step"));
+            return;
+        }
         const std::string meant = nearest_run(o.output);
         throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
                                 meant.empty() ? "to" : concat("did you mean ", meant, "? To"),
@@ -308,86 +305,6 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
             "roll back to");
     }
     return plan;
-}
-
-namespace {
-
-// Only what a run writes: the directory may hold other files too.
-void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
-    for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
-    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml", kModelLink, kBestLink}) {
-        fs::remove(run / file);
-    }
-}
-
-}  // namespace
-
-RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    // Some network file systems have no locks. A run there is not protected.
-    if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-    close(std::exchange(fd_, -1));
-    throw Error(concat("--output (-o) ", run.string(),
-                       ": another process trains there; wait until it ends, or give another directory"));
-}
-
-RunLock::~RunLock() {
-    if (fd_ >= 0) close(fd_);
-    if (created.empty()) return;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(run_, ignored)) {
-        const fs::path name = entry.path().filename();
-        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
-        if (!empty_log && name != "config.toml") return;
-    }
-    for (const char* file : {"main.log", "metrics.jsonl", "config.toml"}) fs::remove(run_ / file, ignored);
-    for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
-}
-
-std::string default_run_directory() {
-    const std::time_t now = std::time(nullptr);
-    std::tm local{};
-    localtime_r(&now, &local);
-    char text[32];
-    std::strftime(text, sizeof(text), "runs/%Y%m%d-%H%M%S", &local);
-    return text;
-}
-
-RunLock prepare_run_directory(const TrainPlan& plan) {
-    const TrainOptions& o = plan.options;
-    const fs::path run = o.output;
-    std::error_code error;
-    std::vector<fs::path> created;
-    for (fs::path path = fs::absolute(run); !fs::exists(path, error) && !error; path = path.parent_path()) {
-        created.push_back(path);
-    }
-    fs::create_directories(run, error);
-    KILN_CHECK(fs::is_directory(run), "--output (-o) ", o.output,
-               ": cannot be created: ", error ? error.message() : "a file has this name", "; give another directory");
-    RunLock lock(run);
-    lock.created = std::move(created);
-    const auto checkpoints = list_checkpoints(run);
-    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
-        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
-                                checkpoints[0].directory.filename().string(),
-                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
-    }
-    const fs::path probe = run / ".write-test";
-    try {
-        write_file_atomic(probe, "x");
-    } catch (const Error& failure) {
-        throw Error(
-            concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
-    }
-    fs::remove(probe, error);
-    if (o.overwrite) remove_run(run, checkpoints);
-    // The weights and each state of the optimizer, in float32.
-    const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
-    const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));
-    const fs::space_info space = fs::space(run, error);
-    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
-               bytes_text(needed), ", but only ", bytes_text(double(space.available)),
-               " are free there; free some space, or give a directory on another disk");
-    return lock;
 }
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator) {

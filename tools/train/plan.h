@@ -6,7 +6,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cpu_reference/interface/communicator.h"
@@ -17,6 +16,8 @@
 #include "tools/train/options.h"
 
 namespace kiln {
+
+inline constexpr const char* kConfigFile = "config.toml";  // in a run directory: the options of the run
 
 struct TrainPlan {
     // T, total_batch_tokens and prompt resolved; model: the descriptor of `config`, unless a directory
@@ -36,31 +37,6 @@ struct TrainPlan {
 // notes for the user. `device` has the memory that --batch-size auto may use.
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
                     const std::function<void(const std::string&)>& report, const Device& device = {});
-
-// Only one process may train in a run directory, and it holds this lock. The system releases the lock when the process
-// ends, also after a crash.
-class RunLock {
-public:
-    explicit RunLock(const std::filesystem::path& run);  // throws Error if another holds it
-    RunLock(RunLock&& other) noexcept
-        : created(std::move(other.created)), run_(std::move(other.run_)), fd_(std::exchange(other.fd_, -1)) {}
-    RunLock& operator=(RunLock&&) = delete;
-    // If the run has neither logged anything nor saved a checkpoint, removes what was created.
-    ~RunLock();
-
-    std::vector<std::filesystem::path> created;  // directories that this start has made, the deepest first
-
-private:
-    std::filesystem::path run_;
-    int fd_;
-};
-
-// Creates the run directory and locks it. With --overwrite, removes the run that it holds. Throws Error if that is not
-// possible, if the directory holds another run, or if the disk has no room for a checkpoint.
-[[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
-
-// The run directory without --output: runs/ and the current time.
-std::string default_run_directory();
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator);
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);

@@ -44,6 +44,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       lines_(options_.log_every, columns() > 0),
       bad_steps_(plan.options),
       risen_loss_(plan.config.V) {
+    hooks_.stop_requested = [this, asked = hooks.stop_requested] { return data_error_ || (asked && asked()); };
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
         options_.skip_loss_z == 0 && options_.skip_norm_z == 0) {
@@ -56,14 +57,15 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
     }
     plan_.checkpoint.empty() ? start() : resume();
     loader_.seek(progress_.position);
-    if (communicator_.rank() == 0 && !options_.output.empty()) {
-        log_.emplace(options_.output, progress_.log);
-        note_changes();
-        if (!plan_.checkpoint.empty()) {
-            attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
-            present(plan_.checkpoint);  // a killed process may have left other links
-        }
-    }
+}
+
+void Trainer::open_logs() {
+    if (communicator_.rank() != 0 || options_.output.empty()) return;
+    log_.emplace(options_.output, progress_.log);
+    note_changes();
+    if (plan_.checkpoint.empty()) return;
+    attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
+    present(plan_.checkpoint);  // a killed process may have left other links
 }
 
 void Trainer::open_validation() {
@@ -124,6 +126,7 @@ void Trainer::print(const std::string& text) {
 
 TrainOutcome Trainer::run() {
     began_ = Clock::now();
+    open_logs();
     while (true) {
         const bool last = progress_.step >= schedule_.total_steps;
         const bool stopped = [&] {
@@ -138,6 +141,11 @@ TrainOutcome Trainer::run() {
             if (gpu_ && is_due(options_.gpu_log_every) && !first) log_gpu();
             return !train_step();
         }();
+        if (stopped && kiln::stop_agreed(communicator_, [this] { return data_error_ != nullptr; })) {
+            if (progress_.step > 0) save();
+            if (data_error_) std::rethrow_exception(data_error_);
+            throw Error("the data of another rank cannot be read; its message says why");
+        }
         if (stopped) save();
         if (stopped || last) return stopped ? TrainOutcome::stopped : TrainOutcome::finished;
     }
@@ -158,8 +166,13 @@ RunSummary Trainer::summary() const {
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
     settle();
-    const std::optional<double> loss = mean_loss(engine_, communicator_, options_.val_max_batches,
-                                                 hooks_.stop_requested, *val_loader_, options_.B, options_.T);
+    std::optional<double> loss;
+    try {
+        loss = mean_loss(engine_, communicator_, options_.val_max_batches, hooks_.stop_requested, *val_loader_,
+                         options_.B, options_.T);
+    } catch (const DataError&) {
+        data_error_ = std::current_exception();
+    }
     if (!loss) return false;
     progress_.validated_at = progress_.step;
     if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
@@ -173,11 +186,12 @@ bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
     std::optional<std::string> text = std::string();
-    if (communicator_.rank() == 0) {
-        text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
-    }
+    const bool made = communicator_.rank() == 0 && attempt("sample", [&] {
+                          text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
+                      });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
+    if (!made) return true;
     if (log_) log_->sample(progress_.step, *text);
     print(concat("--- sample at step ", progress_.step, "\n", *text, "\n---"));
     return true;
@@ -197,12 +211,15 @@ nlohmann::json Trainer::state() const {
     return state;
 }
 
-// For what a run can do without: a file system without links, or a damaged log, does not end the training.
-void Trainer::attempt(const char* what, const std::function<void()>& make) {
+// For what a run can do without: a file system without links, a damaged log, or a sample that cannot be decoded does
+// not end the training. Returns whether it was made.
+bool Trainer::attempt(const char* what, const std::function<void()>& make) {
     try {
         make();
-    } catch (const Error& error) {
+        return true;
+    } catch (const std::exception& error) {
         note(concat("no ", what, ": ", error.what()));
+        return false;
     }
 }
 
@@ -223,6 +240,7 @@ void Trainer::save() {
     if (options_.output.empty() || last_saved_ == progress_.step) return;
     if (log_) {
         progress_.log = log_->position();
+        attempt("synced log", [&] { log_->sync(); });  // before the manifest that counts on its length
         const std::filesystem::path run = options_.output;
         const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.files);
         present(path);
@@ -241,8 +259,12 @@ bool Trainer::accumulate() {
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
     engine_.zero_gradients();
     for (int64_t done = 0; done < options_.total_batch_tokens; done += micro_tokens) {
-        const DataLoader::Rows rows = loader_.next();
-        engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+        try {
+            const DataLoader::Rows rows = loader_.next();
+            engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+        } catch (const DataError&) {
+            data_error_ = std::current_exception();
+        }
         if (stop_agreed()) {
             engine_.take_loss();
             loader_.seek(progress_.position);

@@ -3,6 +3,7 @@
 // Communicator. Step s is: validation and samples if due, a checkpoint if due, then update number s.
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -42,15 +43,17 @@ public:
         std::function<int()> columns = {};
     };
 
-    // Opens data and logs, and makes or loads the weights. Only rank 0 writes. All references must outlive the trainer.
+    // Opens the data, and makes or loads the weights. It writes nothing. All references must outlive the trainer.
     Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks);
 
+    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws Error.
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     RunSummary summary() const;
 
 private:
     void open_validation();
+    void open_logs();
     void resume();
     void start();
     void note_changes();
@@ -58,7 +61,7 @@ private:
     bool sample();
     void save();
     void present(const std::filesystem::path& checkpoint);
-    void attempt(const char* what, const std::function<void()>& make);
+    bool attempt(const char* what, const std::function<void()>& make);
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
@@ -89,6 +92,7 @@ private:
     BadSteps bad_steps_;
     RisenLoss risen_loss_;
     std::optional<RunAhead> run_ahead_;  // if it is possible
+    std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
     int64_t last_saved_ = -1;
     std::vector<LossPoint> validations_;  // of the whole run
     // Of this start:

@@ -1,0 +1,152 @@
+// The order in which a save reaches the disk. A power cut may undo what is not synced: a name, or the bytes of a file.
+// The functions below stand in for those of the C library, also within the C++ library, and record their calls.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "tests/support/fake_engine.h"
+#include "tests/support/temp_directory.h"
+#include "tests/support/train_run.h"
+#include "tools/checkpoint/links.h"
+
+namespace {
+
+std::vector<std::string>* calls = nullptr;  // "sync PATH", "rename FROM TO", "remove NAME"; null: not recorded
+bool exchanges = true;                      // the file system can exchange two names
+
+void record(const std::string& call) {
+    if (calls) calls->push_back(call);
+}
+
+template <class Function>
+Function* original(Function*, const char* name) {
+    return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+}
+
+}  // namespace
+
+extern "C" {
+
+int fsync(int fd) {
+    char path[4096] = {};
+    if (readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof(path) - 1) > 0) {
+        record(std::string("sync ") + path);
+    }
+    return original(&fsync, "fsync")(fd);
+}
+
+int rename(const char* from, const char* to) noexcept {
+    record(std::string("rename ") + from + " " + to);
+    return original(&rename, "rename")(from, to);
+}
+
+int renameat2(int from_fd, const char* from, int to_fd, const char* to, unsigned flags) noexcept {
+    if (!exchanges) return errno = EINVAL, -1;
+    record(std::string("rename ") + from + " " + to);
+    return original(&renameat2, "renameat2")(from_fd, from, to_fd, to, flags);
+}
+
+int unlinkat(int fd, const char* path, int flags) noexcept {
+    record(std::string("remove ") + path);
+    return original(&unlinkat, "unlinkat")(fd, path, flags);
+}
+
+}  // extern "C"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Durability : public testing::Test {
+protected:
+    Durability() { calls = &calls_; }
+    ~Durability() override {
+        calls = nullptr;
+        exchanges = true;
+    }
+    void save(int64_t step) {
+        FakeEngine engine(parse_model("llama:layers=1,dim=8,heads=2,kv_heads=1,ffn=12,vocab=11,ctx=16"));
+        save_checkpoint(run_, step, engine, {{"step", step}}, {});
+    }
+    // The number of the first call from `from` on that contains `text`; fails if there is none.
+    size_t find(const std::string& text, size_t from = 0) const {
+        for (size_t i = from; i < calls_.size(); i++) {
+            if ((calls_[i] + "\n").find(text) != std::string::npos) return i;
+        }
+        ADD_FAILURE() << "no call: " << text << " from call " << from << " on: " << testing::PrintToString(calls_);
+        return calls_.size();
+    }
+    size_t count(const std::string& text) const {
+        return size_t(std::ranges::count_if(calls_, [&](const std::string& call) { return call.starts_with(text); }));
+    }
+
+    std::vector<std::string> calls_;
+    TempDirectory directory_;
+    const fs::path run_ = directory_ / "a/b/run";
+};
+
+TEST_F(Durability, every_created_level_of_a_run_directory_is_synced_in_its_parent) {
+    EXPECT_EQ(make_directories(run_), (std::vector<fs::path>{run_, directory_ / "a/b", directory_ / "a"}));
+    EXPECT_EQ(calls_, (std::vector<std::string>{concat("sync ", directory_.path().string()),
+                                                concat("sync ", (directory_ / "a").string()),
+                                                concat("sync ", (directory_ / "a/b").string())}));
+    EXPECT_TRUE(make_directories(run_.string() + "/").empty());
+    EXPECT_EQ(calls_.size(), 3u);
+}
+
+TEST_F(Durability, all_files_and_then_the_manifest_are_synced_before_the_checkpoint_gets_its_name) {
+    save(1);
+    const size_t named = find("rename ");
+    for (const char* file : {"config.json", "trainer_state.json", "model.safetensors", "optimizer.safetensors"}) {
+        EXPECT_LT(find(concat("/", file, "\n")), find("/manifest.json\n")) << file;
+    }
+    EXPECT_LT(find("/manifest.json\n"), find(".saving-checkpoint-00000001\n"));
+    EXPECT_LT(find(".saving-checkpoint-00000001\n"), named);
+    find(concat("sync ", run_.string(), "\n"), named);
+}
+
+TEST_F(Durability, a_replaced_checkpoint_is_removed_after_the_new_one_is_on_the_disk) {
+    for (const bool exchange : {true, false}) {
+        exchanges = exchange;
+        save(1);
+        calls_.clear();
+        save(1);
+        const size_t named = find("checkpoint-00000001 ");
+        EXPECT_LT(find(concat("sync ", run_.string(), "\n"), named), find("remove ")) << exchange;
+    }
+}
+
+TEST_F(Durability, surplus_checkpoints_lose_their_names_before_their_files) {
+    for (const int64_t step : {1, 2, 3}) save(step);
+    calls_.clear();
+    prune_checkpoints(run_, 1, 0);
+    EXPECT_EQ(count("rename "), 2u);
+    EXPECT_EQ(count(concat("sync ", run_.string())), 1u);
+    const size_t synced = find(concat("sync ", run_.string(), "\n"));
+    EXPECT_LT(find("rename ", find("rename ") + 1), synced);
+    EXPECT_LT(synced, find("remove "));
+}
+
+TEST_F(Durability, logs_are_synced_before_the_manifest_that_counts_on_them) {
+    write_markov_shards(directory_ / "data", 4000, 600);
+    TrainRun run(directory_ / "data", run_);
+    run.options.checkpoint_every = 5;
+    run.run();
+    const size_t begins = find(concat("sync ", run_.string(), "\n"));  // the names of the logs
+    size_t from = begins;
+    for (int save = 0; save < 2; save++) {
+        const size_t manifest = find("/manifest.json\n", from);
+        for (const char* log : {"main.log", "metrics.jsonl"}) {
+            EXPECT_LT(find(concat("sync ", (run_ / log).string(), "\n"), from), manifest);
+        }
+        from = manifest + 1;
+    }
+}
+
+}  // namespace
+}  // namespace kiln

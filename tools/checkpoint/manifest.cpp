@@ -1,0 +1,93 @@
+#include "tools/checkpoint/manifest.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tools/formats/json_file.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::string hex(uint64_t value) {
+    char text[17];
+    std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
+    return text;
+}
+
+std::string hash_of(std::string_view text) {
+    return hex(xxh3_64(text.data(), text.size()));
+}
+
+// A manifest has its files and a checksum of that list, so that a changed bit in the manifest is found too.
+std::string manifest_text(int64_t step, const json& files) {
+    json manifest = {{"format", "kiln-checkpoint"}, {"version", 1}, {"step", step}, {"files", files}};
+    manifest["xxh3_64"] = hash_of(manifest.dump());
+    return manifest.dump(1) + "\n";
+}
+
+// It reads the file instead of mapping it: mapped pages count as memory of this process, and the optimizer state would
+// raise its peak by half.
+json describe_file(const fs::path& path) {
+    KILN_CHECK(fs::is_regular_file(path), path.string(), ": is missing or not a regular file");
+    InputFile file(path);
+    std::vector<char> buffer(size_t(1) << 20);
+    Xxh3 hash;
+    uint64_t bytes = 0;
+    for (size_t n; (n = file.read(buffer.data(), buffer.size())) > 0; bytes += n) hash.update(buffer.data(), n);
+    return {{"bytes", bytes}, {"xxh3_64", hex(hash.digest())}};
+}
+
+// The files of the manifest, after a check of the manifest itself.
+json read_manifest(const fs::path& checkpoint) {
+    const fs::path path = checkpoint / "manifest.json";
+    const char* what = "; the checkpoint is incomplete or damaged, use another";
+    const std::string text = read_file(path);
+    const json manifest = parse_json(text, path.string());
+    KILN_CHECK(manifest.is_object() && manifest.value("format", json()) == "kiln-checkpoint", path.string(),
+               ": is not a manifest of a checkpoint", what);
+    KILN_CHECK(manifest.value("version", json()) == 1, path.string(), ": has version ",
+               manifest.value("version", json()).dump(), "; this program reads version 1");
+    const json files = manifest.value("files", json()), step = manifest.value("step", json());
+    KILN_CHECK(files.is_object() && step.is_number_integer() && manifest_text(step.get<int64_t>(), files) == text,
+               path.string(), ": does not match its own checksum", what);
+    return files;
+}
+
+}  // namespace
+
+void write_synced(const fs::path& path, std::string_view content) {
+    OutputFile file(path);
+    file.write(content);
+    file.sync();
+    file.close();
+}
+
+void write_manifest(const fs::path& directory, int64_t step) {
+    json files = json::object();  // sorted by name: equal checkpoints have equal manifests
+    for (const auto& entry : fs::directory_iterator(directory)) {
+        files[entry.path().filename().string()] = describe_file(entry.path());
+    }
+    write_synced(directory / "manifest.json", manifest_text(step, files));
+}
+
+void verify_manifest(const fs::path& checkpoint, bool all) {
+    const json files = read_manifest(checkpoint);  // items() refers to it
+    for (const auto& [name, entry] : files.items()) {
+        KILN_CHECK(!name.empty() && name.find('/') == name.npos, checkpoint.string(), "/manifest.json: '", name,
+                   "' is not the name of a file in the checkpoint");
+        if (!all && name.starts_with("optimizer")) continue;
+        const fs::path path = checkpoint / name;
+        const json found = describe_file(path);
+        KILN_CHECK(entry == found, path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump(),
+                   "; the checkpoint is damaged, use another");
+    }
+}
+
+}  // namespace kiln

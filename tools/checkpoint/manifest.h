@@ -1,0 +1,19 @@
+#pragma once
+// manifest.json, the last file of a checkpoint: the size and XXH3-64 of every other file, and a checksum of that list.
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+
+namespace kiln {
+
+// Writes a file and fsyncs it.
+void write_synced(const std::filesystem::path& path, std::string_view content);
+
+// Describes all files that are in the directory now.
+void write_manifest(const std::filesystem::path& directory, int64_t step);
+
+// Throws Error with the first file that is missing or differs from the manifest. `all` false: without the optimizer
+// state, which inference does not need and which is two thirds of the bytes.
+void verify_manifest(const std::filesystem::path& checkpoint, bool all);
+
+}  // namespace kiln

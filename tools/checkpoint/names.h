@@ -1,0 +1,18 @@
+#pragma once
+// The names of directories in a run.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace kiln {
+
+inline constexpr std::string_view kPrefix = "checkpoint-";
+inline constexpr std::string_view kTemporary = ".saving-";  // a checkpoint that is being written
+inline constexpr std::string_view kReplaced = ".replaced";  // one that is being replaced, if names cannot be exchanged
+
+std::string checkpoint_name(int64_t step);
+// The step in "checkpoint-00000010", or nothing.
+std::optional<int64_t> step_of(std::string_view name);
+
+}  // namespace kiln

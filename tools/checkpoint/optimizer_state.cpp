@@ -1,0 +1,73 @@
+#include "tools/checkpoint/optimizer_state.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/tensors.h"
+#include "tools/formats/safetensors.h"
+
+namespace kiln {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kChunkElems = size_t(1) << 20;
+
+// Calls visit(name, arena, spec) for each tensor of the optimizer's file, in its order.
+template <class Visit>
+void for_each_state_tensor(const Engine& engine, Visit visit) {
+    const std::vector<TensorSpec> table = param_table(engine.config());
+    for (const std::string_view state : optimizer_info(engine.optimizer()).states) {
+        for (const TensorSpec& spec : table) visit(concat(state, ".", spec.name), Arena{state}, spec);
+    }
+}
+
+// Calls visit(chunk, offset in the arena) with a buffer for each chunk of the tensor.
+template <class Visit>
+void for_each_chunk(const TensorSpec& spec, Visit visit) {
+    std::vector<float> buffer;
+    for (size_t done = 0; done < spec.elems(); done += buffer.size()) {
+        buffer.resize(std::min(kChunkElems, spec.elems() - done));
+        visit(buffer, done);
+    }
+}
+
+}  // namespace
+
+void write_optimizer(const fs::path& path, const Engine& engine) {
+    std::vector<SafetensorsWriter::Declared> declared;
+    for_each_state_tensor(engine, [&](const std::string& name, const Arena&, const TensorSpec& spec) {
+        declared.push_back({name, {spec.shape[0], spec.shape[1]}});
+    });
+    SafetensorsWriter writer(path, declared);
+    for_each_state_tensor(engine, [&](const std::string&, const Arena& arena, const TensorSpec& spec) {
+        for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+            engine.read(arena, spec.offset + begin, chunk);
+            writer.append(chunk);
+        });
+    });
+    writer.finish();
+}
+
+void read_optimizer(const fs::path& path, Engine& engine) {
+    const SafetensorsFile file(path);
+    size_t tensors = 0;
+    for_each_state_tensor(engine, [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
+        const StoredTensor* tensor = file.find(name);
+        KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
+        KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}), path.string(), ": tensor '",
+                   name, "' has shape ", shape_text(tensor->shape), "; the model asks for (", spec.shape[0], ", ",
+                   spec.shape[1], ")");
+        for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+            file.read(*tensor, begin, chunk);
+            engine.write(arena, spec.offset + begin, chunk);
+        });
+        tensors++;
+    });
+    KILN_CHECK(file.tensors().size() == tensors, path.string(), ": holds ", file.tensors().size(),
+               " tensors; the optimizer state of this model has ", tensors);
+}
+
+}  // namespace kiln

@@ -1,0 +1,13 @@
+#pragma once
+// optimizer.safetensors: the optimizer state by name, such as "m.wte" for AdamW's first moment, in float32.
+#include <filesystem>
+
+#include "cpu_reference/interface/engine.h"
+
+namespace kiln {
+
+void write_optimizer(const std::filesystem::path& path, const Engine& engine);
+// Throws Error unless the file holds exactly the state of the engine's model and optimizer.
+void read_optimizer(const std::filesystem::path& path, Engine& engine);
+
+}  // namespace kiln

@@ -1,0 +1,132 @@
+#include "tools/cli/standard_streams.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <iostream>
+#include <streambuf>
+#include <string_view>
+
+#include "cpu_reference/interface/error.h"
+#include "tools/cli/stop_signal.h"
+
+namespace kiln {
+
+namespace {
+
+// Opens a pipe or a terminal again, so that no write to it blocks. Setting O_NONBLOCK for the one that the program was
+// given would also set it for the shell.
+void stop_blocking(int fd) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0 || !(S_ISFIFO(status.st_mode) || ::isatty(fd))) return;
+    const std::string path = concat("/proc/self/fd/", fd);
+    const int again = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (again < 0) return;  // without /proc, a write blocks only if another program fills the same pipe at this moment
+    ::dup2(again, fd);
+    ::close(again);
+}
+
+// False: nobody reads, and a stop signal came.
+bool wait_until_writable(int fd) {
+    constexpr int kLook_ms = 100;
+    pollfd wanted{fd, POLLOUT, 0};
+    while (::poll(&wanted, 1, kLook_ms) == 0) {
+        if (stop_signal() != 0) return false;
+    }
+    return true;  // also after an error, which write() tells too
+}
+
+// Returns the error, or 0. Text that nobody will read is no error.
+int write_text(int fd, std::string_view text) {
+    while (!text.empty() && wait_until_writable(fd)) {
+        const ssize_t n = ::write(fd, text.data(), std::min<size_t>(text.size(), PIPE_BUF));
+        if (n >= 0) {
+            text.remove_prefix(size_t(n));
+        } else if (errno != EINTR && errno != EAGAIN) {
+            return errno == EPIPE ? 0 : errno;
+        }
+    }
+    return 0;
+}
+
+}  // namespace
+
+class StandardStreams::Buffer : public std::streambuf {
+public:
+    Buffer(std::ostream& stream, int fd) : stream_(stream), fd_(fd), before_(stream.rdbuf(this)) {
+        stop_blocking(fd);
+        clear();
+    }
+    ~Buffer() override {
+        flush();
+        stream_.rdbuf(before_);
+    }
+    int error() const { return error_; }  // the first one
+    void close() {
+        flush();
+        if (::close(fd_) != 0) fail(errno);
+    }
+    [[noreturn]] void throw_error() const {
+        throw Error(concat("standard output: cannot be written: ", std::strerror(error_), "; a part of it is missing"));
+    }
+
+protected:
+    int_type overflow(int_type c) override {
+        sync();
+        return traits_type::eq_int_type(c, traits_type::eof()) ? traits_type::not_eof(c) : sputc(char(c));
+    }
+    int sync() override {
+        flush();
+        if (error_ != 0) throw_error();
+        return 0;
+    }
+
+private:
+    void clear() { setp(text_.data(), text_.data() + text_.size()); }
+    void fail(int error) {
+        if (error_ == 0) error_ = error;
+    }
+    void flush() {
+        fail(write_text(fd_, {pbase(), size_t(pptr() - pbase())}));
+        clear();
+    }
+
+    std::ostream& stream_;
+    const int fd_;
+    std::streambuf* const before_;
+    std::array<char, PIPE_BUF> text_;
+    int error_ = 0;
+};
+
+StandardStreams::StandardStreams() {
+    // A file that the program opens must not become its standard output. Reading and writing still fail.
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (::fcntl(fd, F_GETFD) < 0) ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    }
+    std::cout.flush();
+    std::cin.tie(nullptr);  // a failure of the one is none of the other
+    out_ = std::make_unique<Buffer>(std::cout, STDOUT_FILENO);
+    err_ = std::make_unique<Buffer>(std::cerr, STDERR_FILENO);
+    std::cout.exceptions(std::ios::badbit);
+}
+
+StandardStreams::~StandardStreams() {
+    std::cout.exceptions(std::ios::goodbit);
+}
+
+void StandardStreams::finish() {
+    out_->close();
+    if (out_->error() != 0) out_->throw_error();
+}
+
+void write_error_line(const std::string& text) {
+    write_text(STDERR_FILENO, text + "\n");
+}
+
+}  // namespace kiln

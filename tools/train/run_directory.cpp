@@ -1,0 +1,98 @@
+#include "tools/train/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+
+#include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
+#include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
+
+namespace kiln {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Only what a run writes: the directory may hold other files too.
+void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
+    for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
+    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", kConfigFile, kModelLink, kBestLink}) {
+        fs::remove(run / file);
+    }
+}
+
+}  // namespace
+
+RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    // Some network file systems have no locks. A run there is not protected.
+    if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    close(std::exchange(fd_, -1));
+    throw Error(concat("--output (-o) ", run.string(),
+                       ": another process trains there; wait until it ends, or give another directory"));
+}
+
+RunLock::~RunLock() {
+    if (fd_ >= 0) close(fd_);
+    if (created.empty()) return;
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(run_, ignored)) {
+        const fs::path name = entry.path().filename();
+        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
+        if (!empty_log && name != kConfigFile) return;
+    }
+    for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run_ / file, ignored);
+    for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
+}
+
+std::string default_run_directory() {
+    const std::time_t now = std::time(nullptr);
+    std::tm local{};
+    localtime_r(&now, &local);
+    char text[32];
+    std::strftime(text, sizeof(text), "runs/%Y%m%d-%H%M%S", &local);
+    return text;
+}
+
+RunLock prepare_run_directory(const TrainPlan& plan) {
+    const TrainOptions& o = plan.options;
+    const fs::path run = o.output;
+    std::error_code error;
+    std::vector<fs::path> created;
+    try {
+        created = make_directories(run);
+    } catch (const Error& failure) {
+        throw Error(concat("--output (-o) ", failure.what(), "; give another directory"));
+    }
+    RunLock lock(run);
+    lock.created = std::move(created);
+    const auto checkpoints = list_checkpoints(run);
+    if (!o.resume && !o.overwrite && !checkpoints.empty()) {
+        throw UsageError(concat("--output (-o) ", o.output, " already holds ",
+                                checkpoints[0].directory.filename().string(),
+                                "; resume it with --resume, replace it with --overwrite, or give another directory"));
+    }
+    const fs::path probe = run / ".write-test";
+    try {
+        write_file_atomic(probe, "x");
+    } catch (const Error& failure) {
+        throw Error(
+            concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
+    }
+    fs::remove(probe, error);
+    if (o.overwrite) remove_run(run, checkpoints);
+    // The weights and each state of the optimizer, in float32.
+    const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
+    const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));
+    const fs::space_info space = fs::space(run, error);
+    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
+               bytes_text(needed), ", but only ", bytes_text(double(space.available)),
+               " are free there; free some space, or give a directory on another disk");
+    return lock;
+}
+
+}  // namespace kiln
