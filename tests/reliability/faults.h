@@ -15,6 +15,7 @@ enum class Action : uint8_t {
     kill_within,  // SIGKILL when half of the bytes are written
     fail,         // with `error`, without doing anything; close() closes
     shorten,      // half of the bytes are written
+    starve,       // the allocation with the number `at` after the first call below `root` fails
 };
 
 // What happens at which call below `root`. Only calls count to which the action can happen: those that change something
