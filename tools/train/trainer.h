@@ -6,6 +6,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -91,7 +92,9 @@ private:
     TrainProgress progress_;
     BadSteps bad_steps_;
     RisenLoss risen_loss_;
-    std::optional<RunAhead> run_ahead_;  // if it is possible
+    std::optional<RunAhead> run_ahead_;                  // if it is possible
+    CheckpointRef resumed_from_;                         // an empty path: the run began now
+    std::map<std::string, std::string> options_before_;  // of that checkpoint
     std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
     int64_t last_saved_ = -1;
     std::vector<LossPoint> validations_;  // of the whole run
