@@ -276,7 +276,7 @@ int change(Kind kind, const char* name, Operation operation, Real real) {
 }
 
 int rename_file(int from_directory, const char* from, int to_directory, const char* to, unsigned flags) {
-    return change(renames, "rename",
+    return change(renames, flags & RENAME_EXCHANGE ? "exchange" : "rename",
                   {.kind = flags & RENAME_EXCHANGE ? Operation::exchange : Operation::rename,
                    .path = absolute(from_directory, from),
                    .to = absolute(to_directory, to)},
