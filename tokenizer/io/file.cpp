@@ -216,11 +216,13 @@ void AtomicFile::commit() {
     pending_ = false;
 }
 
-InputFile::InputFile(const fs::path& path, int fd) : path_(path), fd_(fd) {
+InputFile::InputFile(const fs::path& path, int fd) try : path_(path), fd_(fd) {
     const struct stat status = status_of(fd, path);
     KILN_CHECK(!S_ISDIR(status.st_mode), path.string(), ": is a directory where a file is expected");
     regular_ = S_ISREG(status.st_mode);
     if (regular_) version_ = version_of(status);
+} catch (...) {
+    ::close(fd);
 }
 
 // O_NONBLOCK: without it, opening a pipe waits for a program that writes into it.

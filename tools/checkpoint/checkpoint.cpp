@@ -41,6 +41,9 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
         std::error_code ignored;
         if (step && entry->is_directory(ignored)) found.push_back({entry->path(), *step});
     }
+    std::error_code ignored;
+    KILN_CHECK(!error || !fs::is_directory(run, ignored), run.string(),
+               ": cannot be searched for checkpoints: ", error.message());
     std::ranges::sort(found, [](const CheckpointRef& a, const CheckpointRef& b) {
         return a.step != b.step ? a.step > b.step : a.directory < b.directory;
     });

@@ -39,12 +39,13 @@ RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONL
 RunLock::~RunLock() {
     if (fd_ >= 0) close(fd_);
     if (created.empty()) return;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(run_, ignored)) {
-        const fs::path name = entry.path().filename();
-        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
+    std::error_code error, ignored;
+    for (fs::directory_iterator entry(run_, error), end; !error && entry != end; entry.increment(error)) {
+        const fs::path name = entry->path().filename();
+        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry->file_size(ignored) == 0;
         if (!empty_log && name != kConfigFile) return;
     }
+    if (error) return;  // it may hold anything
     for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run_ / file, ignored);
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
