@@ -52,15 +52,14 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
     return 0;
 }
 
-int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml,
-          const ProgramNames& names) {
+int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const ProgramNames& names) {
     Trainer trainer(plan, engine, communicator,
                     {.results = &std::cout,
                      .notes = &std::cerr,
                      .stop_requested = [] { return stop_signal() != 0; },
                      .columns = [] { return terminal_columns(STDOUT_FILENO); }});
     if (!plan.options.output.empty()) {
-        write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", config_toml);
+        write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", plan.config_toml);
     }
     const TrainOutcome outcome = trainer.run();
     report(summary_text(trainer.summary(), plan, names));
@@ -82,10 +81,11 @@ std::string peak_text(const Engine& engine) {
 
 std::string memory_text(const TrainPlan& plan, const Device& device) {
     std::string parts;
-    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
+    size_t planned = 0;
+    for (const MemoryItem& item : plan_memory(plan)) {
         parts += concat(parts.empty() ? "" : ", ", item.kind, " ", bytes_text(double(item.bytes)));
+        planned += item.bytes;
     }
-    const size_t planned = planned_bytes(plan.config, plan.engine_options());
     return concat("memory: ", parts, "; total ", bytes_text(double(planned)),
                   device.free_bytes > 0 ? concat(", ", bytes_text(double(device.free_bytes)), " free") : "");
 }
@@ -156,9 +156,9 @@ int run(const std::string& program, std::vector<std::string> args, const std::fi
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
     o.resume = o.overwrite = false;  // they belong to this start, not to the run
+    plan.config_toml = line->set.to_toml();
     const std::string prefix = folder.empty() ? "" : folder.string() + "/";
-    return train(plan, *engine, *communicator, line->set.to_toml(),
-                 {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
+    return train(plan, *engine, *communicator, {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
 }
 
 }  // namespace

@@ -48,13 +48,13 @@ BadSteps::Verdict BadSteps::after(const StepReport& report) {
                    "; try a lower --learning-rate, a longer warm-up, or --on-nonfinite rollback")};
 }
 
-TrainProgress BadSteps::roll_back(const TrainProgress& failed, Engine& engine,
+TrainProgress BadSteps::roll_back(const TrainProgress& failed, const std::filesystem::path& run, Engine& engine,
                                   const std::function<void(const std::string&)>& note) {
     failed_at_ = std::max(failed_at_, failed.step);
     KILN_CHECK(++rollbacks_ <= kMaxRollbacks, "step ", failed.step, ": not finite again after ", kMaxRollbacks,
                " rollbacks; resume with a lower --learning-rate");
-    const auto newest = newest_checkpoint(options_.output, note);
-    KILN_CHECK(newest, "--on-nonfinite rollback: ", options_.output,
+    const auto newest = newest_checkpoint(run, note);
+    KILN_CHECK(newest, "--on-nonfinite rollback: ", run.string(),
                " holds no checkpoint yet; try a lower --learning-rate");
     const LossScale scale = engine.loss_scale();
     TrainProgress progress = load_progress(newest->directory, engine);
