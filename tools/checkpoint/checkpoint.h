@@ -14,6 +14,7 @@
 
 #include "cpu_reference/interface/engine.h"
 #include "tools/checkpoint/model_files.h"
+#include "tools/checkpoint/model_state.h"
 
 namespace kiln {
 
@@ -24,7 +25,7 @@ struct CheckpointRef {
 
 // Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full,
 // not writable), nothing under that name has changed.
-std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const Engine& engine,
+std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const ModelState& model,
                                       const nlohmann::json& trainer_state, const ModelFiles& files);
 
 // The checkpoints of a run, newest first, not verified and without temporary directories.
@@ -53,7 +54,12 @@ void load_weights(const std::filesystem::path& model_directory, Engine& engine);
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
 // Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), those
-// that links in the run point to, and in any case the newest complete one. Removes temporary directories too.
+// that links in the run point to, and in any case the newest complete one. Removes what killed saves left, too. Throws
+// Error if something cannot be removed, after it has removed the rest.
 void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every);
+
+// Removes what a killed process left in the run: checkpoints, links and files that have only a temporary name. Only
+// the process that has locked the run may call it. What cannot be removed stays, since it does no harm.
+void remove_leftovers(const std::filesystem::path& run);
 
 }  // namespace kiln

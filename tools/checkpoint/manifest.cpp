@@ -32,6 +32,10 @@ std::string manifest_text(int64_t step, const json& files) {
     return manifest.dump(1) + "\n";
 }
 
+json entry_of(const FileDigest& digest) {
+    return {{"bytes", digest.bytes}, {"xxh3_64", hex(digest.xxh3)}};
+}
+
 // It reads the file instead of mapping it: mapped pages count as memory of this process, and the optimizer state would
 // raise its peak by half.
 json describe_file(const fs::path& path) {
@@ -41,7 +45,7 @@ json describe_file(const fs::path& path) {
     Xxh3 hash;
     uint64_t bytes = 0;
     for (size_t n; (n = file.read(buffer.data(), buffer.size())) > 0; bytes += n) hash.update(buffer.data(), n);
-    return {{"bytes", bytes}, {"xxh3_64", hex(hash.digest())}};
+    return entry_of({bytes, hash.digest()});
 }
 
 struct Manifest {
@@ -67,19 +71,23 @@ Manifest read_manifest(const fs::path& checkpoint) {
 
 }  // namespace
 
-void write_synced(const fs::path& path, std::string_view content) {
+FileDigest write_synced(const fs::path& path, std::string_view content) {
     OutputFile file(path);
     file.write(content);
     file.sync();
     file.close();
+    return {content.size(), xxh3_64(content.data(), content.size())};
 }
 
-void write_manifest(const fs::path& directory, int64_t step) {
-    json files = json::object();  // sorted by name: equal checkpoints have equal manifests
-    for (const auto& entry : fs::directory_iterator(directory)) {
-        files[entry.path().filename().string()] = describe_file(entry.path());
+void write_manifest(const fs::path& directory, int64_t step, const std::map<std::string, FileDigest>& files) {
+    json entries = json::object();  // sorted by name: equal checkpoints have equal manifests
+    for (const auto& [name, digest] : files) {
+        const fs::path path = directory / name;
+        KILN_CHECK(fs::file_size(path) == digest.bytes, path.string(),
+                   ": was changed while the checkpoint was written");
+        entries[name] = entry_of(digest);
     }
-    write_synced(directory / "manifest.json", manifest_text(step, files));
+    write_synced(directory / "manifest.json", manifest_text(step, entries));
 }
 
 int64_t verify_manifest(const fs::path& checkpoint, bool all) {

@@ -288,21 +288,28 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const st
     text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data is aligned in a mapping
     const uint64_t header_bytes = text.size();
     KILN_CHECK(header_bytes <= kMaxHeaderBytes, path.string(), ": a header of ", header_bytes, " bytes is too long");
-    file_.write(&header_bytes, sizeof(header_bytes));
-    file_.write(text);
+    write(&header_bytes, sizeof(header_bytes));
+    write(text.data(), text.size());
+}
+
+void SafetensorsWriter::write(const void* data, size_t bytes) {
+    hash_.update(data, bytes);
+    file_.write(data, bytes);
+    bytes_ += bytes;
 }
 
 void SafetensorsWriter::append(std::span<const float> values) {
     KILN_CHECK(values.size() <= values_left_, file_.path().string(), ": ", values.size(), " values appended where ",
                values_left_, " were declared");
-    file_.write(values.data(), values.size_bytes());
+    write(values.data(), values.size_bytes());
     values_left_ -= values.size();
 }
 
-void SafetensorsWriter::finish() {
+FileDigest SafetensorsWriter::finish() {
     KILN_CHECK(values_left_ == 0, file_.path().string(), ": ", values_left_, " declared values were not written");
     file_.sync();
     file_.close();
+    return {bytes_, hash_.digest()};
 }
 
 ModelTensors::ModelTensors(const std::filesystem::path& directory) {

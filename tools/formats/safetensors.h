@@ -50,6 +50,11 @@ private:
     std::vector<StoredTensor> tensors_;
 };
 
+// Of a whole file, as it was meant to be written.
+struct FileDigest {
+    uint64_t bytes = 0, xxh3 = 0;
+};
+
 // Writes float32 tensors in the given order. It keeps no values in memory.
 class SafetensorsWriter {
 public:
@@ -60,11 +65,14 @@ public:
     // Creates the file and writes its header. Throws on a repeated name.
     SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors);
     void append(std::span<const float> values);  // the next values, of one or more tensors
-    void finish();                               // syncs and closes the file; throws if values are missing
+    FileDigest finish();                         // syncs and closes the file; throws if values are missing
 
 private:
+    void write(const void* data, size_t bytes);
+
     OutputFile file_;
-    uint64_t values_left_ = 0;
+    Xxh3 hash_;
+    uint64_t bytes_ = 0, values_left_ = 0;
 };
 
 // The tensors of a model directory: model.safetensors, or the files that model.safetensors.index.json names.

@@ -74,8 +74,7 @@ void AppendFile::append(std::string_view line) {
     for (std::string_view rest = line; !rest.empty();) {
         const ssize_t written = ::write(fd_, rest.data(), rest.size());
         if (written < 0 && errno == EINTR) continue;
-        KILN_CHECK(written > 0, path_.string(), ": cannot be written: ", std::strerror(errno),
-                   "; free some space and resume with --resume");
+        KILN_CHECK(written > 0, path_.string(), ": cannot be written: ", std::strerror(errno), "; free some space");
         torn_ = true;
         rest.remove_prefix(size_t(written));
     }

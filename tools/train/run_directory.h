@@ -10,22 +10,35 @@
 
 namespace kiln {
 
+// An open run directory. It may be moved or removed while it is open.
+class RunDirectory {
+public:
+    explicit RunDirectory(const std::filesystem::path& path);  // throws Error
+    RunDirectory(RunDirectory&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
+    RunDirectory& operator=(RunDirectory&&) = delete;
+    ~RunDirectory();
+    int descriptor() const { return fd_; }
+    // Where it is now: its path while that is right, else where it was moved to; empty: it was removed.
+    std::filesystem::path now() const;
+
+private:
+    std::filesystem::path path_;
+    int fd_;
+};
+
 // Only one process may train in a run directory, and it holds this lock. The system releases the lock when the process
 // ends, also after a crash.
 class RunLock {
 public:
     explicit RunLock(const std::filesystem::path& run);  // throws Error if another holds it
-    RunLock(RunLock&& other) noexcept
-        : created(std::move(other.created)), run_(std::move(other.run_)), fd_(std::exchange(other.fd_, -1)) {}
-    RunLock& operator=(RunLock&&) = delete;
+    RunLock(RunLock&&) noexcept = default;
     // If the run has neither logged anything nor saved a checkpoint, removes what was created.
     ~RunLock();
 
     std::vector<std::filesystem::path> created;  // directories that this start has made, the deepest first
 
 private:
-    std::filesystem::path run_;
-    int fd_;
+    RunDirectory directory_;
 };
 
 // Creates the run directory and locks it. With --overwrite, removes the run that it holds. Throws Error if that is not
