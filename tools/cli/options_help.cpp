@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
 #include "tools/cli/options.h"
 #include "tools/cli/synonyms.h"
 
@@ -114,14 +115,14 @@ std::map<std::string, std::string> OptionSet::values() const {
 }
 
 void OptionSet::read_config(const std::string& path) {
+    constexpr uint64_t kMaxBytes = uint64_t(1) << 20;
     toml::table table;
-    if (std::filesystem::is_directory(path)) throw UsageError(concat("--config: ", path, " is a directory"));
     try {
-        table = toml::parse_file(path);
+        table = toml::parse(read_file(path, kMaxBytes), path);
     } catch (const toml::parse_error& error) {
-        const auto line = error.source().begin.line;
-        if (line == 0) throw UsageError(concat("--config: cannot read ", path, ": ", error.description()));
-        throw UsageError(concat(path, ":", line, ": ", error.description()));
+        throw UsageError(concat(path, ":", error.source().begin.line, ": ", error.description()));
+    } catch (const Error& error) {
+        throw UsageError(concat("--config: ", error.what()));
     }
     for (const auto& [key, node] : table) {
         std::string name(key.str());

@@ -30,10 +30,15 @@ std::string json_line(const ordered_json& value) {
 }  // namespace
 
 AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes) : path_(path) {
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    // O_NONBLOCK: a pipe in place of the log would be waited for.
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
     KILN_CHECK(fd_ >= 0, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
     struct stat status {};
     const bool known = ::fstat(fd_, &status) == 0;
+    if (S_ISFIFO(status.st_mode)) {
+        ::close(fd_);
+        throw Error(concat(path.string(), ": is a pipe where a file is expected"));
+    }
     size_ = known ? uint64_t(status.st_size) : 0;
     if (size_ <= keep_bytes) return;
     const int cut = ::ftruncate(fd_, off_t(keep_bytes));

@@ -85,7 +85,8 @@ LossCurve read_loss_curve(const std::filesystem::path& run) {
     const std::filesystem::path path = run / "metrics.jsonl";
     KILN_CHECK(std::filesystem::exists(path), path.string(),
                ": not found; --run takes a run directory, as train_gpt2 -o writes it");
-    const std::string text = read_file(path);
+    constexpr uint64_t kMaxBytes = uint64_t(4) << 30;  // of more than ten million steps
+    const std::string text = read_file(path, kMaxBytes);
     LossCurve curve;
     size_t line_number = 0;
     for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
