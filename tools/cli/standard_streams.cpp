@@ -15,6 +15,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/cli/terminal.h"
 
 namespace kiln {
 
@@ -59,7 +60,8 @@ int write_text(int fd, std::string_view text) {
 
 class StandardStreams::Buffer : public std::streambuf {
 public:
-    Buffer(std::ostream& stream, int fd) : stream_(stream), fd_(fd), before_(stream.rdbuf(this)) {
+    Buffer(std::ostream& stream, int fd, bool escaped)
+        : stream_(stream), fd_(fd), escaped_(escaped), before_(stream.rdbuf(this)) {
         stop_blocking(fd);
         clear();
     }
@@ -78,7 +80,10 @@ public:
 
 protected:
     int_type overflow(int_type c) override {
+        const char last = pptr()[-1];  // is kept, since what follows may decide whether it is escaped
+        pbump(-1);
         sync();
+        sputc(last);
         return traits_type::eq_int_type(c, traits_type::eof()) ? traits_type::not_eof(c) : sputc(char(c));
     }
     int sync() override {
@@ -93,12 +98,14 @@ private:
         if (error_ == 0) error_ = error;
     }
     void flush() {
-        fail(write_text(fd_, {pbase(), size_t(pptr() - pbase())}));
+        const std::string_view text(pbase(), size_t(pptr() - pbase()));
+        fail(write_text(fd_, escaped_ ? printable(text, "\n\t") : text));
         clear();
     }
 
     std::ostream& stream_;
     const int fd_;
+    const bool escaped_;
     std::streambuf* const before_;
     std::array<char, PIPE_BUF> text_;
     int error_ = 0;
@@ -111,8 +118,8 @@ StandardStreams::StandardStreams() {
     }
     std::cout.flush();
     std::cin.tie(nullptr);  // a failure of the one is none of the other
-    out_ = std::make_unique<Buffer>(std::cout, STDOUT_FILENO);
-    err_ = std::make_unique<Buffer>(std::cerr, STDERR_FILENO);
+    out_ = std::make_unique<Buffer>(std::cout, STDOUT_FILENO, ::isatty(STDOUT_FILENO));
+    err_ = std::make_unique<Buffer>(std::cerr, STDERR_FILENO, true);
     std::cout.exceptions(std::ios::badbit);
 }
 
@@ -126,7 +133,11 @@ void StandardStreams::finish() {
 }
 
 void write_error_line(const std::string& text) {
-    write_text(STDERR_FILENO, text + "\n");
+    write_text(STDERR_FILENO, printable(text, "\n\t") + "\n");
+}
+
+void write_error_controls(const std::string& text) {
+    write_text(STDERR_FILENO, text);
 }
 
 }  // namespace kiln
