@@ -48,15 +48,27 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
 }
 
 void verify_checkpoint(const fs::path& checkpoint) {
-    verify_manifest(checkpoint, true);
+    const int64_t step = verify_manifest(checkpoint, true),
+                  named = step_of(checkpoint.filename().string()).value_or(step);
+    KILN_CHECK(named == step, checkpoint.string(), ": its manifest.json is that of step ", step,
+               "; give the directory its own name again");
 }
 
 std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
-                                               const std::function<void(const std::string&)>& report) {
+                                               const std::function<void(const std::string&)>& report,
+                                               const std::function<void(const CheckpointRef&)>& use,
+                                               const fs::path& from) {
+    bool begun = from.empty();
     for (const CheckpointRef& checkpoint : list_checkpoints(run)) {
+        const bool verified = checkpoint.directory == from;
+        begun = begun || verified;
+        if (!begun) continue;
         try {
-            verify_checkpoint(checkpoint.directory);
+            if (!verified) verify_checkpoint(checkpoint.directory);
+            if (use) use(checkpoint);
             return checkpoint;
+        } catch (const std::bad_alloc&) {
+            throw;  // which says nothing about the checkpoint
         } catch (const std::exception& error) {
             if (report) report(concat("ignoring ", checkpoint.directory.string(), ": ", error.what()));
         }
@@ -87,21 +99,24 @@ ModelConfig read_model_config(const fs::path& model_directory) {
     return parse_hf_config(read_json(path), path.string());
 }
 
-void load_weights(const fs::path& model_directory, Engine& engine) {
-    const fs::path path = model_directory / "config.json";
-    const json file = read_json(path);
-    const ModelConfig config = parse_hf_config(file, path.string());
-    KILN_CHECK(same_model(config, engine.config()), path.string(), ": describes ", describe(config), ", not ",
-               describe(engine.config()));
-    read_hf_weights(ModelTensors(model_directory), file.at("model_type").get<std::string>(), engine);
+void check_model(const fs::path& model_directory, const ModelConfig& config) {
+    const ModelConfig found = read_model_config(model_directory);
+    KILN_CHECK(same_model(found, config), (model_directory / "config.json").string(), ": describes ", describe(found),
+               ", not ", describe(config));
 }
 
-json load_training_state(const fs::path& checkpoint, Engine& engine) {
+void load_weights(const fs::path& model_directory, Engine& engine) {
+    check_model(model_directory, engine.config());
+    const std::string type =
+        read_json(model_directory / "config.json").at("model_type");  // a string, says the line above
+    read_hf_weights(ModelTensors(model_directory), type, engine);
+}
+
+void load_training_state(const fs::path& checkpoint, Engine& engine) {
     KILN_CHECK(fs::exists(checkpoint / "optimizer.safetensors"), checkpoint.string(),
                ": has no optimizer.safetensors, so training cannot resume from it; start from its weights instead");
     load_weights(checkpoint, engine);
     read_optimizer(checkpoint / "optimizer.safetensors", engine);
-    return read_json(checkpoint / "trainer_state.json");
 }
 
 }  // namespace kiln

@@ -44,8 +44,13 @@ json describe_file(const fs::path& path) {
     return {{"bytes", bytes}, {"xxh3_64", hex(hash.digest())}};
 }
 
-// The files of the manifest, after a check of the manifest itself.
-json read_manifest(const fs::path& checkpoint) {
+struct Manifest {
+    int64_t step;
+    json files;  // name -> what describe_file gives
+};
+
+// Checks the manifest itself.
+Manifest read_manifest(const fs::path& checkpoint) {
     const fs::path path = checkpoint / "manifest.json";
     const char* what = "; the checkpoint is incomplete or damaged, use another";
     const std::string text = read_file(path);
@@ -57,7 +62,7 @@ json read_manifest(const fs::path& checkpoint) {
     const json files = manifest.value("files", json()), step = manifest.value("step", json());
     KILN_CHECK(files.is_object() && step.is_number_integer() && manifest_text(step.get<int64_t>(), files) == text,
                path.string(), ": does not match its own checksum", what);
-    return files;
+    return {step.get<int64_t>(), files};
 }
 
 }  // namespace
@@ -77,9 +82,9 @@ void write_manifest(const fs::path& directory, int64_t step) {
     write_synced(directory / "manifest.json", manifest_text(step, files));
 }
 
-void verify_manifest(const fs::path& checkpoint, bool all) {
-    const json files = read_manifest(checkpoint);  // items() refers to it
-    for (const auto& [name, entry] : files.items()) {
+int64_t verify_manifest(const fs::path& checkpoint, bool all) {
+    const Manifest manifest = read_manifest(checkpoint);
+    for (const auto& [name, entry] : manifest.files.items()) {
         KILN_CHECK(!name.empty() && name.find('/') == name.npos, checkpoint.string(), "/manifest.json: '", name,
                    "' is not the name of a file in the checkpoint");
         if (!all && name.starts_with("optimizer")) continue;
@@ -88,6 +93,7 @@ void verify_manifest(const fs::path& checkpoint, bool all) {
         KILN_CHECK(entry == found, path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump(),
                    "; the checkpoint is damaged, use another");
     }
+    return manifest.step;
 }
 
 }  // namespace kiln

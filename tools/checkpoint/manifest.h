@@ -13,7 +13,7 @@ void write_synced(const std::filesystem::path& path, std::string_view content);
 void write_manifest(const std::filesystem::path& directory, int64_t step);
 
 // Throws Error with the first file that is missing or differs from the manifest. `all` false: without the optimizer
-// state, which inference does not need and which is two thirds of the bytes.
-void verify_manifest(const std::filesystem::path& checkpoint, bool all);
+// state, which inference does not need and which is two thirds of the bytes. Returns the step.
+int64_t verify_manifest(const std::filesystem::path& checkpoint, bool all);
 
 }  // namespace kiln

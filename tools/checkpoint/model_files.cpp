@@ -5,6 +5,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/json_reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
@@ -18,11 +19,11 @@ using nlohmann::json;
 constexpr const char* kGenerationConfig = "generation_config.json";
 
 // A number, a list of numbers, or null.
-std::vector<int> read_ids(const json& value, const std::string& where) {
+std::vector<int> read_ids(const json& value, const std::string& where, const std::string& key = "eos_token_id") {
     std::vector<int> ids;
     if (value.is_null()) return ids;
     for (const json& id : value.is_array() ? value : json::array({value})) {
-        KILN_CHECK(id.is_number_integer(), where, ": \"eos_token_id\" is ", value.dump(),
+        KILN_CHECK(id.is_number_integer(), where, ": \"", key, "\" is ", describe(id),
                    "; expected a whole number or a list of them");
         ids.push_back(static_cast<int>(std::clamp<int64_t>(id.get<int64_t>(), -1, INT32_MAX)));
     }
@@ -61,8 +62,11 @@ ModelFiles::ModelFiles(const fs::path& tokenizer, const fs::path& model) {
     }
     if (!same) return;
     const json config = read_json(model / "config.json");
+    KILN_CHECK(config.is_object(), (model / "config.json").string(), ": is not a JSON object");
     for (const auto& [key, value] : config.items()) {
-        if (key.ends_with("_token_id") && !value.is_null()) token_ids[key] = value;
+        if (!key.ends_with("_token_id") || value.is_null()) continue;
+        read_ids(value, model / "config.json", key);
+        token_ids[key] = value;
     }
     if (fs::exists(model / kGenerationConfig))
         files.push_back({kGenerationConfig, read_file(model / kGenerationConfig)});

@@ -146,7 +146,8 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
-    const auto newest = newest_checkpoint(o.output, report);
+    const auto newest = newest_checkpoint(
+        o.output, report, [&](const CheckpointRef& checkpoint) { plan.state = read_trainer_state(checkpoint); });
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
@@ -160,12 +161,6 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
                                 " start a new run there, leave out --resume"));
     }
     plan.checkpoint = newest->directory;
-    const fs::path file = plan.checkpoint / "trainer_state.json";
-    plan.state = nlohmann::json::parse(read_file(file), nullptr, false);
-    KILN_CHECK(plan.state.is_object() && plan.state.contains("model") && plan.state["model"].is_string() &&
-                   plan.state.contains("position") && plan.state.contains("seed") && plan.state.contains("T"),
-               file.string(), ": is not the state of a trainer; to start from its weights use -e ",
-               plan.checkpoint.string());
 }
 
 // The number of sequences that a loader makes of the shards.
@@ -241,6 +236,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .data = {},
                    .tokenizer = {},
                    .files = {},
+                   .sample_tokenizer = {},
                    .values = {}};
     TrainOptions& o = plan.options;
     find_checkpoint(plan, report);
@@ -260,7 +256,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         choose_model(plan, data_V, report);
         resolve_batch(plan, world, report, device);
     } else {
-        const std::string trained = plan.state["model"];
+        const std::string trained = plan.state.model;
         if (model_given && !fs::is_directory(o.model)) {
             choose_model(plan, data_V, [](const std::string&) {});
             check_same("the model", trained, o.model, plan.checkpoint);
@@ -269,10 +265,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         o.model = trained;
         check_vocabulary(plan.config, data_V, trained);
         resolve_batch(plan, world, report, device);
-        check_same("--sequence-length", std::to_string(plan.state["T"].get<int>()), std::to_string(o.T),
-                   plan.checkpoint);
-        check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
-                   plan.checkpoint);
+        check_same("--sequence-length", std::to_string(plan.state.T), std::to_string(o.T), plan.checkpoint);
+        check_same("--seed", std::to_string(plan.state.seed), std::to_string(o.seed), plan.checkpoint);
     }
     // A resumed run goes on with what its checkpoint holds.
     plan.files = ModelFiles(plan.tokenizer, plan.checkpoint.empty() ? plan.weights : plan.checkpoint);
@@ -284,8 +278,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                 "tokenizer as -i");
         }
         o.prompt = prompt_text(o.prompt);
-        sample_prompt(o, Tokenizer::load(plan.tokenizer),
-                      plan.config.max_T);  // an error now is better than at the first sample
+        plan.sample_tokenizer = Tokenizer::load(plan.tokenizer);
+        sample_prompt(o, *plan.sample_tokenizer, plan.config.max_T);  // an error now is better than at the first sample
     }
     // Only a warning, since one may train an old model on a new tokenizer, whose ids then get a new meaning.
     if (!plan.weights.empty() && !find_tokenizer(plan.weights).empty()) {

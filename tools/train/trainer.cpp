@@ -6,6 +6,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/json_reader.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/links.h"
 #include "tools/evaluate/loss.h"
@@ -65,7 +66,7 @@ void Trainer::open_logs() {
     note_changes();
     if (plan_.checkpoint.empty()) return;
     attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
-    present(plan_.checkpoint);  // a killed process may have left other links
+    present(resumed_from_.directory);  // a killed process may have left other links
 }
 
 void Trainer::open_validation() {
@@ -86,15 +87,26 @@ void Trainer::start() {
 }
 
 void Trainer::resume() {
-    const uint64_t then = plan_.state.value("train_tokens", loader_.num_tokens()), now = loader_.num_tokens();
-    if (then != now || plan_.state.value("train_data", loader_.fingerprint()) != loader_.fingerprint()) {
+    const TrainerState& wanted = plan_.state;
+    const uint64_t now = loader_.num_tokens(), then = wanted.train_tokens.value_or(now);
+    if (then != now || wanted.train_data.value_or(loader_.fingerprint()) != loader_.fingerprint()) {
         throw UsageError(concat("--resume: the run was trained on ", then, " tokens, --input (-i) ", options_.data,
                                 " holds ", now, then == now ? " other ones" : "",
                                 ": not the same data; start a new run from it with -e ", plan_.checkpoint.string()));
     }
-    progress_ = load_progress(plan_.checkpoint, engine_);
+    const auto load = [&](const CheckpointRef& checkpoint) {
+        const TrainerState state = load_trainer_state(checkpoint, engine_);
+        KILN_CHECK(state.model == wanted.model && state.seed == wanted.seed && state.T == wanted.T &&
+                       state.train_data == wanted.train_data,
+                   checkpoint.directory.string(), ": belongs to another run than ", plan_.checkpoint.string());
+        progress_ = state.progress, options_before_ = state.options;
+    };
+    const auto used = newest_checkpoint(
+        options_.output, [&](const std::string& text) { note(text); }, load, plan_.checkpoint);
+    KILN_CHECK(used, options_.output, ": no checkpoint can be resumed; start a new run with another --output");
+    resumed_from_ = *used;
     last_saved_ = progress_.step;
-    note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
+    note(concat("resuming at step ", progress_.step, " from ", resumed_from_.directory.string()));
     if (progress_.step > schedule_.total_steps) {
         throw UsageError(concat("--resume: the run is at step ", progress_.step, ", which is past the last one, ",
                                 schedule_.total_steps, "; set more with --max-steps (-x) or --epochs"));
@@ -106,13 +118,12 @@ void Trainer::resume() {
 
 // Logs the options that differ from those of the checkpoint.
 void Trainer::note_changes() {
-    if (plan_.checkpoint.empty() || !plan_.state.contains("options")) return;
-    const auto then = plan_.state["options"].get<std::map<std::string, std::string>>();
     for (const auto& [name, now] : plan_.values) {
-        const auto found = then.find(name);
-        if (found == then.end() || found->second == now || changes_nothing(name)) continue;
-        log_->note(progress_.step, name, found->second + "->" + now);
-        note(concat("--", name, " is ", now, " from here on; it was ", found->second));
+        const auto found = options_before_.find(name);
+        if (found == options_before_.end() || found->second == now || changes_nothing(name)) continue;
+        const std::string before = excerpt(found->second);
+        log_->note(progress_.step, name, before + "->" + now);
+        note(concat("--", name, " is ", now, " from here on; it was ", before));
     }
 }
 
@@ -198,17 +209,16 @@ bool Trainer::sample() {
 }
 
 nlohmann::json Trainer::state() const {
-    nlohmann::json state = progress_.to_json();
-    state["model"] = describe(plan_.config);
-    state["seed"] = options_.seed;
-    state["T"] = options_.T;
-    if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) {
-        state["loss_scale"] = {scale.scale, scale.good_steps};
-    }
-    state["train_tokens"] = loader_.num_tokens();
-    state["train_data"] = loader_.fingerprint();
-    state["options"] = plan_.values;
-    return state;
+    TrainerState state{.progress = progress_,
+                       .model = describe(plan_.config),
+                       .seed = options_.seed,
+                       .T = options_.T,
+                       .loss_scale = {},
+                       .train_tokens = loader_.num_tokens(),
+                       .train_data = loader_.fingerprint(),
+                       .options = plan_.values};
+    if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) state.loss_scale = scale;
+    return state.to_json();
 }
 
 // For what a run can do without: a file system without links, a damaged log, or a sample that cannot be decoded does

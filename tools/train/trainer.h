@@ -6,6 +6,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -46,7 +47,8 @@ public:
     // Opens the data, and makes or loads the weights. It writes nothing. All references must outlive the trainer.
     Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks);
 
-    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws Error.
+    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws
+    // Error.
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     RunSummary summary() const;
@@ -93,6 +95,8 @@ private:
     RisenLoss risen_loss_;
     std::optional<RunAhead> run_ahead_;  // if it is possible
     std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
+    CheckpointRef resumed_from_;     // an empty path: the run began now
+    std::map<std::string, std::string> options_before_;  // of that checkpoint
     int64_t last_saved_ = -1;
     std::vector<LossPoint> validations_;  // of the whole run
     // Of this start:
