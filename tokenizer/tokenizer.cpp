@@ -78,6 +78,20 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
     return files;
 }
 
+void check_replaces_nothing(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
+    for (const std::string& name : tokenizer_file_names()) {
+        const fs::path path = directory / name;
+        std::error_code ignored;
+        if (!fs::exists(fs::symlink_status(path, ignored))) continue;
+        const auto same = [&](const TokenizerKind::File& file) {
+            return file.name == name && fs::is_regular_file(path, ignored) && read_file(path) == file.content;
+        };
+        KILN_CHECK(std::any_of(files.begin(), files.end(), same), path.string(),
+                   ": would be replaced or removed; choose another --output, or replace the tokenizer there with "
+                   "--overwrite");
+    }
+}
+
 void replace_tokenizer_files(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
     for (const std::string& name : tokenizer_file_names()) {
         if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.name == name; })) {
@@ -111,11 +125,13 @@ Tokenizer Tokenizer::load(const fs::path& path) {
     return make_tokenizer(std::move(parts), path.string());
 }
 
-void Tokenizer::save(const fs::path& directory) const {
+void Tokenizer::save(const fs::path& directory, bool overwrite) const {
+    const std::vector<TokenizerKind::File> files = kind_->files();
+    if (!overwrite) check_replaces_nothing(directory, files);
     std::error_code failed;
     fs::create_directories(directory, failed);
     KILN_CHECK(!failed, directory.string(), ": cannot create the directory: ", failed.message());
-    replace_tokenizer_files(directory, kind_->files());
+    replace_tokenizer_files(directory, files);
 }
 
 std::string Tokenizer::to_json() const {

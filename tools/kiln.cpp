@@ -35,7 +35,8 @@ std::string help() {
     return text +
            "\n`kiln COMMAND --help` lists the options of a command. To train a model, use train_gpt2, or "
            "train_gpt2cu on a GPU.\n"
-           "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped by a signal.\n";
+           "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped by a signal (prepare: the same command resumes "
+           "it).\n";
 }
 
 int run(const std::vector<std::string>& words) {

@@ -305,6 +305,8 @@ TEST_F(DataCli, prepare_refuses_wrong_requests) {
     expect_failure(prepare(text, {"--val-fraction", "nan"}), 2, {"--val-fraction: nan", "[0, 0.5]"});
     expect_failure(prepare(text, {"--shard-tokens", "2147483648"}), 2, {"--shard-tokens", "[1, 1073741824]"});
     expect_failure(prepare(text, {"--documents", "lines"}), 2, {"--documents: \"lines\"", "did you mean line?"});
+    expect_failure(prepare(text, {"--document-separator", "\xFF"}), 2, {"--document-separator: is not UTF-8"});
+    expect_failure(prepare(text, {"--text-key", "\xFF"}), 2, {"--text-key: is not UTF-8"});
     expect_failure(prepare(text, {"--thread", "2"}), 2, {"unknown option --thread; did you mean --threads?"});
     expect_failure(kiln({"prepare", "--input", text, "--tokenizer", dir_ / "none", "--output", output()}), 1, {"none"});
     expect_failure(kiln({"prepare", "--input", text, "--tokenizer", run_.data(), "--output", text}), 1,

@@ -20,7 +20,7 @@ protected:
         return run_program(program_path("kiln"), args, input);
     }
     Finished train(const std::string& input, const Args& more) {
-        Args args{"tokenizer", "train", "--input", input, "--output", output()};
+        Args args{"tokenizer", "train", "--input", input, "--output", output(), "--overwrite"};
         args.insert(args.end(), more.begin(), more.end());
         return kiln(args);
     }
@@ -147,8 +147,49 @@ TEST_F(TokenizerCli, ranks_without_special_tokens_are_warned_of_and_prepare_says
     expect_said(kiln({"prepare", "--input", text_, "--tokenizer", output(), "--output", dir_ / "shards"}), 1,
                 {"no end-of-text token", "train it", "again with --special-tokens"});
     Args with = import;
-    with.insert(with.end(), {"--special-tokens", "<|endoftext|>=256"});
+    with.insert(with.end(), {"--special-tokens", "<|endoftext|>=256", "--overwrite"});
     EXPECT_EQ(kiln(with).err.find("separate"), std::string::npos);
+}
+
+TEST_F(TokenizerCli, another_tokenizer_in_the_output_is_kept_without_overwrite) {
+    const Args import{"tokenizer", "import", ranks(), "--output", dir_ / "llm", "--pre-tokenizer", "gpt2"};
+    const Args train{"tokenizer", "train", "--input", text_, "--output", dir_ / "llm", "--vocab-size", "262"};
+    for (const std::string name : {"tokenizer.model", "tokenizer.json", "chat_template.jinja"}) {
+        const fs::path theirs = dir_.write("llm/" + name, "theirs");
+        for (const Args& args : {import, train}) {
+            expect_said(kiln(args), 1, {theirs.string() + ": would be replaced or removed", "--overwrite"});
+            EXPECT_EQ(read_file(theirs), "theirs");
+        }
+        fs::remove(theirs);
+        EXPECT_TRUE(fs::is_empty(dir_ / "llm"));
+    }
+    EXPECT_EQ(kiln(import).code, 0);
+    EXPECT_EQ(kiln(import).code, 0) << "it changes nothing";
+    expect_said(kiln(train), 1, {"would be replaced or removed"});
+    Args with = train;
+    with.push_back("--overwrite");
+    EXPECT_EQ(kiln(with).code, 0);
+    EXPECT_EQ(Tokenizer::load(dir_ / "llm").vocab_size(), 262);
+}
+
+TEST_F(TokenizerCli, lists_with_empty_or_equal_names_are_refused) {
+    for (const std::string list : {",", "<a>,", "<a>,,<b>", ",<a>"}) {
+        expect_said(train(text_, {"--vocab-size", "262", "--special-tokens", list}), 2,
+                    {concat("the list \"", list, "\" has an empty item")});
+    }
+    expect_said(train(text_, {"--vocab-size", "262", "--special-tokens", "<a>,<a>"}), 2, {"\"<a>\" is given twice"});
+    expect_said(train(text_, {"--vocab-size", "262", "--text-key", "\xFF"}), 2, {"--text-key: is not UTF-8"});
+    EXPECT_FALSE(fs::exists(output() / "tokenizer.json"));
+    const auto import = [&](const std::string& list) {
+        return kiln({"tokenizer", "import", ranks(), "--output", output(), "--pre-tokenizer", "gpt2",
+                     "--special-tokens", list});
+    };
+    expect_said(import(","), 2, {"the list \",\" has an empty item"});
+    expect_said(import("<a>=256,<a>=257"), 2, {"--special-tokens: \"<a>\" is given twice"});
+    expect_said(import("\xFF\xFF=256"), 2, {"is not a token and its id"});
+    ASSERT_EQ(import("<a>=256").code, 0);
+    expect_said(kiln({"tokenizer", "encode", "--tokenizer", output(), "--allow-special=,"}), 2, {"empty item"});
+    expect_said(kiln({"tokenizer", "encode", "--tokenizer", output(), "--allow-special="}), 2, {"names no token"});
 }
 
 TEST_F(TokenizerCli, import_lists_the_names_it_knows) {

@@ -36,6 +36,8 @@ public:
         num_tokens = int64_t(tokens.size());
         ShardIndex index;
         index.val = {{{"val_000000.bin", info.num_tokens, 5, hex(info.payload_xxh3)}}, info.num_tokens, 5, text_bytes};
+        const std::string json = tokenizer.to_json();
+        index.tokenizer_xxh3["tokenizer.json"] = hex(xxh3_64(json.data(), json.size()));
         index.vocab_size = V, index.end_of_text = tokenizer.end_of_text();
         write_shard_index(data(), index);
 

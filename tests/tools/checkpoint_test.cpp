@@ -153,6 +153,16 @@ TEST(Checkpoint, keeps_what_the_model_came_with) {
     EXPECT_FALSE(files.token_ids.contains("pad_token_id"));
 }
 
+TEST(Checkpoint, a_damaged_tokenizer_is_taken_from_neither_checkpoint_nor_shards) {
+    const TinyRun run;
+    verify_tokenizer(run.checkpoint);
+    verify_tokenizer(run.data());
+    flip_bit(run.checkpoint / "tokenizer.json", 100, 3);
+    EXPECT_NE(error_of([&] { verify_tokenizer(run.checkpoint); }).find("tokenizer.json"), std::string::npos);
+    flip_bit(run.data() / "tokenizer.json", 100, 3);
+    EXPECT_NE(error_of([&] { verify_tokenizer(run.data()); }).find("tokenizer.json"), std::string::npos);
+}
+
 TEST(Checkpoint, list_is_newest_first_and_only_of_checkpoints) {
     const TempDirectory run;
     save_steps(run.path(), {9, 10, 2});

@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <sstream>
 
+#include "tests/support/tiny_run.h"
 #include "tests/support/train_run.h"
 #include "tools/checkpoint/manifest.h"
 #include "tools/checkpoint/names.h"
+#include "tools/formats/safetensors.h"
 
 namespace kiln {
 namespace {
@@ -227,6 +230,95 @@ TEST_F(HostileState, a_changed_config_is_named_and_training_resumes_from_the_che
         replace(newest(), "config.json", changed(json::parse(config_), change));
         expect_resumed_from_the_one_before(change.message);
     }
+}
+
+struct Value {
+    const char *file, *tensor;
+    int element;
+    float value;
+    const char* message;
+};
+
+const float kNan = std::nanf("");
+const Value kValues[] = {
+    {"optimizer.safetensors", "moment1.wte", 3, kNan, "'moment1.wte' holds nan at element 3"},
+    {"optimizer.safetensors", "moment1.lnf_w", 15, INFINITY, "'moment1.lnf_w' holds inf at element 15"},
+    {"optimizer.safetensors", "moment1.block.0.fc_w", 0, -INFINITY, "'moment1.block.0.fc_w' holds -inf at element 0"},
+    {"optimizer.safetensors", "moment2.wte", 0, kNan, "'moment2.wte' holds nan at element 0"},
+    {"optimizer.safetensors", "moment2.wte", 7, INFINITY, "'moment2.wte' holds inf at element 7"},
+    {"optimizer.safetensors", "moment2.block.0.qkv_w", 9, -1e-30f, "'moment2.block.0.qkv_w' holds -1e-30 at element 9"},
+    {"model.safetensors", "model.norm.weight", 5, kNan, "'model.norm.weight' holds nan at element 5"},
+    {"model.safetensors", "model.layers.0.mlp.up_proj.weight", 1, INFINITY, "up_proj.weight' holds inf at element 1"},
+};
+
+// The file's bytes with one value changed.
+std::string with_value(const fs::path& path, const Value& change) {
+    const SafetensorsFile file(path);
+    const StoredTensor* tensor = file.find(change.tensor);
+    std::string bytes = read_file(path);
+    uint64_t header = 0;
+    std::memcpy(&header, bytes.data(), sizeof(header));
+    std::memcpy(&bytes.at(8 + header + tensor->begin + 4 * size_t(change.element)), &change.value, 4);
+    return bytes;
+}
+
+TEST_F(HostileState, values_that_training_cannot_have_left_are_named_and_the_checkpoint_before_is_used) {
+    for (const Value& change : kValues) {
+        const std::string before = read_file(newest() / change.file);
+        replace(newest(), change.file, with_value(newest() / change.file, change));
+        expect_resumed_from_the_one_before(change.message);
+        if (std::string(change.file).starts_with("model")) {  // as a model to start from
+            TrainRun run = make_run();
+            run.options.model = newest();
+            run.options.output.clear();
+            EXPECT_NE(error_of([&] { run.run(); }).find(change.message), std::string::npos);
+        }
+        replace(newest(), change.file, before);
+    }
+}
+
+TEST_F(HostileState, a_second_moment_of_minus_zero_is_one) {
+    replace(newest(), "optimizer.safetensors",
+            with_value(newest() / "optimizer.safetensors", {"", "moment2.wte", 0, -0.0f, ""}));
+    TrainRun run = make_run();
+    run.options.resume = true;
+    run.options.max_steps = 5;
+    run.run();
+    EXPECT_EQ(run.steps.at(0).step, 4);
+    fs::remove_all(newest().parent_path() / "checkpoint-00000005");
+}
+
+// It would make the second moment infinite, which is refused when it is loaded.
+TEST(StepReport, a_gradient_whose_square_overflows_is_not_finite) {
+    StepReport report;
+    report.loss = 1;
+    for (const double norm : {0.0, 1e19}) {
+        report.norm = norm;
+        EXPECT_TRUE(report.is_finite()) << norm;
+    }
+    for (const double norm : {1e20, 1e300, double(INFINITY), double(kNan)}) {
+        report.norm = norm;
+        EXPECT_FALSE(report.is_finite()) << norm;
+    }
+}
+
+// As in a directory of shards that is removed, or prepared again, while training runs.
+TEST(SampleTokenizer, changed_or_removed_files_change_nothing) {
+    const TinyRun tiny;
+    const TempDirectory output;
+    const std::string tokenizer = read_file(tiny.data() / "tokenizer.json");
+    TrainRun run(tiny.data() / "val_000000.bin", output.path());
+    run.options.sample_every = 1;
+    run.options.sample_tokens = 4;
+    run.options.checkpoint_every = 1;
+    run.options.max_steps = 3;
+    run.hooks.on_step = [&](const StepReport& report) {
+        if (report.step == 0) std::ofstream(tiny.data() / "tokenizer.json") << "{}";
+        if (report.step == 1) fs::remove(tiny.data() / "tokenizer.json");
+    };
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    EXPECT_EQ(run.progress.sampled_at, 3);
+    EXPECT_EQ(read_file(output / "checkpoint-00000003/tokenizer.json"), tokenizer);
 }
 
 TEST_F(HostileState, without_another_checkpoint_the_reason_is_told) {

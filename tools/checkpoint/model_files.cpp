@@ -4,9 +4,11 @@
 #include <optional>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/data/shard_index.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/json_reader.h"
 #include "tokenizer/tokenizer.h"
+#include "tools/checkpoint/manifest.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
 
@@ -70,6 +72,11 @@ ModelFiles::ModelFiles(const fs::path& tokenizer, const fs::path& model) {
     }
     if (fs::exists(model / kGenerationConfig))
         files.push_back({kGenerationConfig, read_file(model / kGenerationConfig)});
+}
+
+void verify_tokenizer(const fs::path& path) {
+    if (fs::exists(path / "manifest.json")) verify_manifest(path, false);
+    if (has_shard_index(path)) verify_tokenizer(path, read_shard_index(path));
 }
 
 std::vector<int> stop_tokens(const fs::path& model_directory) {

@@ -53,6 +53,7 @@ void write_optimizer(const fs::path& path, const Engine& engine) {
 
 void read_optimizer(const fs::path& path, Engine& engine) {
     const SafetensorsFile file(path);
+    const std::vector<std::string_view>& squares = optimizer_info(engine.optimizer()).squares;
     size_t tensors = 0;
     for_each_state_tensor(engine, [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
         const StoredTensor* tensor = file.find(name);
@@ -60,8 +61,9 @@ void read_optimizer(const fs::path& path, Engine& engine) {
         KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}), path.string(), ": tensor '",
                    name, "' has shape ", shape_text(tensor->shape), "; the model asks for (", spec.shape[0], ", ",
                    spec.shape[1], ")");
+        const float min = std::ranges::count(squares, arena.name) > 0 ? 0 : -FLT_MAX;
         for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
-            file.read(*tensor, begin, chunk);
+            file.read_finite(*tensor, begin, chunk, min);
             engine.write(arena, spec.offset + begin, chunk);
         });
         tensors++;

@@ -7,7 +7,8 @@
 namespace kiln {
 
 void write_optimizer(const std::filesystem::path& path, const Engine& engine);
-// Throws Error unless the file holds exactly the state of the engine's model and optimizer.
+// Throws Error unless the file holds exactly the state of the engine's model and optimizer, with values that training
+// can have left there.
 void read_optimizer(const std::filesystem::path& path, Engine& engine);
 
 }  // namespace kiln

@@ -5,11 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstring>
 #include <iostream>
+#include <mutex>
 #include <streambuf>
 #include <string_view>
 
@@ -58,57 +59,62 @@ int write_text(int fd, std::string_view text) {
 
 }  // namespace
 
+// It may be used by several threads, as the buffer that it replaces.
 class StandardStreams::Buffer : public std::streambuf {
 public:
     Buffer(std::ostream& stream, int fd, bool escaped)
         : stream_(stream), fd_(fd), escaped_(escaped), before_(stream.rdbuf(this)) {
         stop_blocking(fd);
-        clear();
     }
     ~Buffer() override {
         flush();
         stream_.rdbuf(before_);
     }
-    int error() const { return error_; }  // the first one
     void close() {
         flush();
         if (::close(fd_) != 0) fail(errno);
-    }
-    [[noreturn]] void throw_error() const {
-        throw Error(concat("standard output: cannot be written: ", std::strerror(error_), "; a part of it is missing"));
+        throw_error();
     }
 
 protected:
+    std::streamsize xsputn(const char* text, std::streamsize bytes) override {
+        const std::lock_guard lock(mutex_);
+        text_.append(text, size_t(bytes));
+        if (text_.size() >= PIPE_BUF) flush(), throw_error();
+        return bytes;
+    }
     int_type overflow(int_type c) override {
-        const char last = pptr()[-1];  // is kept, since what follows may decide whether it is escaped
-        pbump(-1);
-        sync();
-        sputc(last);
-        return traits_type::eq_int_type(c, traits_type::eof()) ? traits_type::not_eof(c) : sputc(char(c));
+        const char byte = char(c);
+        if (!traits_type::eq_int_type(c, traits_type::eof())) xsputn(&byte, 1);
+        return traits_type::not_eof(c);
     }
     int sync() override {
+        const std::lock_guard lock(mutex_);
         flush();
-        if (error_ != 0) throw_error();
+        throw_error();
         return 0;
     }
 
 private:
-    void clear() { setp(text_.data(), text_.data() + text_.size()); }
     void fail(int error) {
         if (error_ == 0) error_ = error;
     }
     void flush() {
-        const std::string_view text(pbase(), size_t(pptr() - pbase()));
-        fail(write_text(fd_, escaped_ ? printable(text, "\n\t") : text));
-        clear();
+        fail(write_text(fd_, escaped_ ? printable(text_, "\n\t") : text_));
+        text_.clear();
+    }
+    void throw_error() const {
+        KILN_CHECK(error_ == 0, "standard output: cannot be written: ", std::strerror(error_),
+                   "; the output is incomplete");
     }
 
     std::ostream& stream_;
     const int fd_;
     const bool escaped_;
     std::streambuf* const before_;
-    std::array<char, PIPE_BUF> text_;
-    int error_ = 0;
+    std::mutex mutex_;
+    std::string text_;
+    int error_ = 0;  // the first one
 };
 
 StandardStreams::StandardStreams() {
@@ -129,7 +135,6 @@ StandardStreams::~StandardStreams() {
 
 void StandardStreams::finish() {
     out_->close();
-    if (out_->error() != 0) out_->throw_error();
 }
 
 void write_error_line(const std::string& text) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
@@ -69,7 +70,9 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                .min = 1e-6,
                                .max = 1});
     set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1, .max = 1e6});
-    set.add(a.sampling.seed, {.name = "seed", .help = "seed of the samples: the same seed gives the same samples"});
+    set.add(a.sampling.seed, {.name = "seed",
+                              .help = "seed of the samples: the same seed and prompt give the same samples, whatever "
+                                      "other prompts there are; a prompt that is given again gets further samples"});
     set.add(a.ignore_eos, {.name = "ignore-eos", .help = "continue after the end-of-text token"});
     set.add(a.echo, {.name = "echo", .help = "print the prompt before the generated text; --echo=0: do not"});
     set.section("Machine");
@@ -117,7 +120,7 @@ public:
         std::vector<GenerateRequest> requests;
         for (const std::string& prompt : prompts) {
             const std::vector<int> ids = encode(prompt);
-            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({ids, next_sample_++});
+            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({ids, samples_[ids]++});
         }
         const bool stream = requests.size() == 1;
         const auto text_of = [&](size_t request) {
@@ -184,7 +187,7 @@ private:
     Tokenizer tokenizer_;
     const std::vector<bool> allowed_;
     std::optional<int> end_of_text_;
-    uint64_t next_sample_ = 0;
+    std::map<std::vector<int>, uint64_t> samples_;  // the number of samples that each prompt has already
 };
 
 // A bad line is reported, and the next line is read.

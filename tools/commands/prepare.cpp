@@ -96,6 +96,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
     if (o.documents.separator.find('\n') != std::string::npos) {
         throw UsageError("--document-separator is one line; it cannot contain a newline");
     }
+    if (find_invalid_utf8(o.documents.separator)) throw UsageError("--document-separator: is not UTF-8");
     return true;
 }
 

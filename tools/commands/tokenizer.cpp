@@ -42,9 +42,13 @@ Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, 
         token.content = item.substr(0, equals);
         const char *begin = item.data() + std::min(equals + 1, item.size()), *end = item.data() + item.size();
         const auto [stop, status] = std::from_chars(begin, end, token.id);
-        if (status != std::errc() || stop != end || token.id < 0 || token.content.empty()) {
+        if (status != std::errc() || stop != end || token.id < 0 || token.content.empty() ||
+            find_invalid_utf8(token.content)) {
             throw UsageError(concat("--special-tokens: \"", item,
                                     "\" is not a token and its id; an example is <|endoftext|>=50256"));
+        }
+        if (std::ranges::count(special_tokens, token.content, &SpecialToken::content) > 1) {
+            throw UsageError(concat("--special-tokens: \"", token.content, "\" is given twice"));
         }
     }
     return make_tokenizer(
@@ -56,6 +60,7 @@ Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, 
 int import(const std::vector<std::string>& args) {
     std::string source, output, cache, pre_tokenizer;
     std::vector<std::string> special_tokens;
+    bool overwrite = false;
     FetchOptions fetch;
     OptionSet set("kiln tokenizer import", "Reads a tokenizer, checks it and writes it in Hugging Face's format",
                   {"gpt2 --output tok", "llama/tokenizer.model --output tok",
@@ -80,6 +85,7 @@ int import(const std::vector<std::string>& args) {
     set.add(special_tokens, {.name = "special-tokens",
                              .unit = "A=ID,B=ID",
                              .help = "the special tokens of a .tiktoken file, for example <|endoftext|>=50256"});
+    set.add(overwrite, overwrite_tokenizer_option());
     if (!set.parse(args)) return 0;
     const bool ranks = source.ends_with(".tiktoken");
     if (ranks == pre_tokenizer.empty() || (!ranks && !special_tokens.empty())) {
@@ -112,7 +118,7 @@ int import(const std::vector<std::string>& args) {
                                 : ranks   ? load_ranks(source, pre_tokenizer, special_tokens)
                                           : Tokenizer::load(source);
     catch_stop_signals();  // a signal waits until all files are written
-    tokenizer.save(output);
+    tokenizer.save(output, overwrite);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
     return 0;
 }
@@ -217,6 +223,10 @@ int decode(const std::vector<std::string>& args) {
 }
 
 }  // namespace
+
+OptionSpec overwrite_tokenizer_option() {
+    return {.name = "overwrite", .former_names = {"force"}, .help = "replace another tokenizer in --output"};
+}
 
 int command_tokenizer(const std::vector<std::string>& args) {
     if (args.empty()) throw UsageError("kiln tokenizer: name an action: train, import, encode or decode");

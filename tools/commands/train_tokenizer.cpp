@@ -9,6 +9,7 @@
 #include "tokenizer/prepare/training_text.h"
 #include "tokenizer/sentencepiece/trainer.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
@@ -30,7 +31,7 @@ struct TrainArguments {
     int vocab_size = 0;
     int64_t min_frequency = 0;
     double character_coverage = SentencePieceTrainerOptions().character_coverage;
-    bool add_prefix_space = false, byte_fallback = false;
+    bool add_prefix_space = false, byte_fallback = false, overwrite = false;
     int threads = 0;
     DocumentOptions documents;
     InputFiles files;
@@ -200,6 +201,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
                         .help = "0: all processors; 16 for sentencepiece, so that every machine makes the same model",
                         .min = 0,
                         .max = 128});
+    set.add(a.overwrite, overwrite_tokenizer_option());
     set.section("SentencePiece");
     set.add(a.character_coverage,
             {.name = "character-coverage",
@@ -216,7 +218,8 @@ int train_tokenizer(const std::vector<std::string>& args) {
     if (a.files.by_names) std::cerr << "files that are named for validation or test are not used for training\n";
     report_passed_over(a.files.passed_over, report);
 
-    // First, so that no work is lost if the directory cannot be created.
+    // First, so that no work is lost if the tokenizer cannot be written there.
+    if (!a.overwrite) check_replaces_nothing(a.output, {});
     std::error_code failed;
     const bool made = std::filesystem::create_directories(a.output, failed);
     KILN_CHECK(!failed, "--output ", a.output, ": cannot create the directory: ", failed.message());
@@ -236,7 +239,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
         }
     }();
     catch_stop_signals();  // a signal waits until all files are written
-    tokenizer.save(a.output);
+    tokenizer.save(a.output, a.overwrite);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << a.output << "\n";
     if (tokenizer.vocab_size() < a.vocab_size) {
         std::cerr << "this is less than --vocab-size " << a.vocab_size << ": the text has no more "

@@ -257,6 +257,19 @@ void SafetensorsFile::read(const StoredTensor& tensor, uint64_t first, std::span
     }
 }
 
+void SafetensorsFile::read_finite(const StoredTensor& tensor, uint64_t first, std::span<float> out, float min) const {
+    read(tensor, first, out);
+    const auto is_bad = [min](float x) { return !(x >= min && x <= FLT_MAX); };
+    int bad = 0;  // without a branch, so that the loop is vectorized
+    for (const float x : out) bad |= is_bad(x);
+    if (bad == 0) return;
+    const auto at = std::ranges::find_if(out, is_bad);
+    throw Error(concat(path_.string(), ": tensor '", tensor.name, "' holds ", *at, " at element ",
+                       first + uint64_t(at - out.begin()),
+                       min == 0 ? ", where only finite numbers from 0 on can be" : "",
+                       "; nothing can be computed from it, use an earlier checkpoint or another copy"));
+}
+
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors)
     : file_(path) {
     nlohmann::ordered_json header = nlohmann::ordered_json::object();

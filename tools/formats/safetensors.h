@@ -1,6 +1,7 @@
 #pragma once
 // The safetensors format: the length of a JSON header as u64, the header, the bytes of the tensors. Writes float32;
 // reads float32, float16 and bfloat16. The reader checks everything in the header before it uses it.
+#include <cfloat>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -39,6 +40,8 @@ public:
     const StoredTensor* find(std::string_view name) const;                 // null if there is none
     // Elements first to first + out.size() - 1 as float32. Throws Error if the type is not F32, F16 or BF16.
     void read(const StoredTensor& tensor, uint64_t first, std::span<float> out) const;
+    // Throws Error also if one of them is infinite, NaN or below `min`, from which nothing can be computed.
+    void read_finite(const StoredTensor& tensor, uint64_t first, std::span<float> out, float min = -FLT_MAX) const;
 
 private:
     std::filesystem::path path_;

@@ -53,8 +53,9 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
         o.resume,
         {.name = "resume",
          .short_name = "y",
-         .help = "resume from the newest complete checkpoint in --output, which must hold one; options that are not "
-                 "given keep the values of the run"});
+         .help =
+             "resume from the newest complete checkpoint in --output, or start the run that was stopped there before "
+             "its first one; options that are not given keep the values of the run"});
     set.add(o.overwrite,
             {.name = "overwrite", .help = "remove the run that --output holds, and start a new one there"});
 }

@@ -242,6 +242,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
+    if (!o.tokenizer.empty()) verify_tokenizer(plan.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
     check_tokenizers(plan, report);
 

@@ -25,7 +25,7 @@ std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tok
 std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, uint64_t number,
                                        const std::function<bool()>& stop_requested) {
     const TrainOptions& o = plan.options;
-    const Tokenizer tokenizer = Tokenizer::load(plan.tokenizer);
+    const Tokenizer& tokenizer = *plan.sample_tokenizer;
     std::optional<std::string> text;
     // The KV cache exists only during generation, because training needs the memory.
     generate(engine,

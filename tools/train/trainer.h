@@ -93,10 +93,10 @@ private:
     TrainProgress progress_;
     BadSteps bad_steps_;
     RisenLoss risen_loss_;
-    std::optional<RunAhead> run_ahead_;  // if it is possible
-    std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
-    CheckpointRef resumed_from_;     // an empty path: the run began now
+    std::optional<RunAhead> run_ahead_;                  // if it is possible
+    CheckpointRef resumed_from_;                         // an empty path: the run began now
     std::map<std::string, std::string> options_before_;  // of that checkpoint
+    std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
     int64_t last_saved_ = -1;
     std::vector<LossPoint> validations_;  // of the whole run
     // Of this start:
