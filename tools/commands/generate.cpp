@@ -59,8 +59,9 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
             {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
-    set.add(a.sampling.temperature,
-            {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0});
+    set.add(
+        a.sampling.temperature,
+        {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0, .max = 100});
     set.add(a.sampling.top_k,
             {.name = "top-k", .unit = "N", .help = "sample among the N most likely tokens; 0: among all", .min = 0});
     set.add(a.sampling.top_p, {.name = "top-p",
@@ -69,7 +70,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                        "among all",
                                .min = 1e-6,
                                .max = 1});
-    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1});
+    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1, .max = 1e6});
     set.add(a.sampling.seed, {.name = "seed",
                               .help = "seed of the samples: the same seed and prompt give the same samples, whatever "
                                       "other prompts there are; a prompt that is given again gets further samples"});

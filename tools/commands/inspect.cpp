@@ -22,6 +22,7 @@
 #include "tools/checkpoint/links.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/cli/options.h"
+#include "tools/cli/terminal.h"
 #include "tools/commands/commands.h"
 #include "tools/formats/safetensors.h"
 
@@ -30,26 +31,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Text of a file as one line without control characters.
+std::string line(const std::string& text) {
+    return printable(replace_invalid_utf8(text));
+}
+
 // Prints a name and its value. The values are aligned.
 template <class... Parts>
 void row(const std::string& name, const Parts&... value) {
-    std::cout << padded(name, 16) << concat(value...) << "\n";
-}
-
-// The text as one line that a terminal can show, with escapes for control characters.
-std::string printable(const std::string& text) {
-    std::string line;
-    for (const char c : replace_invalid_utf8(text)) {
-        const unsigned char byte = static_cast<unsigned char>(c);
-        if (c == '\n') {
-            line += "\\n";
-        } else if (byte < 0x20 || byte == 0x7f) {
-            line += "\\x" + hex(std::span(&byte, 1));
-        } else {
-            line += c;
-        }
-    }
-    return line;
+    std::cout << padded(line(name), 16) << line(concat(value...)) << "\n";
 }
 
 // The first documents that begin in the shard, about max_bytes of each.
@@ -61,7 +51,7 @@ void print_documents(const Shard& shard, const Tokenizer& tokenizer, int documen
     int shown = 0;
     bool cut = false;
     const auto flush = [&] {
-        if (shown > 0) row("document " + std::to_string(shown), printable(text), cut ? " ..." : "");
+        if (shown > 0) row("document " + std::to_string(shown), text, cut ? " ..." : "");
         text.clear();
         decode.emplace(tokenizer);
         cut = false;
@@ -151,7 +141,7 @@ void inspect_sentencepiece(const SentencePieceModel& model) {
     for (size_t id = 0; id < model.pieces.size(); id++) {
         const SentencePiece& piece = model.pieces[id];
         if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
-            row("special", id, " ", printable(piece.text));
+            row("special", id, " ", piece.text);
         }
     }
 }
@@ -186,7 +176,7 @@ void inspect_parts(const TokenizerParts& parts) {
                                     : byte_coverage(parts));
     row("merges", parts.vocabulary.merges.size());
     for (const AddedToken& token : parts.added) {
-        if (token.special) row("special", token.id, " ", printable(token.content));
+        if (token.special) row("special", token.id, " ", token.content);
     }
 }
 
@@ -201,7 +191,7 @@ void print_roles(const Tokenizer& tokenizer) {
             for (const AddedToken& added : tokenizer.kind().added_tokens()) {
                 if (added.id == token->id) text = added.content;
             }
-            row(name, token->id, " ", printable(text), ", by ", token->source);
+            row(name, token->id, " ", text, ", by ", token->source);
         } else if (info.role == Role::eos) {
             row(name, "none, so `kiln prepare` cannot separate documents");
         }
@@ -234,7 +224,8 @@ void inspect_tensors(const std::vector<const StoredTensor*>& tensors, bool list)
         bytes_text(double(bytes)), list ? "" : "; --tensors lists them");
     if (!list) return;
     for (const StoredTensor* tensor : tensors) {
-        std::cout << "  " << padded(tensor->name, 48) << tensor->dtype << " " << shape_text(tensor->shape) << "\n";
+        std::cout << "  " << padded(line(tensor->name), 48) << tensor->dtype << " " << shape_text(tensor->shape)
+                  << "\n";
     }
 }
 
