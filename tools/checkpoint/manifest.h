@@ -2,7 +2,9 @@
 // manifest.json, the last file of a checkpoint: the size and XXH3-64 of every other file, and a checksum of that list.
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace kiln {
 
@@ -11,6 +13,19 @@ void write_synced(const std::filesystem::path& path, std::string_view content);
 
 // Describes all files that are in the directory now.
 void write_manifest(const std::filesystem::path& directory, int64_t step);
+
+struct FileCheck {
+    std::string name;
+    uint64_t bytes;     // as the manifest says
+    std::string fault;  // how the file differs from the manifest; empty: it does not
+};
+struct CheckedFiles {
+    int64_t step;
+    std::vector<FileCheck> files;
+};
+// Compares every file with the manifest. Throws Error if the manifest itself is damaged, or is that of another step
+// than the directory's name says.
+CheckedFiles check_files(const std::filesystem::path& checkpoint);
 
 // Throws Error with the first file that is missing or differs from the manifest. `all` false: without the optimizer
 // state, which inference does not need and which is two thirds of the bytes. Returns the step.

@@ -10,5 +10,7 @@ void write_optimizer(const std::filesystem::path& path, const Engine& engine);
 // Throws Error unless the file holds exactly the state of the engine's model and optimizer, with values that training
 // can have left there.
 void read_optimizer(const std::filesystem::path& path, Engine& engine);
+// Throws Error if there are other values.
+void verify_optimizer(const std::filesystem::path& path);
 
 }  // namespace kiln
