@@ -3,6 +3,7 @@
 #include "tests/reliability/faults.h"
 #include "tests/reliability/subject.h"
 #include "tests/support/fake_engine.h"
+#include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/links.h"
 
