@@ -41,14 +41,18 @@ std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
                                                const std::function<void(const CheckpointRef&)>& use = nullptr,
                                                const std::filesystem::path& from = {});
 
-// `path` itself if it is a checkpoint or another Hugging Face model; if it is a link, its target, so that what is read
-// stays the same model when the link is replaced; if it is a run, its newest complete checkpoint.
-// Throws Error.
+// The target of a link, so that what is read stays the same model when the link is replaced; another path as it is.
+std::filesystem::path follow_link(const std::filesystem::path& path);
+
+// `path`, or the target of this link, if it is a checkpoint or another Hugging Face model; if it is a run, its newest
+// complete checkpoint. Throws Error.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path);
 
 ModelConfig read_model_config(const std::filesystem::path& model_directory);  // config.json
 // Throws Error unless config.json describes the same tensors and the same computation as `config`.
 void check_model(const std::filesystem::path& model_directory, const ModelConfig& config);
+// Throws Error if weights or optimizer state hold a value from which nothing can be computed.
+void verify_values(const std::filesystem::path& checkpoint);
 void load_weights(const std::filesystem::path& model_directory, Engine& engine);  // model*.safetensors -> Arena::params
 // Weights and optimizer state into the engine.
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);

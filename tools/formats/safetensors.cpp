@@ -261,15 +261,25 @@ void SafetensorsFile::read(const StoredTensor& tensor, uint64_t first, std::span
 
 void SafetensorsFile::read_finite(const StoredTensor& tensor, uint64_t first, std::span<float> out, float min) const {
     read(tensor, first, out);
-    const auto is_bad = [min](float x) { return !(x >= min && x <= FLT_MAX); };
-    int bad = 0;  // without a branch, so that the loop is vectorized
-    for (const float x : out) bad |= is_bad(x);
+    const float* x = out.data();
+    const size_t n = out.size();
+    int bad = 0;  // without a branch, so that this costs a tenth of what loading does
+#pragma omp simd reduction(| : bad)
+    for (size_t i = 0; i < n; i++) bad |= !(int(x[i] >= min) & int(x[i] <= FLT_MAX));
     if (bad == 0) return;
-    const auto at = std::ranges::find_if(out, is_bad);
+    const auto at = std::ranges::find_if(out, [min](float x) { return !(x >= min && x <= FLT_MAX); });
     throw Error(concat(path_.string(), ": tensor '", tensor.name, "' holds ", *at, " at element ",
                        first + uint64_t(at - out.begin()),
                        min == 0 ? ", where only finite numbers from 0 on can be" : "",
                        "; nothing can be computed from it, use an earlier checkpoint or another copy"));
+}
+
+void SafetensorsFile::verify_finite(const StoredTensor& tensor, float min) const {
+    std::vector<float> chunk;
+    for (uint64_t done = 0; done < tensor.elems(); done += chunk.size()) {
+        chunk.resize(std::min(uint64_t(1) << 20, tensor.elems() - done));
+        read_finite(tensor, done, chunk, min);
+    }
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors)

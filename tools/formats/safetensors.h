@@ -43,6 +43,7 @@ public:
     void read(const StoredTensor& tensor, uint64_t first, std::span<float> out) const;
     // Throws Error also if one of them is infinite, NaN or below `min`, from which nothing can be computed.
     void read_finite(const StoredTensor& tensor, uint64_t first, std::span<float> out, float min = -FLT_MAX) const;
+    void verify_finite(const StoredTensor& tensor, float min = -FLT_MAX) const;  // all of it
 
 private:
     std::filesystem::path path_;
