@@ -61,19 +61,19 @@ FileDigest write_optimizer(const fs::path& path, const ModelState& model) {
 void read_optimizer(const fs::path& path, Engine& engine) {
     const SafetensorsFile file(path);
     size_t tensors = 0;
-    for_each_state_tensor(
-        engine.config(), engine.optimizer(), [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
-            const StoredTensor* tensor = file.find(name);
-            KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
-            KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}), path.string(),
-                       ": tensor '", name, "' has shape ", shape_text(tensor->shape), "; the model asks for (",
-                       spec.shape[0], ", ", spec.shape[1], ")");
-            for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
-                file.read_finite(*tensor, begin, chunk, least(arena.name));
-                engine.write(arena, spec.offset + begin, chunk);
-            });
-            tensors++;
-        });
+    for_each_state_tensor(engine.config(), engine.optimizer(),
+                          [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
+                              const StoredTensor* tensor = file.find(name);
+                              KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
+                              KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}),
+                                         path.string(), ": tensor '", name, "' has shape ", shape_text(tensor->shape),
+                                         "; the model asks for (", spec.shape[0], ", ", spec.shape[1], ")");
+                              for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+                                  file.read_finite(*tensor, begin, chunk, least(arena.name));
+                                  engine.write(arena, spec.offset + begin, chunk);
+                              });
+                              tensors++;
+                          });
     KILN_CHECK(file.tensors().size() == tensors, path.string(), ": holds ", file.tensors().size(),
                " tensors; the optimizer state of this model has ", tensors);
 }
