@@ -58,9 +58,10 @@ void load_weights(const std::filesystem::path& model_directory, Engine& engine);
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
 // Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), those
-// that links in the run point to, and in any case the newest complete one. Removes what killed saves left, too. Throws
-// Error if something cannot be removed, after it has removed the rest.
-void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every);
+// that links in the run point to, and in any case `complete`, the newest complete one (empty: it is looked for).
+// Removes what killed saves left, too. Throws Error if something cannot be removed, after it has removed the rest.
+void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every,
+                       std::filesystem::path complete = {});
 
 // Removes what a killed process left in the run: checkpoints, links and files that have only a temporary name. Only
 // the process that has locked the run may call it. What cannot be removed stays, since it does no harm.

@@ -138,10 +138,12 @@ fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& mo
     }
 }
 
-void prune_checkpoints(const fs::path& run, int keep, int64_t major_every) {
+void prune_checkpoints(const fs::path& run, int keep, int64_t major_every, fs::path complete) {
     const std::vector<CheckpointRef> all = list_checkpoints(run);
     // If the newest ones are damaged, an older one must stay.
-    const auto whole = keep > 0 && all.size() > size_t(keep) ? newest_checkpoint(run, nullptr) : std::nullopt;
+    if (complete.empty() && keep > 0 && all.size() > size_t(keep)) {
+        if (const auto newest = newest_checkpoint(run, nullptr)) complete = newest->directory;
+    }
     const std::vector<fs::path> linked = link_targets(run);
     std::string failure;  // the first one, which does not keep the others from being removed
     const auto attempt = [&](const fs::path& path, const auto& remove) {
@@ -153,7 +155,7 @@ void prune_checkpoints(const fs::path& run, int keep, int64_t major_every) {
         const bool major = major_every > 0 && all[i].step % major_every == 0;
         const bool named = std::ranges::find(linked, all[i].directory.filename()) != linked.end();
         const bool surplus =
-            keep > 0 && i >= size_t(keep) && !major && !named && whole && all[i].directory != whole->directory;
+            keep > 0 && i >= size_t(keep) && !major && !named && !complete.empty() && all[i].directory != complete;
         if (!surplus) continue;
         // Renamed first: if the process is killed now, no incomplete checkpoint has the name.
         const fs::path doomed = run / (std::string(kTemporary) + all[i].directory.filename().string());

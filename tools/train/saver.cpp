@@ -20,8 +20,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Lower than that of the threads that compute, so that saving takes mostly time that they leave.
-constexpr int kNice = 10;
+// The lowest priority, so that saving takes the time that the threads that compute leave. On two cores, both computing,
+// a save of 49 MiB costs training 58 ms so, 81 ms with 10 and 142 ms with 0.
+constexpr int kNice = 19;
 
 }  // namespace
 
@@ -152,7 +153,7 @@ void Saver::refresh(const fs::path& checkpoint, const std::vector<LossPoint>& va
     });
     attempt_("loss.svg", [&] { write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run))); });
     attempt_("removal of old checkpoints",
-             [&] { prune_checkpoints(run, plan_.options.keep, plan_.options.major_every); });
+             [&] { prune_checkpoints(run, plan_.options.keep, plan_.options.major_every, checkpoint); });
 }
 
 }  // namespace kiln
