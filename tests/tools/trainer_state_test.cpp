@@ -8,9 +8,9 @@
 #include <cstring>
 #include <sstream>
 
+#include "tests/support/manifests.h"
 #include "tests/support/tiny_run.h"
 #include "tests/support/train_run.h"
-#include "tools/checkpoint/manifest.h"
 #include "tools/checkpoint/names.h"
 #include "tools/formats/safetensors.h"
 
@@ -104,8 +104,7 @@ std::string changed(json object, const Change& change) {
 // Replaces a file of a checkpoint, and makes the manifest agree with it.
 void replace(const fs::path& checkpoint, const std::string& name, const std::string& content) {
     std::ofstream(checkpoint / name, std::ios::binary) << content;
-    fs::remove(checkpoint / "manifest.json");
-    write_manifest(checkpoint, step_of(checkpoint.filename().string()).value());
+    rewrite_manifest(checkpoint, step_of(checkpoint.filename().string()).value());
 }
 
 class HostileState : public testing::Test {
