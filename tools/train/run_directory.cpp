@@ -83,7 +83,8 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
                                 "; resume it with --resume, replace it with --overwrite, or give another directory"));
     }
     // The files of a run that ended before its first checkpoint are replaced. config.toml tells whose they are.
-    if (!o.resume && !o.overwrite && !(fs::exists(run / kConfigFile) && begins_with(run / kConfigFile, "# train_gpt2"))) {
+    if (!o.resume && !o.overwrite &&
+        !(fs::exists(run / kConfigFile) && begins_with(run / kConfigFile, "# train_gpt2"))) {
         for (const char* file : {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"}) {
             if (!fs::is_regular_file(run / file) || fs::file_size(run / file) == 0) continue;
             throw UsageError(concat("--output (-o) ", o.output, ": holds a file ", file,

@@ -47,7 +47,8 @@ public:
     // Opens the data, and makes or loads the weights. It writes nothing. All references must outlive the trainer.
     Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks);
 
-    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws Error.
+    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws
+    // Error.
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     RunSummary summary() const;
