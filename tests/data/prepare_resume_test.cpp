@@ -248,6 +248,7 @@ TEST_F(PrepareResume, run_killed_at_any_step_of_its_end_is_completed_to_the_same
     options.save_seconds = 0;
     options.threads = 1;  // this thread writes
     const int every = std::getenv("KILN_LONG") ? 1 : 13;
+    int kills = 0;
     for (const double fraction : {0.2, 1 - 1e-9}) {  // all documents are for validation: at the end, they are renamed
         options.val_fraction = fraction;
         fs::remove_all(options.output);
@@ -264,6 +265,7 @@ TEST_F(PrepareResume, run_killed_at_any_step_of_its_end_is_completed_to_the_same
             if (n % every != 0 && n < changes - 4) continue;
             fs::remove_all(options.output);
             kill_at_change(n, blocks);
+            kills++;
             std::string said;
             options.report = [&](const std::string& text) { said += text; };
             const bool mark = fs::exists(options.output / kUnfinishedName);
@@ -282,6 +284,7 @@ TEST_F(PrepareResume, run_killed_at_any_step_of_its_end_is_completed_to_the_same
         }
         EXPECT_GT(marked, 0);
     }
+    std::printf("prepare killed at its end: %d tries\n", kills);
 }
 
 }  // namespace
