@@ -3,8 +3,8 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <ctime>
 #include <mutex>
 #include <thread>
@@ -42,8 +42,8 @@ void end_by(int signal) {
 
 void end_now() {
     Signals& all = signals();
-    const std::lock_guard lock(
-        all.mutex);  // until the end, so that the program does not begin what cannot be cut short
+    // Held until the end, so that the program does not begin what must not be cut short.
+    const std::lock_guard lock(all.mutex);
     if (!all.end) return;
     all.end(all.received);
     ::signal(all.received, SIG_DFL);  // a shell may have started the program with SIGINT ignored
@@ -81,7 +81,7 @@ int next_signal(const sigset_t& set, Clock::time_point time) {
             end_by(SIGINT);
         }
         all.received = signal;
-        if (all.end) time = Clock::now() + all.patience;
+        if (all.end) time = std::min(time, Clock::now() + all.patience);
     }
 }
 
