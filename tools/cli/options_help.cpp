@@ -122,7 +122,7 @@ void OptionSet::read_config(const std::string& path) {
     } catch (const toml::parse_error& error) {
         throw UsageError(concat(path, ":", error.source().begin.line, ": ", error.description()));
     } catch (const Error& error) {
-        throw UsageError(concat("--config: ", error.what()));
+        throw UsageError(concat("--config: cannot read ", error.what()));
     }
     for (const auto& [key, node] : table) {
         std::string name(key.str());
