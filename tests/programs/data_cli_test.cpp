@@ -355,7 +355,7 @@ TEST_F(DataCli, inspect_names_what_it_cannot_read) {
     expect_failure(kiln({"inspect", dir_ / "nope"}), 1, {"nope: not found"});
     expect_failure(kiln({"inspect", write("short.bin", "x")}), 1, {"short.bin: not a shard"});
     expect_failure(kiln({"inspect", write("foreign.bin", std::string(5000, 'x'))}), 1, {"foreign.bin: not a shard"});
-    expect_failure(kiln({"inspect", "/dev/null"}), 1, {"/dev/null", "not a regular file"});
+    expect_failure(kiln({"inspect", "/dev/null"}), 1, {"/dev/null", "is a device"});
     const fs::path shard = run_.data() / "val_000000.bin";
     std::string bytes = read_file(shard);
     bytes.back() ^= 1;
@@ -395,7 +395,7 @@ TEST_F(DataCli, plot_draws_a_run_and_refuses_what_is_none) {
 TEST_F(DataCli, a_pipe_without_a_writer_is_refused_instead_of_waited_for) {
     const fs::path pipe = dir_ / "pipe";
     ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
-    expect_failure(kiln({"inspect", pipe}), 1, {"pipe: is not a regular file"});
+    expect_failure(kiln({"inspect", pipe}), 1, {"pipe: is a pipe where a file is expected"});
 }
 
 TEST_F(DataCli, damage_that_hides_the_rest_of_a_file_is_an_error_and_a_wrong_element_is_not) {

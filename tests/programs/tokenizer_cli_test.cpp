@@ -277,8 +277,8 @@ TEST_F(TokenizerCli, standard_input_that_cannot_be_read_is_an_error) {
         for (const auto& [redirection, expected] : {std::pair{"</", "standard input: is a directory"},
                                                     {"<&-", "standard input: cannot be read"},
                                                     {"0>/dev/null", "standard input: cannot be read"}}) {
-            const std::string command = concat("exec '", program_path("kiln").string(), "' tokenizer ", action,
-                                               " --tokenizer '", output(), "' ");
+            const std::string command =
+                concat("exec ", program_path("kiln"), " tokenizer ", action, " --tokenizer ", output(), " ");
             const Finished result = run_program("/bin/sh", {"-c", command + redirection});
             EXPECT_EQ(result.code, 1) << redirection;
             EXPECT_NE(result.err.find(expected), std::string::npos) << result.err;

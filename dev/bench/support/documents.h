@@ -12,7 +12,7 @@ namespace kiln::bench {
 
 // The first `bytes` of the file, to a newline.
 inline std::string read_lines(const std::string& path, size_t bytes) {
-    std::string text = read_file(path).substr(0, bytes);
+    std::string text = InputFile(path).read_all(UINT64_MAX).substr(0, bytes);
     if (const size_t newline = text.rfind('\n'); newline != text.npos) text.resize(newline + 1);
     return text;
 }
