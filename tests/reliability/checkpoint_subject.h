@@ -69,8 +69,7 @@ private:
         if (newest->step != kStep) return "the newest checkpoint is lost";
         FakeEngine loaded = engine();
         load_training_state(newest->directory, loaded);
-        const auto state = nlohmann::json::parse(read_file(newest->directory / "trainer_state.json"));
-        const int version = state.at("version");
+        const int version = nlohmann::json::parse(read_file(newest->directory / "trainer_state.json")).at("version");
         if (version < reported) return "the one that was written is lost";
         FakeEngine expected = engine(version);
         for (const Arena& arena : FakeEngine::saved()) {

@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -165,38 +164,6 @@ void OutputFile::close() {
     if (fd_ < 0) return;
     // On Linux the descriptor is closed even after EINTR; closing it again could close another thread's file.
     if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_errno(path_, "cannot be written");
-}
-
-MappedFile::MappedFile(const fs::path& path, Access access) {
-    const Descriptor file(path, O_RDONLY | O_NONBLOCK,
-                          "cannot be opened");  // O_NONBLOCK: do not wait for the writer of a pipe
-    check_regular(file.get(), path);
-    const struct stat status = status_of(file.get(), path);
-    if (status.st_size == 0) return;  // mmap does not accept length 0
-    void* data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_SHARED, file.get(), 0);
-    if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
-    data_ = static_cast<const unsigned char*>(data);
-    size_ = size_t(status.st_size);
-    if (access == Access::random) ::madvise(data, size_, MADV_RANDOM);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-}
-
-MappedFile::~MappedFile() {
-    if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
-}
-
-void MappedFile::release(size_t offset, size_t bytes) const {
-    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-    const size_t first = offset / page * page;
-    ::madvise(const_cast<unsigned char*>(data_) + first, offset + bytes - first, MADV_DONTNEED);
 }
 
 AtomicFile::AtomicFile(const fs::path& path)

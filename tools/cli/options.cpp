@@ -112,6 +112,8 @@ std::string OptionSet::Option::spelled() const {
 
 void OptionSet::Option::set(const std::vector<std::string>& texts, const std::string& where) {
     if (!is_list() && texts.size() != 1) throw UsageError(where + ": takes one value, not a list");
+    const bool empty = std::find(texts.begin(), texts.end(), "") != texts.end();
+    if (spec.required && empty) throw UsageError(concat(where, ": must not be empty: ", spec.help));
     if (!available && std::find(harmless.begin(), harmless.end(), texts[0]) == harmless.end()) {
         throw UsageError(concat(where, " ", texts[0], ": ", spec.help, " is not available in ",
                                 *std::get<std::string*>(target), "; leave the option out or set it to ",

@@ -16,6 +16,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/cli/terminal.h"
 
 namespace kiln {
 
@@ -61,7 +62,10 @@ int write_text(int fd, std::string_view text) {
 // It may be used by several threads, as the buffer that it replaces.
 class StandardStreams::Buffer : public std::streambuf {
 public:
-    Buffer(std::ostream& stream, int fd) : stream_(stream), fd_(fd), before_(stream.rdbuf(this)) { stop_blocking(fd); }
+    Buffer(std::ostream& stream, int fd, bool escaped)
+        : stream_(stream), fd_(fd), escaped_(escaped), before_(stream.rdbuf(this)) {
+        stop_blocking(fd);
+    }
     ~Buffer() override {
         flush();
         stream_.rdbuf(before_);
@@ -96,7 +100,7 @@ private:
         if (error_ == 0) error_ = error;
     }
     void flush() {
-        fail(write_text(fd_, text_));
+        fail(write_text(fd_, escaped_ ? printable(text_, "\n\t") : text_));
         text_.clear();
     }
     void throw_error() const {
@@ -106,6 +110,7 @@ private:
 
     std::ostream& stream_;
     const int fd_;
+    const bool escaped_;
     std::streambuf* const before_;
     std::mutex mutex_;
     std::string text_;
@@ -119,8 +124,8 @@ StandardStreams::StandardStreams() {
     }
     std::cout.flush();
     std::cin.tie(nullptr);  // a failure of the one is none of the other
-    out_ = std::make_unique<Buffer>(std::cout, STDOUT_FILENO);
-    err_ = std::make_unique<Buffer>(std::cerr, STDERR_FILENO);
+    out_ = std::make_unique<Buffer>(std::cout, STDOUT_FILENO, ::isatty(STDOUT_FILENO));
+    err_ = std::make_unique<Buffer>(std::cerr, STDERR_FILENO, true);
     std::cout.exceptions(std::ios::badbit);
 }
 
@@ -133,7 +138,11 @@ void StandardStreams::finish() {
 }
 
 void write_error_line(const std::string& text) {
-    write_text(STDERR_FILENO, text + "\n");
+    write_text(STDERR_FILENO, printable(text, "\n\t") + "\n");
+}
+
+void write_error_controls(const std::string& text) {
+    write_text(STDERR_FILENO, text);
 }
 
 }  // namespace kiln

@@ -8,8 +8,9 @@ namespace kiln {
 
 // While it lives, std::cout and std::cerr write by themselves. A program waits for a reader that is slow or stopped, as
 // usual, but once a stop signal came, it waits no longer and drops the text. Text that nobody reads any more is dropped
-// too (by programs that ignore SIGPIPE). After any other failure std::cout throws Error, unless its exceptions() are
-// cleared, by a program whose work is worth more than its output.
+// too (by programs that ignore SIGPIPE). Standard error, and a terminal on standard output, get escapes for control
+// characters: names in files, and texts of a model, must not control a terminal. After any other failure std::cout
+// throws Error, unless its exceptions() are cleared, by a program whose work is worth more than its output.
 class StandardStreams {
 public:
     StandardStreams();
@@ -23,7 +24,8 @@ private:
     std::unique_ptr<Buffer> out_, err_;
 };
 
-// Writes a line to standard error, from any thread.
+// Both write to standard error, from any thread: a line, and text that controls the terminal.
 void write_error_line(const std::string& text);
+void write_error_controls(const std::string& text);
 
 }  // namespace kiln

@@ -40,8 +40,12 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.add(a.split, {.name = "split",
                       .help = "which shards of a directory to use; auto: val if there are any, else train",
                       .choices = {"auto", "train", "val", "test"}});
-    set.add(a.B,
-            {.name = "batch-size", .short_name = "b", .unit = "SEQUENCES", .help = "sequences in a batch", .min = 1});
+    set.add(a.B, {.name = "batch-size",
+                  .short_name = "b",
+                  .unit = "SEQUENCES",
+                  .help = "sequences in a batch",
+                  .min = 1,
+                  .max = 65536});
     set.add(a.T, {.name = "sequence-length",
                   .short_name = "t",
                   .unit = "TOKENS",

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
@@ -58,8 +59,9 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
             {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
-    set.add(a.sampling.temperature,
-            {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0});
+    set.add(
+        a.sampling.temperature,
+        {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0, .max = 100});
     set.add(a.sampling.top_k,
             {.name = "top-k", .unit = "N", .help = "sample among the N most likely tokens; 0: among all", .min = 0});
     set.add(a.sampling.top_p, {.name = "top-p",
@@ -68,7 +70,7 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                        "among all",
                                .min = 1e-6,
                                .max = 1});
-    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1});
+    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1, .max = 1e6});
     set.add(a.sampling.seed, {.name = "seed",
                               .help = "seed of the samples: the same seed and prompt give the same samples, whatever "
                                       "other prompts there are; a prompt that is given again gets further samples"});
@@ -192,10 +194,12 @@ private:
 // A bad line is reported, and the next line is read.
 void converse(Session& session) {
     const bool terminal = isatty(STDIN_FILENO);
+    LineReader input(InputFile::standard_input());
     std::string line;
     while (true) {
         if (terminal) std::cerr << "> " << std::flush;
-        if (!std::getline(std::cin, line)) break;
+        if (!input.next(line)) break;
+        if (line.ends_with('\n')) line.pop_back();
         if (line.ends_with('\r')) line.pop_back();
         try {
             check_prompt(line, "the prompt");
