@@ -10,6 +10,7 @@
 
 #include "cpu_reference/cpu_engine.h"
 #include "cpu_reference/decoder.h"
+#include "cpu_reference/interface/backend.h"
 #include "cpu_reference/interface/engine_checks.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"

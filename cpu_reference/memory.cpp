@@ -13,6 +13,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "cpu_reference/interface/backend.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 

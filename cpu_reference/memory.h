@@ -26,8 +26,7 @@ private:
     size_t elems_ = 0;
 };
 
-size_t resident_bytes();          // of this process
-size_t available_memory_bytes();  // free on this machine, or in this process's control group; 0: unknown
+size_t resident_bytes();  // of this process
 
 // During its lifetime OpenMP regions of the calling thread run on `threads` threads, the number that has scratch
 // memory, and these threads take denormal numbers as 0. The optimizer state of a weight without gradients decays to

@@ -48,7 +48,7 @@ fs::path find_tokenizer(const fs::path& directory, std::string* passed_over) {
     if (has("tokenizer.json") && has("tokenizer.model")) {
         const fs::path json = directory / "tokenizer.json", model = directory / "tokenizer.model";
         try {
-            Tokenizer::parse(MappedFile(json).text(), json.string());
+            Tokenizer::parse(read_file(json), json.string());
         } catch (const Error& error) {
             if (passed_over)
                 *passed_over = concat(model.string(), " is used instead of tokenizer.json: ", error.what());
@@ -113,14 +113,14 @@ Tokenizer Tokenizer::load(const fs::path& path) {
         find_tokenizer(path, &tokenizer.note_);
         return tokenizer;
     }
-    if (!fs::is_directory(path)) return parse(MappedFile(main).text(), main.string());
+    if (!fs::is_directory(path)) return parse(read_file(main), main.string());
 
     SideFiles side = SideFiles::read(path);
     const fs::path merges = path / "merges.txt";
-    TokenizerParts parts = main.filename() == "tokenizer.json"
-                               ? parse_tokenizer_json(MappedFile(main).text(), main.string(), side)
-                               : parse_vocab_and_merges(MappedFile(main).text(), main.string(),
-                                                        MappedFile(merges).text(), merges.string(), side);
+    TokenizerParts parts =
+        main.filename() == "tokenizer.json"
+            ? parse_tokenizer_json(read_file(main), main.string(), side)
+            : parse_vocab_and_merges(read_file(main), main.string(), read_file(merges), merges.string(), side);
     parts.side = std::move(side);
     return make_tokenizer(std::move(parts), path.string());
 }

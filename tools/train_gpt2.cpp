@@ -72,8 +72,7 @@ void end_at_signals_before_training(const TrainOptions& options, const std::stri
     });
 }
 
-int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const std::string& config_toml,
-          const ProgramNames& names) {
+int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const ProgramNames& names) {
     Trainer trainer(plan, engine, communicator,
                     {.results = &std::cout,
                      .notes = &std::cerr,
@@ -82,7 +81,7 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
     catch_stop_signals();
     std::cout.exceptions(std::ios::goodbit);  // the training is worth more than its lines; the end tells if any is lost
     if (!plan.options.output.empty()) {
-        write_file_atomic(std::filesystem::path(plan.options.output) / kConfigFile, config_toml);
+        write_file_atomic(std::filesystem::path(plan.options.output) / kConfigFile, plan.config_toml);
     }
     const TrainOutcome outcome = trainer.run();
     report(summary_text(trainer.summary(), plan, names));
@@ -104,10 +103,11 @@ std::string peak_text(const Engine& engine) {
 
 std::string memory_text(const TrainPlan& plan, const Device& device) {
     std::string parts;
-    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
+    size_t planned = 0;
+    for (const MemoryItem& item : plan_memory(plan)) {
         parts += concat(parts.empty() ? "" : ", ", item.kind, " ", bytes_text(double(item.bytes)));
+        planned += item.bytes;
     }
-    const size_t planned = planned_bytes(plan.config, plan.engine_options());
     return concat("memory: ", parts, "; total ", bytes_text(double(planned)),
                   device.free_bytes > 0 ? concat(", ", bytes_text(double(device.free_bytes)), " free") : "");
 }
@@ -183,9 +183,9 @@ int run(const std::string& program, std::vector<std::string> args, const std::fi
     if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
 
     o.resume = o.overwrite = false;  // they belong to this start, not to the run
+    plan.config_toml = line->set.to_toml();
     const std::string prefix = folder.empty() ? "" : folder.string() + "/";
-    return train(plan, *engine, *communicator, line->set.to_toml(),
-                 {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
+    return train(plan, *engine, *communicator, {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
 }
 
 }  // namespace

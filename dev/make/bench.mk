@@ -3,7 +3,7 @@
 # ---- measure: how fast it is, and where the time goes
 
 .PHONY: bench bench-tokenizer bench-kernels bench-attention profile
-CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine tokenizer sentencepiece)
+CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine saving tokenizer sentencepiece)
 $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 	$(link)
 
@@ -21,7 +21,8 @@ EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/att
 $(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 
-bench: $(BUILD)/dev/bench/bench_engine  ## speed on this CPU, interleaved with PyTorch; makes build/venv
+bench: $(BUILD)/dev/bench/bench_engine $(BUILD)/dev/bench/bench_saving  ## speed on this CPU, interleaved with PyTorch, and what saving costs; makes build/venv
+	@$(BUILD)/dev/bench/bench_saving --output $(BUILD)
 	@BUILD=$(BUILD) dev/bench/run.sh bench.py --engine $(BUILD)/dev/bench/bench_engine
 
 bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed, interleaved with other tokenizers; makes build/venv

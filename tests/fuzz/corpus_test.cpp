@@ -1,5 +1,5 @@
-// Runs the fuzzers' targets on every file of tests/fuzz/corpus and tests/hostile in the normal build: hostile files made
-// by hand, and files that the fuzzers found.
+// Runs the fuzzers' targets on every file of tests/fuzz/corpus and tests/hostile in the normal build: hostile files
+// made by hand, and files that the fuzzers found.
 #include <gtest/gtest.h>
 
 #include <chrono>

@@ -128,7 +128,7 @@ void read_documents(std::string_view input, DocumentFormat format) {
     BlockReader reader({{.path = path, .bytes = input.size()}}, options);
     BlockParser parser(options);
     Block block;
-    std::vector<BadRecord> bad;
+    BadRecords bad;
     size_t bytes = 0;
     while (reader.next(block)) {
         parser.parse(

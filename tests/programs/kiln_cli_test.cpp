@@ -431,12 +431,14 @@ TEST_F(KilnCli, shards_of_another_vocabulary_are_refused) {
 }
 
 TEST_F(KilnCli, standard_output_on_a_full_disk_is_a_failure) {
-    write_file_atomic(run_.run() / "metrics.jsonl", "{\"step\":0,\"train_loss\":5.5}\n");
+    write_file_atomic(run_.run() / "metrics.jsonl", "{\"step\":0,\"train_loss\":5.5,\"text\":\"fox\"}\n");
     for (const std::vector<std::string>& args : {std::vector<std::string>{"--help"},
                                                  {"generate", "--help"},
                                                  {"--version"},
                                                  {"tokenizer", "--help"},
                                                  {"tokenizer", "encode", "--tokenizer", run_.data()},
+                                                 {"prepare", "--input", run_.run() / "metrics.jsonl", "--text-key",
+                                                  "text", "--tokenizer", run_.data(), "--output", run_.run() / "data"},
                                                  {"inspect", run_.run()},
                                                  {"plot", run_.run()},
                                                  {"plot", "--run", run_.run(), "--print-config"},

@@ -42,20 +42,32 @@ TEST_F(StandardStreams, results_that_are_lost_do_not_end_the_training_and_are_to
     }
 }
 
-// Its reader is stopped, or Ctrl-S stopped the output of its terminal.
-TEST_F(StandardStreams, a_training_is_stopped_although_nobody_reads_what_it_prints) {
-    const fs::path path = directory_ / "pipe";
-    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
-    const int pipe = ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    while (::write(pipe, "x", 1) == 1) {
+// Nobody reads the pipe or terminal `fd` at `path`.
+void expect_stopped(const Args& args, int fd, const std::string& path) {
+    ASSERT_GE(fd, 0) << path;
+    while (::write(fd, "x", 1) == 1) {
     }
-    Running running("train_gpt2", base("1000"), "/dev/null", path, path);
+    Running running("train_gpt2", args, "/dev/null", path, path);
     EXPECT_EQ(running.wait(500ms), -1);  // it waits, as any program would
     running.send(SIGTERM);
     const int status = running.wait(10s);
-    ::close(pipe);
-    EXPECT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), 3);
+    EXPECT_TRUE(WIFEXITED(status)) << path;
+    EXPECT_EQ(WEXITSTATUS(status), 3) << path;
+    ::close(fd);
+}
+
+TEST_F(StandardStreams, a_training_is_stopped_although_the_reader_of_its_pipe_is_stopped) {
+    const fs::path path = directory_ / "pipe";
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    expect_stopped(base("1000"), ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC), path);
+}
+
+TEST_F(StandardStreams, a_training_is_stopped_although_its_terminal_is_stopped) {
+    const int screen = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    ASSERT_TRUE(screen >= 0 && ::grantpt(screen) == 0 && ::unlockpt(screen) == 0);
+    const std::string path = ::ptsname(screen);
+    expect_stopped(base("1000"), ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC), path);
+    ::close(screen);
 }
 
 }  // namespace

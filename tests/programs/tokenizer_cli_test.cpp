@@ -270,5 +270,21 @@ TEST_F(TokenizerCli, decode_takes_lists_as_json_and_python_print_them) {
     expect_said(kiln(decode, "[10, x]\n"), 1, {"standard input, line 1", "\"x\" is not a token id"});
 }
 
+// Half of a result with exit code 0 would pass for the whole.
+TEST_F(TokenizerCli, standard_input_that_cannot_be_read_is_an_error) {
+    ASSERT_EQ(train(text_, {"--vocab-size", "300"}).code, 0);
+    for (const std::string action : {"encode", "decode"}) {
+        for (const auto& [redirection, expected] : {std::pair{"</", "standard input: is a directory"},
+                                                    {"<&-", "standard input: cannot be read"},
+                                                    {"0>/dev/null", "standard input: cannot be read"}}) {
+            const std::string command = concat("exec '", program_path("kiln").string(), "' tokenizer ", action,
+                                               " --tokenizer '", output(), "' ");
+            const Finished result = run_program("/bin/sh", {"-c", command + redirection});
+            EXPECT_EQ(result.code, 1) << redirection;
+            EXPECT_NE(result.err.find(expected), std::string::npos) << result.err;
+        }
+    }
+}
+
 }  // namespace
 }  // namespace kiln

@@ -298,6 +298,12 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure(base() + Args{"-o", run() / "sub/none", "--resume"}, 2, {"none holds no checkpoint; to start"});
     EXPECT_FALSE(fs::exists(typo));
     EXPECT_EQ(read_file(run() / "main.log"), log);
+    for (const char* file : {"main.log", "metrics.jsonl", "config.toml", "loss.svg"}) {
+        const TempDirectory other;
+        other.write(file, "theirs");
+        expect_failure(base() + Args{"-o", other.path()}, 2, {concat("holds a file ", file), "--overwrite"});
+        EXPECT_EQ(read_file(other / file), "theirs");
+    }
     const Finished again = train_cpu({"-o", run(), "--resume"});
     EXPECT_EQ(again.code, 0);
     EXPECT_NE(again.err.find("this is the last step of the run"), std::string::npos) << again.err;
@@ -363,13 +369,13 @@ TEST_F(TrainCli, without_output_the_run_has_a_directory_named_by_time) {
     EXPECT_NE(result.err.find(concat("runs/", runs[0].filename().string())), std::string::npos) << result.err;
 }
 
-TEST_F(TrainCli, a_full_disk_for_the_logs_ends_the_run) {
+TEST_F(TrainCli, a_full_disk_for_the_logs_is_noted_and_does_not_end_the_run) {
     fs::create_directories(run());
-    fs::create_symlink("/dev/full", run() / "metrics.jsonl");
+    fs::create_symlink("/dev/full", run() / "main.log");
     const Finished result = train_cpu(base() + Args{"-o", run(), "-v", "0"});
-    EXPECT_EQ(result.code, 1);
-    EXPECT_NE(result.err.find("metrics.jsonl: cannot be written: No space left on device"), std::string::npos)
-        << result.err;
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.err.find("main.log: cannot be written: No space left on device"), std::string::npos) << result.err;
+    EXPECT_EQ(checkpoints(run()), Args{"checkpoint-00000006"});
 }
 
 TEST_F(TrainCli, a_signal_ends_it_after_a_micro_batch_with_a_checkpoint) {

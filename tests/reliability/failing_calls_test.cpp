@@ -11,9 +11,11 @@
 namespace kiln {
 namespace {
 
-// What may fail without a word: something old or temporary is not removed or not read.
+// What may fail without a word: something old or temporary is not removed or not read, and where names cannot be
+// exchanged there is another way.
 bool may_be_silent(const std::string& hit) {
-    return hit.starts_with("unlink") || hit.starts_with("rmdir") || hit.starts_with("read") || hit.starts_with("open");
+    return hit.starts_with("exchange") || hit.starts_with("unlink") || hit.starts_with("rmdir") ||
+           hit.starts_with("read") || hit.starts_with("open");
 }
 
 std::string problem_of(const Subject& subject, const faults::Plan& plan, const ChildEnd& end, const std::string& hit,
@@ -26,13 +28,16 @@ std::string problem_of(const Subject& subject, const faults::Plan& plan, const C
     const std::string reason = std::strerror(plan.error);
     if (end.failed && end.text.find(subject.root()) == end.text.npos) return "it names no file: " + end.text;
     if (!may_be_silent(hit) && end.text.find(reason) == end.text.npos) return "nobody learns of it: " + end.text;
-    return subject.check(reported);
+    subject.let_lines_be_missing(hit.ends_with("/main.log") || hit.ends_with("/metrics.jsonl"));
+    const std::string problem = subject.check(reported);
+    subject.let_lines_be_missing(false);
+    return problem;
 }
 
 void fail_everywhere(const std::string& name, const Subject& subject, faults::Plan plan, int64_t stride) {
     Series series(name);
     plan.root = subject.root();
-    for (plan.at = 0;; plan.at += stride) {
+    for (plan.at = 0; !series.hopeless(); plan.at += stride) {
         subject.reset();
         faults::begin(plan);
         const ChildEnd end = in_child([&] { return subject.act(); });

@@ -29,7 +29,7 @@ namespace {
 struct OpenFile {
     std::string path;
     int number;
-    bool writable;
+    bool unsynced = false;
 };
 
 struct State {
@@ -86,7 +86,8 @@ bool can_fail(Kind kind, int error) {
 
 bool can_happen(const Plan& plan, Kind kind) {
     switch (plan.action) {
-        case Action::none: return true;
+        case Action::none:
+        case Action::starve: return true;
         case Action::kill:
             return kind != reads && kind != opens_directory && kind != opens_to_write && kind != syncs &&
                    kind != closes;
@@ -112,6 +113,8 @@ public:
             return;
         }
         if (!can_happen(state_->plan, kind)) return;
+        if (state_->plan.action == Action::starve && shared().calls++ == 0) fail_allocation(state_->plan.at);
+        if (state_->plan.action == Action::starve) return;
         const int64_t number = shared().calls++;
         const Plan& plan = state_->plan;
         if (plan.action == Action::none || !(number == plan.at || (plan.lasting && number > plan.at))) return;
@@ -191,7 +194,7 @@ int open_file(int directory, const char* name, int flags, mode_t mode) {
     const int fd = real();
     if (fd < 0 || !call.state()) return fd;
     const int number = call.state()->files++;
-    call.state()->open[fd] = {path, number, writable};
+    call.state()->open[fd] = {path, number};
     call.record({.kind = Operation::open, .path = path, .file = number});
     if (flags & O_TRUNC) call.record({.kind = Operation::truncate, .path = path, .file = number});
     return fd;
@@ -208,6 +211,7 @@ ssize_t write_file(int fd, const char* data, size_t bytes, off_t offset, bool at
     const ssize_t n = real(call.bytes(bytes));
     call.written();
     if (n > 0 && call.state()) {
+        call.state()->open[fd].unsynced = true;
         if (!at_offset) offset = off_t(syscall(SYS_lseek, fd, 0, SEEK_CUR)) - n;
         call.record({.kind = Operation::write,
                      .path = file.path,
@@ -232,6 +236,7 @@ int sync_file(int fd, long number) {
     if (file.path.empty()) return real();
     const Call call(syncs, "fsync", file.path);
     if (call.fails()) return -1;
+    if (call.state()) call.state()->open[fd].unsynced = false;
     call.record({.kind = Operation::sync, .path = file.path, .file = file.number});
     return real();
 }
@@ -244,7 +249,7 @@ int close_file(int fd) {
         if (State* state = active.load()) state->open.erase(fd);
     }
     const int result = int(syscall(SYS_close, fd));
-    if (!file.writable) return result;
+    if (!file.unsynced) return result;  // it has nothing to report
     const Call call(closes, "close", file.path);
     return call.fails() ? -1 : result;
 }
@@ -271,7 +276,7 @@ int change(Kind kind, const char* name, Operation operation, Real real) {
 }
 
 int rename_file(int from_directory, const char* from, int to_directory, const char* to, unsigned flags) {
-    return change(renames, "rename",
+    return change(renames, flags & RENAME_EXCHANGE ? "exchange" : "rename",
                   {.kind = flags & RENAME_EXCHANGE ? Operation::exchange : Operation::rename,
                    .path = absolute(from_directory, from),
                    .to = absolute(to_directory, to)},
@@ -308,24 +313,21 @@ __attribute__((constructor)) void begin_in_program() {
 
 // ---- allocations
 
-std::atomic<int64_t> allocations_left{-1}, allocations{0}, live{0};
+std::atomic<int64_t> allocations_left{-1}, allocations{0};
 std::atomic<bool> counting{false};
 
 void* allocate(size_t bytes, size_t alignment) {
     if (counting) {
         allocations++;
-        if (allocations_left-- == 0) throw std::bad_alloc();
+        if (allocations_left-- == 0) {
+            if (const std::new_handler handler = std::get_new_handler()) handler();
+            throw std::bad_alloc();
+        }
     }
     void* memory = alignment == 0 ? std::malloc(std::max<size_t>(bytes, 1))
                                   : std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
     if (!memory) throw std::bad_alloc();
-    live++;
     return memory;
-}
-
-void release(void* memory) {
-    if (memory) live--;
-    std::free(memory);
 }
 
 }  // namespace
@@ -383,10 +385,6 @@ void fail_allocation(int64_t at) {
 int64_t end_allocations() {
     counting = false;
     return allocations;
-}
-
-int64_t live_allocations() {
-    return live;
 }
 
 }  // namespace kiln::faults
@@ -518,16 +516,4 @@ void* operator new(size_t bytes) {
 }
 void* operator new(size_t bytes, std::align_val_t alignment) {
     return allocate(bytes, size_t(alignment));
-}
-void operator delete(void* memory) noexcept {
-    release(memory);
-}
-void operator delete(void* memory, size_t) noexcept {
-    release(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-    release(memory);
-}
-void operator delete(void* memory, size_t, std::align_val_t) noexcept {
-    release(memory);
 }

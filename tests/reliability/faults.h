@@ -15,6 +15,7 @@ enum class Action : uint8_t {
     kill_within,  // SIGKILL when half of the bytes are written
     fail,         // with `error`, without doing anything; close() closes
     shorten,      // half of the bytes are written
+    starve,       // the allocation with the number `at` after the first call below `root` fails
 };
 
 // What happens at which call below `root`. Only calls count to which the action can happen: those that change something
@@ -58,7 +59,5 @@ void set_real_syncs(bool real);
 void fail_allocation(int64_t at);
 // Stops counting, and returns how many allocations there were.
 int64_t end_allocations();
-// Allocations that are not freed.
-int64_t live_allocations();
 
 }  // namespace kiln::faults

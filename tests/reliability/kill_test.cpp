@@ -11,7 +11,7 @@ namespace {
 
 void kill_everywhere(const std::string& name, const Subject& subject, faults::Action action, int64_t stride) {
     Series series(name);
-    for (int64_t at = 0;; at += stride) {
+    for (int64_t at = 0; !series.hopeless(); at += stride) {
         subject.reset();
         faults::begin({.root = subject.root(), .action = action, .at = at});
         const ChildEnd end = in_child([&] { return subject.act(); });

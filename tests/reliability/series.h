@@ -42,6 +42,8 @@ public:
         if (++breaks_ <= kShown) ADD_FAILURE() << name_ << ": " << what << ": " << problem;
     }
     int tries() const { return tries_; }
+    // So much is broken that a series which ends by itself may never do so.
+    bool hopeless() const { return breaks_ > 1000; }
 
 private:
     std::string name_;

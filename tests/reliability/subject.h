@@ -27,10 +27,13 @@ public:
     virtual std::string check(int64_t reported) const = 0;
     // After act(): what differs from what an unbroken one leaves; "": nothing.
     virtual std::string difference() const = 0;
+    // A line of a log that could not be written is no reason to stop: the logs may lack lines in what follows.
+    void let_lines_be_missing(bool may) const { lines_may_be_missing_ = may; }
 
 protected:
     virtual void prepare() const = 0;
     TempDirectory directory_;
+    mutable bool lines_may_be_missing_ = false;
 };
 
 // The names in a directory.

@@ -9,6 +9,7 @@
 #include "tokenizer/io/sha256.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 
@@ -44,7 +45,10 @@ public:
         config = parse_model(model + ",vocab=" + std::to_string(V));
         const auto engine = make_engine(config, {.B = 1, .T = 1});
         engine->init_weights(1);
-        checkpoint = save_checkpoint(run(), 10, *engine, {{"step", 10}}, ModelFiles(data(), {}));
+        TrainerState state;
+        state.progress.step = 10, state.progress.updates = 9, state.progress.position = 40;
+        state.model = describe(config), state.T = config.max_T, state.train_tokens = uint64_t(num_tokens);
+        checkpoint = save_checkpoint(run(), 10, *engine, state.to_json(), ModelFiles(data(), {}));
     }
 
     std::filesystem::path data() const { return directory / "data"; }

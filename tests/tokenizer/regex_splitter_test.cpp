@@ -73,7 +73,7 @@ TEST(RegexSplitter, search_of_a_part_finds_what_a_search_of_the_whole_text_finds
     for (const char* pattern : {"a+",      "[ab]+b",    "a*b|a",    "(?<=a)b+",   "(?<!a)b",      "^.",    ".$",
                                 "a*(?=b)", "(?!a)",     "(?=1)",    "\\x{6f22}+", ".+",           "[^a]+", "(?:a|b)+",
                                 "(a+)\\1", "(?>a+)1|a", "B{1,300}", "a*?b",       " +(?![^ ])| ", "(?i)b+"}) {
-        const RegexSplitter regex(pattern, "test", true);
+        const RegexSplitter regex(pattern, "test", true, /*work_per_byte=*/1 << 20);  // some are quadratic
         for (int round = 0; round < 20; round++) {
             const std::string text = text_of_runs(random);
             ASSERT_EQ(words_of(regex, text), matches_of(pattern, text)) << pattern << "\n" << text;

@@ -114,6 +114,14 @@ TEST(Checkpoint, unwritable_run_is_named) {
     EXPECT_NE(message.find(file.string()), std::string::npos) << message;
 }
 
+TEST(Checkpoint, tokenizer_file_of_any_name_gets_the_usual_one) {
+    const TempDirectory directory;
+    const TinyRun run;
+    fs::copy_file(run.data() / "tokenizer.json", directory / "my\xFF.json");
+    save_checkpoint(directory.path(), 1, make_filled(1), {}, ModelFiles(directory / "my\xFF.json", {}));
+    EXPECT_EQ(find_tokenizer(directory / "checkpoint-00000001").filename(), "tokenizer.json");
+}
+
 TEST(Checkpoint, missing_tokenizer_directory_is_an_error_and_no_checkpoint) {
     const TempDirectory run;
     EXPECT_THROW(save_checkpoint(run.path(), 1, make_filled(1), {}, ModelFiles(run / "none", {})), Error);

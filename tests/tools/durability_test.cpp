@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <sstream>
 
 #include "tests/support/fake_engine.h"
 #include "tests/support/temp_directory.h"
@@ -17,9 +18,14 @@ namespace {
 
 std::vector<std::string>* calls = nullptr;  // "sync PATH", "rename FROM TO", "remove NAME"; null: not recorded
 bool exchanges = true;                      // the file system can exchange two names
+const char* failing = nullptr;              // calls with this text fail
 
-void record(const std::string& call) {
+// False: the call must fail.
+bool record(const std::string& call) {
     if (calls) calls->push_back(call);
+    if (!failing || (call + "\n").find(failing) == std::string::npos) return true;
+    errno = EIO;
+    return false;
 }
 
 template <class Function>
@@ -33,14 +39,15 @@ extern "C" {
 
 int fsync(int fd) {
     char path[4096] = {};
-    if (readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof(path) - 1) > 0) {
-        record(std::string("sync ") + path);
+    if (readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof(path) - 1) > 0 &&
+        !record(std::string("sync ") + path)) {
+        return -1;
     }
     return original(&fsync, "fsync")(fd);
 }
 
 int rename(const char* from, const char* to) noexcept {
-    record(std::string("rename ") + from + " " + to);
+    if (!record(std::string("rename ") + from + " " + to)) return -1;
     return original(&rename, "rename")(from, to);
 }
 
@@ -68,9 +75,11 @@ protected:
     ~Durability() override {
         calls = nullptr;
         exchanges = true;
+        failing = nullptr;
     }
-    void save(int64_t step) {
+    void save(int64_t step, float weights = 0) {
         FakeEngine engine(parse_model("llama:layers=1,dim=8,heads=2,kv_heads=1,ffn=12,vocab=11,ctx=16"));
+        engine.fill(weights);
         save_checkpoint(run_, step, engine, {{"step", step}}, {});
     }
     // The number of the first call from `from` on that contains `text`; fails if there is none.
@@ -130,6 +139,31 @@ TEST_F(Durability, surplus_checkpoints_lose_their_names_before_their_files) {
     const size_t synced = find(concat("sync ", run_.string(), "\n"));
     EXPECT_LT(find("rename ", find("rename ") + 1), synced);
     EXPECT_LT(synced, find("remove "));
+}
+
+TEST_F(Durability, a_replaced_checkpoint_comes_back_if_the_new_name_does_not_reach_the_disk) {
+    save(1);
+    const std::string before = read_file(run_ / "checkpoint-00000001/manifest.json");
+    failing = "/b/run\n";  // the sync of the directory
+    EXPECT_THROW(save(1, 7), Error);
+    failing = nullptr;
+    EXPECT_EQ(read_file(run_ / "checkpoint-00000001/manifest.json"), before);
+    verify_checkpoint(run_ / "checkpoint-00000001");
+}
+
+TEST_F(Durability, a_checkpoint_that_cannot_be_removed_is_noted_once_and_the_training_goes_on) {
+    write_markov_shards(directory_ / "data", 4000, 600);
+    TrainRun run(directory_ / "data", run_);
+    std::ostringstream notes;
+    run.hooks.notes = &notes;
+    run.options.checkpoint_every = 2;
+    run.options.keep = 1;
+    failing = "/checkpoint-00000002 ";  // it is renamed before it is removed
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    const size_t first = notes.str().find("no removal of old checkpoints: ");
+    EXPECT_NE(first, std::string::npos) << notes.str();
+    EXPECT_EQ(notes.str().find("no removal", first + 1), std::string::npos) << notes.str();
+    EXPECT_EQ(list_checkpoints(run_).size(), 2u);
 }
 
 TEST_F(Durability, logs_are_synced_before_the_manifest_that_counts_on_them) {

@@ -102,6 +102,7 @@ TEST_F(ResumeTest, one_step_from_each_of_200_checkpoints_gives_the_bits_of_the_n
         TrainRun run = make_run(data(), broken_at(step));
         run.options.resume = true;
         run.options.checkpoint_every = 1;
+        run.options.async_save = false;  // so that the run stops right after the save
         const fs::path next = fs::path(run.options.output) / checkpoint_name(step + 1);
         run.hooks.stop_requested = [&] { return fs::exists(next); };
         run.run();
@@ -201,7 +202,10 @@ TEST_F(ResumeTest, with_a_damaged_log_training_continues_and_saves) {
     TrainRun first = make_run(data(), scratch_ / "damaged");
     first.hooks.stop_requested = [&] { return first.steps.size() == 3; };
     EXPECT_EQ(first.run(), TrainOutcome::stopped);
-    fs::resize_file(scratch_ / "damaged" / "metrics.jsonl", 10);
+    const fs::path metrics = scratch_ / "damaged" / "metrics.jsonl";
+    std::string damaged = read_file(metrics);
+    damaged[0] = 'x';
+    write_file_atomic(metrics, damaged);
     TrainRun second = make_run(data(), scratch_ / "damaged");
     second.options.resume = true;
     second.hooks.stop_requested = [&] { return second.steps.size() == 3; };

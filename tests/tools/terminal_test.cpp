@@ -14,7 +14,8 @@ namespace kiln {
 namespace {
 
 TEST(Printable, control_characters_become_escapes) {
-    EXPECT_EQ(printable("a\x1b[31m\x07\x7f\xC2\x9b\xC2\xA0\u00e9\x80"), "a\\x1b[31m\\x07\\x7f\\u009b\xC2\xA0\u00e9\x80");
+    EXPECT_EQ(printable("a\x1b[31m\x07\x7f\xC2\x9b\xC2\xA0\u00e9\x80"),
+              "a\\x1b[31m\\x07\\x7f\\u009b\xC2\xA0\u00e9\x80");
     EXPECT_EQ(printable("a\nb\tc\rd"), "a\\nb\\x09c\\x0dd");
     EXPECT_EQ(printable("a\r\nb\tc\rd", "\n\t"), "a\r\nb\tc\\x0dd");
     EXPECT_EQ(printable(std::string("\0", 1)), "\\x00");

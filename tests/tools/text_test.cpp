@@ -1,5 +1,5 @@
-#include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
+#include "cpu_reference/interface/error.h"
 
 #include <gtest/gtest.h>
 

@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -167,38 +166,6 @@ void OutputFile::close() {
     if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_errno(path_, "cannot be written");
 }
 
-MappedFile::MappedFile(const fs::path& path, Access access) {
-    const Descriptor file(path, O_RDONLY | O_NONBLOCK,
-                          "cannot be opened");  // O_NONBLOCK: do not wait for the writer of a pipe
-    check_regular(file.get(), path);
-    const struct stat status = status_of(file.get(), path);
-    if (status.st_size == 0) return;  // mmap does not accept length 0
-    void* data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_SHARED, file.get(), 0);
-    if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
-    data_ = static_cast<const unsigned char*>(data);
-    size_ = size_t(status.st_size);
-    if (access == Access::random) ::madvise(data, size_, MADV_RANDOM);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-}
-
-MappedFile::~MappedFile() {
-    if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
-}
-
-void MappedFile::release(size_t offset, size_t bytes) const {
-    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-    const size_t first = offset / page * page;
-    ::madvise(const_cast<unsigned char*>(data_) + first, offset + bytes - first, MADV_DONTNEED);
-}
-
 AtomicFile::AtomicFile(const fs::path& path)
     : path_(replaceable(path)), file_(path_.string() + ".tmp-" + std::to_string(::getpid())) {}
 
@@ -216,11 +183,13 @@ void AtomicFile::commit() {
     pending_ = false;
 }
 
-InputFile::InputFile(const fs::path& path, int fd) : path_(path), fd_(fd) {
+InputFile::InputFile(const fs::path& path, int fd) try : path_(path), fd_(fd) {
     const struct stat status = status_of(fd, path);
     KILN_CHECK(!S_ISDIR(status.st_mode), path.string(), ": is a directory where a file is expected");
     regular_ = S_ISREG(status.st_mode);
     if (regular_) version_ = version_of(status);
+} catch (...) {
+    ::close(fd);
 }
 
 // O_NONBLOCK: without it, opening a pipe waits for a program that writes into it.

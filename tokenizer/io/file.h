@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -103,28 +102,6 @@ public:
 
 private:
     int fd_ = -1;
-};
-
-// How a mapping will be read, for the kernel's read-ahead.
-enum class Access { normal, random };
-
-// A whole regular file mapped read-only.
-class MappedFile {
-public:
-    MappedFile() = default;
-    // Throws if it is missing, not a regular file, or unreadable. An empty file is allowed.
-    explicit MappedFile(const std::filesystem::path& path, Access access = Access::normal);
-    MappedFile(MappedFile&& other) noexcept;
-    MappedFile& operator=(MappedFile&& other) noexcept;
-    ~MappedFile();
-    std::span<const unsigned char> bytes() const { return {data_, size_}; }
-    std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
-    // Lets the kernel free the memory of these bytes. They can still be read again.
-    void release(size_t offset, size_t bytes) const;
-
-private:
-    const unsigned char* data_ = nullptr;
-    size_t size_ = 0;
 };
 
 // The whole content of a regular file. Throws if it is longer than `max_bytes`.

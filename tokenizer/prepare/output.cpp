@@ -86,9 +86,7 @@ std::optional<json> read_mark(const fs::path& path) {
 PrepareOutput::PrepareOutput(const fs::path& directory, bool force, const std::string& identity,
                              const std::vector<TokenizerKind::File>& files)
     : directory_(directory) {
-    std::error_code error;
-    fs::create_directories(directory, error);
-    KILN_CHECK(!error, directory.string(), ": the directory cannot be created: ", error.message());
+    make_directories(directory);
     lock_.emplace(directory);
     complete_ = has_shard_index(directory);
     if (fs::exists(directory / kUnfinishedName)) {

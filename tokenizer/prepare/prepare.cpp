@@ -24,7 +24,6 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr int kSavedVersion = 5;
-constexpr uint64_t kShownBadRecords = 5;
 // After so many bad records and no good one, the run fails without reading the rest.
 constexpr uint64_t kHopeless = 1000;
 
@@ -231,16 +230,18 @@ private:
             }
             if (chunk.ends_document && std::exchange(in_document_, false)) writer_.end_document();
         }
-        for (size_t i = 0; i < block.bad.size() && block.bad_before[i] <= taken; i++) {
-            const BadRecord& record = block.bad[i];
+        const uint64_t bad = taken < block.chunks.size() ? block.chunks[taken].bad_before : block.bad.count;
+        for (const BadRecord& record :
+             std::span(block.bad.first).first(std::min<uint64_t>(bad, block.bad.first.size()))) {
             const std::string text = concat(record.place, ": ", record.what);
             KILN_CHECK(!options_.strict, text);
-            if (bad_++ >= kShownBadRecords) continue;
+            if (shown_.size() == BadRecords::kShown) break;
             // Long advice is shown once.
             const bool same = record.what == std::exchange(last_reported_, record.what);
             shown_.push_back(same ? concat(record.place, ": the same again") : text);
             options_.report(shown_.back() + " (left out)");
         }
+        bad_ += bad;
         if (options_.strict && block.counts.unknown + block.counts.left_out > 0) {
             throw Error(concat(block.first_unknown, ": the document holds a character without a token"));
         }

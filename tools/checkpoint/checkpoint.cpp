@@ -41,6 +41,9 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
         std::error_code ignored;
         if (step && entry->is_directory(ignored)) found.push_back({entry->path(), *step});
     }
+    std::error_code ignored;
+    KILN_CHECK(!error || !fs::is_directory(run, ignored), run.string(),
+               ": cannot be searched for checkpoints: ", error.message());
     std::ranges::sort(found, [](const CheckpointRef& a, const CheckpointRef& b) {
         return a.step != b.step ? a.step > b.step : a.directory < b.directory;
     });
@@ -48,10 +51,7 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
 }
 
 void verify_checkpoint(const fs::path& checkpoint) {
-    const int64_t step = verify_manifest(checkpoint, true),
-                  named = step_of(checkpoint.filename().string()).value_or(step);
-    KILN_CHECK(named == step, checkpoint.string(), ": its manifest.json is that of step ", step,
-               "; give the directory its own name again");
+    verify_manifest(checkpoint, true);
 }
 
 std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
@@ -70,16 +70,24 @@ std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
         } catch (const std::bad_alloc&) {
             throw;  // which says nothing about the checkpoint
         } catch (const std::exception& error) {
+            // A training process has removed it meanwhile, so it has written newer ones.
+            if (std::error_code ignored; !fs::exists(checkpoint.directory, ignored))
+                return newest_checkpoint(run, report);
             if (report) report(concat("ignoring ", checkpoint.directory.string(), ": ", error.what()));
         }
     }
     return std::nullopt;
 }
 
+fs::path follow_link(const fs::path& path) {
+    std::error_code ignored;
+    const fs::path link = path.has_filename() ? path : path.parent_path();  // "runs/mine/model/" too
+    return fs::is_symlink(link, ignored) ? link.parent_path() / fs::read_symlink(link, ignored) : path;
+}
+
 fs::path resolve_model_directory(const fs::path& given) {
     std::error_code ignored;
-    const fs::path link = given.has_filename() ? given : given.parent_path();  // "runs/mine/model/" too
-    const fs::path path = fs::is_symlink(link, ignored) ? link.parent_path() / fs::read_symlink(link, ignored) : given;
+    const fs::path path = follow_link(given);
     KILN_CHECK(fs::exists(path, ignored), path.string(), ": there is no such directory; give a checkpoint or a run");
     KILN_CHECK(fs::is_directory(path, ignored), path.string(),
                ": is not a directory; give the directory of a checkpoint or of a run");
@@ -103,6 +111,15 @@ void check_model(const fs::path& model_directory, const ModelConfig& config) {
     const ModelConfig found = read_model_config(model_directory);
     KILN_CHECK(same_model(found, config), (model_directory / "config.json").string(), ": describes ", describe(found),
                ", not ", describe(config));
+}
+
+void verify_values(const fs::path& checkpoint) {
+    const ModelTensors weights(checkpoint);
+    for (const std::string& name : weights.names()) {
+        const auto found = weights.find(name);
+        found.file->verify_finite(*found.tensor);
+    }
+    verify_optimizer(checkpoint / "optimizer.safetensors");
 }
 
 void load_weights(const fs::path& model_directory, Engine& engine) {

@@ -14,6 +14,7 @@
 
 #include "cpu_reference/interface/engine.h"
 #include "tools/checkpoint/model_files.h"
+#include "tools/checkpoint/model_state.h"
 
 namespace kiln {
 
@@ -24,7 +25,7 @@ struct CheckpointRef {
 
 // Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full,
 // not writable), nothing under that name has changed.
-std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const Engine& engine,
+std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const ModelState& model,
                                       const nlohmann::json& trainer_state, const ModelFiles& files);
 
 // The checkpoints of a run, newest first, not verified and without temporary directories.
@@ -40,20 +41,30 @@ std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
                                                const std::function<void(const CheckpointRef&)>& use = nullptr,
                                                const std::filesystem::path& from = {});
 
-// `path` itself if it is a checkpoint or another Hugging Face model; if it is a link, its target, so that what is read
-// stays the same model when the link is replaced; if it is a run, its newest complete checkpoint.
-// Throws Error.
+// The target of a link, so that what is read stays the same model when the link is replaced; another path as it is.
+std::filesystem::path follow_link(const std::filesystem::path& path);
+
+// `path`, or the target of this link, if it is a checkpoint or another Hugging Face model; if it is a run, its newest
+// complete checkpoint. Throws Error.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path);
 
 ModelConfig read_model_config(const std::filesystem::path& model_directory);  // config.json
 // Throws Error unless config.json describes the same tensors and the same computation as `config`.
 void check_model(const std::filesystem::path& model_directory, const ModelConfig& config);
+// Throws Error if weights or optimizer state hold a value from which nothing can be computed.
+void verify_values(const std::filesystem::path& checkpoint);
 void load_weights(const std::filesystem::path& model_directory, Engine& engine);  // model*.safetensors -> Arena::params
 // Weights and optimizer state into the engine.
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
 // Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), those
-// that links in the run point to, and in any case the newest complete one. Removes temporary directories too.
-void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every);
+// that links in the run point to, and in any case `complete`, the newest complete one (empty: it is looked for).
+// Removes what killed saves left, too. Throws Error if something cannot be removed, after it has removed the rest.
+void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every,
+                       std::filesystem::path complete = {});
+
+// Removes what a killed process left in the run: checkpoints, links and files that have only a temporary name. Only
+// the process that has locked the run may call it. What cannot be removed stays, since it does no harm.
+void remove_leftovers(const std::filesystem::path& run);
 
 }  // namespace kiln

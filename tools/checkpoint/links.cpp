@@ -5,13 +5,14 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
 namespace fs = std::filesystem;
 
 void link_checkpoint(const fs::path& run, const std::string& name, const fs::path& checkpoint) {
-    const fs::path link = run / name, fresh = run / ("." + name + ".new");
+    const fs::path link = run / name, fresh = run / new_link_name(name);
     std::error_code error;
     const fs::file_status now = fs::symlink_status(link, error);
     KILN_CHECK(!fs::exists(now) || fs::is_symlink(now), link.string(), ": is not a link; it stays as it is");

@@ -7,6 +7,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tools/checkpoint/names.h"
 #include "tools/formats/json_file.h"
 
 namespace kiln {
@@ -32,6 +33,10 @@ std::string manifest_text(int64_t step, const json& files) {
     return manifest.dump(1) + "\n";
 }
 
+json entry_of(const FileDigest& digest) {
+    return {{"bytes", digest.bytes}, {"xxh3_64", hex(digest.xxh3)}};
+}
+
 // It reads the file instead of mapping it: mapped pages count as memory of this process, and the optimizer state would
 // raise its peak by half.
 json describe_file(const fs::path& path) {
@@ -41,7 +46,7 @@ json describe_file(const fs::path& path) {
     Xxh3 hash;
     uint64_t bytes = 0;
     for (size_t n; (n = file.read(buffer.data(), buffer.size())) > 0; bytes += n) hash.update(buffer.data(), n);
-    return {{"bytes", bytes}, {"xxh3_64", hex(hash.digest())}};
+    return entry_of({bytes, hash.digest()});
 }
 
 struct Manifest {
@@ -62,36 +67,65 @@ Manifest read_manifest(const fs::path& checkpoint) {
     const json files = manifest.value("files", json()), step = manifest.value("step", json());
     KILN_CHECK(files.is_object() && step.is_number_integer() && manifest_text(step.get<int64_t>(), files) == text,
                path.string(), ": does not match its own checksum", what);
+    const int64_t named = step_of(checkpoint.filename().string()).value_or(step);
+    KILN_CHECK(named == step, path.string(), ": is that of step ", step.dump(),
+               "; give the directory its own name again");
+    for (const auto& [name, entry] : files.items()) {
+        KILN_CHECK(!name.empty() && name.find('/') == name.npos, path.string(), ": '", name,
+                   "' is not the name of a file in the checkpoint");
+        KILN_CHECK(entry.is_object() && entry.contains("bytes") && entry["bytes"].is_number_unsigned(), path.string(),
+                   ": '", name, "' has no size");
+    }
     return {step.get<int64_t>(), files};
+}
+
+// How a file differs from its entry in the manifest; empty: it does not.
+std::string fault_of(const fs::path& path, const json& entry) {
+    try {
+        const json found = describe_file(path);
+        if (entry == found) return "";
+        return concat(path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump());
+    } catch (const Error& error) {
+        return error.what();
+    }
 }
 
 }  // namespace
 
-void write_synced(const fs::path& path, std::string_view content) {
+FileDigest write_synced(const fs::path& path, std::string_view content) {
     OutputFile file(path);
     file.write(content);
     file.sync();
     file.close();
+    return {content.size(), xxh3_64(content.data(), content.size())};
 }
 
-void write_manifest(const fs::path& directory, int64_t step) {
-    json files = json::object();  // sorted by name: equal checkpoints have equal manifests
-    for (const auto& entry : fs::directory_iterator(directory)) {
-        files[entry.path().filename().string()] = describe_file(entry.path());
+void write_manifest(const fs::path& directory, int64_t step, const std::map<std::string, FileDigest>& files) {
+    json entries = json::object();  // sorted by name: equal checkpoints have equal manifests
+    for (const auto& [name, digest] : files) {
+        const fs::path path = directory / name;
+        KILN_CHECK(fs::file_size(path) == digest.bytes, path.string(),
+                   ": was changed while the checkpoint was written");
+        entries[name] = entry_of(digest);
     }
-    write_synced(directory / "manifest.json", manifest_text(step, files));
+    write_synced(directory / "manifest.json", manifest_text(step, entries));
+}
+
+CheckedFiles check_files(const fs::path& checkpoint) {
+    const Manifest manifest = read_manifest(checkpoint);
+    CheckedFiles checked{manifest.step, {}};
+    for (const auto& [name, entry] : manifest.files.items()) {
+        checked.files.push_back({name, entry["bytes"], fault_of(checkpoint / name, entry)});
+    }
+    return checked;
 }
 
 int64_t verify_manifest(const fs::path& checkpoint, bool all) {
     const Manifest manifest = read_manifest(checkpoint);
     for (const auto& [name, entry] : manifest.files.items()) {
-        KILN_CHECK(!name.empty() && name.find('/') == name.npos, checkpoint.string(), "/manifest.json: '", name,
-                   "' is not the name of a file in the checkpoint");
         if (!all && name.starts_with("optimizer")) continue;
-        const fs::path path = checkpoint / name;
-        const json found = describe_file(path);
-        KILN_CHECK(entry == found, path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump(),
-                   "; the checkpoint is damaged, use another");
+        const std::string fault = fault_of(checkpoint / name, entry);
+        KILN_CHECK(fault.empty(), fault, "; the checkpoint is damaged, use another");
     }
     return manifest.step;
 }

@@ -38,6 +38,10 @@ json eos_of(const json& file, const std::string& where) {
 }
 
 std::vector<TokenizerKind::File> read_files(const fs::path& tokenizer) {
+    // A file of any name is found again only under the usual one.
+    if (fs::is_regular_file(tokenizer)) {
+        return {{tokenizer.extension() == ".model" ? "tokenizer.model" : "tokenizer.json", read_file(tokenizer)}};
+    }
     std::vector<TokenizerKind::File> files;
     for (const fs::path& file : tokenizer_files(tokenizer)) files.push_back({file.filename(), read_file(file)});
     return files;

@@ -5,6 +5,10 @@
 
 namespace kiln {
 
+std::string new_link_name(std::string_view link) {
+    return "." + std::string(link) + ".new";
+}
+
 std::string checkpoint_name(int64_t step) {
     char name[64];
     std::snprintf(name, sizeof(name), "checkpoint-%08lld", static_cast<long long>(step));

@@ -11,6 +11,9 @@ inline constexpr std::string_view kPrefix = "checkpoint-";
 inline constexpr std::string_view kTemporary = ".saving-";  // a checkpoint that is being written
 inline constexpr std::string_view kReplaced = ".replaced";  // one that is being replaced, if names cannot be exchanged
 
+inline constexpr const char* kWriteTest = ".write-test";  // shows that the directory can be written
+
+std::string new_link_name(std::string_view link);  // of a link that is to replace `link`
 std::string checkpoint_name(int64_t step);
 // The step in "checkpoint-00000010", or nothing.
 std::optional<int64_t> step_of(std::string_view name);

@@ -17,9 +17,9 @@ constexpr size_t kChunkElems = size_t(1) << 20;
 
 // Calls visit(name, arena, spec) for each tensor of the optimizer's file, in its order.
 template <class Visit>
-void for_each_state_tensor(const Engine& engine, Visit visit) {
-    const std::vector<TensorSpec> table = param_table(engine.config());
-    for (const std::string_view state : optimizer_info(engine.optimizer()).states) {
+void for_each_state_tensor(const ModelConfig& config, Optimizer optimizer, Visit visit) {
+    const std::vector<TensorSpec> table = param_table(config);
+    for (const std::string_view state : optimizer_info(optimizer).states) {
         for (const TensorSpec& spec : table) visit(concat(state, ".", spec.name), Arena{state}, spec);
     }
 }
@@ -34,42 +34,55 @@ void for_each_chunk(const TensorSpec& spec, Visit visit) {
     }
 }
 
+// The least value that a state can have.
+float least(std::string_view state) {
+    return std::ranges::count(optimizer_info(Optimizer::adamw).squares, state) > 0 ? 0 : -FLT_MAX;
+}
+
 }  // namespace
 
-void write_optimizer(const fs::path& path, const Engine& engine) {
+FileDigest write_optimizer(const fs::path& path, const ModelState& model) {
     std::vector<SafetensorsWriter::Declared> declared;
-    for_each_state_tensor(engine, [&](const std::string& name, const Arena&, const TensorSpec& spec) {
-        declared.push_back({name, {spec.shape[0], spec.shape[1]}});
-    });
+    for_each_state_tensor(model.config, model.optimizer,
+                          [&](const std::string& name, const Arena&, const TensorSpec& spec) {
+                              declared.push_back({name, {spec.shape[0], spec.shape[1]}});
+                          });
     SafetensorsWriter writer(path, declared);
-    for_each_state_tensor(engine, [&](const std::string&, const Arena& arena, const TensorSpec& spec) {
-        for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
-            engine.read(arena, spec.offset + begin, chunk);
-            writer.append(chunk);
-        });
-    });
-    writer.finish();
+    for_each_state_tensor(model.config, model.optimizer,
+                          [&](const std::string&, const Arena& arena, const TensorSpec& spec) {
+                              for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+                                  model.read(arena, spec.offset + begin, chunk);
+                                  writer.append(chunk);
+                              });
+                          });
+    return writer.finish();
 }
 
 void read_optimizer(const fs::path& path, Engine& engine) {
     const SafetensorsFile file(path);
-    const std::vector<std::string_view>& squares = optimizer_info(engine.optimizer()).squares;
     size_t tensors = 0;
-    for_each_state_tensor(engine, [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
-        const StoredTensor* tensor = file.find(name);
-        KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
-        KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}), path.string(), ": tensor '",
-                   name, "' has shape ", shape_text(tensor->shape), "; the model asks for (", spec.shape[0], ", ",
-                   spec.shape[1], ")");
-        const float min = std::ranges::count(squares, arena.name) > 0 ? 0 : -FLT_MAX;
-        for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
-            file.read_finite(*tensor, begin, chunk, min);
-            engine.write(arena, spec.offset + begin, chunk);
-        });
-        tensors++;
-    });
+    for_each_state_tensor(engine.config(), engine.optimizer(),
+                          [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
+                              const StoredTensor* tensor = file.find(name);
+                              KILN_CHECK(tensor, path.string(), ": lacks '", name, "'");
+                              KILN_CHECK(tensor->shape == std::vector<uint64_t>({spec.shape[0], spec.shape[1]}),
+                                         path.string(), ": tensor '", name, "' has shape ", shape_text(tensor->shape),
+                                         "; the model asks for (", spec.shape[0], ", ", spec.shape[1], ")");
+                              for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
+                                  file.read_finite(*tensor, begin, chunk, least(arena.name));
+                                  engine.write(arena, spec.offset + begin, chunk);
+                              });
+                              tensors++;
+                          });
     KILN_CHECK(file.tensors().size() == tensors, path.string(), ": holds ", file.tensors().size(),
                " tensors; the optimizer state of this model has ", tensors);
+}
+
+void verify_optimizer(const fs::path& path) {
+    const SafetensorsFile file(path);
+    for (const StoredTensor& tensor : file.tensors()) {
+        file.verify_finite(tensor, least(std::string_view(tensor.name).substr(0, tensor.name.find('.'))));
+    }
 }
 
 }  // namespace kiln

@@ -3,12 +3,16 @@
 #include <filesystem>
 
 #include "cpu_reference/interface/engine.h"
+#include "tools/checkpoint/model_state.h"
+#include "tools/formats/safetensors.h"
 
 namespace kiln {
 
-void write_optimizer(const std::filesystem::path& path, const Engine& engine);
+FileDigest write_optimizer(const std::filesystem::path& path, const ModelState& model);
 // Throws Error unless the file holds exactly the state of the engine's model and optimizer, with values that training
 // can have left there.
 void read_optimizer(const std::filesystem::path& path, Engine& engine);
+// Throws Error if there are other values.
+void verify_optimizer(const std::filesystem::path& path);
 
 }  // namespace kiln

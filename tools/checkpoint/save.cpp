@@ -3,13 +3,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 #include "tools/checkpoint/manifest.h"
 #include "tools/checkpoint/names.h"
 #include "tools/checkpoint/optimizer_state.h"
@@ -48,7 +52,7 @@ void install(const fs::path& fresh, const fs::path& target) {
     if (!old.empty()) fs::remove_all(old);
 }
 
-fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engine, const json& trainer_state,
+fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
                           const ModelFiles& files) {
     make_directories(run);
     const fs::path target = run / checkpoint_name(step);
@@ -56,14 +60,17 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engin
     fs::remove_all(temporary);
     fs::create_directory(temporary);
     try {
-        write_synced(temporary / "config.json", hf_config(engine.config(), files.token_ids).dump(2) + "\n");
-        write_synced(temporary / "generation_config.json", hf_generation_config(files.token_ids).dump(2) + "\n");
-        for (const TokenizerKind::File& file : files.files) write_synced(temporary / file.name, file.content);
-        write_synced(temporary / "trainer_state.json",
-                     trainer_state.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
-        write_hf_weights(temporary / "model.safetensors", engine);
-        write_optimizer(temporary / "optimizer.safetensors", engine);
-        write_manifest(temporary, step);
+        std::map<std::string, FileDigest> written;
+        const auto write = [&](const std::string& name, const std::string& content) {
+            written[name] = write_synced(temporary / name, content);
+        };
+        write("config.json", hf_config(model.config, files.token_ids).dump(2) + "\n");
+        write("generation_config.json", hf_generation_config(files.token_ids).dump(2) + "\n");
+        for (const TokenizerKind::File& file : files.files) write(file.name, file.content);
+        write("trainer_state.json", trainer_state.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+        written["model.safetensors"] = write_hf_weights(temporary / "model.safetensors", model);
+        written["optimizer.safetensors"] = write_optimizer(temporary / "optimizer.safetensors", model);
+        write_manifest(temporary, step, written);
         sync_directory(temporary);
         install(temporary, target);
     } catch (...) {
@@ -72,6 +79,42 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const Engine& engin
         throw;
     }
     return target;
+}
+
+bool is_unfinished_checkpoint(const fs::path& path) {
+    std::string name = path.filename().string();
+    if (name.starts_with(kTemporary)) return step_of(name.substr(kTemporary.size())).has_value();
+    if (!name.ends_with(kReplaced)) return false;
+    name.resize(name.size() - kReplaced.size());
+    std::error_code ignored;
+    return step_of(name) && fs::exists(path.parent_path() / name, ignored);  // else it is the only one of its step
+}
+
+// A link or a file of the run that did not get its name. A process that runs may be `kiln plot`.
+bool is_temporary(const fs::path& path) {
+    const std::string name = path.filename().string();
+    for (const char* link : {kModelLink, kBestLink}) {
+        if (name == new_link_name(link)) return true;
+    }
+    for (const char* file : {"config.toml", "loss.svg", kWriteTest}) {
+        const std::string start = concat(file, ".tmp-");
+        if (!name.starts_with(start)) continue;
+        pid_t process = 0;
+        const char* const last = name.data() + name.size();
+        const auto [end, error] = std::from_chars(name.data() + start.size(), last, process);
+        return error == std::errc() && end == last && process > 0 && ::kill(process, 0) != 0 && errno == ESRCH;
+    }
+    return name == kWriteTest;
+}
+
+// The entries of the directory for which `is_one` is true.
+std::vector<fs::path> find_all(const fs::path& directory, bool (*is_one)(const fs::path&)) {
+    std::vector<fs::path> found;
+    std::error_code error;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+        if (is_one(entry->path())) found.push_back(entry->path());
+    }
+    return found;
 }
 
 // What the links in a directory point to.
@@ -86,44 +129,52 @@ std::vector<fs::path> link_targets(const fs::path& directory) {
 
 }  // namespace
 
-fs::path save_checkpoint(const fs::path& run, int64_t step, const Engine& engine, const json& trainer_state,
+fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
                          const ModelFiles& files) {
     try {
-        return write_checkpoint(run, step, engine, trainer_state, files);
+        return write_checkpoint(run, step, model, trainer_state, files);
     } catch (const fs::filesystem_error& error) {
         throw Error(concat(run.string(), ": the checkpoint of step ", step, " cannot be written: ", error.what()));
     }
 }
 
-void prune_checkpoints(const fs::path& run, int keep, int64_t major_every) {
+void prune_checkpoints(const fs::path& run, int keep, int64_t major_every, fs::path complete) {
     const std::vector<CheckpointRef> all = list_checkpoints(run);
     // If the newest ones are damaged, an older one must stay.
-    const auto whole = keep > 0 && all.size() > size_t(keep) ? newest_checkpoint(run, nullptr) : std::nullopt;
+    if (complete.empty() && keep > 0 && all.size() > size_t(keep)) {
+        if (const auto newest = newest_checkpoint(run, nullptr)) complete = newest->directory;
+    }
     const std::vector<fs::path> linked = link_targets(run);
+    std::string failure;  // the first one, which does not keep the others from being removed
+    const auto attempt = [&](const fs::path& path, const auto& remove) {
+        std::error_code error;
+        remove(error);
+        if (error && failure.empty()) failure = concat(path.string(), ": cannot be removed: ", error.message());
+    };
     for (size_t i = 0; i < all.size(); i++) {
         const bool major = major_every > 0 && all[i].step % major_every == 0;
         const bool named = std::ranges::find(linked, all[i].directory.filename()) != linked.end();
         const bool surplus =
-            keep > 0 && i >= size_t(keep) && !major && !named && whole && all[i].directory != whole->directory;
+            keep > 0 && i >= size_t(keep) && !major && !named && !complete.empty() && all[i].directory != complete;
         if (!surplus) continue;
         // Renamed first: if the process is killed now, no incomplete checkpoint has the name.
         const fs::path doomed = run / (std::string(kTemporary) + all[i].directory.filename().string());
-        fs::remove_all(doomed);
-        fs::rename(all[i].directory, doomed);
+        attempt(doomed, [&](std::error_code& error) { fs::remove_all(doomed, error); });
+        attempt(all[i].directory, [&](std::error_code& error) { fs::rename(all[i].directory, doomed, error); });
     }
-    std::vector<fs::path> leftovers;
-    std::error_code error;
-    for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
-        const std::string name = entry->path().filename().string();
-        const bool replaced = name.ends_with(kReplaced) && step_of(name.substr(0, name.size() - kReplaced.size())) &&
-                              fs::exists(run / name.substr(0, name.size() - kReplaced.size()));
-        if (name.starts_with(std::string(kTemporary) + std::string(kPrefix)) || replaced) {
-            leftovers.push_back(entry->path());
-        }
+    const std::vector<fs::path> leftovers = find_all(run, is_unfinished_checkpoint);
+    if (!leftovers.empty()) sync_directory(run);  // the new names are on the disk before anything is removed
+    for (const fs::path& leftover : leftovers) {
+        attempt(leftover, [&](std::error_code& error) { fs::remove_all(leftover, error); });
     }
-    if (leftovers.empty()) return;
-    sync_directory(run);  // the new names are on the disk before anything is removed
-    for (const fs::path& leftover : leftovers) fs::remove_all(leftover);
+    KILN_CHECK(failure.empty(), failure);
+}
+
+void remove_leftovers(const fs::path& run) {
+    std::error_code ignored;
+    for (const auto is_leftover : {is_unfinished_checkpoint, is_temporary}) {
+        for (const fs::path& leftover : find_all(run, is_leftover)) fs::remove_all(leftover, ignored);
+    }
 }
 
 }  // namespace kiln

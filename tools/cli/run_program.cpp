@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <filesystem>
 #include <iostream>
@@ -17,17 +18,17 @@ namespace kiln {
 
 void end_where_memory_ends(const std::string& message) {
     static std::string line;
+    static std::atomic<bool> memory_ended = false;
     static const std::terminate_handler otherwise = std::get_terminate();
     line = message + "\n";
+    std::set_new_handler([] {
+        memory_ended = true;
+        throw std::bad_alloc();
+    });
     std::set_terminate([] {
-        try {
-            if (const auto error = std::current_exception()) std::rethrow_exception(error);
-        } catch (const std::bad_alloc&) {
-            [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
-            ::_exit(1);
-        } catch (...) {
-        }
-        otherwise();
+        if (!memory_ended) otherwise();
+        [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+        ::_exit(1);
     });
 }
 

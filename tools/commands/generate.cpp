@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
@@ -193,10 +194,12 @@ private:
 // A bad line is reported, and the next line is read.
 void converse(Session& session) {
     const bool terminal = isatty(STDIN_FILENO);
+    LineReader input(InputFile::standard_input());
     std::string line;
     while (true) {
         if (terminal) std::cerr << "> " << std::flush;
-        if (!std::getline(std::cin, line)) break;
+        if (!input.next(line)) break;
+        if (line.ends_with('\n')) line.pop_back();
         if (line.ends_with('\r')) line.pop_back();
         try {
             check_prompt(line, "the prompt");

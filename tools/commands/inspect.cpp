@@ -24,7 +24,9 @@
 #include "tools/cli/options.h"
 #include "tools/cli/terminal.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/inspect_checkpoint.h"
 #include "tools/formats/safetensors.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 namespace {
@@ -213,15 +215,15 @@ void inspect_tokenizer(const fs::path& path) {
 }
 
 // One row, or with `list` also one line for each tensor.
-void inspect_tensors(const std::vector<const StoredTensor*>& tensors, bool list) {
+void inspect_tensors(const char* name, const std::vector<const StoredTensor*>& tensors, bool list) {
     uint64_t bytes = 0;
     std::set<std::string> types;
     for (const StoredTensor* tensor : tensors) {
         bytes += tensor->end - tensor->begin;
         types.insert(tensor->dtype);
     }
-    row("tensors", tensors.size(), " of type ", join({types.begin(), types.end()}, ", "), ", ",
-        bytes_text(double(bytes)), list ? "" : "; --tensors lists them");
+    row(name, tensors.size(), " of type ", join({types.begin(), types.end()}, ", "), ", ", bytes_text(double(bytes)),
+        list ? "" : "; --tensors lists them");
     if (!list) return;
     for (const StoredTensor* tensor : tensors) {
         std::cout << "  " << padded(line(tensor->name), 48) << tensor->dtype << " " << shape_text(tensor->shape)
@@ -229,31 +231,43 @@ void inspect_tensors(const std::vector<const StoredTensor*>& tensors, bool list)
     }
 }
 
+std::vector<const StoredTensor*> tensors_of(const SafetensorsFile& file) {
+    std::vector<const StoredTensor*> tensors;
+    for (const StoredTensor& tensor : file.tensors()) tensors.push_back(&tensor);
+    return tensors;
+}
+
 void inspect_weights(const fs::path& path, bool list) {
     const SafetensorsFile file(path);
-    std::vector<const StoredTensor*> tensors;
     uint64_t elems = 0;
-    for (const StoredTensor& tensor : file.tensors()) {
-        tensors.push_back(&tensor);
-        elems += tensor.elems();
-    }
+    for (const StoredTensor& tensor : file.tensors()) elems += tensor.elems();
     row("weights", path.string());
     row("elements", elems, " (", count_text(double(elems)), ")");
-    inspect_tensors(tensors, list);
+    inspect_tensors("tensors", tensors_of(file), list);
 }
 
 void inspect_model(const fs::path& path, bool list) {
-    const fs::path directory = resolve_model_directory(path);
+    const bool is_run = !fs::exists(path / "config.json") && !fs::exists(path / "manifest.json");
+    std::optional<CheckpointRef> newest;
+    if (is_run) {
+        newest = newest_checkpoint(
+            path, [](const std::string& why) { row("passed over", why); },
+            [](const CheckpointRef& checkpoint) { read_trainer_state(checkpoint); });
+        KILN_CHECK(newest, path.string(), ": holds no whole checkpoint");
+    }
+    const fs::path directory = newest ? newest->directory : follow_link(path);
+    row("model", directory.string());
+    const bool is_checkpoint = fs::exists(directory / "manifest.json");
+    if (is_checkpoint) {
+        inspect_checkpoint(directory, [](const std::string& name, const std::string& value) {
+            row(printable(name), printable(value));
+        });
+    }
     const ModelConfig config = read_model_config(directory);
     const int64_t parameters = count_parameters(config);
-    row("model", directory.string());
     if (const auto best = linked_checkpoint(path, kBestLink)) row("best", best->string(), ", by its validation loss");
     row("architecture", describe(config));
     row("parameters", parameters, " (", count_text(double(parameters)), ")");
-    if (fs::exists(directory / "manifest.json")) {
-        verify_checkpoint(directory);
-        row("manifest", "the sizes and checksums of all files are right");
-    }
     if (!find_tokenizer(directory).empty()) print_roles(Tokenizer::load(directory));
     std::vector<std::string> stop;
     for (const int id : stop_tokens(directory)) stop.push_back(std::to_string(id));
@@ -262,7 +276,10 @@ void inspect_model(const fs::path& path, bool list) {
     const ModelTensors weights(directory);
     std::vector<const StoredTensor*> tensors;
     for (const std::string& name : weights.names()) tensors.push_back(weights.find(name).tensor);
-    inspect_tensors(tensors, list);
+    inspect_tensors("tensors", tensors, list);
+    if (!is_checkpoint) return;
+    const SafetensorsFile optimizer(directory / "optimizer.safetensors");
+    inspect_tensors("optimizer", tensors_of(optimizer), list);
 }
 
 // A data directory without an index: what the headers of the shards tell that -i would read.
@@ -281,7 +298,8 @@ void inspect_directory(const fs::path& directory, bool list_tensors) {
         find_data(directory.string());  // refuses incomplete data
         return inspect_data(directory);
     }
-    const bool model = fs::exists(directory / "config.json") || !list_checkpoints(directory).empty();
+    const bool model = fs::exists(directory / "config.json") || fs::exists(directory / "manifest.json") ||
+                       !list_checkpoints(directory).empty();
     if (model) return inspect_model(directory, list_tensors);
     const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json") ||
                            fs::exists(directory / "tokenizer.model");

@@ -7,6 +7,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/allow_special.h"
@@ -52,7 +53,7 @@ Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, 
         }
     }
     return make_tokenizer(
-        parse_tiktoken(MappedFile(path).text(), path, {.last = PreTokenizer::parse(pre_tokenizer, "--pre-tokenizer")},
+        parse_tiktoken(read_file(path), path, {.last = PreTokenizer::parse(pre_tokenizer, "--pre-tokenizer")},
                        special_tokens),
         path);
 }
@@ -127,18 +128,20 @@ int import(const std::vector<std::string>& args) {
 // newline, its result has none, so that decode --raw gives back exactly the input of encode.
 template <class Transform>
 void transform_lines(Transform&& transform) {
+    LineReader input(InputFile::standard_input());
     std::string line;
-    for (size_t number = 1; std::getline(std::cin, line); ++number) {
+    for (size_t number = 1; input.next(line); ++number) {
+        const bool newline = line.ends_with('\n');
+        if (newline) line.pop_back();
         std::string result;
         try {
             result = transform(line);
         } catch (const Error& error) {
             throw Error(concat("standard input, line ", number, ": ", error.what()));
         }
-        if (!std::cin.eof()) result += '\n';
+        if (newline) result += '\n';
         std::cout << result << std::flush;
     }
-    KILN_CHECK(!std::cin.bad(), "standard input could not be read");
 }
 
 int encode(const std::vector<std::string>& args) {

@@ -190,8 +190,8 @@ std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& m
     return tensors;
 }
 
-void write_hf_weights(const std::filesystem::path& path, const Engine& engine) {
-    const std::vector<HfTensor> tensors = hf_tensors(engine.config(), hf_model_type(engine.config()));
+FileDigest write_hf_weights(const std::filesystem::path& path, const ModelState& model) {
+    const std::vector<HfTensor> tensors = hf_tensors(model.config, hf_model_type(model.config));
     std::vector<SafetensorsWriter::Declared> declared;
     for (const HfTensor& tensor : tensors) declared.push_back({tensor.name, tensor.shape});
     SafetensorsWriter writer(path, declared);
@@ -200,17 +200,17 @@ void write_hf_weights(const std::filesystem::path& path, const Engine& engine) {
         const size_t elems = tensor.rows * tensor.cols;
         if (tensor.transposed) {
             buffer.resize(elems), transposed.resize(elems);
-            engine.read(Arena::params, tensor.offset, buffer);
+            model.read(Arena::params, tensor.offset, buffer);
             transpose(buffer.data(), transposed.data(), tensor.rows, tensor.cols);
             writer.append(transposed);
             continue;
         }
         for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
-            engine.read(Arena::params, tensor.offset + first, values);
+            model.read(Arena::params, tensor.offset + first, values);
             writer.append(values);
         });
     }
-    writer.finish();
+    return writer.finish();
 }
 
 void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
+#include "tools/checkpoint/model_state.h"
 #include "tools/formats/safetensors.h"
 
 namespace kiln {
@@ -38,7 +39,7 @@ struct HfTensor {
 std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& model_type);
 
 // Writes all weights to `path`, one tensor in memory at a time.
-void write_hf_weights(const std::filesystem::path& path, const Engine& engine);
+FileDigest write_hf_weights(const std::filesystem::path& path, const ModelState& model);
 
 // Reads all weights. Throws Error with the names of tensors that are missing, unexpected, or of another shape. Names
 // may lack "transformer." or "model." at the beginning. Buffers without weights are ignored. An lm_head that equals

@@ -49,17 +49,17 @@ BadSteps::Verdict BadSteps::after(const StepReport& report) {
                    "; try a lower --learning-rate, a longer warm-up, or --on-nonfinite rollback")};
 }
 
-TrainProgress BadSteps::roll_back(const TrainProgress& failed, Engine& engine,
+TrainProgress BadSteps::roll_back(const TrainProgress& failed, const std::filesystem::path& run, Engine& engine,
                                   const std::function<void(const std::string&)>& note) {
     failed_at_ = std::max(failed_at_, failed.step);
     KILN_CHECK(++rollbacks_ <= kMaxRollbacks, "step ", failed.step, ": not finite again after ", kMaxRollbacks,
                " rollbacks; resume with a lower --learning-rate");
     const LossScale scale = engine.loss_scale();
     TrainProgress progress;
-    const auto newest = newest_checkpoint(options_.output, note, [&](const CheckpointRef& checkpoint) {
+    const auto newest = newest_checkpoint(run, note, [&](const CheckpointRef& checkpoint) {
         progress = load_trainer_state(checkpoint, engine).progress;
     });
-    KILN_CHECK(newest, "--on-nonfinite rollback: ", options_.output,
+    KILN_CHECK(newest, "--on-nonfinite rollback: ", run.string(),
                " holds no checkpoint yet; try a lower --learning-rate");
     if (engine.loss_scale().scale > scale.scale) engine.set_loss_scale(scale);  // it was lowered for a reason
     progress.position = failed.position;

@@ -2,6 +2,7 @@
 // Handles steps with an unusable loss or gradient. An outlier is skipped. A loss or gradient that is not finite is
 // never applied; --on-nonfinite says what follows.
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 
@@ -27,8 +28,8 @@ public:
     Verdict after(const StepReport& report);
 
     // Loads the newest checkpoint, but keeps the position in the data: the same batch after the same weights would fail
-    // again. Returns the new progress. Throws Error after too many rollbacks.
-    TrainProgress roll_back(const TrainProgress& failed, Engine& engine,
+    // again. `run`: where the run directory is now. Returns the new progress. Throws Error after too many rollbacks.
+    TrainProgress roll_back(const TrainProgress& failed, const std::filesystem::path& run, Engine& engine,
                             const std::function<void(const std::string&)>& note);
     // A checkpoint of `step` was written. If it is past the last failed step, rollbacks count from 0 again.
     void saved(int64_t step) {

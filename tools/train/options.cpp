@@ -199,6 +199,11 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
                    "keep the N newest checkpoints, and the one with the lowest validation loss; 0: keep all", 0, 1e9));
     set.add(o.major_every, steps("checkpoints-major-every", "nm",
                                  "always keep a checkpoint every STEPS steps; 0: --checkpoints-keep decides"));
+    set.add(
+        o.async_save,
+        {.name = "async-save",
+         .help = "training continues while a checkpoint is written, from a copy of the weights and of the optimizer "
+                 "state in this machine's memory; 0: training waits"});
 }
 
 void add_machine_options(OptionSet& set, TrainOptions& o) {

@@ -36,6 +36,7 @@ struct TrainOptions {
     // Checkpoints
     int64_t checkpoint_every = 250, major_every = 0;
     int keep = 3;
+    bool async_save = true;
     // Precision and memory
     std::string dtype = "auto", grad_dtype = "float32", moment_dtype = "float32", attention = "auto";
     bool tf32 = false, master_weights = true, deterministic_matmuls = false, cuda_graphs = true;

@@ -182,6 +182,23 @@ int64_t most_sequences(const TrainPlan& plan, int world) {
     return o.eval_only || o.total_batch_tokens > 0 ? data : std::max<int64_t>(1, data / kFewSteps);
 }
 
+// Of the copy of the state that is saved while training continues, if it takes memory of the device.
+size_t host_copy_bytes(const TrainPlan& plan) {
+    return backend_is_gpu() ? 0 : state_bytes(plan.config, plan.engine_options().optimizer);
+}
+
+// Without memory for a copy of the state, training waits for each checkpoint.
+void check_async_save(TrainPlan& plan, const Device& device, const Report& report) {
+    if (!plan.async_save) return;
+    const size_t copy = state_bytes(plan.config, plan.engine_options().optimizer);
+    const size_t free = backend_is_gpu() ? available_memory_bytes() : device.free_bytes;
+    const size_t engine = backend_is_gpu() ? 0 : planned_bytes(plan.config, plan.engine_options());
+    plan.async_save = free == 0 || engine + copy <= free;
+    if (plan.async_save || engine > free) return;
+    report(concat("training will wait while a checkpoint is written: there is no memory for a copy of the state, ",
+                  bytes_text(double(copy))));
+}
+
 void resolve_batch(TrainPlan& plan, int world, const Report& report, const Device& device) {
     TrainOptions& o = plan.options;
     if (o.T == 0) o.T = std::min(plan.config.max_T, 1024);
@@ -195,8 +212,9 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
             throw UsageError("--batch-size (-b) auto: the free memory of this device is not known; give a number");
         }
         const int64_t most = most_sequences(plan, world);
-        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens, device.free_bytes,
-                            most);
+        const size_t copy = plan.async_save ? host_copy_bytes(plan) : 0;
+        o.B = largest_batch(plan.config, plan.engine_options(), o.total_batch_tokens / step_tokens,
+                            device.free_bytes > 2 * copy ? device.free_bytes - copy : device.free_bytes, most);
         report(concat("--batch-size auto: sequences in a micro-batch: ", o.B,
                       o.B == most && most < kMaxBatch ? "; the data has too few for more" : ""));
     }
@@ -237,7 +255,10 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .tokenizer = {},
                    .files = {},
                    .sample_tokenizer = {},
-                   .values = {}};
+                   .values = {},
+                   .config_toml = {},
+                   .async_save = options.async_save && options.checkpoint_every > 0 && !options.output.empty() &&
+                                 !options.eval_only};
     TrainOptions& o = plan.options;
     find_checkpoint(plan, report);
     plan.data = find_all_data(o);
@@ -269,6 +290,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         check_same("--sequence-length", std::to_string(plan.state.T), std::to_string(o.T), plan.checkpoint);
         check_same("--seed", std::to_string(plan.state.seed), std::to_string(o.seed), plan.checkpoint);
     }
+    check_async_save(plan, device, report);
     // A resumed run goes on with what its checkpoint holds.
     plan.files = ModelFiles(plan.tokenizer, plan.checkpoint.empty() ? plan.weights : plan.checkpoint);
     check_overwrite(plan);
@@ -300,6 +322,12 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
             "roll back to");
     }
     return plan;
+}
+
+std::vector<MemoryItem> plan_memory(const TrainPlan& plan) {
+    std::vector<MemoryItem> items = plan_memory(plan.config, plan.engine_options());
+    if (plan.async_save && host_copy_bytes(plan) > 0) items.push_back({"copy for checkpoints", host_copy_bytes(plan)});
+    return items;
 }
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator) {
@@ -341,7 +369,7 @@ std::string describe_plan(const TrainPlan& plan, const Device& device) {
     }
     text += "memory\n";
     size_t sum = 0;
-    for (const MemoryItem& item : plan_memory(plan.config, plan.engine_options())) {
+    for (const MemoryItem& item : plan_memory(plan)) {
         text += concat("  ", padded(item.kind, 23), item.bytes, " (", bytes_text(double(item.bytes)), ")\n");
         sum += item.bytes;
     }

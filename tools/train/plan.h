@@ -33,6 +33,8 @@ struct TrainPlan {
     ModelFiles files;                           // of every checkpoint
     std::optional<Tokenizer> sample_tokenizer;  // if samples are wanted; its files may change while training runs
     std::map<std::string, std::string> values;  // every option as text, to find what a resumed run changes
+    std::string config_toml;                    // the same, as the run directory keeps it
+    bool async_save;                            // --async-save, and there is memory for it
     EngineOptions engine_options() const { return kiln::engine_options(options); }
 };
 
@@ -40,6 +42,9 @@ struct TrainPlan {
 // notes for the user. `device` has the memory that --batch-size auto may use.
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
                     const std::function<void(const std::string&)>& report, const Device& device = {});
+
+// The memory of the device that the run needs, by kind.
+std::vector<MemoryItem> plan_memory(const TrainPlan& plan);
 
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator);
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);

@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/links.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
@@ -28,25 +30,48 @@ void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoin
 
 }  // namespace
 
-RunLock::RunLock(const fs::path& run) : run_(run), fd_(open(run.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+RunDirectory::RunDirectory(const fs::path& path)
+    : path_(path), fd_(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    KILN_CHECK(fd_ >= 0, "--output (-o) ", path.string(), ": cannot be opened: ", std::strerror(errno),
+               "; give another directory");
+}
+
+RunDirectory::~RunDirectory() {
+    if (fd_ >= 0) close(fd_);
+}
+
+fs::path RunDirectory::now() const {
+    std::error_code error;
+    const fs::path real = fs::read_symlink(concat("/proc/self/fd/", fd_), error);
+    if (error || fs::equivalent(real, path_, error)) return path_;  // without /proc it is not known
+    return fs::is_directory(real, error) ? real : fs::path();       // of a removed one: "PATH (deleted)"
+}
+
+RunLock::RunLock(const fs::path& run) : directory_(run) {
     // Some network file systems have no locks. A run there is not protected.
-    if (fd_ < 0 || flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-    close(std::exchange(fd_, -1));
+    if (flock(directory_.descriptor(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
     throw Error(concat("--output (-o) ", run.string(),
                        ": another process trains there; wait until it ends, or give another directory"));
 }
 
 RunLock::~RunLock() {
-    if (fd_ >= 0) close(fd_);
-    if (created.empty()) return;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(run_, ignored)) {
-        const fs::path name = entry.path().filename();
-        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
+    const fs::path run = directory_.now();
+    if (created.empty() || run.empty()) return;
+    std::error_code error, ignored;
+    for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
+        const fs::path name = entry->path().filename();
+        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry->file_size(ignored) == 0;
         if (!empty_log && name != kConfigFile) return;
     }
-    for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run_ / file, ignored);
+    if (error) return;  // it may hold anything
+    for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run / file, ignored);
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
+}
+
+bool begins_with(const fs::path& path, std::string_view start) {
+    std::string head(start.size(), '\0');
+    head.resize(InputFile(path).read(head.data(), head.size()));
+    return head == start;
 }
 
 std::string default_run_directory() {
@@ -76,7 +101,17 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
                                 checkpoints[0].directory.filename().string(),
                                 "; resume it with --resume, replace it with --overwrite, or give another directory"));
     }
-    const fs::path probe = run / ".write-test";
+    // The files of a run that ended before its first checkpoint are replaced. config.toml tells whose they are.
+    if (!o.resume && !o.overwrite &&
+        !(fs::exists(run / kConfigFile) && begins_with(run / kConfigFile, "# train_gpt2"))) {
+        for (const char* file : {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"}) {
+            if (!fs::is_regular_file(run / file) || fs::file_size(run / file) == 0) continue;
+            throw UsageError(concat("--output (-o) ", o.output, ": holds a file ", file,
+                                    " that would be replaced; replace it with --overwrite, or give another directory"));
+        }
+    }
+    remove_leftovers(run);
+    const fs::path probe = run / kWriteTest;
     try {
         write_file_atomic(probe, "x");
     } catch (const Error& failure) {
@@ -86,8 +121,7 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     fs::remove(probe, error);
     if (o.overwrite) remove_run(run, checkpoints);
     // The weights and each state of the optimizer, in float32.
-    const size_t states = optimizer_info(plan.engine_options().optimizer).states.size();
-    const double needed = 4.0 * double(1 + states) * double(count_parameters(plan.config));
+    const double needed = double(state_bytes(plan.config, plan.engine_options().optimizer));
     const fs::space_info space = fs::space(run, error);
     KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
                bytes_text(needed), ", but only ", bytes_text(double(space.available)),

@@ -5,10 +5,8 @@
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
-#include "tokenizer/io/file.h"
 #include "tokenizer/io/json_reader.h"
 #include "tools/checkpoint/checkpoint.h"
-#include "tools/checkpoint/links.h"
 #include "tools/evaluate/loss.h"
 #include "tools/train/sample.h"
 
@@ -21,9 +19,9 @@ using Clock = std::chrono::steady_clock;
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
     static const char* const kNames[] = {
-        "output", "resume", "overwrite", "gpu",         "memory",        "threads",       "dry-run",
-        "input",  "model",  "prompt",    "val-input",   "sample-tokens", "sample-every",  "tokenizer",
-        "top-k",  "force",  "top-p",     "temperature", "eval-only",     "log-gpu-every", "log-every"};
+        "output", "resume",      "overwrite", "gpu",           "memory",       "threads",   "dry-run", "input",
+        "model",  "prompt",      "val-input", "sample-tokens", "sample-every", "tokenizer", "top-k",   "force",
+        "top-p",  "temperature", "eval-only", "log-gpu-every", "log-every",    "async-save"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -36,6 +34,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       communicator_(communicator),
       hooks_(hooks),
       loader_(train_loader_options(plan, communicator)),
+      attempt_([this](const std::string& text) { note(text); }),
       schedule_{.peak = options_.learning_rate,
                 .warmup_steps = options_.warmup_steps,
                 .total_steps = total_steps(options_, loader_.num_sequences()),
@@ -63,10 +62,11 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
 void Trainer::open_logs() {
     if (communicator_.rank() != 0 || options_.output.empty()) return;
     log_.emplace(options_.output, progress_.log);
+    saver_.emplace(plan_, engine_, *log_, [this](const std::string& text) { note(text); });
     note_changes();
     if (plan_.checkpoint.empty()) return;
-    attempt("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
-    present(resumed_from_.directory);  // a killed process may have left other links
+    attempt_("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
+    saver_->present(resumed_from_.directory, validations_);  // a killed process may have left it undone
 }
 
 void Trainer::open_validation() {
@@ -122,7 +122,7 @@ void Trainer::note_changes() {
         const auto found = options_before_.find(name);
         if (found == options_before_.end() || found->second == now || changes_nothing(name)) continue;
         const std::string before = excerpt(found->second);
-        log_->note(progress_.step, name, before + "->" + now);
+        log([&](RunLog& log) { log.note(progress_.step, name, before + "->" + now); });
         note(concat("--", name, " is ", now, " from here on; it was ", before));
     }
 }
@@ -139,6 +139,7 @@ TrainOutcome Trainer::run() {
     began_ = Clock::now();
     open_logs();
     while (true) {
+        if (saver_) saver_->poll();
         const bool last = progress_.step >= schedule_.total_steps;
         const bool stopped = [&] {
             if (last) settle();
@@ -146,7 +147,7 @@ TrainOutcome Trainer::run() {
             if (val_loader_ && (last || is_due(options_.val_every)) && !validate()) return true;
             if (options_.sample_every > 0 && (last || (is_due(options_.sample_every) && !first)) && !sample())
                 return true;
-            if (last || (is_due(options_.checkpoint_every) && !first)) save();
+            if (last || (is_due(options_.checkpoint_every) && !first)) save(/*behind=*/!last);
             if (last) return false;
             if (stop_agreed()) return true;
             if (gpu_ && is_due(options_.gpu_log_every) && !first) log_gpu();
@@ -187,7 +188,7 @@ bool Trainer::validate() {
     if (!loss) return false;
     progress_.validated_at = progress_.step;
     if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
-    if (log_) log_->validation(progress_.step, *loss);
+    log([&](RunLog& log) { log.validation(progress_.step, *loss); });
     print(concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss, " | perplexity ",
                  std::exp(*loss)));
     return true;
@@ -197,13 +198,13 @@ bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
     std::optional<std::string> text = std::string();
-    const bool made = communicator_.rank() == 0 && attempt("sample", [&] {
+    const bool made = communicator_.rank() == 0 && attempt_("sample", [&] {
                           text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
                       });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
     if (!made) return true;
-    if (log_) log_->sample(progress_.step, *text);
+    log([&](RunLog& log) { log.sample(progress_.step, *text); });
     print(concat("--- sample at step ", progress_.step, "\n", *text, "\n---"));
     return true;
 }
@@ -221,44 +222,23 @@ nlohmann::json Trainer::state() const {
     return state.to_json();
 }
 
-// For what a run can do without: a file system without links, a damaged log, or a sample that cannot be decoded does
-// not end the training. Returns whether it was made.
-bool Trainer::attempt(const char* what, const std::function<void()>& make) {
-    try {
-        make();
-        return true;
-    } catch (const std::exception& error) {
-        note(concat("no ", what, ": ", error.what()));
-        return false;
-    }
+void Trainer::log(const std::function<void(RunLog&)>& write) {
+    if (log_) attempt_("line in the logs", [&] { write(*log_); });
 }
 
-// Updates what shows the newest checkpoint: the links to checkpoints, and the curve.
-void Trainer::present(const std::filesystem::path& checkpoint) {
-    const std::filesystem::path run = options_.output;
-    attempt("link to the newest checkpoint", [&] { link_checkpoint(run, kModelLink, checkpoint); });
-    std::vector<std::pair<int64_t, double>> losses;
-    for (const LossPoint& point : validations_) losses.emplace_back(int64_t(point.step), point.loss);
-    if (const auto best = best_checkpoint(run, losses)) {
-        attempt("link to the best checkpoint", [&] { link_checkpoint(run, kBestLink, best->directory); });
-    }
-    attempt("loss.svg", [&] { write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run))); });
-}
-
-void Trainer::save() {
+// Returns when the checkpoint is on the disk or, with `behind`, when training may change the state again.
+void Trainer::save(bool behind) {
     settle();
-    if (options_.output.empty() || last_saved_ == progress_.step) return;
-    if (log_) {
+    if (options_.output.empty()) return;
+    if (saver_ && last_saved_ != progress_.step) {
         progress_.log = log_->position();
-        attempt("synced log", [&] { log_->sync(); });  // before the manifest that counts on its length
-        const std::filesystem::path run = options_.output;
-        const auto path = save_checkpoint(run, progress_.step, engine_, state(), plan_.files);
-        present(path);
-        prune_checkpoints(run, options_.keep, options_.major_every);
-        note("checkpoint " + path.string());
+        const SavedState saved{progress_.step, state(), validations_};
+        behind ? saver_->save_behind(saved) : saver_->save(saved);
     }
     last_saved_ = progress_.step;
     bad_steps_.saved(progress_.step);
+    if (behind) return;
+    if (saver_) saver_->wait();
     communicator_.barrier();
 }
 
@@ -360,7 +340,7 @@ void Trainer::finish(StepReport& report) {
     if (peak > 0) report.mfu = reached / peak;
     report.memory_bytes = engine_.memory_in_use_bytes();
     report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
-    if (log_) log_->train(report);
+    log([&](RunLog& log) { log.train(report); });
     if (lines_.due(report)) print(step_line(report, columns() > 0 ? std::min(columns(), kMaxColumns) : kMaxColumns));
     if (hooks_.on_step) hooks_.on_step(report);
     if (risen_loss_.add(report.loss)) {
@@ -382,16 +362,19 @@ void Trainer::finish(StepReport& report) {
 
 void Trainer::roll_back() {
     const int64_t failed_step = progress_.step;
-    progress_ = bad_steps_.roll_back(progress_, engine_, [&](const std::string& text) { note(text); });
+    if (saver_) saver_->wait();
+    communicator_.barrier();  // the newest checkpoint is whole
+    progress_ = bad_steps_.roll_back(progress_, saver_ ? saver_->run() : std::filesystem::path(options_.output),
+                                     engine_, [&](const std::string& text) { note(text); });
     last_saved_ = progress_.step;
-    if (log_) log_->note(failed_step, "rollback", concat("step-", progress_.step));
+    log([&](RunLog& log) { log.note(failed_step, "rollback", concat("step-", progress_.step)); });
     communicator_.barrier();  // until all ranks have read the checkpoint, none may remove it
 }
 
 // Called between two steps, while the device is busy or was busy a moment ago.
 void Trainer::log_gpu() {
     const GpuSample sample = gpu_->sample();
-    if (log_) log_->gpu(progress_.step, sample);
+    log([&](RunLog& log) { log.gpu(progress_.step, sample); });
     note(concat("gpu  ", progress_.step, "/", schedule_.total_steps, " | ", gpu_text(sample)));
 }
 

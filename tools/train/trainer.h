@@ -19,12 +19,11 @@
 #include "tokenizer/data/dataloader.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/train/bad_steps.h"
-#include "tools/train/logger.h"
-#include "tools/train/loss_curve.h"
 #include "tools/train/plan.h"
 #include "tools/train/progress.h"
 #include "tools/train/risen_loss.h"
 #include "tools/train/run_ahead.h"
+#include "tools/train/saver.h"
 #include "tools/train/schedule.h"
 #include "tools/train/summary.h"
 
@@ -61,9 +60,8 @@ private:
     void note_changes();
     bool validate();
     bool sample();
-    void save();
-    void present(const std::filesystem::path& checkpoint);
-    bool attempt(const char* what, const std::function<void()>& make);
+    void save(bool behind = false);
+    void log(const std::function<void(RunLog&)>& write);
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
@@ -87,7 +85,9 @@ private:
     Hooks hooks_;
     DataLoader loader_;
     std::optional<DataLoader> val_loader_;
-    std::optional<RunLog> log_;  // on rank 0, with an output directory
+    Attempts attempt_;
+    std::optional<RunLog> log_;   // on rank 0, with an output directory
+    std::optional<Saver> saver_;  // with a log
     Schedule schedule_;
     StepLines lines_;
     TrainProgress progress_;
