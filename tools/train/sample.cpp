@@ -11,9 +11,6 @@ namespace kiln {
 std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tokenizer, int max_T) {
     const int end_of_text = tokenizer.end_of_text();
     std::vector<int> tokens = tokenizer.encode(options.prompt);
-    if (tokens.empty() && end_of_text < 0) {
-        throw UsageError("--prompt is needed for samples: the tokenizer has no token that begins a document");
-    }
     if (tokens.empty()) tokens = {end_of_text};
     if (int(tokens.size()) >= max_T) {
         throw UsageError(concat("--prompt: ", tokens.size(), " tokens leave no room in the model's context of ", max_T,
