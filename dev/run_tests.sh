@@ -3,7 +3,8 @@
 # tests/**/NAME_test.cpp that its path names) says "// Runs alone" measures time or memory: those run at the end, one at a
 # time. A program that dies, or ends without a result, counts as one failure. Skipped tests are named, with their
 # reasons, before the totals. With REUSE=1 a program is not run again if it passed before, and neither it nor the
-# programs, scripts and fixtures that tests use have changed since; how many these are is said.
+# programs, scripts and fixtures that tests use have changed since; how many these are is said. With KILN_LONG=1 the
+# exhaustive series try everything, and the counts of each are printed.
 set -u
 # Not all that a program has: such a run says nothing of the next one.
 chosen=
@@ -29,6 +30,7 @@ run() {
         if [ $status -ne 0 ]; then grep -vE '^\[( RUN      |       OK )\]' "$log"; fi
         printf '%-40s %4d passed %3d failed %3d skipped %7d ms\n' "$(name_of "$binary")" "$ok" "$bad" "$skip" \
             $((($(date +%s%N) - start) / 1000000))
+        if [ -n "${KILN_LONG:-}" ]; then grep -aE ': [0-9]+ tries, [0-9]+ breaks$' "$log"; fi
     } >"$out.said"
     cat "$out.said"
     echo "$ok $bad $skip" >"$out.count"

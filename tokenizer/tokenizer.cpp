@@ -48,7 +48,7 @@ fs::path find_tokenizer(const fs::path& directory, std::string* passed_over) {
     if (has("tokenizer.json") && has("tokenizer.model")) {
         const fs::path json = directory / "tokenizer.json", model = directory / "tokenizer.model";
         try {
-            Tokenizer::parse(MappedFile(json).text(), json.string());
+            Tokenizer::parse(read_file(json), json.string());
         } catch (const Error& error) {
             if (passed_over)
                 *passed_over = concat(model.string(), " is used instead of tokenizer.json: ", error.what());
@@ -78,6 +78,20 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
     return files;
 }
 
+void check_replaces_nothing(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
+    for (const std::string& name : tokenizer_file_names()) {
+        const fs::path path = directory / name;
+        std::error_code ignored;
+        if (!fs::exists(fs::symlink_status(path, ignored))) continue;
+        const auto same = [&](const TokenizerKind::File& file) {
+            return file.name == name && fs::is_regular_file(path, ignored) && read_file(path) == file.content;
+        };
+        KILN_CHECK(std::any_of(files.begin(), files.end(), same), path.string(),
+                   ": would be replaced or removed; choose another --output, or replace the tokenizer there with "
+                   "--overwrite");
+    }
+}
+
 void replace_tokenizer_files(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
     for (const std::string& name : tokenizer_file_names()) {
         if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.name == name; })) {
@@ -99,23 +113,25 @@ Tokenizer Tokenizer::load(const fs::path& path) {
         find_tokenizer(path, &tokenizer.note_);
         return tokenizer;
     }
-    if (!fs::is_directory(path)) return parse(MappedFile(main).text(), main.string());
+    if (!fs::is_directory(path)) return parse(read_file(main), main.string());
 
     SideFiles side = SideFiles::read(path);
     const fs::path merges = path / "merges.txt";
-    TokenizerParts parts = main.filename() == "tokenizer.json"
-                               ? parse_tokenizer_json(MappedFile(main).text(), main.string(), side)
-                               : parse_vocab_and_merges(MappedFile(main).text(), main.string(),
-                                                        MappedFile(merges).text(), merges.string(), side);
+    TokenizerParts parts =
+        main.filename() == "tokenizer.json"
+            ? parse_tokenizer_json(read_file(main), main.string(), side)
+            : parse_vocab_and_merges(read_file(main), main.string(), read_file(merges), merges.string(), side);
     parts.side = std::move(side);
     return make_tokenizer(std::move(parts), path.string());
 }
 
-void Tokenizer::save(const fs::path& directory) const {
+void Tokenizer::save(const fs::path& directory, bool overwrite) const {
+    const std::vector<TokenizerKind::File> files = kind_->files();
+    if (!overwrite) check_replaces_nothing(directory, files);
     std::error_code failed;
     fs::create_directories(directory, failed);
     KILN_CHECK(!failed, directory.string(), ": cannot create the directory: ", failed.message());
-    replace_tokenizer_files(directory, kind_->files());
+    replace_tokenizer_files(directory, files);
 }
 
 std::string Tokenizer::to_json() const {

@@ -54,8 +54,9 @@ public:
     static Tokenizer load(const std::filesystem::path& path);
     // Parses the text of a tokenizer.json; messages contain `name`.
     static Tokenizer parse(std::string_view json, const std::string& name);
-    // Writes all files of its format into `directory`.
-    void save(const std::filesystem::path& directory) const;
+    // Writes all files of its format into `directory`. Throws Error if another tokenizer there would be lost, unless
+    // `overwrite`.
+    void save(const std::filesystem::path& directory, bool overwrite = false) const;
     std::string to_json() const;  // the text of tokenizer.json (tokenizer.model's bytes for SentencePiece)
 
     // A byte-level tokenizer without a normalizer encodes any bytes and decodes to them. SentencePiece replaces

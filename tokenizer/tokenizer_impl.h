@@ -47,6 +47,10 @@ public:
     virtual const Roles& roles() const = 0;  // those that its files name
 };
 
+// Throws Error if `directory` has a file with the name of a tokenizer's file that is not one of `files`: it may be the
+// only copy of someone's tokenizer.
+void check_replaces_nothing(const std::filesystem::path& directory, const std::vector<TokenizerKind::File>& files);
+
 // Writes a tokenizer's files into `directory`, the main one (the first of `files`) last, and removes the files of
 // another tokenizer, which load() could mistake for files of this one.
 void replace_tokenizer_files(const std::filesystem::path& directory, const std::vector<TokenizerKind::File>& files);

@@ -1,5 +1,4 @@
 // kiln: everything except training, as subcommands.
-#include <cstdio>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -36,7 +35,8 @@ std::string help() {
     return text +
            "\n`kiln COMMAND --help` lists the options of a command. To train a model, use train_gpt2, or "
            "train_gpt2cu on a GPU.\n"
-           "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped by a signal.\n";
+           "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped by a signal (prepare: the same command resumes "
+           "it).\n";
 }
 
 int run(const std::vector<std::string>& words) {
@@ -69,15 +69,7 @@ int run(const std::vector<std::string>& words) {
 }  // namespace kiln
 
 int main(int argc, char** argv) {
-    return kiln::run_program(argc, argv, "kiln",
-                             "use a smaller model, batch or sequence length, or a machine with more memory",
-                             [](const std::string&, const std::vector<std::string>& words) {
-                                 const int code = kiln::run(words);
-                                 std::cout.flush();
-                                 // A full disk is only noticed here; a lost result is a failure.
-                                 KILN_CHECK(std::cout && std::fflush(stdout) == 0,
-                                            "standard output could not be written (the disk is full or the pipe is "
-                                            "closed); the result is incomplete");
-                                 return code;
-                             });
+    return kiln::run_program(
+        argc, argv, "kiln", "use a smaller model, batch or sequence length, or a machine with more memory",
+        [](const std::string&, const std::vector<std::string>& words) { return kiln::run(words); });
 }

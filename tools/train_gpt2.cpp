@@ -1,9 +1,8 @@
 // train_gpt2 and train_gpt2cu: one source, linked against one backend or the other.
-#include <omp.h>
+#include <unistd.h>
 
 #include <cctype>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -20,8 +19,10 @@
 #include "tools/cli/openmp_wait.h"
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"
+#include "tools/cli/standard_streams.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/threads.h"
 #include "tools/evaluate/loss.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
@@ -31,7 +32,7 @@
 namespace kiln {
 namespace {
 
-constexpr int kStoppedWithCheckpoint = 3;
+constexpr int kStopped = 3;
 
 void report(const std::string& text) {
     std::cerr << text << std::endl;
@@ -44,12 +45,31 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
         load_weights(plan.weights, engine);
     }
     DataLoader loader(val_loader_options(plan, communicator));
-    const auto loss = mean_loss(
-        engine, communicator, plan.options.val_max_batches, [] { return stop_signal() != 0; }, loader, plan.options.B,
-        plan.options.T);
-    KILN_CHECK(loss, "stopped by ", signal_name(stop_signal()), " before the end of the validation");
-    std::printf("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
+    const auto loss =
+        mean_loss(engine, communicator, plan.options.val_max_batches, nullptr, loader, plan.options.B, plan.options.T);
+    std::cout << formatted("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
     return 0;
+}
+
+// Until the weights are there, a stop signal ends the program at once, however long it reads data or verifies
+// checkpoints. config.toml is the run that --resume then starts, so that a script may always resume after exit code 3.
+void end_at_signals_before_training(const TrainOptions& options, const std::string& config_toml) {
+    const std::filesystem::path run = options.output;
+    const bool resumable = !run.empty() && !options.overwrite;
+    const bool fresh = resumable && !options.resume;
+    end_at_stop_signals([=](int signal) {
+        std::string next = resumable ? "resume with --resume -o " + run.string() : "the same command starts again";
+        try {
+            if (fresh && list_checkpoints(run).empty() && !std::filesystem::exists(run / kConfigFile)) {
+                std::filesystem::create_directories(run);
+                write_file_atomic(run / kConfigFile, config_toml);
+            }
+        } catch (const std::exception& error) {
+            next = concat("the same command starts again (", error.what(), ")");
+        }
+        write_error_line(concat("stopped by ", signal_name(signal), " before the first step; ", next));
+        ::_exit(kStopped);
+    });
 }
 
 int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const ProgramNames& names) {
@@ -58,8 +78,10 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
                      .notes = &std::cerr,
                      .stop_requested = [] { return stop_signal() != 0; },
                      .columns = [] { return terminal_columns(STDOUT_FILENO); }});
+    catch_stop_signals();
+    std::cout.exceptions(std::ios::goodbit);  // the training is worth more than its lines; the end tells if any is lost
     if (!plan.options.output.empty()) {
-        write_file_atomic(std::filesystem::path(plan.options.output) / "config.toml", plan.config_toml);
+        write_file_atomic(std::filesystem::path(plan.options.output) / kConfigFile, plan.config_toml);
     }
     const TrainOutcome outcome = trainer.run();
     report(summary_text(trainer.summary(), plan, names));
@@ -67,7 +89,7 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
     KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, because --output (-o) is empty");
     report(concat(where, "; resume with --resume -o ", plan.options.output));
-    return kStoppedWithCheckpoint;
+    return kStopped;
 }
 
 std::string peak_text(const Engine& engine) {
@@ -107,7 +129,7 @@ struct CommandLine {
 std::string own_config(const CommandLine& line) {
     const TrainOptions& o = line.options;
     if (!o.resume || o.output.empty() || line.set.given("config")) return "";
-    const std::filesystem::path path = std::filesystem::path(o.output) / "config.toml";
+    const std::filesystem::path path = std::filesystem::path(o.output) / kConfigFile;
     return std::filesystem::exists(path) ? path.string() : "";
 }
 
@@ -122,7 +144,12 @@ int run(const std::string& program, std::vector<std::string> args, const std::fi
         line->set.parse(args);
     }
     TrainOptions& o = line->options;
-    if (o.threads > 0) omp_set_num_threads(o.threads);
+    if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
+    const auto end_at_signals = [&, toml = line->set.to_toml()] {
+        if (!o.dry_run && !o.eval_only) end_at_signals_before_training(o, toml);
+    };
+    end_at_signals();
+    set_threads(o.threads);
 
     const Device device = choose_device(o, program, report);
     const auto inherited = [&](const std::string& name) {
@@ -131,7 +158,6 @@ int run(const std::string& program, std::vector<std::string> args, const std::fi
     fit_to_device(o, device, program, inherited, report);
 
     const auto communicator = make_single_communicator();
-    if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
     TrainPlan plan = make_plan(o, model_given, communicator->size(), report, device);
     if (o.dry_run) {
         std::cout << describe_plan(plan, device);
@@ -143,11 +169,12 @@ int run(const std::string& program, std::vector<std::string> args, const std::fi
     plan.values = line->set.values();
     std::optional<RunLock> lock;
     if (!o.output.empty() && !o.eval_only) {
+        catch_stop_signals();  // it may remove files, and does not take long
         lock.emplace(prepare_run_directory(plan));
+        end_at_signals();
     } else if (!o.eval_only) {
         report("--output (-o) is empty: no logs and no checkpoints will be written");
     }
-    catch_stop_signals();
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
     const auto engine = make_engine(plan.config, plan.engine_options());
     report(concat("on ", engine->device_name(), " in ", o.dtype, ", ", peak_text(*engine)));

@@ -21,6 +21,7 @@ public:
 template <class... Parts>
 std::string concat(const Parts&... parts) {
     std::ostringstream out;
+    out.exceptions(std::ios::badbit);  // a stream without memory would cut the text
     (out << ... << parts);
     return out.str();
 }

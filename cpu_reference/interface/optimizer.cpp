@@ -9,7 +9,8 @@ namespace kiln {
 
 const OptimizerInfo& optimizer_info(Optimizer optimizer) {
     using enum ParamGroup;
-    static const OptimizerInfo adamw = {"adamw", {"moment1", "moment2"}, {embedding, matrix, vector, lm_head}};
+    static const OptimizerInfo adamw = {
+        "adamw", {"moment1", "moment2"}, {embedding, matrix, vector, lm_head}, {"moment2"}};
     switch (optimizer) {
         case Optimizer::adamw: return adamw;
     }

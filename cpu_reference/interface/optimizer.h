@@ -14,8 +14,9 @@ enum class ParamGroup : uint8_t { embedding, matrix, vector, lm_head };
 
 struct OptimizerInfo {
     std::string_view name;
-    std::vector<std::string_view> states;  // each has a value per parameter; a checkpoint stores "<state>.<parameter>"
-    std::vector<ParamGroup> groups;        // that it updates; parameters of other groups are left alone
+    std::vector<std::string_view> states;   // each has a value per parameter; a checkpoint stores "<state>.<parameter>"
+    std::vector<ParamGroup> groups;         // that it updates; parameters of other groups are left alone
+    std::vector<std::string_view> squares;  // the states that are never negative
 };
 const OptimizerInfo& optimizer_info(Optimizer optimizer);
 bool updates(Optimizer optimizer, ParamGroup group);

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <numeric>
 
+#include "cpu_reference/interface/error.h"
+
 namespace kiln {
 
 std::string formatted(const char* pattern, ...) {
@@ -50,11 +52,11 @@ std::string join(const std::vector<std::string>& parts, const char* separator) {
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists) {
     std::vector<std::string> items;
     for (const std::string& list : lists) {
-        for (size_t start = 0; start < list.size();) {
-            const size_t comma = std::min(list.find(',', start), list.size());
+        for (size_t start = 0, comma; !list.empty() && start <= list.size(); start = comma + 1) {
+            comma = std::min(list.find(',', start), list.size());
             const size_t first = list.find_first_not_of(" \t", start);
-            if (first < comma) items.push_back(list.substr(first, list.find_last_not_of(" \t", comma - 1) + 1 - first));
-            start = comma + 1;
+            if (first >= comma) throw UsageError(concat("the list \"", list, "\" has an empty item"));
+            items.push_back(list.substr(first, list.find_last_not_of(" \t", comma - 1) + 1 - first));
         }
     }
     return items;

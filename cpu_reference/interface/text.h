@@ -13,7 +13,7 @@ std::string count_text(double n);           // "124.4M"
 std::string duration_text(double seconds);  // "1h 02m"
 
 std::string join(const std::vector<std::string>& parts, const char* separator);
-// "a, b" and "c" become a, b and c, without the spaces at their ends. Empty items are left out.
+// "a, b" and "c" become a, b and c, without the spaces at their ends. Throws UsageError if an item is empty.
 std::vector<std::string> split_at_commas(const std::vector<std::string>& lists);
 // `text` followed by spaces up to `width` columns, and by one space at least.
 std::string padded(const std::string& text, size_t width);

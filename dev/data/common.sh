@@ -212,11 +212,11 @@ choose_tokenizer() {  # DEFAULT [FILE TO TRAIN ON...]
     if [ -e "$tokenizer/tokenizer.json" ]; then say "$tokenizer is there"; return; fi
     if [[ $choice == train:* ]]; then
         [ $# -gt 0 ] || fail "there is no plain text here to train on; train a tokenizer yourself and name its directory"
-        "$kiln" tokenizer train --input "$@" --vocab-size "${choice#train:}" --output "$tokenizer"
+        "$kiln" tokenizer train --input "$@" --vocab-size "${choice#train:}" --output "$tokenizer" --overwrite
     else
         # A mirror of everything has the tokenizer's publisher too.
         local mirror_of_all=${KILN_DATA_MIRROR:+${KILN_DATA_MIRROR%/}/openaipublic.blob.core.windows.net}
-        KILN_MIRROR=${KILN_MIRROR:-$mirror_of_all} "$kiln" tokenizer import "$choice" --output "$tokenizer"
+        KILN_MIRROR=${KILN_MIRROR:-$mirror_of_all} "$kiln" tokenizer import "$choice" --output "$tokenizer" --overwrite
     fi
 }
 

@@ -30,8 +30,12 @@ toolkit-objects: $(BUILD)/libemulator.a $(BUILD)/libemulatedbench.a $(EMULATED_B
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
 FUZZ_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
-              $(SHOWN_ANYWAY) -fno-sanitize-recover=undefined -I.
-FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(wildcard tokenizer/*.cpp tokenizer/*/*.cpp) tests/fuzz/targets.cpp tests/fuzz/fuzz_main.cpp)
+              $(SHOWN_ANYWAY) -fno-sanitize-recover=undefined -ffunction-sections -I.
+# Of tools/, what the targets call. Functions that they do not call may call others that are not linked: gc-sections.
+FUZZ_SOURCES := $(wildcard tokenizer/*.cpp tokenizer/*/*.cpp cpu_reference/interface/*.cpp tools/formats/*.cpp tests/fuzz/*.cpp) \
+                $(addprefix tools/cli/,options.cpp options_help.cpp synonyms.cpp toml.cpp) tools/checkpoint/manifest.cpp \
+                $(addprefix tools/train/,loss_curve.cpp options.cpp trainer_state.cpp)
+FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(filter-out %_test.cpp,$(FUZZ_SOURCES)))
 
 fuzz: $(if $(CLANG),$(BUILD)/fuzz/fuzz)  ## every fuzzer for a minute (FUZZ_SECONDS=60); needs clang
 	@BUILD=$(BUILD) dev/fuzz.sh
@@ -45,7 +49,7 @@ $(FUZZ_HEADER).pch: dev/make/precompiled/host.h
 
 $(BUILD)/fuzz/fuzz: $(FUZZ_OBJECTS)
 	@echo "  link $@"
-	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--gc-sections -o $@ $^ $(LIBS)
 
 $(BUILD)/fuzz/%.o: %.cpp $(if $(PRECOMPILE),| $(FUZZ_HEADER).pch)
 	@mkdir -p $(@D)

@@ -1,6 +1,7 @@
 # The tests. A file X_test.cpp is a program.
 #   tests/<folder>/            on the CPU
 #   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
+#   tests/reliability/       on the CPU, with system calls and allocations that fail; KILN_LONG=1 tries all of them
 # A test program that measures time or memory says "// Runs alone" in its source, and dev/run_tests.sh runs it alone.
 
 .PHONY: tests test test-long check-gpu gpu-bundle gpu-checks
@@ -12,6 +13,24 @@ FUZZ_TARGETS := $(call objects,tests/fuzz/targets.cpp)
 $(CPU_TESTS): TEST_LIBS := -lgtest
 $(CPU_TESTS): $(BUILD)/%: $(BUILD)/%.o $(TEST_SUPPORT) $(FUZZ_TARGETS) $(CPU_BACKEND) $(LIBRARIES) | $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
+
+# What tests load into the programs, by LD_PRELOAD.
+$(BUILD)/tests/programs/preload/%.so: tests/programs/preload/%.cpp
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
+$(BUILD)/tests/programs/signals_test: | $(addprefix $(BUILD)/tests/programs/preload/,timer.so stop.so)
+
+# These are linked to the library that makes calls fail, which programs preload.
+FAULTS := $(BUILD)/tests/reliability/libfaults.so
+$(FAULTS): tests/reliability/faults.cpp tests/reliability/faults.h
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) $(filter-out -fsanitize=%,$(KILN_FLAGS)) $(COLD_CXXFLAGS) -fPIC -shared -o $@ $<
+POWER_CUT := $(call objects,tests/reliability/power_cut.cpp)
+RELIABILITY_TESTS := $(filter $(BUILD)/tests/reliability/%,$(CPU_TESTS))
+$(RELIABILITY_TESTS): TEST_LIBS := $(FAULTS) -Wl,-rpath,'$$ORIGIN' -lgtest
+$(RELIABILITY_TESTS): $(POWER_CUT) | $(FAULTS)
 
 # What tests on a device share: the cases of the kernels, and Hopper's. Schedules differ between emulator and GPU.
 CUDA_CASES := $(filter-out %_test.cpp tests/cuda/schedules_%,$(wildcard tests/cuda/*.cpp tests/cuda/cases/*.cpp tests/cuda/*/*.cu))
@@ -56,7 +75,8 @@ test:  ## build everything and run every test
 	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
 	@dev/check_readme.sh & readme=$$!; BUILD=$(BUILD) dev/run_tests.sh $(TESTS); status=$$?; wait $$readme && exit $$status
 
-test-long: $(EMULATED_TESTS)  ## the tests of the CUDA code in 16 schedules, all mutations, all tests under the sanitizers, and the fuzzers for five minutes each
+test-long: $(CPU_TESTS) $(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)  ## every kill, power cut and failing call, the tests of the CUDA code in 16 schedules, all mutations, all tests under the sanitizers, and the fuzzers for five minutes each
+	@KILN_LONG=1 BUILD=$(BUILD) dev/run_tests.sh $(CPU_TESTS) $(EMULATED_PROGRAM_TESTS)
 	@SIMT_SCHEDULES=16 BUILD=$(BUILD) dev/run_tests.sh $(EMULATED_TESTS)
 	@$(MAKE) --no-print-directory mutations sanitize-kernels
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=300

@@ -24,7 +24,7 @@ protected:
         BlockReader reader({{.path = file, .bytes = std::filesystem::file_size(file)}}, options, from);
         BlockParser parser(options);
         Texts documents;
-        std::vector<BadRecord> bad;
+        BadRecords bad;
         positions.clear();
         for (Block block; reader.next(block); positions.push_back(block.end)) {
             parser.parse(
@@ -35,7 +35,7 @@ protected:
                 },
                 bad);
         }
-        for (const BadRecord& record : bad) documents.push_back("bad: " + record.place + ": " + record.what);
+        for (const BadRecord& record : bad.first) documents.push_back("bad: " + record.place + ": " + record.what);
         passed_over = reader.passed_over();
         return documents;
     }

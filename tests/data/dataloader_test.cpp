@@ -3,11 +3,13 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <set>
 #include <thread>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "tests/support/temp_directory.h"
 #include "tokenizer/data/permutation.h"
@@ -349,6 +351,64 @@ TEST_F(DataLoaderTest, a_flipped_bit_is_noticed_before_or_during_training) {
                     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
                     while (std::chrono::steady_clock::now() < end) loader.next();
                 }).starts_with(expected));
+}
+
+// What happens to a shard while a loader reads it. Nothing may end the process (a mapped file would: SIGBUS).
+TEST_F(DataLoaderTest, a_shard_that_changes_is_an_error_that_names_it) {
+    for (const int vocab : {kVocab, kWideVocab}) {
+        for (const int prefetch : {0, 2}) {
+            next_token = 0;
+            options.shards.clear();
+            options.prefetch = prefetch;
+            add_shard(10000, vocab);
+            const auto path = add_shard(10000, vocab);
+            const std::string whole = read_file(path);
+            const auto error_after = [&](const std::function<void()>& change) {
+                write_file_atomic(path, whole);
+                DataLoader loader(options);
+                loader.next();
+                change();
+                return error_of([&] {
+                    for (int i = 0; i < 200; i++) loader.next();
+                });
+            };
+            const auto truncate = [&](size_t bytes) { std::filesystem::resize_file(path, bytes); };
+            for (const size_t bytes : {size_t(0), size_t(1000), whole.size() / 2, whole.size() - 1}) {
+                const std::string message = error_after([&] { truncate(bytes); });
+                EXPECT_TRUE(message.starts_with(concat(path.string(), ": was truncated from ", whole.size(), " to ",
+                                                       bytes, " bytes while it was being read")))
+                    << message;
+            }
+            const std::string grown = error_after([&] { OutputFile::append(path).write("x"); });
+            EXPECT_TRUE(grown.starts_with(path.string() + ": grew from")) << grown;
+            const std::string rewritten = error_after([&] { OutputFile::update(path).write_at(5000, "xy", 2); });
+            EXPECT_TRUE(rewritten.starts_with(path.string() + ": was changed while")) << rewritten;
+            EXPECT_EQ(error_after([&] { write_file_atomic(path, "another file"); }), "");  // the old one is still open
+            EXPECT_EQ(error_after([&] { std::filesystem::remove(path); }), "");
+        }
+    }
+}
+
+TEST_F(DataLoaderTest, more_shards_than_descriptors_are_read) {
+    const auto first = add_shard(17);
+    options.T = 16;
+    options.B = 1;
+    for (int i = 1; i < 2000; i++) {
+        options.shards.push_back(dir / concat("link_", i, ".bin"));
+        std::filesystem::create_hard_link(first, options.shards.back());
+    }
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit few{256, before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    DataLoader loader(options);
+    const std::vector<Row> rows = take(loader, 2000, options);
+    Row expected(17);
+    std::iota(expected.begin(), expected.end(), 0);
+    EXPECT_EQ(std::ranges::count(rows, expected), 2000);
+    OutputFile::update(first).write_at(1024, "xy", 2);  // of files that are not kept open too
+    EXPECT_NE(error_of([&] { take(loader, 2000, options); }), "");
+    setrlimit(RLIMIT_NOFILE, &before);
 }
 
 TEST_F(DataLoaderTest, impossible_options_are_errors) {

@@ -6,78 +6,11 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "cpu_reference/interface/error.h"
 #include "tests/support/archives.h"
-#include "tests/support/temp_directory.h"
-#include "tokenizer/pre_tokenizer/pre_tokenizer.h"
-#include "tokenizer/prepare/block_parser.h"
-#include "tokenizer/prepare/block_reader.h"
+#include "tests/support/documents_fixture.h"
 
 namespace kiln {
 namespace {
-
-using Texts = std::vector<std::string>;
-
-using Paths = std::vector<std::filesystem::path>;
-
-class Documents : public testing::Test {
-protected:
-    static Paths found(const Paths& inputs) {
-        Paths paths;
-        for (const InputFileInfo& file : find_documents({inputs.begin(), inputs.end()}).files)
-            paths.push_back(file.path);
-        return paths;
-    }
-    // Documents of one file, each put together from its chunks.
-    Texts read(const std::string& name, std::string_view content, const DocumentOptions& options = {}) {
-        return read_files({dir.write(name, content)}, options);
-    }
-    Texts read_files(const std::vector<std::filesystem::path>& files, const DocumentOptions& options = {}) {
-        std::vector<InputFileInfo> inputs;
-        for (const auto& file : files) inputs.push_back({.path = file, .bytes = std::filesystem::file_size(file)});
-        BlockReader reader(inputs, options);
-        BlockParser parser(options);
-        Texts documents;
-        chunks = 0;
-        bad.clear();
-        bool within = false;
-        for (Block block; reader.next(block);) {
-            parser.parse(
-                block,
-                [&](const Chunk& chunk) {
-                    EXPECT_EQ(chunk.starts_document, !within);
-                    if (chunk.starts_document) documents.emplace_back();
-                    documents.back() += chunk.text;
-                    cuts.emplace_back(chunk.text);
-                    chunks++;
-                    within = !chunk.ends_document;
-                },
-                bad);
-        }
-        EXPECT_FALSE(within);
-        EXPECT_EQ(reader.bytes_read(), reader.bytes_total());
-        return documents;
-    }
-    // The first bad record, or the Error.
-    std::string error(const std::string& name, std::string_view content, const DocumentOptions& options = {}) {
-        const std::string thrown = error_of([&] { read(name, content, options); });
-        return !thrown.empty() || bad.empty() ? thrown : bad[0].place + ": " + bad[0].what;
-    }
-    // The ids of a document must not depend on where it was cut.
-    void expect_word_ends_at_cuts(const std::string& text) const {
-        for (const auto& named : named_pre_tokenizers()) {
-            if (named.regexes.empty()) continue;
-            std::set<const char*> ends;
-            PreTokenizer(named.kind).split(text, [&](std::string_view word) { ends.insert(word.end()); });
-            const char* at = text.data();
-            for (const std::string& cut : cuts) EXPECT_TRUE(ends.contains(at += cut.size())) << named.name;
-        }
-    }
-    TempDirectory dir;
-    int chunks = 0;
-    Texts cuts;
-    std::vector<BadRecord> bad;
-};
 
 TEST_F(Documents, a_file_is_one_document_byte_for_byte) {
     EXPECT_EQ(read("a.txt", " one\r\n\r\ntwo\n\n"), Texts{" one\r\n\r\ntwo\n\n"});
@@ -320,7 +253,7 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
             auto reader = std::make_unique<BlockReader>(files, options);
             BlockParser parser(options);
             Texts all;
-            bad.clear();
+            bad = {};
             for (Block block; reader->next(block);) {
                 parser.parse(
                     block,
@@ -331,7 +264,7 @@ TEST_F(Documents, any_block_may_be_the_last_that_was_read) {
                     bad);
                 if (reopen) reader = std::make_unique<BlockReader>(files, options, block.end);
             }
-            for (const BadRecord& b : bad) all.push_back(b.place + b.what);
+            for (const BadRecord& b : bad.first) all.push_back(b.place + b.what);
             return all;
         };
         const Texts expected = chunks_of(1 << 20, false);
@@ -377,7 +310,7 @@ TEST_F(Documents, the_reader_is_never_far_ahead_of_its_blocks) {
 TEST_F(Documents, csv_rows_give_the_column_by_its_name) {
     EXPECT_EQ(read("a.csv", "Text,Label\r\n\"a, \"\"b\"\"\nc\",1\r\n\r\nplain,0\n,1\n\"\",2\nlast,3"),
               (Texts{"a, \"b\"\nc", "plain", "last"}));
-    EXPECT_TRUE(bad.empty());
+    EXPECT_EQ(bad.count, 0u);
     EXPECT_EQ(read("a.csv", "\xEF\xBB\xBFv1,v2,,\nham,it\xE2\x80\x99s,,\n", {.text_keys = {"text", "v2"}}),
               Texts{"it\xE2\x80\x99s"});
     EXPECT_EQ(read("a.tsv", "id\ttext\n1\ta, b\n"), Texts{"a, b"});
@@ -388,12 +321,12 @@ TEST_F(Documents, csv_rows_give_the_column_by_its_name) {
 
 TEST_F(Documents, bad_rows_are_left_out_and_the_rest_is_read) {
     EXPECT_EQ(read("a.csv", "id,text\n1,a\n2\n3,b,c\n4,\"x\"y\n5,\xFF\n6,good\n"), (Texts{"a", "", "good"}));
-    ASSERT_EQ(bad.size(), 4u);
+    ASSERT_EQ(bad.count, 4u);
     const char* expected[] = {":3: columns: 1 where the header has 2", ":4: columns: 3",
                               ":5: in column 2 there is more",
                               ":6: byte 0 of the text (value 255) is not UTF-8; name its encoding with --encoding"};
     for (int i = 0; i < 4; i++) {
-        const std::string message = bad[i].place + ": " + bad[i].what;
+        const std::string message = bad.first[i].place + ": " + bad.first[i].what;
         EXPECT_NE(message.find(expected[i]), std::string::npos) << message;
     }
     EXPECT_NE(error("a.csv", "v1,v2\nham,a\n").find("a.csv:1: the header has no column \"text\" (it has: v1, v2)"),
@@ -409,14 +342,15 @@ TEST_F(Documents, too_long_records_are_left_out) {
     const DocumentOptions options{.block_bytes = 64, .max_record_bytes = 1000};
     EXPECT_EQ(read("a.jsonl", "{\"text\":\"a\"}\n{\"text\":\"" + filler + "\"}\n{\"text\":\"b\"}\n", options),
               (Texts{"a", "b"}));
-    ASSERT_EQ(bad.size(), 1u);
-    EXPECT_NE((bad[0].place + bad[0].what).find("a.jsonl:2a record of more than 1000 bytes"), std::string::npos)
-        << bad[0].place << bad[0].what;
+    ASSERT_EQ(bad.count, 1u);
+    EXPECT_NE((bad.first[0].place + bad.first[0].what).find("a.jsonl:2a record of more than 1000 bytes"),
+              std::string::npos)
+        << bad.first[0].place << bad.first[0].what;
     EXPECT_EQ(read("a.json", "[{\"text\":\"a\"},\n{\"text\":\"" + filler + "\"},{\"text\":\"b\"}]", options),
               (Texts{"a", "b"}));
-    EXPECT_EQ(bad.size(), 1u);
+    EXPECT_EQ(bad.count, 1u);
     EXPECT_EQ(read("a.csv", "text\na\n\"" + filler + "\"\nb\n", options), (Texts{"a", "b"}));
-    EXPECT_EQ(bad.size(), 1u);
+    EXPECT_EQ(bad.count, 1u);
 }
 
 TEST_F(Documents, the_first_key_that_a_record_has_is_its_text) {

@@ -47,10 +47,13 @@ TEST(OutputFile, update_changes_part_of_an_existing_file) {
 
 // How much of the first `bytes` of a file is in memory.
 double resident(const std::filesystem::path& path, size_t bytes) {
-    const MappedFile file(path);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    void* const mapping = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
     const size_t page = size_t(::sysconf(_SC_PAGESIZE));
     std::vector<unsigned char> pages((bytes + page - 1) / page);
-    EXPECT_EQ(::mincore(const_cast<unsigned char*>(file.bytes().data()), bytes, pages.data()), 0);
+    EXPECT_EQ(::mincore(mapping, bytes, pages.data()), 0);
+    ::munmap(mapping, bytes);
+    ::close(fd);
     return double(std::count_if(pages.begin(), pages.end(), [](unsigned char p) { return p & 1; })) /
            double(pages.size());
 }
@@ -78,29 +81,25 @@ TEST(OutputFile, write_behind_writes_to_the_disk_and_frees_memory) {
     file.close();
     EXPECT_TRUE(read_file(dir / "a.bin") == content);
 
-    int pipe[2];
-    ASSERT_EQ(::pipe(pipe), 0);
-    OutputFile into_pipe(concat("/dev/fd/", pipe[1]));  // a pipe: nothing to wait for
-    into_pipe.write("ab");
-    into_pipe.write_behind(1);
-    into_pipe.write_behind(2);
-    ::close(pipe[0]);
-    ::close(pipe[1]);
+    OutputFile device("/dev/null");  // nothing to wait for
+    device.write("ab");
+    device.write_behind(1);
+    device.write_behind(2);
 }
 
-TEST(OutputFile, short_writes_into_a_pipe_are_continued) {
+// At the limit, the kernel takes a part of the write, and the next one fails.
+TEST(OutputFile, a_short_write_is_continued) {
     TempDirectory dir;
-    const auto fifo = dir / "fifo";
-    ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-    std::string sent(3'000'000, 'x');  // many times a pipe's buffer, so the kernel takes it in parts
-    for (size_t i = 0; i < sent.size(); i++) sent[i] = char('a' + i % 26);
-    std::string received;
-    std::thread reader([&] { received = read_file(fifo); });
-    OutputFile file(fifo);
-    file.write(sent);
-    file.close();
-    reader.join();
-    EXPECT_EQ(received, sent);
+    const auto child = [&] {
+        std::signal(SIGXFSZ, SIG_IGN);
+        const rlimit limit{1000, 1000};
+        setrlimit(RLIMIT_FSIZE, &limit);
+        OutputFile file(dir / "a");
+        const std::string message = error_of([&] { file.write(std::string(1500, 'x')); });
+        _exit(message.find("cannot be written: File too large") != std::string::npos ? 0 : 1);
+    };
+    EXPECT_EXIT(child(), ExitedWithCode(0), "");
+    EXPECT_EQ(read_file(dir / "a").size(), 1000u);
 }
 
 TEST(OutputFile, full_disk_is_an_error_naming_the_file) {
@@ -116,39 +115,81 @@ TEST(OutputFile, missing_directory_is_an_error) {
         << message;
 }
 
-TEST(MappedFile, shows_the_bytes_and_moves) {
-    TempDirectory dir;
-    MappedFile a(dir.write("a", "12345"), Access::random);
-    MappedFile b(std::move(a));
-    EXPECT_EQ(b.text(), "12345");
-    EXPECT_EQ(a.bytes().size(), 0u);
-    MappedFile c;
-    c = std::move(b);
-    EXPECT_EQ(c.text(), "12345");
-}
-
-TEST(MappedFile, empty_file_has_no_bytes) {
-    TempDirectory dir;
-    EXPECT_TRUE(MappedFile(dir.write("empty", "")).bytes().empty());
-}
-
-TEST(MappedFile, missing_file_directory_and_pipe_are_errors) {
-    TempDirectory dir;
-    EXPECT_NE(error_of([&] { MappedFile file(dir / "none"); }).find("none: cannot be opened: No such file"),
-              std::string::npos);
-    EXPECT_NE(error_of([&] { MappedFile file(dir.path()); }).find("is a directory"), std::string::npos);
-    EXPECT_NE(error_of([&] { MappedFile file("/dev/null"); }).find("not a regular file"), std::string::npos);
-}
-
-TEST(ReadFile, returns_every_byte_of_files_and_devices) {
+TEST(ReadFile, returns_every_byte) {
     TempDirectory dir;
     std::string content(200'000, '\0');
     for (size_t i = 0; i < content.size(); i++) content[i] = char(i * 7);
     EXPECT_EQ(read_file(dir.write("a", content)), content);
     EXPECT_EQ(read_file(dir.write("empty", "")), "");
-    EXPECT_EQ(read_file("/dev/null"), "");
     EXPECT_FALSE(read_file("/proc/self/status").empty());  // its size is reported as 0
-    EXPECT_NE(error_of([&] { read_file(dir.path()); }).find("is a directory"), std::string::npos);
+}
+
+TEST(ReadFile, a_file_longer_than_its_bound_is_refused) {
+    TempDirectory dir;
+    const auto path = dir.write("a", "12345");
+    EXPECT_EQ(read_file(path, 5), "12345");
+    EXPECT_EQ(error_of([&] { read_file(path, 4); }),
+              path.string() + ": is larger than 4 bytes, the most that is read of such a file");
+    EXPECT_NE(error_of([&] { read_file("/proc/self/status", 10); }).find("is larger than 10 bytes"), std::string::npos);
+}
+
+// A pipe would be waited for, and /dev/zero never ends.
+TEST(InputFile, anything_but_a_regular_file_is_refused_at_once) {
+    TempDirectory dir;
+    ASSERT_EQ(mkfifo((dir / "fifo").c_str(), 0600), 0);
+    std::filesystem::create_symlink("/dev/zero", dir / "zero");
+    std::filesystem::create_symlink(dir / "fifo", dir / "link");
+    const auto refused = [](const std::filesystem::path& path, const char* kind) {
+        const std::string expected = concat(path.string(), ": is a ", kind, " where a file is expected");
+        EXPECT_EQ(error_of([&] { InputFile file(path); }), expected);
+        EXPECT_EQ(error_of([&] { read_file(path); }), expected);
+    };
+    refused(dir / "fifo", "pipe");
+    refused(dir / "link", "pipe");
+    refused(dir / "zero", "device");
+    refused(dir.path(), "directory");
+}
+
+TEST(OutputFile, a_pipe_is_refused_whether_or_not_it_is_read) {
+    TempDirectory dir;
+    ASSERT_EQ(mkfifo((dir / "fifo").c_str(), 0600), 0);
+    EXPECT_NE(error_of([&] { OutputFile file(dir / "fifo"); }).find("a pipe or a device where a file is expected"),
+              std::string::npos);
+    const int reader = ::open((dir / "fifo").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    EXPECT_NE(error_of([&] { OutputFile file(dir / "fifo"); }).find("fifo: is a pipe where a file is expected"),
+              std::string::npos);
+    ::close(reader);
+}
+
+TEST(InputFile, stream_reads_pipes_and_devices_but_no_directory) {
+    TempDirectory dir;
+    ASSERT_EQ(mkfifo((dir / "fifo").c_str(), 0600), 0);
+    const std::string sent(300'000, 'x');  // more than a pipe holds
+    std::thread writer([&] {
+        const int fd = ::open((dir / "fifo").c_str(), O_WRONLY | O_CLOEXEC);
+        for (size_t at = 0; at < sent.size();) at += size_t(::write(fd, &sent[at], sent.size() - at));
+        ::close(fd);
+    });
+    EXPECT_EQ(InputFile::stream(dir / "fifo").read_all(sent.size()), sent);
+    writer.join();
+    EXPECT_EQ(InputFile::stream("/dev/null").read_all(1), "");
+    EXPECT_NE(error_of([] { InputFile::stream("/dev/zero").read_all(1'000'000); }).find("is larger than 1000000"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { InputFile::stream(dir.path()); }).find("is a directory"), std::string::npos);
+}
+
+TEST(InputFile, reads_at_any_place_while_the_file_does_not_change) {
+    TempDirectory dir;
+    const auto path = dir.write("a", "12345");
+    InputFile begun(path), file(std::move(begun));
+    char buffer[3];
+    file.read_at(2, buffer, 3);
+    EXPECT_EQ(std::string(buffer, 3), "345");
+    EXPECT_NE(error_of([&] { file.read_at(3, buffer, 3); }).find("ends at byte 5"), std::string::npos);
+    std::filesystem::resize_file(path, 3);
+    EXPECT_NE(error_of([&] { file.read_at(2, buffer, 3); }).find("was truncated from 5 to 3 bytes"), std::string::npos);
+    EXPECT_NE(error_of([&] { file.read_at(0, buffer, 3); }).find("was truncated from 5 to 3 bytes"), std::string::npos);
+    EXPECT_NE(error_of([&] { file.check_unchanged(); }), "");
 }
 
 TEST(WriteFileAtomic, replaces_the_file_and_leaves_no_other) {
@@ -178,8 +219,29 @@ TEST(WriteFileAtomic, failing_write_keeps_the_old_file_whole) {
 TEST(WriteFileAtomic, target_that_is_a_directory_is_an_error) {
     TempDirectory dir;
     std::filesystem::create_directory(dir / "a");
-    EXPECT_NE(error_of([&] { write_file_atomic(dir / "a", "x"); }).find("cannot be replaced"), std::string::npos);
+    EXPECT_NE(error_of([&] { write_file_atomic(dir / "a", "x"); }).find("is not a regular file"), std::string::npos);
     EXPECT_EQ(files_in(dir.path()), 1u);
+}
+
+TEST(WriteFileAtomic, a_target_that_is_no_regular_file_stays) {
+    TempDirectory dir;
+    ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+    std::filesystem::create_symlink("pipe", dir / "link");
+    for (const char* name : {"pipe", "link"}) {
+        const std::string error = error_of([&] { write_file_atomic(dir / name, "x"); });
+        EXPECT_NE(error.find(": is not a regular file, so nothing is written there"), std::string::npos) << error;
+    }
+    EXPECT_TRUE(std::filesystem::is_fifo(dir / "pipe"));
+    EXPECT_EQ(files_in(dir.path()), 2u);
+}
+
+TEST(WriteFileAtomic, a_link_stays_and_the_file_that_it_names_is_replaced) {
+    TempDirectory dir;
+    dir.write("file", "old");
+    std::filesystem::create_symlink("file", dir / "link");
+    write_file_atomic(dir / "link", "new");
+    EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
+    EXPECT_EQ(read_file(dir / "file"), "new");
 }
 
 TEST(Xxh3, agrees_with_the_published_test_vector) {

@@ -1,6 +1,8 @@
 // What -i names: find_data() and shards.json.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "tests/support/temp_directory.h"
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard.h"
@@ -38,11 +40,12 @@ protected:
         index.recipe = {{"val_fraction", 0.5}};
         write_shard_index(dir.path(), index);
     }
-    // shards.json with `from` replaced by `to`.
+    // shards.json with `from` replaced by `to`, as version 1, which has no checksum of its own.
     void change_index(const std::string& from, const std::string& to) {
         std::string text = read_file(dir / kShardIndexName);
         ASSERT_NE(text.find(from), std::string::npos) << text;
-        dir.write(kShardIndexName, text.replace(text.find(from), from.size(), to));
+        text.replace(text.find(from), from.size(), to);
+        dir.write(kShardIndexName, text.replace(text.find("\"version\": 2"), 12, "\"version\": 1"));
     }
     TempDirectory dir;
 };
@@ -87,6 +90,32 @@ TEST_F(FindData, damaged_index_is_an_error_naming_it) {
         dir.write("shards.json", text);
         EXPECT_NE(error(dir.path().string()).find("shards.json: "), std::string::npos) << text;
     }
+}
+
+TEST_F(FindData, every_flipped_bit_and_every_cut_of_the_index_is_noticed) {
+    write_index();
+    const std::string text = read_file(dir / kShardIndexName);
+    const auto expect_noticed = [&](const std::string& damaged) {
+        dir.write(kShardIndexName, damaged);
+        EXPECT_EQ(error_of([&] { read_shard_index(dir.path()); }).find((dir / kShardIndexName).string()), 0u)
+            << damaged;
+    };
+    const bool all = std::getenv("KILN_LONG") != nullptr;
+    for (size_t byte = 0; byte < text.size(); byte++) {
+        if (all || byte % 10 == 0) expect_noticed(text.substr(0, byte));
+        for (int bit = 0; bit < 8; bit++) {
+            if (!all && bit != int(byte % 8)) continue;
+            std::string flipped = text;
+            flipped[byte] = char(flipped[byte] ^ 1 << bit);
+            expect_noticed(flipped);
+        }
+    }
+}
+
+TEST_F(FindData, index_of_the_first_version_is_read) {
+    write_index();
+    change_index("1234", "1235");
+    EXPECT_EQ(read_shard_index(dir.path()).train.text_bytes, 1235u);
 }
 
 TEST_F(FindData, index_that_leads_out_of_its_directory_is_an_error) {

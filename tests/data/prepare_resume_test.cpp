@@ -1,16 +1,63 @@
 // kiln prepare that is stopped or killed and then resumed writes the same bytes as an unbroken run.
 #include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <climits>
+#include <cstdlib>
+#include <set>
 
 #include "tests/support/prepare_fixture.h"
 
 namespace kiln {
 namespace {
 
-using PrepareResume = Prepare;
+class PrepareResume : public Prepare {
+protected:
+    static bool changes_files(uint64_t call) {
+        static const std::set<uint64_t> kCalls = {SYS_openat,   SYS_write,    SYS_pwrite64,  SYS_fsync,   SYS_close,
+                                                  SYS_unlinkat, SYS_renameat, SYS_renameat2, SYS_mkdirat, SYS_ftruncate,
+                                                  SYS_truncate,
+#ifdef SYS_open  // x86
+                                                  SYS_open,     SYS_unlink,   SYS_rename,    SYS_mkdir
+#endif
+        };
+        return kCalls.contains(call);
+    }
+    // Runs prepare() in a child and kills it before the n-th system call that changes files after the block `last`.
+    // Returns the number of these calls.
+    int kill_at_change(int n, int last) {
+        const pid_t child = fork();
+        if (child == 0) {
+            int seen = 0;
+            options.progress = [&](const PrepareProgress&) {
+                if (++seen < last) return;
+                if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0) _exit(2);
+                raise(SIGSTOP);
+            };
+            _exit(error().empty() ? 0 : 1);
+        }
+        int calls = 0, status = 0;
+        while (waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
+            ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+            struct __ptrace_syscall_info stop {};
+            ptrace(PTRACE_GET_SYSCALL_INFO, child, sizeof stop, &stop);
+            calls += stop.op == PTRACE_SYSCALL_INFO_ENTRY && changes_files(stop.entry.nr);
+            if (calls == n) kill(child, SIGKILL);
+            ptrace(PTRACE_SYSCALL, child, 0, 0);
+        }
+        EXPECT_TRUE(calls == n ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+        return calls;
+    }
+    std::string difference_without_mark(const std::map<std::string, std::string>& whole) {
+        auto files = snapshot(options.output);
+        files.erase(kUnfinishedName);
+        return difference(files, whole);
+    }
+};
 
 // The progress callback throws after every number of blocks. There are documents of several chunks, several shards, and
 // one document that is held back for validation.
@@ -186,9 +233,54 @@ TEST_F(PrepareResume, killed_run_never_looks_complete_and_is_resumed_to_the_same
         const bool refused = !error_of([&] { found(); }).empty();
         EXPECT_TRUE(refused || has_shard_index(options.output));
         if (refused) continue;
-        fs::remove(options.output / kUnfinishedName);  // a kill after shards.json may leave it behind
+        ASSERT_EQ(fs::exists(options.output / kUnfinishedName) ? error() : "", "");
         ASSERT_EQ(difference(snapshot(options.output), whole), "") << kills;
         fs::remove_all(options.output);
+    }
+}
+
+// kill -9 before each system call that changes files, from the last block to the end: the same call of prepare()
+// completes the data.
+TEST_F(PrepareResume, run_killed_at_any_step_of_its_end_is_completed_to_the_same_bytes) {
+    input(many(40));
+    options.documents.block_bytes = 1000;
+    options.shard_tokens = 1500;
+    options.save_seconds = 0;
+    options.threads = 1;  // this thread writes
+    const int every = std::getenv("KILN_LONG") ? 1 : 13;
+    for (const double fraction : {0.2, 1 - 1e-9}) {  // all documents are for validation: at the end, they are renamed
+        options.val_fraction = fraction;
+        fs::remove_all(options.output);
+        int blocks = 0;
+        options.progress = [&](const PrepareProgress&) { blocks++; };
+        prepare(options);
+        options.progress = [](const PrepareProgress&) {};
+        const auto whole = snapshot(options.output);
+        fs::remove_all(options.output);
+        const int changes = kill_at_change(INT_MAX, blocks);
+        EXPECT_GT(changes, 30);
+        int marked = 0;
+        for (int n = 1; n <= changes; n++) {
+            if (n % every != 0 && n < changes - 4) continue;
+            fs::remove_all(options.output);
+            kill_at_change(n, blocks);
+            std::string said;
+            options.report = [&](const std::string& text) { said += text; };
+            const bool mark = fs::exists(options.output / kUnfinishedName);
+            if (mark && has_shard_index(options.output)) {
+                marked++;
+                ASSERT_EQ(difference_without_mark(whole), "") << n;
+                options.max_documents = 3;
+                EXPECT_NE(error().find("already holds shards"), std::string::npos) << error();  // another run
+                options.max_documents = 0;
+            }
+            ASSERT_EQ(mark ? error() : "", "") << n;
+            EXPECT_EQ(said.find("starting again"), std::string::npos) << n << said;
+            EXPECT_EQ(said.find("cannot"), std::string::npos) << n << said;
+            ASSERT_EQ(difference(snapshot(options.output), whole), "") << n;
+            EXPECT_NE(error().find("already holds shards"), std::string::npos) << n << error();
+        }
+        EXPECT_GT(marked, 0);
     }
 }
 

@@ -83,7 +83,7 @@ TEST_F(Prepare, chunks_of_a_document_get_no_prefix_space_of_their_own) {
     std::mt19937 random(1);
     trainer.add_text(words(random, 2000), "text");
     tokenizer = std::make_unique<Tokenizer>(trainer.train());
-    tokenizer->save(fs::path(dir / "tokenizer"));
+    tokenizer->save(dir / "tokenizer", /*overwrite=*/true);
     const std::string document = words(random, 200000);  // about a megabyte: several chunks
     input({document});
     prepare(options);
@@ -204,6 +204,27 @@ TEST_F(Prepare, an_open_pipe_is_an_input) {
     prepare(options);
     EXPECT_EQ(documents_of(found().train), Texts{"through a pipe"});
     ::close(ends[0]);
+}
+
+TEST_F(Prepare, a_flipped_bit_in_the_copy_of_the_tokenizer_is_noticed) {
+    input(many(3));
+    prepare(options);
+    for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"}) {
+        const std::string content = read_file(options.output / name);
+        for (size_t i = 0; i < 32; i++) {
+            std::string flipped = content;
+            char& byte = flipped[i * content.size() / 32];
+            byte = char(byte ^ 1 << i % 8);
+            std::ofstream(options.output / name) << flipped;
+            EXPECT_NE(error_of([&] { find_data(options.output.string()); }).find(concat(name, ": has changed since")),
+                      std::string::npos)
+                << name << " " << i;
+            EXPECT_NE(error_of([&] { find_data((options.output / "train_*.bin").string()); }).find(name),
+                      std::string::npos);
+        }
+        std::ofstream(options.output / name) << content;
+    }
+    EXPECT_EQ(found().tokenizer, options.output);
 }
 
 TEST_F(Prepare, the_tokenizer_is_copied_to_the_shards) {
@@ -364,17 +385,62 @@ TEST_F(Prepare, wrong_requests_say_so_and_touch_nothing) {
     EXPECT_NE(error().find("missing.txt: not found"), std::string::npos);
 }
 
-TEST_F(Prepare, another_tokenizer_replaces_all_files_of_the_one_before) {
+TEST_F(Prepare, another_tokenizer_is_replaced_only_with_force_and_then_wholly) {
     input(many(20));
-    dir.write("shards/tokenizer.model", "of another");
-    dir.write("shards/added_tokens.json", "of another");
+    for (const char* name : {"tokenizer.model", "added_tokens.json", "tokenizer.json", "chat_template.jinja"}) {
+        options.output = dir / name;
+        dir.write(concat(name, "/", name), "of another");
+        const auto before = snapshot(options.output);
+        for (const std::string& message : {error(), error_of([&] { tokenizer->save(options.output); })}) {
+            EXPECT_NE(message.find((options.output / name).string()), std::string::npos) << message;
+            EXPECT_NE(message.find("--overwrite"), std::string::npos) << message;
+        }
+        EXPECT_EQ(difference(snapshot(options.output), before), "");
+    }
+    for (const auto& write : {std::function([&] { prepare(options); }),
+                              std::function([&] { tokenizer->save(options.output, /*overwrite=*/true); })}) {
+        options.force = true;
+        options.output = dir / "shards";
+        dir.write("shards/tokenizer.model", "of another");
+        dir.write("shards/added_tokens.json", "of another");
+        write();
+        EXPECT_FALSE(fs::exists(options.output / "tokenizer.model"));
+        EXPECT_FALSE(fs::exists(options.output / "added_tokens.json"));
+        EXPECT_EQ(Tokenizer::load(options.output).to_json(), tokenizer->to_json());
+    }
+    // The directory of the tokenizer itself: nothing in it would change.
+    options.force = false;
+    options.output = options.tokenizer;
+    EXPECT_EQ(prepare(options).train.documents, 20u);
+}
+
+TEST_F(Prepare, files_that_only_look_like_its_own_are_kept) {
+    input(many(20));
+    dir.write("mark/shards.json.unfinished", "mine");
+    dir.write("test/test_000000.bin", "mine");
+    dir.write("shards/tokenizer.json.tmp-mine", "mine");
+    options.output = dir / "mark";
+    EXPECT_NE(error().find("shards.json.unfinished: was not written by `kiln prepare`"), std::string::npos) << error();
+    options.output = dir / "test";
+    EXPECT_NE(error().find("already holds shards (1 files)"), std::string::npos) << error();
+    options.output = dir / "shards";
     prepare(options);
-    EXPECT_FALSE(fs::exists(options.output / "tokenizer.model"));
-    EXPECT_FALSE(fs::exists(options.output / "added_tokens.json"));
-    EXPECT_EQ(Tokenizer::load(options.output).to_json(), tokenizer->to_json());
-    dir.write("saved/tokenizer.model", "of another");
-    tokenizer->save(dir / "saved");
-    EXPECT_FALSE(fs::exists(dir / "saved/tokenizer.model"));
+    for (const char* file : {"mark/shards.json.unfinished", "test/test_000000.bin", "shards/tokenizer.json.tmp-mine"}) {
+        EXPECT_EQ(read_file(dir / file), "mine") << file;
+    }
+}
+
+// Linux allows any bytes in names, JSON only UTF-8.
+TEST_F(Prepare, names_that_are_not_utf8_are_percent_encoded) {
+    input(many(20), "50%\xFF.txt");
+    fs::rename(dir / "tokenizer", dir / "tok\xFE");
+    options.tokenizer = dir / "tok\xFE";
+    options.output = dir / "shards\xFD";
+    EXPECT_EQ(prepare(options).train.documents, 20u);
+    const auto recipe = read_shard_index(options.output).recipe;
+    EXPECT_TRUE(recipe["inputs"][0]["percent_encoded"].get<std::string>().ends_with("/50%25%ff.txt")) << recipe;
+    EXPECT_TRUE(recipe["tokenizer"]["percent_encoded"].get<std::string>().ends_with("/tok%fe")) << recipe;
+    EXPECT_EQ(documents_of(found().train), many(20));
 }
 
 TEST_F(Prepare, documents_that_all_fall_into_validation_are_for_training) {
@@ -403,7 +469,7 @@ TEST_F(Prepare, document_that_the_tokenizer_refuses_is_a_bad_record_with_its_pla
                         .special_tokens = {"<|endoftext|>"},
                         .pre_tokenizer = PreTokenizer::parse("(a+)+$|b", "the test")});
     trainer.add_text("ab", "text");
-    Tokenizer(trainer.train()).save(dir / "tokenizer");
+    Tokenizer(trainer.train()).save(dir / "tokenizer", /*overwrite=*/true);
     input({"b b", std::string(60, 'a') + "c", "b"});
     std::string said;
     options.report = [&](const std::string& text) { said += text; };

@@ -1,11 +1,12 @@
-// Runs the fuzzers' targets on every file of tests/fuzz/corpus in the normal build: hostile files made by hand, and
-// files that the fuzzers found.
+// Runs the fuzzers' targets on every file of tests/fuzz/corpus and tests/hostile in the normal build: hostile files
+// made by hand, and files that the fuzzers found.
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <vector>
 
 #include "cpu_reference/interface/error.h"
 #include "tests/fuzz/targets.h"
@@ -16,9 +17,14 @@ namespace {
 class FuzzCorpus : public ::testing::TestWithParam<FuzzTarget> {};
 
 TEST_P(FuzzCorpus, holds_what_the_parsers_promise) {
-    const std::filesystem::path folder = std::filesystem::path("tests/fuzz/corpus") / GetParam().name;
+    std::vector<std::filesystem::directory_entry> entries;
+    for (const std::filesystem::path parent : {"tests/fuzz/corpus", "tests/hostile"}) {
+        std::error_code none;
+        const std::filesystem::directory_iterator folder(parent / GetParam().name, none);
+        if (!none) entries.insert(entries.end(), begin(folder), end(folder));
+    }
     int files = 0, refused = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    for (const auto& entry : entries) {
         std::ifstream file(entry.path(), std::ios::binary);
         const std::string input(std::istreambuf_iterator<char>(file), {});
         const auto start = std::chrono::steady_clock::now();

@@ -1,5 +1,8 @@
 #include "tests/fuzz/targets.h"
 
+#include <iostream>
+#include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <vector>
 
@@ -11,6 +14,12 @@
 #include "tokenizer/prepare/block_reader.h"
 #include "tokenizer/sentencepiece/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/checkpoint/manifest.h"
+#include "tools/formats/huggingface.h"
+#include "tools/formats/json_file.h"
+#include "tools/train/loss_curve.h"
+#include "tools/train/options.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 namespace {
@@ -119,7 +128,7 @@ void read_documents(std::string_view input, DocumentFormat format) {
     BlockReader reader({{.path = path, .bytes = input.size()}}, options);
     BlockParser parser(options);
     Block block;
-    std::vector<BadRecord> bad;
+    BadRecords bad;
     size_t bytes = 0;
     while (reader.next(block)) {
         parser.parse(
@@ -154,6 +163,81 @@ void fuzz_shard(std::string_view input) {
     shard.verify();
 }
 
+void fuzz_safetensors(std::string_view input) {
+    static const TempDirectory directory;
+    const SafetensorsFile file(directory.write("a.safetensors", input));
+    for (const StoredTensor& tensor : file.tensors()) {
+        expect(tensor.begin <= tensor.end && tensor.end <= input.size(), "tensors lie in the file");
+        expect(file.find(tensor.name) == &tensor, "a tensor is found by its name");
+        std::vector<float> values(std::min<uint64_t>(tensor.elems(), 100));
+        try {
+            file.read(tensor, tensor.elems() - values.size(), values);
+        } catch (const Error&) {
+            // of another type than float
+        }
+    }
+}
+
+void fuzz_config_json(std::string_view input) {
+    const ModelConfig config = parse_hf_config(parse_json(input, "input"), "input");
+    expect(parse_model(describe(config)) == config, "a descriptor describes the whole model");
+    expect(parse_hf_config(hf_config(config, nullptr), "saved") == config, "a saved copy is the same model");
+}
+
+void fuzz_trainer_state(std::string_view input) {
+    const TrainerState state = parse_trainer_state(input, "input");
+    const std::string saved = state.to_json().dump();
+    expect(parse_trainer_state(saved, "saved").to_json().dump() == saved, "saved twice, the same");
+}
+
+void fuzz_manifest(std::string_view input) {
+    static const TempDirectory directory;
+    directory.write("manifest.json", input);
+    verify_manifest(directory.path(), true);
+}
+
+void fuzz_metrics(std::string_view input) {
+    static const TempDirectory directory;
+    directory.write("metrics.jsonl", input);
+    const std::string svg = loss_svg(read_loss_curve(directory.path()), std::string(input.substr(0, 100)));
+    expect(svg.size() < 500000, "the picture is bounded");
+    expect(svg.find("nan") == svg.npos && svg.find("inf") == svg.npos, "coordinates are finite");
+    expect(!find_invalid_utf8(svg), "the picture is UTF-8");
+}
+
+// Parses these arguments as the trainers do. What is accepted and printed as a file is read back as the same.
+void use_options(const std::vector<std::string>& args) {
+    static const TempDirectory directory;
+    TrainOptions options, again;
+    OptionSet set("train_gpt2", "", {}), reader("train_gpt2", "", {});
+    add_train_options(set, options);
+    add_train_options(reader, again);
+    if (!set.parse(args)) return;
+    const std::string saved = set.to_toml();
+    expect(reader.parse({"--config", directory.write("saved.toml", saved)}), "a printed file is read");
+    expect(reader.to_toml() == saved, "printed twice, the same");
+}
+
+void fuzz_config_toml(std::string_view input) {
+    static const TempDirectory directory;
+    use_options({"--config", directory.write("config.toml", input)});
+}
+
+// Arguments with a NUL between.
+void fuzz_options(std::string_view input) {
+    std::vector<std::string> args;
+    while (!input.empty()) {
+        const size_t end = std::min(input.find('\0'), input.size());
+        args.emplace_back(input.substr(0, end));
+        input.remove_prefix(std::min(end + 1, input.size()));
+    }
+    const std::ostringstream ignored;  // in place of standard output, for --help
+    std::streambuf* const before = std::cout.rdbuf(ignored.rdbuf());
+    const std::unique_ptr<std::streambuf, void (*)(std::streambuf*)> restore(
+        before, [](std::streambuf* buffer) { std::cout.rdbuf(buffer); });
+    use_options(args);
+}
+
 }  // namespace
 
 const FuzzTarget fuzz_targets[kFuzzTargets] = {{"tokenizer_json", fuzz_tokenizer_json},
@@ -163,6 +247,13 @@ const FuzzTarget fuzz_targets[kFuzzTargets] = {{"tokenizer_json", fuzz_tokenizer
                                                {"regex_splitter", fuzz_regex_splitter},
                                                {"jsonl", fuzz_jsonl},
                                                {"csv", fuzz_csv},
-                                               {"shard", fuzz_shard}};
+                                               {"shard", fuzz_shard},
+                                               {"safetensors", fuzz_safetensors},
+                                               {"config_json", fuzz_config_json},
+                                               {"trainer_state", fuzz_trainer_state},
+                                               {"manifest", fuzz_manifest},
+                                               {"metrics", fuzz_metrics},
+                                               {"config_toml", fuzz_config_toml},
+                                               {"options", fuzz_options}};
 
 }  // namespace kiln

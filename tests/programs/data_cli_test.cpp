@@ -12,6 +12,7 @@
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
+#include "tools/checkpoint/manifest.h"
 
 namespace kiln {
 namespace {
@@ -76,13 +77,50 @@ TEST_F(DataCli, inspects_tokenizers_checkpoints_runs_and_tensors) {
         EXPECT_NE(summary.out.find(row), std::string::npos) << summary.out;
         EXPECT_NE(all.out.find("  model.embed_tokens.weight "), std::string::npos) << all.out;
         const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
-        EXPECT_EQ(lines(all.out), lines(summary.out) + 11);
+        const bool weights = path.extension() == ".safetensors";
+        EXPECT_EQ(lines(all.out), lines(summary.out) + (weights ? 11 : 11 + 2 * 8)) << all.out;
     }
     fs::create_directory_symlink(run_.checkpoint.filename(), run_.run() / "best");
     const std::string run = kiln({"inspect", run_.run()}).out;
     EXPECT_NE(run.find("parameters"), std::string::npos);
     EXPECT_NE(run.find(run_.checkpoint.string() + ", by its validation loss"), std::string::npos) << run;
     EXPECT_NE(kiln({"inspect", run_.checkpoint / "tokenizer.json"}).out.find("<|endoftext|>"), std::string::npos);
+}
+
+TEST_F(DataCli, inspect_shows_how_far_a_checkpoint_is_and_verifies_its_files) {
+    const fs::path checkpoint = run_.checkpoint, next = run_.run() / "checkpoint-00000011";
+    for (const fs::path& path : {checkpoint, run_.run()}) {
+        const Finished shown = kiln({"inspect", path});
+        ASSERT_EQ(shown.code, 0) << shown.err;
+        for (const char* row :
+             {"step            10, updates applied 9, skipped 1\n", "position        sequence 40 of 24 tokens, epoch ",
+              "options         all have their defaults\n", "values          weights and optimizer state are finite\n",
+              "  optimizer.safetensors ", "\noptimizer       ", " bytes, as the manifest says\n"}) {
+            EXPECT_NE(shown.out.find(row), std::string::npos) << row << shown.out;
+        }
+    }
+    // What it shows before the fault is right.
+    const auto expect_damaged = [&](const fs::path& path, const Args& parts) {
+        Finished shown = kiln({"inspect", path});
+        const std::string out = std::exchange(shown.out, "");
+        expect_failure(shown, 1, parts);
+        return out;
+    };
+    const std::string whole = concat("the newest whole checkpoint of the run: ", checkpoint.string());
+    fs::copy(checkpoint, next, fs::copy_options::recursive);
+    expect_damaged(next, {"manifest.json: is that of step 10", whole});
+    fs::remove(next / "manifest.json");
+    fs::remove(next / "trainer_state.json");
+    write_file_atomic(next / "trainer_state.json", R"({"format": 1, "step": -1})");
+    write_manifest(next, 11);
+    expect_damaged(next, {"trainer_state.json: \"step\" must lie between", whole});
+    const std::string run = kiln({"inspect", run_.run()}).out;
+    EXPECT_NE(run.find("passed over     ignoring " + next.string()), std::string::npos) << run;
+
+    for (const char* name : {"config.json", "tokenizer.json"}) fs::resize_file(checkpoint / name, 20);
+    const std::string out =
+        expect_damaged(checkpoint, {"config.json: is {", "tokenizer.json: is {", "checkpoint of the run: none"});
+    EXPECT_NE(out.find(" bytes, not as the manifest says\n"), std::string::npos) << out;
 }
 
 TEST_F(DataCli, prepare_refuses_what_holds_no_text) {
@@ -264,7 +302,6 @@ TEST_F(DataCli, prepare_says_when_the_disk_is_full_and_is_resumed_when_there_is_
     rlimit limit{};
     getrlimit(RLIMIT_FSIZE, &limit);
     const rlimit small{whole.size() / 2, limit.rlim_max};
-    ::signal(SIGXFSZ, SIG_IGN);  // which the program inherits: the write fails
     setrlimit(RLIMIT_FSIZE, &small);
     const Finished full = prepare(input);
     setrlimit(RLIMIT_FSIZE, &limit);
@@ -306,10 +343,12 @@ TEST_F(DataCli, prepare_refuses_wrong_requests) {
     expect_failure(prepare(text, {"--val-fraction", "nan"}), 2, {"--val-fraction: nan", "[0, 0.5]"});
     expect_failure(prepare(text, {"--shard-tokens", "2147483648"}), 2, {"--shard-tokens", "[1, 1073741824]"});
     expect_failure(prepare(text, {"--documents", "lines"}), 2, {"--documents: \"lines\"", "did you mean line?"});
+    expect_failure(prepare(text, {"--document-separator", "\xFF"}), 2, {"--document-separator: is not UTF-8"});
+    expect_failure(prepare(text, {"--text-key", "\xFF"}), 2, {"--text-key: is not UTF-8"});
     expect_failure(prepare(text, {"--thread", "2"}), 2, {"unknown option --thread; did you mean --threads?"});
     expect_failure(kiln({"prepare", "--input", text, "--tokenizer", dir_ / "none", "--output", output()}), 1, {"none"});
     expect_failure(kiln({"prepare", "--input", text, "--tokenizer", run_.data(), "--output", text}), 1,
-                   {"a.txt: the directory cannot be created"});
+                   {"cannot be created", "a.txt is not a directory"});
 }
 
 TEST_F(DataCli, inspect_names_what_it_cannot_read) {
@@ -344,6 +383,13 @@ TEST_F(DataCli, plot_draws_a_run_and_refuses_what_is_none) {
     EXPECT_EQ(kiln({"plot", dir_ / "run"}).code, 0);
     EXPECT_EQ(read_file(dir_ / "run/loss.svg"), read_file(svg));
     expect_failure(kiln({"plot", dir_ / "run", dir_ / "two"}), 2, {"unexpected argument"});
+    EXPECT_EQ(plot().code, 0) << "its own curve is replaced";
+    for (const std::string content : {"", "notes", "<svg>mine</svg>\n"}) {
+        write("loss.svg", content);
+        expect_failure(plot(), 1, {"loss.svg: is not a loss curve that Kiln has drawn", "--overwrite"});
+        EXPECT_EQ(read_file(svg), content);
+    }
+    EXPECT_EQ(kiln({"plot", "--run", dir_ / "run", "--output", svg, "--overwrite"}).code, 0);
 }
 
 TEST_F(DataCli, a_pipe_without_a_writer_is_refused_instead_of_waited_for) {

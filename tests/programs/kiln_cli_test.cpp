@@ -2,14 +2,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <regex>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
+#include "tokenizer/prepare/prepare.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/version.h"
 
@@ -139,8 +142,11 @@ TEST_F(KilnCli, generate_prints_samples_in_the_order_of_the_prompts) {
     ASSERT_EQ(texts.size(), 6u) << together.out;
     for (int i = 0; i < 6; i++) EXPECT_TRUE(texts[i].starts_with(i < 2 ? "dog" : i < 4 ? "the" : "明月")) << texts[i];
     EXPECT_NE(texts[0], texts[1]);
-    const Finished alone = kiln_with(generate({"--prompt", "dog"}));
-    EXPECT_EQ(alone.out, texts[0] + "\n");
+    EXPECT_EQ(kiln_with(generate({"--prompt", "dog"})).out, texts[0] + "\n");
+    EXPECT_EQ(kiln_with(generate({"--prompt", "the"})).out, texts[2] + "\n");  // its place does not matter
+    EXPECT_EQ(kiln_with(generate({"--prompt", "dog", "dog"})).out, concat(texts[0], "\n---\n", texts[1], "\n"));
+    const Finished lines = kiln_with(generate({"--interactive"}), "the\ndog\nthe\n");
+    EXPECT_EQ(lines.out, concat(texts[2].substr(3), "\n", texts[0].substr(3), "\n", texts[3].substr(3), "\n"));
 }
 
 TEST_F(KilnCli, a_file_is_one_prompt_with_all_its_lines) {
@@ -228,6 +234,30 @@ TEST_F(KilnCli, eval_counts_every_token_once) {
         EXPECT_NEAR(loss, std::log(run_.V), 0.1);  // the weights are random
     }
     EXPECT_NE(losses[0], losses[1]);
+}
+
+// Each token of the text is one byte, and the model gives every token the same probability, so the bits per byte are
+// the same for any size of shards, although the first token of each shard is no target.
+TEST_F(KilnCli, bits_per_byte_do_not_depend_on_the_size_of_shards) {
+    const fs::path weights = run_.checkpoint / "model.safetensors";
+    std::string content = read_file(weights);
+    uint64_t header;
+    std::memcpy(&header, content.data(), sizeof header);
+    std::fill(content.begin() + ptrdiff_t(sizeof header + header), content.end(), '\0');
+    replace(weights, content);
+    remove_manifest();
+    for (const uint64_t shard_tokens : {1000, 5, 2}) {
+        PrepareOptions options;
+        options.inputs = {run_.directory.write("digits.txt", "31415926535897932384626433832795028841").string()};
+        options.tokenizer = run_.data();
+        options.output = run_.directory / std::to_string(shard_tokens);
+        options.shard_tokens = shard_tokens;
+        options.val_fraction = 0;
+        ASSERT_EQ(prepare(options).train.tokens, 39u);
+        const Finished result = kiln_with({"eval", "--model", run_.checkpoint, "--data", options.output});
+        const std::string bits = formatted("bits_per_byte %.6f\n", std::log2(run_.V));
+        EXPECT_NE(result.out.find(bits), std::string::npos) << shard_tokens << result.out << result.err;
+    }
 }
 
 TEST_F(KilnCli, eval_refuses_data_of_another_tokenizer) {
@@ -401,15 +431,24 @@ TEST_F(KilnCli, shards_of_another_vocabulary_are_refused) {
 }
 
 TEST_F(KilnCli, standard_output_on_a_full_disk_is_a_failure) {
+    write_file_atomic(run_.run() / "metrics.jsonl", "{\"step\":0,\"train_loss\":5.5,\"text\":\"fox\"}\n");
     for (const std::vector<std::string>& args : {std::vector<std::string>{"--help"},
                                                  {"generate", "--help"},
+                                                 {"--version"},
+                                                 {"tokenizer", "--help"},
+                                                 {"tokenizer", "encode", "--tokenizer", run_.data()},
+                                                 {"prepare", "--input", run_.run() / "metrics.jsonl", "--text-key",
+                                                  "text", "--tokenizer", run_.data(), "--output", run_.run() / "data"},
+                                                 {"inspect", run_.run()},
+                                                 {"plot", run_.run()},
+                                                 {"plot", "--run", run_.run(), "--print-config"},
                                                  generate({}),
                                                  generate({"--num-samples", "2"}),
                                                  {"eval", "--model", run_.run(), "--data", run_.data()}}) {
-        const Finished result = kiln_with(args, "", "/dev/full");
-        EXPECT_EQ(result.code, 1);
-        EXPECT_NE(result.err.find("standard output"), std::string::npos) << result.err;
-        EXPECT_NE(result.err.find("incomplete"), std::string::npos) << result.err;
+        const Finished result = kiln_with(args, "text\n", "/dev/full");
+        EXPECT_EQ(result.code, 1) << args[0];
+        EXPECT_NE(result.err.find("standard output: cannot be written: No space left on device"), std::string::npos)
+            << result.err;
     }
 }
 

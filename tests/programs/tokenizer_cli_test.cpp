@@ -20,7 +20,7 @@ protected:
         return run_program(program_path("kiln"), args, input);
     }
     Finished train(const std::string& input, const Args& more) {
-        Args args{"tokenizer", "train", "--input", input, "--output", output()};
+        Args args{"tokenizer", "train", "--input", input, "--output", output(), "--overwrite"};
         args.insert(args.end(), more.begin(), more.end());
         return kiln(args);
     }
@@ -147,8 +147,49 @@ TEST_F(TokenizerCli, ranks_without_special_tokens_are_warned_of_and_prepare_says
     expect_said(kiln({"prepare", "--input", text_, "--tokenizer", output(), "--output", dir_ / "shards"}), 1,
                 {"no end-of-text token", "train it", "again with --special-tokens"});
     Args with = import;
-    with.insert(with.end(), {"--special-tokens", "<|endoftext|>=256"});
+    with.insert(with.end(), {"--special-tokens", "<|endoftext|>=256", "--overwrite"});
     EXPECT_EQ(kiln(with).err.find("separate"), std::string::npos);
+}
+
+TEST_F(TokenizerCli, another_tokenizer_in_the_output_is_kept_without_overwrite) {
+    const Args import{"tokenizer", "import", ranks(), "--output", dir_ / "llm", "--pre-tokenizer", "gpt2"};
+    const Args train{"tokenizer", "train", "--input", text_, "--output", dir_ / "llm", "--vocab-size", "262"};
+    for (const std::string name : {"tokenizer.model", "tokenizer.json", "chat_template.jinja"}) {
+        const fs::path theirs = dir_.write("llm/" + name, "theirs");
+        for (const Args& args : {import, train}) {
+            expect_said(kiln(args), 1, {theirs.string() + ": would be replaced or removed", "--overwrite"});
+            EXPECT_EQ(read_file(theirs), "theirs");
+        }
+        fs::remove(theirs);
+        EXPECT_TRUE(fs::is_empty(dir_ / "llm"));
+    }
+    EXPECT_EQ(kiln(import).code, 0);
+    EXPECT_EQ(kiln(import).code, 0) << "it changes nothing";
+    expect_said(kiln(train), 1, {"would be replaced or removed"});
+    Args with = train;
+    with.push_back("--overwrite");
+    EXPECT_EQ(kiln(with).code, 0);
+    EXPECT_EQ(Tokenizer::load(dir_ / "llm").vocab_size(), 262);
+}
+
+TEST_F(TokenizerCli, lists_with_empty_or_equal_names_are_refused) {
+    for (const std::string list : {",", "<a>,", "<a>,,<b>", ",<a>"}) {
+        expect_said(train(text_, {"--vocab-size", "262", "--special-tokens", list}), 2,
+                    {concat("the list \"", list, "\" has an empty item")});
+    }
+    expect_said(train(text_, {"--vocab-size", "262", "--special-tokens", "<a>,<a>"}), 2, {"\"<a>\" is given twice"});
+    expect_said(train(text_, {"--vocab-size", "262", "--text-key", "\xFF"}), 2, {"--text-key: is not UTF-8"});
+    EXPECT_FALSE(fs::exists(output() / "tokenizer.json"));
+    const auto import = [&](const std::string& list) {
+        return kiln({"tokenizer", "import", ranks(), "--output", output(), "--pre-tokenizer", "gpt2",
+                     "--special-tokens", list});
+    };
+    expect_said(import(","), 2, {"the list \",\" has an empty item"});
+    expect_said(import("<a>=256,<a>=257"), 2, {"--special-tokens: \"<a>\" is given twice"});
+    expect_said(import("\xFF\xFF=256"), 2, {"is not a token and its id"});
+    ASSERT_EQ(import("<a>=256").code, 0);
+    expect_said(kiln({"tokenizer", "encode", "--tokenizer", output(), "--allow-special=,"}), 2, {"empty item"});
+    expect_said(kiln({"tokenizer", "encode", "--tokenizer", output(), "--allow-special="}), 2, {"names no token"});
 }
 
 TEST_F(TokenizerCli, import_lists_the_names_it_knows) {
@@ -227,6 +268,22 @@ TEST_F(TokenizerCli, decode_takes_lists_as_json_and_python_print_them) {
               "a\xE6\x9C"
               "b\n\xFFz\n");
     expect_said(kiln(decode, "[10, x]\n"), 1, {"standard input, line 1", "\"x\" is not a token id"});
+}
+
+// Half of a result with exit code 0 would pass for the whole.
+TEST_F(TokenizerCli, standard_input_that_cannot_be_read_is_an_error) {
+    ASSERT_EQ(train(text_, {"--vocab-size", "300"}).code, 0);
+    for (const std::string action : {"encode", "decode"}) {
+        for (const auto& [redirection, expected] : {std::pair{"</", "standard input: is a directory"},
+                                                    {"<&-", "standard input: cannot be read"},
+                                                    {"0>/dev/null", "standard input: cannot be read"}}) {
+            const std::string command = concat("exec '", program_path("kiln").string(), "' tokenizer ", action,
+                                               " --tokenizer '", output(), "' ");
+            const Finished result = run_program("/bin/sh", {"-c", command + redirection});
+            EXPECT_EQ(result.code, 1) << redirection;
+            EXPECT_NE(result.err.find(expected), std::string::npos) << result.err;
+        }
+    }
 }
 
 }  // namespace

@@ -298,6 +298,12 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     expect_failure(base() + Args{"-o", run() / "sub/none", "--resume"}, 2, {"none holds no checkpoint; to start"});
     EXPECT_FALSE(fs::exists(typo));
     EXPECT_EQ(read_file(run() / "main.log"), log);
+    for (const char* file : {"main.log", "metrics.jsonl", "config.toml", "loss.svg"}) {
+        const TempDirectory other;
+        other.write(file, "theirs");
+        expect_failure(base() + Args{"-o", other.path()}, 2, {concat("holds a file ", file), "--overwrite"});
+        EXPECT_EQ(read_file(other / file), "theirs");
+    }
     const Finished again = train_cpu({"-o", run(), "--resume"});
     EXPECT_EQ(again.code, 0);
     EXPECT_NE(again.err.find("this is the last step of the run"), std::string::npos) << again.err;

@@ -35,6 +35,10 @@ TEST_F(TrainWarnings, a_step_that_repeats_rows_is_named_with_the_batch_that_does
     EXPECT_EQ(notes_of({"-b", "248", "-x", "100"}).find("warning"), std::string::npos);
 }
 
+TEST_F(TrainWarnings, more_threads_than_processors_are_not_used) {
+    EXPECT_NE(notes_of({"--threads", "1024"}).find("note: --threads 1024: "), std::string::npos);
+}
+
 TEST_F(TrainWarnings, a_warm_up_as_long_as_the_run_is_named) {
     const std::string warning =
         "warning: --warmup-steps (-u) 700 is not below the 300 steps of the run, so the schedule never begins; give "

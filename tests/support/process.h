@@ -80,11 +80,12 @@ inline Finished run_program(const std::filesystem::path& program, const std::vec
     return result;
 }
 
-// A running program of this build, without its output. The destructor kills it.
+// A running program of this build, by default without its output. The destructor kills it.
 class Running {
 public:
-    Running(const std::string& name, const std::vector<std::string>& args) {
-        pid_ = start_program(program_path(name), args, "/dev/null", "/dev/null", "/dev/null");
+    Running(const std::string& name, const std::vector<std::string>& args, const std::string& in = "/dev/null",
+            const std::string& out = "/dev/null", const std::string& err = "/dev/null") {
+        pid_ = start_program(program_path(name), args, in, out, err);
     }
     ~Running() {
         if (pid_ > 0) {

@@ -9,6 +9,7 @@
 #include "tokenizer/io/sha256.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 
@@ -36,13 +37,18 @@ public:
         num_tokens = int64_t(tokens.size());
         ShardIndex index;
         index.val = {{{"val_000000.bin", info.num_tokens, 5, hex(info.payload_xxh3)}}, info.num_tokens, 5, text_bytes};
+        const std::string json = tokenizer.to_json();
+        index.tokenizer_xxh3["tokenizer.json"] = hex(xxh3_64(json.data(), json.size()));
         index.vocab_size = V, index.end_of_text = tokenizer.end_of_text();
         write_shard_index(data(), index);
 
         config = parse_model(model + ",vocab=" + std::to_string(V));
         const auto engine = make_engine(config, {.B = 1, .T = 1});
         engine->init_weights(1);
-        checkpoint = save_checkpoint(run(), 10, *engine, {{"step", 10}}, ModelFiles(data(), {}));
+        TrainerState state;
+        state.progress.step = 10, state.progress.updates = 9, state.progress.position = 40;
+        state.model = describe(config), state.T = config.max_T, state.train_tokens = uint64_t(num_tokens);
+        checkpoint = save_checkpoint(run(), 10, *engine, state.to_json(), ModelFiles(data(), {}));
     }
 
     std::filesystem::path data() const { return directory / "data"; }

@@ -25,6 +25,7 @@ struct TrainRun {
         return std::make_unique<EngineProxy>(std::move(engine));
     };
     Trainer::Hooks hooks;
+    std::ostream* notes = nullptr;  // what the plan reports; null: nowhere
 
     // The results of the run.
     std::vector<StepReport> steps;
@@ -45,7 +46,9 @@ struct TrainRun {
     }
 
     TrainPlan plan() const {
-        TrainPlan plan = make_plan(options, true, world, [](const std::string&) {});
+        TrainPlan plan = make_plan(options, true, world, [this](const std::string& text) {
+            if (notes) *notes << text << "\n";
+        });
         plan.values = {{"learning-rate", std::to_string(options.learning_rate)}};
         return plan;
     }

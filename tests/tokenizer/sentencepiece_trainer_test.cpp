@@ -68,7 +68,7 @@ TEST_F(SentencePieceTrainerTest, every_kind_gives_the_librarys_model_and_ids) {
         EXPECT_EQ(model.charsmap, expected.charsmap);
         ASSERT_EQ(model.serialize_without_normalization(), expected.serialize_without_normalization());
 
-        tokenizer.save(directory_ / "saved");
+        tokenizer.save(directory_ / "saved", /*overwrite=*/true);
         const Tokenizer loaded = Tokenizer::load(directory_ / "saved");
         sentencepiece::SentencePieceProcessor library;
         ASSERT_TRUE(library.Load((directory_ / "saved/tokenizer.model").string()).ok());
@@ -171,7 +171,7 @@ protected:
     }
     std::vector<std::string> train_args(const std::string& type, const std::vector<std::string>& more) const {
         std::vector<std::string> args = {"tokenizer", "train",    "--input", text_,         "--type",
-                                         type,        "--output", out_,      "--vocab-size"};
+                                         type,        "--output", out_,      "--overwrite", "--vocab-size"};
         args.insert(args.end(), more.begin(), more.end());
         return args;
     }

@@ -48,7 +48,8 @@ TEST(Checkpoint, saved_state_loads_back_equal) {
     const fs::path checkpoint = save_checkpoint(directory / "run", 10, engine, state, {});
     EXPECT_EQ(checkpoint, directory / "run" / "checkpoint-00000010");
     verify_checkpoint(checkpoint);
-    EXPECT_EQ(load_training_state(checkpoint, copy), state);
+    load_training_state(checkpoint, copy);
+    EXPECT_EQ(json::parse(read_file(checkpoint / "trainer_state.json")), state);
     for (const Arena& arena : FakeEngine::saved()) {
         EXPECT_EQ(copy.arena(arena), engine.arena(arena));
     }
@@ -80,7 +81,8 @@ TEST(Checkpoint, saving_a_step_again_replaces_it) {
     const fs::path checkpoint = save_checkpoint(run.path(), 5, make_filled(2), {{"n", 2}}, {});
     verify_checkpoint(checkpoint);
     FakeEngine engine(parse_model(kModel));
-    EXPECT_EQ(load_training_state(checkpoint, engine).at("n"), 2);
+    load_training_state(checkpoint, engine);
+    EXPECT_EQ(json::parse(read_file(checkpoint / "trainer_state.json")).at("n"), 2);
     EXPECT_EQ(engine.arena(Arena::params), make_filled(2).arena(Arena::params));
     EXPECT_EQ(std::distance(fs::directory_iterator(run.path()), fs::directory_iterator()), 1);
 }
@@ -110,6 +112,14 @@ TEST(Checkpoint, unwritable_run_is_named) {
     const fs::path file = directory.write("file", "x");
     const std::string message = error_of([&] { save_checkpoint(file, 5, make_filled(1), {}, {}); });
     EXPECT_NE(message.find(file.string()), std::string::npos) << message;
+}
+
+TEST(Checkpoint, tokenizer_file_of_any_name_gets_the_usual_one) {
+    const TempDirectory directory;
+    const TinyRun run;
+    fs::copy_file(run.data() / "tokenizer.json", directory / "my\xFF.json");
+    save_checkpoint(directory.path(), 1, make_filled(1), {}, ModelFiles(directory / "my\xFF.json", {}));
+    EXPECT_EQ(find_tokenizer(directory / "checkpoint-00000001").filename(), "tokenizer.json");
 }
 
 TEST(Checkpoint, missing_tokenizer_directory_is_an_error_and_no_checkpoint) {
@@ -149,6 +159,16 @@ TEST(Checkpoint, keeps_what_the_model_came_with) {
     const ModelFiles files(next.write("other/tokenizer.json", other.dump()).parent_path(), run.checkpoint);
     EXPECT_EQ(stop_tokens(files).size(), 1u);
     EXPECT_FALSE(files.token_ids.contains("pad_token_id"));
+}
+
+TEST(Checkpoint, a_damaged_tokenizer_is_taken_from_neither_checkpoint_nor_shards) {
+    const TinyRun run;
+    verify_tokenizer(run.checkpoint);
+    verify_tokenizer(run.data());
+    flip_bit(run.checkpoint / "tokenizer.json", 100, 3);
+    EXPECT_NE(error_of([&] { verify_tokenizer(run.checkpoint); }).find("tokenizer.json"), std::string::npos);
+    flip_bit(run.data() / "tokenizer.json", 100, 3);
+    EXPECT_NE(error_of([&] { verify_tokenizer(run.data()); }).find("tokenizer.json"), std::string::npos);
 }
 
 TEST(Checkpoint, list_is_newest_first_and_only_of_checkpoints) {

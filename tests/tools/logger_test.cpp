@@ -204,7 +204,7 @@ TEST(LossCurve, svg_has_both_curves_inside_its_frame_and_a_bounded_size) {
     for (int i = 0; i < 50000; i += 5000) curve.val.push_back({double(i), 2.1 + 8 * std::exp(-i / 5000.0)});
     const std::string svg = loss_svg(curve, "a <run> & more");
     EXPECT_LT(svg.size(), 100000u);
-    EXPECT_NE(svg.find("a &lt;run> &amp; more"), std::string::npos);
+    EXPECT_NE(svg.find("a &lt;run&gt; &amp; more"), std::string::npos);
     EXPECT_NE(svg.find("validation"), std::string::npos);
     EXPECT_EQ(svg.find("nan"), std::string::npos);
     // The first training point is at the left edge of the frame.

@@ -250,7 +250,12 @@ TEST(OptionSources, file_errors_name_file_line_and_nearest_key) {
               range.path() + ":2: batch-size: 0 is out of range; it must lie in [1, 1024]");
     const TemporaryFile syntax("batch-size = \n");
     EXPECT_EQ(usage_error_of({"--config", syntax.path()}).find(syntax.path() + ":1: "), 0u);
-    EXPECT_EQ(usage_error_of({"--config", "/nowhere/c.toml"}).find("--config: cannot read /nowhere/c.toml"), 0u);
+    EXPECT_EQ(usage_error_of({"--config", "/nowhere/c.toml"}).find("--config: /nowhere/c.toml: cannot be opened"), 0u);
+    const TemporaryFile twice("batch-size = 1\nbatch_size = 2\n"), large(std::string((1 << 20) + 1, '\n'));
+    EXPECT_EQ(usage_error_of({"--config", twice.path()}),
+              twice.path() + ":2: batch_size is given twice; remove one of the lines");
+    EXPECT_EQ(usage_error_of({"--config", large.path()}).find("--config: " + large.path() + ": is larger than 1048576"),
+              0u);
     const TemporaryFile list("batch-size = [1, 2]\n");
     EXPECT_EQ(usage_error_of({"--config", list.path()}), list.path() + ":1: batch-size: takes one value, not a list");
 }

@@ -216,23 +216,5 @@ TEST_F(ResumeTest, with_a_damaged_log_training_continues_and_saves) {
     expect_same_checkpoint(scratch_ / "damaged" / checkpoint_name(6), unbroken() / checkpoint_name(6));
 }
 
-TEST(TrainProgress, json_keeps_every_bit) {
-    TrainProgress p;
-    p.step = 7;
-    p.updates = 6;
-    p.position = (uint64_t(1) << 63) + 1;
-    p.loss_window.add(0.1 + 0.2);
-    p.norm_window.add(std::nextafter(1.0, 2.0));
-    p.log = {.main_bytes = 12, .metrics_bytes = 34};
-    const TrainProgress q = TrainProgress::from_json(nlohmann::json::parse(p.to_json().dump()));
-    EXPECT_EQ(q.to_json(), p.to_json());
-    EXPECT_EQ(q.position, p.position);
-    EXPECT_EQ(q.loss_window.values(), p.loss_window.values());
-    EXPECT_EQ(q.norm_window.values(), p.norm_window.values());
-    nlohmann::json broken = p.to_json();
-    broken.erase("position");
-    EXPECT_NE(error_of([&] { TrainProgress::from_json(broken); }).find("position"), std::string::npos);
-}
-
 }  // namespace
 }  // namespace kiln

@@ -100,6 +100,32 @@ TEST(Safetensors, half_precision_tensors_are_read_as_float32) {
     EXPECT_EQ(b, (std::vector<float>{1, -2}));
 }
 
+TEST(Safetensors, values_that_are_not_finite_are_named_in_each_type) {
+    const struct {
+        const char* dtype;
+        std::string infinite, nan, minus_one;  // little-endian
+    } types[] = {{"F32", {"\0\0\x80\x7f", 4}, {"\0\0\xc0\x7f", 4}, {"\0\0\x80\xbf", 4}},
+                 {"F16", {"\0\x7c", 2}, {"\0\x7e", 2}, {"\0\xbc", 2}},
+                 {"BF16", {"\x80\x7f", 2}, {"\xc0\x7f", 2}, {"\x80\xbf", 2}}};
+    for (const auto& type : types) {
+        const size_t bytes = type.nan.size();
+        const auto message = [&](const std::string& value, float min) {
+            const std::string shape = concat("[0,", 3 * bytes, "]"), zero(bytes, '\0');
+            const TempDirectory directory;
+            const auto path = directory.write(
+                "w.safetensors", make_file("{" + tensor("x", type.dtype, "[3]", shape) + "}", zero + zero + value));
+            const SafetensorsFile file(path);
+            float out[2];
+            return error_of([&] { file.read_finite(*file.find("x"), 1, out, min); });
+        };
+        EXPECT_NE(message(type.infinite, -FLT_MAX).find("'x' holds inf at element 2"), std::string::npos);
+        EXPECT_NE(message(type.nan, 0).find("'x' holds nan at element 2"), std::string::npos);
+        EXPECT_NE(message(type.minus_one, 0).find("'x' holds -1 at element 2"), std::string::npos);
+        EXPECT_EQ(message(type.minus_one, -FLT_MAX), "");
+        EXPECT_EQ(message(std::string(bytes, '\0'), 0), "");
+    }
+}
+
 TEST(Safetensors, other_types_are_listed_but_not_read_as_weights) {
     const TempDirectory directory;
     const auto path = directory.write("a", make_file("{" + tensor("mask", "BOOL", "[4]", "[0,4]") + "}", "0123"));

@@ -1,4 +1,5 @@
 #include "cpu_reference/interface/text.h"
+#include "cpu_reference/interface/error.h"
 
 #include <gtest/gtest.h>
 
@@ -21,7 +22,10 @@ TEST(Text, nearest_counts_a_swap_of_neighbours_as_one) {
 }
 
 TEST(Text, lists_are_split_at_commas_and_joined) {
-    EXPECT_EQ(split_at_commas({"a, b ,,c", " d"}), (std::vector<std::string>{"a", "b", "c", "d"}));
+    EXPECT_EQ(split_at_commas({"a, b ,c", " d", ""}), (std::vector<std::string>{"a", "b", "c", "d"}));
+    for (const char* list : {",", "a,", ",a", "a,,b", "a, ,b", " "}) {
+        EXPECT_THROW(split_at_commas({list}), UsageError) << list;
+    }
     EXPECT_EQ(join({"", "b", "c"}, ", "), ", b, c");
     EXPECT_EQ(padded("ab", 4), "ab  ");
     EXPECT_EQ(padded("abcd", 4), "abcd ");

@@ -4,14 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <sstream>
 #include <thread>
 
+#include "cpu_reference/interface/error.h"
 #include "tests/support/train_run.h"
+#include "tokenizer/bpe/trainer.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/train/loss_curve.h"
 
 namespace kiln {
 namespace {
+
+namespace fs = std::filesystem;
 
 // Records all calls, and can change the loss or the gradient norm of a step.
 class WatchedEngine : public EngineProxy {
@@ -105,6 +111,30 @@ TEST_F(TrainerTest, updates_get_rate_clipping_and_options) {
     }
     EXPECT_GT(clipped, 0);
     EXPECT_FLOAT_EQ(log_.updates[0].lr, 0.0025f);
+}
+
+// Generates nothing, as if it had no memory for the KV cache.
+class MuteEngine : public EngineProxy {
+public:
+    using EngineProxy::EngineProxy;
+    void prefill(int, std::span<const int>, float*) override { throw Error("no memory for the prompt"); }
+};
+
+TEST_F(TrainerTest, a_sample_that_fails_does_not_end_the_training) {
+    BpeTrainer trainer({.vocab_size = 258, .special_tokens = {"<|endoftext|>"}});
+    trainer.add_text("床前明月光", "text");
+    trainer.train().save(directory_ / "tokenizer");
+    TrainRun run(data_->path(), directory_ / "run");
+    run.wrap = [](std::unique_ptr<Engine> engine) { return std::make_unique<MuteEngine>(std::move(engine)); };
+    run.options.model += ",vocab=258";
+    run.options.tokenizer = directory_ / "tokenizer";
+    run.options.force = true;
+    run.options.sample_every = 5;
+    std::ostringstream notes;
+    run.hooks.notes = &notes;
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    EXPECT_EQ(run.steps.size(), 10u);
+    EXPECT_NE(notes.str().find("no sample: no memory for the prompt\n"), std::string::npos) << notes.str();
 }
 
 TEST_F(TrainerTest, utilisation_is_never_above_one) {
@@ -346,6 +376,78 @@ TEST_F(TrainerTest, an_epoch_shorter_than_a_step_is_one_step) {
     EXPECT_EQ(total_steps(options, 4096), 10);
     options.max_steps = 7;
     EXPECT_EQ(total_steps(options, 4096), 7);
+}
+
+// Shards that another process truncates. The run ends with an error and a checkpoint, from which it can be resumed.
+class ChangingDataTest : public testing::TestWithParam<const char*> {
+protected:
+    void SetUp() override { write_markov_shards(directory_ / "data", 3000, 2000); }
+
+    TrainRun make_run(const std::string& output) {
+        TrainRun run(directory_ / "data", directory_ / output);
+        run.options.val_every = 3;
+        run.options.val_max_batches = 2;
+        run.options.max_steps = 40;
+        return run;
+    }
+    std::vector<fs::path> shards() const {
+        std::vector<fs::path> found;
+        for (const auto& entry : fs::directory_iterator(directory_ / "data")) {
+            if (entry.path().filename().string().starts_with(GetParam())) found.push_back(entry.path());
+        }
+        return found;
+    }
+
+    TempDirectory directory_;
+};
+INSTANTIATE_TEST_SUITE_P(Shards, ChangingDataTest, testing::Values("train", "val"));
+
+TEST_P(ChangingDataTest, truncated_shard_ends_the_run_with_a_checkpoint) {
+    TrainRun whole = make_run("whole");
+    whole.run();
+
+    std::map<fs::path, std::string> contents;
+    for (const fs::path& shard : shards()) contents[shard] = read_file(shard);
+    TrainRun run = make_run("run");
+    run.hooks.on_step = [&](const StepReport& report) {
+        if (report.step == 4) {
+            for (const auto& [shard, content] : contents) fs::resize_file(shard, content.size() / 2);
+        }
+    };
+    const std::string message = error_of([&] { run.run(); });
+    EXPECT_TRUE(message.starts_with((directory_ / "data" / GetParam()).string())) << message;
+    EXPECT_NE(message.find("was truncated from"), std::string::npos) << message;
+    const auto saved = newest_checkpoint(directory_ / "run", [](const std::string&) {});
+    ASSERT_TRUE(saved);
+    EXPECT_EQ(saved->step, run.steps.back().step + 1);  // nothing is lost
+
+    for (const auto& [shard, content] : contents) write_file_atomic(shard, content);
+    TrainRun resumed = make_run("run");
+    resumed.options.resume = true;
+    EXPECT_EQ(resumed.run(), TrainOutcome::finished);
+    EXPECT_EQ(resumed.weights, whole.weights);
+}
+
+TEST_P(ChangingDataTest, data_that_fails_on_one_rank_ends_all_ranks) {
+    auto communicators = make_thread_communicators(2);
+    std::vector<TrainRun> runs(2, make_run("run"));
+    std::string messages[2];
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < 2; rank++) {
+        runs[rank].world = 2;
+        runs[rank].options.total_batch_tokens = 2 * 4 * 16;
+        if (rank == 1) {
+            runs[1].hooks.on_step = [&](const StepReport& report) {
+                if (report.step == 4) fs::resize_file(shards().front(), 2000);
+            };
+        }
+        threads.emplace_back(
+            [&, rank] { messages[rank] = error_of([&] { runs[rank].run_as(*communicators[rank]); }); });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_NE((messages[0] + messages[1]).find("was truncated from"), std::string::npos);
+    for (const std::string& message : messages) EXPECT_NE(message, "");
+    EXPECT_TRUE(newest_checkpoint(directory_ / "run", [](const std::string&) {}));
 }
 
 }  // namespace

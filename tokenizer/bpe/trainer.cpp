@@ -11,6 +11,7 @@
 #include "tokenizer/bpe/merge_learner.h"
 #include "tokenizer/huggingface/byte_level.h"
 #include "tokenizer/huggingface/parts.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/io/threads.h"
 #include "tokenizer/unicode/utf8.h"
 
@@ -35,51 +36,61 @@ BpeTrainer::BpeTrainer(BpeTrainerOptions options)
 }
 
 void BpeTrainer::add_text(std::string_view text, const std::string& name) {
-    count(text, name, nullptr);
+    count(text.size(), name, [rest = text](std::string&) mutable {
+        const size_t newline = rest.find('\n', std::min(kChunkBytes, rest.size()));
+        const std::string_view lines = rest.substr(0, newline == rest.npos ? rest.size() : newline + 1);
+        rest.remove_prefix(lines.size());
+        return lines;
+    });
 }
 
 void BpeTrainer::add_file(const std::filesystem::path& path) {
-    const MappedFile file(path);
-    count(file.text(), path.string(), &file);
+    InputFile file(path);
+    const uint64_t bytes = file.size();
+    LineReader reader(std::move(file));
+    count(bytes, path.string(), [&](std::string& storage) -> std::string_view {
+        return reader.next(storage, kChunkBytes) ? storage : std::string_view();
+    });
 }
 
-void BpeTrainer::count(std::string_view text, const std::string& name, const MappedFile* file) {
+void BpeTrainer::count(uint64_t bytes, const std::string& name, const NextLines& next) {
+    struct Chunk {
+        std::string storage;
+        std::string_view lines;
+        uint64_t start = 0;  // in the text
+    };
     std::mutex mutex;
-    size_t taken = 0;                              // where the next chunk starts
-    std::optional<size_t> invalid = std::nullopt;  // the first byte that is not UTF-8
+    uint64_t taken = 0;                                                      // where the next chunk starts
+    std::optional<std::pair<uint64_t, std::string>> invalid = std::nullopt;  // start and text of the first bad chunk
     std::atomic<bool> stop = false;
     std::atomic<uint64_t> done = bytes_;
-    const uint64_t total = bytes_ += text.size();
+    const uint64_t total = bytes_ += bytes;
 
     // Chunks end at line ends. Threads take them in order, so all chunks before a bad one are checked too, and any
     // number of threads reports the same error.
-    const auto next_chunk = [&]() -> std::string_view {
+    const auto next_chunk = [&](Chunk& chunk) {
         const std::lock_guard lock(mutex);
-        if (stop) return {};
-        const std::string_view rest = text.substr(taken);
-        const size_t newline = rest.find('\n', std::min(kChunkBytes, rest.size()));
-        const std::string_view chunk = rest.substr(0, newline == rest.npos ? rest.size() : newline + 1);
-        taken += chunk.size();
-        return chunk;
+        if (stop) return false;
+        chunk.lines = next(chunk.storage);
+        chunk.start = taken;
+        taken += chunk.lines.size();
+        return !chunk.lines.empty();
     };
     const auto count_chunks = [&](int thread, WordCounts& words) {
-        for (std::string_view chunk; !(chunk = next_chunk()).empty();) {
-            const size_t start = static_cast<size_t>(chunk.data() - text.data());
-            if (const auto offset = find_invalid_utf8(chunk)) {
+        for (Chunk chunk; next_chunk(chunk);) {
+            if (find_invalid_utf8(chunk.lines)) {
                 const std::lock_guard lock(mutex);
-                invalid = std::min(invalid.value_or(text.size()), start + *offset);
+                if (!invalid || chunk.start < invalid->first) invalid.emplace(chunk.start, chunk.lines);
                 stop = true;
                 return;
             }
-            count_lines(chunk, words);
-            if (file) file->release(start, chunk.size());
-            done += chunk.size();
+            count_lines(chunk.lines, words);
+            done += chunk.lines.size();
             if (thread == 0 && options_.progress) options_.progress({BpeProgress::Phase::kCounting, done, total});
         }
     };
 
-    const int threads =
-        static_cast<int>(std::min<size_t>(threads_or_all(options_.threads), text.size() / kChunkBytes + 1));
+    const int threads = static_cast<int>(std::min<uint64_t>(threads_or_all(options_.threads), bytes / kChunkBytes + 1));
     std::vector<WordCounts> others(threads - 1);
     on_threads(threads, [&](int thread) {
         try {
@@ -89,7 +100,7 @@ void BpeTrainer::count(std::string_view text, const std::string& name, const Map
             throw;
         }
     });
-    if (invalid) throw_not_utf8(name, text, *invalid);
+    if (invalid) check_utf8(invalid->second, name, invalid->first);
     words_.take(others);
 }
 

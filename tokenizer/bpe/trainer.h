@@ -11,7 +11,6 @@
 
 #include "tokenizer/bpe/encoder.h"
 #include "tokenizer/bpe/word_counts.h"
-#include "tokenizer/io/file.h"
 #include "tokenizer/pre_tokenizer/pre_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode/normalizer.h"
@@ -51,7 +50,9 @@ public:
     Tokenizer train() const;
 
 private:
-    void count(std::string_view text, const std::string& name, const MappedFile* file);
+    // Gives the next lines of a text, which it may store in `storage`; nothing at the end.
+    using NextLines = std::function<std::string_view(std::string& storage)>;
+    void count(uint64_t bytes, const std::string& name, const NextLines& next);
     void count_lines(std::string_view text, WordCounts& words) const;
 
     BpeTrainerOptions options_;

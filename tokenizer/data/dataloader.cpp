@@ -52,15 +52,15 @@ public:
         return xxh3_64(facts.data(), facts.size() * sizeof(uint64_t));
     }
 
-    // Copies sequence `index` into tokens (T) and, shifted by one, into targets (T).
-    void copy(uint64_t index, int* tokens, int* targets) const {
+    // Copies sequence `index` into tokens (T) and, shifted by one, into targets (T). `row` (T + 1) is for its own use.
+    void copy(uint64_t index, std::vector<int>& row, int* tokens, int* targets) const {
         const auto after = std::upper_bound(firsts_.begin(), firsts_.end(), index);
         const size_t s = size_t(after - firsts_.begin()) - 1;
         const uint64_t first = (index - firsts_[s]) * uint64_t(T_);
-        shards_[s].copy(first, size_t(T_), tokens);
-        shards_[s].copy(first + 1, size_t(T_), targets);
-        check_range(shards_[s], first, tokens, T_);
-        check_range(shards_[s], first + uint64_t(T_), targets + T_ - 1, 1);
+        shards_[s].copy(first, row.size(), row.data());
+        check_range(shards_[s], first, row);
+        std::copy(row.begin(), row.end() - 1, tokens);
+        std::copy(row.begin() + 1, row.end(), targets);
     }
 
 private:
@@ -76,12 +76,12 @@ private:
                    "; prepare all of the data with one tokenizer");
     }
 
-    void check_range(const Shard& shard, uint64_t first, const int* tokens, int n) const {
+    void check_range(const Shard& shard, uint64_t first, const std::vector<int>& row) const {
         if (vocab_size_ == 0) return;
         unsigned largest = 0;
-        for (int i = 0; i < n; i++) largest = std::max(largest, unsigned(tokens[i]));
+        for (const int token : row) largest = std::max(largest, unsigned(token));
         if (largest < unsigned(vocab_size_)) return;
-        const int at = int(std::find(tokens, tokens + n, int(largest)) - tokens);
+        const auto at = std::ranges::find(row, int(largest)) - row.begin();
         throw Error(concat(shard.path().string(), ": token ", largest, " at position ", first + uint64_t(at),
                            " does not fit the model's vocabulary of ", vocab_size_,
                            "; prepare the data with the model's tokenizer"));
@@ -164,7 +164,8 @@ struct DataLoader::Impl {
         thread.join();
     }
 
-    // Fills in this rank's rows of the global batch at `first`. Keeps the epoch's permutation: one caller at a time.
+    // Fills in this rank's rows of the global batch at `first`. Keeps the epoch's permutation and a row: one caller at
+    // a time.
     void fill(uint64_t first, Batch& batch) {
         const size_t T = size_t(options.T);
         for (size_t b = 0; b < size_t(options.B); b++) {
@@ -176,7 +177,7 @@ struct DataLoader::Impl {
                 epoch = its_epoch;
                 sequence = (*order)(sequence);
             }
-            sequences.copy(sequence, &batch.tokens[b * T], &batch.targets[b * T]);
+            sequences.copy(sequence, row, &batch.tokens[b * T], &batch.targets[b * T]);
         }
     }
 
@@ -247,6 +248,7 @@ struct DataLoader::Impl {
 
     uint64_t epoch = 0;  // of `order`
     std::optional<Permutation> order;
+    std::vector<int> row = std::vector<int>(size_t(options.T) + 1);
 
     std::vector<Batch> batches;
     std::mutex mutex;
@@ -264,11 +266,15 @@ DataLoader::DataLoader(DataLoader&&) noexcept = default;
 DataLoader::~DataLoader() = default;
 
 DataLoader::Rows DataLoader::next() {
-    impl_->verifier.check();
-    const Batch& batch = impl_->batches[impl_->next_slot()];
-    const uint64_t first = impl_->position + uint64_t(impl_->options.rank) * uint64_t(impl_->options.B);
-    impl_->position += impl_->step;
-    return {batch.tokens.data(), batch.targets.data(), first};
+    try {
+        impl_->verifier.check();
+        const Batch& batch = impl_->batches[impl_->next_slot()];
+        const uint64_t first = impl_->position + uint64_t(impl_->options.rank) * uint64_t(impl_->options.B);
+        impl_->position += impl_->step;
+        return {batch.tokens.data(), batch.targets.data(), first};
+    } catch (const Error& error) {
+        throw DataError(error.what());
+    }
 }
 
 void DataLoader::seek(uint64_t position) {

@@ -1,12 +1,20 @@
 #pragma once
-// Reads (B, T) batches from memory-mapped shards, in an order given by a keyed permutation. A thread reads ahead.
+// Reads (B, T) batches from shards, in an order given by a keyed permutation. A thread reads ahead.
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cpu_reference/interface/error.h"
+
 namespace kiln {
+
+// The data cannot be read, or has changed since the loader opened it.
+class DataError : public Error {
+public:
+    using Error::Error;
+};
 
 // The files that -i names by a directory, a glob or a file.
 struct DataPaths {
@@ -34,7 +42,7 @@ struct DataLoaderOptions {
 class DataLoader {
 public:
     // Throws if a shard is bad or its checksum is wrong, or if there are fewer than T + 1 tokens. If data is verified
-    // in the background, next() throws for a wrong checksum.
+    // in the background, next() throws DataError for a wrong checksum, as for all that goes wrong with the data.
     explicit DataLoader(const DataLoaderOptions& options);
     DataLoader(DataLoader&&) noexcept;
     ~DataLoader();

@@ -34,6 +34,7 @@ DataPaths find_in_directory(const fs::path& directory) {
     if (!find_tokenizer(directory).empty()) found.tokenizer = directory;
     if (has_shard_index(directory)) {
         const ShardIndex index = read_shard_index(directory);
+        if (!found.tokenizer.empty()) verify_tokenizer(directory, index);
         for (const Shard& shard : open_shards(directory, index, index.train)) found.train.push_back(shard.path());
         for (const Shard& shard : open_shards(directory, index, index.val)) found.val.push_back(shard.path());
         for (const Shard& shard : open_shards(directory, index, index.test)) found.test.push_back(shard.path());
@@ -83,6 +84,8 @@ DataPaths find_data(const std::string& pattern) {
     }
     const fs::path parent = found.train.front().parent_path(), directory = parent.empty() ? "." : parent;
     if (!find_tokenizer(directory).empty()) found.tokenizer = directory;
+    if (!found.tokenizer.empty() && has_shard_index(directory))
+        verify_tokenizer(directory, read_shard_index(directory));
     return found;
 }
 

@@ -124,45 +124,60 @@ void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsign
     }
 }
 
-// Sequences are read in random order; reading ahead would read the data set many times in each epoch.
-Shard::Shard(const fs::path& path) : path_(path), file_(path, Access::random) {
-    const uint64_t size = file_.bytes().size();
+Shard::Shard(const fs::path& path) : path_(path) {
+    const InputFile& file = file_.emplace(path);
+    version_ = file.version();
+    const uint64_t size = file.size();
     const std::string name = path.string();
     KILN_CHECK(size > 0, name, ": is empty; make the shards again with `kiln prepare`");
     KILN_CHECK(size >= kShardHeaderBytes, name, ": not a shard: ", size, " bytes are fewer than its header of ",
                kShardHeaderBytes);
     Header header;
-    std::memcpy(header.data(), file_.bytes().data(), kShardHeaderBytes);
+    file.read_at(0, header.data(), kShardHeaderBytes);
     info_ = parse_header(header, name);
     const uint64_t expected = kShardHeaderBytes + info_.payload_bytes();
     KILN_CHECK(size == expected, name, ": ", size < expected ? "truncated" : "has bytes after its end", ": ",
                info_.num_tokens, " tokens of ", info_.token_bytes, " bytes make ", expected, " bytes, the file has ",
                size, "; copy it again, or make it again with `kiln prepare`");
+    if (file.descriptors_are_scarce()) file_.reset();
+}
+
+InputFile Shard::reopen() const {
+    InputFile file(path_);
+    KILN_CHECK(file.version() == version_, path_.string(),
+               ": was replaced or changed while it was in use; start again, with shards that do not change");
+    return file;
 }
 
 void Shard::copy(uint64_t first, size_t n, int* out) const {
     KILN_CHECK(first <= info_.num_tokens && n <= info_.num_tokens - first, path_.string(), ": tokens ", first, " to ",
                first + n, " were asked for, but it has ", info_.num_tokens);
-    const unsigned char* payload = file_.bytes().data() + kShardHeaderBytes;  // aligned: a mapping begins at a page
-    if (info_.token_bytes == 2) {
-        const auto* tokens = reinterpret_cast<const uint16_t*>(payload) + first;
-        std::copy(tokens, tokens + n, out);
-    } else {
-        // An id of 2^31 or more becomes negative, which no vocabulary has.
-        std::memcpy(out, payload + first * sizeof(uint32_t), n * sizeof(uint32_t));
+    std::optional<InputFile> again;
+    const InputFile& file = file_ ? *file_ : again.emplace(reopen());
+    const uint64_t offset = kShardHeaderBytes + first * uint64_t(info_.token_bytes);
+    if (info_.token_bytes == 4) {
+        file.read_at(offset, out,
+                     n * sizeof(uint32_t));  // an id of 2^31 or more becomes negative: no vocabulary has it
+        return;
+    }
+    std::array<uint16_t, 8192> part;
+    for (size_t done = 0; done < n; done += part.size()) {
+        const size_t tokens = std::min(n - done, part.size());
+        file.read_at(offset + done * sizeof(uint16_t), part.data(), tokens * sizeof(uint16_t));
+        std::copy_n(part.begin(), tokens, out + done);
     }
 }
 
 void Shard::verify(const std::stop_token& stop) const {
     if (!info_.ours) return;
-    // Not through the mapping: its pages would count as memory of this process.
-    InputFile file(path_);
+    const InputFile file = reopen();
     std::vector<char> buffer(size_t(1) << 20);
     Xxh3 hash;
-    uint64_t skip = kShardHeaderBytes;
-    for (size_t n; (n = file.read(buffer.data(), skip > 0 ? skip : buffer.size())) > 0;) {
-        if (skip == 0) hash.update(buffer.data(), n);
-        skip -= std::min<uint64_t>(skip, n);
+    const uint64_t end = kShardHeaderBytes + info_.payload_bytes();
+    for (uint64_t at = kShardHeaderBytes; at < end; at += buffer.size()) {
+        buffer.resize(std::min<uint64_t>(buffer.size(), end - at));
+        file.read_at(at, buffer.data(), buffer.size());
+        hash.update(buffer.data(), buffer.size());
         if (stop.stop_requested()) return;
     }
     KILN_CHECK(hash.digest() == info_.payload_xxh3, path_.string(),

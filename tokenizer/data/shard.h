@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <vector>
@@ -36,7 +37,9 @@ int shard_token_bytes(int vocab_size);
 // Appends tokens to `packed` in the format of a shard. Throws Error on a token outside [0, vocab_size).
 void pack_tokens(std::span<const int> tokens, int vocab_size, std::vector<unsigned char>& packed);
 
-// A shard mapped for reading. The constructor checks the header and the size of the file, but not the payload.
+// A shard open for reading. The constructor checks the header and the size of the file, but not the payload. Whatever
+// reads it throws Error if the file has been truncated or written to since. A file that was removed or replaced is read
+// as it was, unless there are so many shards that this one could not be kept open.
 class Shard {
 public:
     explicit Shard(const std::filesystem::path& path);  // throws Error
@@ -48,8 +51,11 @@ public:
     void verify(const std::stop_token& stop = {}) const;
 
 private:
+    InputFile reopen() const;
+
     std::filesystem::path path_;
-    MappedFile file_;
+    FileVersion version_;
+    std::optional<InputFile> file_;  // none: it is opened for each read
     ShardInfo info_;
 };
 

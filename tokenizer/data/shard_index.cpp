@@ -16,10 +16,24 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr char kFormat[] = "kiln-shards";
-constexpr int kVersion = 1;
+// Version 1 has no checksums of the index itself and of the tokenizer's files.
+constexpr int kVersion = 2;
+constexpr char kChecksum[] = ",\n  \"xxh3_64\": \"";
 
 uint64_t count_in(const JsonReader& reader, const char* key, std::optional<int64_t> absent = std::nullopt) {
     return uint64_t(reader.integer(key, 0, INT64_MAX, absent));
+}
+
+// A path that leads out of the directory is a mistake or an attack.
+const std::string& file_name(const std::string& name, const std::string& where) {
+    KILN_CHECK(!name.empty() && fs::path(name).filename() == name && name != "..", where, ": \"", name,
+               "\" is not the name of a file in this directory");
+    return name;
+}
+
+// The text of the object, whose last member is a checksum of what is before it.
+std::string with_checksum(std::string text) {
+    return concat(text, kChecksum, hex(xxh3_64(text.data(), text.size())), "\"\n}\n");
 }
 
 ShardIndex parse_shard_index(const json& parsed, const std::string& where) {
@@ -27,13 +41,20 @@ ShardIndex parse_shard_index(const json& parsed, const std::string& where) {
     const std::string format = root.string("format");
     KILN_CHECK(format == kFormat, where, ": format \"", excerpt(format), "\" where \"", kFormat, "\" is expected");
     const int64_t version = root.integer("version", 0, INT32_MAX);
-    KILN_CHECK(version == kVersion, where, ": version ", version, ", but only version ", kVersion, " can be read");
+    KILN_CHECK(version == 1 || version == kVersion, where, ": version ", version, ", but only versions 1 and ",
+               kVersion, " can be read");
     const JsonReader tokenizer = root.object("tokenizer"), splits = root.object("splits");
     ShardIndex index;
     index.vocab_size = int(tokenizer.integer("vocab_size", INT32_MIN, INT32_MAX));
     index.end_of_text = int(tokenizer.integer("end_of_text", INT32_MIN, INT32_MAX));
     index.tokenizer_file = tokenizer.string("file");
     index.tokenizer_sha256 = tokenizer.string("sha256");
+    if (version > 1) {
+        const JsonReader files = tokenizer.object("files");
+        for (const auto& [name, hash] : tokenizer.member("files").items()) {
+            index.tokenizer_xxh3[file_name(name, files.where())] = files.string(name.c_str());
+        }
+    }
     index.train = split_from_json(splits.member("train"), splits.where() + ": train");
     index.val = split_from_json(splits.member("val"), splits.where() + ": val");
     // Only data whose files are named for it has a test split.
@@ -69,10 +90,8 @@ ShardIndex::Split split_from_json(const json& object, const std::string& where) 
     for (const json& entry : reader.array("files")) {
         const JsonReader file(entry, where + ": files");
         const std::string name = file.string("name");
-        // A path that leads out of the directory is a mistake or an attack.
-        KILN_CHECK(!name.empty() && fs::path(name).filename() == name && name != "..", where, ": \"", name,
-                   "\" is not the name of a file in this directory");
-        split.files.push_back({name, count_in(file, "tokens"), count_in(file, "documents"), file.string("xxh3")});
+        split.files.push_back(
+            {file_name(name, where), count_in(file, "tokens"), count_in(file, "documents"), file.string("xxh3")});
     }
     return split;
 }
@@ -83,9 +102,13 @@ bool has_shard_index(const fs::path& directory) {
 
 ShardIndex read_shard_index(const fs::path& directory) {
     const std::string path = directory / kShardIndexName;
-    const json parsed = JsonReader::parse(read_file(path), path);
+    const std::string text = read_file(path);
+    const json parsed = JsonReader::parse(text, path);
     try {
-        return parse_shard_index(parsed, path);
+        ShardIndex index = parse_shard_index(parsed, path);
+        KILN_CHECK(parsed["version"] == 1 || with_checksum(text.substr(0, text.rfind(kChecksum))) == text, path,
+                   ": does not match its own checksum, so it has changed since `kiln prepare` wrote it");
+        return index;
     } catch (const Error& error) {
         throw Error(concat(error.what(), "; run `kiln prepare` again"));
     }
@@ -114,6 +137,15 @@ std::vector<Shard> open_shards(const fs::path& directory, const ShardIndex& inde
     return shards;
 }
 
+void verify_tokenizer(const fs::path& directory, const ShardIndex& index) {
+    for (const auto& [name, hash] : index.tokenizer_xxh3) {
+        const fs::path path = directory / name;
+        const std::string content = read_file(path);
+        KILN_CHECK(hex(xxh3_64(content.data(), content.size())) == hash, path.string(), ": has changed since ",
+                   "`kiln prepare` put it beside the shards; copy the directory again, or run `kiln prepare` again");
+    }
+}
+
 void write_shard_index(const fs::path& directory, const ShardIndex& index) {
     ordered_json splits = {{"train", split_to_json(index.train)}, {"val", split_to_json(index.val)}};
     if (!index.test.files.empty()) splits["test"] = split_to_json(index.test);
@@ -123,13 +155,15 @@ void write_shard_index(const fs::path& directory, const ShardIndex& index) {
         {"tokenizer",
          {{"file", index.tokenizer_file},
           {"sha256", index.tokenizer_sha256},
+          {"files", index.tokenizer_xxh3},
           {"vocab_size", index.vocab_size},
           {"end_of_text", index.end_of_text}}},
         {"splits", std::move(splits)},
         {"bad_records", index.bad_records},
         {"recipe", index.recipe},
     };
-    write_file_atomic(directory / kShardIndexName, root.dump(2) + "\n");
+    const std::string text = root.dump(2);
+    write_file_atomic(directory / kShardIndexName, with_checksum(text.substr(0, text.size() - 2)));  // without "\n}"
 }
 
 }  // namespace kiln

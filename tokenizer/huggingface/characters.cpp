@@ -5,7 +5,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/huggingface/parts.h"
-#include "tokenizer/io/file.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/unicode/tables.h"
 #include "tokenizer/unicode/utf8.h"
 
@@ -22,7 +22,11 @@ CharacterTrainer::CharacterTrainer(CharacterTrainerOptions options)
 }
 
 void CharacterTrainer::add_text(std::string_view text, const std::string& name) {
-    check_utf8(text, name);
+    add(text, name, 0);
+}
+
+void CharacterTrainer::add(std::string_view text, const std::string& name, uint64_t before) {
+    check_utf8(text, name, before);
     std::string normal_form;
     while (!text.empty()) {  // by lines: normalization does not cross a newline, and its input has a limit
         const size_t end = std::min(text.find('\n', 0), text.size() - 1) + 1;
@@ -37,8 +41,10 @@ void CharacterTrainer::add_text(std::string_view text, const std::string& name) 
 }
 
 void CharacterTrainer::add_file(const std::filesystem::path& path) {
-    const MappedFile file(path);
-    add_text(file.text(), path.string());
+    LineReader reader{InputFile(path)};
+    uint64_t before = 0;
+    for (std::string lines; reader.next(lines, size_t(1) << 20); before += lines.size())
+        add(lines, path.string(), before);
 }
 
 Tokenizer CharacterTrainer::train() const {

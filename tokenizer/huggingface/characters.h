@@ -31,6 +31,8 @@ public:
     Tokenizer train() const;
 
 private:
+    void add(std::string_view text, const std::string& name, uint64_t before);
+
     CharacterTrainerOptions options_;
     Normalizer normalizer_;
     std::vector<int64_t> counts_;  // by code point

@@ -1,6 +1,7 @@
 #include "tokenizer/io/binary.h"
 
 #include <algorithm>
+#include <bitset>
 
 #include "cpu_reference/interface/error.h"
 
@@ -83,11 +84,20 @@ std::string not_text(std::string_view head) {
         if (same && (binary || kind.magic.size() > kShort)) return concat("is ", kind.name, advice_of(kind));
     }
     if (zeros > 0) {
+        const std::string order = utf16_order(head);
         return concat("is not text: byte ", head.find('\0'),
-                      " is NUL; if it is text in UTF-16, read it with --encoding utf-16");
+                      " is NUL; if it is text in UTF-16, read it with --encoding ",
+                      order.empty() ? "utf-16le or utf-16be" : order);
     }
     return binary ? concat("is not text: of its first ", head.size(), " bytes ", controls, " are control characters")
                   : "";
+}
+
+std::string utf16_order(std::string_view head) {
+    std::bitset<256> seen[2];
+    for (size_t i = 0; i < head.size(); i++) seen[i % 2].set(static_cast<unsigned char>(head[i]));
+    const size_t first = seen[0].count(), second = seen[1].count();
+    return first >= 2 * second ? "utf-16le" : second >= 2 * first ? "utf-16be" : "";
 }
 
 std::string conversion_of(std::string_view extension, std::string_view head) {

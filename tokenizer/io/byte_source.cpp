@@ -13,6 +13,7 @@
 #include "tokenizer/io/binary.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/tar_reader.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 
@@ -33,10 +34,11 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 class FileStream : public Stream {
 public:
-    explicit FileStream(const fs::path& path) : file_(path) {}
+    explicit FileStream(const fs::path& path) : file_(InputFile::stream(path)) {}
     const uint64_t& taken() const { return taken_; }
     size_t read(char* out, size_t bytes) override {
         const size_t n = file_.read(out, bytes);
+        file_.check_unchanged();  // else a part of it would pass for the whole
         taken_ += n;
         return n;
     }
@@ -244,14 +246,38 @@ std::unique_ptr<HeadStream> decompressed(std::unique_ptr<Stream> in, const std::
     return std::make_unique<HeadStream>(std::move(content));
 }
 
+// Throws Error if the marks and the first bytes of a text show that its encoding is another one. Nearly any bytes can
+// be read as UTF-16, so a wrong name would give garbage.
+void check_encoding(std::string_view head, const std::string& name, const std::string& encoding) {
+    using std::string_view_literals::operator""sv;
+    KILN_CHECK(!head.starts_with("\xFF\xFE\0\0"sv) && !head.starts_with("\0\0\xFE\xFF"sv), name,
+               ": begins with the mark of UTF-32; convert it first: iconv -f UTF-32 -t UTF-8 FILE");
+    const std::string marked = head.starts_with("\xFF\xFE")   ? "utf-16le"
+                               : head.starts_with("\xFE\xFF") ? "utf-16be"
+                                                              : "";
+    const bool utf16 = encoding.starts_with("utf-16");
+    if (!marked.empty()) {
+        KILN_CHECK(encoding == "utf-16" || encoding == marked, name,
+                   ": begins with the mark of UTF-16; read it with --encoding utf-16");
+        return;
+    }
+    if (!utf16 || head.empty()) return;
+    // The last character of the first bytes may be cut. NUL is half of any ASCII character in UTF-16.
+    const std::string_view whole = head.substr(0, head.size() - incomplete_utf8_tail(head));
+    KILN_CHECK(head.find('\0') != head.npos || find_invalid_utf8(whole), name, ": is UTF-8, not ", encoding,
+               "; leave out --encoding");
+    const std::string order = utf16_order(head);
+    KILN_CHECK(encoding != "utf-16", name, ": has no byte order mark; read it with --encoding ",
+               order.empty() ? "utf-16le or utf-16be" : order);
+    KILN_CHECK(order.empty() || order == encoding, name, ": its bytes are in the order of ", order, ", not of ",
+               encoding);
+}
+
 // Throws Error if it is not text.
 std::unique_ptr<Stream> converted(std::unique_ptr<HeadStream> text, const std::string& name,
                                   const std::string& encoding) {
-    if (encoding == "utf-8") {
-        const std::string_view head = text->head();
-        KILN_CHECK(!head.starts_with("\xFF\xFE") && !head.starts_with("\xFE\xFF"), name,
-                   ": begins with the mark of UTF-16; read it with --encoding utf-16");
-    } else {
+    check_encoding(text->head(), name, encoding);
+    if (encoding != "utf-8") {
         text = std::make_unique<HeadStream>(std::make_unique<ConvertedStream>(std::move(text), name, encoding));
     }
     const std::string wrong = not_text(text->head());
@@ -263,7 +289,8 @@ std::unique_ptr<Stream> converted(std::unique_ptr<HeadStream> text, const std::s
 }  // namespace
 
 const std::vector<std::string>& text_encodings() {
-    static const std::vector<std::string> names = {"utf-8", "latin-1", "windows-1252", "gb18030", "big5", "utf-16"};
+    static const std::vector<std::string> names = {"utf-8", "latin-1", "windows-1252", "gb18030",
+                                                   "big5",  "utf-16",  "utf-16le",     "utf-16be"};
     return names;
 }
 

@@ -1,12 +1,13 @@
 #include "tokenizer/io/file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ namespace {
     const char* hint = "";
     if (error == ENOSPC || error == EDQUOT) hint = "; free some space, or write to another disk";
     if (error == EACCES || error == EROFS) hint = "; check the permissions, or choose another path";
+    if (error == ENXIO) hint = "; it is a pipe or a device where a file is expected";
     throw Error(concat(path.string(), ": ", what, ": ", std::strerror(error), hint));
 }
 
@@ -58,14 +60,44 @@ private:
 struct stat status_of(int fd, const fs::path& path) {
     struct stat status {};
     if (::fstat(fd, &status) != 0) throw_errno(path, "cannot be examined");
-    KILN_CHECK(!S_ISDIR(status.st_mode), path.string(), ": is a directory where a file is expected");
     return status;
+}
+
+// What a path names in place of a regular file; null: a regular file.
+const char* other_kind(const struct stat& status) {
+    if (S_ISREG(status.st_mode)) return nullptr;
+    return S_ISDIR(status.st_mode)    ? "directory"
+           : S_ISFIFO(status.st_mode) ? "pipe"
+           : S_ISSOCK(status.st_mode) ? "socket"
+                                      : "device";
+}
+
+void check_regular(int fd, const fs::path& path) {
+    const char* const kind = other_kind(status_of(fd, path));
+    KILN_CHECK(!kind, path.string(), ": is a ", kind, " where a file is expected");
+}
+
+FileVersion version_of(const struct stat& s) {
+    return {s.st_dev, s.st_ino, uint64_t(s.st_size), int64_t(s.st_mtim.tv_sec) * 1'000'000'000 + s.st_mtim.tv_nsec};
+}
+
+// The file that a rename to `path` may replace: a link stays, and the file that it names is replaced. A rename over
+// /dev/null would remove the device.
+fs::path replaceable(const fs::path& path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    KILN_CHECK(!fs::exists(status) || fs::is_regular_file(status), path.string(),
+               ": is not a regular file, so nothing is written there; give the path of a file");
+    return fs::exists(status) && fs::is_symlink(fs::symlink_status(path, error)) ? fs::canonical(path) : path;
 }
 
 }  // namespace
 
 OutputFile::OutputFile(const fs::path& path, int flags)
-    : path_(path), fd_(Descriptor(path, flags, "cannot be opened for writing").release()) {}
+    : path_(path), fd_(Descriptor(path, flags | O_NONBLOCK | O_NOCTTY, "cannot be opened for writing").release()) {
+    // O_NONBLOCK: opening a pipe would wait for a program that reads it.
+    KILN_CHECK(!S_ISFIFO(status_of(fd_, path).st_mode), path.string(), ": is a pipe where a file is expected");
+}
 
 OutputFile::OutputFile(const fs::path& path) : OutputFile(path, O_WRONLY | O_CREAT | O_TRUNC) {}
 
@@ -134,40 +166,8 @@ void OutputFile::close() {
     if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) throw_errno(path_, "cannot be written");
 }
 
-MappedFile::MappedFile(const fs::path& path, Access access) {
-    const Descriptor file(path, O_RDONLY | O_NONBLOCK,
-                          "cannot be opened");  // O_NONBLOCK: do not wait for the writer of a pipe
-    const struct stat status = status_of(file.get(), path);
-    KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so it cannot be mapped into memory");
-    if (status.st_size == 0) return;  // mmap does not accept length 0
-    void* data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_SHARED, file.get(), 0);
-    if (data == MAP_FAILED) throw_errno(path, "cannot be mapped into memory");
-    data_ = static_cast<const unsigned char*>(data);
-    size_ = size_t(status.st_size);
-    if (access == Access::random) ::madvise(data, size_, MADV_RANDOM);
-}
-
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-}
-
-MappedFile::~MappedFile() {
-    if (data_) ::munmap(const_cast<unsigned char*>(data_), size_);
-}
-
-void MappedFile::release(size_t offset, size_t bytes) const {
-    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-    const size_t first = offset / page * page;
-    ::madvise(const_cast<unsigned char*>(data_) + first, offset + bytes - first, MADV_DONTNEED);
-}
-
 AtomicFile::AtomicFile(const fs::path& path)
-    : path_(path), file_(path.string() + ".tmp-" + std::to_string(::getpid())) {}
+    : path_(replaceable(path)), file_(path_.string() + ".tmp-" + std::to_string(::getpid())) {}
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
@@ -183,15 +183,36 @@ void AtomicFile::commit() {
     pending_ = false;
 }
 
-InputFile::InputFile(const fs::path& path) : path_(path) {
-    Descriptor file(path, O_RDONLY, "cannot be opened");
-    const struct stat status = status_of(file.get(), path);
-    if (S_ISREG(status.st_mode)) size_ = uint64_t(status.st_size);
-    fd_ = file.release();
+InputFile::InputFile(const fs::path& path, int fd) try : path_(path), fd_(fd) {
+    const struct stat status = status_of(fd, path);
+    KILN_CHECK(!S_ISDIR(status.st_mode), path.string(), ": is a directory where a file is expected");
+    regular_ = S_ISREG(status.st_mode);
+    if (regular_) version_ = version_of(status);
+} catch (...) {
+    ::close(fd);
+}
+
+// O_NONBLOCK: without it, opening a pipe waits for a program that writes into it.
+InputFile::InputFile(const fs::path& path)
+    : InputFile(path, Descriptor(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, "cannot be opened").release()) {
+    check_regular(fd_, path);
+}
+
+InputFile InputFile::stream(const fs::path& path) {
+    return InputFile(path, Descriptor(path, O_RDONLY | O_NOCTTY, "cannot be opened").release());
+}
+
+InputFile InputFile::standard_input() {
+    const int fd = ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) throw_errno("standard input", "cannot be read");
+    return InputFile("standard input", fd);
 }
 
 InputFile::InputFile(InputFile&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      regular_(other.regular_),
+      version_(other.version_) {}
 
 InputFile::~InputFile() {
     if (fd_ >= 0) ::close(fd_);
@@ -205,20 +226,59 @@ size_t InputFile::read(void* data, size_t bytes) {
     }
 }
 
-std::string read_file(const fs::path& path) {
-    InputFile file(path);
+// A write changes the time before it changes the bytes. So if the time is still the same after the bytes were read,
+// they are the old ones.
+void InputFile::read_at(uint64_t offset, void* data, size_t bytes) const {
+    char* p = static_cast<char*>(data);
+    while (bytes > 0) {
+        const ssize_t n = ::pread(fd_, p, bytes, off_t(offset));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) throw_errno(path_, "cannot be read");
+        if (n == 0) break;
+        p += n;
+        offset += uint64_t(n);
+        bytes -= size_t(n);
+    }
+    check_unchanged();
+    KILN_CHECK(bytes == 0, path_.string(), ": ends at byte ", offset, ", where more was expected");
+}
+
+std::string InputFile::read_all(uint64_t max_bytes) {
     std::string content;
     // One byte more than the size, so that the last read, which returns 0, needs no larger buffer.
-    size_t room = file.size() > 0 ? size_t(file.size()) + 1 : size_t(1) << 16, used = 0;
+    size_t room = size_t(std::min(size(), max_bytes)) + 1, used = 0;
+    if (size() == 0) room = size_t(1) << 16;
     for (;;) {
         content.resize(room);
-        const size_t n = file.read(content.data() + used, room - used);
+        const size_t n = read(content.data() + used, room - used);
         used += n;
+        KILN_CHECK(used <= max_bytes, path_.string(), ": is larger than ", max_bytes,
+                   " bytes, the most that is read of such a file");
         if (n == 0) break;
         if (used == room) room *= 2;
     }
     content.resize(used);
     return content;
+}
+
+void InputFile::check_unchanged() const {
+    if (!regular_) return;
+    const FileVersion now = version_of(status_of(fd_, path_));
+    if (now == version_) return;
+    const std::string sizes = concat(" from ", version_.size, " to ", now.size, " bytes");
+    const char* const how = now.size < version_.size ? "was truncated" : "grew";
+    throw Error(concat(path_.string(), ": ", now.size == version_.size ? "was changed" : how + sizes,
+                       " while it was being read; read a copy that no other program writes to"));
+}
+
+// A new descriptor gets the lowest free number.
+bool InputFile::descriptors_are_scarce() const {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && rlim_t(fd_) >= limit.rlim_cur / 2;
+}
+
+std::string read_file(const fs::path& path, uint64_t max_bytes) {
+    return InputFile(path).read_all(max_bytes);
 }
 
 void write_file_atomic(const fs::path& path, std::string_view content) {

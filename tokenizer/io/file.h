@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,21 +54,43 @@ private:
     bool pending_ = true;
 };
 
-// An open file, pipe or device, read from start to end.
+// Which file it is, and what tells that its content has changed.
+struct FileVersion {
+    uint64_t device = 0, inode = 0, size = 0;
+    int64_t modified_ns = 0;
+    bool operator==(const FileVersion&) const = default;
+};
+
+// A file open for reading. Nothing is mapped into memory: other programs may shorten a file, and reading a mapped page
+// behind its new end kills the process.
 class InputFile {
 public:
-    explicit InputFile(const std::filesystem::path& path);  // throws if it is missing, a directory or unreadable
+    // A regular file. Anything else is refused at once, since a pipe may wait for ever and a device may never end.
+    explicit InputFile(const std::filesystem::path& path);
+    static InputFile stream(const std::filesystem::path& path);  // also a pipe, a terminal or another device
+    static InputFile standard_input();
     InputFile(InputFile&& other) noexcept;
     InputFile& operator=(InputFile&&) = delete;
     ~InputFile();
-    size_t read(void* data, size_t bytes);   // at most `bytes`; 0 only at the end
-    uint64_t size() const { return size_; }  // 0: not known (a pipe)
+    size_t read(void* data, size_t bytes);  // the next bytes, at most `bytes`; 0 only at the end
+    // Fills `data` from a place of a regular file. Throws if the file is shorter, or has changed since it was opened.
+    // Threads may share it.
+    void read_at(uint64_t offset, void* data, size_t bytes) const;
+    std::string read_all(uint64_t max_bytes);  // the rest; throws if it is longer
+    // Throws if a regular file has another size or time of modification than when it was opened.
+    void check_unchanged() const;
+    const FileVersion& version() const { return version_; }  // when it was opened
+    uint64_t size() const { return version_.size; }          // 0: not known (a pipe)
+    // Whether half of the descriptors that this process may open are in use.
+    bool descriptors_are_scarce() const;
     const std::filesystem::path& path() const { return path_; }
 
 private:
+    InputFile(const std::filesystem::path& path, int fd);
     std::filesystem::path path_;
     int fd_ = -1;
-    uint64_t size_ = 0;
+    bool regular_ = false;
+    FileVersion version_;
 };
 
 // Locks a directory for one process. If another process has locked it, waits for it or throws Error.
@@ -83,30 +104,9 @@ private:
     int fd_ = -1;
 };
 
-// How a mapping will be read, for the kernel's read-ahead.
-enum class Access { normal, random };
-
-// A whole regular file mapped read-only.
-class MappedFile {
-public:
-    MappedFile() = default;
-    // Throws if it is missing, not a regular file, or unreadable. An empty file is allowed.
-    explicit MappedFile(const std::filesystem::path& path, Access access = Access::normal);
-    MappedFile(MappedFile&& other) noexcept;
-    MappedFile& operator=(MappedFile&& other) noexcept;
-    ~MappedFile();
-    std::span<const unsigned char> bytes() const { return {data_, size_}; }
-    std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
-    // Lets the kernel free the memory of these bytes. They can still be read again.
-    void release(size_t offset, size_t bytes) const;
-
-private:
-    const unsigned char* data_ = nullptr;
-    size_t size_ = 0;
-};
-
-// The whole content of a file, a pipe or a device.
-std::string read_file(const std::filesystem::path& path);
+// The whole content of a regular file. Throws if it is longer than `max_bytes`.
+inline constexpr uint64_t kMaxFileBytes = uint64_t(256) << 20;  // several times the largest tokenizer.json
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes = kMaxFileBytes);
 
 // Writes the whole content through an AtomicFile.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);

@@ -16,12 +16,11 @@ bool is_integer_in(const JsonReader::Json& json, int64_t min, int64_t max) {
 
 }  // namespace
 
-std::string excerpt(std::string_view text) {
-    constexpr size_t kMost = 60;
-    std::string quoted(text.substr(0, kMost));
+std::string excerpt(std::string_view text, size_t most) {
+    std::string quoted(text.substr(0, most));
     std::replace_if(
-        quoted.begin(), quoted.end(), [](unsigned char c) { return c < 0x20; }, ' ');
-    return text.size() > kMost ? quoted + "..." : quoted;
+        quoted.begin(), quoted.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+    return text.size() > most ? quoted + "..." : quoted;
 }
 
 std::string describe(const JsonReader::Json& json) {
@@ -61,8 +60,8 @@ JsonReader::Json JsonReader::parse(std::string_view text, const std::string& nam
     } catch (const Json::parse_error& error) {
         throw Error(
             concat(name, ": byte ", error.byte, " of ", text.size(), ": not JSON, or cut short; get the file again"));
-    } catch (const Json::exception& error) {
-        throw Error(concat(name, ": not JSON: ", excerpt(error.what())));
+    } catch (const Json::out_of_range&) {
+        throw Error(concat(name, ": holds a number beyond those of a double; get the file again"));
     }
 }
 
@@ -110,6 +109,10 @@ int64_t JsonReader::integer(const char* key, int64_t min, int64_t max, std::opti
     KILN_CHECK(is_integer_in(*value, min, max), where_, ": \"", key, "\" must lie between ", min, " and ", max, ", is ",
                describe(*value));
     return value->get<int64_t>();
+}
+
+uint64_t JsonReader::word(const char* key) const {
+    return find(key, false, &Json::is_number_unsigned, "a whole number from 0 to 2^64 - 1")->get<uint64_t>();
 }
 
 void JsonReader::refuse(const char* key) const {

@@ -27,6 +27,7 @@ public:
     std::string string(const char* key, const std::optional<std::string>& absent = std::nullopt) const;
     bool boolean(const char* key, std::optional<bool> absent = std::nullopt) const;
     int64_t integer(const char* key, int64_t min, int64_t max, std::optional<int64_t> absent = std::nullopt) const;
+    uint64_t word(const char* key) const;  // any of 64 bits
     // For an option that Kiln does not support: it may only be absent or switched off.
     void refuse(const char* key) const;
 
@@ -37,8 +38,8 @@ private:
     std::string where_;
 };
 
-// At most 60 bytes, without control characters.
-std::string excerpt(std::string_view text);
+// At most `most` bytes, without control characters.
+std::string excerpt(std::string_view text, size_t most = 60);
 // The text of a scalar; the size of an array or an object.
 std::string describe(const JsonReader::Json& json);
 // The id of `token` (empty: `where` names the token): 0 to 2^31 - 1. Throws Error.

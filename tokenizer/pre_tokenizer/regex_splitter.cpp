@@ -14,9 +14,19 @@ namespace kiln {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 10000;
+// Words are short, so a search sees only this much of the text at first. It needs more only if it reaches the end of
+// what it sees; from then on its work is counted.
+constexpr size_t kWindow = 256;
+constexpr uint32_t kQuickSteps = 4 * kWindow;  // then the work is counted too
+constexpr uint64_t kFreeBytes = 4096;          // short texts may take the work of so many bytes more
+constexpr size_t kExcerptBytes = 80;
+constexpr uint32_t kHeapKiB = 1 << 20;
 
 pcre2_code* code(void* p) {
     return static_cast<pcre2_code*>(p);
+}
+pcre2_match_context* context(void* p) {
+    return static_cast<pcre2_match_context*>(p);
 }
 PCRE2_SPTR units(std::string_view text) {
     return reinterpret_cast<PCRE2_SPTR>(text.data());
@@ -215,8 +225,9 @@ std::string message_of(int pcre2_error) {
 
 }  // namespace
 
-RegexSplitter::RegexSplitter(const std::string& pattern, const std::string& where, bool drop_unmatched)
-    : drop_unmatched_(drop_unmatched) {
+RegexSplitter::RegexSplitter(const std::string& pattern, const std::string& where, bool drop_unmatched,
+                             uint64_t work_per_byte)
+    : pattern_(pattern), work_per_byte_(work_per_byte), drop_unmatched_(drop_unmatched) {
     if (pattern.empty() || pattern.size() > kMaxPatternBytes || find_invalid_utf8(pattern)) {
         throw UsageError(concat(where, ": a regular expression of ", pattern.size(), " bytes",
                                 find_invalid_utf8(pattern) ? " that is not UTF-8" : "", "; it must have 1 to ",
@@ -224,50 +235,109 @@ RegexSplitter::RegexSplitter(const std::string& pattern, const std::string& wher
     }
     Translator translator(pattern, where);
     const std::string translated = translator.translate();
-    int error;
-    PCRE2_SIZE at;
-    code_ = pcre2_compile(units(translated), translated.size(), kCompileOptions, &error, &at, nullptr);
-    if (!code_) {
-        throw UsageError(concat(where, ": \"", pattern, "\" is not a regular expression: ", message_of(error),
-                                " (near byte ", at, ")"));
-    }
-    // If it fails on another processor, matching is only slower.
-    pcre2_jit_compile(code(code_), PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
+    const auto compile = [&](uint32_t options) {
+        int error;
+        PCRE2_SIZE at;
+        pcre2_code* const compiled =
+            pcre2_compile(units(translated), translated.size(), kCompileOptions | options, &error, &at, nullptr);
+        if (!compiled) {
+            throw UsageError(concat(where, ": \"", pattern, "\" is not a regular expression: ", message_of(error),
+                                    " (near byte ", at, ")"));
+        }
+        // If it fails on another processor, matching is only slower.
+        pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
+        return compiled;
+    };
+    code_ = compile(0);
+    counting_ = compile(PCRE2_AUTO_CALLOUT);
+    quick_ = pcre2_match_context_create(nullptr);
+    if (!quick_) throw std::bad_alloc();
+    pcre2_set_match_limit(context(quick_), kQuickSteps);
     uint32_t characters = 0;
     pcre2_pattern_info(code(code_), PCRE2_INFO_MAXLOOKBEHIND, &characters);
     looks_behind_ = characters > 0 || translator.has_caret();  // PCRE2 does not count ^
 }
 
 RegexSplitter::~RegexSplitter() {
+    pcre2_match_context_free(context(quick_));
+    pcre2_code_free(code(counting_));
     pcre2_code_free(code(code_));
 }
 
 RegexSplitter::Scratch::Scratch(const RegexSplitter& pattern)
-    : data(pcre2_match_data_create_from_pattern(code(pattern.code_), nullptr)) {
+    : data(pcre2_match_data_create_from_pattern(code(pattern.code_), nullptr)), counting(nullptr) {
     if (!data) throw std::bad_alloc();
 }
 
 RegexSplitter::Scratch::~Scratch() {
+    pcre2_match_context_free(context(counting));
     pcre2_match_data_free(static_cast<pcre2_match_data*>(data));
 }
 
-bool RegexSplitter::find(std::string_view text, size_t from, bool open, const Scratch& scratch, Match& match) const {
-    auto* const data = static_cast<pcre2_match_data*>(scratch.data);
-    const uint32_t options = open ? PCRE2_PARTIAL_HARD : 0;  // a match that reaches the end of `text` is a partial one
-    int found = pcre2_match(code(code_), units(text), text.size(), from, options, data, nullptr);
-    // Compiled code has a small stack; the interpreter uses the heap.
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
-        found = pcre2_match(code(code_), units(text), text.size(), from, options | PCRE2_NO_JIT, data, nullptr);
+int RegexSplitter::search(std::string_view text, size_t end, size_t from, bool open, bool counted,
+                          Scratch& scratch) const {
+    if (counted && !scratch.counting) {
+        scratch.counting = pcre2_match_context_create(nullptr);
+        if (!scratch.counting) throw std::bad_alloc();
+        const auto count = [](pcre2_callout_block* step, void* data) {
+            Scratch& s = *static_cast<Scratch*>(data);
+            const size_t at = step->current_position;
+            s.work += 1 + (at > s.at ? at - s.at : s.at - at);
+            s.at = at;
+            return s.work > s.allowed ? PCRE2_ERROR_MATCHLIMIT : 0;
+        };
+        pcre2_set_callout(context(scratch.counting), count, &scratch);
+        pcre2_set_match_limit(context(scratch.counting), UINT32_MAX);
+        pcre2_set_heap_limit(context(scratch.counting), kHeapKiB);
     }
-    match.begin = found == PCRE2_ERROR_PARTIAL ? pcre2_get_ovector_pointer(data)[0] : text.size();
-    if (found == PCRE2_ERROR_NOMATCH || found == PCRE2_ERROR_PARTIAL) return false;
-    KILN_CHECK(found > 0, "the pre-tokenizer's regular expression fails at byte ", from, " of a text of ", text.size(),
-               " bytes: PCRE2 says \"", message_of(found),
-               "\"; if it tries too many ways to match, use possessive quantifiers");
-    const PCRE2_SIZE* const bounds = pcre2_get_ovector_pointer(data);
-    match.begin = bounds[0];
-    match.end = std::max(bounds[0], bounds[1]);
-    return true;
+    const pcre2_code* const compiled = code(counted ? counting_ : code_);
+    pcre2_match_context* const how = context(counted ? scratch.counting : quick_);
+    scratch.allowed = work_per_byte_ * (end + kFreeBytes);
+    scratch.at = from;
+    const auto match = [&](uint32_t options) {
+        // With `open`, a match that reaches the end is a partial one.
+        return pcre2_match(compiled, units(text), end, from, options | (open ? PCRE2_PARTIAL_HARD : 0),
+                           static_cast<pcre2_match_data*>(scratch.data), how);
+    };
+    const int found = match(0);
+    // Compiled code has a small stack; the interpreter uses the heap.
+    return found == PCRE2_ERROR_JIT_STACKLIMIT ? match(PCRE2_NO_JIT) : found;
+}
+
+bool RegexSplitter::find(std::string_view text, size_t from, bool open, Scratch& scratch, Match& match) const {
+    const PCRE2_SIZE* const bounds = pcre2_get_ovector_pointer(static_cast<pcre2_match_data*>(scratch.data));
+    bool counted = false;
+    for (size_t window = kWindow;;) {
+        size_t end = text.size() - from > window ? from + window : text.size();
+        // Not within a character, which has at most three bytes after its first one.
+        for (int i = 0; i < 3 && end < text.size() && (text[end] & 0xC0) == 0x80; i++) end--;
+        const bool whole = end == text.size();
+        const int found = search(text, end, from, open || !whole, counted, scratch);
+        if (found == PCRE2_ERROR_MATCHLIMIT && !counted) {
+            counted = true;
+        } else if (found == PCRE2_ERROR_PARTIAL && !whole) {
+            counted = true;
+            from = bounds[0];
+            window *= 4;
+        } else if (!whole && (found == PCRE2_ERROR_NOMATCH || (found > 0 && bounds[0] == end))) {
+            from = end;  // what lies behind it may decide whether an empty match is there
+        } else if (found == PCRE2_ERROR_NOMATCH || found == PCRE2_ERROR_PARTIAL) {
+            match.begin = found == PCRE2_ERROR_PARTIAL ? bounds[0] : text.size();
+            return false;
+        } else if (found > 0) {
+            match.begin = bounds[0];
+            match.end = std::max(bounds[0], bounds[1]);
+            return true;
+        } else {
+            const std::string around(text.substr(from, kExcerptBytes));
+            throw Error(concat("the pre-tokenizer's regular expression ", pattern_.substr(0, kExcerptBytes),
+                               pattern_.size() > kExcerptBytes ? "..." : "", " fails at byte ", from, " of a text of ",
+                               text.size(), " bytes, at \"", replace_invalid_utf8(around), "\": PCRE2 says \"",
+                               message_of(found),
+                               "\"; it probably looks far ahead at every place, or tries too many ways to match. "
+                               "Possessive quantifiers, or limits such as {1,100}, help"));
+        }
+    }
 }
 
 size_t RegexSplitter::next_character(std::string_view text, size_t at) {

@@ -2,6 +2,7 @@
 // Cuts text into words by any regular expression, with PCRE2.
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,13 +15,18 @@ namespace kiln {
 // Unicode version.
 class RegexSplitter {
 public:
+    // Published expressions take less than an eighth of this work (see Scratch) on any text.
+    static constexpr uint64_t kWorkPerByte = 128;
+
     // Throws UsageError; messages begin with `where`.
-    RegexSplitter(const std::string& pattern, const std::string& where, bool drop_unmatched);
+    RegexSplitter(const std::string& pattern, const std::string& where, bool drop_unmatched,
+                  uint64_t work_per_byte = kWorkPerByte);
     RegexSplitter(const RegexSplitter&) = delete;
     ~RegexSplitter();
 
     // Calls emit(std::string_view) for each match, and for the text between matches unless drop_unmatched, if they are
-    // not empty. Throws Error if a match takes more steps than PCRE2 allows.
+    // not empty. Throws Error, which names the pattern and the place, if the matches take more than `work_per_byte` for
+    // each byte of text, as those of an expression of quadratic time do.
     template <class Emit>
     void split(std::string_view text, Emit&& emit) const {
         const std::string_view rest = split(text, false, [&](std::string_view word, bool) { emit(word); });
@@ -31,7 +37,7 @@ public:
     // ends where a match may start. Not inlined, so that the compiler still inlines the scanners beside it.
     template <class Emit>
     [[gnu::noinline]] std::string_view split(std::string_view text, bool open, Emit&& emit) const {
-        const Scratch scratch(*this);
+        Scratch scratch(*this);
         size_t emitted = 0;
         for (size_t from = 0; from <= text.size();) {
             Match match;
@@ -58,12 +64,20 @@ private:
         Scratch(const Scratch&) = delete;
         ~Scratch();
         void* data;
+        void* counting;                  // how counting_ is matched
+        uint64_t work = 0, allowed = 0;  // bytes that counting_ has moved over, forward or back, and its steps
+        size_t at = 0;                   // where its last step was
     };
     // Without a match, match.begin is where one may start if `open` and other text follows, else the end of `text`.
-    bool find(std::string_view text, size_t from, bool open, const Scratch& scratch, Match& match) const;
+    bool find(std::string_view text, size_t from, bool open, Scratch& scratch, Match& match) const;
+    // What PCRE2 says about the text before `end`.
+    int search(std::string_view text, size_t end, size_t from, bool open, bool counted, Scratch& scratch) const;
     static size_t next_character(std::string_view text, size_t at);
 
-    void* code_ = nullptr;
+    const std::string pattern_;
+    const uint64_t work_per_byte_;
+    void *code_ = nullptr, *counting_ = nullptr;  // the expression; the same with a callout before each step
+    void* quick_ = nullptr;                       // how code_ is matched
     bool drop_unmatched_, looks_behind_;
 };
 

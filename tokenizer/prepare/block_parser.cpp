@@ -25,7 +25,7 @@ std::string lost_part(const Chunk& chunk) {
 
 }  // namespace
 
-void BlockParser::parse(const Block& block, const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
+void BlockParser::parse(const Block& block, const OnChunk& on_chunk, BadRecords& bad) {
     if (block.format == DocumentFormat::text) {
         parse_text(block, on_chunk, bad);
     } else {
@@ -48,14 +48,14 @@ void BlockParser::parse(const Block& block, const OnChunk& on_chunk, std::vector
                 }
                 cut(block, span.begin, text, true, false, on_chunk, bad);
             } catch (const Error& error) {
-                bad.push_back({block.place(span.begin), error.what()});
+                bad.add({block.place(span.begin), error.what()});
             }
         }
     }
-    bad.insert(bad.end(), block.bad.begin(), block.bad.end());
+    for (const BadRecord& record : block.bad) bad.add(record);
 }
 
-void BlockParser::parse_text(const Block& block, const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
+void BlockParser::parse_text(const Block& block, const OnChunk& on_chunk, BadRecords& bad) {
     const std::string_view text = block.text();
     if (block.open || lines_.whole_file()) {
         if (!block.open) return cut(block, 0, text, !block.continues, false, on_chunk, bad);
@@ -83,7 +83,7 @@ void BlockParser::parse_text(const Block& block, const OnChunk& on_chunk, std::v
 }
 
 void BlockParser::cut(const Block& block, size_t at, std::string_view document, bool starts, bool drop_newlines,
-                      const OnChunk& on_chunk, std::vector<BadRecord>& bad) {
+                      const OnChunk& on_chunk, BadRecords& bad) {
     std::string_view rest = drop_newlines ? without_newlines(document, kMaxTrailingNewlines) : document;
     while (const size_t length = options_.find_cut(rest, options_.chunk_bytes)) {
         give(block, at, {rest.substr(0, length), std::exchange(starts, false), false}, on_chunk, bad);
@@ -95,8 +95,7 @@ void BlockParser::cut(const Block& block, size_t at, std::string_view document, 
     give(block, at, {rest, starts, true}, on_chunk, bad);
 }
 
-void BlockParser::give(const Block& block, size_t at, Chunk chunk, const OnChunk& on_chunk,
-                       std::vector<BadRecord>& bad) {
+void BlockParser::give(const Block& block, size_t at, Chunk chunk, const OnChunk& on_chunk, BadRecords& bad) {
     chunk.at = at;
     const bool plain = block.format == DocumentFormat::text;  // else escapes and quotes changed the offsets
     // In JSON, NUL comes only from the escape \u0000, which was written on purpose, so it is kept.
@@ -108,11 +107,11 @@ void BlockParser::give(const Block& block, size_t at, Chunk chunk, const OnChunk
         const size_t wrong = is_nul ? nul : *find_invalid_utf8(chunk.text);
         const std::string where =
             concat("byte ", plain ? block.offset + at + wrong : wrong, plain ? "" : " of the text");
-        bad.push_back({block.place(plain ? at + wrong : at),
-                       concat(is_nul ? concat(where, " is NUL, which is not text")
-                                     : concat(where, " (value ", int(static_cast<unsigned char>(chunk.text[wrong])),
-                                              ") is not UTF-8; ", encoding_hint(chunk.text, wrong)),
-                              lost_part(chunk))});
+        bad.add({block.place(plain ? at + wrong : at),
+                 concat(is_nul ? concat(where, " is NUL, which is not text")
+                               : concat(where, " (value ", int(static_cast<unsigned char>(chunk.text[wrong])),
+                                        ") is not UTF-8; ", encoding_hint(chunk.text, wrong)),
+                        lost_part(chunk))});
         chunk.text = {};
     }
     on_chunk(chunk);

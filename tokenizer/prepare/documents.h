@@ -83,6 +83,17 @@ struct BadRecord {
     std::string what;
 };
 
+// The number of bad records, and the first of them: a file may have one in every two bytes.
+struct BadRecords {
+    static constexpr size_t kShown = 5;
+    std::vector<BadRecord> first;
+    uint64_t count = 0;
+
+    void add(BadRecord record) {
+        if (count++ < kShown) first.push_back(std::move(record));
+    }
+};
+
 // A position between two blocks, where a run can be resumed.
 struct InputPosition {
     uint64_t file = 0;    // index in the list of files

@@ -43,7 +43,7 @@ private:
     struct Job {
         uint64_t number = 0;
         Block block;
-        size_t bytes = 0;  // of the block, which is freed early
+        size_t bytes = 0;  // of the block, which is freed early, and of its result without the tokens
         EncodedBlock result;
         std::exception_ptr error;
     };
@@ -72,7 +72,8 @@ private:
             }
             if (!more) break;
             more = !job.error;
-            job.bytes = job.block.size;
+            // Of short records, what is known about them needs more memory than the text.
+            job.bytes = job.block.size + job.block.records.size() * (sizeof(Block::Span) + sizeof(EncodedBlock::Chunk));
             job.result.split = job.block.split;
             job.result.end = job.block.end;
             job.result.bytes_read = reader_.bytes_read();
@@ -122,8 +123,8 @@ private:
         const int vocab_size = tokenizer_.vocab_size();
         out.tokens.reserve(block.size / 3 * size_t(shard_token_bytes(vocab_size)));  // about the size that text needs
         const auto on_chunk = [&](const Chunk& chunk) {
-            out.bad_before.resize(out.bad.size(), out.chunks.size());
             EncodedBlock::Chunk& done = out.chunks.emplace_back();
+            done.bad_before = out.bad.count;
             done.ends_document = chunk.ends_document;
             done.valid = chunk.valid;
             if (!chunk.valid) return;
@@ -138,7 +139,7 @@ private:
                 const bool unknown = out.counts.unknown + out.counts.left_out > before;
                 if (unknown && out.first_unknown.empty()) out.first_unknown = block.place(chunk.at);
             } catch (const Error& error) {
-                out.bad.push_back({block.place(chunk.at), error.what()});
+                out.bad.add({block.place(chunk.at), error.what()});
                 done.valid = false;
                 return;
             }
@@ -148,7 +149,6 @@ private:
             done.hash = xxh3_64(chunk.text.data(), chunk.text.size());
         };
         parser.parse(block, on_chunk, out.bad);
-        out.bad_before.resize(out.bad.size(), out.chunks.size());
     }
 
     // The thread that finishes the next block to be written writes it, and all finished blocks after it.

@@ -13,15 +13,15 @@ namespace kiln {
 struct EncodedBlock {
     struct Chunk {
         size_t tokens = 0, text_bytes = 0;
-        uint64_t hash = 0;  // of the text
+        uint64_t bad_before = 0;  // bad records before it in the block
+        uint64_t hash = 0;        // of the text
         bool ends_document = false, valid = true;
     };
     std::vector<Chunk> chunks;
     std::vector<unsigned char> tokens;  // of all chunks, in the format of pack_tokens()
-    std::vector<BadRecord> bad;
+    BadRecords bad;
     EncodeCounts counts;
-    std::string first_unknown;       // place of the first document with a character that has no token
-    std::vector<size_t> bad_before;  // for each bad record, the index of the chunk after it
+    std::string first_unknown;  // place of the first document with a character that has no token
     SplitName split = SplitName::train;
     InputPosition end;
     uint64_t bytes_read = 0;  // by the reader, up to this block

@@ -10,7 +10,8 @@
 namespace kiln {
 namespace {
 
-constexpr int kMaxDepth = 1000;  // about Python's limit; value() recurses
+constexpr size_t kMaxMembers = 100'000;  // a short one has 5 bytes in a file and 80 in memory
+constexpr int kMaxDepth = 1000;          // about Python's limit; value() recurses
 
 class Reader {
 public:
@@ -86,6 +87,7 @@ private:
             expect(':', "':'");
             read_value(member, depth + 1);
             if (members) members->push_back(std::move(member));
+            KILN_CHECK(!members || members->size() <= kMaxMembers, "a record of more than ", kMaxMembers, " fields");
             if (next() == '}') break;
             expect(',', "',' or '}'");
         }

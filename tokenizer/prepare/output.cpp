@@ -1,7 +1,7 @@
 #include "tokenizer/prepare/output.h"
 
 #include <algorithm>
-#include <cctype>
+#include <string_view>
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
@@ -20,14 +20,19 @@ constexpr char kFirstLine[] = "kiln prepare has not finished this directory; run
 constexpr size_t kSameInAllVersions = sizeof("kiln prepare has not finished this directory") - 1;
 constexpr size_t kHashDigits = 16;
 
-// train_000000.bin or val_000000.bin, or one of them with .partial.
-bool is_own_shard(std::string name) {
-    if (name.ends_with(".partial")) name.resize(name.size() - 8);
-    const size_t prefix = name.starts_with("train_") ? 6 : name.starts_with("val_") ? 4 : 0;
-    if (prefix == 0 || name.size() != prefix + 10) return false;
-    const std::string number = name.substr(prefix, 6);
-    const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
-    return std::all_of(number.begin(), number.end(), is_digit) && name.ends_with(".bin");
+bool is_number(std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
+
+// train_000000.bin, val_000000.bin or test_000000.bin, or one of them with .partial.
+bool is_own_shard(std::string_view name) {
+    if (name.ends_with(".partial")) name.remove_suffix(8);
+    if (!name.ends_with(".bin")) return false;
+    name.remove_suffix(4);
+    for (const std::string_view split : {"train_", "val_", "test_"}) {
+        if (name.starts_with(split)) return name.size() >= split.size() + 6 && is_number(name.substr(split.size()));
+    }
+    return false;
 }
 
 bool is_own_file(const std::string& name) {
@@ -46,10 +51,11 @@ Contents contents_of(const fs::path& directory) {
     std::error_code error;
     fs::directory_iterator it(directory, error), end;
     for (; !error && it != end; it.increment(error)) {
-        const std::string name = it->path().filename().string(), target = name.substr(0, name.find(".tmp-"));
+        const std::string name = it->path().filename().string();
+        const size_t suffix = name.find(".tmp-");
         if (is_own_shard(name)) {
             found.shards.push_back(it->path());
-        } else if (target != name && is_own_file(target)) {
+        } else if (suffix != name.npos && is_number(name.substr(suffix + 5)) && is_own_file(name.substr(0, suffix))) {
             found.leftovers.push_back(it->path());
         }
     }
@@ -63,32 +69,37 @@ void remove_file(const fs::path& path) {
     KILN_CHECK(!error, path.string(), ": cannot be removed: ", error.message());
 }
 
-}  // namespace
-
-PrepareOutput::PrepareOutput(const fs::path& directory, bool force) : directory_(directory) {
-    std::error_code error;
-    fs::create_directories(directory, error);
-    KILN_CHECK(!error, directory.string(), ": the directory cannot be created: ", error.message());
-    lock_.emplace(directory);
-    const bool whole = has_shard_index(directory);
-    unfinished_ = !whole && fs::exists(directory / kUnfinishedName);
-    const size_t shards = contents_of(directory).shards.size();
-    KILN_CHECK(force || unfinished_ || (!whole && shards == 0), directory.string(), ": already holds shards (", shards,
-               " files); choose another --output, or replace them with --overwrite");
+// The state in a mark. Throws Error if the mark was not written by `kiln prepare`.
+std::optional<json> read_mark(const fs::path& path) {
+    const std::string text = read_file(path);
+    KILN_CHECK(text.compare(0, kSameInAllVersions, kFirstLine, kSameInAllVersions) == 0, path.string(),
+               ": was not written by `kiln prepare`; choose another --output, or remove this file");
+    const size_t hash = text.find('\n') + 1, head = hash + kHashDigits + 1;
+    if (text.size() < head) return std::nullopt;
+    const std::string_view body = std::string_view(text).substr(head);
+    if (text.substr(hash, kHashDigits) != hex(xxh3_64(body.data(), body.size()))) return std::nullopt;
+    return json::from_cbor(body);
 }
 
-std::optional<json> PrepareOutput::saved() const {
-    if (!unfinished_) return std::nullopt;
-    const std::string text = read_file(directory_ / kUnfinishedName);
-    const size_t hash = text.find('\n') + 1, head = hash + kHashDigits + 1;
-    if (text.size() < head || text.compare(0, kSameInAllVersions, kFirstLine, kSameInAllVersions) != 0) {
-        return std::nullopt;
+}  // namespace
+
+PrepareOutput::PrepareOutput(const fs::path& directory, bool force, const std::string& identity,
+                             const std::vector<TokenizerKind::File>& files)
+    : directory_(directory) {
+    make_directories(directory);
+    lock_.emplace(directory);
+    complete_ = has_shard_index(directory);
+    if (fs::exists(directory / kUnfinishedName)) {
+        saved_ = read_mark(directory / kUnfinishedName);
+        // shards.json comes last, so beside it the mark means that finish() was interrupted, or start() was.
+        unfinished_ = !complete_ || (!force && saved_ && saved_->at("done") && saved_->at("identity") == identity);
+        if (!unfinished_) saved_.reset();
     }
-    const std::string_view body = std::string_view(text).substr(head);
-    if (text.substr(hash, kHashDigits) != hex(xxh3_64(body.data(), body.size()))) {
-        return std::nullopt;
-    }
-    return json::from_cbor(body);
+    if (force || unfinished_) return;
+    const size_t shards = contents_of(directory).shards.size();
+    KILN_CHECK(!complete_ && shards == 0, directory.string(), ": already holds shards (", shards,
+               " files); choose another --output, or replace them with --overwrite");
+    check_replaces_nothing(directory, files);
 }
 
 void PrepareOutput::save(const json& state) {
@@ -117,6 +128,10 @@ void PrepareOutput::remove_all_but(const SplitWriter& writer) {
 
 void PrepareOutput::finish(const ShardIndex& index) {
     write_shard_index(directory_, index);
+    remove_mark();
+}
+
+void PrepareOutput::remove_mark() {
     remove_file(directory_ / kUnfinishedName);
 }
 

@@ -12,24 +12,29 @@ namespace kiln {
 
 class PrepareOutput {
 public:
-    // Creates and locks the directory. Throws Error if another process has locked it, or if it has shards and not
-    // `force`.
-    PrepareOutput(const std::filesystem::path& directory, bool force);
+    // Creates and locks the directory. Throws Error if another process has locked it, or if the run with this identity
+    // would replace what is there and `force` is not given: shards, or another tokenizer than `files`.
+    PrepareOutput(const std::filesystem::path& directory, bool force, const std::string& identity,
+                  const std::vector<TokenizerKind::File>& files);
 
     // The last state that an interrupted run saved here; nothing if there is none, or if it is damaged.
-    std::optional<nlohmann::json> saved() const;
+    const std::optional<nlohmann::json>& saved() const { return saved_; }
     bool unfinished() const { return unfinished_; }
+    // Whether only the mark is left to remove: finish() was interrupted, and saved() is of the run with this identity.
+    bool lacks_nothing() const { return unfinished_ && complete_; }
     // Removes all shards and marks the directory as unfinished.
     void start();
     // Removes the shards that the interrupted run began after its last save().
     void remove_all_but(const SplitWriter& writer);
     void save(const nlohmann::json& state);
     void finish(const ShardIndex& index);  // marks it as complete
+    void remove_mark();
 
 private:
     const std::filesystem::path directory_;
     std::optional<DirectoryLock> lock_;
-    bool unfinished_ = false;
+    std::optional<nlohmann::json> saved_;
+    bool complete_ = false, unfinished_ = false;
 };
 
 // The tokenizer's files for the output directory, the main one first. They are exact copies, so the main file keeps its

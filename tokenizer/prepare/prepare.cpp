@@ -13,6 +13,7 @@
 #include "tokenizer/prepare/output.h"
 #include "tokenizer/prepare/split_writer.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 
@@ -23,24 +24,39 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr int kSavedVersion = 5;
-constexpr uint64_t kShownBadRecords = 5;
 // After so many bad records and no good one, the run fails without reading the rest.
 constexpr uint64_t kHopeless = 1000;
+
+// JSON is UTF-8, but the name of a file is any bytes: text that is not UTF-8 is percent-encoded.
+json text_to_json(const std::string& text) {
+    if (!find_invalid_utf8(text)) return text;
+    std::string encoded;
+    for (const unsigned char c : text) {
+        encoded += c == '%' || c >= 0x80 ? concat("%", hex({&c, 1})) : std::string(1, char(c));
+    }
+    return {{"percent_encoded", encoded}};
+}
+
+json texts_to_json(const std::vector<std::string>& texts) {
+    json list = json::array();
+    for (const std::string& text : texts) list.push_back(text_to_json(text));
+    return list;
+}
 
 // The options that change the shards. The number of threads does not.
 json recipe_of(const PrepareOptions& options) {
     const DocumentOptions& documents = options.documents;
     const char* const modes[] = {"file", "line", "paragraph"};
-    return {{"inputs", options.inputs},
-            {"val_inputs", options.val_inputs},
+    return {{"inputs", texts_to_json(options.inputs)},
+            {"val_inputs", texts_to_json(options.val_inputs)},
             {"ignore_split_names", !options.split_names},
-            {"tokenizer", options.tokenizer.string()},
+            {"tokenizer", text_to_json(options.tokenizer)},
             {"format", document_format_names()[size_t(documents.format)]},
             {"encoding", documents.encoding},
             {"documents", documents.separator.empty() ? modes[int(documents.mode)] : "separated"},
-            {"document_separator", documents.separator},
-            {"text_key", documents.text_keys},
-            {"allow_special", options.allow_special ? json(options.allowed_special) : json(false)},
+            {"document_separator", text_to_json(documents.separator)},
+            {"text_key", texts_to_json(documents.text_keys)},
+            {"allow_special", options.allow_special ? texts_to_json(options.allowed_special) : json(false)},
             {"max_documents", options.max_documents},
             {"val_fraction", options.val_fraction},
             {"shard_tokens", options.shard_tokens}};
@@ -62,9 +78,9 @@ std::string fingerprint(const json& recipe, const PrepareOptions& options, const
     for (const InputFileInfo& file : files) {
         std::error_code none;  // a pipe, like /dev/stdin, has no canonical name
         const fs::path path = fs::weakly_canonical(file.path, none);
-        all.push_back({none ? file.path.string() : path.string(), file.bytes, file.modified_ns, int(file.split)});
+        all.push_back({text_to_json(none ? file.path : path), file.bytes, file.modified_ns, int(file.split)});
     }
-    return hex(sha256(all.dump(-1, ' ', false, json::error_handler_t::replace)));
+    return hex(sha256(all.dump()));
 }
 
 void report_splits(const InputFiles& found, const std::function<void(const std::string&)>& report) {
@@ -88,6 +104,10 @@ void report_splits(const InputFiles& found, const std::function<void(const std::
 
 json to_json(const InputPosition& at) {
     return {at.file, at.offset, at.line, at.continues, at.in_line, at.json_state, at.records, at.member};
+}
+
+EncodeCounts counts_from(const json& saved) {
+    return {saved.at(0), saved.at(1), saved.at(2), saved.at(3)};
 }
 
 InputPosition position_from(const json& saved) {
@@ -119,13 +139,12 @@ public:
 
     // Returns false if there is no saved state of this run.
     bool resume() {
-        const std::optional<json> saved = output_.saved();
+        const std::optional<json>& saved = output_.saved();
         if (!saved || saved->at("identity") != fingerprint_) return false;
         from_ = position_from(saved->at("position"));
         bad_ = saved->at("bad_records");
         saved->at("shown").get_to(shown_);
-        const json& counts = saved->at("counts");
-        counts_ = {counts.at(0), counts.at(1), counts.at(2), counts.at(3)};
+        counts_ = counts_from(saved->at("counts"));
         in_document_ = saved->at("in_document");
         done_ = saved->at("done");
         writer_.restore(saved->at("splits"));
@@ -211,16 +230,18 @@ private:
             }
             if (chunk.ends_document && std::exchange(in_document_, false)) writer_.end_document();
         }
-        for (size_t i = 0; i < block.bad.size() && block.bad_before[i] <= taken; i++) {
-            const BadRecord& record = block.bad[i];
+        const uint64_t bad = taken < block.chunks.size() ? block.chunks[taken].bad_before : block.bad.count;
+        for (const BadRecord& record :
+             std::span(block.bad.first).first(std::min<uint64_t>(bad, block.bad.first.size()))) {
             const std::string text = concat(record.place, ": ", record.what);
             KILN_CHECK(!options_.strict, text);
-            if (bad_++ >= kShownBadRecords) continue;
+            if (shown_.size() == BadRecords::kShown) break;
             // Long advice is shown once.
             const bool same = record.what == std::exchange(last_reported_, record.what);
             shown_.push_back(same ? concat(record.place, ": the same again") : text);
             options_.report(shown_.back() + " (left out)");
         }
+        bad_ += bad;
         if (options_.strict && block.counts.unknown + block.counts.left_out > 0) {
             throw Error(concat(block.first_unknown, ": the document holds a character without a token"));
         }
@@ -275,6 +296,9 @@ ShardIndex prepare(const PrepareOptions& options) {
     index.recipe = recipe_of(options);
     const std::vector<TokenizerKind::File> tokenizer_files = tokenizer_copy(options.tokenizer, tokenizer);
     index.tokenizer_file = tokenizer_files.front().name;
+    for (const auto& [name, content] : tokenizer_files) {
+        index.tokenizer_xxh3[name] = hex(xxh3_64(content.data(), content.size()));
+    }
     ShardInfo like;
     like.vocab_size = index.vocab_size;
     like.end_of_text = index.end_of_text;
@@ -283,8 +307,14 @@ ShardIndex prepare(const PrepareOptions& options) {
     const std::string id = fingerprint(index.recipe, options, files, index.tokenizer_sha256);
     SplitWriter(options.output, options.val_fraction, options.shard_tokens, like);  // throws on wrong numbers
 
-    PrepareOutput output(options.output, options.force);
-    const std::optional<json> saved = output.saved();
+    PrepareOutput output(options.output, options.force, id, tokenizer_files);
+    const std::optional<json>& saved = output.saved();
+    if (output.lacks_nothing()) {
+        options.report(concat(options.output.string(), ": the interrupted run had written all shards"));
+        output.remove_mark();
+        options.counted(counts_from(saved->at("counts")), tokenizer);
+        return read_shard_index(options.output);
+    }
     const bool other = saved && saved->at("identity") != id;
     // A run that failed at its end, or before its first document, has nothing worth keeping.
     KILN_CHECK(options.force || !other || saved->at("done") || saved->at("splits").at("documents") == 0,
@@ -306,8 +336,8 @@ ShardIndex prepare(const PrepareOptions& options) {
             options.report(concat(options.output.string(), ": starting again, without the unfinished run"));
         }
         output.start();
-        replace_tokenizer_files(options.output, tokenizer_files);
     }
+    replace_tokenizer_files(options.output, tokenizer_files);
     run->encode(files, tokenizer, threads_or_all(options.threads));
     uint64_t bytes = 0;
     for (const InputFileInfo& file : files) bytes += file.bytes;

@@ -121,7 +121,7 @@ void CsvScanner::scan(std::string_view text, std::vector<Span>& records) {
                 if (p == stop) continue;
                 break;
             case State::field_start:
-            case State::quote:  // after a quote: a second one is text; csv_fields() finds other mistakes
+            case State::quote:  // after a quote: a second one is text; csv_text() finds other mistakes
                 if (c == '"') {
                     state_ = State::quoted;
                     p++;

@@ -102,8 +102,6 @@ private:
     std::string text_;
 };
 
-// The fields of a row without its newline. Throws Error if a quote is out of place.
-std::vector<std::string> csv_fields(std::string_view row, char delimiter);
 // The text of a row. Throws Error if the number of columns is wrong, or a quote is out of place.
 std::string csv_text(std::string_view row, const CsvLayout& layout);
 // Reads a header. Throws Error if it has none of the keys.

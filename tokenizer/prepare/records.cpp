@@ -56,8 +56,8 @@ std::string kind_of(const std::vector<JsonMember>& record) {
     throw Error(concat(what, " (it has: ", names, "); name the one that holds the text with --text-key"));
 }
 
-// The text of a record that simdjson refused, or the reason why it has none. simdjson follows the standard: it refuses
-// NaN and numbers beyond 64 bits anywhere in the record.
+// The text of a long record, or of one that simdjson refused, or the reason why it has none. simdjson follows the
+// standard: it refuses NaN and numbers beyond 64 bits anywhere in the record.
 std::string second_look(std::string_view record, const Keys& text_keys) {
     if (const auto bad = find_invalid_utf8(record)) {
         throw Error(concat("not a JSON record: its byte ", *bad, " (value ",
@@ -88,9 +88,8 @@ JsonRecords::~JsonRecords() = default;
 
 std::string_view JsonRecords::text(std::string_view record, const Keys& text_keys) {
     static_assert(kPadding >= simdjson::SIMDJSON_PADDING);
-    // A long record makes the parser allocate many times its length. Do not keep this memory for short records.
-    constexpr size_t kLong = size_t(4) << 20;
-    if (parser_->value.capacity() > kLong && record.size() < kLong / 4) parser_ = std::make_unique<Parser>();
+    constexpr size_t kLong = size_t(4) << 20;  // simdjson allocates 13 times the length of a record
+    if (record.size() > kLong) return text_ = second_look(record, text_keys);
     simdjson::dom::object object;
     const auto error = parser_->value.parse(record.data(), record.size(), false).get(object);
     if (!error) {
@@ -110,40 +109,36 @@ std::string_view JsonRecords::text(std::string_view record, const Keys& text_key
     return text_;
 }
 
-std::vector<std::string> csv_fields(std::string_view row, char delimiter) {
+namespace {
+
+// Calls take(column, field) for each field of a row without its newline, and returns their number. Throws Error if a
+// quote is out of place. It keeps no fields, since a row may have as many as bytes.
+template <class Take>
+size_t for_each_field(std::string_view row, char delimiter, Take&& take) {
     if (row.ends_with('\r')) row.remove_suffix(1);
-    std::vector<std::string> fields(1);
-    for (size_t at = 0;; at++) {
-        std::string& field = fields.back();
+    std::string field;
+    for (size_t at = 0, column = 1;; at++, column++) {
+        field.clear();
         if (at < row.size() && row[at] == '"') {
             for (at++;; at++) {
                 const size_t quote = row.find('"', at);
-                KILN_CHECK(quote != row.npos, "a quote opens in column ", fields.size(), " and does not close");
+                KILN_CHECK(quote != row.npos, "a quote opens in column ", column, " and does not close");
                 field += row.substr(at, quote - at);
                 at = quote + 1;
                 if (at == row.size() || row[at] != '"') break;
                 field += '"';
             }
-            KILN_CHECK(at >= row.size() || row[at] == delimiter, "in column ", fields.size(),
+            KILN_CHECK(at >= row.size() || row[at] == delimiter, "in column ", column,
                        " there is more after the closing quote; a quote within quotes is written twice");
         } else {
             const size_t end = std::min(row.find(delimiter, at), row.size());
             field = row.substr(at, end - at);
             at = end;
         }
-        if (at >= row.size()) return fields;
-        fields.emplace_back();
+        take(column - 1, field);
+        if (at >= row.size()) return column;
     }
 }
-
-std::string csv_text(std::string_view row, const CsvLayout& layout) {
-    std::vector<std::string> fields = csv_fields(row, layout.delimiter);
-    KILN_CHECK(fields.size() == layout.columns, "columns: ", fields.size(), " where the header has ", layout.columns,
-               "; a field with ", layout.delimiter == '\t' ? "tabs" : "commas", " or newlines needs quotes");
-    return std::move(fields[layout.text]);
-}
-
-namespace {
 
 // Spreadsheets write semicolons where the comma is the decimal mark.
 std::string csv_advice(const std::vector<std::string>& names, char delimiter) {
@@ -156,8 +151,19 @@ std::string csv_advice(const std::vector<std::string>& names, char delimiter) {
 
 }  // namespace
 
+std::string csv_text(std::string_view row, const CsvLayout& layout) {
+    std::string text;
+    const size_t columns = for_each_field(row, layout.delimiter, [&](size_t column, std::string& field) {
+        if (column == layout.text) text = std::move(field);
+    });
+    KILN_CHECK(columns == layout.columns, "columns: ", columns, " where the header has ", layout.columns,
+               "; a field with ", layout.delimiter == '\t' ? "tabs" : "commas", " or newlines needs quotes");
+    return text;
+}
+
 CsvLayout csv_layout(std::string_view header, char delimiter, const Keys& text_keys) {
-    const std::vector<std::string> names = csv_fields(header, delimiter);
+    std::vector<std::string> names;
+    for_each_field(header, delimiter, [&](size_t, std::string& name) { names.push_back(std::move(name)); });
     for (const std::string& key : text_keys) {
         auto found = std::find(names.begin(), names.end(), key);
         if (found == names.end()) {

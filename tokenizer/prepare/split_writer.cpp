@@ -187,6 +187,13 @@ nlohmann::json SplitWriter::save() {
 }
 
 void SplitWriter::restore(const nlohmann::json& saved) {
+    // finish() may have been killed while it gave the shards for validation to training.
+    if (saved.at("train").at("split").at("files").empty()) {
+        for (const auto& file : split_from_json(saved.at("val").at("split"), directory_.string()).files) {
+            const std::string train = "train" + file.name.substr(std::strlen("val"));
+            if (fs::exists(directory_ / train)) rename_file(directory_ / train, directory_ / file.name);
+        }
+    }
     train_.restore(saved.at("train"));
     val_.restore(saved.at("val"));
     test_.restore(saved.at("test"));

@@ -9,8 +9,6 @@
 namespace kiln {
 namespace {
 
-constexpr uint64_t kShownBadRecords = 5;
-
 bool is_plain(const InputFileInfo& file, const DocumentOptions& options) {
     const DocumentFormat format = options.format == DocumentFormat::automatic ? format_of(file.path) : options.format;
     return !file.pipe && format == DocumentFormat::text && ByteSource(file.path, options.encoding).is_plain();
@@ -18,13 +16,12 @@ bool is_plain(const InputFileInfo& file, const DocumentOptions& options) {
 
 // ByteSource has looked at the first bytes of the file only, so the rest is searched for NUL.
 void check_no_nul(const std::filesystem::path& path) {
-    constexpr size_t kPart = size_t(64) << 20;
-    const MappedFile file(path);
-    for (size_t at = 0; at < file.text().size(); at += kPart) {
-        const std::string_view part = file.text().substr(at, kPart);
-        const size_t nul = part.find('\0');
+    InputFile file(path);
+    std::string buffer(size_t(1) << 20, ' ');
+    uint64_t at = 0;
+    for (size_t n; (n = file.read(buffer.data(), buffer.size())) > 0; at += n) {
+        const size_t nul = std::string_view(buffer).substr(0, n).find('\0');
         KILN_CHECK(nul == std::string_view::npos, path.string(), ": is not text: byte ", at + nul, " is NUL");
-        file.release(at, part.size());
     }
 }
 
@@ -33,7 +30,7 @@ void check_no_nul(const std::filesystem::path& path) {
 void read_training_text(const std::vector<InputFileInfo>& files, const DocumentOptions& options,
                         const TrainingText& text) {
     BlockParser parser(options);
-    uint64_t good = 0, bad = 0;
+    uint64_t good = 0, bad = 0, shown = 0;
     std::string first;
     for (const InputFileInfo& file : files) {
         if (file.split != SplitName::train) continue;
@@ -43,7 +40,6 @@ void read_training_text(const std::vector<InputFileInfo>& files, const DocumentO
             continue;
         }
         BlockReader reader({file}, options);
-        std::vector<BadRecord> left_out;
         for (Block block; reader.next(block);) {
             if (block.split != SplitName::train) continue;
             const auto on_chunk = [&](const Chunk& chunk) {
@@ -51,13 +47,14 @@ void read_training_text(const std::vector<InputFileInfo>& files, const DocumentO
                 good++;
                 text.on_text(chunk.text, block.file);
             };
+            BadRecords left_out;
             parser.parse(block, on_chunk, left_out);
-            for (const BadRecord& record : left_out) {
+            for (const BadRecord& record : left_out.first) {
                 const std::string what = concat(record.place, ": ", record.what);
-                if (bad == 0) first = what;
-                if (bad++ < kShownBadRecords) text.report(what + " (left out)");
+                if (first.empty()) first = what;
+                if (shown++ < BadRecords::kShown) text.report(what + " (left out)");
             }
-            left_out.clear();
+            bad += left_out.count;
         }
         report_passed_over(reader.passed_over(), text.report);
     }

@@ -231,6 +231,7 @@ public:
     // roles.
     std::vector<File> files() const override {
         std::ostringstream vocab;
+        vocab.exceptions(std::ios::badbit);
         for (const SentencePiece& piece : model_.pieces) vocab << piece.text << '\t' << piece.score << '\n';
         std::vector<File> files = {{"tokenizer.model", file_}, {"tokenizer.vocab", vocab.str()}};
         // The class builds the tokenizer from the model's own normalizer and kind.

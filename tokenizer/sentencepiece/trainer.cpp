@@ -12,13 +12,14 @@
 #include <csignal>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <thread>
 #include <unordered_map>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/huggingface/parts.h"
-#include "tokenizer/io/file.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/sentencepiece/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 
@@ -29,21 +30,30 @@ using LibraryOptions = std::unordered_map<std::string, std::string>;
 
 namespace {
 
-constexpr size_t kLongestLine = 4192;   // the library's default; its BPE has 16 bits for the length of a word
+constexpr size_t kLongestLine = 4192;  // the library's default; its BPE has 16 bits for the length of a word
+constexpr size_t kReadBytes = size_t(1) << 20;
 constexpr int kMostTokens = 100000000;  // means "all"
 
-// Gives the library the lines of all texts, without newlines.
+// Gives the library the lines of all documents and files, without newlines.
 class Lines final : public sentencepiece::SentenceIterator {
 public:
-    explicit Lines(const std::vector<std::string_view>& texts) : texts_(texts) { Next(); }
+    Lines(const std::vector<std::string>& documents, const std::vector<fs::path>& files)
+        : documents_(documents), files_(files) {
+        Next();
+    }
     bool done() const override { return done_; }
     void Next() override {
         while (rest_.empty()) {
-            if (next_ == texts_.size()) {
+            if (reader_ && reader_->next(storage_, kReadBytes)) {
+                rest_ = storage_;
+            } else if (next_document_ < documents_.size()) {
+                rest_ = documents_[next_document_++];
+            } else if (next_file_ < files_.size()) {
+                reader_.emplace(InputFile(files_[next_file_++]));
+            } else {
                 done_ = true;
                 return;
             }
-            rest_ = texts_[next_++];
         }
         const size_t end = std::min(rest_.find('\n'), rest_.size());
         if (end <= kLongestLine) {
@@ -62,9 +72,12 @@ public:
     sentencepiece::util::Status status() const override { return {}; }
 
 private:
-    const std::vector<std::string_view>& texts_;
-    size_t next_ = 0;
-    std::string_view rest_;  // of the current text, texts_[next_ - 1]
+    const std::vector<std::string>& documents_;
+    const std::vector<fs::path>& files_;
+    size_t next_document_ = 0, next_file_ = 0;
+    std::optional<LineReader> reader_;  // of the current file
+    std::string storage_;
+    std::string_view rest_;  // of the current document, or of some lines of the current file
     std::string line_;
     bool done_ = false;
 };
@@ -154,6 +167,9 @@ std::string in_child_process(const std::function<std::string()>& train, const st
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != parent) ::_exit(1);
         ::setpgid(0, 0);  // only the parent handles Ctrl-C
+        sigset_t none;    // the parent has a thread for signals, this process has not
+        ::sigemptyset(&none);
+        ::sigprocmask(SIG_SETMASK, &none, nullptr);
         ::dup2(log.fd(), STDOUT_FILENO);
         ::dup2(log.fd(), STDERR_FILENO);
         bool good = false;
@@ -234,18 +250,20 @@ void check_options(const SentencePieceTrainerOptions& options) {
 Tokenizer train_sentencepiece_tokenizer(const SentencePieceTrainerOptions& options, const std::vector<fs::path>& files,
                                         const std::vector<std::string>& documents) {
     check_options(options);
-    std::vector<MappedFile> mapped;
-    std::vector<std::string_view> texts(documents.begin(), documents.end());
+    const auto is_blank = [](std::string_view text) { return text.find_first_not_of(" \t\r\n") == text.npos; };
+    bool empty = std::ranges::all_of(documents, is_blank);
     for (const fs::path& path : files) {
-        const std::string_view text = texts.emplace_back(mapped.emplace_back(path).text());
-        check_utf8(text, path.string());
+        LineReader reader{InputFile(path)};
+        uint64_t before = 0;
+        for (std::string lines; reader.next(lines, kReadBytes); before += lines.size()) {
+            check_utf8(lines, path.string(), before);
+            empty = empty && is_blank(lines);
+        }
     }
-    const bool empty = std::ranges::all_of(
-        texts, [](std::string_view text) { return text.find_first_not_of(" \t\r\n") == text.npos; });
     KILN_CHECK(!empty, files.empty() ? "" : files.front().string() + ": ", "there is no text to train on");
 
     const auto train = [&] {
-        Lines lines(texts);
+        Lines lines(documents, files);
         std::string model;
         const auto status = sentencepiece::SentencePieceTrainer::Train(library_options(options), &lines, &model);
         KILN_CHECK(status.ok(), status.ToString());

@@ -55,12 +55,13 @@ std::string encoding_hint(std::string_view text, size_t offset) {
     return "name its encoding with --encoding (latin-1, gb18030, ...), or convert the file";
 }
 
-void throw_not_utf8(const std::string& name, std::string_view text, size_t offset) {
-    throw Error(concat(name, ": text that is not UTF-8, first at byte ", offset, "; ", encoding_hint(text, offset)));
+void throw_not_utf8(const std::string& name, std::string_view text, size_t offset, uint64_t before) {
+    throw Error(
+        concat(name, ": text that is not UTF-8, first at byte ", before + offset, "; ", encoding_hint(text, offset)));
 }
 
-void check_utf8(std::string_view text, const std::string& name) {
-    if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, text, *offset);
+void check_utf8(std::string_view text, const std::string& name, uint64_t before) {
+    if (const auto offset = find_invalid_utf8(text)) throw_not_utf8(name, text, *offset, before);
 }
 
 std::string replace_invalid_utf8(std::string_view text) {

@@ -63,8 +63,9 @@ inline size_t character_before(std::string_view text, size_t at) {
 
 // Offset of the first byte that is not part of a valid character; nothing if all of `text` is valid.
 std::optional<size_t> find_invalid_utf8(std::string_view text);
-void check_utf8(std::string_view text, const std::string& name);  // throws Error with the file's name and that offset
-[[noreturn]] void throw_not_utf8(const std::string& name, std::string_view text, size_t offset);
+// Throw Error with the file's name and that offset in the file, which has `before` bytes before `text`.
+void check_utf8(std::string_view text, const std::string& name, uint64_t before = 0);
+[[noreturn]] void throw_not_utf8(const std::string& name, std::string_view text, size_t offset, uint64_t before = 0);
 // What to do with text that is not UTF-8 from `offset` on. Names the encoding if the bytes look like GB18030 or Big5.
 std::string encoding_hint(std::string_view text, size_t offset);
 

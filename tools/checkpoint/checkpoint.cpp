@@ -41,6 +41,9 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
         std::error_code ignored;
         if (step && entry->is_directory(ignored)) found.push_back({entry->path(), *step});
     }
+    std::error_code ignored;
+    KILN_CHECK(!error || !fs::is_directory(run, ignored), run.string(),
+               ": cannot be searched for checkpoints: ", error.message());
     std::ranges::sort(found, [](const CheckpointRef& a, const CheckpointRef& b) {
         return a.step != b.step ? a.step > b.step : a.directory < b.directory;
     });
@@ -52,11 +55,20 @@ void verify_checkpoint(const fs::path& checkpoint) {
 }
 
 std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
-                                               const std::function<void(const std::string&)>& report) {
+                                               const std::function<void(const std::string&)>& report,
+                                               const std::function<void(const CheckpointRef&)>& use,
+                                               const fs::path& from) {
+    bool begun = from.empty();
     for (const CheckpointRef& checkpoint : list_checkpoints(run)) {
+        const bool verified = checkpoint.directory == from;
+        begun = begun || verified;
+        if (!begun) continue;
         try {
-            verify_checkpoint(checkpoint.directory);
+            if (!verified) verify_checkpoint(checkpoint.directory);
+            if (use) use(checkpoint);
             return checkpoint;
+        } catch (const std::bad_alloc&) {
+            throw;  // which says nothing about the checkpoint
         } catch (const std::exception& error) {
             // A training process has removed it meanwhile, so it has written newer ones.
             if (std::error_code ignored; !fs::exists(checkpoint.directory, ignored))
@@ -67,10 +79,15 @@ std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
     return std::nullopt;
 }
 
+fs::path follow_link(const fs::path& path) {
+    std::error_code ignored;
+    const fs::path link = path.has_filename() ? path : path.parent_path();  // "runs/mine/model/" too
+    return fs::is_symlink(link, ignored) ? link.parent_path() / fs::read_symlink(link, ignored) : path;
+}
+
 fs::path resolve_model_directory(const fs::path& given) {
     std::error_code ignored;
-    const fs::path link = given.has_filename() ? given : given.parent_path();  // "runs/mine/model/" too
-    const fs::path path = fs::is_symlink(link, ignored) ? link.parent_path() / fs::read_symlink(link, ignored) : given;
+    const fs::path path = follow_link(given);
     KILN_CHECK(fs::exists(path, ignored), path.string(), ": there is no such directory; give a checkpoint or a run");
     KILN_CHECK(fs::is_directory(path, ignored), path.string(),
                ": is not a directory; give the directory of a checkpoint or of a run");
@@ -90,21 +107,33 @@ ModelConfig read_model_config(const fs::path& model_directory) {
     return parse_hf_config(read_json(path), path.string());
 }
 
-void load_weights(const fs::path& model_directory, Engine& engine) {
-    const fs::path path = model_directory / "config.json";
-    const json file = read_json(path);
-    const ModelConfig config = parse_hf_config(file, path.string());
-    KILN_CHECK(same_model(config, engine.config()), path.string(), ": describes ", describe(config), ", not ",
-               describe(engine.config()));
-    read_hf_weights(ModelTensors(model_directory), file.at("model_type").get<std::string>(), engine);
+void check_model(const fs::path& model_directory, const ModelConfig& config) {
+    const ModelConfig found = read_model_config(model_directory);
+    KILN_CHECK(same_model(found, config), (model_directory / "config.json").string(), ": describes ", describe(found),
+               ", not ", describe(config));
 }
 
-json load_training_state(const fs::path& checkpoint, Engine& engine) {
+void verify_values(const fs::path& checkpoint) {
+    const ModelTensors weights(checkpoint);
+    for (const std::string& name : weights.names()) {
+        const auto found = weights.find(name);
+        found.file->verify_finite(*found.tensor);
+    }
+    verify_optimizer(checkpoint / "optimizer.safetensors");
+}
+
+void load_weights(const fs::path& model_directory, Engine& engine) {
+    check_model(model_directory, engine.config());
+    const std::string type =
+        read_json(model_directory / "config.json").at("model_type");  // a string, says the line above
+    read_hf_weights(ModelTensors(model_directory), type, engine);
+}
+
+void load_training_state(const fs::path& checkpoint, Engine& engine) {
     KILN_CHECK(fs::exists(checkpoint / "optimizer.safetensors"), checkpoint.string(),
                ": has no optimizer.safetensors, so training cannot resume from it; start from its weights instead");
     load_weights(checkpoint, engine);
     read_optimizer(checkpoint / "optimizer.safetensors", engine);
-    return read_json(checkpoint / "trainer_state.json");
 }
 
 }  // namespace kiln

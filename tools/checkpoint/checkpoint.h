@@ -34,19 +34,28 @@ std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);
 // Throws Error with the first file that is missing or has another size or checksum.
 void verify_checkpoint(const std::filesystem::path& checkpoint);
 
-// The newest checkpoint that is complete. Calls `report` for each newer one, with the reason.
+// The newest checkpoint that is complete and with which `use`, if given, does not throw. Calls `report` for each newer
+// one, with the reason. `from`: the search begins with this one, which has been verified; empty: with the newest.
 std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
-                                               const std::function<void(const std::string&)>& report);
+                                               const std::function<void(const std::string&)>& report,
+                                               const std::function<void(const CheckpointRef&)>& use = nullptr,
+                                               const std::filesystem::path& from = {});
 
-// `path` itself if it is a checkpoint or another Hugging Face model; if it is a link, its target, so that what is read
-// stays the same model when the link is replaced; if it is a run, its newest complete checkpoint.
-// Throws Error.
+// The target of a link, so that what is read stays the same model when the link is replaced; another path as it is.
+std::filesystem::path follow_link(const std::filesystem::path& path);
+
+// `path`, or the target of this link, if it is a checkpoint or another Hugging Face model; if it is a run, its newest
+// complete checkpoint. Throws Error.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path);
 
-ModelConfig read_model_config(const std::filesystem::path& model_directory);      // config.json
+ModelConfig read_model_config(const std::filesystem::path& model_directory);  // config.json
+// Throws Error unless config.json describes the same tensors and the same computation as `config`.
+void check_model(const std::filesystem::path& model_directory, const ModelConfig& config);
+// Throws Error if weights or optimizer state hold a value from which nothing can be computed.
+void verify_values(const std::filesystem::path& checkpoint);
 void load_weights(const std::filesystem::path& model_directory, Engine& engine);  // model*.safetensors -> Arena::params
-// Weights and optimizer state into the engine. Returns trainer_state.json.
-nlohmann::json load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
+// Weights and optimizer state into the engine.
+void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
 // Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), those
 // that links in the run point to, and in any case `complete`, the newest complete one (empty: it is looked for).

@@ -7,6 +7,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tools/checkpoint/names.h"
 #include "tools/formats/json_file.h"
 
 namespace kiln {
@@ -48,8 +49,13 @@ json describe_file(const fs::path& path) {
     return entry_of({bytes, hash.digest()});
 }
 
-// The files of the manifest, after a check of the manifest itself.
-json read_manifest(const fs::path& checkpoint) {
+struct Manifest {
+    int64_t step;
+    json files;  // name -> what describe_file gives
+};
+
+// Checks the manifest itself.
+Manifest read_manifest(const fs::path& checkpoint) {
     const fs::path path = checkpoint / "manifest.json";
     const char* what = "; the checkpoint is incomplete or damaged, use another";
     const std::string text = read_file(path);
@@ -61,7 +67,27 @@ json read_manifest(const fs::path& checkpoint) {
     const json files = manifest.value("files", json()), step = manifest.value("step", json());
     KILN_CHECK(files.is_object() && step.is_number_integer() && manifest_text(step.get<int64_t>(), files) == text,
                path.string(), ": does not match its own checksum", what);
-    return files;
+    const int64_t named = step_of(checkpoint.filename().string()).value_or(step);
+    KILN_CHECK(named == step, path.string(), ": is that of step ", step.dump(),
+               "; give the directory its own name again");
+    for (const auto& [name, entry] : files.items()) {
+        KILN_CHECK(!name.empty() && name.find('/') == name.npos, path.string(), ": '", name,
+                   "' is not the name of a file in the checkpoint");
+        KILN_CHECK(entry.is_object() && entry.contains("bytes") && entry["bytes"].is_number_unsigned(), path.string(),
+                   ": '", name, "' has no size");
+    }
+    return {step.get<int64_t>(), files};
+}
+
+// How a file differs from its entry in the manifest; empty: it does not.
+std::string fault_of(const fs::path& path, const json& entry) {
+    try {
+        const json found = describe_file(path);
+        if (entry == found) return "";
+        return concat(path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump());
+    } catch (const Error& error) {
+        return error.what();
+    }
 }
 
 }  // namespace
@@ -85,17 +111,23 @@ void write_manifest(const fs::path& directory, int64_t step, const std::map<std:
     write_synced(directory / "manifest.json", manifest_text(step, entries));
 }
 
-void verify_manifest(const fs::path& checkpoint, bool all) {
-    const json files = read_manifest(checkpoint);  // items() refers to it
-    for (const auto& [name, entry] : files.items()) {
-        KILN_CHECK(!name.empty() && name.find('/') == name.npos, checkpoint.string(), "/manifest.json: '", name,
-                   "' is not the name of a file in the checkpoint");
-        if (!all && name.starts_with("optimizer")) continue;
-        const fs::path path = checkpoint / name;
-        const json found = describe_file(path);
-        KILN_CHECK(entry == found, path.string(), ": is ", found.dump(), " but manifest.json says ", entry.dump(),
-                   "; the checkpoint is damaged, use another");
+CheckedFiles check_files(const fs::path& checkpoint) {
+    const Manifest manifest = read_manifest(checkpoint);
+    CheckedFiles checked{manifest.step, {}};
+    for (const auto& [name, entry] : manifest.files.items()) {
+        checked.files.push_back({name, entry["bytes"], fault_of(checkpoint / name, entry)});
     }
+    return checked;
+}
+
+int64_t verify_manifest(const fs::path& checkpoint, bool all) {
+    const Manifest manifest = read_manifest(checkpoint);
+    for (const auto& [name, entry] : manifest.files.items()) {
+        if (!all && name.starts_with("optimizer")) continue;
+        const std::string fault = fault_of(checkpoint / name, entry);
+        KILN_CHECK(fault.empty(), fault, "; the checkpoint is damaged, use another");
+    }
+    return manifest.step;
 }
 
 }  // namespace kiln

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tools/formats/safetensors.h"
 
@@ -17,8 +18,21 @@ FileDigest write_synced(const std::filesystem::path& path, std::string_view cont
 void write_manifest(const std::filesystem::path& directory, int64_t step,
                     const std::map<std::string, FileDigest>& files);
 
+struct FileCheck {
+    std::string name;
+    uint64_t bytes;     // as the manifest says
+    std::string fault;  // how the file differs from the manifest; empty: it does not
+};
+struct CheckedFiles {
+    int64_t step;
+    std::vector<FileCheck> files;
+};
+// Compares every file with the manifest. Throws Error if the manifest itself is damaged, or is that of another step
+// than the directory's name says.
+CheckedFiles check_files(const std::filesystem::path& checkpoint);
+
 // Throws Error with the first file that is missing or differs from the manifest. `all` false: without the optimizer
-// state, which inference does not need and which is two thirds of the bytes.
-void verify_manifest(const std::filesystem::path& checkpoint, bool all);
+// state, which inference does not need and which is two thirds of the bytes. Returns the step.
+int64_t verify_manifest(const std::filesystem::path& checkpoint, bool all);
 
 }  // namespace kiln

@@ -1,18 +1,13 @@
 #include "tools/checkpoint/model_directory.h"
 
-#include <omp.h>
-
 #include <filesystem>
 
 #include "cpu_reference/interface/error.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/model_files.h"
 #include "tools/train/device.h"
 
 namespace kiln {
-
-void set_threads(int threads) {
-    if (threads > 0) omp_set_num_threads(threads);
-}
 
 void add_model_option(OptionSet& set, std::string& model) {
     set.add(model, {.name = "model",
@@ -51,6 +46,7 @@ Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_
     const std::filesystem::path path = tokenizer.empty() ? model_directory : tokenizer;
     KILN_CHECK(!tokenizer.empty() || !find_tokenizer(path).empty(), path.string(),
                ": holds no tokenizer; give one with --tokenizer DIR");
+    if (!tokenizer.empty()) verify_tokenizer(path);
     Tokenizer opened = Tokenizer::load(path);
     // Files may name more special tokens than the model was made for. Nothing but --allow-special makes them.
     int text_V = opened.vocab_size();

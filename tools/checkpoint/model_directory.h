@@ -10,8 +10,6 @@
 
 namespace kiln {
 
-void set_threads(int threads);  // 0: as many as OpenMP finds
-
 void add_model_option(OptionSet& set, std::string& model);                   // --model
 void add_dtype_option(OptionSet& set, std::string& dtype);                   // --dtype
 void add_machine_options(OptionSet& set, std::string& dtype, int& threads);  // --dtype, --threads

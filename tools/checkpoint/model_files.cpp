@@ -4,8 +4,11 @@
 #include <optional>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/data/shard_index.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/json_reader.h"
 #include "tokenizer/tokenizer.h"
+#include "tools/checkpoint/manifest.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
 
@@ -18,11 +21,11 @@ using nlohmann::json;
 constexpr const char* kGenerationConfig = "generation_config.json";
 
 // A number, a list of numbers, or null.
-std::vector<int> read_ids(const json& value, const std::string& where) {
+std::vector<int> read_ids(const json& value, const std::string& where, const std::string& key = "eos_token_id") {
     std::vector<int> ids;
     if (value.is_null()) return ids;
     for (const json& id : value.is_array() ? value : json::array({value})) {
-        KILN_CHECK(id.is_number_integer(), where, ": \"eos_token_id\" is ", value.dump(),
+        KILN_CHECK(id.is_number_integer(), where, ": \"", key, "\" is ", describe(id),
                    "; expected a whole number or a list of them");
         ids.push_back(static_cast<int>(std::clamp<int64_t>(id.get<int64_t>(), -1, INT32_MAX)));
     }
@@ -35,6 +38,10 @@ json eos_of(const json& file, const std::string& where) {
 }
 
 std::vector<TokenizerKind::File> read_files(const fs::path& tokenizer) {
+    // A file of any name is found again only under the usual one.
+    if (fs::is_regular_file(tokenizer)) {
+        return {{tokenizer.extension() == ".model" ? "tokenizer.model" : "tokenizer.json", read_file(tokenizer)}};
+    }
     std::vector<TokenizerKind::File> files;
     for (const fs::path& file : tokenizer_files(tokenizer)) files.push_back({file.filename(), read_file(file)});
     return files;
@@ -61,11 +68,19 @@ ModelFiles::ModelFiles(const fs::path& tokenizer, const fs::path& model) {
     }
     if (!same) return;
     const json config = read_json(model / "config.json");
+    KILN_CHECK(config.is_object(), (model / "config.json").string(), ": is not a JSON object");
     for (const auto& [key, value] : config.items()) {
-        if (key.ends_with("_token_id") && !value.is_null()) token_ids[key] = value;
+        if (!key.ends_with("_token_id") || value.is_null()) continue;
+        read_ids(value, model / "config.json", key);
+        token_ids[key] = value;
     }
     if (fs::exists(model / kGenerationConfig))
         files.push_back({kGenerationConfig, read_file(model / kGenerationConfig)});
+}
+
+void verify_tokenizer(const fs::path& path) {
+    if (fs::exists(path / "manifest.json")) verify_manifest(path, false);
+    if (has_shard_index(path)) verify_tokenizer(path, read_shard_index(path));
 }
 
 std::vector<int> stop_tokens(const fs::path& model_directory) {

@@ -22,6 +22,10 @@ struct ModelFiles {
         nlohmann::ordered_json::object();  // "bos_token_id", "eos_token_id" ... of config.json
 };
 
+// Throws Error if the directory has checksums of the tokenizer in it, in manifest.json or in shards.json, and a file
+// differs. `path` may also be a file.
+void verify_tokenizer(const std::filesystem::path& path);
+
 // The ids where transformers stops: eos_token_id of generation_config.json if there is this file, else that of
 // config.json or, if config.json has no such key, its class's default. Throws Error.
 std::vector<int> stop_tokens(const std::filesystem::path& model_directory);

@@ -34,6 +34,11 @@ void for_each_chunk(const TensorSpec& spec, Visit visit) {
     }
 }
 
+// The least value that a state can have.
+float least(std::string_view state) {
+    return std::ranges::count(optimizer_info(Optimizer::adamw).squares, state) > 0 ? 0 : -FLT_MAX;
+}
+
 }  // namespace
 
 FileDigest write_optimizer(const fs::path& path, const ModelState& model) {
@@ -64,13 +69,20 @@ void read_optimizer(const fs::path& path, Engine& engine) {
                                          path.string(), ": tensor '", name, "' has shape ", shape_text(tensor->shape),
                                          "; the model asks for (", spec.shape[0], ", ", spec.shape[1], ")");
                               for_each_chunk(spec, [&](std::vector<float>& chunk, size_t begin) {
-                                  file.read(*tensor, begin, chunk);
+                                  file.read_finite(*tensor, begin, chunk, least(arena.name));
                                   engine.write(arena, spec.offset + begin, chunk);
                               });
                               tensors++;
                           });
     KILN_CHECK(file.tensors().size() == tensors, path.string(), ": holds ", file.tensors().size(),
                " tensors; the optimizer state of this model has ", tensors);
+}
+
+void verify_optimizer(const fs::path& path) {
+    const SafetensorsFile file(path);
+    for (const StoredTensor& tensor : file.tensors()) {
+        file.verify_finite(tensor, least(std::string_view(tensor.name).substr(0, tensor.name.find('.'))));
+    }
 }
 
 }  // namespace kiln

@@ -9,7 +9,10 @@
 namespace kiln {
 
 FileDigest write_optimizer(const std::filesystem::path& path, const ModelState& model);
-// Throws Error unless the file holds exactly the state of the engine's model and optimizer.
+// Throws Error unless the file holds exactly the state of the engine's model and optimizer, with values that training
+// can have left there.
 void read_optimizer(const std::filesystem::path& path, Engine& engine);
+// Throws Error if there are other values.
+void verify_optimizer(const std::filesystem::path& path);
 
 }  // namespace kiln

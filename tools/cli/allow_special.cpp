@@ -5,6 +5,7 @@
 namespace kiln {
 
 std::vector<std::string> AllowSpecial::list() const {
+    if (text_.empty()) throw UsageError("--allow-special= names no token; without the =, it allows all");
     return on() && !all() ? split_at_commas({text_}) : std::vector<std::string>();
 }
 

@@ -12,6 +12,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tools/cli/synonyms.h"
+#include "tools/cli/toml.h"
 #include "tools/cli/version.h"
 
 namespace kiln {
@@ -73,23 +74,6 @@ bool is_bool_text(const std::string& text) {
     return std::find(std::begin(kTexts), std::end(kTexts), text) != std::end(kTexts);
 }
 
-std::string quote_toml(const std::string& text) {
-    std::string quoted = "\"";
-    for (const char c : text) {
-        const unsigned char byte = c;
-        if (c == '"' || c == '\\') {
-            quoted += {'\\', c};
-        } else if (byte < 0x20 || byte == 0x7F) {
-            char escape[8];
-            std::snprintf(escape, sizeof escape, "\\u%04X", unsigned(byte));
-            quoted += escape;
-        } else {
-            quoted += c;
-        }
-    }
-    return quoted + '"';
-}
-
 std::string environment_name(const std::string& option) {
     std::string name = "KILN_";
     for (const char c : option) name += c == '-' ? '_' : char(std::toupper(static_cast<unsigned char>(c)));
@@ -128,6 +112,8 @@ std::string OptionSet::Option::spelled() const {
 
 void OptionSet::Option::set(const std::vector<std::string>& texts, const std::string& where) {
     if (!is_list() && texts.size() != 1) throw UsageError(where + ": takes one value, not a list");
+    const bool empty = std::find(texts.begin(), texts.end(), "") != texts.end();
+    if (spec.required && empty) throw UsageError(concat(where, ": must not be empty: ", spec.help));
     if (!available && std::find(harmless.begin(), harmless.end(), texts[0]) == harmless.end()) {
         throw UsageError(concat(where, " ", texts[0], ": ", spec.help, " is not available in ",
                                 *std::get<std::string*>(target), "; leave the option out or set it to ",

@@ -1,16 +1,13 @@
 // The texts of an OptionSet: --help, --print-config, and the TOML file that --config reads.
-#include <optional>
-#include <sstream>
-#define TOML_ENABLE_FORMATTERS 0
-#include <toml++/toml.h>
-
 #include <algorithm>
-#include <charconv>
-#include <filesystem>
+#include <set>
+#include <sstream>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
 #include "tools/cli/options.h"
 #include "tools/cli/synonyms.h"
+#include "tools/cli/toml.h"
 
 namespace kiln {
 
@@ -20,18 +17,6 @@ const char* const kNotInFiles[] = {"help", "version", "config", "print-config"};
 
 bool stands_in_files(const std::string& name) {
     return std::find(std::begin(kNotInFiles), std::end(kNotInFiles), name) == std::end(kNotInFiles);
-}
-
-// A TOML scalar in the form that the command line takes; nothing for dates and tables.
-std::optional<std::string> scalar_text(const toml::node& node) {
-    if (const auto* text = node.as_string()) return text->get();
-    if (const auto* integer = node.as_integer()) return std::to_string(integer->get());
-    if (const auto* number = node.as_floating_point()) {
-        char buffer[64];
-        return std::string(buffer, std::to_chars(buffer, buffer + sizeof buffer, number->get()).ptr);
-    }
-    if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
-    return std::nullopt;
 }
 
 std::string wrapped(const std::string& text, size_t indent, size_t width) {
@@ -114,19 +99,18 @@ std::map<std::string, std::string> OptionSet::values() const {
 }
 
 void OptionSet::read_config(const std::string& path) {
-    toml::table table;
-    if (std::filesystem::is_directory(path)) throw UsageError(concat("--config: ", path, " is a directory"));
+    constexpr uint64_t kMaxBytes = 1 << 20;
+    std::string text;
     try {
-        table = toml::parse_file(path);
-    } catch (const toml::parse_error& error) {
-        const auto line = error.source().begin.line;
-        if (line == 0) throw UsageError(concat("--config: cannot read ", path, ": ", error.description()));
-        throw UsageError(concat(path, ":", line, ": ", error.description()));
+        text = read_file(path, kMaxBytes);
+    } catch (const Error& error) {
+        throw UsageError(concat("--config: ", error.what()));
     }
-    for (const auto& [key, node] : table) {
-        std::string name(key.str());
+    std::set<std::string> seen;
+    for (const TomlEntry& entry : parse_toml(text, path)) {
+        std::string name = entry.name;
         std::replace(name.begin(), name.end(), '_', '-');
-        const std::string where = concat(path, ":", key.source().begin.line, ": ", key.str());
+        const std::string where = concat(path, ":", entry.line, ": ", entry.name);
         Option* option = find(name);
         if (!option || option->positional || !stands_in_files(name)) {
             std::vector<std::string> keys;
@@ -136,19 +120,9 @@ void OptionSet::read_config(const std::string& path) {
             throw UsageError(concat(where, " is not an option of ", program_, "; did you mean ",
                                     meant_option("--" + name, keys).substr(2), "?"));
         }
-        std::vector<std::string> texts;
-        const toml::array* array = node.as_array();
-        const auto append = [&](const toml::node& value) {
-            const std::optional<std::string> text = scalar_text(value);
-            if (!text) throw UsageError(where + ": the value must be a text, a number, true, false or a list of these");
-            texts.push_back(*text);
-        };
-        if (array) {
-            for (const toml::node& value : *array) append(value);
-        } else {
-            append(node);
-        }
-        option->set(texts, where);
+        if (!seen.insert(option->spec.name).second)
+            throw UsageError(where + " is given twice; remove one of the lines");
+        option->set(entry.texts, where);
     }
 }
 

@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <string>
 
 #include "cpu_reference/interface/text.h"
+#include "tools/cli/standard_streams.h"
 #include "tools/cli/terminal.h"
 
 namespace kiln {
@@ -46,7 +46,7 @@ public:
     }
     // Removes the line from a terminal. Call it before other output.
     void clear() {
-        if (shown_ && terminal_) std::fputs("\r\033[K", stderr);
+        if (shown_ && terminal_) write_error_controls("\r\033[K");
         shown_ = false;
     }
 
@@ -62,8 +62,8 @@ private:
     void write(std::string line) {
         // The last column stays empty: some terminals break a line after it.
         if (terminal_) line = line.substr(0, size_t(std::max(1, terminal_columns(STDERR_FILENO) - 1)));
-        std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n", line.c_str());
-        std::fflush(stderr);
+        if (terminal_) write_error_controls("\r\033[K" + printable(line));
+        if (!terminal_) write_error_line(line);
         shown_ = true;
     }
     const bool terminal_ = ::isatty(STDERR_FILENO) != 0;

@@ -1,6 +1,9 @@
 #include "tools/cli/run_program.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <filesystem>
 #include <iostream>
@@ -8,18 +11,43 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/cli/standard_streams.h"
+#include "tools/cli/stop_signal.h"
 
 namespace kiln {
+
+void end_where_memory_ends(const std::string& message) {
+    static std::string line;
+    static std::atomic<bool> memory_ended = false;
+    static const std::terminate_handler otherwise = std::get_terminate();
+    line = message + "\n";
+    std::set_new_handler([] {
+        memory_ended = true;
+        throw std::bad_alloc();
+    });
+    std::set_terminate([] {
+        if (!memory_ended) otherwise();
+        [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+        ::_exit(1);
+    });
+}
 
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
+    StandardStreams streams;
+    int done = 0;  // what `run` returned
     const auto fail = [&](int code, const std::string& message) {
+        std::cout.exceptions(std::ios::goodbit);                                     // one error is enough
         std::cerr << program << ": " << replace_invalid_utf8(message) << std::endl;  // it may quote a file
-        return code;
+        return done != 0 ? done : code;
     };
+    end_where_memory_ends(program + ": out of memory; " + out_of_memory);
     try {
-        return run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+        take_signals_in_one_thread();
+        done = run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+        streams.finish();
+        return done;
     } catch (const UsageError& error) {
         return fail(2, error.what());
     } catch (const std::bad_alloc&) {

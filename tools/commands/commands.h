@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "tools/cli/options.h"
+
 // ROW(name, summary)
 #define KILN_COMMANDS(ROW)                                                                             \
     ROW(tokenizer, "train, import and apply tokenizers")                                               \
@@ -20,5 +22,6 @@ KILN_COMMANDS(KILN_DECLARE)
 #undef KILN_DECLARE
 
 int train_tokenizer(const std::vector<std::string>& args);  // kiln tokenizer train; in train_tokenizer.cpp
+OptionSpec overwrite_tokenizer_option();                    // of kiln tokenizer train and import
 
 }  // namespace kiln

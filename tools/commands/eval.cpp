@@ -1,4 +1,5 @@
 // kiln eval: loss, perplexity and bits per byte of a model on shards.
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
 #include "tools/cli/options.h"
+#include "tools/cli/threads.h"
 #include "tools/commands/commands.h"
 #include "tools/evaluate/loss.h"
 
@@ -38,8 +40,12 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.add(a.split, {.name = "split",
                       .help = "which shards of a directory to use; auto: val if there are any, else train",
                       .choices = {"auto", "train", "val", "test"}});
-    set.add(a.B,
-            {.name = "batch-size", .short_name = "b", .unit = "SEQUENCES", .help = "sequences in a batch", .min = 1});
+    set.add(a.B, {.name = "batch-size",
+                  .short_name = "b",
+                  .unit = "SEQUENCES",
+                  .help = "sequences in a batch",
+                  .min = 1,
+                  .max = 65536});
     set.add(a.T, {.name = "sequence-length",
                   .short_name = "t",
                   .unit = "TOKENS",
@@ -89,6 +95,15 @@ public:
 
     bool at_end() { return !find(); }
 
+    // The first token of each shard, which is no target.
+    std::vector<int> first_tokens() const {
+        std::vector<int> tokens;
+        for (const Shard& shard : shards_) {
+            if (shard.info().num_tokens > 0) shard.copy(0, 1, &tokens.emplace_back());
+        }
+        return tokens;
+    }
+
 private:
     // Moves to a shard that has a target left.
     bool find() {
@@ -112,18 +127,26 @@ void check_tokenizer(const std::vector<std::filesystem::path>& shards, const std
     if (!other.empty()) std::cerr << "warning: " << other << "\n";
 }
 
-// The size of the text that a split was made from, or why it is not known.
+// The size of the text whose tokens are targets, or why it is not known.
 struct TextBytes {
     uint64_t bytes = 0;
     std::string unknown;
 };
 
-TextBytes text_bytes(const std::string& data, const std::string& split) {
+TextBytes text_bytes(const std::string& data, const std::string& split, std::vector<int> no_targets) {
     if (!std::filesystem::is_directory(data) || !has_shard_index(data)) {
         return {0, "bytes of text are only known for a directory with shards.json"};
     }
     const ShardIndex index = read_shard_index(data);
-    const uint64_t bytes = (split == "val" ? index.val : split == "test" ? index.test : index.train).text_bytes;
+    uint64_t bytes = (split == "val" ? index.val : split == "test" ? index.test : index.train).text_bytes;
+    std::erase(no_targets, index.end_of_text);  // which begins a document, and is none of its text
+    if (!no_targets.empty() && find_tokenizer(data).empty()) {
+        return {0, "the bytes of each shard's first token are only known with the tokenizer"};
+    }
+    if (!no_targets.empty()) {
+        const Tokenizer tokenizer = Tokenizer::load(data);
+        for (const int id : no_targets) bytes -= std::min<uint64_t>(bytes, tokenizer.token_bytes(id).size());
+    }
     return {bytes, bytes ? "" : "shards.json says 0 bytes of text"};
 }
 
@@ -154,7 +177,7 @@ int command_eval(const std::vector<std::string>& args) {
     const LossSum total =
         *evaluate(*engine, *make_single_communicator(), a.max_batches, nullptr, [&] { return sequences.next(); });
     const double loss = total.sum / double(total.tokens);
-    TextBytes text = text_bytes(a.data, a.split);
+    TextBytes text = text_bytes(a.data, a.split, sequences.first_tokens());
     if (text.unknown.empty() && !sequences.at_end()) text.unknown = "--max-batches left out a part of the text";
     std::cout << formatted("split %s\ntokens %lld\nloss %.6f\nperplexity %.4f\nbits_per_byte ", a.split.c_str(),
                            static_cast<long long>(total.tokens), loss, std::exp(loss))

@@ -3,15 +3,18 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
+#include "tools/cli/threads.h"
 #include "tools/commands/commands.h"
 #include "tools/generate/generator.h"
 #include "tools/generate/prompt.h"
@@ -56,8 +59,9 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
     set.section("Sampling");
     set.add(a.generation.max_new_tokens,
             {.name = "max-new-tokens", .unit = "TOKENS", .help = "maximum tokens to generate per sample", .min = 1});
-    set.add(a.sampling.temperature,
-            {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0});
+    set.add(
+        a.sampling.temperature,
+        {.name = "temperature", .help = "sampling temperature; 0: always the most likely token", .min = 0, .max = 100});
     set.add(a.sampling.top_k,
             {.name = "top-k", .unit = "N", .help = "sample among the N most likely tokens; 0: among all", .min = 0});
     set.add(a.sampling.top_p, {.name = "top-p",
@@ -66,8 +70,10 @@ bool parse(const std::vector<std::string>& args, Arguments& a) {
                                        "among all",
                                .min = 1e-6,
                                .max = 1});
-    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1});
-    set.add(a.sampling.seed, {.name = "seed", .help = "seed of the samples: the same seed gives the same samples"});
+    set.add(a.num_samples, {.name = "num-samples", .unit = "N", .help = "samples per prompt", .min = 1, .max = 1e6});
+    set.add(a.sampling.seed, {.name = "seed",
+                              .help = "seed of the samples: the same seed and prompt give the same samples, whatever "
+                                      "other prompts there are; a prompt that is given again gets further samples"});
     set.add(a.ignore_eos, {.name = "ignore-eos", .help = "continue after the end-of-text token"});
     set.add(a.echo, {.name = "echo", .help = "print the prompt before the generated text; --echo=0: do not"});
     set.section("Machine");
@@ -115,7 +121,7 @@ public:
         std::vector<GenerateRequest> requests;
         for (const std::string& prompt : prompts) {
             const std::vector<int> ids = encode(prompt);
-            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({ids, next_sample_++});
+            for (int i = 0; i < arguments_.num_samples; i++) requests.push_back({ids, samples_[ids]++});
         }
         const bool stream = requests.size() == 1;
         const auto text_of = [&](size_t request) {
@@ -157,7 +163,6 @@ private:
     // `text` has no half character that later text could complete.
     void print(const std::string& text) const {
         std::cout << (arguments_.raw ? text : replace_invalid_utf8(text)) << std::flush;
-        KILN_CHECK(std::cout, "standard output cannot be written (disk full or closed); the text is incomplete");
     }
 
     void report(const GenerateStats& stats, const std::vector<std::optional<Generated>>& results) const {
@@ -183,16 +188,18 @@ private:
     Tokenizer tokenizer_;
     const std::vector<bool> allowed_;
     std::optional<int> end_of_text_;
-    uint64_t next_sample_ = 0;
+    std::map<std::vector<int>, uint64_t> samples_;  // the number of samples that each prompt has already
 };
 
 // A bad line is reported, and the next line is read.
 void converse(Session& session) {
     const bool terminal = isatty(STDIN_FILENO);
+    LineReader input(InputFile::standard_input());
     std::string line;
     while (true) {
         if (terminal) std::cerr << "> " << std::flush;
-        if (!std::getline(std::cin, line)) break;
+        if (!input.next(line)) break;
+        if (line.ends_with('\n')) line.pop_back();
         if (line.ends_with('\r')) line.pop_back();
         try {
             check_prompt(line, "the prompt");

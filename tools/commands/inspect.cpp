@@ -22,34 +22,26 @@
 #include "tools/checkpoint/links.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/cli/options.h"
+#include "tools/cli/terminal.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/inspect_checkpoint.h"
 #include "tools/formats/safetensors.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 namespace {
 
 namespace fs = std::filesystem;
 
+// Text of a file as one line without control characters.
+std::string line(const std::string& text) {
+    return printable(replace_invalid_utf8(text));
+}
+
 // Prints a name and its value. The values are aligned.
 template <class... Parts>
 void row(const std::string& name, const Parts&... value) {
-    std::cout << padded(name, 16) << concat(value...) << "\n";
-}
-
-// The text as one line that a terminal can show, with escapes for control characters.
-std::string printable(const std::string& text) {
-    std::string line;
-    for (const char c : replace_invalid_utf8(text)) {
-        const unsigned char byte = static_cast<unsigned char>(c);
-        if (c == '\n') {
-            line += "\\n";
-        } else if (byte < 0x20 || byte == 0x7f) {
-            line += "\\x" + hex(std::span(&byte, 1));
-        } else {
-            line += c;
-        }
-    }
-    return line;
+    std::cout << padded(line(name), 16) << line(concat(value...)) << "\n";
 }
 
 // The first documents that begin in the shard, about max_bytes of each.
@@ -61,7 +53,7 @@ void print_documents(const Shard& shard, const Tokenizer& tokenizer, int documen
     int shown = 0;
     bool cut = false;
     const auto flush = [&] {
-        if (shown > 0) row("document " + std::to_string(shown), printable(text), cut ? " ..." : "");
+        if (shown > 0) row("document " + std::to_string(shown), text, cut ? " ..." : "");
         text.clear();
         decode.emplace(tokenizer);
         cut = false;
@@ -151,7 +143,7 @@ void inspect_sentencepiece(const SentencePieceModel& model) {
     for (size_t id = 0; id < model.pieces.size(); id++) {
         const SentencePiece& piece = model.pieces[id];
         if (piece.type == SentencePiece::Type::control || piece.type == SentencePiece::Type::unknown) {
-            row("special", id, " ", printable(piece.text));
+            row("special", id, " ", piece.text);
         }
     }
 }
@@ -186,7 +178,7 @@ void inspect_parts(const TokenizerParts& parts) {
                                     : byte_coverage(parts));
     row("merges", parts.vocabulary.merges.size());
     for (const AddedToken& token : parts.added) {
-        if (token.special) row("special", token.id, " ", printable(token.content));
+        if (token.special) row("special", token.id, " ", token.content);
     }
 }
 
@@ -201,7 +193,7 @@ void print_roles(const Tokenizer& tokenizer) {
             for (const AddedToken& added : tokenizer.kind().added_tokens()) {
                 if (added.id == token->id) text = added.content;
             }
-            row(name, token->id, " ", printable(text), ", by ", token->source);
+            row(name, token->id, " ", text, ", by ", token->source);
         } else if (info.role == Role::eos) {
             row(name, "none, so `kiln prepare` cannot separate documents");
         }
@@ -223,46 +215,59 @@ void inspect_tokenizer(const fs::path& path) {
 }
 
 // One row, or with `list` also one line for each tensor.
-void inspect_tensors(const std::vector<const StoredTensor*>& tensors, bool list) {
+void inspect_tensors(const char* name, const std::vector<const StoredTensor*>& tensors, bool list) {
     uint64_t bytes = 0;
     std::set<std::string> types;
     for (const StoredTensor* tensor : tensors) {
         bytes += tensor->end - tensor->begin;
         types.insert(tensor->dtype);
     }
-    row("tensors", tensors.size(), " of type ", join({types.begin(), types.end()}, ", "), ", ",
-        bytes_text(double(bytes)), list ? "" : "; --tensors lists them");
+    row(name, tensors.size(), " of type ", join({types.begin(), types.end()}, ", "), ", ", bytes_text(double(bytes)),
+        list ? "" : "; --tensors lists them");
     if (!list) return;
     for (const StoredTensor* tensor : tensors) {
-        std::cout << "  " << padded(tensor->name, 48) << tensor->dtype << " " << shape_text(tensor->shape) << "\n";
+        std::cout << "  " << padded(line(tensor->name), 48) << tensor->dtype << " " << shape_text(tensor->shape)
+                  << "\n";
     }
+}
+
+std::vector<const StoredTensor*> tensors_of(const SafetensorsFile& file) {
+    std::vector<const StoredTensor*> tensors;
+    for (const StoredTensor& tensor : file.tensors()) tensors.push_back(&tensor);
+    return tensors;
 }
 
 void inspect_weights(const fs::path& path, bool list) {
     const SafetensorsFile file(path);
-    std::vector<const StoredTensor*> tensors;
     uint64_t elems = 0;
-    for (const StoredTensor& tensor : file.tensors()) {
-        tensors.push_back(&tensor);
-        elems += tensor.elems();
-    }
+    for (const StoredTensor& tensor : file.tensors()) elems += tensor.elems();
     row("weights", path.string());
     row("elements", elems, " (", count_text(double(elems)), ")");
-    inspect_tensors(tensors, list);
+    inspect_tensors("tensors", tensors_of(file), list);
 }
 
 void inspect_model(const fs::path& path, bool list) {
-    const fs::path directory = resolve_model_directory(path);
+    const bool is_run = !fs::exists(path / "config.json") && !fs::exists(path / "manifest.json");
+    std::optional<CheckpointRef> newest;
+    if (is_run) {
+        newest = newest_checkpoint(
+            path, [](const std::string& why) { row("passed over", why); },
+            [](const CheckpointRef& checkpoint) { read_trainer_state(checkpoint); });
+        KILN_CHECK(newest, path.string(), ": holds no whole checkpoint");
+    }
+    const fs::path directory = newest ? newest->directory : follow_link(path);
+    row("model", directory.string());
+    const bool is_checkpoint = fs::exists(directory / "manifest.json");
+    if (is_checkpoint) {
+        inspect_checkpoint(directory, [](const std::string& name, const std::string& value) {
+            row(printable(name), printable(value));
+        });
+    }
     const ModelConfig config = read_model_config(directory);
     const int64_t parameters = count_parameters(config);
-    row("model", directory.string());
     if (const auto best = linked_checkpoint(path, kBestLink)) row("best", best->string(), ", by its validation loss");
     row("architecture", describe(config));
     row("parameters", parameters, " (", count_text(double(parameters)), ")");
-    if (fs::exists(directory / "manifest.json")) {
-        verify_checkpoint(directory);
-        row("manifest", "the sizes and checksums of all files are right");
-    }
     if (!find_tokenizer(directory).empty()) print_roles(Tokenizer::load(directory));
     std::vector<std::string> stop;
     for (const int id : stop_tokens(directory)) stop.push_back(std::to_string(id));
@@ -271,7 +276,10 @@ void inspect_model(const fs::path& path, bool list) {
     const ModelTensors weights(directory);
     std::vector<const StoredTensor*> tensors;
     for (const std::string& name : weights.names()) tensors.push_back(weights.find(name).tensor);
-    inspect_tensors(tensors, list);
+    inspect_tensors("tensors", tensors, list);
+    if (!is_checkpoint) return;
+    const SafetensorsFile optimizer(directory / "optimizer.safetensors");
+    inspect_tensors("optimizer", tensors_of(optimizer), list);
 }
 
 // A data directory without an index: what the headers of the shards tell that -i would read.
@@ -290,7 +298,8 @@ void inspect_directory(const fs::path& directory, bool list_tensors) {
         find_data(directory.string());  // refuses incomplete data
         return inspect_data(directory);
     }
-    const bool model = fs::exists(directory / "config.json") || !list_checkpoints(directory).empty();
+    const bool model = fs::exists(directory / "config.json") || fs::exists(directory / "manifest.json") ||
+                       !list_checkpoints(directory).empty();
     if (model) return inspect_model(directory, list_tensors);
     const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json") ||
                            fs::exists(directory / "tokenizer.model");

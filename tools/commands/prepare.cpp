@@ -1,4 +1,6 @@
 // kiln prepare: encodes documents into shards of tokens.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <iostream>
@@ -10,7 +12,9 @@
 #include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
+#include "tools/cli/standard_streams.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/cli/threads.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/reading_options.h"
 
@@ -79,6 +83,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                       .former_names = {"force"},
                       .help = "replace existing shards, or an unfinished run, in --output; they are removed at once"});
     if (!set.parse(args)) return false;
+    o.threads = threads_to_use(o.threads);
     const std::string separator = o.documents.separator;
     o.documents = reading.options();
     o.documents.separator = separator;
@@ -91,6 +96,7 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
     if (o.documents.separator.find('\n') != std::string::npos) {
         throw UsageError("--document-separator is one line; it cannot contain a newline");
     }
+    if (find_invalid_utf8(o.documents.separator)) throw UsageError("--document-separator: is not UTF-8");
     return true;
 }
 
@@ -130,7 +136,15 @@ int command_prepare(const std::vector<std::string>& args) {
         std::cerr << replace_invalid_utf8(text) << "\n";  // it may quote a bad record
     };
     const auto start = std::chrono::steady_clock::now();
-    catch_stop_signals();
+    // The next block may be long in coming, from a pipe or a slow pattern. The state that was saved last is enough
+    // then.
+    end_at_stop_signals(
+        [directory = options.output.string()](int signal) {
+            write_error_line(concat("stopped by ", signal_name(signal), "; ", directory,
+                                    ": not finished; the same command resumes it, or starts again if it reads a pipe"));
+            ::_exit(3);
+        },
+        std::chrono::seconds(1));
     options.stop = [] { return stop_signal() != 0; };
     ShardIndex index;
     try {

@@ -5,6 +5,7 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/byte_source.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 namespace {
@@ -49,6 +50,7 @@ DocumentOptions ReadingOptions::options() const {
     options.encoding = encoding_named(encoding);
     options.format =
         DocumentFormat(std::ranges::find(document_format_names(), format) - document_format_names().begin());
+    if (find_invalid_utf8(text_key)) throw UsageError("--text-key: is not UTF-8");
     options.text_keys = split_at_commas({text_key});
     if (options.text_keys.empty()) throw UsageError("--text-key: \"" + text_key + "\" names no field");
     return options;

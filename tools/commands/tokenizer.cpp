@@ -7,11 +7,13 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/line_reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/allow_special.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
+#include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
 #include "tools/fetch/published_tokenizers.h"
 
@@ -41,13 +43,17 @@ Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, 
         token.content = item.substr(0, equals);
         const char *begin = item.data() + std::min(equals + 1, item.size()), *end = item.data() + item.size();
         const auto [stop, status] = std::from_chars(begin, end, token.id);
-        if (status != std::errc() || stop != end || token.id < 0 || token.content.empty()) {
+        if (status != std::errc() || stop != end || token.id < 0 || token.content.empty() ||
+            find_invalid_utf8(token.content)) {
             throw UsageError(concat("--special-tokens: \"", item,
                                     "\" is not a token and its id; an example is <|endoftext|>=50256"));
         }
+        if (std::ranges::count(special_tokens, token.content, &SpecialToken::content) > 1) {
+            throw UsageError(concat("--special-tokens: \"", token.content, "\" is given twice"));
+        }
     }
     return make_tokenizer(
-        parse_tiktoken(MappedFile(path).text(), path, {.last = PreTokenizer::parse(pre_tokenizer, "--pre-tokenizer")},
+        parse_tiktoken(read_file(path), path, {.last = PreTokenizer::parse(pre_tokenizer, "--pre-tokenizer")},
                        special_tokens),
         path);
 }
@@ -55,6 +61,7 @@ Tokenizer load_ranks(const std::string& path, const std::string& pre_tokenizer, 
 int import(const std::vector<std::string>& args) {
     std::string source, output, cache, pre_tokenizer;
     std::vector<std::string> special_tokens;
+    bool overwrite = false;
     FetchOptions fetch;
     OptionSet set("kiln tokenizer import", "Reads a tokenizer, checks it and writes it in Hugging Face's format",
                   {"gpt2 --output tok", "llama/tokenizer.model --output tok",
@@ -79,6 +86,7 @@ int import(const std::vector<std::string>& args) {
     set.add(special_tokens, {.name = "special-tokens",
                              .unit = "A=ID,B=ID",
                              .help = "the special tokens of a .tiktoken file, for example <|endoftext|>=50256"});
+    set.add(overwrite, overwrite_tokenizer_option());
     if (!set.parse(args)) return 0;
     const bool ranks = source.ends_with(".tiktoken");
     if (ranks == pre_tokenizer.empty() || (!ranks && !special_tokens.empty())) {
@@ -110,7 +118,8 @@ int import(const std::vector<std::string>& args) {
     const Tokenizer tokenizer = published ? load_published(*published, fetch)
                                 : ranks   ? load_ranks(source, pre_tokenizer, special_tokens)
                                           : Tokenizer::load(source);
-    tokenizer.save(output);
+    catch_stop_signals();  // a signal waits until all files are written
+    tokenizer.save(output, overwrite);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << output << "\n";
     return 0;
 }
@@ -119,19 +128,20 @@ int import(const std::vector<std::string>& args) {
 // newline, its result has none, so that decode --raw gives back exactly the input of encode.
 template <class Transform>
 void transform_lines(Transform&& transform) {
+    LineReader input(InputFile::standard_input());
     std::string line;
-    for (size_t number = 1; std::getline(std::cin, line); ++number) {
+    for (size_t number = 1; input.next(line); ++number) {
+        const bool newline = line.ends_with('\n');
+        if (newline) line.pop_back();
         std::string result;
         try {
             result = transform(line);
         } catch (const Error& error) {
             throw Error(concat("standard input, line ", number, ": ", error.what()));
         }
-        if (!std::cin.eof()) result += '\n';
-        std::cout << result;
-        if (!std::cout) throw Error("standard output could not be written (disk full or closed)");
+        if (newline) result += '\n';
+        std::cout << result << std::flush;
     }
-    KILN_CHECK(!std::cin.bad(), "standard input could not be read");
 }
 
 int encode(const std::vector<std::string>& args) {
@@ -216,6 +226,10 @@ int decode(const std::vector<std::string>& args) {
 }
 
 }  // namespace
+
+OptionSpec overwrite_tokenizer_option() {
+    return {.name = "overwrite", .former_names = {"force"}, .help = "replace another tokenizer in --output"};
+}
 
 int command_tokenizer(const std::vector<std::string>& args) {
     if (args.empty()) throw UsageError("kiln tokenizer: name an action: train, import, encode or decode");

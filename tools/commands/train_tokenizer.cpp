@@ -9,10 +9,12 @@
 #include "tokenizer/prepare/training_text.h"
 #include "tokenizer/sentencepiece/trainer.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/options.h"
 #include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/cli/threads.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/reading_options.h"
 
@@ -29,7 +31,7 @@ struct TrainArguments {
     int vocab_size = 0;
     int64_t min_frequency = 0;
     double character_coverage = SentencePieceTrainerOptions().character_coverage;
-    bool add_prefix_space = false, byte_fallback = false;
+    bool add_prefix_space = false, byte_fallback = false, overwrite = false;
     int threads = 0;
     DocumentOptions documents;
     InputFiles files;
@@ -40,7 +42,7 @@ struct TrainArguments {
     }
 };
 
-// Shows the progress of training, and ends it after Ctrl-C.
+// Shows the progress of training.
 class Progress {
 public:
     explicit Progress(const std::vector<InputFileInfo>& files) {
@@ -50,10 +52,8 @@ public:
                      file.path == decompressed_name(file.path) && !is_archive_name(file.path);
             bytes_ += file.bytes;
         }
-        catch_stop_signals();
     }
     void show(const BpeProgress& p) {
-        stop_if_asked();
         if (p.phase == BpeProgress::Phase::kCounting) {
             line_.show("counting words", double(p.done) * 1e-6, plain_ ? double(bytes_) * 1e-6 : 0, "MB");
         } else {
@@ -61,16 +61,9 @@ public:
         }
     }
 
-    void show_sentencepiece() {
-        stop_if_asked();
-        line_.show("training with the SentencePiece library");
-    }
+    void show_sentencepiece() { line_.show("training with the SentencePiece library"); }
 
 private:
-    static void stop_if_asked() {
-        KILN_CHECK(stop_signal() == 0, "stopped by ", signal_name(stop_signal()), "; no tokenizer was written");
-    }
-
     ProgressLine line_;
     uint64_t bytes_ = 0;
     bool plain_ = true;
@@ -101,7 +94,7 @@ Tokenizer train_bpe(const TrainArguments& a) {
                                 .normalizer = parse_normalizer(a.normalizer),
                                 .pre_tokenizer = PreTokenizer::parse(a.pre_tokenizer, "--pre-tokenizer"),
                                 .add_prefix_space = a.add_prefix_space,
-                                .threads = a.threads,
+                                .threads = threads_to_use(a.threads),
                                 .progress = [&](const BpeProgress& p) { progress.show(p); }}),
                     a);
 }
@@ -208,6 +201,7 @@ int train_tokenizer(const std::vector<std::string>& args) {
                         .help = "0: all processors; 16 for sentencepiece, so that every machine makes the same model",
                         .min = 0,
                         .max = 128});
+    set.add(a.overwrite, overwrite_tokenizer_option());
     set.section("SentencePiece");
     set.add(a.character_coverage,
             {.name = "character-coverage",
@@ -224,21 +218,28 @@ int train_tokenizer(const std::vector<std::string>& args) {
     if (a.files.by_names) std::cerr << "files that are named for validation or test are not used for training\n";
     report_passed_over(a.files.passed_over, report);
 
-    // First, so that no work is lost if the directory cannot be created.
+    // First, so that no work is lost if the tokenizer cannot be written there.
+    if (!a.overwrite) check_replaces_nothing(a.output, {});
     std::error_code failed;
     const bool made = std::filesystem::create_directories(a.output, failed);
     KILN_CHECK(!failed, "--output ", a.output, ": cannot create the directory: ", failed.message());
+    const auto remove_again = [made, output = a.output] {
+        std::error_code ignored;
+        if (made) std::filesystem::remove(output, ignored);  // it is empty
+    };
+    end_at_stop_signals([=](int) { remove_again(); });
     const Tokenizer tokenizer = [&] {
         try {
             if (!sentencepiece_type(a).empty()) return train_sentencepiece(a);
             if (a.special_tokens.empty()) a.special_tokens = {"<|endoftext|>"};
             return a.type == "char" ? train_characters(a) : train_bpe(a);
         } catch (...) {
-            if (made) std::filesystem::remove(a.output, failed);  // it is empty
+            remove_again();
             throw;
         }
     }();
-    tokenizer.save(a.output);  // a signal waits until all files are written
+    catch_stop_signals();  // a signal waits until all files are written
+    tokenizer.save(a.output, a.overwrite);
     std::cerr << "wrote a vocabulary of " << tokenizer.vocab_size() << " tokens to " << a.output << "\n";
     if (tokenizer.vocab_size() < a.vocab_size) {
         std::cerr << "this is less than --vocab-size " << a.vocab_size << ": the text has no more "

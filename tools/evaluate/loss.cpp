@@ -1,8 +1,10 @@
 #include "tools/evaluate/loss.h"
 
 #include <algorithm>
+#include <exception>
 #include <vector>
 
+#include "cpu_reference/interface/error.h"
 #include "tools/cli/stop_signal.h"
 
 namespace kiln {
@@ -12,12 +14,23 @@ std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator, int6
                                 const std::function<std::optional<Batch>()>& next) {
     double sums[2] = {0, 0};  // losses, tokens
     for (int64_t i = 0; max_batches == 0 || i < max_batches; i++) {
-        const std::optional<Batch> batch = next();
-        if (!batch) break;
-        const LossSum loss = engine.evaluate(*batch);
-        sums[0] += loss.sum;
-        sums[1] += double(loss.tokens);
-        if (stop_agreed(communicator, stop_requested)) return std::nullopt;
+        std::optional<Batch> batch;
+        std::exception_ptr failed;  // thrown when all ranks have stopped
+        try {
+            batch = next();
+        } catch (const Error&) {
+            failed = std::current_exception();
+        }
+        if (!batch && !failed) break;
+        if (batch) {
+            const LossSum loss = engine.evaluate(*batch);
+            sums[0] += loss.sum;
+            sums[1] += double(loss.tokens);
+        }
+        if (stop_agreed(communicator, [&] { return failed || (stop_requested && stop_requested()); })) {
+            if (failed) std::rethrow_exception(failed);
+            return std::nullopt;
+        }
     }
     communicator.all_reduce(sums, 2);
     return LossSum{sums[0], int64_t(sums[1])};

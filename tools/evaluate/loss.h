@@ -11,7 +11,8 @@
 namespace kiln {
 
 // The sum over the batches that `next` gives, until it gives none, or until `max_batches` if that is not 0. Every rank
-// must have the same number of batches. Nothing if a stop was requested; it checks this after every batch.
+// must have the same number of batches. Nothing if a stop was requested; it checks this after every batch. If
+// `next` throws Error, all ranks stop, and this rank throws it again.
 std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator, int64_t max_batches,
                                 const std::function<bool()>& stop_requested,
                                 const std::function<std::optional<Batch>()>& next);

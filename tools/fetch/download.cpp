@@ -21,7 +21,7 @@ namespace {
 constexpr long kPartialContent = 206, kRangeNotSatisfiable = 416;
 
 std::string sha256_of(const fs::path& path) {
-    return hex(sha256(MappedFile(path).text()));
+    return hex(sha256(read_file(path)));
 }
 
 struct CurlCloser {

@@ -250,25 +250,18 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
     if (tied) check_tied_lm_head(tensors, wanted[0], wanted[0].name);
 
     std::vector<float> buffer, transposed;
-    const auto check_finite = [&](const HfTensor& tensor, std::span<const float> values) {
-        const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
-        KILN_CHECK(bad == values.end(), where, ": tensor '", tensor.name, "' holds ", *bad,
-                   ": nothing can be computed from it; use an earlier checkpoint");
-    };
     for (const HfTensor& tensor : wanted) {
         const auto found = tensors.find(tensor.name);
         const size_t elems = tensor.rows * tensor.cols;
         if (tensor.transposed) {
             buffer.resize(elems), transposed.resize(elems);
-            found.file->read(*found.tensor, 0, buffer);
-            check_finite(tensor, buffer);
+            found.file->read_finite(*found.tensor, 0, buffer);
             transpose(buffer.data(), transposed.data(), tensor.cols, tensor.rows);
             engine.write(Arena::params, tensor.offset, transposed);
             continue;
         }
         for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
-            found.file->read(*found.tensor, first, values);
-            check_finite(tensor, values);
+            found.file->read_finite(*found.tensor, first, values);
             engine.write(Arena::params, tensor.offset + first, values);
         });
     }

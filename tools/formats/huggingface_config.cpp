@@ -411,7 +411,7 @@ ordered_json hf_generation_config(const ordered_json& token_ids) {
 }
 
 json hf_default_eos(const json& config) {
-    const std::string type = config.is_object() ? config.value("model_type", "") : "";
+    const json type = config.is_object() ? config.value("model_type", json()) : json();
     return type == "gpt2" ? json(50256) : type == "llama" ? json(2) : json(nullptr);
 }
 

@@ -31,8 +31,11 @@ nlohmann::json parse_json(std::string_view text, const std::string& where) {
     }
 }
 
+// The index of the tensors of the largest models has about 10 MB.
+constexpr uint64_t kMaxJsonBytes = uint64_t(64) << 20;
+
 nlohmann::json read_json(const std::filesystem::path& path) {
-    return parse_json(MappedFile(path).text(), path.string());
+    return parse_json(read_file(path, kMaxJsonBytes), path.string());
 }
 
 }  // namespace kiln

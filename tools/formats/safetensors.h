@@ -1,6 +1,7 @@
 #pragma once
 // The safetensors format: the length of a JSON header as u64, the header, the bytes of the tensors. Writes float32;
 // reads float32, float16 and bfloat16. The reader checks everything in the header before it uses it.
+#include <cfloat>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -29,7 +30,7 @@ struct StoredTensor {
 // "(2, 3)".
 std::string shape_text(std::span<const uint64_t> shape);
 
-// A file mapped for reading. The constructor throws Error, with the file and the tensor, if the header is not valid, a
+// A file open for reading. The constructor throws Error, with the file and the tensor, if the header is not valid, a
 // type is unknown, a shape does not fit its bytes, or the tensors do not cover the data exactly once.
 class SafetensorsFile {
 public:
@@ -37,13 +38,17 @@ public:
     const std::filesystem::path& path() const { return path_; }
     const std::vector<StoredTensor>& tensors() const { return tensors_; }  // sorted by name
     const StoredTensor* find(std::string_view name) const;                 // null if there is none
-    // Elements first to first + out.size() - 1 as float32. Throws Error if the type is not F32, F16 or BF16.
+    // Elements first to first + out.size() - 1 as float32. Throws Error if the type is not F32, F16 or BF16, or if the
+    // file has changed since it was opened.
     void read(const StoredTensor& tensor, uint64_t first, std::span<float> out) const;
+    // Throws Error also if one of them is infinite, NaN or below `min`, from which nothing can be computed.
+    void read_finite(const StoredTensor& tensor, uint64_t first, std::span<float> out, float min = -FLT_MAX) const;
+    void verify_finite(const StoredTensor& tensor, float min = -FLT_MAX) const;  // all of it
 
 private:
     std::filesystem::path path_;
-    MappedFile file_;
-    const unsigned char* data_ = nullptr;
+    InputFile file_;
+    uint64_t data_ = 0;  // where the bytes of the tensors begin
     std::vector<StoredTensor> tensors_;
 };
 

@@ -18,14 +18,14 @@ std::string prompt_text(const std::string& prompt) {
     const bool in_file = prompt.starts_with(kFile);
     const std::string path = in_file ? prompt.substr(kFile.size()) : "";
     KILN_CHECK(!in_file || !path.empty(), "--prompt FILE: names no file; write its path behind the colon");
-    const std::string text = in_file ? read_file(path) : prompt;
+    const std::string text = in_file ? InputFile::stream(path).read_all(kMaxFileBytes) : prompt;
     check_prompt(text, in_file ? path : "--prompt");
     KILN_CHECK(!in_file || !text.empty(), path, ": is empty, so it is no prompt");
     return text;
 }
 
 std::vector<std::string> prompts_in_lines(const std::string& path) {
-    const std::string content = read_file(path);
+    const std::string content = InputFile::stream(path).read_all(kMaxFileBytes);
     check_prompt(content, path);
     std::vector<std::string> prompts;
     for (size_t begin = 0; begin < content.size();) {

@@ -57,7 +57,8 @@ std::vector<std::string> warnings(const TrainPlan& plan, uint64_t sequences) {
 }
 
 std::string fitting_models(const TrainOptions& options, const Device& device, uint64_t tokens, int V) {
-    const int cores = options.threads > 0 ? options.threads : std::max(1, int(std::thread::hardware_concurrency()));
+    const int all = std::max(1, int(std::thread::hardware_concurrency()));
+    const int cores = options.threads > 0 ? std::min(options.threads, all) : all;
     std::vector<std::string> lines;
     for (const char* const model : kModels) {
         ModelConfig config = parse_model(model);

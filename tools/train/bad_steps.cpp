@@ -5,6 +5,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 
@@ -53,11 +54,13 @@ TrainProgress BadSteps::roll_back(const TrainProgress& failed, const std::filesy
     failed_at_ = std::max(failed_at_, failed.step);
     KILN_CHECK(++rollbacks_ <= kMaxRollbacks, "step ", failed.step, ": not finite again after ", kMaxRollbacks,
                " rollbacks; resume with a lower --learning-rate");
-    const auto newest = newest_checkpoint(run, note);
+    const LossScale scale = engine.loss_scale();
+    TrainProgress progress;
+    const auto newest = newest_checkpoint(run, note, [&](const CheckpointRef& checkpoint) {
+        progress = load_trainer_state(checkpoint, engine).progress;
+    });
     KILN_CHECK(newest, "--on-nonfinite rollback: ", run.string(),
                " holds no checkpoint yet; try a lower --learning-rate");
-    const LossScale scale = engine.loss_scale();
-    TrainProgress progress = load_progress(newest->directory, engine);
     if (engine.loss_scale().scale > scale.scale) engine.set_loss_scale(scale);  // it was lowered for a reason
     progress.position = failed.position;
     note(concat("rolled back to ", newest->directory.string()));

@@ -31,14 +31,17 @@ std::string json_line(const ordered_json& value) {
 
 }  // namespace
 
+// O_NONBLOCK: a pipe in place of the log would be waited for.
 AppendFile::AppendFile(const std::filesystem::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+    : path_(path),
+      fd_(TEMP_FAILURE_RETRY(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666))) {
     KILN_CHECK(fd_ >= 0, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
 }
 
 AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes) : AppendFile(path) {
     struct stat status {};
     const uint64_t bytes = ::fstat(fd_, &status) == 0 ? uint64_t(status.st_size) : 0;
+    KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so no log is written there");
     size_ = end_of_line(std::min(bytes, keep_bytes));
     torn_ = size_ < bytes;
     cut();
@@ -53,7 +56,7 @@ uint64_t AppendFile::end_of_line(uint64_t before) const {
     char part[4096];
     while (before > 0) {
         const size_t bytes = size_t(std::min<uint64_t>(before, sizeof(part)));
-        const ssize_t got = ::pread(fd_, part, bytes, off_t(before - bytes));
+        const ssize_t got = TEMP_FAILURE_RETRY(::pread(fd_, part, bytes, off_t(before - bytes)));
         KILN_CHECK(got == ssize_t(bytes), path_.string(), ": cannot be read: ", std::strerror(got < 0 ? errno : EIO));
         const size_t newline = std::string_view(part, bytes).rfind('\n');
         before -= bytes;
@@ -64,7 +67,7 @@ uint64_t AppendFile::end_of_line(uint64_t before) const {
 
 void AppendFile::cut() {
     if (!torn_) return;
-    KILN_CHECK(::ftruncate(fd_, off_t(size_)) == 0, path_.string(), ": cannot be cut to ", size_,
+    KILN_CHECK(TEMP_FAILURE_RETRY(::ftruncate(fd_, off_t(size_))) == 0, path_.string(), ": cannot be cut to ", size_,
                " bytes: ", std::strerror(errno));
     torn_ = false;
 }

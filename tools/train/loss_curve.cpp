@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/json_reader.h"
 #include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
@@ -18,34 +20,46 @@ constexpr double kWidth = 860, kHeight = 480, kLeft = 70, kRight = 836, kTop = 5
 constexpr const char* kTrainColour = "#2563eb";
 constexpr const char* kValColour = "#ea580c";
 
+// The text inside an element: no markup, and only characters that XML 1.0 allows.
 std::string escaped(const std::string& text) {
+    const std::string valid = replace_invalid_utf8(text);
     std::string out;
-    for (const char c : replace_invalid_utf8(text)) {
-        if (c == '<') {
-            out += "&lt;";
-        } else if (c == '&') {
-            out += "&amp;";
-        } else if (static_cast<unsigned char>(c) >= 0x20) {
-            out += c;
+    uint32_t point = 0;
+    for (const char *p = valid.data(), *const end = p + valid.size(); p < end;) {
+        const int bytes = decode_utf8(p, end, point);
+        if (point == '<' || point == '>' || point == '&') {
+            out += point == '<' ? "&lt;" : point == '>' ? "&gt;" : "&amp;";
+        } else if (point >= 0x20 && point != 0xFFFE && point != 0xFFFF) {
+            out.append(p, size_t(bytes));
         }
+        p += bytes;
     }
     return out;
 }
 
-// An axis from `low` to `high`, widened to whole ticks of 1, 2 or 5 times a power of ten.
+// An axis from `low` to `high`, widened to whole ticks of 1, 2 or 5 times a power of ten. `least` is the smallest tick.
 struct Axis {
     double low, high, tick;
 
-    Axis(double smallest, double largest, int ticks, bool widen) : low(smallest), high(largest) {
-        if (high - low < 1e-9) high = low + std::max(1e-3, std::abs(low) * 0.1);
+    Axis(double smallest, double largest, int ticks, bool widen, double least = 0) : low(smallest), high(largest) {
+        const double largest_size = std::max(std::abs(low), std::abs(high));
+        if (high - low < 1e-9 * std::max(1.0, largest_size)) high = low + std::max(1e-3, largest_size * 0.1);
         const double rough = (high - low) / ticks, power = std::pow(10, std::floor(std::log10(rough)));
-        tick = power * (rough / power > 5 ? 10 : rough / power > 2 ? 5 : rough / power > 1 ? 2 : 1);
+        tick = std::max(least, power * (rough / power > 5 ? 10 : rough / power > 2 ? 5 : rough / power > 1 ? 2 : 1));
         if (!widen) return;
         low = std::floor(low / tick) * tick;
         high = std::ceil(high / tick) * tick;
     }
     double place(double value, double from, double to) const {
         return from + (value - low) / (high - low) * (to - from);
+    }
+    // The multiples of `tick` from low to high. They are counted: a sum may stay the same when a tick is added.
+    std::vector<double> ticks() const {
+        std::vector<double> values;
+        const double first = std::ceil(low / tick - 1e-6);
+        const int count = int(std::floor(high / tick + 1e-6) - first);
+        for (int i = 0; i <= count; i++) values.push_back((first + i) * tick);
+        return values;
     }
 };
 
@@ -79,25 +93,44 @@ std::vector<LossPoint> smoothed(const std::vector<LossPoint>& points) {
     return out;
 }
 
+void add_line(LossCurve& curve, std::string_view line, const std::string& where) {
+    constexpr uint64_t kMaxStep = uint64_t(1) << 53;  // larger whole numbers are not exact as a double
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    const bool has_step = json.is_object() && json.contains("step") && json["step"].is_number_unsigned();
+    KILN_CHECK(has_step && json["step"] <= kMaxStep, where, "not a line of metrics: ", excerpt(line));
+    const auto add = [&](std::vector<LossPoint>& points, const char* name) {
+        if (!json.contains(name) || !json[name].is_number()) return;
+        const double loss = json[name];
+        KILN_CHECK(std::abs(loss) <= std::numeric_limits<float>::max(), where, name, " is not a loss: ", loss);
+        points.push_back({json["step"], loss});
+    };
+    add(curve.train, "train_loss");
+    add(curve.val, "val_loss");
+}
+
 }  // namespace
 
 LossCurve read_loss_curve(const std::filesystem::path& run) {
     const std::filesystem::path path = run / "metrics.jsonl";
     KILN_CHECK(std::filesystem::exists(path), path.string(),
                ": not found; --run takes a run directory, as train_gpt2 -o writes it");
-    const std::string text = read_file(path);
+    constexpr size_t kMaxLine = 1 << 16;  // Kiln's have about 300 bytes
+    InputFile file(path);
     LossCurve curve;
     size_t line_number = 0;
-    for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
-        line_number++;
-        const auto json = nlohmann::json::parse(text.begin() + long(begin), text.begin() + long(end), nullptr, false);
-        KILN_CHECK(json.is_object() && json.contains("step") && json["step"].is_number(), path.string(), ":",
-                   line_number, ": not a line of metrics: ", text.substr(begin, std::min<size_t>(end - begin, 60)));
-        const double step = json["step"];
-        if (json.contains("train_loss") && json["train_loss"].is_number()) {
-            curve.train.push_back({step, json["train_loss"]});
+    std::string block(kMaxLine, '\0');
+    for (size_t used = 0, read; (read = file.read(block.data() + used, block.size() - used)) > 0;) {
+        const std::string_view text(block.data(), used += read);
+        size_t begin = 0;
+        for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+            const std::string where = concat(path.string(), ":", ++line_number, ": ");
+            add_line(curve, text.substr(begin, end - begin), where);
         }
-        if (json.contains("val_loss") && json["val_loss"].is_number()) curve.val.push_back({step, json["val_loss"]});
+        KILN_CHECK(begin > 0 || used < kMaxLine, path.string(), ":", line_number + 1, ": a line of more than ",
+                   kMaxLine, " bytes: not a line of metrics");
+        block.erase(0, begin);
+        used -= begin;
+        block.resize(kMaxLine);
     }
     return curve;
 }
@@ -124,9 +157,7 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
         }
     }
     if (low > high) low = 0, high = 1, first = 0, last = 1;
-    Axis x(first, last, 8, false);
-    x.tick = std::max(x.tick, 1.0);  // steps are whole
-    const Axis y(low, high, 6, true);
+    const Axis x(first, last, 8, false, 1), y(low, high, 6, true);  // steps are whole
 
     std::string svg;
     svg += formatted(
@@ -136,13 +167,12 @@ std::string loss_svg(const LossCurve& curve, const std::string& title) {
     svg += formatted("<rect width=\"%g\" height=\"%g\" fill=\"#ffffff\"/>\n", kWidth, kHeight);
     svg +=
         "<text x=\"70\" y=\"30\" font-size=\"16\" font-weight=\"600\" fill=\"#111827\">" + escaped(title) + "</text>\n";
-    for (double value = y.low; value < y.high + y.tick / 2; value += y.tick) {
+    for (const double value : y.ticks()) {
         const double at = y.place(value, kBottom, kTop);
         svg += formatted("<path d=\"M%g %.1fH%g\" stroke=\"#e5e7eb\"/>", kLeft, at, kRight);
-        svg += formatted("<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", kLeft - 8, at + 4.5,
-                         std::abs(value) < y.tick / 1e6 ? 0.0 : value);
+        svg += formatted("<text x=\"%g\" y=\"%.1f\" text-anchor=\"end\">%.6g</text>\n", kLeft - 8, at + 4.5, value);
     }
-    for (double value = std::ceil(x.low / x.tick) * x.tick; value <= x.high + x.tick / 1e6; value += x.tick) {
+    for (const double value : x.ticks()) {
         const double at = x.place(value, kLeft, kRight);
         svg += formatted("<path d=\"M%.1f %gv5\" stroke=\"#9ca3af\"/>", at, kBottom);
         svg += formatted("<text x=\"%.1f\" y=\"%g\" text-anchor=\"middle\">%.0f</text>\n", at, kBottom + 20, value);

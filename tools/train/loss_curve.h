@@ -14,8 +14,8 @@ struct LossCurve {
     std::vector<LossPoint> train, val;  // by step; finite losses only
 };
 
-// Throws Error if there is no metrics.jsonl or if a line is not JSON. A last line without a newline, which a killed run
-// leaves, is ignored.
+// Throws Error if there is no metrics.jsonl, or if a line is not an object with a step from 0 to 2^53 and losses that a
+// float holds. A last line without a newline, which a killed run leaves, is ignored.
 LossCurve read_loss_curve(const std::filesystem::path& run);
 
 // The name of the run's directory, shortened if it is too long for a title. "runs/x/" is "x", and "." the name of the

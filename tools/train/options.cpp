@@ -53,8 +53,9 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
         o.resume,
         {.name = "resume",
          .short_name = "y",
-         .help = "resume from the newest complete checkpoint in --output, which must hold one; options that are not "
-                 "given keep the values of the run"});
+         .help =
+             "resume from the newest complete checkpoint in --output, or start the run that was stopped there before "
+             "its first one; options that are not given keep the values of the run"});
     set.add(o.overwrite,
             {.name = "overwrite", .help = "remove the run that --output holds, and start a new one there"});
 }
@@ -76,7 +77,7 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
                                          "micro-batch",
                                          0, 1e12));
     set.add(o.max_steps, steps("max-steps", "x", "steps in the whole run; -1: --epochs decides", -1));
-    set.add(o.epochs, number("epochs", "", "N", "passes over the data, if --max-steps is -1", 0, 1e6));
+    set.add(o.epochs, number("epochs", "", "N", "passes over the data, if --max-steps is -1", 1e-6, 1e6));
     set.add(o.seed,
             {.name = "seed", .help = "seed of the weights, the order of samples, dropout and generated samples"});
     set.add(o.overfit_one_batch,
@@ -185,7 +186,8 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
     set.add(o.temperature,
             number("temperature", "", "X", "sampling temperature; 0: always the most likely token", 0, 100));
     set.add(o.top_k, number("top-k", "", "N", "sample among the N most likely tokens; 0: among all", 0, 1 << 30));
-    set.add(o.top_p, fraction("top-p", "", "sample among the most likely tokens that together have this probability"));
+    set.add(o.top_p, number("top-p", "", "FRACTION",
+                            "sample among the most likely tokens that together have this probability", 1e-6, 1));
 }
 
 void add_checkpoint_options(OptionSet& set, TrainOptions& o) {

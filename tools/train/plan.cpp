@@ -146,22 +146,21 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
     const TrainOptions& o = plan.options;
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
-    const auto newest = newest_checkpoint(o.output, report);
+    const auto newest = newest_checkpoint(
+        o.output, report, [&](const CheckpointRef& checkpoint) { plan.state = read_trainer_state(checkpoint); });
     if (!newest) {
         const bool none = list_checkpoints(o.output).empty();
         KILN_CHECK(none, o.output, ": no checkpoint is complete; start a new run with another --output");
+        if (fs::exists(fs::path(o.output) / kConfigFile)) {
+            report(concat(o.output, ": has no checkpoint yet; the run starts with its first step"));
+            return;
+        }
         const std::string meant = nearest_run(o.output);
         throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
                                 meant.empty() ? "to" : concat("did you mean ", meant, "? To"),
                                 " start a new run there, leave out --resume"));
     }
     plan.checkpoint = newest->directory;
-    const fs::path file = plan.checkpoint / "trainer_state.json";
-    plan.state = nlohmann::json::parse(read_file(file), nullptr, false);
-    KILN_CHECK(plan.state.is_object() && plan.state.contains("model") && plan.state["model"].is_string() &&
-                   plan.state.contains("position") && plan.state.contains("seed") && plan.state.contains("T"),
-               file.string(), ": is not the state of a trainer; to start from its weights use -e ",
-               plan.checkpoint.string());
 }
 
 // The number of sequences that a loader makes of the shards.
@@ -255,6 +254,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .data = {},
                    .tokenizer = {},
                    .files = {},
+                   .sample_tokenizer = {},
                    .values = {},
                    .config_toml = {},
                    .async_save = options.async_save && options.checkpoint_every > 0 && !options.output.empty() &&
@@ -263,6 +263,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
+    if (!o.tokenizer.empty()) verify_tokenizer(plan.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
     check_tokenizers(plan, report);
 
@@ -277,7 +278,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         choose_model(plan, data_V, report);
         resolve_batch(plan, world, report, device);
     } else {
-        const std::string trained = plan.state["model"];
+        const std::string trained = plan.state.model;
         if (model_given && !fs::is_directory(o.model)) {
             choose_model(plan, data_V, [](const std::string&) {});
             check_same("the model", trained, o.model, plan.checkpoint);
@@ -286,10 +287,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         o.model = trained;
         check_vocabulary(plan.config, data_V, trained);
         resolve_batch(plan, world, report, device);
-        check_same("--sequence-length", std::to_string(plan.state["T"].get<int>()), std::to_string(o.T),
-                   plan.checkpoint);
-        check_same("--seed", std::to_string(plan.state["seed"].get<uint64_t>()), std::to_string(o.seed),
-                   plan.checkpoint);
+        check_same("--sequence-length", std::to_string(plan.state.T), std::to_string(o.T), plan.checkpoint);
+        check_same("--seed", std::to_string(plan.state.seed), std::to_string(o.seed), plan.checkpoint);
     }
     check_async_save(plan, device, report);
     // A resumed run goes on with what its checkpoint holds.
@@ -302,8 +301,8 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                 "tokenizer as -i");
         }
         o.prompt = prompt_text(o.prompt);
-        sample_prompt(o, Tokenizer::load(plan.tokenizer),
-                      plan.config.max_T);  // an error now is better than at the first sample
+        plan.sample_tokenizer = Tokenizer::load(plan.tokenizer);
+        sample_prompt(o, *plan.sample_tokenizer, plan.config.max_T);  // an error now is better than at the first sample
     }
     // Only a warning, since one may train an old model on a new tokenizer, whose ids then get a new meaning.
     if (!plan.weights.empty() && !find_tokenizer(plan.weights).empty()) {

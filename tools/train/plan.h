@@ -4,18 +4,22 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/engine.h"
 #include "tokenizer/data/dataloader.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/train/device.h"
 #include "tools/train/options.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
+
+inline constexpr const char* kConfigFile = "config.toml";  // in a run directory: the options of the run
 
 struct TrainPlan {
     // T, total_batch_tokens and prompt resolved; model: the descriptor of `config`, unless a directory
@@ -23,10 +27,11 @@ struct TrainPlan {
     ModelConfig config;
     std::filesystem::path weights;     // model directory to start from; empty: random weights
     std::filesystem::path checkpoint;  // to resume from; empty: from the beginning
-    nlohmann::json state;              // its trainer_state.json
+    TrainerState state;                // its trainer_state.json
     DataPaths data;
     std::filesystem::path tokenizer;            // directory, or empty
     ModelFiles files;                           // of every checkpoint
+    std::optional<Tokenizer> sample_tokenizer;  // if samples are wanted; its files may change while training runs
     std::map<std::string, std::string> values;  // every option as text, to find what a resumed run changes
     std::string config_toml;                    // the same, as the run directory keeps it
     bool async_save;                            // --async-save, and there is memory for it

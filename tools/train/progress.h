@@ -1,10 +1,7 @@
 #pragma once
 // The position of a run. The next step depends only on it, the weights and the optimizer state.
 #include <cstdint>
-#include <filesystem>
-#include <nlohmann/json.hpp>
 
-#include "cpu_reference/interface/engine.h"
 #include "tools/train/logger.h"
 #include "tools/train/outlier.h"
 
@@ -17,13 +14,6 @@ struct TrainProgress {
     int64_t validated_at = -1, sampled_at = -1;  // the last step with a validation, with a sample
     OutlierWindow loss_window, norm_window;
     LogPosition log;
-
-    nlohmann::json to_json() const;  // keeps every bit
-    // Throws Error that names what is missing.
-    static TrainProgress from_json(const nlohmann::json& state);
 };
-
-// Reads weights, optimizer state and loss scale of a checkpoint into the engine.
-TrainProgress load_progress(const std::filesystem::path& checkpoint, Engine& engine);
 
 }  // namespace kiln

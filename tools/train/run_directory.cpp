@@ -23,7 +23,7 @@ namespace {
 // Only what a run writes: the directory may hold other files too.
 void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
     for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
-    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", "config.toml", kModelLink, kBestLink}) {
+    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", kConfigFile, kModelLink, kBestLink}) {
         fs::remove(run / file);
     }
 }
@@ -57,14 +57,21 @@ RunLock::RunLock(const fs::path& run) : directory_(run) {
 RunLock::~RunLock() {
     const fs::path run = directory_.now();
     if (created.empty() || run.empty()) return;
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(run, ignored)) {
-        const fs::path name = entry.path().filename();
-        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry.file_size(ignored) == 0;
-        if (!empty_log && name != "config.toml") return;
+    std::error_code error, ignored;
+    for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
+        const fs::path name = entry->path().filename();
+        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry->file_size(ignored) == 0;
+        if (!empty_log && name != kConfigFile) return;
     }
-    for (const char* file : {"main.log", "metrics.jsonl", "config.toml"}) fs::remove(run / file, ignored);
+    if (error) return;  // it may hold anything
+    for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run / file, ignored);
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
+}
+
+bool begins_with(const fs::path& path, std::string_view start) {
+    std::string head(start.size(), '\0');
+    head.resize(InputFile(path).read(head.data(), head.size()));
+    return head == start;
 }
 
 std::string default_run_directory() {
@@ -93,6 +100,15 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
         throw UsageError(concat("--output (-o) ", o.output, " already holds ",
                                 checkpoints[0].directory.filename().string(),
                                 "; resume it with --resume, replace it with --overwrite, or give another directory"));
+    }
+    // The files of a run that ended before its first checkpoint are replaced. config.toml tells whose they are.
+    if (!o.resume && !o.overwrite &&
+        !(fs::exists(run / kConfigFile) && begins_with(run / kConfigFile, "# train_gpt2"))) {
+        for (const char* file : {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"}) {
+            if (!fs::is_regular_file(run / file) || fs::file_size(run / file) == 0) continue;
+            throw UsageError(concat("--output (-o) ", o.output, ": holds a file ", file,
+                                    " that would be replaced; replace it with --overwrite, or give another directory"));
+        }
     }
     remove_leftovers(run);
     const fs::path probe = run / kWriteTest;

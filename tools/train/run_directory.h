@@ -2,6 +2,7 @@
 // The directory of a run: created, locked for one process, removed with --overwrite.
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,9 @@ private:
 // Creates the run directory and locks it. With --overwrite, removes the run that it holds. Throws Error if that is not
 // possible, if the directory holds another run, or if the disk has no room for a checkpoint.
 [[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
+
+// Whether a file that would be replaced begins as those that Kiln writes.
+bool begins_with(const std::filesystem::path& path, std::string_view start);
 
 // The run directory without --output: runs/ and the current time.
 std::string default_run_directory();

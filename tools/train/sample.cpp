@@ -11,6 +11,9 @@ namespace kiln {
 std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tokenizer, int max_T) {
     const int end_of_text = tokenizer.end_of_text();
     std::vector<int> tokens = tokenizer.encode(options.prompt);
+    if (tokens.empty() && end_of_text < 0) {
+        throw UsageError("--prompt is needed for samples: the tokenizer has no token that begins a document");
+    }
     if (tokens.empty()) tokens = {end_of_text};
     if (int(tokens.size()) >= max_T) {
         throw UsageError(concat("--prompt: ", tokens.size(), " tokens leave no room in the model's context of ", max_T,
@@ -22,7 +25,7 @@ std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tok
 std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, uint64_t number,
                                        const std::function<bool()>& stop_requested) {
     const TrainOptions& o = plan.options;
-    const Tokenizer tokenizer = Tokenizer::load(plan.tokenizer);
+    const Tokenizer& tokenizer = *plan.sample_tokenizer;
     std::optional<std::string> text;
     // The KV cache exists only during generation, because training needs the memory.
     generate(engine,

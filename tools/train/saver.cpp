@@ -26,12 +26,14 @@ constexpr int kNice = 19;
 
 }  // namespace
 
-void Attempts::operator()(const char* what, const std::function<void()>& make) {
+bool Attempts::operator()(const char* what, const std::function<void()>& make) {
     try {
         make();
         failing_.erase(what);
+        return true;
     } catch (const std::exception& error) {
         if (failing_.insert(what).second) note_(concat("no ", what, ": ", error.what()));
+        return false;
     }
 }
 
@@ -129,7 +131,7 @@ void Saver::save_elsewhere(const ModelState& model, const SavedState& state) {
     if (!run.has_filename()) run = run.parent_path();
     while (make_directories(run).empty()) run += "-saved";  // the name may be that of another run by now
     const RunLock lock(run);
-    if (!plan_.config_toml.empty()) write_file_atomic(run / "config.toml", plan_.config_toml);
+    if (!plan_.config_toml.empty()) write_file_atomic(run / kConfigFile, plan_.config_toml);
     save_checkpoint(run, state.step, model, state.trainer_state, plan_.files);
     throw Error(concat(plan_.options.output, ": was removed while the run trained in it. Step ", state.step,
                        " is saved; resume with --resume -o ", run.string()));

@@ -22,11 +22,11 @@ namespace kiln {
 using Note = std::function<void(const std::string&)>;
 
 // Does what a training can do without: a file system without links, or a disk without room for a log, does not end it.
-// A failure is noted once, and again when it has worked in between.
+// A failure is noted once, and again when it has worked in between. Returns whether it was done.
 class Attempts {
 public:
     explicit Attempts(Note note) : note_(std::move(note)) {}
-    void operator()(const char* what, const std::function<void()>& make);
+    bool operator()(const char* what, const std::function<void()>& make);
 
 private:
     Note note_;

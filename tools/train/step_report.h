@@ -26,7 +26,9 @@ struct StepReport {
     double seconds_left = kUnknown;
     std::string skipped;  // why the update was not applied; empty: it was applied
 
-    bool is_finite() const { return std::isfinite(loss) && std::isfinite(norm); }
+    // AdamW's second moment is a mean of squares, so a gradient whose square is infinite in float32 must not be applied
+    // either. The GPU kernel that decides this adds the squares in float32.
+    bool is_finite() const { return std::isfinite(loss) && norm * norm <= std::numeric_limits<float>::max(); }
 };
 
 // At most `columns` wide: what matters least is left out first. A number has the same place in every line, as long as

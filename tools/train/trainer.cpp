@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/json_reader.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/evaluate/loss.h"
 #include "tools/train/sample.h"
@@ -43,6 +44,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       lines_(options_.log_every, columns() > 0),
       bad_steps_(plan.options),
       risen_loss_(plan.config.V) {
+    hooks_.stop_requested = [this, asked = hooks.stop_requested] { return data_error_ || (asked && asked()); };
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
         options_.skip_loss_z == 0 && options_.skip_norm_z == 0) {
@@ -55,15 +57,16 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
     }
     plan_.checkpoint.empty() ? start() : resume();
     loader_.seek(progress_.position);
-    if (communicator_.rank() == 0 && !options_.output.empty()) {
-        log_.emplace(options_.output, progress_.log);
-        saver_.emplace(plan_, engine_, *log_, [this](const std::string& text) { note(text); });
-        note_changes();
-        if (!plan_.checkpoint.empty()) {
-            attempt_("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
-            saver_->present(plan_.checkpoint, validations_);  // a killed process may have left it undone
-        }
-    }
+}
+
+void Trainer::open_logs() {
+    if (communicator_.rank() != 0 || options_.output.empty()) return;
+    log_.emplace(options_.output, progress_.log);
+    saver_.emplace(plan_, engine_, *log_, [this](const std::string& text) { note(text); });
+    note_changes();
+    if (plan_.checkpoint.empty()) return;
+    attempt_("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
+    saver_->present(resumed_from_.directory, validations_);  // a killed process may have left it undone
 }
 
 void Trainer::open_validation() {
@@ -84,15 +87,26 @@ void Trainer::start() {
 }
 
 void Trainer::resume() {
-    const uint64_t then = plan_.state.value("train_tokens", loader_.num_tokens()), now = loader_.num_tokens();
-    if (then != now || plan_.state.value("train_data", loader_.fingerprint()) != loader_.fingerprint()) {
+    const TrainerState& wanted = plan_.state;
+    const uint64_t now = loader_.num_tokens(), then = wanted.train_tokens.value_or(now);
+    if (then != now || wanted.train_data.value_or(loader_.fingerprint()) != loader_.fingerprint()) {
         throw UsageError(concat("--resume: the run was trained on ", then, " tokens, --input (-i) ", options_.data,
                                 " holds ", now, then == now ? " other ones" : "",
                                 ": not the same data; start a new run from it with -e ", plan_.checkpoint.string()));
     }
-    progress_ = load_progress(plan_.checkpoint, engine_);
+    const auto load = [&](const CheckpointRef& checkpoint) {
+        const TrainerState state = load_trainer_state(checkpoint, engine_);
+        KILN_CHECK(state.model == wanted.model && state.seed == wanted.seed && state.T == wanted.T &&
+                       state.train_data == wanted.train_data,
+                   checkpoint.directory.string(), ": belongs to another run than ", plan_.checkpoint.string());
+        progress_ = state.progress, options_before_ = state.options;
+    };
+    const auto used = newest_checkpoint(
+        options_.output, [&](const std::string& text) { note(text); }, load, plan_.checkpoint);
+    KILN_CHECK(used, options_.output, ": no checkpoint can be resumed; start a new run with another --output");
+    resumed_from_ = *used;
     last_saved_ = progress_.step;
-    note(concat("resuming at step ", progress_.step, " from ", plan_.checkpoint.string()));
+    note(concat("resuming at step ", progress_.step, " from ", resumed_from_.directory.string()));
     if (progress_.step > schedule_.total_steps) {
         throw UsageError(concat("--resume: the run is at step ", progress_.step, ", which is past the last one, ",
                                 schedule_.total_steps, "; set more with --max-steps (-x) or --epochs"));
@@ -104,13 +118,12 @@ void Trainer::resume() {
 
 // Logs the options that differ from those of the checkpoint.
 void Trainer::note_changes() {
-    if (plan_.checkpoint.empty() || !plan_.state.contains("options")) return;
-    const auto then = plan_.state["options"].get<std::map<std::string, std::string>>();
     for (const auto& [name, now] : plan_.values) {
-        const auto found = then.find(name);
-        if (found == then.end() || found->second == now || changes_nothing(name)) continue;
-        log([&](RunLog& log) { log.note(progress_.step, name, found->second + "->" + now); });
-        note(concat("--", name, " is ", now, " from here on; it was ", found->second));
+        const auto found = options_before_.find(name);
+        if (found == options_before_.end() || found->second == now || changes_nothing(name)) continue;
+        const std::string before = excerpt(found->second);
+        log([&](RunLog& log) { log.note(progress_.step, name, before + "->" + now); });
+        note(concat("--", name, " is ", now, " from here on; it was ", before));
     }
 }
 
@@ -124,6 +137,7 @@ void Trainer::print(const std::string& text) {
 
 TrainOutcome Trainer::run() {
     began_ = Clock::now();
+    open_logs();
     while (true) {
         if (saver_) saver_->poll();
         const bool last = progress_.step >= schedule_.total_steps;
@@ -139,6 +153,11 @@ TrainOutcome Trainer::run() {
             if (gpu_ && is_due(options_.gpu_log_every) && !first) log_gpu();
             return !train_step();
         }();
+        if (stopped && kiln::stop_agreed(communicator_, [this] { return data_error_ != nullptr; })) {
+            if (progress_.step > 0) save();
+            if (data_error_) std::rethrow_exception(data_error_);
+            throw Error("the data of another rank cannot be read; its message says why");
+        }
         if (stopped) save();
         if (stopped || last) return stopped ? TrainOutcome::stopped : TrainOutcome::finished;
     }
@@ -159,8 +178,13 @@ RunSummary Trainer::summary() const {
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
     settle();
-    const std::optional<double> loss = mean_loss(engine_, communicator_, options_.val_max_batches,
-                                                 hooks_.stop_requested, *val_loader_, options_.B, options_.T);
+    std::optional<double> loss;
+    try {
+        loss = mean_loss(engine_, communicator_, options_.val_max_batches, hooks_.stop_requested, *val_loader_,
+                         options_.B, options_.T);
+    } catch (const DataError&) {
+        data_error_ = std::current_exception();
+    }
     if (!loss) return false;
     progress_.validated_at = progress_.step;
     if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
@@ -174,28 +198,28 @@ bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
     std::optional<std::string> text = std::string();
-    if (communicator_.rank() == 0) {
-        text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
-    }
+    const bool made = communicator_.rank() == 0 && attempt_("sample", [&] {
+                          text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
+                      });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
+    if (!made) return true;
     log([&](RunLog& log) { log.sample(progress_.step, *text); });
     print(concat("--- sample at step ", progress_.step, "\n", *text, "\n---"));
     return true;
 }
 
 nlohmann::json Trainer::state() const {
-    nlohmann::json state = progress_.to_json();
-    state["model"] = describe(plan_.config);
-    state["seed"] = options_.seed;
-    state["T"] = options_.T;
-    if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) {
-        state["loss_scale"] = {scale.scale, scale.good_steps};
-    }
-    state["train_tokens"] = loader_.num_tokens();
-    state["train_data"] = loader_.fingerprint();
-    state["options"] = plan_.values;
-    return state;
+    TrainerState state{.progress = progress_,
+                       .model = describe(plan_.config),
+                       .seed = options_.seed,
+                       .T = options_.T,
+                       .loss_scale = {},
+                       .train_tokens = loader_.num_tokens(),
+                       .train_data = loader_.fingerprint(),
+                       .options = plan_.values};
+    if (const LossScale scale = engine_.loss_scale(); scale.scale > 0) state.loss_scale = scale;
+    return state.to_json();
 }
 
 void Trainer::log(const std::function<void(RunLog&)>& write) {
@@ -225,8 +249,12 @@ bool Trainer::accumulate() {
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
     engine_.zero_gradients();
     for (int64_t done = 0; done < options_.total_batch_tokens; done += micro_tokens) {
-        const DataLoader::Rows rows = loader_.next();
-        engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+        try {
+            const DataLoader::Rows rows = loader_.next();
+            engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+        } catch (const DataError&) {
+            data_error_ = std::current_exception();
+        }
         if (stop_agreed()) {
             engine_.take_loss();
             loader_.seek(progress_.position);

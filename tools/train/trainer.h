@@ -3,8 +3,10 @@
 // Communicator. Step s is: validation and samples if due, a checkpoint if due, then update number s.
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -41,15 +43,18 @@ public:
         std::function<int()> columns = {};
     };
 
-    // Opens data and logs, and makes or loads the weights. Only rank 0 writes. All references must outlive the trainer.
+    // Opens the data, and makes or loads the weights. It writes nothing. All references must outlive the trainer.
     Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks);
 
+    // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws
+    // Error.
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     RunSummary summary() const;
 
 private:
     void open_validation();
+    void open_logs();
     void resume();
     void start();
     void note_changes();
@@ -88,7 +93,10 @@ private:
     TrainProgress progress_;
     BadSteps bad_steps_;
     RisenLoss risen_loss_;
-    std::optional<RunAhead> run_ahead_;  // if it is possible
+    std::optional<RunAhead> run_ahead_;                  // if it is possible
+    CheckpointRef resumed_from_;                         // an empty path: the run began now
+    std::map<std::string, std::string> options_before_;  // of that checkpoint
+    std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
     int64_t last_saved_ = -1;
     std::vector<LossPoint> validations_;  // of the whole run
     // Of this start:

@@ -1,0 +1,116 @@
+// NaN and infinity in the loss, in a gradient and in a weight, at the first step, in the middle and at the last one,
+// under each --on-nonfinite. They never reach weights, moments or outlier windows, and are counted.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/reliability/series.h"
+#include "tests/support/train_run.h"
+
+namespace kiln {
+namespace {
+
+constexpr int kSteps = 6;
+enum class Place { loss, gradient, weight };
+
+// Puts a value into one step.
+class SpoiledEngine : public EngineProxy {
+public:
+    SpoiledEngine(std::unique_ptr<Engine> real, Place place, float value, int step)
+        : EngineProxy(std::move(real)), place_(place), value_(value), step_(step) {}
+    void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override {
+        const bool now = calls_++ == step_;
+        if (now && place_ == Place::weight) write(Arena::params, 7, {&value_, 1});
+        EngineProxy::forward_backward(batch, grad_scale, seed);
+        if (now && place_ == Place::gradient) write(Arena::gradients, 7, {&value_, 1});
+    }
+    LossSum take_loss() override {
+        LossSum loss = EngineProxy::take_loss();
+        if (place_ == Place::loss && calls_ == step_ + 1) loss.sum = value_;
+        return loss;
+    }
+
+private:
+    const Place place_;
+    const float value_;
+    const int step_;
+    int calls_ = 0;
+};
+
+bool all_finite(const Engine& engine) {
+    std::vector<float> values(size_t(count_parameters(engine.config())));
+    std::vector<Arena> arenas{Arena::params};
+    for (const std::string_view state : optimizer_info(engine.optimizer()).states) arenas.push_back({state});
+    for (const Arena& arena : arenas) {
+        engine.read(arena, 0, values);
+        for (const float value : values) {
+            if (!std::isfinite(value)) return false;
+        }
+    }
+    return true;
+}
+
+std::string try_to_spoil(const std::filesystem::path& data, Place place, float value, int step,
+                         const std::string& policy) {
+    const TempDirectory directory;
+    TrainRun run(data, directory / "run");
+    run.options.max_steps = kSteps;
+    run.options.checkpoint_every = 1;
+    run.options.on_nonfinite = policy;
+    bool finite = true;
+    SpoiledEngine* engine = nullptr;
+    run.wrap = [&](std::unique_ptr<Engine> real) {
+        auto spoiled = std::make_unique<SpoiledEngine>(std::move(real), place, value, step);
+        engine = spoiled.get();
+        return spoiled;
+    };
+    run.hooks.on_step = [&](const StepReport&) {
+        // The weight that was spoiled stays so until a rollback.
+        finite = finite && (place == Place::weight || all_finite(*engine));
+    };
+    const std::string error = error_of([&] { run.run(); });
+    if (!finite) return "it reached the weights or the moments";
+    int skipped = 0;
+    for (const StepReport& report : run.steps) skipped += !report.skipped.empty();
+    if (skipped < 1) return "no step was skipped";
+
+    const auto newest = newest_checkpoint(directory / "run", nullptr);
+    // Nothing can be rolled back to before the first checkpoint, and a spoiled weight spoils each step that follows.
+    const bool ends = policy == "stop" || (policy == "rollback" && step == 0) ||
+                      (policy == "skip" && place == Place::weight && skipped == 50);
+    if (ends != !error.empty()) return ends ? "the run goes on" : "the run ends: " + error;
+    if (policy != "skip" && skipped != 1) return concat(skipped, " steps were skipped");
+    if (place == Place::weight)
+        return policy != "rollback" || ends ||
+                       std::ranges::all_of(run.weights, [](float w) { return std::isfinite(w); })
+                   ? ""
+                   : "rolling back kept the weight";
+    if (policy == "stop" && (!newest || newest->step != step + 1)) return "no checkpoint was written";
+    if (ends) return "";
+    if (run.progress.updates != kSteps - (policy == "skip" ? 1 : 0)) return concat(run.progress.updates, " updates");
+    for (const OutlierWindow* window : {&run.progress.loss_window, &run.progress.norm_window}) {
+        for (const double entry : window->values()) {
+            if (!std::isfinite(entry)) return "it reached an outlier window";
+        }
+    }
+    return "";
+}
+
+TEST(NonFinite, values_in_loss_gradient_and_weight_never_reach_what_is_kept) {
+    const TempDirectory data;
+    write_markov_shards(data.path(), 4000, 600);
+    Series series("not finite");
+    for (const Place place : {Place::loss, Place::gradient, Place::weight}) {
+        for (const float value : {NAN, HUGE_VALF, -HUGE_VALF}) {
+            for (const int step : {0, kSteps / 2, kSteps - 1}) {
+                for (const char* policy : {"skip", "stop", "rollback"}) {
+                    series.add(concat("place ", int(place), ", ", value, ", step ", step, ", ", policy),
+                               [&] { return try_to_spoil(data.path(), place, value, step, policy); });
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace kiln

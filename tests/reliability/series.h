@@ -1,0 +1,92 @@
+#pragma once
+// A series of tries, each of which must break nothing. It prints one line of its counts, for dev/docs/reliability.md.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+namespace kiln {
+
+// `make test-long` sets KILN_LONG and tries everything; other runs try a part of it.
+inline bool is_long() {
+    return std::getenv("KILN_LONG") != nullptr;
+}
+template <class T>
+T short_or_long(T in_short, T in_long) {
+    return is_long() ? in_long : in_short;
+}
+
+class Series {
+public:
+    explicit Series(std::string name) : name_(std::move(name)) {}
+    Series(const Series&) = delete;
+    ~Series() {
+        std::printf("%s: %d tries, %d breaks\n", name_.c_str(), tries_, breaks_);
+        std::fflush(stdout);
+    }
+    // One try. `check` returns what broke; "": nothing. If it throws, that broke.
+    template <class Check>
+    void add(const std::string& what, Check check) {
+        tries_++;
+        std::string problem;
+        try {
+            problem = check();
+        } catch (const std::exception& error) {
+            problem = std::string("it cannot be done again: ") + error.what();
+        }
+        if (problem.empty()) return;
+        constexpr int kShown = 10;
+        if (++breaks_ <= kShown) ADD_FAILURE() << name_ << ": " << what << ": " << problem;
+    }
+    int tries() const { return tries_; }
+    // So much is broken that a series which ends by itself may never do so.
+    bool hopeless() const { return breaks_ > 1000; }
+
+private:
+    std::string name_;
+    int tries_ = 0, breaks_ = 0;
+};
+
+// How a child process ended: killed by SIGKILL, with an exception, or with a result.
+struct ChildEnd {
+    bool killed = false;
+    bool failed = false;
+    std::string text = {};   // the result, or what the exception said
+    std::string crash = {};  // how it ended if in none of these ways
+};
+
+// `act` returns a text.
+template <class Act>
+ChildEnd in_child(Act act) {
+    int ends[2];
+    if (pipe(ends) != 0) throw std::runtime_error("pipe failed");
+    const pid_t child = fork();
+    if (child == 0) {
+        std::string text;
+        bool failed = false;
+        try {
+            text = act();
+        } catch (const std::exception& exception) {
+            text = exception.what();
+            failed = true;
+        }
+        if (::write(ends[1], text.data(), text.size()) != ssize_t(text.size())) _exit(2);
+        _exit(failed);
+    }
+    ::close(ends[1]);
+    ChildEnd end;
+    char buffer[4096];
+    for (ssize_t n; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;) end.text.append(buffer, size_t(n));
+    ::close(ends[0]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    end.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    end.failed = WIFEXITED(status) && WEXITSTATUS(status) == 1;
+    if (!end.killed && !end.failed && status != 0) end.crash = "it crashed, wait status " + std::to_string(status);
+    return end;
+}
+
+}  // namespace kiln

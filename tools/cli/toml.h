@@ -1,0 +1,23 @@
+#pragma once
+// The part of TOML that options need: `name = value` lines, where a value is a text, a number, true, false or a list of
+// these. Tables, dates and nested values are refused. The libraries for the whole of TOML (toml++ 3.3, toml11 3.7,
+// cpptoml 0.1) were tried and crash on some files: they recurse once for each level of nesting, and toml++ asserts.
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kiln {
+
+struct TomlEntry {
+    size_t line = 0;  // of the name, from 1
+    std::string name;
+    std::vector<std::string> texts = {};  // as on the command line: without quotes, escapes and underscores
+};
+
+// In the order of the file. Texts may hold any bytes except NUL, since file names do. Throws UsageError that begins
+// with `file` and the line.
+std::vector<TomlEntry> parse_toml(std::string_view text, const std::string& file);
+
+std::string quote_toml(std::string_view text);  // the text as parse_toml reads it back
+
+}  // namespace kiln
