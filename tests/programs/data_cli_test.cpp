@@ -9,10 +9,10 @@
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
+#include "tests/support/manifests.h"
 #include "tests/support/process.h"
 #include "tests/support/tiny_run.h"
 #include "tokenizer/io/file.h"
-#include "tools/checkpoint/manifest.h"
 
 namespace kiln {
 namespace {
@@ -112,7 +112,7 @@ TEST_F(DataCli, inspect_shows_how_far_a_checkpoint_is_and_verifies_its_files) {
     fs::remove(next / "manifest.json");
     fs::remove(next / "trainer_state.json");
     write_file_atomic(next / "trainer_state.json", R"({"format": 1, "step": -1})");
-    write_manifest(next, 11);
+    rewrite_manifest(next, 11);
     expect_damaged(next, {"trainer_state.json: \"step\" must lie between", whole});
     const std::string run = kiln({"inspect", run_.run()}).out;
     EXPECT_NE(run.find("passed over     ignoring " + next.string()), std::string::npos) << run;

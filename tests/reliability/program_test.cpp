@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "cpu_reference/interface/error.h"
 #include "tests/reliability/faults.h"
 #include "tests/reliability/series.h"
 #include "tests/support/train_program.h"

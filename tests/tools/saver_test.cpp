@@ -91,6 +91,8 @@ TEST_F(SaverTest, behind_training_the_state_at_the_call_is_saved_and_saves_never
     for (const CheckpointRef& checkpoint : list_checkpoints(run_)) {
         FakeEngine saved(by_hand.engine.config()), expected(by_hand.engine.config());
         load_training_state(checkpoint.directory, saved);
+        const auto state = nlohmann::json::parse(read_file(checkpoint.directory / "trainer_state.json"));
+        EXPECT_EQ(state.at("step"), checkpoint.step);
         expected.fill(checkpoint.step == 4 ? 0 : float(checkpoint.step));
         for (const Arena& arena : FakeEngine::saved()) EXPECT_EQ(saved.arena(arena), expected.arena(arena));
     }
