@@ -46,6 +46,15 @@ int fsync(int fd) {
     return original(&fsync, "fsync")(fd);
 }
 
+ssize_t write(int fd, const void* data, size_t bytes) {
+    char path[4096] = {};
+    if (failing && readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof(path) - 1) > 0 &&
+        !record(std::string("write ") + path)) {
+        return -1;
+    }
+    return original(&write, "write")(fd, data, bytes);
+}
+
 int rename(const char* from, const char* to) noexcept {
     if (!record(std::string("rename ") + from + " " + to)) return -1;
     return original(&rename, "rename")(from, to);
@@ -164,6 +173,20 @@ TEST_F(Durability, a_checkpoint_that_cannot_be_removed_is_noted_once_and_the_tra
     EXPECT_NE(first, std::string::npos) << notes.str();
     EXPECT_EQ(notes.str().find("no removal", first + 1), std::string::npos) << notes.str();
     EXPECT_EQ(list_checkpoints(run_).size(), 2u);
+}
+
+TEST_F(Durability, a_full_disk_for_the_logs_is_noted_once_and_the_training_goes_on) {
+    write_markov_shards(directory_ / "data", 4000, 600);
+    TrainRun run(directory_ / "data", run_);
+    std::ostringstream notes;
+    run.hooks.notes = &notes;
+    run.options.checkpoint_every = 2;
+    failing = "/main.log\n";
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    const size_t first = notes.str().find("main.log: cannot be written: Input/output error");
+    EXPECT_NE(first, std::string::npos) << notes.str();
+    EXPECT_EQ(notes.str().find("no line in the logs", first + 1), std::string::npos) << notes.str();
+    EXPECT_EQ(list_checkpoints(run_).size(), 5u);
 }
 
 TEST_F(Durability, logs_are_synced_before_the_manifest_that_counts_on_them) {

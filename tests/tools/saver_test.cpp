@@ -153,15 +153,6 @@ TEST_F(SaverTest, without_memory_for_a_copy_training_waits) {
     EXPECT_EQ(noted("training will wait"), 1u);
 }
 
-TEST_F(SaverTest, a_full_disk_for_the_logs_does_not_end_the_training_and_is_noted_once) {
-    fs::create_directories(run_);
-    fs::create_symlink("/dev/full", run_ / "main.log");
-    TrainRun run = make_run(run_);
-    EXPECT_EQ(run.run(), TrainOutcome::finished);
-    EXPECT_EQ(noted("no line in the logs"), 1u) << notes_.str();
-    EXPECT_EQ(list_checkpoints(run_).size(), 5u);
-}
-
 TEST_F(SaverTest, a_run_directory_that_is_moved_stays_the_one_of_the_run) {
     const fs::path moved = directory_ / "moved";
     TrainRun run = make_run(run_);
@@ -244,7 +235,7 @@ TEST_F(SaverTest, a_reader_always_finds_a_checkpoint_while_old_ones_are_removed)
     by_hand.saver->save(state_of(1));
     std::atomic<bool> done = false;
     std::thread reader([&] {
-        for (int i = 0; i < 200; i++) EXPECT_TRUE(newest_checkpoint(run_, nullptr)) << i;
+        for (int i = 0; i < 100; i++) EXPECT_TRUE(newest_checkpoint(run_, nullptr)) << i;
         done = true;
     });
     for (int64_t step = 2; !done; step++) by_hand.saver->save(state_of(step));

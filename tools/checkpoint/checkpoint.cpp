@@ -72,7 +72,7 @@ std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
         } catch (const std::exception& error) {
             // A training process has removed it meanwhile, so it has written newer ones.
             if (std::error_code ignored; !fs::exists(checkpoint.directory, ignored))
-                return newest_checkpoint(run, report);
+                return newest_checkpoint(run, report, use);
             if (report) report(concat("ignoring ", checkpoint.directory.string(), ": ", error.what()));
         }
     }
