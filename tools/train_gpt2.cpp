@@ -80,9 +80,6 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
                      .columns = [] { return terminal_columns(STDOUT_FILENO); }});
     catch_stop_signals();
     std::cout.exceptions(std::ios::goodbit);  // the training is worth more than its lines; the end tells if any is lost
-    if (!plan.options.output.empty()) {
-        write_file_atomic(std::filesystem::path(plan.options.output) / kConfigFile, plan.config_toml);
-    }
     const TrainOutcome outcome = trainer.run();
     report(summary_text(trainer.summary(), plan, names));
     if (outcome == TrainOutcome::finished) return 0;

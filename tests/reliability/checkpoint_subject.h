@@ -21,7 +21,9 @@ public:
         save(kStep, kNew);
         faults::report(kNew);
         prune_checkpoints(root(), 1, 0);
-        link_checkpoint(root(), kModelLink, newest_checkpoint(root(), nullptr)->directory);
+        const auto newest = newest_checkpoint(root(), nullptr);
+        KILN_CHECK(newest, root().string(), ": no checkpoint can be read");
+        link_checkpoint(root(), kModelLink, newest->directory);
         return "";
     }
 

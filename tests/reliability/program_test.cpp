@@ -77,7 +77,10 @@ TEST_F(ReliableProgram, killed_at_random_times_it_equals_the_unbroken_run) {
     ASSERT_EQ(train_cpu(args(directory_ / "whole", reached + 2, 0)).code, 0);
     EXPECT_EQ(newest_step(run()), reached + 2);
     EXPECT_TRUE(weights_of(run()) == weights_of(directory_ / "whole"));
-    EXPECT_EQ(read_file(run() / "main.log"), read_file(directory_ / "whole" / "main.log"));
+    const std::string longer = concat("s:", reached, " max-steps:1000000->", reached + 2, "\n");
+    std::string log = read_file(run() / "main.log");
+    if (const size_t at = log.find(longer); at != std::string::npos) log.erase(at, longer.size());
+    EXPECT_EQ(log, read_file(directory_ / "whole" / "main.log"));
 }
 
 TEST_F(ReliableProgram, ends_with_1_and_a_message_when_a_call_or_an_allocation_fails) {

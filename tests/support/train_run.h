@@ -50,6 +50,7 @@ struct TrainRun {
             if (notes) *notes << text << "\n";
         });
         plan.values = {{"learning-rate", std::to_string(options.learning_rate)}};
+        plan.config_toml = "# train_gpt2\n";
         return plan;
     }
 

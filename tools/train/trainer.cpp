@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/io/json_reader.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/evaluate/loss.h"
@@ -61,6 +62,9 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
 
 void Trainer::open_logs() {
     if (communicator_.rank() != 0 || options_.output.empty()) return;
+    // Before the logs: it tells whose they are.
+    const std::filesystem::path config = std::filesystem::path(options_.output) / kConfigFile;
+    if (!plan_.config_toml.empty()) write_file_atomic(config, plan_.config_toml);
     log_.emplace(options_.output, progress_.log);
     saver_.emplace(plan_, engine_, *log_, [this](const std::string& text) { note(text); });
     note_changes();
