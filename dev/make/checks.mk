@@ -30,10 +30,11 @@ toolkit-objects: $(BUILD)/libemulator.a $(BUILD)/libemulatedbench.a $(EMULATED_B
 # ---- the tokenizer and the data formats under clang's fuzzer; gcc has none
 
 FUZZ_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
-              $(SHOWN_ANYWAY) -fno-sanitize-recover=undefined -ffunction-sections -I.
-# Of tools/, what the targets call. Functions that they do not call may call others that are not linked: gc-sections.
+              $(SHOWN_ANYWAY) -fno-sanitize-recover=undefined -I.
+# Of tools/, what the targets call. The functions beside those may call others (of engines and checkpoints), which are
+# not linked: -no-pie, since a program at any address must know the address of each.
 FUZZ_SOURCES := $(wildcard tokenizer/*.cpp tokenizer/*/*.cpp cpu_reference/interface/*.cpp tools/formats/*.cpp tests/fuzz/*.cpp) \
-                $(addprefix tools/cli/,options.cpp options_help.cpp synonyms.cpp toml.cpp) tools/checkpoint/manifest.cpp \
+                $(addprefix tools/cli/,options.cpp options_help.cpp synonyms.cpp toml.cpp) $(addprefix tools/checkpoint/,manifest.cpp model_directory.cpp) \
                 $(addprefix tools/train/,loss_curve.cpp options.cpp trainer_state.cpp)
 FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(filter-out %_test.cpp,$(FUZZ_SOURCES)))
 
@@ -49,7 +50,7 @@ $(FUZZ_HEADER).pch: dev/make/precompiled/host.h
 
 $(BUILD)/fuzz/fuzz: $(FUZZ_OBJECTS)
 	@echo "  link $@"
-	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--gc-sections -o $@ $^ $(LIBS)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -no-pie -Wl,--unresolved-symbols=ignore-in-object-files -o $@ $^ $(LIBS)
 
 $(BUILD)/fuzz/%.o: %.cpp $(if $(PRECOMPILE),| $(FUZZ_HEADER).pch)
 	@mkdir -p $(@D)
