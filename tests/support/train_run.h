@@ -21,6 +21,7 @@ namespace kiln {
 struct TrainRun {
     TrainOptions options;
     int world = 1;
+    std::string config_toml;  // what the program writes when a run begins; empty: nothing
     std::function<std::unique_ptr<Engine>(std::unique_ptr<Engine>)> wrap = [](std::unique_ptr<Engine> engine) {
         return std::make_unique<EngineProxy>(std::move(engine));
     };
@@ -50,6 +51,7 @@ struct TrainRun {
             if (notes) *notes << text << "\n";
         });
         plan.values = {{"learning-rate", std::to_string(options.learning_rate)}};
+        plan.config_toml = config_toml;
         return plan;
     }
 
@@ -64,6 +66,9 @@ struct TrainRun {
         const TrainPlan p = plan();
         std::optional<RunLock> lock;
         if (!options.output.empty() && communicator.rank() == 0) lock.emplace(prepare_run_directory(p));
+        if (lock && !config_toml.empty()) {
+            write_file_atomic(std::filesystem::path(options.output) / "config.toml", config_toml);
+        }
         const auto engine = wrap(make_engine(p.config, p.engine_options()));
         Trainer::Hooks all = hooks;
         all.on_step = [&](const StepReport& report) {
