@@ -101,6 +101,7 @@ private:
     TrainRun make_run(const std::filesystem::path& output) const {
         TrainRun run(data(), output);
         run.options.model = "llama:layers=1,dim=8,heads=2,kv_heads=1,ffn=12,ctx=8,dropout=0.1";
+        run.config_toml = "# train_gpt2, in a test\n";
         run.options.B = 1;
         run.options.T = 8;
         run.options.max_steps = 4;

@@ -21,6 +21,7 @@ namespace kiln {
 struct TrainRun {
     TrainOptions options;
     int world = 1;
+    std::string config_toml;  // that the trainer writes; empty: nothing
     std::function<std::unique_ptr<Engine>(std::unique_ptr<Engine>)> wrap = [](std::unique_ptr<Engine> engine) {
         return std::make_unique<EngineProxy>(std::move(engine));
     };
@@ -50,7 +51,7 @@ struct TrainRun {
             if (notes) *notes << text << "\n";
         });
         plan.values = {{"learning-rate", std::to_string(options.learning_rate)}};
-        plan.config_toml = "# train_gpt2\n";
+        plan.config_toml = config_toml;
         return plan;
     }
 
