@@ -203,7 +203,7 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure({"-h", "1"}, 2, {"--hellaswag (-h) 1: ", "is not available in train_gpt2"});
     expect_failure({"-pn", "2"}, 2, {"--num-processes (-pn) 2: ", "is not available in train_gpt2"});
     expect_failure({"--config", directory_ / "none.toml"}, 2, {"none.toml"});
-    expect_failure({"--config", data()}, 2, {"data is a directory"});
+    expect_failure({"--config", data()}, 2, {"data: is a directory"});
     setenv("KILN_MAX_STEP", "3", 1);
     expect_failure(base(), 2, {"KILN_MAX_STEP in the environment is not an option", "did you mean KILN_MAX_STEPS?"});
     unsetenv("KILN_MAX_STEP");

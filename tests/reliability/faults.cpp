@@ -408,15 +408,7 @@ int open(const char* name, int flags, ...) {
     KILN_OPEN_MODE
     return open_file(AT_FDCWD, name, flags, mode);
 }
-int open64(const char* name, int flags, ...) {
-    KILN_OPEN_MODE
-    return open_file(AT_FDCWD, name, flags, mode);
-}
 int openat(int directory, const char* name, int flags, ...) {
-    KILN_OPEN_MODE
-    return open_file(directory, name, flags, mode);
-}
-int openat64(int directory, const char* name, int flags, ...) {
     KILN_OPEN_MODE
     return open_file(directory, name, flags, mode);
 }
@@ -429,16 +421,10 @@ ssize_t write(int fd, const void* data, size_t bytes) {
 ssize_t pwrite(int fd, const void* data, size_t bytes, off_t offset) {
     return write_file(fd, static_cast<const char*>(data), bytes, offset, true);
 }
-ssize_t pwrite64(int fd, const void* data, size_t bytes, off_t offset) {
-    return write_file(fd, static_cast<const char*>(data), bytes, offset, true);
-}
 ssize_t read(int fd, void* data, size_t bytes) {
     return kiln::faults::read_file(fd, [&] { return syscall(SYS_read, fd, data, bytes); });
 }
 ssize_t pread(int fd, void* data, size_t bytes, off_t offset) {
-    return kiln::faults::read_file(fd, [&] { return syscall(SYS_pread64, fd, data, bytes, offset); });
-}
-ssize_t pread64(int fd, void* data, size_t bytes, off_t offset) {
     return kiln::faults::read_file(fd, [&] { return syscall(SYS_pread64, fd, data, bytes, offset); });
 }
 int fsync(int fd) {
@@ -451,9 +437,6 @@ int close(int fd) {
     return close_file(fd);
 }
 int ftruncate(int fd, off_t bytes) noexcept {
-    return truncate_file(fd, bytes);
-}
-int ftruncate64(int fd, off_t bytes) noexcept {
     return truncate_file(fd, bytes);
 }
 int truncate(const char* name, off_t bytes) noexcept {
@@ -509,6 +492,11 @@ int symlink(const char* target, const char* name) noexcept {
 int symlinkat(const char* target, int directory, const char* name) noexcept {
     return make_link(target, directory, name);
 }
+[[gnu::alias("open")]] int open64(const char*, int, ...);
+[[gnu::alias("openat")]] int openat64(int, const char*, int, ...);
+[[gnu::alias("pwrite")]] ssize_t pwrite64(int, const void*, size_t, off_t);
+[[gnu::alias("pread")]] ssize_t pread64(int, void*, size_t, off_t);
+[[gnu::alias("ftruncate")]] int ftruncate64(int, off_t) noexcept;
 }
 
 void* operator new(size_t bytes) {

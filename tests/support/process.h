@@ -93,7 +93,10 @@ public:
             waitpid(pid_, nullptr, 0);
         }
     }
-    void send(int signal) const { ::kill(pid_, signal); }
+    // Nothing once wait() has seen the end: its number may be another process's, and -1 would be every process.
+    void send(int signal) const {
+        if (pid_ > 0) ::kill(pid_, signal);
+    }
     // The wait status, or -1 if the program has not ended in time.
     int wait(std::chrono::milliseconds limit) {
         const auto end = std::chrono::steady_clock::now() + limit;

@@ -104,7 +104,7 @@ void OptionSet::read_config(const std::string& path) {
     try {
         text = read_file(path, kMaxBytes);
     } catch (const Error& error) {
-        throw UsageError(concat("--config: cannot read ", error.what()));
+        throw UsageError(concat("--config: ", error.what()));
     }
     std::set<std::string> seen;
     for (const TomlEntry& entry : parse_toml(text, path)) {
