@@ -92,7 +92,18 @@ void check_replaces_nothing(const fs::path& directory, const std::vector<Tokeniz
     }
 }
 
+// Removes the temporary files of a killed process.
+static void remove_leftovers(const fs::path& directory) {
+    const std::vector<std::string>& names = tokenizer_file_names();
+    std::error_code error, ignored;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+        const std::string target = target_of_temporary(entry->path().filename().string());
+        if (std::find(names.begin(), names.end(), target) != names.end()) fs::remove(entry->path(), ignored);
+    }
+}
+
 void replace_tokenizer_files(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
+    remove_leftovers(directory);
     for (const std::string& name : tokenizer_file_names()) {
         if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.name == name; })) {
             std::error_code failed;

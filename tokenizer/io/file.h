@@ -54,6 +54,9 @@ private:
     bool pending_ = true;
 };
 
+// The name of the file that would have replaced the temporary file `name`; "": it is none of an AtomicFile.
+std::string target_of_temporary(std::string_view name);
+
 // Which file it is, and what tells that its content has changed.
 struct FileVersion {
     uint64_t device = 0, inode = 0, size = 0;

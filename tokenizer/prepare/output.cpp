@@ -52,10 +52,9 @@ Contents contents_of(const fs::path& directory) {
     fs::directory_iterator it(directory, error), end;
     for (; !error && it != end; it.increment(error)) {
         const std::string name = it->path().filename().string();
-        const size_t suffix = name.find(".tmp-");
         if (is_own_shard(name)) {
             found.shards.push_back(it->path());
-        } else if (suffix != name.npos && is_number(name.substr(suffix + 5)) && is_own_file(name.substr(0, suffix))) {
+        } else if (is_own_file(target_of_temporary(name))) {
             found.leftovers.push_back(it->path());
         }
     }
