@@ -337,6 +337,14 @@ void sync_directory(const fs::path& directory) {
     sync_descriptor(opened.get(), path);
 }
 
+fs::file_status status_of(const fs::path& path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    errno = error.value();
+    if (!fs::status_known(status)) throw_errno(path, "cannot be examined");
+    return status;
+}
+
 std::vector<fs::path> make_directories(const fs::path& path) {
     std::vector<fs::path> missing;
     fs::path above = fs::absolute(path);
@@ -344,7 +352,8 @@ std::vector<fs::path> make_directories(const fs::path& path) {
     for (std::error_code error; !fs::exists(above, error) && !error; above = above.parent_path()) {
         missing.push_back(above);
     }
-    KILN_CHECK(fs::is_directory(above), path.string(), ": cannot be created: ", above.string(), " is not a directory");
+    KILN_CHECK(fs::is_directory(status_of(above)), path.string(), ": cannot be created: ", above.string(),
+               " is not a directory");
     for (size_t i = missing.size(); i-- > 0;) {
         if (::mkdir(missing[i].c_str(), 0777) != 0 && errno != EEXIST) throw_errno(path, "cannot be created");
         sync_directory(missing[i].parent_path());

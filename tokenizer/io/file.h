@@ -120,6 +120,10 @@ void rename_file(const std::filesystem::path& from, const std::filesystem::path&
 void sync_descriptor(int fd, const std::filesystem::path& path);  // fsync; `path` is for the message
 void sync_directory(const std::filesystem::path& directory);
 
+// What is at a path: not_found if there is nothing. Throws Error if the system cannot tell, because of permissions or a
+// loop of links for example. fs::exists and others, called with a path, throw the library's own error then.
+std::filesystem::file_status status_of(const std::filesystem::path& path);
+
 // Creates the directory and its parents, and fsyncs the parent of each one that was missing. Returns these, the deepest
 // first.
 std::vector<std::filesystem::path> make_directories(const std::filesystem::path& path);

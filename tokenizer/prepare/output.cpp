@@ -88,7 +88,7 @@ PrepareOutput::PrepareOutput(const fs::path& directory, bool force, const std::s
     make_directories(directory);
     lock_.emplace(directory);
     complete_ = has_shard_index(directory);
-    if (fs::exists(directory / kUnfinishedName)) {
+    if (fs::exists(status_of(directory / kUnfinishedName))) {
         saved_ = read_mark(directory / kUnfinishedName);
         // shards.json comes last, so beside it the mark means that finish() was interrupted, or start() was.
         unfinished_ = !complete_ || (!force && saved_ && saved_->at("done") && saved_->at("identity") == identity);
