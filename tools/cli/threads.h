@@ -8,7 +8,7 @@ namespace kiln {
 // means all processors. Says on standard error if they are fewer than wanted.
 int threads_to_use(int wanted);
 
-// The same for what OpenMP computes.
+// The same for what OpenMP computes, also if the user says it with OMP_NUM_THREADS.
 void set_threads(int wanted);
 
 }  // namespace kiln
