@@ -44,7 +44,7 @@ const std::vector<std::string>& tokenizer_file_names() {
 }
 
 fs::path find_tokenizer(const fs::path& directory, std::string* passed_over) {
-    const auto has = [&](const char* name) { return fs::exists(directory / name); };
+    const auto has = [&](const char* name) { return fs::exists(status_of(directory / name)); };
     if (has("tokenizer.json") && has("tokenizer.model")) {
         const fs::path json = directory / "tokenizer.json", model = directory / "tokenizer.model";
         try {
@@ -61,8 +61,9 @@ fs::path find_tokenizer(const fs::path& directory, std::string* passed_over) {
 }
 
 std::vector<fs::path> tokenizer_files(const fs::path& path) {
-    KILN_CHECK(fs::exists(path), path.string(), ": no such tokenizer; name a directory, a tokenizer.json or a .model");
-    if (!fs::is_directory(path)) return {path};
+    KILN_CHECK(fs::exists(status_of(path)), path.string(),
+               ": no such tokenizer; name a directory, a tokenizer.json or a .model");
+    if (!fs::is_directory(status_of(path))) return {path};
     const fs::path main = find_tokenizer(path);
     KILN_CHECK(!main.empty(), path.string(),
                ": holds no tokenizer.json, nor vocab.json with merges.txt, nor tokenizer.model");
@@ -73,7 +74,7 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
         const bool of_huggingface = name == "tokenizer.json" || name == "vocab.json" || name == "merges.txt";
         const bool of_sentencepiece = name == "tokenizer.model" || name == "tokenizer.vocab";
         const bool other = main.extension() == ".model" ? of_huggingface : of_sentencepiece;
-        if (!other && fs::exists(path / name)) files.push_back(path / name);
+        if (!other && fs::exists(status_of(path / name))) files.push_back(path / name);
     }
     return files;
 }
@@ -92,7 +93,18 @@ void check_replaces_nothing(const fs::path& directory, const std::vector<Tokeniz
     }
 }
 
+// Removes the temporary files of a killed process.
+static void remove_leftovers(const fs::path& directory) {
+    const std::vector<std::string>& names = tokenizer_file_names();
+    std::error_code error, ignored;
+    for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+        const std::string target = target_of_temporary(entry->path().filename().string());
+        if (std::find(names.begin(), names.end(), target) != names.end()) fs::remove(entry->path(), ignored);
+    }
+}
+
 void replace_tokenizer_files(const fs::path& directory, const std::vector<TokenizerKind::File>& files) {
+    remove_leftovers(directory);
     for (const std::string& name : tokenizer_file_names()) {
         if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.name == name; })) {
             std::error_code failed;
@@ -108,12 +120,12 @@ void replace_tokenizer_files(const fs::path& directory, const std::vector<Tokeni
 Tokenizer Tokenizer::load(const fs::path& path) {
     const fs::path main = tokenizer_files(path).front();
     if (main.extension() == ".model") {
-        if (!fs::is_directory(path)) return make_sentencepiece_tokenizer(read_file(main), main.string());
+        if (!fs::is_directory(status_of(path))) return make_sentencepiece_tokenizer(read_file(main), main.string());
         Tokenizer tokenizer = make_sentencepiece_tokenizer(read_file(main), main.string(), SideFiles::read(path));
         find_tokenizer(path, &tokenizer.note_);
         return tokenizer;
     }
-    if (!fs::is_directory(path)) return parse(read_file(main), main.string());
+    if (!fs::is_directory(status_of(path))) return parse(read_file(main), main.string());
 
     SideFiles side = SideFiles::read(path);
     const fs::path merges = path / "merges.txt";

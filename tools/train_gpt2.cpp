@@ -134,6 +134,7 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
     const bool model_given = line->set.given("model");
+    if (line->options.resume) end_at_signals_before_training(line->options, "");
     const std::string own = own_config(*line);
     if (!own.empty()) {
         line = std::make_unique<CommandLine>(program);

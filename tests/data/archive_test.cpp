@@ -56,7 +56,20 @@ TEST_F(Archive, members_are_read_by_their_own_formats) {
     EXPECT_EQ(passed_over, (Texts{(dir / "a.tar:data/picture.png").string(), (dir / "a.tar:data/._a.txt").string()}));
     EXPECT_EQ(read("a.tar.gz", gzip(archive)), expected);
     EXPECT_EQ(read("archive", archive), expected);  // by its content
-    EXPECT_EQ(read("a.tgz", gzip(archive.substr(0, archive.size() - kTarEnd.size()))), expected);
+    EXPECT_EQ(read("a.tgz", gzip(archive)), expected);
+}
+
+// GNU tar ignores them without a word.
+TEST_F(Archive, all_archives_of_a_file_are_read) {
+    const std::string a = tar_member("a.txt", "one\n") + std::string(10240 - 1024, '\0');
+    const std::string b = tar_member("b.txt", "two\n") + kTarEnd;
+    const Texts expected{"one\n", "two\n"};
+    EXPECT_EQ(read("ab.tar", a + b), expected);
+    EXPECT_EQ(read("ab.tar.gz", gzip(a) + gzip(b)), expected);
+    EXPECT_NE(error_of([&] { read("ab.tar", b + "text"); }).find("damaged or truncated after b.txt"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { read("ab.tar", a + b.substr(0, 1024)); }).find("no end mark after b.txt"),
+              std::string::npos);
 }
 
 TEST_F(Archive, long_names_decide_about_the_format) {
@@ -137,7 +150,7 @@ TEST_F(Archive, a_pointer_to_data_is_not_taken_for_the_data) {
 
 TEST_F(Archive, one_that_is_cut_anywhere_or_is_none_is_an_error) {
     const std::string archive = tar_member("a.txt", "one\n") + tar_member("b.txt", "two\n");
-    for (const size_t size : {600, 1023, 1100, 1537, 2047}) {
+    for (const size_t size : {600, 1023, 1024, 1100, 1537, 2047, 2048}) {
         const std::string message = error_of([&] { read("a.tar", archive.substr(0, size)); });
         EXPECT_NE(message.find("truncated"), std::string::npos) << size << ": " << message;
     }

@@ -244,6 +244,17 @@ TEST(WriteFileAtomic, a_link_stays_and_the_file_that_it_names_is_replaced) {
     EXPECT_EQ(read_file(dir / "file"), "new");
 }
 
+TEST(StatusOf, what_the_system_cannot_tell_is_an_error_naming_the_path) {
+    TempDirectory dir;
+    std::filesystem::create_symlink("loop", dir / "loop");
+    EXPECT_EQ(status_of(dir / "none").type(), std::filesystem::file_type::not_found);
+    EXPECT_EQ(status_of(dir.write("file", "") / "none").type(), std::filesystem::file_type::not_found);
+    EXPECT_EQ(status_of(dir.path()).type(), std::filesystem::file_type::directory);
+    EXPECT_EQ(error_of([&] { status_of(dir / "loop"); }),
+              (dir / "loop").string() + ": cannot be examined: Too many levels of symbolic links");
+    EXPECT_NE(error_of([&] { make_directories(dir / "loop"); }).find("cannot be examined"), std::string::npos);
+}
+
 TEST(Xxh3, agrees_with_the_published_test_vector) {
     EXPECT_EQ(xxh3_64("", 0), 0x2D06800538D394C2ull);  // XXH3_64bits of nothing, seed 0: xxHash's sanity check
 }

@@ -31,6 +31,15 @@ TEST_F(Prepare, end_of_text_written_in_the_text_is_plain_text) {
     EXPECT_EQ(documents_of(found().train), Texts{"a<|endoftext|>b"});
 }
 
+TEST_F(Prepare, a_tokenizer_that_is_replaced_while_it_is_read_is_an_error) {
+    input({"a document"}, "train.txt");
+    options.inputs.push_back(dir.write("val.txt", "another one\n%\n"));  // so that the splits are reported
+    BpeTrainer other({.vocab_size = 280, .special_tokens = {"<|endoftext|>"}});
+    other.add_text("quite another text", "text");
+    options.report = [&](const std::string&) { other.train().save(options.tokenizer, true); };
+    EXPECT_NE(error().find("tokenizer: was replaced while it was read"), std::string::npos) << error();
+}
+
 TEST_F(Prepare, a_separator_of_several_characters_divides_within_lines_and_records) {
     options.documents.separator = "<e>";
     options.force = true;

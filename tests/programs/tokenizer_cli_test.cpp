@@ -286,5 +286,23 @@ TEST_F(TokenizerCli, standard_input_that_cannot_be_read_is_an_error) {
     }
 }
 
+TEST_F(TokenizerCli, paths_that_the_system_cannot_follow_are_named) {
+    const fs::path loop = dir_ / "loop";
+    fs::create_symlink("loop", loop);
+    const std::string expected = loop.string() + ": cannot be examined: Too many levels of symbolic links";
+    expect_said(kiln({"tokenizer", "encode", "--tokenizer", loop}), 1, {expected});
+    expect_said(kiln({"tokenizer", "import", loop, "--output", output()}), 1, {expected});
+    expect_said(kiln({"tokenizer", "import", "gpt2", "--mirror", loop, "--output", output()}), 1, {loop.string()});
+}
+
+TEST_F(TokenizerCli, temporary_files_of_a_killed_process_are_removed) {
+    dir_.write("tokenizer/vocab.json.tmp-123", "half");
+    dir_.write("tokenizer/mine.tmp-123", "");
+    dir_.write("tokenizer/vocab.json.tmp-x", "");
+    ASSERT_EQ(train(text_, {"--vocab-size", "262"}).code, 0);
+    EXPECT_FALSE(fs::exists(output() / "vocab.json.tmp-123"));
+    EXPECT_TRUE(fs::exists(output() / "mine.tmp-123") && fs::exists(output() / "vocab.json.tmp-x"));
+}
+
 }  // namespace
 }  // namespace kiln

@@ -335,13 +335,6 @@ TEST_F(TrainCli, a_config_of_a_resumed_run_leaves_its_other_values) {
     EXPECT_NE(read_file(run() / "config.toml").find("log-every = 1\n"), std::string::npos);
 }
 
-TEST_F(TrainCli, threads_of_the_environment_are_no_more_than_processors) {
-    const Finished result = run_program(
-        "/usr/bin/env", Args{"OMP_NUM_THREADS=300", program_path("train_gpt2"), "-i", data(), "-e", kModel, "-x", "1"});
-    EXPECT_EQ(result.code, 0) << result.err;
-    EXPECT_NE(result.err.find("note: OMP_NUM_THREADS 300: "), std::string::npos) << result.err;
-}
-
 TEST_F(TrainCli, a_failed_start_leaves_no_directory) {
     // The shard does not say its vocabulary, so that the first batch finds the wrong token.
     std::string plain = read_file(data() / "train_000.bin");

@@ -37,6 +37,9 @@ TEST_F(TrainWarnings, a_step_that_repeats_rows_is_named_with_the_batch_that_does
 
 TEST_F(TrainWarnings, more_threads_than_processors_are_not_used) {
     EXPECT_NE(notes_of({"--threads", "1024"}).find("note: --threads 1024: "), std::string::npos);
+    setenv("OMP_NUM_THREADS", "1024", 1);
+    EXPECT_NE(notes_of({"--threads", "0"}).find("note: OMP_NUM_THREADS 1024: "), std::string::npos);
+    unsetenv("OMP_NUM_THREADS");
 }
 
 TEST_F(TrainWarnings, a_warm_up_as_long_as_the_run_is_named) {

@@ -3,12 +3,10 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
-
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -306,8 +304,7 @@ __attribute__((constructor)) void begin_in_program() {
     std::istringstream in(text);
     Plan plan;
     int action = 0;
-    in >> plan.root >> action >> plan.at >> plan.error >> plan.lasting;
-    plan.action = Action(action);
+    in >> plan.root >> action >> plan.at >> plan.error >> plan.lasting, plan.action = Action(action);
     begin(plan);
 }
 
@@ -394,11 +391,10 @@ int64_t end_allocations() {
 using namespace kiln::faults;
 
 extern "C" {
-
 #define KILN_OPEN_MODE                   \
+    va_list list;                        \
     mode_t mode = 0;                     \
     if (flags & (O_CREAT | O_TMPFILE)) { \
-        va_list list;                    \
         va_start(list, flags);           \
         mode = va_arg(list, mode_t);     \
         va_end(list);                    \
@@ -411,9 +407,6 @@ int open(const char* name, int flags, ...) {
 int openat(int directory, const char* name, int flags, ...) {
     KILN_OPEN_MODE
     return open_file(directory, name, flags, mode);
-}
-int creat(const char* name, mode_t mode) {
-    return open_file(AT_FDCWD, name, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 ssize_t write(int fd, const void* data, size_t bytes) {
     return write_file(fd, static_cast<const char*>(data), bytes, 0, false);

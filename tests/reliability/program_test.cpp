@@ -58,7 +58,7 @@ TEST_F(ReliableProgram, killed_at_random_times_it_equals_the_unbroken_run) {
     ASSERT_EQ(train_cpu(args(directory_ / "trial", 3, 1)).code, 0);
     const std::chrono::duration<double> three_steps = std::chrono::steady_clock::now() - began;
     std::uniform_real_distribution<double> seconds(0, 2 * three_steps.count());
-    for (int i = 0; i < short_or_long(20, 1000); i++) {
+    for (int i = 0; i < short_or_long(5, 1000); i++) {
         {
             Running running("train_gpt2", args(run(), 1000000, 1) + Args{reached < 0 ? "--resume=0" : "--resume"});
             std::this_thread::sleep_for(std::chrono::duration<double>(seconds(random)));

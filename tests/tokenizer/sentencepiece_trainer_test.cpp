@@ -149,6 +149,7 @@ TEST_F(SentencePieceTrainerTest, what_the_library_cannot_do_is_an_error_with_its
     expect(error_on(" \n\n"), "other.txt: there is no text to train on");
     expect(error_of([&] { train_sentencepiece_tokenizer({}, {directory_ / "none.txt"}); }), "none.txt");
     EXPECT_THROW(train({.vocab_size = 0}), UsageError);
+    EXPECT_THROW(train({.vocab_size = 3}), UsageError);  // <unk>, <s> and </s> are three
     EXPECT_THROW(train({.special_tokens = {"<a>", "<a>"}}), UsageError);
     EXPECT_THROW(train({.special_tokens = {"<a,b>"}}), UsageError);
 }

@@ -5,6 +5,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/dataloader.h"
 #include "tokenizer/data/shard_index.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
 
 namespace kiln {
@@ -40,7 +41,7 @@ DataPaths find_in_directory(const fs::path& directory) {
         for (const Shard& shard : open_shards(directory, index, index.test)) found.test.push_back(shard.path());
         return found;
     }
-    KILN_CHECK(!fs::exists(directory / kUnfinishedName), directory.string(),
+    KILN_CHECK(!fs::exists(status_of(directory / kUnfinishedName)), directory.string(),
                ": `kiln prepare` was interrupted before this directory was complete; run it again");
     for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
         const std::string name = entry.path().filename();

@@ -97,7 +97,7 @@ ShardIndex::Split split_from_json(const json& object, const std::string& where) 
 }
 
 bool has_shard_index(const fs::path& directory) {
-    return fs::exists(directory / kShardIndexName);
+    return fs::exists(status_of(directory / kShardIndexName));
 }
 
 ShardIndex read_shard_index(const fs::path& directory) {
@@ -120,7 +120,7 @@ std::vector<Shard> open_shards(const fs::path& directory, const ShardIndex& inde
     uint64_t tokens = 0, documents = 0;
     for (const ShardIndex::File& file : split.files) {
         const fs::path path = directory / file.name;
-        KILN_CHECK(fs::exists(path), path.string(), ": missing, though ", where,
+        KILN_CHECK(fs::exists(status_of(path)), path.string(), ": missing, though ", where,
                    " names it; copy it there, or run `kiln prepare` again");
         const ShardInfo& info = shards.emplace_back(path).info();
         KILN_CHECK(info.num_tokens == file.tokens && hex(info.payload_xxh3) == file.xxh3 &&

@@ -20,7 +20,7 @@ namespace {
 std::vector<Sha256> hashes_of(const fs::path& tokenizer) {
     std::vector<Sha256> hashes{sha256(read_file(tokenizer_files(tokenizer).front()))};
     for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-        if (fs::exists(tokenizer / name)) hashes.push_back(sha256(read_file(tokenizer / name)));
+        if (fs::exists(status_of(tokenizer / name))) hashes.push_back(sha256(read_file(tokenizer / name)));
     }
     return hashes;
 }

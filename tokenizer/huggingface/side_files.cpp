@@ -251,7 +251,7 @@ AddedToken read_added_token(const JsonReader& reader) {
 
 SideFiles SideFiles::read(const fs::path& directory) {
     const auto text = [&](const char* name) {
-        if (!fs::exists(directory / name)) return std::string();
+        if (!fs::exists(status_of(directory / name))) return std::string();
         std::string content = read_file(directory / name);
         KILN_CHECK(!content.empty() || name == std::string_view(kTemplate), (directory / name).string(),
                    ": is empty; download it again, or remove it");

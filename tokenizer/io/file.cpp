@@ -27,6 +27,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr std::string_view kTemporary = ".tmp-";  // the number of the process follows
+
 // Must be the first call after the failed system call, since other calls may change errno.
 [[noreturn]] void throw_errno(const fs::path& path, const char* what) {
     const int error = errno;
@@ -93,10 +95,14 @@ fs::path replaceable(const fs::path& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(const fs::path& path, int flags)
-    : path_(path), fd_(Descriptor(path, flags | O_NONBLOCK | O_NOCTTY, "cannot be opened for writing").release()) {
+OutputFile::OutputFile(const fs::path& path, int flags) : path_(path) {
     // O_NONBLOCK: opening a pipe would wait for a program that reads it.
-    KILN_CHECK(!S_ISFIFO(status_of(fd_, path).st_mode), path.string(), ": is a pipe where a file is expected");
+    Descriptor opened(path, flags | O_NONBLOCK | O_NOCTTY, "cannot be opened for writing");
+    // If the file cannot be examined, writing it will tell. An error here would leave a new file to nobody.
+    struct stat status {};
+    KILN_CHECK(::fstat(opened.get(), &status) != 0 || !S_ISFIFO(status.st_mode), path.string(),
+               ": is a pipe where a file is expected");
+    fd_ = opened.release();
 }
 
 OutputFile::OutputFile(const fs::path& path) : OutputFile(path, O_WRONLY | O_CREAT | O_TRUNC) {}
@@ -169,13 +175,21 @@ void OutputFile::close() {
 }
 
 AtomicFile::AtomicFile(const fs::path& path)
-    : path_(replaceable(path)), file_(path_.string() + ".tmp-" + std::to_string(::getpid())) {}
+    : path_(replaceable(path)), file_(concat(path_.string(), kTemporary, ::getpid())) {}
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
 
 AtomicFile::~AtomicFile() {
     if (pending_) ::unlink(file_.path().c_str());
+}
+
+std::string target_of_temporary(std::string_view name) {
+    const size_t suffix = name.find(kTemporary);
+    if (suffix == name.npos) return "";
+    const std::string_view process = name.substr(suffix + kTemporary.size());
+    const bool is_number = !process.empty() && process.find_first_not_of("0123456789") == process.npos;
+    return std::string(is_number ? name.substr(0, suffix) : "");
 }
 
 void AtomicFile::commit() {
@@ -325,6 +339,14 @@ void sync_directory(const fs::path& directory) {
     sync_descriptor(opened.get(), path);
 }
 
+fs::file_status status_of(const fs::path& path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    errno = error.value();
+    if (!fs::status_known(status)) throw_errno(path, "cannot be examined");
+    return status;
+}
+
 std::vector<fs::path> make_directories(const fs::path& path) {
     std::vector<fs::path> missing;
     fs::path above = fs::absolute(path);
@@ -332,7 +354,8 @@ std::vector<fs::path> make_directories(const fs::path& path) {
     for (std::error_code error; !fs::exists(above, error) && !error; above = above.parent_path()) {
         missing.push_back(above);
     }
-    KILN_CHECK(fs::is_directory(above), path.string(), ": cannot be created: ", above.string(), " is not a directory");
+    KILN_CHECK(fs::is_directory(status_of(above)), path.string(), ": cannot be created: ", above.string(),
+               " is not a directory");
     for (size_t i = missing.size(); i-- > 0;) {
         if (::mkdir(missing[i].c_str(), 0777) != 0 && errno != EEXIST) throw_errno(path, "cannot be created");
         sync_directory(missing[i].parent_path());

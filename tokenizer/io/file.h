@@ -54,6 +54,9 @@ private:
     bool pending_ = true;
 };
 
+// The name of the file that would have replaced the temporary file `name`; "": it is none of an AtomicFile.
+std::string target_of_temporary(std::string_view name);
+
 // Which file it is, and what tells that its content has changed.
 struct FileVersion {
     uint64_t device = 0, inode = 0, size = 0;
@@ -116,6 +119,10 @@ void rename_file(const std::filesystem::path& from, const std::filesystem::path&
 
 void sync_descriptor(int fd, const std::filesystem::path& path);  // fsync; `path` is for the message
 void sync_directory(const std::filesystem::path& directory);
+
+// What is at a path: not_found if there is nothing. Throws Error if the system cannot tell, because of permissions or a
+// loop of links for example. fs::exists and others, called with a path, throw the library's own error then.
+std::filesystem::file_status status_of(const std::filesystem::path& path);
 
 // Creates the directory and its parents, and fsyncs the parent of each one that was missing. Returns these, the deepest
 // first.

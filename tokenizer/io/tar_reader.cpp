@@ -59,15 +59,24 @@ bool TarReader::is_header(std::string_view head) {
            number_of(head, kChecksum) == sum;
 }
 
+// Zeros end an archive. What follows them is the next archive, as in `cat a.tar b.tar`, or nothing.
 bool TarReader::read_header(char* header) {
-    size_t have = 0;
-    for (size_t n; have < kHeaderBytes && (n = read_(header + have, kHeaderBytes - have)) > 0;) have += n;
-    if (have == 0 || (have == kHeaderBytes && std::all_of(header, header + have, [](char c) { return c == '\0'; }))) {
-        return false;
+    const auto after = [&] { return member_.empty() ? "" : concat(" after ", member_); };
+    for (bool ended = false;;) {
+        size_t have = 0;
+        for (size_t n; have < kHeaderBytes && (n = read_(header + have, kHeaderBytes - have)) > 0;) have += n;
+        if (have == 0) {
+            KILN_CHECK(ended, archive_, ": the archive has no end mark", after(), ", so it may be truncated; copy or ",
+                       "download the file again, or, if it is whole, unpack it and give the directory");
+            return false;
+        }
+        if (!std::all_of(header, header + have, [](char c) { return c == '\0'; })) {
+            KILN_CHECK(is_header({header, have}), archive_, ": the archive is damaged or truncated", after(),
+                       "; copy or download the file again");
+            return true;
+        }
+        ended = ended || have == kHeaderBytes;
     }
-    KILN_CHECK(is_header({header, have}), archive_, ": the archive is damaged or truncated",
-               member_.empty() ? "" : concat(" after ", member_), "; copy or download the file again");
-    return true;
 }
 
 bool TarReader::next() {

@@ -1,7 +1,8 @@
 #pragma once
 // Reads the members of a tar archive in order, from a stream that cannot go back.
-//   Each member is a header of 512 bytes, then its content, filled up with zeros to a multiple of 512. The format is
-//   that of POSIX.1-2001 (pax), with the long names and sizes of GNU tar.
+//   Each member is a header of 512 bytes, then its content, filled up with zeros to a multiple of 512. Blocks of
+//   zeros are the end mark. The format is that of POSIX.1-2001 (pax), with the long names and sizes of GNU tar. Several
+//   archives may follow one another.
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,7 +21,8 @@ public:
     using Read = std::function<size_t(char* out, size_t bytes)>;  // returns 0 only at the end
     TarReader(std::string archive, Read read) : archive_(std::move(archive)), read_(std::move(read)) {}
 
-    // Moves to the next regular file; false at the end. Throws Error if the archive is damaged.
+    // Moves to the next regular file; false at the end. Throws Error if the archive is damaged, or has no end
+    // mark.
     bool next();
     const std::string& archive() const { return archive_; }
     const std::string& member() const { return member_; }  // its path in the archive
@@ -28,7 +30,7 @@ public:
     size_t read(char* out, size_t bytes);
 
 private:
-    bool read_header(char* header);  // false at the end of the archive
+    bool read_header(char* header);  // false at the end of the file
     std::string read_whole(uint64_t bytes);
     void skip_rest();
 

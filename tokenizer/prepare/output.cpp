@@ -52,10 +52,9 @@ Contents contents_of(const fs::path& directory) {
     fs::directory_iterator it(directory, error), end;
     for (; !error && it != end; it.increment(error)) {
         const std::string name = it->path().filename().string();
-        const size_t suffix = name.find(".tmp-");
         if (is_own_shard(name)) {
             found.shards.push_back(it->path());
-        } else if (suffix != name.npos && is_number(name.substr(suffix + 5)) && is_own_file(name.substr(0, suffix))) {
+        } else if (is_own_file(target_of_temporary(name))) {
             found.leftovers.push_back(it->path());
         }
     }
@@ -89,7 +88,7 @@ PrepareOutput::PrepareOutput(const fs::path& directory, bool force, const std::s
     make_directories(directory);
     lock_.emplace(directory);
     complete_ = has_shard_index(directory);
-    if (fs::exists(directory / kUnfinishedName)) {
+    if (fs::exists(status_of(directory / kUnfinishedName))) {
         saved_ = read_mark(directory / kUnfinishedName);
         // shards.json comes last, so beside it the mark means that finish() was interrupted, or start() was.
         unfinished_ = !complete_ || (!force && saved_ && saved_->at("done") && saved_->at("identity") == identity);

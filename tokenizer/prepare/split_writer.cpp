@@ -191,7 +191,7 @@ void SplitWriter::restore(const nlohmann::json& saved) {
     if (saved.at("train").at("split").at("files").empty()) {
         for (const auto& file : split_from_json(saved.at("val").at("split"), directory_.string()).files) {
             const std::string train = "train" + file.name.substr(std::strlen("val"));
-            if (fs::exists(directory_ / train)) rename_file(directory_ / train, directory_ / file.name);
+            if (fs::exists(status_of(directory_ / train))) rename_file(directory_ / train, directory_ / file.name);
         }
     }
     train_.restore(saved.at("train"));

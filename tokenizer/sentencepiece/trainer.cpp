@@ -155,7 +155,12 @@ std::string reason_of(std::string log) {
     rename("Increase vocab_size", "Increase --vocab-size");
     rename("character_coverage with --character_coverage option", "--character-coverage, for example to 0.995");
     const size_t bracket = log.rfind("] ");
-    return bracket != log.npos ? log.substr(bracket + 2) : log + "; give it more text, or other options";
+    if (bracket != log.npos) return log.substr(bracket + 2);
+    // Only its condition, in brackets, without the place in the library's sources.
+    if (const size_t condition = log.rfind(" ["); condition != log.npos && log.ends_with(']')) {
+        log = concat("its check", log.substr(condition), " fails");
+    }
+    return log + "; give it more text, or other options";
 }
 
 // Calls `train` in a child process and returns its result. Throws Error with the child's message if it fails.
@@ -240,8 +245,11 @@ void check_options(const SentencePieceTrainerOptions& options) {
                                     "cannot; choose another"));
         }
     }
-    if (options.vocab_size <= 0 && options.kind != SentencePieceModel::Kind::character) {
-        throw UsageError(concat("a vocabulary of ", options.vocab_size, " tokens is too small; 32000 is common"));
+    const bool all = options.vocab_size == 0 && options.kind == SentencePieceModel::Kind::character;
+    const size_t special = std::max<size_t>(3, options.special_tokens.size());  // <unk>, <s> and </s> at least
+    if (!all && (options.vocab_size <= 0 || size_t(options.vocab_size) <= special)) {
+        throw UsageError(concat("a vocabulary of ", options.vocab_size, " tokens is too small: ", special,
+                                " are special; 32000 is common"));
     }
 }
 

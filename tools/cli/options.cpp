@@ -321,7 +321,9 @@ bool OptionSet::parse(const std::vector<std::string>& args, const std::string& b
         names.push_back(option.spec.name);  // the last one wins
         for (const std::string& name : names) {
             const std::string variable = environment_name(name);
-            if (const char* value = std::getenv(variable.c_str())) option.set({value}, variable);
+            const char* value = std::getenv(variable.c_str());
+            const bool none = !value || (option.spec.required && *value == '\0');
+            if (!none) option.set({value}, variable);
         }
     }
     check_environment();

@@ -103,8 +103,10 @@ private:
         fail(write_text(fd_, escaped_ ? printable(text_, "\n\t") : text_));
         text_.clear();
     }
+    // Standard error has nobody to tell. An exception would also end the program by SIGABRT, since std::cerr calls
+    // sync() in a destructor.
     void throw_error() const {
-        KILN_CHECK(error_ == 0, "standard output: cannot be written: ", std::strerror(error_),
+        KILN_CHECK(error_ == 0 || fd_ == STDERR_FILENO, "standard output: cannot be written: ", std::strerror(error_),
                    "; the output is incomplete");
     }
 

@@ -9,8 +9,9 @@ namespace kiln {
 // While it lives, std::cout and std::cerr write by themselves. A program waits for a reader that is slow or stopped, as
 // usual, but once a stop signal came, it waits no longer and drops the text. Text that nobody reads any more is dropped
 // too (by programs that ignore SIGPIPE). Standard error, and a terminal on standard output, get escapes for control
-// characters: names in files, and texts of a model, must not control a terminal. After any other failure std::cout
-// throws Error, unless its exceptions() are cleared, by a program whose work is worth more than its output.
+// characters: names in files, and texts of a model, must not control a terminal. What cannot be written to standard
+// error is dropped. After a failure of standard output std::cout throws Error, unless its exceptions() are cleared, by
+// a program whose work is worth more than its output.
 class StandardStreams {
 public:
     StandardStreams();

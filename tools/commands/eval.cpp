@@ -9,6 +9,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/data/shard_index.h"
 #include "tokenizer/data/shard_tokenizer.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_directory.h"
@@ -134,7 +135,7 @@ struct TextBytes {
 };
 
 TextBytes text_bytes(const std::string& data, const std::string& split, std::vector<int> no_targets) {
-    if (!std::filesystem::is_directory(data) || !has_shard_index(data)) {
+    if (!std::filesystem::is_directory(status_of(data)) || !has_shard_index(data)) {
         return {0, "bytes of text are only known for a directory with shards.json"};
     }
     const ShardIndex index = read_shard_index(data);

@@ -12,6 +12,7 @@
 #include "tokenizer/data/shard.h"
 #include "tokenizer/data/shard_index.h"
 #include "tokenizer/huggingface/parts.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/io/sha256.h"
 #include "tokenizer/prepare/documents.h"
 #include "tokenizer/sentencepiece/model.h"
@@ -247,7 +248,7 @@ void inspect_weights(const fs::path& path, bool list) {
 }
 
 void inspect_model(const fs::path& path, bool list) {
-    const bool is_run = !fs::exists(path / "config.json") && !fs::exists(path / "manifest.json");
+    const bool is_run = !fs::exists(status_of(path / "config.json")) && !fs::exists(status_of(path / "manifest.json"));
     std::optional<CheckpointRef> newest;
     if (is_run) {
         newest = newest_checkpoint(
@@ -257,7 +258,7 @@ void inspect_model(const fs::path& path, bool list) {
     }
     const fs::path directory = newest ? newest->directory : follow_link(path);
     row("model", directory.string());
-    const bool is_checkpoint = fs::exists(directory / "manifest.json");
+    const bool is_checkpoint = fs::exists(status_of(directory / "manifest.json"));
     if (is_checkpoint) {
         inspect_checkpoint(directory, [](const std::string& name, const std::string& value) {
             row(printable(name), printable(value));
@@ -294,15 +295,16 @@ void inspect_loose_shards(const fs::path& directory) {
 }
 
 void inspect_directory(const fs::path& directory, bool list_tensors) {
-    if (has_shard_index(directory) || fs::exists(directory / kUnfinishedName)) {
+    if (has_shard_index(directory) || fs::exists(status_of(directory / kUnfinishedName))) {
         find_data(directory.string());  // refuses incomplete data
         return inspect_data(directory);
     }
-    const bool model = fs::exists(directory / "config.json") || fs::exists(directory / "manifest.json") ||
-                       !list_checkpoints(directory).empty();
+    const bool model = fs::exists(status_of(directory / "config.json")) ||
+                       fs::exists(status_of(directory / "manifest.json")) || !list_checkpoints(directory).empty();
     if (model) return inspect_model(directory, list_tensors);
-    const bool tokenizer = fs::exists(directory / "tokenizer.json") || fs::exists(directory / "vocab.json") ||
-                           fs::exists(directory / "tokenizer.model");
+    const bool tokenizer = fs::exists(status_of(directory / "tokenizer.json")) ||
+                           fs::exists(status_of(directory / "vocab.json")) ||
+                           fs::exists(status_of(directory / "tokenizer.model"));
     if (tokenizer) return inspect_tokenizer(directory);
     inspect_loose_shards(directory);
 }
@@ -330,7 +332,7 @@ int command_inspect(const std::vector<std::string>& args) {
     const bool found = fs::exists(path, error);
     KILN_CHECK(!error, path, ": cannot be read: ", error.message());
     KILN_CHECK(found, path, ": not found; give a shard, a data directory, a tokenizer, a checkpoint or a run");
-    if (fs::is_directory(path)) {
+    if (fs::is_directory(status_of(path))) {
         inspect_directory(path, list_tensors);
     } else if (path.ends_with(".json") || path.ends_with(".model")) {
         inspect_tokenizer(path);

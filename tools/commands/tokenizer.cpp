@@ -96,12 +96,12 @@ int import(const std::vector<std::string>& args) {
                   : "--pre-tokenizer and --special-tokens are only for .tiktoken files; other formats name their own");
     }
 
-    const PublishedTokenizer* published = std::filesystem::exists(source) ? nullptr : find_published(source);
+    const PublishedTokenizer* published = std::filesystem::exists(status_of(source)) ? nullptr : find_published(source);
     if (!published) {
         std::string names;
         for (const PublishedTokenizer& known : published_tokenizers())
             names += (names.empty() ? "" : ", ") + known.name;
-        KILN_CHECK(std::filesystem::exists(source), source,
+        KILN_CHECK(std::filesystem::exists(status_of(source)), source,
                    ": not found, and not the name of a known tokenizer; these are ", names);
     }
     if (ranks && special_tokens.empty()) {

@@ -168,7 +168,7 @@ void start_curl() {
 }  // namespace
 
 bool file_has_sha256(const fs::path& path, const std::string& sha256) {
-    return fs::is_regular_file(path) && sha256_of(path) == sha256;
+    return fs::is_regular_file(status_of(path)) && sha256_of(path) == sha256;
 }
 
 void download(const Download& what, const DownloadLimits& limits, const DownloadProgress& progress) {
@@ -179,7 +179,7 @@ void download(const Download& what, const DownloadLimits& limits, const Download
     std::chrono::milliseconds pause = limits.pause;
     for (int i = 0; i < limits.attempts; i++) {
         if (i > 0) std::this_thread::sleep_for(pause), pause *= 2;
-        const bool resumed = fs::exists(part);
+        const bool resumed = fs::exists(status_of(part));
         // A process killed before the rename leaves a complete part.
         if (!(resumed && file_has_sha256(part, what.sha256))) {
             const Outcome outcome = attempt(what, part, limits, progress, reason);
@@ -201,7 +201,7 @@ void download(const Download& what, const DownloadLimits& limits, const Download
         return;
     }
     throw Error(concat(what.url, ": ", reason, " (", limits.attempts, " attempts",
-                       fs::exists(part) ? "; the next call resumes the download)" : ")"));
+                       fs::exists(status_of(part)) ? "; the next call resumes the download)" : ")"));
 }
 
 }  // namespace kiln

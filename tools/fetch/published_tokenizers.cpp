@@ -23,7 +23,7 @@ std::string file_name(const std::string& path) {
 // The file in a directory that is used as a mirror.
 fs::path find_in_directory(const fs::path& directory, const PublishedTokenizer::File& file) {
     for (const fs::path& path : {directory / file.path, directory / file_name(file.path)}) {
-        if (!fs::exists(path)) continue;
+        if (!fs::exists(status_of(path))) continue;
         KILN_CHECK(file_has_sha256(path, file.sha256), path.string(),
                    ": its SHA-256 is not that of the published file, ", file.sha256, "; download it again");
         return path;

@@ -41,7 +41,7 @@ AppendFile::AppendFile(const std::filesystem::path& path)
 AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes) : AppendFile(path) {
     struct stat status {};
     const uint64_t bytes = ::fstat(fd_, &status) == 0 ? uint64_t(status.st_size) : 0;
-    KILN_CHECK(!S_ISFIFO(status.st_mode), path.string(), ": is a pipe where a file is expected");
+    KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so no log is written there");
     size_ = end_of_line(std::min(bytes, keep_bytes));
     torn_ = size_ < bytes;
     cut();

@@ -80,7 +80,7 @@ bool begins_with(const fs::path& path, std::string_view start) {
 }
 
 bool may_replace_curve(const fs::path& path, std::string_view svg) {
-    return !fs::is_regular_file(path) || begins_with(path, svg.substr(0, svg.find('\n')));
+    return !fs::is_regular_file(status_of(path)) || begins_with(path, svg.substr(0, svg.find('\n')));
 }
 
 std::string default_run_directory() {

@@ -15,16 +15,27 @@ class ResumeCu : public TrainProgram {};
 TEST_F(ResumeCu, one_step_from_each_checkpoint_gives_the_bits_of_the_next) {
     const int steps = short_or_long(4, 200);
     const auto train = [&](const fs::path& output, int end, const Args& more) {
-        const Args args{"-i",  data(),
-                        "-e",  "llama:layers=1,dim=16,heads=2,kv_heads=1,ctx=16,dropout=0.1",
-                        "-b",  "2",
-                        "-d",  "64",
-                        "-k",  "constant",
-                        "-v",  "0",
-                        "-n",  "1",
-                        "-nk", "0",
-                        "-o",  output.string(),
-                        "-x",  std::to_string(end)};
+        const Args args{"-i",
+                        data(),
+                        "-e",
+                        "llama:layers=1,dim=16,heads=2,kv_heads=1,ctx=16,dropout=0.1",
+                        "--deterministic-matmuls",
+                        "-b",
+                        "2",
+                        "-d",
+                        "64",
+                        "-k",
+                        "constant",
+                        "-v",
+                        "0",
+                        "-n",
+                        "1",
+                        "-nk",
+                        "0",
+                        "-o",
+                        output.string(),
+                        "-x",
+                        std::to_string(end)};
         const Finished run = train_cu(args + more);
         ASSERT_EQ(run.code, 0) << run.err;
     };
