@@ -125,21 +125,20 @@ struct CommandLine {
 // The config.toml of the run that is to be resumed: options that are not given keep its values. Empty: there is none.
 std::string own_config(const CommandLine& line) {
     const TrainOptions& o = line.options;
-    if (!o.resume || o.output.empty() || line.set.given("config")) return "";
+    if (!o.resume || o.output.empty()) return "";
     const std::filesystem::path path = std::filesystem::path(o.output) / kConfigFile;
     return std::filesystem::exists(path) ? path.string() : "";
 }
 
-int run(const std::string& program, std::vector<std::string> args, const std::filesystem::path& folder) {
+int run(const std::string& program, const std::vector<std::string>& args, const std::filesystem::path& folder) {
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
     const bool model_given = line->set.given("model");
     if (line->options.resume) end_at_signals_before_training(line->options, "");
     const std::string own = own_config(*line);
     if (!own.empty()) {
-        args.insert(args.begin(), {"--config", own});
         line = std::make_unique<CommandLine>(program);
-        line->set.parse(args);
+        line->set.parse(args, own);
     }
     TrainOptions& o = line->options;
     if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
@@ -167,7 +166,7 @@ int run(const std::string& program, std::vector<std::string> args, const std::fi
     plan.values = line->set.values();
     std::optional<RunLock> lock;
     if (!o.output.empty() && !o.eval_only) {
-        catch_stop_signals();  // it may remove files, and does not take long
+        catch_stop_signals();  // it creates and removes files, and does not take long
         lock.emplace(prepare_run_directory(plan));
         end_at_signals();
     } else if (!o.eval_only) {

@@ -20,6 +20,7 @@ $(BUILD)/tests/programs/preload/%.so: tests/programs/preload/%.cpp
 	@echo "  link $@"
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
 $(BUILD)/tests/programs/signals_test: | $(addprefix $(BUILD)/tests/programs/preload/,timer.so stop.so)
+$(BUILD)/tests/programs/system_errors_test: | $(BUILD)/tests/programs/preload/threads.so
 
 # These are linked to the library that makes calls fail, which programs preload.
 FAULTS := $(BUILD)/tests/reliability/libfaults.so

@@ -326,6 +326,15 @@ TEST_F(TrainCli, overwrite_replaces_a_run_but_no_other_file_and_not_its_own_star
     EXPECT_EQ(train_cpu({"-o", run(), "--resume", "-x", "3"}).code, 0);  // a run does not keep the option
 }
 
+TEST_F(TrainCli, a_config_of_a_resumed_run_leaves_its_other_values) {
+    ASSERT_EQ(train_cpu(base() + Args{"-o", run(), "-x", "2", "-l", "0.01", "-n", "1"}).code, 0);
+    const fs::path config = directory_.write("c.toml", "log-every = 1\n");
+    const Finished resumed = train_cpu({"-o", run(), "--resume", "--config", config, "-x", "3"});
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_EQ(resumed.err.find("--learning-rate"), std::string::npos) << resumed.err;
+    EXPECT_NE(read_file(run() / "config.toml").find("log-every = 1\n"), std::string::npos);
+}
+
 TEST_F(TrainCli, a_failed_start_leaves_no_directory) {
     // The shard does not say its vocabulary, so that the first batch finds the wrong token.
     std::string plain = read_file(data() / "train_000.bin");

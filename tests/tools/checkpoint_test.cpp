@@ -259,6 +259,20 @@ TEST(Checkpoint, pruning_keeps_the_newest_and_the_major_ones) {
     EXPECT_EQ(steps_of(run.path()).size(), 3u);
 }
 
+TEST(Checkpoint, what_is_not_of_kiln_is_neither_pruned_nor_replaced) {
+    const TempDirectory run;
+    for (const char* file : {"checkpoint-1/weights", "checkpoint-00000003/weights", "checkpoint-00000004"}) {
+        run.write(file, "theirs");
+    }
+    save_steps(run.path(), {2, 3, 4, 3});
+    prune_checkpoints(run.path(), 1, 0);
+    EXPECT_EQ(steps_of(run.path()), (std::vector<int64_t>{4, 1}));
+    for (const char* file :
+         {"checkpoint-1/weights", "checkpoint-00000003.other/weights", "checkpoint-00000004.other"}) {
+        EXPECT_EQ(read_file(run / file), "theirs") << file;
+    }
+}
+
 TEST(Checkpoint, pruning_never_removes_the_newest_whole_one) {
     const TempDirectory run;
     save_steps(run.path(), {1, 2, 3, 4});

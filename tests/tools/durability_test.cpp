@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <sstream>
+#include <utility>
 
 #include "tests/support/fake_engine.h"
 #include "tests/support/temp_directory.h"
@@ -19,6 +20,7 @@ namespace {
 std::vector<std::string>* calls = nullptr;  // "sync PATH", "rename FROM TO", "remove NAME"; null: not recorded
 bool exchanges = true;                      // the file system can exchange two names
 const char* failing = nullptr;              // calls with this text fail
+bool takes_nothing = false;                 // the next write
 
 // False: the call must fail.
 bool record(const std::string& call) {
@@ -47,6 +49,7 @@ int fsync(int fd) {
 }
 
 ssize_t write(int fd, const void* data, size_t bytes) {
+    if (std::exchange(takes_nothing, false)) return 0;
     char path[4096] = {};
     if (failing && readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof(path) - 1) > 0 &&
         !record(std::string("write ") + path)) {
@@ -67,7 +70,7 @@ int renameat2(int from_fd, const char* from, int to_fd, const char* to, unsigned
 }
 
 int unlinkat(int fd, const char* path, int flags) noexcept {
-    record(std::string("remove ") + path);
+    if (!record(std::string("remove ") + path)) return -1;
     return original(&unlinkat, "unlinkat")(fd, path, flags);
 }
 
@@ -137,6 +140,23 @@ TEST_F(Durability, a_replaced_checkpoint_is_removed_after_the_new_one_is_on_the_
         const size_t named = find("checkpoint-00000001 ");
         EXPECT_LT(find(concat("sync ", run_.string(), "\n"), named), find("remove ")) << exchange;
     }
+}
+
+TEST_F(Durability, a_checkpoint_is_saved_although_the_one_that_it_replaces_cannot_be_removed) {
+    save(1);
+    failing = "remove ";
+    save(1, 7);
+    EXPECT_THROW(prune_checkpoints(run_, 1, 0), Error);  // which tells of it
+    failing = nullptr;
+    verify_checkpoint(run_ / "checkpoint-00000001");
+    prune_checkpoints(run_, 1, 0);
+    EXPECT_EQ(std::distance(fs::directory_iterator(run_), fs::directory_iterator()), 1);
+}
+
+TEST_F(Durability, a_write_that_takes_nothing_is_an_error) {
+    OutputFile file(directory_ / "file");
+    takes_nothing = true;
+    EXPECT_THROW(file.write("text"), Error);
 }
 
 TEST_F(Durability, surplus_checkpoints_lose_their_names_before_their_files) {

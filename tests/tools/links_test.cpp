@@ -38,6 +38,9 @@ TEST(Links, are_relative_and_replaced) {
     EXPECT_EQ(linked_checkpoint(run, kModelLink), second);
     EXPECT_EQ(resolve_model_directory(run / "model"), second);
     EXPECT_EQ(resolve_model_directory(run / "model/"), second);
+    fs::create_directory_symlink(run / "model/", directory / "chain");
+    EXPECT_EQ(resolve_model_directory(directory / "chain/"), second);
+    EXPECT_EQ(resolve_model_directory(second / ""), second);  // its name is compared with the step in it
     EXPECT_EQ(list_checkpoints(run).size(), 2u);
     fs::remove_all(second);
     EXPECT_FALSE(linked_checkpoint(run, kModelLink));

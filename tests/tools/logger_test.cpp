@@ -31,6 +31,21 @@ StepReport report(int64_t step, double loss) {
     return r;
 }
 
+TEST(RunLog, a_removed_log_is_reported_at_the_next_save) {
+    for (const char* file : {"main.log", "metrics.jsonl"}) {
+        const TempDirectory run;
+        const RunLog log(run.path(), kEmpty);
+        log.sync();
+        std::filesystem::remove(run / file);
+        try {
+            log.sync();
+            ADD_FAILURE() << "nobody learns of it";
+        } catch (const Error& error) {
+            EXPECT_NE(std::string(error.what()).find(std::string(file) + ": was removed"), std::string::npos);
+        }
+    }
+}
+
 TEST(RunLog, main_log_has_the_lines_of_llmc) {
     const TempDirectory run;
     RunLog log(run.path(), kEmpty);

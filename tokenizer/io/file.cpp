@@ -130,6 +130,7 @@ void OutputFile::write(const void* data, size_t bytes) {
         const ssize_t n = ::write(fd_, p, bytes);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) throw_errno(path_, "cannot be written");
+        KILN_CHECK(n > 0, path_.string(), ": cannot be written: the system takes no bytes");
         p += n;
         bytes -= size_t(n);
     }
@@ -141,6 +142,7 @@ void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
         const ssize_t n = ::pwrite(fd_, p, bytes, off_t(offset));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) throw_errno(path_, "cannot be written");
+        KILN_CHECK(n > 0, path_.string(), ": cannot be written: the system takes no bytes");
         p += n;
         offset += uint64_t(n);
         bytes -= size_t(n);

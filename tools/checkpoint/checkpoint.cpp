@@ -50,6 +50,13 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
     return found;
 }
 
+std::vector<CheckpointRef> own_checkpoints(const fs::path& run) {
+    std::vector<CheckpointRef> own = list_checkpoints(run);
+    std::error_code ignored;
+    std::erase_if(own, [&](const CheckpointRef& one) { return !fs::exists(one.directory / "manifest.json", ignored); });
+    return own;
+}
+
 void verify_checkpoint(const fs::path& checkpoint) {
     verify_manifest(checkpoint, true);
 }
@@ -80,9 +87,15 @@ std::optional<CheckpointRef> newest_checkpoint(const fs::path& run,
 }
 
 fs::path follow_link(const fs::path& path) {
+    constexpr int kMaxLinks = 40;  // as Linux
     std::error_code ignored;
-    const fs::path link = path.has_filename() ? path : path.parent_path();  // "runs/mine/model/" too
-    return fs::is_symlink(link, ignored) ? link.parent_path() / fs::read_symlink(link, ignored) : path;
+    fs::path target = path;
+    for (int links = 0; links <= kMaxLinks; links++) {
+        if (!target.has_filename()) target = target.parent_path();  // "runs/mine/model/" too
+        if (!fs::is_symlink(target, ignored)) break;
+        target = target.parent_path() / fs::read_symlink(target, ignored);
+    }
+    return target;
 }
 
 fs::path resolve_model_directory(const fs::path& given) {

@@ -24,12 +24,16 @@ struct CheckpointRef {
 };
 
 // Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full,
-// not writable), nothing under that name has changed.
+// not writable), nothing under that name has changed. What had the name and is not Kiln's is kept as NAME.other.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const ModelState& model,
                                       const nlohmann::json& trainer_state, const ModelFiles& files);
 
 // The checkpoints of a run, newest first, not verified and without temporary directories.
 std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);
+
+// Those of them that Kiln has written: they have a manifest.json, which need not be right. Hugging Face's Trainer gives
+// its checkpoints such names too, and Kiln removes none of those.
+std::vector<CheckpointRef> own_checkpoints(const std::filesystem::path& run);
 
 // Throws Error with the first file that is missing or has another size or checksum.
 void verify_checkpoint(const std::filesystem::path& checkpoint);
@@ -41,7 +45,8 @@ std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
                                                const std::function<void(const CheckpointRef&)>& use = nullptr,
                                                const std::filesystem::path& from = {});
 
-// The target of a link, so that what is read stays the same model when the link is replaced; another path as it is.
+// What a link, or a chain of links, leads to, so that what is read stays the same model when the link is replaced.
+// Without the slash at the end of a path, so that it ends with a name.
 std::filesystem::path follow_link(const std::filesystem::path& path);
 
 // `path`, or the target of this link, if it is a checkpoint or another Hugging Face model; if it is a run, its newest
@@ -57,9 +62,10 @@ void load_weights(const std::filesystem::path& model_directory, Engine& engine);
 // Weights and optimizer state into the engine.
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
-// Keeps the newest `keep` checkpoints (0: all), those with a step that is a multiple of `major_every` (0: none), those
-// that links in the run point to, and in any case `complete`, the newest complete one (empty: it is looked for).
-// Removes what killed saves left, too. Throws Error if something cannot be removed, after it has removed the rest.
+// Of own_checkpoints, keeps the newest `keep` ones (0: all), those with a step that is a multiple of `major_every` (0:
+// none), those that links in the run point to, and in any case `complete`, the newest complete one (empty: it is looked
+// for). Removes what killed saves left, too. Throws Error if something cannot be removed, after it has removed the
+// rest.
 void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every,
                        std::filesystem::path complete = {});
 

@@ -32,8 +32,14 @@ void install(const fs::path& fresh, const fs::path& target) {
     const auto exchange = [&] {
         return ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0;
     };
+    const auto taken = [](const fs::path& path) { return fs::exists(fs::symlink_status(path)); };
     fs::path old;
-    if (!fs::exists(fs::symlink_status(target))) {
+    if (taken(target) && !fs::exists(target / "manifest.json")) {  // it is the user's
+        fs::path other = target.string() + ".other";
+        while (taken(other)) other += ".other";
+        fs::rename(target, other);
+    }
+    if (!taken(target)) {
         fs::rename(fresh, target);
     } else if (exchange()) {
         old = fresh;
@@ -49,7 +55,8 @@ void install(const fs::path& fresh, const fs::path& target) {
         if (old == fresh) exchange();
         throw;
     }
-    if (!old.empty()) fs::remove_all(old);
+    std::error_code ignored;  // the new one is there; prune_checkpoints tries again, and reports it
+    if (!old.empty()) fs::remove_all(old, ignored);
 }
 
 fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
@@ -139,7 +146,7 @@ fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& mo
 }
 
 void prune_checkpoints(const fs::path& run, int keep, int64_t major_every, fs::path complete) {
-    const std::vector<CheckpointRef> all = list_checkpoints(run);
+    const std::vector<CheckpointRef> all = own_checkpoints(run);
     // If the newest ones are damaged, an older one must stay.
     if (complete.empty() && keep > 0 && all.size() > size_t(keep)) {
         if (const auto newest = newest_checkpoint(run, nullptr)) complete = newest->directory;

@@ -287,7 +287,7 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
     return texts;
 }
 
-bool OptionSet::parse(const std::vector<std::string>& args) {
+bool OptionSet::parse(const std::vector<std::string>& args, const std::string& below) {
     section("This program");
     if (!find("config")) {
         add(version_, {.name = "version", .help = "print the version, and stop"});
@@ -313,6 +313,7 @@ bool OptionSet::parse(const std::vector<std::string>& args) {
     const char* from_environment = std::getenv("KILN_CONFIG");
     std::string config = from_environment ? from_environment : "";
     if (command_line.contains("config")) config = command_line.at("config")[0];
+    if (!below.empty()) read_config(below);
     if (!config.empty()) read_config(config);
     for (Option& option : options_) {
         if (option.positional || option.spec.name == "version") continue;  // KILN_VERSION is not ours

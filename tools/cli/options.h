@@ -70,8 +70,9 @@ public:
     void add_unavailable(const OptionSpec& spec, const std::vector<std::string>& harmless);
 
     // `args` do not include the program's name. False: --help or --print-config was printed to standard output, and the
-    // program should end. Throws UsageError that names the option, the text and what is allowed.
-    bool parse(const std::vector<std::string>& args);
+    // program should end. Throws UsageError that names the option, the text and what is allowed. `below`: a file like
+    // that of --config, whose values are used where nothing else gives one; empty: none.
+    bool parse(const std::vector<std::string>& args, const std::string& below = "");
 
     bool given(std::string_view name) const;  // by file, environment or command line
     // Where the value came from: "--batch-size", "KILN_BATCH_SIZE", "FILE:3: batch-size"; empty if it is the default.

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <iostream>
 #include <new>
+#include <system_error>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/unicode/utf8.h"
@@ -15,6 +16,26 @@
 #include "tools/cli/stop_signal.h"
 
 namespace kiln {
+
+namespace {
+
+// Of an error that the standard library throws. Its own text of one that concerns a file is
+// "filesystem error: OPERATION: REASON [PATH]".
+std::string message_of(const std::system_error& error) {
+    if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+        const std::string text = error.what();
+        const size_t begin = text.find(": ") + 2;
+        return concat(file->path1().string(), ": ", text.substr(begin, text.find(" [", begin) - begin), "; ",
+                      error.code() == std::errc::no_space_on_device
+                          ? "free some space"
+                          : "check this path, its permissions, and that the current directory still exists");
+    }
+    if (error.code() != std::errc::resource_unavailable_try_again) return error.what();
+    return concat("no thread can be started: ", error.code().message(),
+                  "; end other programs, or allow more threads (ulimit -u, pids.max of the control group)");
+}
+
+}  // namespace
 
 void end_where_memory_ends(const std::string& message) {
     static std::string line;
@@ -52,6 +73,8 @@ int run_program(int argc, char** argv, const std::string& name, const std::strin
         return fail(2, error.what());
     } catch (const std::bad_alloc&) {
         return fail(1, "out of memory; " + out_of_memory);
+    } catch (const std::system_error& error) {
+        return fail(1, message_of(error));
     } catch (const std::exception& error) {
         return fail(1, error.what());
     }

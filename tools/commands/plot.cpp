@@ -37,9 +37,7 @@ int command_plot(const std::vector<std::string>& args) {
     KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run,
                "/metrics.jsonl: holds no loss yet; train a few steps first");
     const std::string svg = loss_svg(curve, run_title(run));
-    KILN_CHECK(overwrite || !std::filesystem::is_regular_file(status_of(path)) ||
-                   begins_with(path, svg.substr(0, svg.find('\n'))),
-               path.string(),
+    KILN_CHECK(overwrite || may_replace_curve(path, svg), path.string(),
                ": is not a loss curve that Kiln has drawn; choose another --output, or replace it with --overwrite");
     catch_stop_signals();  // a signal waits until the file is whole
     write_file_atomic(path, svg);

@@ -87,6 +87,9 @@ void AppendFile::append(std::string_view line) {
 
 void AppendFile::sync() const {
     sync_descriptor(fd_, path_);
+    struct stat status {};
+    KILN_CHECK(::fstat(fd_, &status) != 0 || status.st_nlink > 0, path_.string(),
+               ": was removed while the run trained; its lines are lost until the run is resumed");
 }
 
 RunLog::RunLog(const std::filesystem::path& run, const LogPosition& keep)

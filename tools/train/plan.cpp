@@ -66,6 +66,18 @@ std::string other_shards(const DataPaths& data) {
     return "";
 }
 
+// A run can be resumed after the tokenizer that it began with is gone, since each of its checkpoints has a copy.
+// Returns whether this is so.
+bool use_own_tokenizer(TrainPlan& plan, const Report& report) {
+    const fs::path given = plan.tokenizer;
+    const bool gone = fs::is_directory(given) ? find_tokenizer(given).empty() : !fs::exists(given);
+    if (!gone || plan.checkpoint.empty() || find_tokenizer(plan.checkpoint).empty()) return false;
+    report(concat("--tokenizer ", given.string(), ": holds no tokenizer any more; the copy in ",
+                  plan.checkpoint.string(), " is used"));
+    plan.tokenizer = plan.checkpoint;
+    return true;
+}
+
 // The ids of all data, of samples and of the run to resume must mean the same text.
 void check_tokenizers(const TrainPlan& plan, const Report& report) {
     const auto check = [&](const std::string& other) {
@@ -229,17 +241,30 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
     }
 }
 
+// Whether `path` is a checkpoint of the run or in one, by whatever name: with a slash at its end, through links.
+bool lies_in_checkpoint(const fs::path& path, const fs::path& run) {
+    const std::vector<CheckpointRef> checkpoints = list_checkpoints(run);
+    std::error_code ignored;
+    for (fs::path at = fs::canonical(path, ignored); at.has_relative_path(); at = at.parent_path()) {
+        for (const CheckpointRef& checkpoint : checkpoints) {
+            if (fs::equivalent(at, checkpoint.directory, ignored)) return true;
+        }
+    }
+    return false;
+}
+
 // Throws UsageError if --overwrite would remove what the run begins with.
 void check_overwrite(const TrainPlan& plan) {
     const TrainOptions& o = plan.options;
     if (!o.overwrite) return;
     if (o.resume) throw UsageError("--overwrite and --resume exclude each other: leave one of them out");
-    std::error_code ignored;
-    const bool own = !plan.weights.empty() && fs::equivalent(plan.weights.parent_path(), o.output, ignored);
-    if (own) {
-        throw UsageError(concat("--overwrite: --model (-e) ", o.model, " is in the run that would be removed; give ",
+    const auto refuse = [&](const char* option, const std::string& given, const fs::path& used) {
+        if (!lies_in_checkpoint(used, o.output)) return;
+        throw UsageError(concat("--overwrite: ", option, " ", given, " is in the run that would be removed; give ",
                                 "another --output"));
-    }
+    };
+    refuse("--model (-e)", o.model, plan.weights);
+    refuse("--tokenizer", o.tokenizer, plan.tokenizer);
 }
 
 }  // namespace
@@ -263,7 +288,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
     find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);
-    if (!o.tokenizer.empty()) verify_tokenizer(plan.tokenizer);
+    if (!o.tokenizer.empty() && !use_own_tokenizer(plan, report)) verify_tokenizer(plan.tokenizer);
     const int data_V = vocabulary_of(plan.data, plan.tokenizer);
     check_tokenizers(plan, report);
 

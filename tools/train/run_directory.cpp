@@ -20,12 +20,17 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Only what a run writes: the directory may hold other files too.
-void remove_run(const fs::path& run, const std::vector<CheckpointRef>& checkpoints) {
-    for (const CheckpointRef& checkpoint : checkpoints) fs::remove_all(checkpoint.directory);
-    for (const char* file : {"main.log", "metrics.jsonl", "loss.svg", kConfigFile, kModelLink, kBestLink}) {
-        fs::remove(run / file);
+constexpr const char* kFiles[] = {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"};
+
+// What remove_run() frees.
+uint64_t checkpoint_bytes(const fs::path& run) {
+    uint64_t bytes = 0;
+    for (const CheckpointRef& checkpoint : own_checkpoints(run)) {
+        for (const auto& entry : fs::directory_iterator(checkpoint.directory)) {
+            if (entry.is_regular_file()) bytes += entry.file_size();
+        }
     }
+    return bytes;
 }
 
 }  // namespace
@@ -74,6 +79,10 @@ bool begins_with(const fs::path& path, std::string_view start) {
     return head == start;
 }
 
+bool may_replace_curve(const fs::path& path, std::string_view svg) {
+    return !fs::is_regular_file(status_of(path)) || begins_with(path, svg.substr(0, svg.find('\n')));
+}
+
 std::string default_run_directory() {
     const std::time_t now = std::time(nullptr);
     std::tm local{};
@@ -104,11 +113,15 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     // The files of a run that ended before its first checkpoint are replaced. config.toml tells whose they are.
     if (!o.resume && !o.overwrite &&
         !(fs::exists(run / kConfigFile) && begins_with(run / kConfigFile, "# train_gpt2"))) {
-        for (const char* file : {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"}) {
+        for (const char* file : kFiles) {
             if (!fs::is_regular_file(run / file) || fs::file_size(run / file) == 0) continue;
             throw UsageError(concat("--output (-o) ", o.output, ": holds a file ", file,
                                     " that would be replaced; replace it with --overwrite, or give another directory"));
         }
+    }
+    for (const char* file : kFiles) {
+        KILN_CHECK(!o.overwrite || !fs::is_directory(fs::symlink_status(run / file)), "--output (-o) ", o.output, ": ",
+                   file, " is a directory where a file is expected; give another directory");
     }
     remove_leftovers(run);
     const fs::path probe = run / kWriteTest;
@@ -119,14 +132,22 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
             concat("--output (-o) ", o.output, ": cannot be written: ", failure.what(), "; give another directory"));
     }
     fs::remove(probe, error);
-    if (o.overwrite) remove_run(run, checkpoints);
     // The weights and each state of the optimizer, in float32.
     const double needed = double(state_bytes(plan.config, plan.engine_options().optimizer));
     const fs::space_info space = fs::space(run, error);
-    KILN_CHECK(error || double(space.available) > needed, "--output (-o) ", o.output, ": a checkpoint needs ",
-               bytes_text(needed), ", but only ", bytes_text(double(space.available)),
+    const double free = double(space.available) + (o.overwrite ? double(checkpoint_bytes(run)) : 0);
+    KILN_CHECK(error || free > needed, "--output (-o) ", o.output, ": a checkpoint needs ", bytes_text(needed),
+               ", but only ", bytes_text(free),
                " are free there; free some space, or give a directory on another disk");
     return lock;
+}
+
+void remove_run(const fs::path& run) {
+    for (const CheckpointRef& checkpoint : own_checkpoints(run)) fs::remove_all(checkpoint.directory);
+    for (const char* file : kFiles) fs::remove(run / file);
+    for (const char* link : {kModelLink, kBestLink}) {
+        if (fs::is_symlink(run / link)) fs::remove(run / link);
+    }
 }
 
 }  // namespace kiln

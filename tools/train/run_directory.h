@@ -41,12 +41,18 @@ private:
     RunDirectory directory_;
 };
 
-// Creates the run directory and locks it. With --overwrite, removes the run that it holds. Throws Error if that is not
-// possible, if the directory holds another run, or if the disk has no room for a checkpoint.
+// Creates the run directory and locks it. Throws Error if that is not possible, if the directory holds another run that
+// --overwrite is not to remove, or if the disk has no room for a checkpoint.
 [[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
+
+// Removes a run, but no other files of its directory. --overwrite calls it when all that may keep the new run from
+// starting is known to be right: a run that cannot start costs no other one.
+void remove_run(const std::filesystem::path& run);
 
 // Whether a file that would be replaced begins as those that Kiln writes.
 bool begins_with(const std::filesystem::path& path, std::string_view start);
+// The same for a loss curve: `svg` is the new one.
+bool may_replace_curve(const std::filesystem::path& path, std::string_view svg);
 
 // The run directory without --output: runs/ and the current time.
 std::string default_run_directory();

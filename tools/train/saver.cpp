@@ -151,7 +151,13 @@ void Saver::refresh(const fs::path& checkpoint, const std::vector<LossPoint>& va
         for (const LossPoint& point : validations) losses.emplace_back(int64_t(point.step), point.loss);
         if (const auto best = best_checkpoint(run, losses)) link_checkpoint(run, kBestLink, best->directory);
     });
-    attempt_("loss.svg", [&] { write_file_atomic(run / "loss.svg", loss_svg(read_loss_curve(run), run_title(run))); });
+    attempt_("loss.svg", [&] {
+        const fs::path path = run / "loss.svg";
+        const std::string svg = loss_svg(read_loss_curve(run), run_title(run));
+        KILN_CHECK(may_replace_curve(path, svg), path.string(),
+                   ": is not a loss curve that Kiln has drawn; it stays as it is");
+        write_file_atomic(path, svg);
+    });
     attempt_("removal of old checkpoints",
              [&] { prune_checkpoints(run, plan_.options.keep, plan_.options.major_every, checkpoint); });
 }

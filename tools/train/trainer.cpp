@@ -9,6 +9,7 @@
 #include "tokenizer/io/json_reader.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/evaluate/loss.h"
+#include "tools/train/run_directory.h"
 #include "tools/train/sample.h"
 
 namespace kiln {
@@ -62,6 +63,11 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
 
 void Trainer::open_logs() {
     if (communicator_.rank() != 0 || options_.output.empty()) return;
+    if (options_.overwrite) {
+        loader_.next();  // throws if the data does not fit the model
+        loader_.seek(progress_.position);
+        remove_run(options_.output);
+    }
     // Before the logs: it tells whose they are.
     const std::filesystem::path config = std::filesystem::path(options_.output) / kConfigFile;
     if (!plan_.config_toml.empty()) write_file_atomic(config, plan_.config_toml);
