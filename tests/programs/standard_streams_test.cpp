@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include "cpu_reference/interface/error.h"
 #include "tests/support/train_program.h"
 #include "tools/checkpoint/checkpoint.h"
 
