@@ -139,10 +139,12 @@ Tokenizer Tokenizer::load(const fs::path& path) {
 
 void Tokenizer::save(const fs::path& directory, bool overwrite) const {
     const std::vector<TokenizerKind::File> files = kind_->files();
-    if (!overwrite) check_replaces_nothing(directory, files);
     std::error_code failed;
     fs::create_directories(directory, failed);
     KILN_CHECK(!failed, directory.string(), ": cannot create the directory: ", failed.message());
+    // Two processes at once would leave files of both.
+    const DirectoryLock lock(directory);
+    if (!overwrite) check_replaces_nothing(directory, files);
     replace_tokenizer_files(directory, files);
 }
 

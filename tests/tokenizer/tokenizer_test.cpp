@@ -9,6 +9,7 @@
 #include "tests/support/temp_directory.h"
 #include "tests/support/tokenizer_fixtures.h"
 #include "tokenizer/bpe/trainer.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
@@ -165,6 +166,17 @@ TEST(Tokenizer, other_files_in_the_directory_are_kept) {
     directory.write("a/tokenizer_config.json", "{\"chat_template\": \"{{ x }}\"}");
     Tokenizer::load(directory / "a").save(directory / "b");
     EXPECT_EQ(slurp(directory / "b/tokenizer_config.json"), "{\"chat_template\": \"{{ x }}\"}");
+}
+
+TEST(Tokenizer, two_processes_never_save_into_one_directory_at_once) {
+    const TempDirectory directory;
+    {
+        const DirectoryLock other(directory.path());
+        const std::string error = error_of([&] { small_tokenizer().save(directory.path()); });
+        EXPECT_NE(error.find("another process is writing to it"), std::string::npos) << error;
+        EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+    }
+    small_tokenizer().save(directory.path());
 }
 
 TEST(Tokenizer, several_threads_encode_as_one_does) {

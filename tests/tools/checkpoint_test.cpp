@@ -236,6 +236,17 @@ TEST(Checkpoint, missing_files_are_noticed) {
     }
 }
 
+// Who evaluates or generates would take an older model's results for the newest one's.
+TEST(Checkpoint, readers_of_a_run_learn_that_its_newest_checkpoint_is_passed_over) {
+    const TempDirectory run;
+    save_steps(run.path(), {1, 2});
+    fs::remove(run / "checkpoint-00000002/config.json");
+    std::string said;
+    const auto report = [&](const std::string& text) { said += text; };
+    EXPECT_EQ(resolve_model_directory(run.path(), report), run / "checkpoint-00000001");
+    EXPECT_NE(said.find("warning: ignoring " + (run / "checkpoint-00000002").string()), std::string::npos) << said;
+}
+
 TEST(Checkpoint, manifest_of_another_version_is_refused) {
     const TempDirectory run;
     save_steps(run.path(), {1});

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tools/checkpoint/manifest.h"
 #include "tools/checkpoint/names.h"
 #include "tools/checkpoint/optimizer_state.h"
@@ -98,7 +99,7 @@ fs::path follow_link(const fs::path& path) {
     return target;
 }
 
-fs::path resolve_model_directory(const fs::path& given) {
+fs::path resolve_model_directory(const fs::path& given, const std::function<void(const std::string&)>& report) {
     std::error_code ignored;
     const fs::path path = follow_link(given);
     KILN_CHECK(fs::exists(path, ignored), path.string(), ": there is no such directory; give a checkpoint or a run");
@@ -109,9 +110,11 @@ fs::path resolve_model_directory(const fs::path& given) {
         return path;
     }
     if (fs::exists(path / "config.json", ignored)) return path;
-    std::string passed_over;
-    const auto newest = newest_checkpoint(path, [&](const std::string& why) { passed_over += "; " + why; });
-    KILN_CHECK(newest, path.string(), ": holds neither a model (config.json) nor a whole checkpoint", passed_over);
+    std::vector<std::string> passed_over;
+    const auto newest = newest_checkpoint(path, [&](const std::string& why) { passed_over.push_back(why); });
+    KILN_CHECK(newest, path.string(), ": holds neither a model (config.json) nor a whole checkpoint",
+               passed_over.empty() ? "" : "; ", join(passed_over, "; "));
+    if (report) std::ranges::for_each(passed_over, [&](const std::string& why) { report("warning: " + why); });
     return newest->directory;
 }
 

@@ -50,8 +50,9 @@ std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
 std::filesystem::path follow_link(const std::filesystem::path& path);
 
 // `path`, or the target of this link, if it is a checkpoint or another Hugging Face model; if it is a run, its newest
-// complete checkpoint. Throws Error.
-std::filesystem::path resolve_model_directory(const std::filesystem::path& path);
+// complete checkpoint, and `report` gets why newer ones are not. Throws Error.
+std::filesystem::path resolve_model_directory(const std::filesystem::path& path,
+                                              const std::function<void(const std::string&)>& report = nullptr);
 
 ModelConfig read_model_config(const std::filesystem::path& model_directory);  // config.json
 // Throws Error unless config.json describes the same tensors and the same computation as `config`.

@@ -1,6 +1,7 @@
 #include "tools/checkpoint/model_directory.h"
 
 #include <filesystem>
+#include <iostream>
 
 #include "cpu_reference/interface/error.h"
 #include "tools/checkpoint/checkpoint.h"
@@ -34,6 +35,10 @@ Precision choose_precision(const std::string& dtype) {
     options.dtype = dtype;
     fit_to_device(options, require_device(program), program, nullptr, nullptr);
     return parse_precision(options.dtype);
+}
+
+std::string find_model(const std::string& model) {
+    return resolve_model_directory(model, [](const std::string& text) { std::cerr << text << "\n"; }).string();
 }
 
 std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options) {

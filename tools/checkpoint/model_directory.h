@@ -17,7 +17,11 @@ void add_machine_options(OptionSet& set, std::string& dtype, int& threads);  // 
 // it cannot compute in this type.
 Precision choose_precision(const std::string& dtype);
 
-// An engine with the weights in `directory`, a result of resolve_model_directory.
+// The directory of --model. A newer checkpoint of a run that is damaged is named on standard error, since the results
+// are those of an older model. Throws Error.
+std::string find_model(const std::string& model);
+
+// An engine with the weights in `directory`, a result of find_model.
 std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options);
 
 // The tokenizer in `tokenizer` or, if that is empty, in the model's directory. Throws Error if there is none or if it

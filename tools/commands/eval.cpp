@@ -163,7 +163,7 @@ int command_eval(const std::vector<std::string>& args) {
     const auto& shards = a.split == "val" ? paths.val : a.split == "test" ? paths.test : paths.train;
     KILN_CHECK(!shards.empty(), a.data, ": has no shards of the split ", a.split);
 
-    const std::string directory = resolve_model_directory(a.model).string();
+    const std::string directory = find_model(a.model);
     const ModelConfig config = read_model_config(directory);
     const int T = a.T ? a.T : std::min(1024, config.max_T);
     if (T > config.max_T) {

@@ -105,7 +105,7 @@ class Session {
 public:
     Session(const Arguments& arguments, Precision precision)
         : arguments_(arguments),
-          directory_(resolve_model_directory(arguments.model).string()),
+          directory_(find_model(arguments.model)),
           engine_(open_engine(directory_, {.B = 1, .T = 1, .training = false, .precision = precision})),
           tokenizer_(open_tokenizer(arguments.tokenizer, directory_, engine_->config())),
           allowed_(arguments.special.ids(tokenizer_)),

@@ -116,7 +116,7 @@ void choose_model(TrainPlan& plan, int data_V, const Report& report) {
     std::error_code ignored;
     const bool looks_like_path = o.model.starts_with(".") || o.model.starts_with("/");
     if (fs::is_directory(o.model, ignored) || looks_like_path) {
-        plan.weights = resolve_model_directory(o.model);
+        plan.weights = resolve_model_directory(o.model, report);
         plan.config = read_model_config(plan.weights);
         check_vocabulary(plan.config, data_V, o.model);
         return;
