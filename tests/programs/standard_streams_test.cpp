@@ -45,7 +45,7 @@ TEST_F(StandardStreams, results_that_are_lost_do_not_end_the_training_and_are_to
 
 // On a full disk, or started by a program that closes it.
 TEST_F(StandardStreams, a_standard_error_that_cannot_be_written_changes_no_exit_code) {
-    for (const std::string& lost : {"2>/dev/full", "2>&-", "2</dev/null"}) {
+    for (const char* lost : {"2>/dev/full", "2>&-", "2</dev/null"}) {
         const auto code = [&](const std::string& program, const Args& args, const std::string& more = "") {
             const Args shell{"-c", concat("\"$0\" \"$@\" ", more, lost), program_path(program)};
             return run_program("/bin/bash", shell + args).code;
