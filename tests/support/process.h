@@ -48,6 +48,7 @@ inline pid_t start_program(const std::filesystem::path& program, const std::vect
     if (child < 0) throw std::runtime_error("fork failed");
     if (child > 0) return child;
     // Only system calls from here on: the parent may have threads.
+    for (const int ignored : {SIGINT, SIGHUP}) ::signal(ignored, SIG_DFL);  // by a shell, for what it starts with &
     constexpr int kWrite = O_WRONLY | O_CREAT | O_TRUNC;
     const int files[] = {open(in.c_str(), O_RDONLY), open(out.c_str(), kWrite, 0600), open(err.c_str(), kWrite, 0600)};
     for (int i = 0; i < 3; i++) dup2(files[i], i);
