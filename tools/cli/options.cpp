@@ -314,7 +314,13 @@ bool OptionSet::parse(const std::vector<std::string>& args, const std::string& b
     std::string config = from_environment ? from_environment : "";
     if (command_line.contains("config")) config = command_line.at("config")[0];
     if (!below.empty()) read_config(below);
-    if (!config.empty()) read_config(config);
+    try {
+        if (!config.empty()) read_config(config);
+    } catch (const UsageError&) {
+        throw;
+    } catch (const Error& error) {
+        throw UsageError(concat("--config: ", error.what()));
+    }
     for (Option& option : options_) {
         if (option.positional || option.spec.name == "version") continue;  // KILN_VERSION is not ours
         std::vector<std::string> names = option.spec.former_names;

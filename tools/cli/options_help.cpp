@@ -100,12 +100,7 @@ std::map<std::string, std::string> OptionSet::values() const {
 
 void OptionSet::read_config(const std::string& path) {
     constexpr uint64_t kMaxBytes = 1 << 20;
-    std::string text;
-    try {
-        text = read_file(path, kMaxBytes);
-    } catch (const Error& error) {
-        throw UsageError(concat("--config: ", error.what()));
-    }
+    const std::string text = read_file(path, kMaxBytes);
     std::set<std::string> seen;
     for (const TomlEntry& entry : parse_toml(text, path)) {
         std::string name = entry.name;
