@@ -26,6 +26,7 @@ public:
     ~Series() {
         std::printf("%s: %d tries, %d breaks\n", name_.c_str(), tries_, breaks_);
         std::fflush(stdout);
+        EXPECT_GT(tries_, 0) << name_ << " tried nothing";
     }
     // One try. `check` returns what broke; "": nothing. If it throws, that broke.
     template <class Check>

@@ -9,19 +9,11 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/tokenizer_fixtures.h"
+#include "tests/support/words.h"
 #include "tokenizer/io/sha256.h"
 
 namespace kiln {
 namespace {
-
-using Words = std::vector<std::string>;
-
-template <class Splits>
-Words words_of(const Splits& splits, std::string_view text) {
-    Words result;
-    splits.split(text, [&](std::string_view word) { result.emplace_back(word); });
-    return result;
-}
 
 Words words(std::string_view text, PreTokenizerKind kind = PreTokenizerKind::kGpt2) {
     return words_of(PreTokenizer(kind), text);

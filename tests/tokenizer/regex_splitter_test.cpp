@@ -15,20 +15,12 @@
 #include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/tokenizer_fixtures.h"
+#include "tests/support/words.h"
 #include "tokenizer/pre_tokenizer/pre_tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 namespace {
-
-using Words = std::vector<std::string>;
-
-template <class Splits>
-Words words_of(const Splits& splits, std::string_view text) {
-    Words result;
-    splits.split(text, [&](std::string_view word) { result.emplace_back(word); });
-    return result;
-}
 
 // The words if PCRE2 sees the whole text at every search.
 Words words_of_whole_text(const std::string& pattern, const std::string& text) {

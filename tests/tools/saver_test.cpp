@@ -48,18 +48,7 @@ std::unique_ptr<TempDirectory> SaverTest::data_;
 struct SavedByHand {
     explicit SavedByHand(const fs::path& run)
         : engine(parse_model("llama:layers=2,dim=64,heads=4,ffn=128,vocab=500,ctx=32")),
-          plan{.options = {},
-               .config = engine.config(),
-               .weights = {},
-               .checkpoint = {},
-               .state = {},
-               .data = {},
-               .tokenizer = {},
-               .files = {},
-               .sample_tokenizer = {},
-               .values = {},
-               .config_toml = "seed = 7\n",
-               .async_save = true} {
+          plan{.config = engine.config(), .config_toml = "seed = 7\n", .async_save = true} {
         plan.options.output = run.string();
         make_directories(run);
         log.emplace(run, LogPosition{});

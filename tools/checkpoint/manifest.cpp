@@ -1,12 +1,12 @@
 #include "tools/checkpoint/manifest.h"
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/sha256.h"
 #include "tools/checkpoint/names.h"
 #include "tools/formats/json_file.h"
 
@@ -15,12 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::string hex(uint64_t value) {
-    char text[17];
-    std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
-    return text;
-}
 
 std::string hash_of(std::string_view text) {
     return hex(xxh3_64(text.data(), text.size()));
@@ -37,8 +31,7 @@ json entry_of(const FileDigest& digest) {
     return {{"bytes", digest.bytes}, {"xxh3_64", hex(digest.xxh3)}};
 }
 
-// It reads the file instead of mapping it: mapped pages count as memory of this process, and the optimizer state would
-// raise its peak by half.
+// In parts: the optimizer state as a whole would raise the peak of this process's memory by half.
 json describe_file(const fs::path& path) {
     KILN_CHECK(fs::is_regular_file(path), path.string(), ": is missing or not a regular file");
     InputFile file(path);

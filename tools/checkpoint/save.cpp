@@ -103,15 +103,11 @@ bool is_temporary(const fs::path& path) {
     for (const char* link : {kModelLink, kBestLink}) {
         if (name == new_link_name(link)) return true;
     }
-    for (const char* file : {"config.toml", "loss.svg", kWriteTest}) {
-        const std::string start = concat(file, ".tmp-");
-        if (!name.starts_with(start)) continue;
-        pid_t process = 0;
-        const char* const last = name.data() + name.size();
-        const auto [end, error] = std::from_chars(name.data() + start.size(), last, process);
-        return error == std::errc() && end == last && process > 0 && ::kill(process, 0) != 0 && errno == ESRCH;
-    }
-    return name == kWriteTest;
+    const std::string target = target_of_temporary(name);
+    if (target != "config.toml" && target != "loss.svg" && target != kWriteTest) return name == kWriteTest;
+    pid_t process = 0;
+    const auto error = std::from_chars(&name[name.rfind('-') + 1], name.data() + name.size(), process).ec;
+    return error == std::errc() && process > 0 && ::kill(process, 0) != 0 && errno == ESRCH;
 }
 
 // The entries of the directory for which `is_one` is true.

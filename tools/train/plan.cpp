@@ -272,16 +272,6 @@ void check_overwrite(const TrainPlan& plan) {
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, const Report& report,
                     const Device& device) {
     TrainPlan plan{.options = options,
-                   .config = {},
-                   .weights = {},
-                   .checkpoint = {},
-                   .state = {},
-                   .data = {},
-                   .tokenizer = {},
-                   .files = {},
-                   .sample_tokenizer = {},
-                   .values = {},
-                   .config_toml = {},
                    .async_save = options.async_save && options.checkpoint_every > 0 && !options.output.empty() &&
                                  !options.eval_only};
     TrainOptions& o = plan.options;

@@ -23,18 +23,18 @@ inline constexpr const char* kConfigFile = "config.toml";  // in a run directory
 
 struct TrainPlan {
     // T, total_batch_tokens and prompt resolved; model: the descriptor of `config`, unless a directory
-    TrainOptions options;
-    ModelConfig config;
-    std::filesystem::path weights;     // model directory to start from; empty: random weights
-    std::filesystem::path checkpoint;  // to resume from; empty: from the beginning
-    TrainerState state;                // its trainer_state.json
-    DataPaths data;
-    std::filesystem::path tokenizer;            // directory, or empty
-    ModelFiles files;                           // of every checkpoint
-    std::optional<Tokenizer> sample_tokenizer;  // if samples are wanted; its files may change while training runs
-    std::map<std::string, std::string> values;  // every option as text, to find what a resumed run changes
-    std::string config_toml;                    // the same, as the run directory keeps it
-    bool async_save;                            // --async-save, and there is memory for it
+    TrainOptions options = {};
+    ModelConfig config = {};
+    std::filesystem::path weights = {};     // model directory to start from; empty: random weights
+    std::filesystem::path checkpoint = {};  // to resume from; empty: from the beginning
+    TrainerState state = {};                // its trainer_state.json
+    DataPaths data = {};
+    std::filesystem::path tokenizer = {};            // directory, or empty
+    ModelFiles files = {};                           // of every checkpoint
+    std::optional<Tokenizer> sample_tokenizer = {};  // if samples are wanted; its files may change while training runs
+    std::map<std::string, std::string> values = {};  // every option as text, to find what a resumed run changes
+    std::string config_toml = {};                    // the same, as the run directory keeps it
+    bool async_save = false;                         // --async-save, and there is memory for it
     EngineOptions engine_options() const { return kiln::engine_options(options); }
 };
 
