@@ -1,11 +1,14 @@
 // The engine on a CPU, in float32, with OpenMP and oneDNN.
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <fstream>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "cpu_reference/cpu_engine.h"
@@ -25,6 +28,29 @@ namespace {
 // Measured: the libraries, the matrices that oneDNN packs, and arenas rounded up to huge pages.
 constexpr size_t kProcessBytes = size_t(24) << 20;
 constexpr int kPrefillRows = 256;  // tokens of a prompt that prefill computes at a time
+
+// At the first matmul of a kind oneDNN generates code for all of that kind, and writes it without looking whether it
+// got memory. All kinds take 15 ms, as the first one does alone. Throws std::bad_alloc if there is less than about
+// three times the memory of that code.
+void generate_matmuls() {
+    constexpr size_t kBytes = size_t(32) << 20;
+    void* const memory = ::mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    ::munmap(memory, kBytes);
+    constexpr int kSize = 64;
+    const std::vector<float> in(kSize * kSize);
+    std::vector<float> out(kSize * kSize);
+    for (const char trans_a : {'N', 'T'}) {
+        for (const char trans_b : {'N', 'T'}) {
+            for (const auto& [M, N, K] : {std::array{kSize, kSize, kSize}, {1, kSize, kSize}, {kSize, 1, kSize}}) {
+                const size_t lda = trans_a == 'N' ? K : M, ldb = trans_b == 'N' ? N : K;
+                for (const float beta : {0.0f, 1.0f}) {
+                    sgemm({trans_a, trans_b, M, N, K, in.data(), lda, in.data(), ldb, beta, out.data(), size_t(N)});
+                }
+            }
+        }
+    }
+}
 
 // Per second, of a matmul that is large enough to be bound by computation, and takes a few milliseconds.
 double measured_flops() {
@@ -100,6 +126,7 @@ private:
 
 CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options)
     : config_(config), options_(options), table_(param_table(config)) {
+    generate_matmuls();
     const size_t n = size_t(count_parameters(config));
     const ActivationShape shape{options.B, options.T, options.training, threads_};
     params_ = MappedArray(n, "parameters");

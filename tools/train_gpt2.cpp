@@ -189,6 +189,8 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
 }  // namespace kiln
 
 int main(int argc, char** argv) {
+    kiln::block_signals();
+    kiln::end_at_signals_before_training({}, "");
     kiln::sleep_when_threads_wait(argv);
     return kiln::run_program(argc, argv, "train_gpt2",
                              "use a smaller model, -b or -t; --dry-run says how much memory is needed",

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <new>
 
 #include "cpu_reference/interface/error.h"
 
@@ -22,12 +23,17 @@ struct GemmOperands {
     float alpha = 1;
 };
 
+inline void check_gemm(dnnl_status_t status, const GemmOperands& g) {
+    if (status == dnnl_out_of_memory) throw std::bad_alloc();
+    KILN_CHECK(status == dnnl_success, "oneDNN could not multiply (", g.M, ", ", g.K, ") by (", g.K, ", ", g.N,
+               "): status ", int(status));
+}
+
 // One matmul. Within an OpenMP region it runs on the calling thread alone.
 inline void sgemm(const GemmOperands& g) {
     const dnnl_status_t status = dnnl_sgemm(g.trans_a, g.trans_b, g.M, g.N, g.K, g.alpha, g.A, dnnl_dim_t(g.lda), g.B,
                                             dnnl_dim_t(g.ldb), g.beta, g.C, dnnl_dim_t(g.ldc));
-    KILN_CHECK(status == dnnl_success, "oneDNN could not multiply (", g.M, ", ", g.K, ") by (", g.K, ", ", g.N,
-               "): status ", int(status));
+    check_gemm(status, g);
 }
 
 // A matmul in tiles, one thread per tile. The tiles depend on the shape alone, so the result does not depend on the
@@ -66,8 +72,7 @@ void tiled_sgemm(const GemmOperands& g, Finish finish) {
             finish(m, n, rows, columns);
         }
     }
-    KILN_CHECK(worst == dnnl_success, "oneDNN could not multiply (", g.M, ", ", g.K, ") by (", g.K, ", ", g.N,
-               "): status ", int(worst));
+    check_gemm(worst, g);
 }
 
 inline void tiled_sgemm(const GemmOperands& g) {

@@ -1,10 +1,13 @@
 # How sources become objects, libraries and programs. Three ways to compile: for the CPU (build/), for the emulator
 # (build/emulator/: the CUDA code by the host compiler), and for a GPU (build/gpu/: kernels by nvcc).
 
+# An allocation that fails leaves nlohmann-json's value in a state that its destructor asserts against: run_program's
+# terminate handler then reports the lack of memory.
+JSON_FLAGS := '-DJSON_ASSERT(condition)=((condition) ? void(0) : std::terminate())'
 # What a crash or AddressSanitizer shows without a check of its own; these checks take a third of the time to compile.
 SHOWN_ANYWAY := -fno-sanitize=null,vptr,object-size,pointer-overflow
 KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
-              -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-failed) -I. \
+              -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-failed) -I. $(JSON_FLAGS) \
               $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer $(if $(findstring undefined,$(SANITIZE)),$(SHOWN_ANYWAY)))
 LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread
 

@@ -68,6 +68,15 @@ protected:
     int pipe_ = -1, tries_ = 0;
 };
 
+// The signal waits while the program is started, as it does while the program starts itself again.
+TEST_F(Signals, one_before_main_stops_a_training_as_one_before_the_first_step) {
+    const Finished ended =
+        run_program("/usr/bin/env", {"--block-signal=TERM", "/bin/sh", "-c", "kill -TERM $$; exec \"$0\" \"$@\"",
+                                     program_path("train_gpt2"), "-i", data(), "-e", kModel, "-o", directory_ / "run"});
+    EXPECT_EQ(ended.code, 3) << ended.err;
+    EXPECT_NE(ended.err.find("stopped by SIGTERM before the first step"), std::string::npos) << ended.err;
+}
+
 // The shape is one for which oneDNN generates code. This crashed each time, before one thread took all signals.
 TEST_F(Signals, a_handler_on_a_timer_interrupts_no_matmul_and_changes_no_bit) {
     const fs::path quiet = directory_ / "quiet";

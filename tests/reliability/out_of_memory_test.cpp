@@ -4,6 +4,7 @@
 #include "tests/reliability/checkpoint_subject.h"
 #include "tests/reliability/series.h"
 #include "tests/reliability/training.h"
+#include "tests/support/train_program.h"
 #include "tools/cli/run_program.h"
 
 namespace kiln {
@@ -108,6 +109,32 @@ TEST(OutOfMemory, at_any_allocation_of_a_run_leaves_one_that_is_resumed) {
         series.add(concat("allocation ", at), [&] { return !end.crash.empty() ? end.crash : run.check(reported); });
     }
 }
+
+// Here memory also ends for libraries that do not expect it: libc, libgomp, oneDNN.
+#ifndef __SANITIZE_ADDRESS__  // it reserves terabytes
+class AddressSpace : public TrainProgram {};
+
+TEST_F(AddressSpace, under_any_limit_training_works_or_ends_with_a_message) {
+    const auto ended_under = [&](int64_t kib) {
+        return run_program(
+            "/bin/sh", {"-c", concat("ulimit -v ", kib, " && exec \"$0\" \"$@\""), program_path("train_gpt2"), "-i",
+                        data(), "-e", "llama:layers=2,dim=64,heads=2,ctx=32", "-b", "4", "-t", "32", "-x", "2", "-v",
+                        "0", "-o", "", "--threads", "2"});
+    };
+    constexpr int kCannotStart = 127;  // of the dynamic loader
+    Series series("limit of the address space");
+    int trained = 0;  // times in a row: addresses are random, and so is what remains of the limit
+    for (int64_t kib = 60'000; trained < short_or_long(2, 50) && !series.hopeless(); kib += short_or_long(5'000, 200)) {
+        const Finished ended = ended_under(kib);
+        trained = ended.code == 0 ? trained + 1 : 0;
+        series.add(concat(kib, " KiB"), [&]() -> std::string {
+            if (ended.code == 0) return "";
+            if (ended.signal == 0 && (ended.code == 1 || ended.code == kCannotStart) && !ended.err.empty()) return "";
+            return concat("exit code ", ended.code, ", signal ", ended.signal, ": ", ended.err);
+        });
+    }
+}
+#endif
 
 }  // namespace
 }  // namespace kiln

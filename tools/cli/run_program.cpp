@@ -7,6 +7,7 @@
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <mutex>
 #include <new>
 #include <system_error>
 
@@ -42,6 +43,12 @@ void end_where_memory_ends(const std::string& message) {
     static std::atomic<bool> memory_ended = false;
     static const std::terminate_handler otherwise = std::get_terminate();
     line = message + "\n";
+    // libc loads what an exception needs to leave its call_once when it first happens, and aborts if it has no memory.
+    std::once_flag flag;
+    try {
+        std::call_once(flag, [] { throw 0; });
+    } catch (int) {
+    }
     std::set_new_handler([] {
         memory_ended = true;
         throw std::bad_alloc();

@@ -87,20 +87,25 @@ int next_signal(const sigset_t& set, Clock::time_point time) {
 
 }  // namespace
 
+void block_signals() {
+    sigset_t all;
+    sigfillset(&all);
+    // The thread that causes one of these gets it.
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGPIPE}) {
+        sigdelset(&all, fault);
+    }
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
 void take_signals_in_one_thread() {
-    sigset_t stop, others;
+    sigset_t stop;
     sigemptyset(&stop);
     for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&stop, signal);
     struct sigaction hangup {};
     sigaction(SIGHUP, nullptr, &hangup);
     if (hangup.sa_handler != SIG_IGN) sigaddset(&stop, SIGHUP);
 
-    sigfillset(&others);
-    // The thread that causes one of these gets it.
-    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP, SIGPIPE}) {
-        sigdelset(&others, fault);
-    }
-    pthread_sigmask(SIG_SETMASK, &others, nullptr);
+    block_signals();
     std::thread([stop] {
         pthread_sigmask(SIG_SETMASK, &stop, nullptr);
         take_signals(stop);

@@ -9,6 +9,9 @@
 
 namespace kiln {
 
+// Signals wait until the function below takes them, also if the program starts itself again before that.
+void block_signals();
+
 // Called once, at the start of main, before there is another thread: threads inherit what this one blocks. Until one of
 // the functions below is called, a stop signal ends the program as usual. SIGHUP is left alone if it was ignored, as
 // nohup wants.
