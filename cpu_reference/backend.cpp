@@ -6,11 +6,11 @@
 
 namespace kiln {
 
-std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options) {
-    return make_cpu_engine(config, options);
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks) {
+    return make_cpu_engine(config, options, ranks);
 }
 
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options, int) {
     return plan_cpu_memory(config, options);
 }
 

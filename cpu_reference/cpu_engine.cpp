@@ -68,7 +68,7 @@ double measured_flops() {
 
 class CpuEngine final : public Engine {
 public:
-    CpuEngine(const ModelConfig& config, const EngineOptions& options);
+    CpuEngine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks);
 
     const ModelConfig& config() const override { return config_; }
     Optimizer optimizer() const override { return options_.optimizer; }
@@ -83,7 +83,6 @@ public:
     void zero_gradients() override { gradients_clear_ = true; }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
     LossSum take_loss() override;
-    void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
     void update(const OptimizerStep& step) override;
     LossSum evaluate(const Batch& batch, float* losses) override;
@@ -102,6 +101,7 @@ private:
 
     ModelConfig config_;
     EngineOptions options_;
+    Communicator* ranks_;  // null: there is one
     int threads_ = omp_get_max_threads();
     std::vector<TensorSpec> table_;
     MappedArray params_, gradients_, activations_;
@@ -124,8 +124,8 @@ private:
     mutable double peak_flops_ = 0;  // the largest seen; 0: none yet
 };
 
-CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options)
-    : config_(config), options_(options), table_(param_table(config)) {
+CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks)
+    : config_(config), options_(options), ranks_(ranks && ranks->size() > 1 ? ranks : nullptr), table_(param_table(config)) {
     generate_matmuls();
     const size_t n = size_t(count_parameters(config));
     const ActivationShape shape{options.B, options.T, options.training, threads_};
@@ -232,17 +232,11 @@ void CpuEngine::forward_backward(const Batch& batch, float grad_scale, uint64_t 
     const LossSum sum = sum_losses(batch);
     loss_.sum += sum.sum;
     loss_.tokens += sum.tokens;
+    if (batch.last && ranks_) ranks_->all_reduce(gradients_.data(), gradients_.size());
 }
 
 LossSum CpuEngine::take_loss() {
     return std::exchange(loss_, {});
-}
-
-void CpuEngine::reduce_gradients(Communicator& communicator) {
-    require_training(options_, "reduce_gradients");
-    if (communicator.size() == 1) return;
-    fill_gradients_if_clear();
-    communicator.all_reduce(gradients_.data(), gradients_.size());
 }
 
 double CpuEngine::gradient_norm() {
@@ -357,8 +351,11 @@ std::vector<MemoryItem> plan_cpu_memory(const ModelConfig& config, const EngineO
     return plan;
 }
 
-std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineOptions& options) {
+std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks) {
     validate(config);
+    if (options.zero_stage > 0) {
+        throw UsageError("--zero-stage (-z): on the CPU every rank keeps the whole state; leave it out");
+    }
     if (options.precision != Precision::float32) {
         throw UsageError("the CPU engine computes in float32 only; leave --dtype out, or train on a GPU");
     }
@@ -373,7 +370,7 @@ std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineO
                  concat("a model of ", count_parameters(config) / 1000000, " M parameters at batch ", options.B,
                         ", sequence ", options.T, options.training ? " in training" : "", " (", parts, ")"),
                  "lower the batch size or the sequence length, or take a smaller model");
-    return std::make_unique<CpuEngine>(config, options);
+    return std::make_unique<CpuEngine>(config, options, ranks);
 }
 
 }  // namespace kiln

@@ -5,7 +5,8 @@
 namespace kiln {
 
 // The same as make_engine and plan_memory of engine.h.
-std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineOptions& options);
+std::unique_ptr<Engine> make_cpu_engine(const ModelConfig& config, const EngineOptions& options,
+                                        Communicator* ranks = nullptr);
 std::vector<MemoryItem> plan_cpu_memory(const ModelConfig& config, const EngineOptions& options);
 
 }  // namespace kiln

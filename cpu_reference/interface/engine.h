@@ -35,6 +35,9 @@ struct EngineOptions {
     int lm_head_chunks = 0;  // at least so many of the LM head's rows; 0: so many that the logits are below 1 GiB
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
+    // How much of the training state each rank has only a part of.  arXiv:1910.02054
+    int zero_stage = 0;           // 1: optimizer state and master weights; 2: gradients too; 3: parameters too
+    bool narrow_reduce = false;   // float32 gradients are summed over the ranks in `precision`
     int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the first that works
     bool graphs = true;         // launch a micro-step without dropout, or a decoded token, as one CUDA graph
     uint64_t seed = 0;          // of stochastic rounding
@@ -55,6 +58,9 @@ struct Batch {
     // The number of sequence 0 in the run's order of samples. The dropout mask of sequence b depends on (seed,
     // first_sample + b), so it does not depend on how micro-batches and ranks divide a batch.
     uint64_t first_sample = 0;
+    // The last micro-batch of the step: its backward pass also sums the gradients of all ranks. Without effect on one
+    // rank.
+    bool last = false;
 };
 
 struct LossSum {
@@ -102,8 +108,7 @@ public:
     // sum that take_loss returns. Dropout is on, keyed by `seed` and Batch::first_sample.
     virtual void zero_gradients() = 0;
     virtual void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) = 0;
-    virtual LossSum take_loss() = 0;  // the sum since the last call; waits for the device
-    virtual void reduce_gradients(Communicator& communicator) = 0;
+    virtual LossSum take_loss() = 0;  // this rank's sum since the last call; waits for the device
     // The L2 norm of all gradients; not finite if one of them is not. If the loss scale made a gradient infinite, the
     // scale is halved, but never below 1.
     virtual double gradient_norm() = 0;
@@ -143,10 +148,13 @@ private:
 };
 
 // Each backend library defines these two functions, and a program is linked against one of them. make_engine allocates
-// all memory of the training step. Throws Error if there is too little.
-std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options);
+// all memory of the training step. `ranks` must outlive the engine; null: there is one rank. With several ranks, each
+// must call forward_backward, gradient_norm, update, init_weights, read and write as all others do, and every rank gets
+// the same gradients, norm and weights. Throws Error if there is too little memory.
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options,
+                                    Communicator* ranks = nullptr);
 
-// The memory that make_engine will need, by kind, with that of libraries and workspaces.
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options);
+// The memory that make_engine will need on each of `ranks` ranks, by kind, with that of libraries and workspaces.
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options, int ranks = 1);
 
 }  // namespace kiln

@@ -8,50 +8,103 @@
 #include "cuda/engine/decoder.h"
 
 namespace kiln {
+namespace {
 
-template <class E, class G, class M>
-size_t DeviceArenas<E, G, M>::elems(const ModelConfig& config) {
-    return size_t(count_parameters(padded(config)));
+int stage_of(const EngineOptions& options, int ranks) {
+    return ranks > 1 && options.training ? options.zero_stage : 0;
 }
 
+ArenaLayout layout_of(const ModelConfig& config, const EngineOptions& options, int ranks, int rank) {
+    const bool divided = stage_of(options, ranks) > 0;
+    return {padded(config), divided ? ranks : 1, divided ? rank : 0};
+}
+
+}  // namespace
+
 template <class E, class G, class M>
-DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptions& options, cudaStream_t stream)
+DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptions& options, Communicator* ranks,
+                                    cudaStream_t stream)
     : config_(config),
       optimizer_(options.optimizer),
+      stage_(stage_of(options, ranks ? ranks->size() : 1)),
       stream_(stream),
       table_(param_table(config)),
-      device_table_(param_table(padded(config))) {
-    const size_t n = elems(config);
+      layout_(layout_of(config, options, ranks ? ranks->size() : 1, ranks ? ranks->rank() : 0)) {
     const ModelConfig padded_config = padded(config);
-    params_ = DeviceBuffer<E>(n);
-    param_ = bind_params(padded_config, params_.get());
-    clear(params_.get(), n, stream);
+    params_ = BucketMemory<E>(layout_, stage_ == 3);
+    param_ = bind_params(padded_config, layout_, params_);
+    clear(params_.data(), params_.elems(), stream);
     if (!options.training) return;
-    // The update is one launch over the whole arena.
+    // The update is one launch over whole buckets.
     for (const TensorSpec& spec : table_) {
         KILN_CHECK(spec.trainable && updates(optimizer_, spec.group), "engine: ", spec.name,
                    " is frozen or has no optimizer, which the CUDA engine does not support");
     }
-    if (options.master_weights && !std::is_same_v<E, float>) {
-        master_ = DeviceBuffer<float>(n);
-        clear(master_.get(), n, stream);
-    }
-    gradients_ = DeviceBuffer<G>(n);
-    gradient_ = bind_params(padded_config, gradients_.get());
-    for (size_t i = 0; i < optimizer_info(optimizer_).states.size(); i++) {
-        clear(states_.emplace_back(n).get(), n, stream);
-    }
+    const size_t part = layout_.part_elems();
+    const auto zeroed = [&]<class T>(DeviceBuffer<T>& buffer) {
+        buffer = DeviceBuffer<T>(part);
+        clear(buffer.get(), part, stream);
+    };
+    if (stage_ == 3) zeroed(params_part_);
+    if (options.master_weights && !std::is_same_v<E, float>) zeroed(master_);
+    gradients_ = BucketMemory<G>(layout_, stage_ >= 2);
+    gradient_ = bind_params(padded_config, layout_, gradients_);
+    if (stage_ >= 2) zeroed(gradients_part_);
+    for (size_t i = 0; i < optimizer_info(optimizer_).states.size(); i++) zeroed(states_.emplace_back());
+    find_pieces();
+    sums_ = DeviceBuffer<float>(pieces_.size());
+    if (!ranks || ranks->size() == 1) return;
+    exchange_ = std::make_unique<Exchange<E, G>>(
+        *ranks, layout_, stage_, options.narrow_reduce,
+        ExchangedMemory<E, G>{&params_, params_part_.get(), &gradients_, gradients_part_.get()}, stream);
+}
+
+template <class E, class G, class M>
+std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, const EngineOptions& options,
+                                                    int ranks) {
+    const int stage = stage_of(options, ranks);
+    const ArenaLayout layout = layout_of(config, options, ranks, 0);
+    const size_t part = layout.part_elems();
+    std::vector<MemoryItem> plan = {
+        {"parameters", (BucketMemory<E>::elems(layout, stage == 3) + (stage == 3 ? part : 0)) * sizeof(E)}};
+    if (!options.training) return plan;
+    if (!std::is_same_v<E, float> && options.master_weights) plan.push_back({"master weights", part * sizeof(float)});
+    plan.push_back(
+        {"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
+    plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * part * sizeof(M)});
+    if (ranks > 1) plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce)});
+    return plan;
+}
+
+// Weight decay of a piece switches where it does in the arena.
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::find_pieces() {
     std::vector<size_t> switches;
-    bool decays = true;
-    for (const TensorSpec& spec : device_table_) {
-        if (spec.decays() == decays) continue;
-        switches.push_back(spec.offset);
-        decays = !decays;
+    for (const Stretch& at : layout_.own()) {
+        const size_t first = switches.size();
+        bool decays = true;
+        for (const TensorSpec& spec : layout_.tensors) {
+            if (spec.offset + spec.elems() <= at.begin || spec.offset >= at.begin + at.elems) continue;
+            if (spec.decays() == decays) continue;
+            switches.push_back(std::max(spec.offset, at.begin) - at.begin);
+            decays = !decays;
+        }
+        pieces_.push_back({at, first, switches.size() - first});
     }
     decay_switches_ = DeviceBuffer<size_t>(switches.size());
     CUDA_CHECK(cudaMemcpyAsync(decay_switches_.get(), switches.data(), decay_switches_.bytes(), cudaMemcpyHostToDevice,
-                               stream));
-    CUDA_CHECK(cudaStreamSynchronize(stream));  // before `switches` is gone
+                               stream_));
+    CUDA_CHECK(cudaStreamSynchronize(stream_));  // before `switches` is gone
+}
+
+template <class E, class G, class M>
+E* DeviceArenas<E, G, M>::own_params(const Stretch& at) const {
+    return stage_ == 3 ? params_part_.get() + at.begin_in_part : params_.data() + at.begin;
+}
+
+template <class E, class G, class M>
+G* DeviceArenas<E, G, M>::own_grads(const Stretch& at) const {
+    return stage_ >= 2 ? gradients_part_.get() + at.begin_in_part : gradients_.data() + at.begin;
 }
 
 template <class E, class G, class M>
@@ -62,39 +115,77 @@ void DeviceArenas<E, G, M>::for_each_stretch(size_t offset, size_t n, Visit visi
     for (size_t i = 0; i < table_.size(); i++) {
         const size_t begin = std::max(offset, table_[i].offset);
         const size_t end = std::min(offset + n, table_[i].offset + table_[i].elems());
-        if (begin < end) visit(device_table_[i].offset + (begin - table_[i].offset), begin - offset, end - begin);
+        if (begin < end) visit(layout_.tensors[i].offset + (begin - table_[i].offset), begin - offset, end - begin);
     }
 }
 
 template <class E, class G, class M>
+template <class At>
+void DeviceArenas<E, G, M>::read_parts(At at, size_t offset, std::span<float> out, float scale) const {
+    using T = std::remove_cvref_t<decltype(*at(Stretch{}))>;
+    constexpr size_t kMost = kTransferChunkBytes / sizeof(T);
+    DeviceBuffer<T> chunk(std::min(out.size(), kMost));
+    layout_.for_each_part(offset, out.size(), [&](int part, size_t in_part, size_t first, size_t n) {
+        for (size_t done = 0, count; done < n; done += count) {
+            count = std::min(n - done, kMost);
+            if (part == layout_.part) {
+                const T* const from = at(Stretch{offset + first + done, count, in_part + done});
+                CUDA_CHECK(cudaMemcpyAsync(chunk.get(), from, count * sizeof(T), cudaMemcpyDeviceToDevice, stream_));
+            }
+            exchange_->communicator().broadcast(chunk.get(), count, part, stream_);
+            download(out.data() + first + done, chunk.get(), count, scale, stream_);
+        }
+    });
+}
+
+template <class E, class G, class M>
+template <class At>
+void DeviceArenas<E, G, M>::write_part(At at, size_t offset, std::span<const float> in, float scale) {
+    layout_.for_each_part(offset, in.size(), [&](int part, size_t in_part, size_t first, size_t n) {
+        if (part == layout_.part) upload(at(Stretch{offset + first, n, in_part}), in.data() + first, n, scale, stream_);
+    });
+}
+
+template <class E, class G, class M>
 void DeviceArenas<E, G, M>::read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const {
+    if (exchange_) exchange_->join();
     for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
-        float* const into = out.data() + to;
+        const std::span<float> into = out.subspan(to, n);
+        const auto read = [&](auto at, float scale = 1) {
+            if (layout_.parts > 1) return read_parts(at, from, into, scale);
+            download(into.data(), at(Stretch{from, n, from}), n, scale, stream_);
+        };
         if (arena == Arena::params) {
-            if (master_.size() > 0) return download(into, master_.get() + from, n, 1, stream_);
-            return download(into, params_.get() + from, n, 1, stream_);
+            if (master_.size() > 0) return read([&](const Stretch& at) { return master_.get() + at.begin_in_part; });
+            return read([&](const Stretch& at) { return own_params(at); });
         }
         if (arena == Arena::gradients) {
-            if (gradient_scale == 0) return void(std::fill_n(into, n, 0.0f));
-            return download(into, gradients_.get() + from, n, gradient_scale, stream_);
+            if (gradient_scale == 0) return void(std::ranges::fill(into, 0.0f));
+            return read([&](const Stretch& at) { return own_grads(at); }, gradient_scale);
         }
-        download(into, states_[state_index(optimizer_, arena.name)].get() + from, n, 1, stream_);
+        const M* const state = states_[state_index(optimizer_, arena.name)].get();
+        read([&](const Stretch& at) { return state + at.begin_in_part; });
     });
 }
 
 template <class E, class G, class M>
 void DeviceArenas<E, G, M>::write(const Arena& arena, size_t offset, std::span<const float> in, float gradient_scale) {
+    if (exchange_) exchange_->join();
     for_each_stretch(offset, in.size(), [&](size_t to, size_t from, size_t n) {
-        const float* const values = in.data() + from;
+        const std::span<const float> values = in.subspan(from, n);
+        const auto write = [&](auto at, float scale = 1) { write_part(at, to, values, scale); };
         if (arena == Arena::params) {
-            if (master_.size() > 0) upload(master_.get() + to, values, n, 1, stream_);
-            return upload(params_.get() + to, values, n, 1, stream_);
+            if (master_.size() > 0) write([&](const Stretch& at) { return master_.get() + at.begin_in_part; });
+            if (stage_ < 3) return upload(params_.data() + to, values.data(), n, 1, stream_);
+            return write([&](const Stretch& at) { return own_params(at); });
         }
         if (arena == Arena::gradients) {
-            return upload(gradients_.get() + to, values, n, 1 / gradient_scale, stream_);
+            return write([&](const Stretch& at) { return own_grads(at); }, 1 / gradient_scale);
         }
-        upload(states_[state_index(optimizer_, arena.name)].get() + to, values, n, 1, stream_);
+        M* const state = states_[state_index(optimizer_, arena.name)].get();
+        write([&](const Stretch& at) { return state + at.begin_in_part; });
     });
+    if (exchange_ && arena == Arena::params) exchange_->written();
 }
 
 template <class E, class G, class M>
@@ -110,7 +201,8 @@ void DeviceArenas<E, G, M>::init(uint64_t seed) {
 
 template <class E, class G, class M>
 void DeviceArenas<E, G, M>::clear_gradients() {
-    clear(gradients_.get(), gradients_.size(), stream_);
+    if (stage_ >= 2) return clear(gradients_part_.get(), gradients_part_.size(), stream_);
+    clear(gradients_.data(), gradients_.elems(), stream_);
 }
 
 template <class E, class G, class M>
@@ -121,23 +213,40 @@ void DeviceArenas<E, G, M>::clear_embedding_gradients() {
 }
 
 template <class E, class G, class M>
+void DeviceArenas<E, G, M>::sum_of_squares(float* sum, float* scratch) const {
+    for (size_t i = 0; i < pieces_.size(); i++) {
+        const Stretch& at = pieces_[i].at;
+        kiln::sum_of_squares(pieces_.size() == 1 ? sum : sums_.get() + i, scratch, own_grads(at), at.elems, stream_);
+    }
+    if (pieces_.size() == 1) return;
+    sum_losses(sum, sums_.get(), int(pieces_.size()), stream_);
+    exchange_->sum(sum);
+}
+
+template <class E, class G, class M>
 void DeviceArenas<E, G, M>::update(const OptimizerStep& step, const float* grad_scale, const int* non_finite,
                                    uint64_t rounding_seed) {
-    switch (optimizer_) {
-        case Optimizer::adamw: {
-            const AdamWArena<E, G, M> arena{.params = params_.get(),
-                                            .master = master_.size() > 0 ? master_.get() : nullptr,
-                                            .m = states_[0].get(),
-                                            .v = states_[1].get(),
-                                            .grads = gradients_.get(),
-                                            .n = params_.size(),
-                                            .decay_switches = decay_switches_.get(),
-                                            .switches = int(decay_switches_.size()),
-                                            .grad_scale = grad_scale,
-                                            .non_finite = non_finite};
-            adamw(arena, adamw_step_size(step), {.seed = rounding_seed, .step = uint64_t(step.t)}, stream_);
-            return;
+    for (size_t i = 0; i < pieces_.size(); i++) {
+        const auto& [at, first_switch, switches] = pieces_[i];
+        switch (optimizer_) {
+            case Optimizer::adamw: {
+                const AdamWArena<E, G, M> arena{
+                    .params = own_params(at),
+                    .master = master_.size() > 0 ? master_.get() + at.begin_in_part : nullptr,
+                    .m = states_[0].get() + at.begin_in_part,
+                    .v = states_[1].get() + at.begin_in_part,
+                    .grads = own_grads(at),
+                    .n = at.elems,
+                    .decay_switches = decay_switches_.get() + first_switch,
+                    .switches = int(switches),
+                    .grad_scale = grad_scale,
+                    .non_finite = non_finite};
+                adamw(arena, adamw_step_size(step),
+                      {.seed = rounding_seed, .step = uint64_t(step.t), .first_element = at.begin}, stream_);
+                break;
+            }
         }
+        if (layout_.parts > 1) exchange_->updated(int(i));
     }
 }
 

@@ -1,12 +1,15 @@
 #pragma once
-// Parameters, gradients and optimizer state on a GPU: one allocation each, laid out for the padded vocabulary; read and
-// written as the unpadded arenas of cpu_reference/interface/engine.h.
+// Parameters, gradients and optimizer state on a GPU, laid out for the padded vocabulary; read and written as the
+// unpadded arenas of cpu_reference/interface/engine.h. With several ranks each may have a part of them only.
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
 #include "cpu_reference/interface/tensors.h"
 #include "cuda/device/handles.h"
+#include "cuda/parallel/exchange.h"
 
 namespace kiln {
 
@@ -14,17 +17,20 @@ namespace kiln {
 template <class E, class G, class M>
 class DeviceArenas {
 public:
-    // Zeroes.
-    DeviceArenas(const ModelConfig& config, const EngineOptions& options, cudaStream_t stream);
+    // Zeroes. `ranks` is null if there is one rank.
+    DeviceArenas(const ModelConfig& config, const EngineOptions& options, Communicator* ranks, cudaStream_t stream);
 
-    static size_t elems(const ModelConfig& config);  // of each arena, padding included
-    size_t elems() const { return params_.size(); }
+    // Bytes of each kind of memory on one of `ranks` ranks.
+    static std::vector<MemoryItem> plan(const ModelConfig& config, const EngineOptions& options, int ranks);
+
     const Params<E>& params() const { return param_; }
     const Params<G>& grads() const { return gradient_; }
-    const G* gradients() const { return gradients_.get(); }
+    Exchange<E, G>* exchange() const { return exchange_.get(); }  // null: there is one rank
+    // Whether the passes must add to gradients after the first micro-step: in stages 2 and 3 the exchange does.
+    bool passes_accumulate() const { return stage_ < 2; }
 
-    // Both convert, and wait for the stream. read multiplies gradients by gradient_scale (0: all results are 0, for any
-    // values on the device); write divides by it.
+    // Both convert, and wait for the stream; all ranks must call them. read multiplies gradients by gradient_scale (0:
+    // all results are 0, for any values on the device); write divides by it.
     void read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const;
     void write(const Arena& arena, size_t offset, std::span<const float> in, float gradient_scale);
     // Initial weights (init_tensor), an optimizer state of 0.
@@ -32,26 +38,50 @@ public:
     void clear_gradients();
     // Only the gradients of the embeddings: even the first backward pass adds to them.
     void clear_embedding_gradients();
+    // *sum = the sum of squares of the gradients of all ranks, not finite if one of them is not. scratch
+    // (sum_of_squares_scratch_floats()).
+    void sum_of_squares(float* sum, float* scratch) const;
     // One step of the optimizer on gradients times *grad_scale. Does nothing if *non_finite is not 0 (null: 0).
     void update(const OptimizerStep& step, const float* grad_scale, const int* non_finite, uint64_t rounding_seed);
 
 private:
+    // What one launch of the optimizer updates.
+    struct Piece {
+        Stretch at;
+        size_t first_switch, switches;  // in decay_switches_
+    };
+
     // Calls visit(device_offset, host_offset, n) for each stretch of [offset, offset + n) of the unpadded arena that is
     // contiguous on the device.
     template <class Visit>
     void for_each_stretch(size_t offset, size_t n, Visit visit) const;
+    // at(stretch): where this rank has a stretch of its own part. All ranks get all values.
+    template <class At>
+    void read_parts(At at, size_t device_offset, std::span<float> out, float scale) const;
+    template <class At>
+    void write_part(At at, size_t device_offset, std::span<const float> in, float scale);
+    E* own_params(const Stretch& at) const;
+    G* own_grads(const Stretch& at) const;
+    void find_pieces();
 
     ModelConfig config_;
     Optimizer optimizer_;
+    int stage_;
     cudaStream_t stream_;
-    std::vector<TensorSpec> table_, device_table_;
-    DeviceBuffer<E> params_;
-    DeviceBuffer<float> master_;  // empty: params_ are the only weights
-    DeviceBuffer<G> gradients_;
-    std::vector<DeviceBuffer<M>> states_;  // of the optimizer
+    std::vector<TensorSpec> table_;
+    ArenaLayout layout_;
+    BucketMemory<E> params_;
+    DeviceBuffer<E> params_part_;  // stage 3
+    DeviceBuffer<float> master_;   // this rank's part; empty: the weights are the only ones
+    BucketMemory<G> gradients_;
+    DeviceBuffer<G> gradients_part_;       // stages 2 and 3
+    std::vector<DeviceBuffer<M>> states_;  // of the optimizer: this rank's part
     Params<E> param_{};
     Params<G> gradient_{};
-    DeviceBuffer<size_t> decay_switches_;  // offsets where weight decay begins or ends
+    std::vector<Piece> pieces_;
+    DeviceBuffer<size_t> decay_switches_;  // of each piece: offsets in it where weight decay ends or begins again
+    DeviceBuffer<float> sums_;             // of squares, of each piece
+    std::unique_ptr<Exchange<E, G>> exchange_;
 };
 
 }  // namespace kiln

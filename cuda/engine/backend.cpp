@@ -13,12 +13,12 @@
 
 namespace kiln {
 
-std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options) {
-    return make_cuda_engine(config, options);
+std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks) {
+    return make_cuda_engine(config, options, ranks);
 }
 
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
-    return plan_cuda_memory(config, options);
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options, int ranks) {
+    return plan_cuda_memory(config, options, ranks);
 }
 
 bool backend_is_gpu() {

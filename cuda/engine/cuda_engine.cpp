@@ -1,4 +1,5 @@
-// Engine on one GPU: arenas bound by the tables, one stream for the computation, and one that copies batches.
+// Engine on one GPU of one or several ranks: arenas bound by the tables, one stream for the computation, one that copies
+// batches, and one for what the ranks exchange.
 #include "cuda/engine/cuda_engine.h"
 
 #include <algorithm>
@@ -38,7 +39,7 @@ size_t free_bytes() {
 template <class E, class G, class M>
 class CudaEngine final : public Engine {
 public:
-    CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler);
+    CudaEngine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks, Profiler* profiler);
     ~CudaEngine() override { cudaDeviceSynchronize(); }  // before memory that is in use is freed
 
     const ModelConfig& config() const override { return config_; }
@@ -66,7 +67,6 @@ public:
     }
     void forward_backward(const Batch& batch, float grad_scale, uint64_t seed) override;
     LossSum take_loss() override;
-    void reduce_gradients(Communicator& communicator) override;
     double gradient_norm() override;
     void update(const OptimizerStep& step) override;
     LossScale loss_scale() const override { return std::is_same_v<E, __half> ? loss_scale_ : LossScale{}; }
@@ -79,7 +79,7 @@ public:
 
     void open_cache(int slots, int max_T) override {
         if (slots > 0) take_rope_table(max_T);
-        generation_.open(config_, slots, max_T, options_.graphs && !profiler_, stream_);
+        generation_.open(config_, slots, max_T, can_capture() && !profiler_, stream_);
     }
     void clear_slot(int slot) override { generation_.clear_slot(slot); }
     int slot_length(int slot) const override { return generation_.slot_length(slot); }
@@ -101,16 +101,19 @@ private:
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
     DeviceContext<E> context(int B, int T);
-    void queue_micro_step(const DeviceContext<E>& ctx, const DeviceBatch& batch, float grad_scale, bool accumulate);
+    void queue_micro_step(const DeviceContext<E>& ctx, const DeviceBatch& batch, float grad_scale, bool accumulate,
+                          bool last);
     bool has_dropout() const;
+    // A part of the state of other ranks arrives by events of the step before, which a capture cannot wait for.
+    bool can_capture() const { return options_.graphs && (!arenas_.exchange() || options_.zero_stage == 0); }
     struct MicroStep {
         size_t set;
-        bool accumulate;
+        bool accumulate, last;
         float grad_scale;
         int times = 0;
         Graph graph = {};
     };
-    MicroStep* kind_of(size_t set, bool accumulate, float grad_scale);
+    MicroStep* kind_of(size_t set, bool accumulate, bool last, float grad_scale);
     template <class Work>
     void in(Group group, Work work) const {
         const GroupRange range(profiler_, group, stream_);
@@ -133,6 +136,7 @@ private:
     DeviceBuffer<float> rope_table_;
     int rope_T_ = 0;
     bool gradients_clear_ = true;
+    bool gradients_summed_ = true;  // over the ranks
     std::optional<NvtxRange> step_;  // from zero_gradients to the update
     int64_t steps_ = 0;
 
@@ -166,14 +170,15 @@ private:
 };
 
 template <class E, class G, class M>
-CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
+CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks,
+                                Profiler* profiler)
     : config_(config),
       options_(options),
       shape_(device_shape(config, options)),
       peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
       profiler_(profiler),
       matmul_({.candidates = options.matmul_candidates, .tf32 = options.tf32}),
-      arenas_(config, options, stream_),
+      arenas_(config, options, ranks, stream_),
       batches_(options.B * options.T, config.V) {
     if (options.training) loss_sums_ = DeviceBuffer<float>(kMaxLosses);
     activations_ = DeviceBuffer<unsigned char>(device_activation_bytes<E>(config_, shape_)[0]);
@@ -231,6 +236,7 @@ void CudaEngine<E, G, M>::set_loss_scale(const LossScale& scale) {
 
 template <class E, class G, class M>
 DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
+    if (arenas_.exchange()) arenas_.exchange()->begin_forward();
     return {.config = config_,
             .params = arenas_.params(),
             .rope_table = rope_table_.get(),
@@ -242,7 +248,8 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
             .lm_head_chunk = shape_.lm_head_chunk,
             .fused_gelu = options_.fused_gelu,
             .flash = shape_.flash,
-            .profiler = profiler_};
+            .profiler = profiler_,
+            .hooks = arenas_.exchange()};
 }
 
 template <class E, class G, class M>
@@ -269,18 +276,23 @@ void CudaEngine<E, G, M>::fill_gradients_if_clear() {
 // Everything that a micro-step queues after its batch. The same arguments always give the same calls.
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& ctx, const DeviceBatch& batch, float grad_scale,
-                                           bool accumulate) {
+                                           bool accumulate, bool last) {
     const int N = options_.B * options_.T, lm_head_rows = shape_.lm_head_rows;
-    if (!accumulate) in(Group::copies, [&] { arenas_.clear_embedding_gradients(); });
+    Exchange<E, G>* const exchange = arenas_.exchange();
+    const bool adds = accumulate && arenas_.passes_accumulate();
+    if (exchange) exchange->before_gradients(0);
+    if (!adds) in(Group::copies, [&] { arenas_.clear_embedding_gradients(); });
     const float* const loss_scale = std::is_same_v<E, __half> ? &scalars_.get()->loss_scale : nullptr;
     decoder_forward(ctx, acts_, batch.tokens);
+    if (exchange) exchange->begin_backward(accumulate, last);
     for (int first = 0; first < N; first += lm_head_rows) {
         const int rows = std::min(lm_head_rows, N - first);
         lm_head_forward(ctx, acts_, batch.targets, grad_scale, loss_scale, first, rows);
-        lm_head_backward(ctx, acts_, arenas_.grads(), first, rows, accumulate || first > 0);
+        lm_head_backward(ctx, acts_, arenas_.grads(), first, rows, adds || first > 0);
     }
     in(Group::loss, [&] { sum_losses(&scalars_.get()->loss, acts_.losses, N, stream_); });
-    decoder_backward(ctx, acts_, arenas_.grads(), batch.rows, accumulate);
+    decoder_backward(ctx, acts_, arenas_.grads(), batch.rows, adds);
+    if (exchange) exchange->join();
 }
 
 template <class E, class G, class M>
@@ -293,10 +305,11 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     ctx.seed = seed;
     ctx.first_sample = batch.first_sample;
     const bool accumulate = !gradients_clear_;
-    const auto queue = [&] { queue_micro_step(ctx, on_device, grad_scale, accumulate); };
+    const bool last = batch.last && arenas_.exchange();
+    const auto queue = [&] { queue_micro_step(ctx, on_device, grad_scale, accumulate, last); };
     // The second micro-step of a kind is captured, because by then every matmul has its plan.
-    const bool graphs = options_.graphs && !has_dropout() && !profiler_;
-    MicroStep* const kind = graphs ? kind_of(on_device.set, accumulate, grad_scale) : nullptr;
+    const bool graphs = can_capture() && !has_dropout() && !profiler_;
+    MicroStep* const kind = graphs ? kind_of(on_device.set, accumulate, last, grad_scale) : nullptr;
     if (!kind || kind->times++ == 0) {
         queue();
     } else {
@@ -310,6 +323,7 @@ void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale,
     });
     batches_.used(stream_);
     gradients_clear_ = false;
+    gradients_summed_ = last || !arenas_.exchange();
     loss_.tokens += on_device.targets_counted;
 }
 
@@ -320,12 +334,14 @@ bool CudaEngine<E, G, M>::has_dropout() const {
 }
 
 template <class E, class G, class M>
-auto CudaEngine<E, G, M>::kind_of(size_t set, bool accumulate, float grad_scale) -> MicroStep* {
+auto CudaEngine<E, G, M>::kind_of(size_t set, bool accumulate, bool last, float grad_scale) -> MicroStep* {
     for (MicroStep& kind : micro_steps_) {
-        if (kind.set == set && kind.accumulate == accumulate && kind.grad_scale == grad_scale) return &kind;
+        if (kind.set == set && kind.accumulate == accumulate && kind.last == last && kind.grad_scale == grad_scale) {
+            return &kind;
+        }
     }
     if (micro_steps_.size() == kMaxGraphs) return nullptr;  // the caller changes the scale too often
-    return &micro_steps_.emplace_back(MicroStep{set, accumulate, grad_scale});
+    return &micro_steps_.emplace_back(MicroStep{set, accumulate, last, grad_scale});
 }
 
 template <class E, class G, class M>
@@ -342,20 +358,15 @@ LossSum CudaEngine<E, G, M>::take_loss() {
     return std::exchange(loss_, {});
 }
 
-template <class E, class G, class M>
-void CudaEngine<E, G, M>::reduce_gradients(Communicator& communicator) {
-    require_training(options_, "reduce_gradients");
-    KILN_CHECK(communicator.size() == 1, "engine: ", communicator.size(),
-               " ranks, but gradients of several GPUs cannot be summed yet; run one process");
-}
-
 // Queues into scalars_: the norm of the gradients, the factor that undoes the loss scale and clips to max_norm, and
 // whether the gradients and the first `losses` of loss_sums_ are finite.
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
     const GroupRange range(profiler_, Group::optimizer, stream_);
+    KILN_CHECK(gradients_summed_, "engine: the last micro-batch of the step was not marked (Batch::last), so the ranks "
+                                  "have different gradients");
     Scalars* const s = scalars_.get();
-    sum_of_squares(&s->sum_of_squares, acts_.scratch, arenas_.gradients(), arenas_.elems(), stream_);
+    arenas_.sum_of_squares(&s->sum_of_squares, acts_.scratch);
     gradient_scale(GradientScale{&s->grad_scale, &s->norm, &s->non_finite, &s->sum_of_squares, loss_sums_.get(),
                                  int(losses), 1 / loss_scale_.scale, max_norm},
                    stream_);
@@ -445,10 +456,11 @@ LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
 
 }  // namespace
 
-std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options, Profiler* profiler) {
+std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks,
+                                         Profiler* profiler) {
     check_engine(config, options);
     return with_engine_types(options, [&]<class E, class G, class M>(E, G, M) -> std::unique_ptr<Engine> {
-        return std::make_unique<CudaEngine<E, G, M>>(config, options, profiler);
+        return std::make_unique<CudaEngine<E, G, M>>(config, options, ranks, profiler);
     });
 }
 

@@ -17,6 +17,23 @@ GroupRange range(const DeviceContext<E>& ctx, Group group) {
     return {ctx.profiler, group, ctx.stream};
 }
 
+// What several GPUs do at a bucket, such as &BucketHooks::before_params.
+template <class E>
+void at(const DeviceContext<E>& ctx, void (BucketHooks::*hook)(int), int bucket) {
+    if (ctx.hooks) (ctx.hooks->*hook)(bucket);
+}
+// The buckets of a model.
+constexpr int kEmbeddings = 0;
+constexpr int block_bucket(int l) {
+    return 1 + l;
+}
+inline int last_bucket(const ModelConfig& c) {
+    return 1 + c.L;
+}
+inline int lm_head_bucket(const ModelConfig& c) {
+    return c.tied_embeddings ? kEmbeddings : last_bucket(c);
+}
+
 // The three uses of dropout; p = 0 unless training.
 template <class E>
 Dropout embedding_dropout(const DeviceContext<E>& ctx) {
@@ -239,6 +256,7 @@ void mlp_half(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, int l) {
     const DeviceBlock<E>& a = acts.block[l];
     mlp_forward(ctx, a, p);
     linear_forward(ctx, acts.branch, a.act, p.proj_w, p.proj_b, ctx.config.F, ctx.config.C);
+    at(ctx, &BucketHooks::before_params, block_bucket(l + 1));  // the norm after the last block is in the last bucket
     residual_norm_forward(ctx, a.out, norm_after(ctx, acts, l), a.mid, acts.branch, residual_dropout(ctx, l, 1));
 }
 
@@ -274,6 +292,7 @@ size_t decoder_scratch_floats(const ModelConfig& c, const DeviceShape& s) {
 template <class E>
 void decoder_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const int* tokens) {
     const ModelConfig& c = ctx.config;
+    at(ctx, &BucketHooks::before_params, kEmbeddings);
     {
         const auto of = range(ctx, Group::embedding);
         embedding_forward(acts.embedded, tokens, ctx.params.wte, ctx.params.wpe, 0, ctx.B, ctx.T, c.C, ctx.stream);
@@ -282,11 +301,13 @@ void decoder_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, co
         const auto of = range(ctx, Group::dropout);
         dropout(acts.embedded, acts.embedded, d, ctx.B, ctx.T, c.C, ctx.stream);
     }
+    at(ctx, &BucketHooks::before_params, block_bucket(0));
     norm_forward(ctx, ln1(acts.block[0], ctx.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
         const NvtxRange layer("layer, forward", l);
         attention_half(ctx, acts, l, block_input(acts, l));
         mlp_half(ctx, acts, l);
+        at(ctx, &BucketHooks::after_params, block_bucket(l));
     }
 }
 
@@ -306,6 +327,7 @@ void lm_head_forward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, co
                      const float* gradient_factor, int first, int rows) {
     const ModelConfig& c = ctx.config;
     const int Vp = padded_vocab(c);
+    at(ctx, &BucketHooks::before_params, lm_head_bucket(c));
     {
         const auto of = range(ctx, Group::matmuls);
         for_each_lm_head_chunk(ctx, rows, [&](int begin, int n) {
@@ -324,6 +346,7 @@ void lm_head_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
     const auto of = range(ctx, Group::matmuls);
     const ModelConfig& c = ctx.config;
     const int Vp = padded_vocab(c);
+    at(ctx, &BucketHooks::before_gradients, lm_head_bucket(c));
     for_each_lm_head_chunk(ctx, rows, [&](int begin, int n) {
         const E* const d_logits = acts.logits + size_t(begin) * Vp;
         const size_t row = (size_t(first) + begin) * c.C;
@@ -341,10 +364,14 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
     E* const dx = acts.d_residual;
     float* const scratch = acts.scratch;
 
+    at(ctx, &BucketHooks::before_gradients, last_bucket(c));
     norm_backward(ctx, scratch, dx, grads.lnf_w, grads.lnf_b, acts.branch, acts.block[c.L - 1].out,
                   norm_after(ctx, acts, c.L - 1), accumulate, /*set=*/true);
+    at(ctx, &BucketHooks::after_gradients, last_bucket(c));
     for (int l = c.L - 1; l >= 0; l--) {
         const NvtxRange layer("layer, backward", l);
+        at(ctx, &BucketHooks::before_params, block_bucket(l));
+        at(ctx, &BucketHooks::before_gradients, block_bucket(l));
         const BlockParams<E>& p = ctx.params.block[l];
         const BlockParams<G>& g = grads.block[l];
         const DeviceBlock<E>& a = acts.block[l];
@@ -412,13 +439,17 @@ void decoder_backward(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, c
         }
         linear_backward(ctx, scratch, acts.branch, g.qkv_w, qkv_b, acts.d_qkv, a.ln1, p.qkv_w, C, c.QKV(), accumulate);
         norm_backward(ctx, scratch, dx, g.ln1_w, g.ln1_b, acts.branch, x, ln1(a, p), accumulate);
+        at(ctx, &BucketHooks::after_params, block_bucket(l));
+        at(ctx, &BucketHooks::after_gradients, block_bucket(l));
     }
     if (const Dropout d = embedding_dropout(ctx); d.p > 0) {
         const auto of = range(ctx, Group::dropout);
         dropout(dx, dx, d, ctx.B, ctx.T, C, ctx.stream);
     }
     const auto of = range(ctx, Group::embedding);
+    at(ctx, &BucketHooks::before_gradients, kEmbeddings);
     embedding_backward(grads.wte, grads.wpe, scratch, dx, rows, 0, ctx.B, ctx.T, C, ctx.stream);
+    at(ctx, &BucketHooks::after_gradients, kEmbeddings);
 }
 
 namespace {
@@ -440,7 +471,9 @@ template <class E>
 void decoder_prefill(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, const DeviceCache<E>& cache, int slot,
                      const int* tokens, const int* zero) {
     const ModelConfig& c = ctx.config;
+    at(ctx, &BucketHooks::before_params, kEmbeddings);
     embedding_forward(acts.embedded, tokens, ctx.params.wte, ctx.params.wpe, 0, 1, ctx.T, c.C, ctx.stream);
+    at(ctx, &BucketHooks::before_params, block_bucket(0));
     norm_forward(ctx, ln1(acts.block[0], ctx.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
         attention_half(ctx, acts, l, block_input(acts, l));
@@ -448,6 +481,7 @@ void decoder_prefill(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, co
         append_to_cache(layer.k, layer.v, acts.block[l].qkv, zero, 1, ctx.T, cache.max_T, c.NH, c.NKV, c.HS,
                         ctx.stream);
         mlp_half(ctx, acts, l);
+        at(ctx, &BucketHooks::after_params, block_bucket(l));
     }
 }
 
@@ -456,7 +490,9 @@ void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, con
                     int first_slot, const int* tokens, const int* positions, const CacheScratch& scratch) {
     const ModelConfig& c = ctx.config;
     const int N = ctx.B * ctx.T;
+    at(ctx, &BucketHooks::before_params, kEmbeddings);
     embedding_at(acts.embedded, tokens, ctx.params.wte, ctx.params.wpe, positions, N, c.C, ctx.stream);
+    at(ctx, &BucketHooks::before_params, block_bucket(0));
     norm_forward(ctx, ln1(acts.block[0], ctx.params.block[0]), acts.embedded);
     for (int l = 0; l < c.L; l++) {
         const BlockParams<E>& p = ctx.params.block[l];
@@ -474,6 +510,7 @@ void decoder_decode(const DeviceContext<E>& ctx, DeviceActivations<E>& acts, con
         linear_forward(ctx, acts.branch, a.attn, p.attn_out_w, p.attn_out_b, c.NH * c.HS, c.C);
         residual_norm_forward(ctx, a.mid, ln2(a, p), block_input(acts, l), acts.branch, {});
         mlp_half(ctx, acts, l);
+        at(ctx, &BucketHooks::after_params, block_bucket(l));
     }
 }
 

@@ -11,6 +11,7 @@
 #include "cuda/device/profile.h"
 #include "cuda/engine/matmul.h"
 #include "cuda/kernels/kernels.h"
+#include "cuda/parallel/bucket_hooks.h"
 
 namespace kiln {
 
@@ -161,6 +162,7 @@ struct DeviceContext {
     bool training = false;  // with dropout
     uint64_t seed = 0, first_sample = 0;
     Profiler* profiler = nullptr;
+    BucketHooks* hooks = nullptr;  // null: on one GPU
 };
 
 // tokens (B, T) -> acts, up to acts.lnf: everything except the LM head.

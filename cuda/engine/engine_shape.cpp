@@ -69,19 +69,11 @@ void check_engine(const ModelConfig& c, const EngineOptions& o) {
     if (c.HS > 256) throw UsageError(concat("on a GPU the head size must be at most 256, but it is ", c.HS));
 }
 
-std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options) {
+std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options, int ranks) {
     check_engine(config, options);
     return with_engine_types(options, [&]<class E, class G, class M>(E, G, M) {
         const auto [activations, logits] = device_activation_bytes<E>(config, device_shape(config, options));
-        const size_t n = DeviceArenas<E, G, M>::elems(config);
-        std::vector<MemoryItem> plan = {{"parameters", n * sizeof(E)}};
-        if (options.training) {
-            if (!std::is_same_v<E, float> && options.master_weights) {
-                plan.push_back({"master weights", n * sizeof(float)});
-            }
-            plan.push_back({"gradients", n * sizeof(G)});
-            plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * n * sizeof(M)});
-        }
+        std::vector<MemoryItem> plan = DeviceArenas<E, G, M>::plan(config, options, ranks);
         size_t rope = 0;
         switch (config.position) {
             case Position::learned: break;

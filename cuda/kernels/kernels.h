@@ -253,6 +253,9 @@ void bias_backward(G* db, float* scratch, const T* dout, int N, int O, bool accu
 // out[i] = in[i], rounded to nearest even. One of the types is float.
 template <class From, class To>
 void cast(To* out, const From* in, size_t n, cudaStream_t stream);
+// out (n) += in (n), rounded to T.
+template <class T>
+void add(T* out, const T* in, size_t n, cudaStream_t stream);
 
 // out = x * mask / (1 - p). The backward pass is the same function on the gradient. x, out (B, T_, C), may be the same.
 // C % 8 == 0.

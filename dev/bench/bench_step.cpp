@@ -47,7 +47,7 @@ double median(std::vector<double> values) {
 class Steps {
 public:
     Steps(const ModelConfig& config, const EngineOptions& options, Profiler* profiler)
-        : engine_(make_cuda_engine(config, options, profiler)), scale_(1.0f / float(options.B * options.T)) {
+        : engine_(make_cuda_engine(config, options, nullptr, profiler)), scale_(1.0f / float(options.B * options.T)) {
         engine_->init_weights(1);
         const size_t N = size_t(options.B) * size_t(options.T);
         for (const uint32_t which : {0u, 1u}) {

@@ -24,8 +24,9 @@ protected:
     ModelConfig config_ = parse_model(GetParam().descriptor);
 };
 
-std::unique_ptr<Engine> random_engine(const ModelConfig& config, const EngineOptions& options) {
-    auto engine = make_engine(config, options);
+std::unique_ptr<Engine> random_engine(const ModelConfig& config, const EngineOptions& options,
+                                      Communicator* ranks = nullptr) {
+    auto engine = make_engine(config, options, ranks);
     randomise(*engine, 5);
     return engine;
 }
@@ -318,9 +319,11 @@ TEST(CpuEngineGradients, ranks_in_threads_sum_to_the_whole_batch) {
     std::vector<std::thread> threads;
     for (int r = 0; r < 2; r++) {
         threads.emplace_back([&, r] {
-            const auto engine = random_engine(kTiny, {.B = 1, .T = T});
-            engine->forward_backward(TinyBatch(1, T, kTiny.V, uint64_t(r)).batch(), 1, 0);
-            engine->reduce_gradients(*ranks[r]);
+            const auto engine = random_engine(kTiny, {.B = 1, .T = T}, ranks[r].get());
+            const TinyBatch data(1, T, kTiny.V, uint64_t(r));
+            Batch batch = data.batch();
+            batch.last = true;
+            engine->forward_backward(batch, 1, 0);
             gradients[r] = read_all(*engine, Arena::gradients);
         });
     }

@@ -14,7 +14,7 @@ constexpr EngineOptions kOptions = {.B = 2, .T = 11, .matmul_candidates = 1};
 
 std::vector<float> train_a_step(const char* model, Profiler* profiler) {
     const ModelConfig config = parse_model(model);
-    const auto engine = make_cuda_engine(config, kOptions, profiler);
+    const auto engine = make_cuda_engine(config, kOptions, nullptr, profiler);
     engine->init_weights(1);
     engine->zero_gradients();
     engine->forward_backward(TinyBatch(kOptions.B, kOptions.T, config.V).batch(), 0.05f, 3);

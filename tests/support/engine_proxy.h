@@ -28,7 +28,6 @@ public:
         real_->forward_backward(batch, grad_scale, seed);
     }
     LossSum take_loss() override { return real_->take_loss(); }
-    void reduce_gradients(Communicator& communicator) override { real_->reduce_gradients(communicator); }
     double gradient_norm() override { return real_->gradient_norm(); }
     void update(const OptimizerStep& step) override { real_->update(step); }
     LossSum evaluate(const Batch& batch, float* losses) override { return real_->evaluate(batch, losses); }

@@ -53,7 +53,6 @@ public:
     void zero_gradients() override {}
     void forward_backward(const Batch&, float, uint64_t) override {}
     LossSum take_loss() override { return {}; }
-    void reduce_gradients(Communicator&) override {}
     double gradient_norm() override { return 0; }
     void update(const OptimizerStep&) override {}
     LossSum evaluate(const Batch&, float*) override { return {}; }

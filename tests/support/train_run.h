@@ -66,7 +66,7 @@ struct TrainRun {
         const TrainPlan p = plan();
         std::optional<RunLock> lock;
         if (!options.output.empty() && communicator.rank() == 0) lock.emplace(prepare_run_directory(p));
-        const auto engine = wrap(make_engine(p.config, p.engine_options()));
+        const auto engine = wrap(make_engine(p.config, p.engine_options(), &communicator));
         Trainer::Hooks all = hooks;
         all.on_step = [&](const StepReport& report) {
             steps.push_back(report);

@@ -259,17 +259,20 @@ bool Trainer::accumulate() {
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
     engine_.zero_gradients();
     for (int64_t done = 0; done < options_.total_batch_tokens; done += micro_tokens) {
+        DataLoader::Rows rows{};
         try {
-            const DataLoader::Rows rows = loader_.next();
-            engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample}, grad_scale, options_.seed);
+            rows = loader_.next();
         } catch (const DataError&) {
             data_error_ = std::current_exception();
         }
+        // Before the ranks sum their gradients: one that left would let the others wait forever.
         if (stop_agreed()) {
             engine_.take_loss();
             loader_.seek(progress_.position);
             return false;
         }
+        const bool last = done + micro_tokens >= options_.total_batch_tokens;
+        engine_.forward_backward({rows.tokens, rows.targets, rows.first_sample, last}, grad_scale, options_.seed);
     }
     return true;
 }
@@ -290,7 +293,6 @@ bool Trainer::train_step() {
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
-    engine_.reduce_gradients(communicator_);
     const float scale = engine_.loss_scale().scale;
     report.loss = sums[0] / sums[1];
     report.norm = engine_.gradient_norm();

@@ -21,7 +21,7 @@ void expect_ranges(const TinyModel& model, EngineOptions options) {
     const ModelConfig config = parse_model(model.descriptor);
     options.B = 2, options.T = 11, options.matmul_candidates = 1;
     Profiler profiler;
-    const auto engine = make_cuda_engine(config, options, &profiler);
+    const auto engine = make_cuda_engine(config, options, nullptr, &profiler);
     engine->init_weights(1);
     engine->zero_gradients();
     engine->forward_backward(TinyBatch(options.B, options.T, config.V).batch(), 0.05f, 3);

@@ -38,6 +38,25 @@ private:
 };
 
 template <class T>
+class Add : public KernelCase {
+public:
+    explicit Add(const Shape& shape)
+        : n_(size_t(dim(shape, "n"))), in_(random_values(n_, 1, 3)), out_(random_values(n_, 2, 3)) {
+        bytes = 3 * double(n_) * sizeof(T);
+    }
+    void launch(cudaStream_t stream) override { add(out_.get(), in_.get(), n_, stream); }
+    void check() override {
+        const std::vector<float> a = rounded<T>(in_.values()), b = rounded<T>(out_.values()), actual = out_.read();
+        for (size_t i = 0; i < n_; ++i) ASSERT_EQ(actual[i], to_float(from_float<T>(a[i] + b[i]))) << i;
+        out_.expect_sentinel("out");
+    }
+
+private:
+    const size_t n_;
+    Tensor<T> in_, out_;
+};
+
+template <class T>
 using CastFromFloat = Cast<float, T>;
 template <class T>
 using CastToFloat = Cast<T, float>;
@@ -49,6 +68,7 @@ void add_cast_families(std::vector<KernelFamily>& families) {
     const std::vector<Shape> real = {{{"n", 124475904}}, {{"n", 1557611200}}, {{"n", 38597376}}};
     families.push_back({"cast_from_float", kNarrowElements, small, real, make_narrow<CastFromFloat>});
     families.push_back({"cast_to_float", kNarrowElements, small, real, make_narrow<CastToFloat>});
+    families.push_back({"add", kAllElements, small, real, make_any<Add>});
 }
 
 }  // namespace kiln::test
