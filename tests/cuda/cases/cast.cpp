@@ -68,7 +68,7 @@ void add_cast_families(std::vector<KernelFamily>& families) {
     const std::vector<Shape> real = {{{"n", 124475904}}, {{"n", 1557611200}}, {{"n", 38597376}}};
     families.push_back({"cast_from_float", kNarrowElements, small, real, make_narrow<CastFromFloat>});
     families.push_back({"cast_to_float", kNarrowElements, small, real, make_narrow<CastToFloat>});
-    families.push_back({"add", kAllElements, small, real, make_any<Add>});
+    families.push_back({"add", kAllElements, small, real, make<Add>});
 }
 
 }  // namespace kiln::test

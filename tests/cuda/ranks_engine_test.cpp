@@ -1,0 +1,121 @@
+// The engine on several ranks, with each zero_stage, against one rank: norms, weights, optimizer state, memory.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cuda/engine/cuda_engine.h"
+#include "tests/cuda/needs.h"
+#include "tests/cuda/ranks.h"
+#include "tests/support/tiny_models.h"
+
+namespace kiln::test {
+namespace {
+
+using testing::read_all;
+using testing::TinyBatch;
+
+constexpr int kB = 1, kT = 8, kSteps = 10, kMicroBatches = 2;
+
+// The blocks of all but one share windows in stage 3. Two or three ranks divide none of their buckets.
+constexpr const char* kModels[] = {
+    "gpt2:layers=4,dim=24,heads=3,ctx=16,vocab=37,init_std=0.2",
+    "llama:layers=3,dim=24,heads=2,kv_heads=1,ffn=24,ctx=16,vocab=37,init_std=0.2,tied=false",
+    "qwen2:layers=1,dim=32,heads=4,kv_heads=2,ffn=40,ctx=16,vocab=37,init_std=0.2",
+    "qwen3:layers=5,dim=24,heads=3,kv_heads=1,head_size=32,ffn=40,ctx=16,vocab=37,init_std=0.2",
+};
+
+struct Trained {
+    std::vector<double> losses, norms;
+    std::vector<float> weights, first_moment;
+};
+
+// `shares`: into how many micro-batches, one of each rank or one after the other, the sequences are divided that the
+// ranks compute at the same time.
+Trained train(const ModelConfig& config, EngineOptions options, int size, int shares, Communicator* ranks) {
+    const int rank = ranks ? ranks->rank() : 0, here = ranks ? 1 : shares;
+    options.B = kB * size / shares;
+    options.T = kT;
+    options.matmul_candidates = 1;
+    const auto engine = make_cuda_engine(config, options, ranks);
+    testing::randomise(*engine, 5);
+    Trained trained;
+    for (int step = 0; step < kSteps; step++) {
+        engine->zero_gradients();
+        for (int micro = 0; micro < kMicroBatches; micro++) {
+            for (int share = 0; share < here; share++) {
+                const uint64_t first = uint64_t((step * kMicroBatches + micro) * size + (rank + share) * options.B);
+                const TinyBatch data(options.B, kT, config.V, first);
+                Batch batch = data.batch();
+                batch.last = micro + 1 == kMicroBatches && share + 1 == here;
+                engine->forward_backward(batch, 1.0f / (kMicroBatches * size * kT), 3);
+            }
+        }
+        double loss = engine->take_loss().sum;
+        if (ranks) ranks->all_reduce(&loss, 1);
+        trained.losses.push_back(loss);
+        trained.norms.push_back(engine->gradient_norm());
+        engine->update({.lr = 1e-2f, .eps = 1e-4f, .weight_decay = 0.1f, .t = step + 1});
+    }
+    trained.weights = read_all(*engine, Arena::params);
+    trained.first_moment = read_all(*engine, Arena{optimizer_info(options.optimizer).states[0].name});
+    return trained;
+}
+
+template <class T>
+double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
+    EXPECT_EQ(a.size(), b.size());
+    double largest = 0;
+    for (size_t i = 0; i < a.size(); i++) {
+        EXPECT_TRUE(std::isfinite(a[i]) && std::isfinite(b[i])) << i;
+        largest = std::max(largest, std::abs(double(a[i]) - double(b[i])));
+    }
+    return largest;
+}
+
+void expect_near(const Trained& whole, const Trained& cut, const Trained& ranks) {
+    // Sums in another order: on one rank too, micro-batches change them. Each of the four ways to sum (in a matmul, over
+    // micro-batches, over ranks, of squares) errs as much.
+    constexpr double kWays = 4;
+    const auto near = [&](const auto& of, const char* what) {
+        double magnitude = 0;
+        for (const auto x : of(whole)) magnitude = std::max(magnitude, std::abs(double(x)));
+        const double tolerance = kWays * largest_difference(of(whole), of(cut)) + 1e-6 * magnitude;
+        EXPECT_LE(largest_difference(of(cut), of(ranks)), tolerance) << what << ", of at most " << magnitude;
+    };
+    near([](const Trained& t) { return t.losses; }, "loss");
+    near([](const Trained& t) { return t.norms; }, "norm");
+    near([](const Trained& t) { return t.weights; }, "weight");
+    near([](const Trained& t) { return t.first_moment; }, "first moment");
+}
+
+class RanksEngine : public ::testing::TestWithParam<std::tuple<const char*, Precision>> {
+protected:
+    void SetUp() override { KILN_SKIP_BELOW(precision_ == Precision::bfloat16 ? 80 : 0); }
+    const ModelConfig config_ = parse_model(std::get<0>(GetParam()));
+    const Precision precision_ = std::get<1>(GetParam());
+};
+
+TEST_P(RanksEngine, every_stage_trains_as_one_rank_does) {
+    for (const int size : {2, 3}) {
+        expect_ranks(size, [&](Communicator& host) {
+            const Trained whole = train(config_, {.precision = precision_}, size, 1, nullptr);
+            const Trained cut = train(config_, {.precision = precision_}, size, size, nullptr);
+            for (const int stage : {0, 1, 2, 3}) {
+                SCOPED_TRACE(concat("stage ", stage));
+                const Trained ranks =
+                    train(config_, {.precision = precision_, .zero_stage = stage}, size, size, &host);
+                expect_near(whole, cut, ranks);
+                std::vector<float> of_rank_0 = ranks.weights;
+                host.broadcast(of_rank_0.data(), of_rank_0.size() * sizeof(float), 0);
+                EXPECT_EQ(of_rank_0, ranks.weights) << "the ranks have other bits";
+            }
+        });
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RanksEngine,
+                         ::testing::Combine(::testing::ValuesIn(kModels),
+                                            ::testing::Values(Precision::float32, Precision::bfloat16)));
+
+}  // namespace
+}  // namespace kiln::test
