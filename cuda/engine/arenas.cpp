@@ -49,6 +49,7 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
     if (options.master_weights && !std::is_same_v<E, float>) zeroed(master_);
     gradients_ = BucketMemory<G>(layout_, stage_ >= 2);
     gradient_ = bind_params(padded_config, layout_, gradients_);
+    clear(gradients_.data(), gradients_.elems(), stream);  // no pass writes the padding between buckets
     if (stage_ >= 2) zeroed(gradients_part_);
     for (size_t i = 0; i < optimizer_info(optimizer_).states.size(); i++) zeroed(states_.emplace_back());
     find_pieces();

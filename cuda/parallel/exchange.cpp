@@ -58,7 +58,7 @@ template <class E, class G>
 void Exchange<E, G>::before_params(int bucket) {
     if (stage_ == 0) return;
     if (stage_ == 3 && is_window(bucket) && in_window_[bucket % 2] != bucket) {
-        order(passes_, stream_, computed_);  // what has read the window
+        follow_passes();  // what has read the window
         gather(bucket);
     }
     CUDA_CHECK(cudaStreamWaitEvent(passes_, gathered_[bucket], 0));
@@ -69,7 +69,7 @@ template <class E, class G>
 void Exchange<E, G>::after_params(int bucket) {
     const int next = bucket + 2 * direction_;
     if (stage_ < 3 || !is_window(bucket) || !is_window(next)) return;
-    order(passes_, stream_, computed_);
+    follow_passes();
     gather(next);
 }
 
@@ -96,7 +96,7 @@ void Exchange<E, G>::reduce_to_part(const G* bucket, G* part, size_t part_elems)
 template <class E, class G>
 void Exchange<E, G>::after_gradients(int bucket) {
     if (stage_ < 2 && !last_) return;
-    order(passes_, stream_, computed_);
+    follow_passes();
     G* const grads = memory_.grads->bucket(bucket);
     const Stretch part = layout_.part_of(layout_.buckets[bucket], layout_.part);
     if (stage_ == 1) {
@@ -121,14 +121,17 @@ void Exchange<E, G>::after_gradients(int bucket) {
 
 template <class E, class G>
 void Exchange<E, G>::join() {
-    order(stream_, passes_, joined_);
+    if (joined_) return;  // a capture may not wait for a stream that is not captured
+    exchanged_.record(stream_);
+    CUDA_CHECK(cudaStreamWaitEvent(passes_, exchanged_, 0));
+    joined_ = true;
 }
 
 template <class E, class G>
 void Exchange<E, G>::updated(int bucket) {
     if (stage_ == 0) return;
     if (is_window(bucket) && in_window_[bucket % 2] != bucket && stage_ == 3) return;
-    order(passes_, stream_, computed_);
+    follow_passes();
     gather(bucket);
 }
 
@@ -136,7 +139,7 @@ template <class E, class G>
 void Exchange<E, G>::written() {
     if (stage_ < 3) return;
     in_window_ = {0, 0};
-    order(passes_, stream_, computed_);
+    follow_passes();
     gather(0);
     gather(int(layout_.buckets.size()) - 1);
 }

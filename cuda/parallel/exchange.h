@@ -56,10 +56,11 @@ private:
     int slot(int bucket) const { return is_window(bucket) ? 1 + bucket % 2 : bucket == 0 ? 0 : 3; }
     void gather(int bucket);
     void reduce_to_part(const G* bucket, G* part, size_t part_elems);
-    // What is queued on `later` from now on waits for what is queued on `earlier`.
-    void order(cudaStream_t earlier, cudaStream_t later, const Event& event) {
-        event.record(earlier);
-        CUDA_CHECK(cudaStreamWaitEvent(later, event, 0));
+    // What is exchanged from now on waits for what the passes have queued.
+    void follow_passes() {
+        computed_.record(passes_);
+        CUDA_CHECK(cudaStreamWaitEvent(stream_, computed_, 0));
+        joined_ = false;
     }
 
     DeviceCommunicator communicator_;
@@ -69,7 +70,8 @@ private:
     ExchangedMemory<E, G> memory_;
     cudaStream_t passes_;
     Stream stream_;
-    Event computed_{cudaEventDisableTiming}, joined_{cudaEventDisableTiming};
+    Event computed_{cudaEventDisableTiming}, exchanged_{cudaEventDisableTiming};
+    bool joined_ = true;  // the passes wait for all that is exchanged
     std::vector<Event> gathered_;         // of each bucket
     std::array<Event, 4> reduced_;        // of each slot: the gradients in it may be overwritten
     std::array<int, 2> in_window_{0, 0};  // the bucket whose parameters a window holds; 0: none
