@@ -78,12 +78,14 @@ EMULATOR_FLAGS := -isystem $(CUDA)/include -fno-strict-aliasing -Wno-unknown-pra
 emulated    = $(patsubst %,$(BUILD)/emulator/%.o,$(basename $(1)))
 CUDA_SOURCES := $(filter-out cuda/engine/backend.cpp,$(wildcard cuda/*/*.cu cuda/*/*.cpp))
 EMULATED_BACKEND := $(BUILD)/emulator/cuda/engine/backend.o
-# NVML's stand-in is loaded at run time, as NVML is.
+# The stand-ins of NVML and NCCL are loaded at run time, as these are.
 EMULATED_NVML := $(BUILD)/emulator/libnvidia-ml.so.1
+EMULATED_NCCL := $(BUILD)/emulator/nccl/libnccl.so.2
+LOADED_SOURCES := $(wildcard dev/emulator/libraries/nvml.cpp dev/emulator/libraries/nccl*.cpp)
 EMULATED_PROGRAMS := $(BUILD)/emulator/bin/train_gpt2cu $(BUILD)/emulator/bin/kilncu
 EMULATED_LIBRARIES := $(BUILD)/libtools.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 
-$(BUILD)/libemulator.a: $(call emulated,$(filter-out dev/emulator/libraries/nvml.cpp,$(wildcard dev/emulator/*/*.cpp)) $(CUDA_SOURCES))
+$(BUILD)/libemulator.a: $(call emulated,$(filter-out $(LOADED_SOURCES),$(wildcard dev/emulator/*/*.cpp)) $(CUDA_SOURCES))
 # What ptxas gave each kernel, for the emulator's checks of launches.
 $(BUILD)/emulator/kernel_resources.inc: dev/bench/kernel_resources.txt
 	@mkdir -p $(@D)
@@ -96,6 +98,13 @@ $(EMULATED_NVML): dev/emulator/libraries/nvml.cpp
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O1 -fPIC -shared -o $@ $<
+$(EMULATED_NCCL): $(filter dev/emulator/libraries/nccl%,$(LOADED_SOURCES)) $(wildcard cuda/parallel/*.h dev/emulator/*/*.h)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra -Werror -O2 -fPIC -shared -I. $(EMULATOR_FLAGS) -o $@ $(filter %.cpp,$^)
+# NCCL's stand-in calls the emulator of the program that loads it. It is found before any real NCCL.
+FOR_EMULATED_NCCL := -Wl,--export-dynamic-symbol='_ZN4simt*',--export-dynamic-symbol='cuda*' \
+                     -Wl,--disable-new-dtags,-rpath,$(abspath $(BUILD))/emulator/nccl
 # $(call emulate,HEADER,FLAGS): HEADER is the precompiled one.
 define emulate
 @mkdir -p $(@D)
@@ -120,7 +129,8 @@ $(call precompiled,cuda_test): dev/make/precompiled/cuda_test.h
 
 $(BUILD)/emulator/bin/train_gpt2cu: $(BUILD)/tools/train_gpt2.o
 $(BUILD)/emulator/bin/kilncu: $(BUILD)/tools/kiln.o
-$(EMULATED_PROGRAMS): $(EMULATED_BACKEND) $(EMULATED_LIBRARIES)
+$(EMULATED_PROGRAMS): GPU_LIBS := $(FOR_EMULATED_NCCL)
+$(EMULATED_PROGRAMS): $(EMULATED_BACKEND) $(EMULATED_LIBRARIES) | $(EMULATED_NCCL)
 	$(link)
 
 CUDA_BENCHES := $(addprefix dev/bench/bench_,step kernels attention)

@@ -44,7 +44,8 @@ $(call emulated,$(wildcard tests/cuda/cases/*.cpp)): private KILN_FLAGS += -Wmis
 EMULATED_TESTS := $(addprefix $(BUILD)/emulator/,$(EMULATOR_TESTS))
 EMULATED_PROGRAM_TESTS := $(addprefix $(BUILD)/emulator/,$(basename $(wildcard tests/emulator/programs/*_test.cpp)))
 $(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS): TEST_LIBS := -lgtest
-$(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a | $(EMULATED_NVML)
+$(EMULATED_TESTS): GPU_LIBS := $(FOR_EMULATED_NCCL)
+$(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a | $(EMULATED_NVML) $(EMULATED_NCCL)
 	$(link)
 # These run the programs and look at their runs, with the CPU's engine.
 $(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln

@@ -58,6 +58,8 @@ bool breaks_capture();
 cudaError_t returned(cudaError_t error);
 // From now on every call fails with `error`, as after a kernel's illegal access. cudaSuccess: the device works again.
 void lose_device(cudaError_t error);
+// How many bytes of an allocation begin at p; 0 if p is in none of this kind. pinned: memory of the host.
+size_t bytes_from(const void* p, bool pinned);
 // How much of the device's memory other processes use.
 void set_foreign_bytes(size_t bytes);
 

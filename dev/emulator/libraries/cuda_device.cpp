@@ -1,6 +1,7 @@
 // libcudart for the emulated device: the properties of the device.
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,10 +14,15 @@ namespace {
 constexpr int kMultiprocessors = 2;
 constexpr int kL2Bytes = 4 << 20;
 
-// Tests set it to see what programs do on a machine without a GPU.
+// Tests set it to see what programs do on a machine without a GPU, or with several. A process uses one of them: its
+// memory and its streams are those of whichever it has chosen.
 int gpus() {
     const char* const text = std::getenv("SIMT_GPUS");
     return text ? std::atoi(text) : 1;
+}
+int chosen = 0;
+int current() {
+    return chosen + std::max(gpus(), 1) * simt::device_ordinal();
 }
 
 }  // namespace
@@ -28,14 +34,18 @@ cudaError_t cudaGetDeviceCount(int* count) {
     return simt::returned(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaSetDevice(int ordinal) {
-    return simt::returned(ordinal == simt::device_ordinal() ? cudaSuccess : cudaErrorInvalidDevice);
+    if (ordinal == current()) return simt::returned(cudaSuccess);
+    if (ordinal < 0 || ordinal >= gpus()) return simt::returned(cudaErrorInvalidDevice);
+    chosen = ordinal;
+    return simt::returned(cudaSuccess);
 }
 cudaError_t cudaGetDevice(int* ordinal) {
-    *ordinal = simt::device_ordinal();
+    *ordinal = current();
     return simt::returned(gpus() > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
-cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
-    return simt::returned(std::snprintf(id, size_t(size), "0000:07:00.0") < size ? cudaSuccess : cudaErrorInvalidValue);
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int ordinal) {
+    const int written = std::snprintf(id, size_t(size), "0000:%02x:00.0", 7 + ordinal % std::max(gpus(), 1));
+    return simt::returned(written < size ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
     *version = CUDART_VERSION;

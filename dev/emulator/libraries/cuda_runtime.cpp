@@ -101,14 +101,6 @@ CUstream_st* stream_of(cudaStream_t stream) {
     return stream ? stream : device().streams.front().get();
 }
 
-bool is_pinned(const void* p) {
-    const auto& allocations = device().allocations;
-    auto at = allocations.upper_bound(p);
-    if (at == allocations.begin()) return false;
-    const auto& [begin, allocation] = *--at;
-    return allocation.pinned && p < static_cast<const char*>(begin) + allocation.bytes;
-}
-
 bool can_run(const CUstream_st& stream) {
     return !stream.running && !stream.steps.empty() &&
            (!stream.steps.front().after || stream.steps.front().after->done);
@@ -274,6 +266,15 @@ void lose_device(cudaError_t error) {
     for (const auto& stream : device().streams) stream->steps.clear();
 }
 
+size_t bytes_from(const void* p, bool pinned) {
+    const std::lock_guard lock(device().mutex);
+    const auto& allocations = device().allocations;
+    auto at = allocations.upper_bound(p);
+    if (at == allocations.begin() || (--at)->second.pinned != pinned) return 0;
+    const size_t offset = size_t(static_cast<const char*>(p) - static_cast<const char*>(at->first));
+    return at->second.bytes - std::min(offset, at->second.bytes);
+}
+
 void set_foreign_bytes(size_t bytes) {
     const std::lock_guard lock(device().mutex);
     device().foreign_bytes = bytes;
@@ -324,7 +325,7 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpy
 cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
     const std::lock_guard lock(device().mutex);
     if (simt::breaks_capture()) return returned(cudaErrorStreamCaptureUnsupported);
-    if (kind == cudaMemcpyHostToDevice && !is_pinned(src)) {
+    if (kind == cudaMemcpyHostToDevice && simt::bytes_from(src, true) == 0) {
         // The host goes on as soon as the source is copied to a buffer of the driver.
         cudaStreamSynchronize(nullptr);
         const auto* const first = static_cast<const char*>(src);

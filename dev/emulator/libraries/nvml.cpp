@@ -1,4 +1,4 @@
-// libnvidia-ml.so.1 for tests, with one GPU: the emulated device. SIMT_NVML_FAILS names a call that fails.
+// libnvidia-ml.so.1 for tests, for which all emulated devices are one GPU. SIMT_NVML_FAILS names a call that fails.
 // SIMT_NVML_REASONS is the bit mask of throttle reasons. SIMT_NVML_MIG=1 divides the GPU into instances.
 #include <cstdlib>
 #include <cstring>
@@ -47,7 +47,7 @@ int nvmlShutdown() {
     return kSuccess;
 }
 int nvmlDeviceGetHandleByPciBusId_v2(const char* id, void** device) {
-    if (std::strcmp(id, "0000:07:00.0") != 0) return kNotFound;
+    if (std::strncmp(id, "0000:", 5) != 0) return kNotFound;
     return answer<void*>(__func__, &gpu, device, &gpu);
 }
 int nvmlDeviceGetClockInfo(void* device, int type, unsigned* mhz) {

@@ -1,0 +1,106 @@
+#pragma once
+// Communication between the GPUs of a data-parallel program, by NCCL: one process, one rank and one GPU each. Buffers
+// are in device memory. A call only queues its work on the stream, so it overlaps with work of other streams.
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "cpu_reference/interface/communicator.h"
+
+struct ncclComm;
+
+namespace kiln {
+
+struct Nccl;
+
+// T is float, __nv_bfloat16, __half, double or int. Every rank must make the same calls, with the same numbers and in
+// the same order, on whatever streams; NCCL waits for ever for a rank that does not. Work that one communicator has
+// queued on several streams runs in the order of the calls.
+//
+// Sums are rounded to T after each addition, in an order that depends on the number of ranks, on the call, and on the
+// element's position in it. Every rank gets the same bits, and so does another run of the same program on the same
+// machines. Other calls, for example reduce_scatter and all_gather instead of all_reduce, give other bits.
+//
+// A stream that is captured for a CUDA graph may have all of these calls, and groups of them: if one rank captures a
+// call or launches a graph, every rank must. Graphs with calls of several communicators may deadlock when they are
+// launched without an order between them. A communicator cannot be made or destroyed while a stream is captured.
+//
+// Every failure is an Error that names the rank, the call, and what NCCL says about it.
+class DeviceCommunicator {
+public:
+    // On the current device. All ranks of `host` make it together, and wait for each other. `host` is not kept. Throws
+    // if there is no NCCL here; the other ranks then wait until `host` notices that this one has ended.
+    explicit DeviceCommunicator(Communicator& host, const char* library = "libnccl.so.2");
+    // Waits for the work that is queued, on every rank. After a failure, and while an exception ends its scope, it
+    // aborts that work instead. Buffers must live longer than the communicator, since cudaFree waits for the work, too.
+    ~DeviceCommunicator();
+    DeviceCommunicator(const DeviceCommunicator&) = delete;
+    DeviceCommunicator& operator=(const DeviceCommunicator&) = delete;
+
+    int rank() const { return rank_; }
+    int size() const { return size_; }
+    std::string version() const;  // of NCCL: "2.28.9"
+
+    // out (n) = sum over ranks of in (n). They are the same, or do not overlap.
+    template <class T>
+    void all_reduce(const T* in, T* out, size_t n, cudaStream_t stream);
+    // out (n) = this rank's part of the sum of in (size, n). out is in + rank * n, or they do not overlap.
+    template <class T>
+    void reduce_scatter(const T* in, T* out, size_t n_per_rank, cudaStream_t stream);
+    // out (size, n) = in (n) of each rank. in is out + rank * n, or they do not overlap.
+    template <class T>
+    void all_gather(const T* in, T* out, size_t n_per_rank, cudaStream_t stream);
+    // data (n) = that of rank `root`.
+    template <class T>
+    void broadcast(T* data, size_t n, int root, cudaStream_t stream);
+
+    // The calls that `calls` makes become one operation, which costs less than one by one. None of them may read what
+    // another one writes, and all are on one stream.
+    template <class Calls>
+    void group(Calls&& calls) {
+        start_group();
+        try {
+            calls();
+        } catch (...) {
+            abandon_group();
+            throw;
+        }
+        end_group();
+    }
+
+    // Throws if work that was queued has failed since: another rank has ended, or the network. NCCL may also wait for
+    // such a rank for ever, so something else must watch the ranks.
+    void check();
+
+    // How many bytes this rank has sent, if NCCL uses rings: the average over ranks for broadcast. A graph's calls
+    // count when they are captured.
+    uint64_t bytes_sent() const { return bytes_sent_; }
+
+private:
+    // A call for error messages; `type` is null if it has no elements.
+    struct Call {
+        const char* name;
+        size_t count = 0;
+        const char* type = nullptr;
+    };
+    void start_group();
+    void end_group();
+    void abandon_group() noexcept;
+    static std::string text_of(const Call& call);
+    // `status` is a ncclResult_t. These wait while NCCL works on it.
+    void expect_success(int status, const Call& call);
+    int finished(int status) const;
+    [[noreturn]] void fail(int status, const std::string& what);
+
+    std::unique_ptr<const Nccl> nccl_;
+    ncclComm* comm_ = nullptr;
+    int rank_, size_;
+    int exceptions_;  // in flight when it was made
+    bool failed_ = false;
+    Call last_{"no call"};
+    uint64_t bytes_sent_ = 0;
+};
+
+}  // namespace kiln
