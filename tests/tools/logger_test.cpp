@@ -13,6 +13,7 @@
 #include "tests/support/temp_directory.h"
 #include "tokenizer/io/file.h"
 #include "tools/train/loss_curve.h"
+#include "tools/train/run_directory.h"
 
 namespace kiln {
 namespace {
@@ -31,19 +32,51 @@ StepReport report(int64_t step, double loss) {
     return r;
 }
 
-TEST(RunLog, a_removed_log_is_reported_at_the_next_save) {
-    for (const char* file : {"main.log", "metrics.jsonl"}) {
-        const TempDirectory run;
-        const RunLog log(run.path(), kEmpty);
-        log.sync();
-        std::filesystem::remove(run / file);
-        try {
+TEST(RunLog, a_log_that_is_moved_replaced_or_removed_is_continued_under_its_name) {
+    const std::string others = "s:0 others:1\n";
+    for (const std::string how : {"moved", "replaced", "removed"}) {
+        const TempDirectory parent;
+        const std::filesystem::path before = parent / "before", run = parent / "run";
+        std::filesystem::create_directory(before);
+        RunLog log(before, kEmpty);
+        std::filesystem::rename(before, run);  // the directory may move too
+        const RunDirectory directory(run);
+        for (const char* file : {"main.log", "metrics.jsonl"}) {
+            const auto reopen = [&] { return error_of([&] { log.reopen(directory.descriptor()); }); };
+            log.note(1, "first", "1");
+            EXPECT_EQ(reopen(), "");
+            const std::string first = read_file(run / file);
+            std::filesystem::rename(run / file, parent / "moved");
+            if (how == "replaced") parent.write(std::string("run/") + file, others);
+            if (how == "removed") std::filesystem::remove(parent / "moved");
+            EXPECT_NE(reopen().find(std::string(file) + ": was moved, replaced or removed"), std::string::npos);
+            EXPECT_EQ(reopen(), "") << "it is told twice";
+            log.note(2, "second", "2");
             log.sync();
-            ADD_FAILURE() << "nobody learns of it";
-        } catch (const Error& error) {
-            EXPECT_NE(std::string(error.what()).find(std::string(file) + ": was removed"), std::string::npos);
+            const std::string now = read_file(run / file);
+            EXPECT_EQ(now.find("first"), std::string::npos);
+            EXPECT_NE(now.find("second"), std::string::npos);
+            EXPECT_EQ(now.starts_with(others), how == "replaced");
+            if (how == "removed") continue;
+            EXPECT_EQ(read_file(parent / "moved"), first);
         }
+        EXPECT_EQ(log.position().main_bytes, std::filesystem::file_size(run / "main.log"));
+        EXPECT_EQ(log.position().metrics_bytes, std::filesystem::file_size(run / "metrics.jsonl"));
     }
+}
+
+TEST(RunLog, a_log_whose_name_belongs_to_a_directory_is_written_on) {
+    const TempDirectory run;
+    RunLog log(run.path(), kEmpty);
+    const RunDirectory directory(run.path());
+    std::filesystem::rename(run / "main.log", run / "moved");
+    std::filesystem::rename(run / "metrics.jsonl", run / "gone");
+    std::filesystem::create_directory(run / "main.log");
+    const std::string message = error_of([&] { log.reopen(directory.descriptor()); });
+    EXPECT_NE(message.find("main.log: cannot be opened for writing: Is a directory"), std::string::npos) << message;
+    EXPECT_NE(message.find("metrics.jsonl: was moved"), std::string::npos) << message;
+    log.note(1, "name", "value");
+    EXPECT_EQ(read_file(run / "moved"), "s:1 name:value\n");
 }
 
 TEST(RunLog, main_log_has_the_lines_of_llmc) {

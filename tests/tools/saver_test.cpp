@@ -158,6 +158,25 @@ TEST_F(SaverTest, a_run_directory_that_is_moved_stays_the_one_of_the_run) {
     EXPECT_EQ(noted(concat(run_.string(), ": is now ", moved.string())), 1u) << notes_.str();
 }
 
+TEST_F(SaverTest, logs_that_are_moved_or_removed_are_begun_again_and_the_run_is_resumed_on_them) {
+    TrainRun run = make_run(run_);
+    run.options.max_steps = 6;
+    run.hooks.on_step = [&](const StepReport& report) {
+        if (report.step == 2) fs::rename(run_ / "metrics.jsonl", directory_ / "moved");
+        if (report.step == 5) fs::remove(run_ / "main.log");  // before the last save
+    };
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    EXPECT_EQ(noted("metrics.jsonl: was moved, replaced or removed"), 1u) << notes_.str();
+    EXPECT_EQ(noted("main.log: was moved, replaced or removed"), 1u) << notes_.str();
+    EXPECT_EQ(read_file(run_ / "main.log"), "");
+    TrainRun resumed = make_run(run_);
+    resumed.options.resume = true;
+    EXPECT_EQ(resumed.run(), TrainOutcome::finished);
+    EXPECT_EQ(read_loss_curve(run_).train.size(), 7u);  // of the steps 3 to 9
+    fs::rename(directory_ / "moved", run_ / "metrics.jsonl");
+    EXPECT_EQ(read_loss_curve(run_).train.size(), 3u);
+}
+
 TEST_F(SaverTest, a_run_directory_that_is_removed_gets_the_state_again_and_ends_the_training) {
     make_run(directory_ / "whole").run();
     for (const bool taken : {false, true}) {

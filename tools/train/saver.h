@@ -59,6 +59,7 @@ public:
 
     // Where the run directory is now: it may be moved while training.
     std::filesystem::path run() const { return directory_.now(); }
+    int descriptor() const { return directory_.descriptor(); }
 
 private:
     void write(const ModelState& model, const SavedState& state);

@@ -233,7 +233,14 @@ nlohmann::json Trainer::state() const {
 }
 
 void Trainer::log(const std::function<void(RunLog&)>& write) {
-    if (log_) attempt_("line in the logs", [&] { write(*log_); });
+    if (!log_) return;
+    find_logs();
+    attempt_("line in the logs", [&] { write(*log_); });
+}
+
+// They may be moved or removed while the run trains.
+void Trainer::find_logs() {
+    attempt_("log in one piece", [&] { log_->reopen(saver_->descriptor()); });
 }
 
 // Returns when the checkpoint is on the disk or, with `behind`, when training may change the state again.
@@ -241,6 +248,7 @@ void Trainer::save(bool behind) {
     settle();
     if (options_.output.empty()) return;
     if (saver_ && last_saved_ != progress_.step) {
+        find_logs();
         progress_.log = log_->position();
         const SavedState saved{progress_.step, state(), validations_};
         behind ? saver_->save_behind(saved) : saver_->save(saved);

@@ -62,6 +62,7 @@ private:
     bool sample();
     void save(bool behind = false);
     void log(const std::function<void(RunLog&)>& write);
+    void find_logs();
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
