@@ -177,6 +177,17 @@ TEST_F(SaverTest, logs_that_are_moved_or_removed_are_begun_again_and_the_run_is_
     EXPECT_EQ(read_loss_curve(run_).train.size(), 3u);
 }
 
+TEST_F(SaverTest, a_directory_of_others_with_the_name_of_a_checkpoint_is_renamed_with_a_note) {
+    directory_.write("run/checkpoint-00000004/weights", "theirs");
+    TrainRun run = make_run(run_);
+    run.options.overwrite = true;  // a run is not begun where there are checkpoints, whoever wrote them
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    const std::string name = run_ / "checkpoint-00000004";
+    EXPECT_EQ(noted(concat(name, ": is no checkpoint of Kiln; it was renamed to ", name, ".other\n")), 1u)
+        << notes_.str();
+    EXPECT_EQ(read_file(name + ".other/weights"), "theirs");
+}
+
 TEST_F(SaverTest, a_run_directory_that_is_removed_gets_the_state_again_and_ends_the_training) {
     make_run(directory_ / "whole").run();
     for (const bool taken : {false, true}) {

@@ -116,7 +116,8 @@ fs::path Saver::write_checkpoint(const ModelState& model, const SavedState& stat
         if (run != known_as_) notes_.push_back(concat(known_as_.string(), ": is now ", run.string()));
         known_as_ = run;
         try {
-            const fs::path checkpoint = save_checkpoint(run, state.step, model, state.trainer_state, plan_.files);
+            const fs::path checkpoint = save_checkpoint(run, state.step, model, state.trainer_state, plan_.files,
+                                                        [this](const std::string& text) { notes_.push_back(text); });
             if (directory_.now() == run) return checkpoint;
         } catch (const Error&) {
             if (directory_.now() == run) throw;
