@@ -16,6 +16,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/names.h"
 #include "tools/cli/openmp_wait.h"
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"

@@ -296,6 +296,28 @@ TEST(LossCurve, the_title_is_the_name_of_the_run) {
     EXPECT_EQ(loss_svg({}, "a\xFF").find("a\xFF"), std::string::npos);
 }
 
+TEST(LossCurve, of_a_long_run_is_a_bounded_number_of_means) {
+    LossCurve curve;
+    double sum = 0, weighted = 0;
+    constexpr int kSteps = 100000;
+    for (int step = 0; step < kSteps; step++) {
+        const double loss = std::sin(step * 0.1);
+        curve.add_train({double(step), loss});
+        sum += loss;
+        ASSERT_LE(curve.train.size(), LossCurve::kMaxPoints);
+        ASSERT_TRUE(step != 1234 || curve.train.back().loss == loss);  // while there is room, every loss is kept
+    }
+    EXPECT_GT(curve.train.size(), LossCurve::kMaxPoints / 2);
+    for (size_t i = 0; i < curve.train.size(); i++) {
+        const bool last = i + 1 == curve.train.size();
+        weighted += curve.train[i].loss * double(last ? curve.losses_in_last : curve.losses_a_point);
+        const double first_step = double(i * curve.losses_a_point);
+        EXPECT_NEAR(curve.train[i].step,
+                    first_step + double((last ? curve.losses_in_last : curve.losses_a_point) - 1) / 2, 1e-6);
+    }
+    EXPECT_NEAR(weighted, sum, 1e-6);
+}
+
 TEST(LossCurve, svg_of_one_point_or_none_has_finite_coordinates) {
     for (const LossCurve& curve : {LossCurve{}, LossCurve{.train = {{0, 1.5}}, .val = {}}}) {
         const std::string svg = loss_svg(curve, "");

@@ -106,7 +106,7 @@ bool is_temporary(const fs::path& path) {
         if (name == new_link_name(link)) return true;
     }
     const std::string target = target_of_temporary(name);
-    if (target != "config.toml" && target != "loss.svg" && target != kWriteTest) return name == kWriteTest;
+    if (target != kConfigFile && target != kLossCurve && target != kWriteTest) return name == kWriteTest;
     pid_t process = 0;
     const auto error = std::from_chars(&name[name.rfind('-') + 1], name.data() + name.size(), process).ec;
     return error == std::errc() && process > 0 && ::kill(process, 0) != 0 && errno == ESRCH;
