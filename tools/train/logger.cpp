@@ -15,6 +15,8 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/write_all.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
@@ -80,13 +82,10 @@ void AppendFile::cut() {
 
 void AppendFile::append(std::string_view line) {
     cut();  // what a full disk left of the line before
-    for (std::string_view rest = line; !rest.empty();) {
-        const ssize_t written = ::write(fd_, rest.data(), rest.size());
-        if (written < 0 && errno == EINTR) continue;
-        KILN_CHECK(written > 0, path_.string(), ": cannot be written: ", std::strerror(errno), "; free some space");
-        torn_ = true;
-        rest.remove_prefix(size_t(written));
-    }
+    torn_ = true;
+    const int error =
+        write_all(line, [this](std::string_view rest, size_t) { return ::write(fd_, rest.data(), rest.size()); });
+    KILN_CHECK(error == 0, path_.string(), ": cannot be written: ", std::strerror(error), "; free some space");
     torn_ = false;
     size_ += line.size();
 }
@@ -112,7 +111,7 @@ void AppendFile::reopen(int directory) {
 }
 
 RunLog::RunLog(const std::filesystem::path& run, const LogPosition& keep)
-    : main_(run / "main.log", keep.main_bytes), metrics_(run / "metrics.jsonl", keep.metrics_bytes) {
+    : main_(run / kMainLog, keep.main_bytes), metrics_(run / kMetrics, keep.metrics_bytes) {
     sync_directory(run);  // the names of new logs are durable
 }
 
