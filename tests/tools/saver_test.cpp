@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "tests/support/fake_engine.h"
+#include "tests/support/markov_runs.h"
 #include "tests/support/train_run.h"
 #include "tools/checkpoint/links.h"
 
@@ -17,14 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class SaverTest : public testing::Test {
+class SaverTest : public MarkovRuns {
 protected:
-    static void SetUpTestSuite() {
-        data_ = std::make_unique<TempDirectory>();
-        write_markov_shards(data_->path(), 20000, 2000);
-    }
-    static void TearDownTestSuite() { data_.reset(); }
-
     TrainRun make_run(const fs::path& output) {
         TrainRun run(data_->path(), output);
         run.options.checkpoint_every = 2;
@@ -37,12 +32,9 @@ protected:
         return count;
     }
 
-    static std::unique_ptr<TempDirectory> data_;
-    TempDirectory directory_;
     const fs::path run_ = directory_ / "run";
     std::ostringstream notes_;
 };
-std::unique_ptr<TempDirectory> SaverTest::data_;
 
 // A saver of an engine whose state a test sets.
 struct SavedByHand {
