@@ -37,7 +37,7 @@ private:
 struct SavedState {
     int64_t step = 0;
     nlohmann::json trainer_state;
-    std::vector<LossPoint> validations;  // of the whole run
+    LossCurve curve;  // of the whole run
 };
 
 class Saver {
@@ -55,14 +55,15 @@ public:
     void wait();  // the same after it has ended
 
     // Makes the links, the curve and the number of checkpoints right for the newest one.
-    void present(const std::filesystem::path& checkpoint, const std::vector<LossPoint>& validations);
+    void present(const std::filesystem::path& checkpoint, const LossCurve& curve);
 
     // Where the run directory is now: it may be moved while training.
     std::filesystem::path run() const { return directory_.now(); }
+    int descriptor() const { return directory_.descriptor(); }
 
 private:
     void write(const ModelState& model, const SavedState& state);
-    void refresh(const std::filesystem::path& checkpoint, const std::vector<LossPoint>& validations);
+    void refresh(const std::filesystem::path& checkpoint, const LossCurve& curve);
     std::filesystem::path write_checkpoint(const ModelState& model, const SavedState& state);
     [[noreturn]] void save_elsewhere(const ModelState& model, const SavedState& state);
     void flush_notes();
