@@ -106,6 +106,7 @@ void Saver::flush_notes() {
 void Saver::write(const ModelState& model, const SavedState& state) {
     attempt_("synced log", [&] { log_.sync(); });  // before the manifest that counts on its length
     const fs::path checkpoint = write_checkpoint(model, state);
+    damaged_.erase(state.step);
     notes_.push_back("checkpoint " + checkpoint.string());
     refresh(checkpoint, state.curve);
 }
@@ -141,17 +142,36 @@ void Saver::save_elsewhere(const ModelState& model, const SavedState& state) {
 
 void Saver::present(const fs::path& checkpoint, const LossCurve& curve) {
     wait();
+    while (const auto best = this->best(checkpoint.parent_path(), curve)) {
+        try {
+            verify_checkpoint(best->directory);
+            break;
+        } catch (const Error& error) {
+            note_(concat(best->directory.string(), ": had the lowest validation loss, but is damaged: ", error.what()));
+            damaged_.insert(best->step);
+        }
+    }
     refresh(checkpoint, curve);
     flush_notes();
+}
+
+std::optional<CheckpointRef> Saver::best(const fs::path& run, const LossCurve& curve) const {
+    std::vector<std::pair<int64_t, double>> losses;
+    for (const LossPoint& point : curve.val) {
+        if (!damaged_.contains(int64_t(point.step))) losses.emplace_back(int64_t(point.step), point.loss);
+    }
+    return best_checkpoint(run, losses);
 }
 
 void Saver::refresh(const fs::path& checkpoint, const LossCurve& curve) {
     const fs::path run = checkpoint.parent_path();
     attempt_("link to the newest checkpoint", [&] { link_checkpoint(run, kModelLink, checkpoint); });
     attempt_("link to the best checkpoint", [&] {
-        std::vector<std::pair<int64_t, double>> losses;
-        for (const LossPoint& point : curve.val) losses.emplace_back(int64_t(point.step), point.loss);
-        if (const auto best = best_checkpoint(run, losses)) link_checkpoint(run, kBestLink, best->directory);
+        if (const auto best = this->best(run, curve)) {
+            link_checkpoint(run, kBestLink, best->directory);
+        } else if (!damaged_.empty() && fs::is_symlink(run / kBestLink)) {
+            fs::remove(run / kBestLink);
+        }
     });
     attempt_(kLossCurve, [&] {
         KILN_CHECK(curve.missing.empty(), curve.missing);
