@@ -1,4 +1,5 @@
 // Ranks as processes that communicate by MPI. Compiled only where MPI is installed; else no_mpi.cpp takes its place.
+#define OMPI_SKIP_MPICXX  // the C++ interface, which MPI no longer has
 #include <mpi.h>
 
 #include <algorithm>
