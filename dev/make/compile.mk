@@ -9,7 +9,12 @@ SHOWN_ANYWAY := -fno-sanitize=null,vptr,object-size,pointer-overflow
 KILN_FLAGS := -std=c++20 -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math -ffp-contract=fast \
               -Wall -Wextra -Werror $(if $(findstring clang,$(CXX)),-Wno-pass-failed) -I. $(JSON_FLAGS) \
               $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer $(if $(findstring undefined,$(SANITIZE)),$(SHOWN_ANYWAY)))
-LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread
+# MPI joins the CPU ranks of several processes, if Open MPI is installed. Empty: one rank.
+ifeq ($(origin MPI),undefined)
+MPI        := $(shell command -v mpicc)
+endif
+MPI_LIBS   := $(if $(MPI),$(shell $(MPI) --showme:link))
+LIBS       := -Wl,--as-needed -ldnnl -licuuc -lpcre2-8 -lsentencepiece -lsentencepiece_train -lsimdjson -lzstd -lz -lcurl -lpthread $(MPI_LIBS)
 
 # Headers that most sources include are compiled once: dev/make/precompiled/. Empty: not at all.
 PRECOMPILE ?= yes
@@ -41,7 +46,8 @@ objects   = $(patsubst %.cpp,$(BUILD)/%.o,$(1))
 CPU_BACKEND := $(BUILD)/cpu_reference/backend.o
 LIBRARIES := $(addprefix $(BUILD)/lib,tools.a reference.a tokenizer.a)
 
-$(BUILD)/libreference.a: $(call objects,$(filter-out cpu_reference/backend.cpp,$(wildcard cpu_reference/*.cpp cpu_reference/*/*.cpp)))
+$(BUILD)/libreference.a: $(call objects,$(filter-out cpu_reference/backend.cpp cpu_reference/$(if $(MPI),no_)mpi.cpp,$(wildcard cpu_reference/*.cpp cpu_reference/*/*.cpp)))
+$(BUILD)/cpu_reference/mpi.o: private KILN_FLAGS += $(addprefix -isystem ,$(shell $(MPI) --showme:incdirs))
 $(BUILD)/libtokenizer.a: $(call objects,$(wildcard tokenizer/*.cpp tokenizer/*/*.cpp))
 $(BUILD)/libtools.a: $(call objects,$(wildcard tools/*/*.cpp))
 $(BUILD)/lib%.a:

@@ -90,6 +90,6 @@ check-gpu: $(GPU_CHECKS) $(BUILD)/bin/train_gpt2cu $(BUILD)/bin/train_gpt2 $(BUI
 # Of the machine that the bundle goes to: every architecture is 30 MiB more.
 BUNDLE_ARCHS ?= 90a
 gpu-bundle:  ## all that check-gpu needs, for a machine with CUDA and nothing else, in BUILD/gpu-bundle
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-bundle ARCH=x86-64-v3 GPU_ARCHS="$(BUNDLE_ARCHS)" gpu-checks
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-bundle ARCH=x86-64-v3 MPI= GPU_ARCHS="$(BUNDLE_ARCHS)" gpu-checks
 	@BUILD=$(BUILD)-bundle OUT=$(BUILD)/gpu-bundle dev/gpu_bundle.sh
 gpu-checks: $(GPU_CHECKS) $(foreach p,train_gpt2cu kilncu train_gpt2 kiln,$(BUILD)/bin/$(p))

@@ -1,0 +1,13 @@
+// In place of mpi.cpp where MPI is not installed.
+#include "cpu_reference/interface/communicator.h"
+#include "cpu_reference/interface/error.h"
+
+namespace kiln {
+
+std::unique_ptr<Communicator> make_mpi_communicator() {
+    throw Error(
+        "this program was built without MPI, so it computes on one rank only; install Open MPI (Debian: libopenmpi-dev "
+        "and openmpi-bin) and build it again");
+}
+
+}  // namespace kiln
