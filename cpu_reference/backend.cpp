@@ -10,7 +10,7 @@ std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptio
     return make_cpu_engine(config, options, ranks);
 }
 
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options, int) {
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
     return plan_cpu_memory(config, options);
 }
 

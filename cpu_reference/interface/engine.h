@@ -36,6 +36,7 @@ struct EngineOptions {
     // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
     bool fixed_lm_head_chunks = false;
     // How much of the training state each rank has only a part of.  arXiv:1910.02054
+    int ranks = 1;
     int zero_stage = 0;           // 1: optimizer state and master weights; 2: gradients too; 3: parameters too
     bool narrow_reduce = false;   // float32 gradients are summed over the ranks in `precision`
     int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the first that works
@@ -100,6 +101,8 @@ public:
     virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
     virtual size_t memory_in_use_bytes() const = 0;         // now; GPU: what it took; CPU: the process
 
+    // Whether each rank has only a part of the state. Then all ranks must call read together.
+    virtual bool is_divided() const { return false; }
     virtual void init_weights(uint64_t seed) = 0;  // also zeroes the optimizer state
     virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;
     virtual void write(const Arena& arena, size_t offset_elems, std::span<const float> in) = 0;
@@ -148,13 +151,14 @@ private:
 };
 
 // Each backend library defines these two functions, and a program is linked against one of them. make_engine allocates
-// all memory of the training step. `ranks` must outlive the engine; null: there is one rank. With several ranks, each
+// all memory of the training step. `ranks` has options.ranks ranks and must outlive the engine; null: there is one. With
+// several ranks, each
 // must call forward_backward, gradient_norm, update, init_weights, read and write as all others do, and every rank gets
 // the same gradients, norm and weights. Throws Error if there is too little memory.
 std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options,
                                     Communicator* ranks = nullptr);
 
-// The memory that make_engine will need on each of `ranks` ranks, by kind, with that of libraries and workspaces.
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options, int ranks = 1);
+// The memory that make_engine will need, by kind, with that of libraries and workspaces.
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options);
 
 }  // namespace kiln

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu_reference/interface/engine_checks.h"
+#include "cpu_reference/interface/error.h"
 #include "cuda/device/element_types.h"
 #include "cuda/device/transfer.h"
 #include "cuda/engine/decoder.h"
@@ -10,13 +11,13 @@
 namespace kiln {
 namespace {
 
-int stage_of(const EngineOptions& options, int ranks) {
-    return ranks > 1 && options.training ? options.zero_stage : 0;
+int stage_of(const EngineOptions& options) {
+    return options.ranks > 1 && options.training ? options.zero_stage : 0;
 }
 
-ArenaLayout layout_of(const ModelConfig& config, const EngineOptions& options, int ranks, int rank) {
-    const bool divided = stage_of(options, ranks) > 0;
-    return {padded(config), divided ? ranks : 1, divided ? rank : 0};
+ArenaLayout layout_of(const ModelConfig& config, const EngineOptions& options, int rank) {
+    const bool divided = stage_of(options) > 0;
+    return {padded(config), divided ? options.ranks : 1, divided ? rank : 0};
 }
 
 }  // namespace
@@ -26,10 +27,12 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
                                     cudaStream_t stream)
     : config_(config),
       optimizer_(options.optimizer),
-      stage_(stage_of(options, ranks ? ranks->size() : 1)),
+      stage_(stage_of(options)),
       stream_(stream),
       table_(param_table(config)),
-      layout_(layout_of(config, options, ranks ? ranks->size() : 1, ranks ? ranks->rank() : 0)) {
+      layout_(layout_of(config, options, ranks ? ranks->rank() : 0)) {
+    KILN_CHECK(options.ranks == (ranks ? ranks->size() : 1), "engine: EngineOptions::ranks is ", options.ranks,
+               ", but there are ", ranks ? ranks->size() : 1);
     const ModelConfig padded_config = padded(config);
     params_ = BucketMemory<E>(layout_, stage_ == 3);
     param_ = bind_params(padded_config, layout_, params_);
@@ -54,17 +57,16 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
     for (size_t i = 0; i < optimizer_info(optimizer_).states.size(); i++) zeroed(states_.emplace_back());
     find_pieces();
     sums_ = DeviceBuffer<float>(pieces_.size());
-    if (!ranks || ranks->size() == 1) return;
+    if (options.ranks == 1) return;
     exchange_ = std::make_unique<Exchange<E, G>>(
         *ranks, layout_, stage_, options.narrow_reduce,
         ExchangedMemory<E, G>{&params_, params_part_.get(), &gradients_, gradients_part_.get()}, stream);
 }
 
 template <class E, class G, class M>
-std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, const EngineOptions& options,
-                                                    int ranks) {
-    const int stage = stage_of(options, ranks);
-    const ArenaLayout layout = layout_of(config, options, ranks, 0);
+std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, const EngineOptions& options) {
+    const int stage = stage_of(options);
+    const ArenaLayout layout = layout_of(config, options, 0);
     const size_t part = layout.part_elems();
     std::vector<MemoryItem> plan = {
         {"parameters", (BucketMemory<E>::elems(layout, stage == 3) + (stage == 3 ? part : 0)) * sizeof(E)}};
@@ -73,7 +75,9 @@ std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, c
     plan.push_back(
         {"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
     plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * part * sizeof(M)});
-    if (ranks > 1) plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce)});
+    if (options.ranks > 1) {
+        plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce)});
+    }
     return plan;
 }
 

@@ -20,12 +20,13 @@ public:
     // Zeroes. `ranks` is null if there is one rank.
     DeviceArenas(const ModelConfig& config, const EngineOptions& options, Communicator* ranks, cudaStream_t stream);
 
-    // Bytes of each kind of memory on one of `ranks` ranks.
-    static std::vector<MemoryItem> plan(const ModelConfig& config, const EngineOptions& options, int ranks);
+    // Bytes of each kind of memory on one rank.
+    static std::vector<MemoryItem> plan(const ModelConfig& config, const EngineOptions& options);
 
     const Params<E>& params() const { return param_; }
     const Params<G>& grads() const { return gradient_; }
     Exchange<E, G>* exchange() const { return exchange_.get(); }  // null: there is one rank
+    bool is_divided() const { return layout_.parts > 1; }
     // Whether the passes must add to gradients after the first micro-step: in stages 2 and 3 the exchange does.
     bool passes_accumulate() const { return stage_ < 2; }
 

@@ -17,8 +17,8 @@ std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptio
     return make_cuda_engine(config, options, ranks);
 }
 
-std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options, int ranks) {
-    return plan_cuda_memory(config, options, ranks);
+std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options) {
+    return plan_cuda_memory(config, options);
 }
 
 bool backend_is_gpu() {

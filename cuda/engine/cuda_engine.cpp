@@ -54,6 +54,7 @@ public:
     std::string attention() const override { return choose_attention(config_, options_).text; }
     size_t memory_in_use_bytes() const override;
 
+    bool is_divided() const override { return arenas_.is_divided(); }
     void init_weights(uint64_t seed) override { arenas_.init(seed); }
     void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
     void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;

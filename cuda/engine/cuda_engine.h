@@ -10,6 +10,6 @@ namespace kiln {
 // NCCL; `ranks` only helps them to find each other. The profiler may be null and must outlive the engine.
 std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options,
                                          Communicator* ranks = nullptr, Profiler* profiler = nullptr);
-std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options, int ranks = 1);
+std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options);
 
 }  // namespace kiln

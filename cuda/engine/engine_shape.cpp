@@ -69,11 +69,11 @@ void check_engine(const ModelConfig& c, const EngineOptions& o) {
     if (c.HS > 256) throw UsageError(concat("on a GPU the head size must be at most 256, but it is ", c.HS));
 }
 
-std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options, int ranks) {
+std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options) {
     check_engine(config, options);
     return with_engine_types(options, [&]<class E, class G, class M>(E, G, M) {
         const auto [activations, logits] = device_activation_bytes<E>(config, device_shape(config, options));
-        std::vector<MemoryItem> plan = DeviceArenas<E, G, M>::plan(config, options, ranks);
+        std::vector<MemoryItem> plan = DeviceArenas<E, G, M>::plan(config, options);
         size_t rope = 0;
         switch (config.position) {
             case Position::learned: break;

@@ -34,6 +34,7 @@ struct Trained {
 Trained train(const ModelConfig& config, EngineOptions options, int size, int shares, Communicator* ranks) {
     const int rank = ranks ? ranks->rank() : 0, here = ranks ? 1 : shares;
     options.B = kB * size / shares;
+    options.ranks = ranks ? size : 1;
     options.T = kT;
     options.matmul_candidates = 1;
     const auto engine = make_cuda_engine(config, options, ranks);

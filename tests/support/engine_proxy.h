@@ -16,6 +16,7 @@ public:
     std::string attention() const override { return real_->attention(); }
     double peak_flops(double) const override { return 0; }  // measuring it takes longer than the tests' steps
     size_t memory_in_use_bytes() const override { return real_->memory_in_use_bytes(); }
+    bool is_divided() const override { return real_->is_divided(); }
     void init_weights(uint64_t seed) override { real_->init_weights(seed); }
     void read(const Arena& arena, size_t offset, std::span<float> out) const override {
         real_->read(arena, offset, out);

@@ -15,18 +15,18 @@ size_t state_bytes(const ModelConfig& config, Optimizer optimizer) {
     return sizeof(float) * size_t(count_parameters(config)) * (1 + optimizer_info(optimizer).states.size());
 }
 
-StateCopy::StateCopy(const Engine& engine)
-    : config_(engine.config()),
-      optimizer_(engine.optimizer()),
+StateCopy::StateCopy(const ModelState& of)
+    : config_(of.config),
+      optimizer_(of.optimizer),
       arenas_{Arena::params},
       arena_elems_(size_t(count_parameters(config_))),
       values_(state_bytes(config_, optimizer_) / sizeof(float)) {
     for (const std::string_view state : optimizer_info(optimizer_).states) arenas_.push_back({state});
 }
 
-void StateCopy::update(const Engine& engine) {
+void StateCopy::update(const ModelState& of) {
     for (size_t i = 0; i < arenas_.size(); i++) {
-        engine.read(arenas_[i], 0, std::span(values_).subspan(i * arena_elems_, arena_elems_));
+        of.read(arenas_[i], 0, std::span(values_).subspan(i * arena_elems_, arena_elems_));
     }
 }
 

@@ -26,8 +26,8 @@ size_t state_bytes(const ModelConfig& config, Optimizer optimizer);
 // A copy that is made again and again in the same memory.
 class StateCopy {
 public:
-    explicit StateCopy(const Engine& engine);  // takes the memory; engine.config() must outlive the copy
-    void update(const Engine& engine);
+    explicit StateCopy(const ModelState& of);  // takes the memory; of.config must outlive the copy
+    void update(const ModelState& of);
     ModelState state() const;
 
 private:

@@ -140,6 +140,9 @@ EngineOptions engine_options(const TrainOptions& o) {
             .capability = o.capability,
             .lm_head_chunks = o.lm_head_chunks,
             .fixed_lm_head_chunks = o.deterministic_matmuls,
+            .ranks = o.ranks,
+            .zero_stage = o.zero_stage,
+            .narrow_reduce = o.reduce_dtype == "same",
             .matmul_candidates = o.deterministic_matmuls ? 1 : defaults.matmul_candidates,
             .graphs = o.cuda_graphs,
             .seed = o.seed};
@@ -174,6 +177,8 @@ void fit_to_device(TrainOptions& o, const Device& device, const std::string& pro
                       " cuBLASLt may still launch GELU as another kernel; compare the speed with -ge 0"));
     }
     require(gpu, "lm-head-chunks", "", o.lm_head_chunks, 0);
+    require(gpu, "zero-stage", " (-z)", o.zero_stage, 0);
+    require(gpu, "reduce-dtype", "", o.reduce_dtype, float32);
     if (o.gpu_log_every > 0) require(gpu, "log-gpu-every", " (-lg)", o.gpu_log_every, int64_t(0));
 }
 

@@ -39,6 +39,8 @@ struct TrainOptions {
     bool async_save = true;
     // Precision and memory
     std::string dtype = "auto", grad_dtype = "float32", moment_dtype = "float32", attention = "auto";
+    int zero_stage = 0;
+    std::string reduce_dtype = "float32";
     bool tf32 = false, master_weights = true, deterministic_matmuls = false, cuda_graphs = true;
     int recompute = 0, gelu_fusion = 0, lm_head_chunks = 0;
     // Machine
@@ -47,6 +49,7 @@ struct TrainOptions {
     bool dry_run = false;
     std::string gpu, memory;       // of the device to plan for, with dry_run
     int capability = 0;            // Device::capability; not an option
+    int ranks = 1;                 // not an option
     std::string process_setup[5];  // ignored: options for several processes
 };
 

@@ -276,6 +276,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                    .async_save = options.async_save && options.checkpoint_every > 0 && !options.output.empty() &&
                                  !options.eval_only};
     TrainOptions& o = plan.options;
+    o.ranks = world;
     find_checkpoint(plan, report);
     plan.data = find_all_data(o);
     plan.tokenizer = o.tokenizer.empty() ? plan.data.tokenizer : fs::path(o.tokenizer);

@@ -38,15 +38,15 @@ bool Attempts::operator()(const char* what, const std::function<void()>& make) {
     }
 }
 
-Saver::Saver(const TrainPlan& plan, const Engine& engine, const RunLog& log, Note note)
+Saver::Saver(const TrainPlan& plan, const ModelState& state, const RunLog& log, Note note)
     : plan_(plan),
-      engine_(engine),
+      state_(state),
       log_(log),
       note_(std::move(note)),
       directory_(plan.options.output),
       known_as_(directory_.now()),
       attempt_([this](const std::string& text) { notes_.push_back(text); }) {
-    if (plan.async_save) copy_.emplace(engine);
+    if (plan.async_save) copy_.emplace(state);
 }
 
 Saver::~Saver() {
@@ -59,7 +59,7 @@ Saver::~Saver() {
 
 void Saver::save(const SavedState& state) {
     wait();
-    pending_ = std::async(std::launch::deferred, [&] { write(engine_, state); });
+    pending_ = std::async(std::launch::deferred, [&] { write(state_, state); });
     wait();
 }
 
@@ -72,7 +72,7 @@ void Saver::save_behind(const SavedState& state) {
         note_(concat("training waited ", formatted("%.1f", waited.count()), " s for the checkpoint before; ",
                      "--checkpoint-every (-n) is short for this disk"));
     }
-    copy_->update(engine_);
+    copy_->update(state_);
     try {
         pending_ = std::async(std::launch::async, [this, state] {
             setpriority(PRIO_PROCESS, id_t(gettid()), kNice);  // of this thread alone

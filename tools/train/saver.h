@@ -44,7 +44,7 @@ struct SavedState {
 class Saver {
 public:
     // All references must outlive the saver. `note` is called only within calls of the saver.
-    Saver(const TrainPlan& plan, const Engine& engine, const RunLog& log, Note note);
+    Saver(const TrainPlan& plan, const ModelState& state, const RunLog& log, Note note);
     ~Saver();  // waits; a failure is noted
 
     // Writes a checkpoint; returns when it is on the disk. Throws Error. Two saves never overlap: waits for the one
@@ -71,7 +71,7 @@ private:
     void flush_notes();
 
     const TrainPlan& plan_;
-    const Engine& engine_;
+    const ModelState& state_;
     const RunLog& log_;
     Note note_;
     RunDirectory directory_;

@@ -36,6 +36,7 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       engine_(engine),
       communicator_(communicator),
       hooks_(hooks),
+      state_(engine, communicator),
       loader_(train_loader_options(plan, communicator)),
       attempt_([this](const std::string& text) { note(text); }),
       schedule_{.peak = options_.learning_rate,
@@ -73,7 +74,7 @@ void Trainer::open_logs() {
     const std::filesystem::path config = std::filesystem::path(options_.output) / kConfigFile;
     if (!plan_.config_toml.empty()) write_file_atomic(config, plan_.config_toml);
     log_.emplace(options_.output, progress_.log);
-    saver_.emplace(plan_, engine_, *log_, [this](const std::string& text) { note(text); });
+    saver_.emplace(plan_, state_.state(), *log_, [this](const std::string& text) { note(text); });
     note_changes();
     if (plan_.checkpoint.empty()) return;
     try {
@@ -213,8 +214,12 @@ bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
     std::optional<std::string> text = std::string();
-    const bool made = communicator_.rank() == 0 && attempt_("sample", [&] {
-                          text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
+    // If the ranks have parts of the weights, all of them compute the sample, and all stop at the same token.
+    const bool together = engine_.is_divided();
+    const std::function<bool()> stop =
+        together ? std::function<bool()>([this] { return stop_agreed(); }) : hooks_.stop_requested;
+    const bool made = (together || communicator_.rank() == 0) && attempt_("sample", [&] {
+                          text = sample_text(plan_, engine_, uint64_t(progress_.step), stop);
                       });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
@@ -252,11 +257,14 @@ void Trainer::find_logs() {
 void Trainer::save(bool behind) {
     settle();
     if (options_.output.empty()) return;
-    if (saver_ && last_saved_ != progress_.step) {
-        find_logs();
-        progress_.log = log_->position();
-        const SavedState saved{progress_.step, state(), curve_};
-        behind ? saver_->save_behind(saved) : saver_->save(saved);
+    if (last_saved_ != progress_.step) {
+        const RankedState::Reading reading(state_);
+        if (saver_) {
+            find_logs();
+            progress_.log = log_->position();
+            const SavedState saved{progress_.step, state(), curve_};
+            behind ? saver_->save_behind(saved) : saver_->save(saved);
+        }
     }
     last_saved_ = progress_.step;
     bad_steps_.saved(progress_.step);

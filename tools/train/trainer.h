@@ -21,6 +21,7 @@
 #include "tools/train/bad_steps.h"
 #include "tools/train/plan.h"
 #include "tools/train/progress.h"
+#include "tools/train/ranked_state.h"
 #include "tools/train/risen_loss.h"
 #include "tools/train/run_ahead.h"
 #include "tools/train/saver.h"
@@ -84,6 +85,7 @@ private:
     Engine& engine_;
     Communicator& communicator_;
     Hooks hooks_;
+    RankedState state_;
     DataLoader loader_;
     std::optional<DataLoader> val_loader_;
     Attempts attempt_;
