@@ -16,6 +16,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/names.h"
 #include "tools/cli/openmp_wait.h"
 #include "tools/cli/options.h"
 #include "tools/cli/run_program.h"
@@ -122,12 +123,24 @@ struct CommandLine {
     }
 };
 
-// The config.toml of the run that is to be resumed: options that are not given keep its values. Empty: there is none.
-std::string own_config(const CommandLine& line) {
-    const TrainOptions& o = line.options;
-    if (!o.resume || o.output.empty()) return "";
+// The options of the run that is to be resumed, whose values those keep that are not given: config.toml or, if it is
+// lost, what the newest checkpoint holds. Empty: there is neither.
+ConfigText own_config(const TrainOptions& o) {
+    if (!o.resume || o.output.empty()) return {};
     const std::filesystem::path path = std::filesystem::path(o.output) / kConfigFile;
-    return std::filesystem::exists(path) ? path.string() : "";
+    if (std::filesystem::exists(path)) return {path, read_file(path, kMaxConfigBytes)};
+    TrainerState state;
+    const auto newest = newest_checkpoint(
+        o.output, nullptr, [&](const CheckpointRef& checkpoint) { state = read_trainer_state(checkpoint); });
+    if (state.options.empty()) return {};
+    const std::string file = newest->directory / "trainer_state.json";
+    report(concat(path.string(), ": is missing; the options are taken from ", file));
+    std::string text;
+    for (const auto& [name, value] : state.options) {
+        const bool of_one_start = name == "resume" || name == "overwrite";
+        if (!of_one_start) text += concat(name, " = ", value, "\n");
+    }
+    return {concat(file, ": options"), text};
 }
 
 int run(const std::string& program, const std::vector<std::string>& args, const std::filesystem::path& folder) {
@@ -135,8 +148,8 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
     if (!line->set.parse(args)) return 0;
     const bool model_given = line->set.given("model");
     if (line->options.resume) end_at_signals_before_training(line->options, "");
-    const std::string own = own_config(*line);
-    if (!own.empty()) {
+    const ConfigText own = own_config(line->options);
+    if (!own.text.empty()) {
         line = std::make_unique<CommandLine>(program);
         line->set.parse(args, own);
     }
@@ -150,7 +163,7 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
 
     const Device device = choose_device(o, program, report);
     const auto inherited = [&](const std::string& name) {
-        return !own.empty() && line->set.source(name).starts_with(own + ":");
+        return !own.text.empty() && line->set.source(name).starts_with(own.file + ":");
     };
     fit_to_device(o, device, program, inherited, report);
 

@@ -114,13 +114,37 @@ TEST_F(DataCli, inspect_shows_how_far_a_checkpoint_is_and_verifies_its_files) {
     write_file_atomic(next / "trainer_state.json", R"({"format": 1, "step": -1})");
     rewrite_manifest(next, 11);
     expect_damaged(next, {"trainer_state.json: \"step\" must lie between", whole});
-    const std::string run = kiln({"inspect", run_.run()}).out;
-    EXPECT_NE(run.find("passed over     ignoring " + next.string()), std::string::npos) << run;
 
     for (const char* name : {"config.json", "tokenizer.json"}) fs::resize_file(checkpoint / name, 20);
     const std::string out =
         expect_damaged(checkpoint, {"config.json: is {", "tokenizer.json: is {", "checkpoint of the run: none"});
     EXPECT_NE(out.find(" bytes, not as the manifest says\n"), std::string::npos) << out;
+}
+
+TEST_F(DataCli, inspect_of_a_run_verifies_every_checkpoint_and_says_which_are_damaged) {
+    const fs::path checkpoint = run_.checkpoint;
+    for (const int64_t step : {5, 8, 11}) {
+        fs::copy(checkpoint, run_.run() / checkpoint_name(step), fs::copy_options::recursive);
+        rewrite_manifest(run_.run() / checkpoint_name(step), step);
+    }
+    link_checkpoint(run_.run(), kBestLink, run_.run() / checkpoint_name(8));
+    for (const int64_t step : {11, 8}) {
+        const fs::path weights = run_.run() / checkpoint_name(step) / "model.safetensors";
+        std::string bytes = read_file(weights);
+        bytes[bytes.size() / 2] ^= 1;
+        write_file_atomic(weights, bytes);
+    }
+    const Finished shown = kiln({"inspect", run_.run()});
+    EXPECT_EQ(shown.code, 1);
+    EXPECT_NE(shown.err.find("2 of 4 checkpoints are damaged: checkpoint-00000011, checkpoint-00000008"),
+              std::string::npos)
+        << shown.err;
+    for (const char* line : {"checkpoint-00000011, damaged: ", "checkpoint-00000010, whole\n",
+                             "checkpoint-00000008, damaged: ", "checkpoint-00000005, whole\n",
+                             "\nbest            leads to ", "checkpoint-00000008, which is damaged\n",
+                             "\noptimizer       "}) {
+        EXPECT_NE(shown.out.find(line), std::string::npos) << line << shown.out;
+    }
 }
 
 TEST_F(DataCli, prepare_refuses_what_holds_no_text) {

@@ -191,6 +191,27 @@ TEST_F(TrainCli, resume_keeps_the_options_of_the_run) {
     EXPECT_NE(read_file(run() / "config.toml").find("learning-rate = 0.002"), std::string::npos);
 }
 
+TEST_F(TrainCli, a_run_that_lost_its_config_takes_the_options_of_its_checkpoint) {
+    const Args more{"-l", "0.002", "-x", "3", "-d", "128", "-v", "2", "-o", run(), "--overwrite"};
+    ASSERT_EQ(train_cpu(base() + more).code, 0);
+    const fs::path kept = directory_ / "kept";
+    fs::copy(run(), kept, fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+    fs::remove(run() / "config.toml");
+    ASSERT_EQ(train_cpu({"-o", kept, "--resume", "-x", "6"}).code, 0);
+    const Finished resumed = train_cpu({"-o", run(), "--resume", "-x", "6"});
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    const std::string state = run() / "checkpoint-00000003/trainer_state.json";
+    EXPECT_NE(resumed.err.find("config.toml: is missing; the options are taken from " + state), std::string::npos)
+        << resumed.err;
+    for (const char* file :
+         {"main.log", "checkpoint-00000006/model.safetensors", "checkpoint-00000006/optimizer.safetensors"}) {
+        EXPECT_EQ(read_file(run() / file), read_file(kept / file)) << file;
+    }
+    std::string config = read_file(run() / "config.toml");
+    config.replace(config.find(run()), run().string().size(), kept);
+    EXPECT_EQ(config, read_file(kept / "config.toml"));
+}
+
 TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure({}, 2, {"--input (-i) is required"});
     expect_failure({"--lerning-rate", "1"}, 2, {"unknown option --lerning-rate; did you mean --learning-rate?"});

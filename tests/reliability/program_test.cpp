@@ -9,6 +9,7 @@
 #include "tests/reliability/series.h"
 #include "tests/support/train_program.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/links.h"
 
 namespace kiln {
 namespace {
@@ -39,9 +40,10 @@ protected:
                 "--threads", "1"};
     }
 
-    // The step of the newest checkpoint; -1: there is none.
+    // The step of the newest checkpoint; -1: there is none. All that have a name, and the link, are whole.
     static int64_t newest_step(const fs::path& run) {
-        const auto newest = newest_checkpoint(run, nullptr);
+        const auto newest = newest_checkpoint(run, [](const std::string& why) { ADD_FAILURE() << why; });
+        if (const auto linked = linked_checkpoint(run, kModelLink)) verify_checkpoint(*linked);
         return newest ? newest->step : -1;
     }
     static std::string weights_of(const fs::path& run) {

@@ -197,14 +197,15 @@ TEST(Cuts, of_any_regular_expression) {
 }
 
 // Without a pre-tokenizer every byte may merge with its neighbour, and a byte that has no token may become unknown,
-// together with its neighbours, or nothing.
+// together with its neighbours, or nothing. The unk token may merge.
 TEST(Cuts, of_a_vocabulary_that_lacks_bytes) {
     for (const bool regex : {false, true}) {
-        for (const char* unknown : {"", "<unk>"}) {
+        for (const char* unknown : {"", "<unk>", "a"}) {
             Json json = parity_json();
             json["pre_tokenizer"] = byte_level(false, regex);
-            json["model"]["vocab"] = {{"a", 0}, {"b", 1}, {"ab", 2}, {"Ġ", 3}, {"<unk>", 4}, {"bb", 5}, {"Ġa", 6}};
-            json["model"]["merges"] = {"a b", "b b", "Ġ a"};
+            json["model"]["vocab"] = {{"a", 0},  {"b", 1},  {"ab", 2},     {"Ġ", 3}, {"<unk>", 4},
+                                      {"bb", 5}, {"Ġa", 6}, {"b<unk>", 7}, {"ba", 8}};
+            json["model"]["merges"] = {"a b", "b b", "Ġ a", "b <unk>", "b a"};
             if (*unknown) json["model"]["unk_token"] = unknown;
             json["model"]["fuse_unk"] = true;
             const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "small");

@@ -75,6 +75,26 @@ TEST(Offsets, a_space_put_in_front_is_in_no_span) {
     EXPECT_EQ(fixture("runs").encode_with_offsets("~a", {.continues = true}).spans[0], (TextSpan{0, 1}));
 }
 
+// The vocabulary is a, b, ab (a special token) and abb; unknown bytes become an a, which merges.
+TEST(Offsets, of_merged_unk_tokens_are_those_of_all_their_bytes) {
+    nlohmann::json json = nlohmann::json::parse(slurp(tokenizer_fixture("exhausted.json")));
+    json["added_tokens"] = {{{"id", 2}, {"content", "ab"}, {"normalized", false}, {"special", true}}};
+    json["model"]["vocab"] = {{"a", 0}, {"b", 1}, {"ab", 2}, {"abb", 3}};
+    json["model"]["merges"] = {"a b", "ab b"};
+    json["model"]["unk_token"] = "a";
+    json["model"]["fuse_unk"] = true;
+    const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "test");
+    const auto expect = [&](const char* text, bool allow_special, std::vector<int> ids, std::vector<TextSpan> spans) {
+        const Encoding encoding = tokenizer.encode_with_offsets(text, {.allow_special = allow_special});
+        EXPECT_EQ(encoding.ids, ids) << text;
+        EXPECT_EQ(encoding.spans, spans) << text;
+    };
+    expect("a\u00e9bb", false, {0, 3}, {{0, 1}, {1, 5}});
+    expect("\u00e9b", true, {2}, {{0, 3}});
+    expect("\u00e9b", false, {0, 1}, {{0, 2}, {2, 3}});
+    expect("ab", false, {0, 1}, {{0, 1}, {1, 2}});
+}
+
 TEST(Offsets, normalized_characters_point_to_what_they_were) {
     // NFKC: U+FF11 (three bytes) becomes 1, U+3332 (three bytes) five characters, e and U+0301 one.
     const std::string text = "\uff11 e\u0301 \u3332";

@@ -95,6 +95,16 @@ TEST(Tokenizer, longest_added_token_wins_and_non_special_ones_always_count) {
     EXPECT_EQ(Json::parse(tokenizer.to_json())["model"]["vocab"].size(), static_cast<size_t>(n));
 }
 
+TEST(Tokenizer, an_added_token_decodes_to_its_own_content_and_not_to_its_normal_form) {
+    Json json = fixture_json("han_nfkc");
+    const int id = static_cast<int>(json["model"]["vocab"].size() + json["added_tokens"].size());
+    json["added_tokens"].push_back({{"id", id}, {"content", "<\uff21\ufb01>"}, {"normalized", true}});
+    const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "test");
+    const int last = tokenizer.vocab_size() - 1;
+    for (const char* text : {"<\uff21\ufb01>", "<Afi>"}) EXPECT_EQ(tokenizer.encode(text), (std::vector<int>{last}));
+    EXPECT_EQ(tokenizer.decode({last}), "<\uff21\ufb01>");
+}
+
 TEST(Tokenizer, added_tokens_take_white_space_around_them_and_ignore_longer_words) {
     Json json = fixture_json("exhausted");
     const int n = static_cast<int>(json["model"]["vocab"].size());

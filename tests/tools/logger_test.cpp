@@ -13,6 +13,7 @@
 #include "tests/support/temp_directory.h"
 #include "tokenizer/io/file.h"
 #include "tools/train/loss_curve.h"
+#include "tools/train/run_directory.h"
 
 namespace kiln {
 namespace {
@@ -31,19 +32,51 @@ StepReport report(int64_t step, double loss) {
     return r;
 }
 
-TEST(RunLog, a_removed_log_is_reported_at_the_next_save) {
-    for (const char* file : {"main.log", "metrics.jsonl"}) {
-        const TempDirectory run;
-        const RunLog log(run.path(), kEmpty);
-        log.sync();
-        std::filesystem::remove(run / file);
-        try {
+TEST(RunLog, a_log_that_is_moved_replaced_or_removed_is_continued_under_its_name) {
+    const std::string others = "s:0 others:1\n";
+    for (const std::string how : {"moved", "replaced", "removed"}) {
+        const TempDirectory parent;
+        const std::filesystem::path before = parent / "before", run = parent / "run";
+        std::filesystem::create_directory(before);
+        RunLog log(before, kEmpty);
+        std::filesystem::rename(before, run);  // the directory may move too
+        const RunDirectory directory(run);
+        for (const char* file : {"main.log", "metrics.jsonl"}) {
+            const auto reopen = [&] { return error_of([&] { log.reopen(directory.descriptor()); }); };
+            log.note(1, "first", "1");
+            EXPECT_EQ(reopen(), "");
+            const std::string first = read_file(run / file);
+            std::filesystem::rename(run / file, parent / "moved");
+            if (how == "replaced") parent.write(std::string("run/") + file, others);
+            if (how == "removed") std::filesystem::remove(parent / "moved");
+            EXPECT_NE(reopen().find(std::string(file) + ": was moved, replaced or removed"), std::string::npos);
+            EXPECT_EQ(reopen(), "") << "it is told twice";
+            log.note(2, "second", "2");
             log.sync();
-            ADD_FAILURE() << "nobody learns of it";
-        } catch (const Error& error) {
-            EXPECT_NE(std::string(error.what()).find(std::string(file) + ": was removed"), std::string::npos);
+            const std::string now = read_file(run / file);
+            EXPECT_EQ(now.find("first"), std::string::npos);
+            EXPECT_NE(now.find("second"), std::string::npos);
+            EXPECT_EQ(now.starts_with(others), how == "replaced");
+            if (how == "removed") continue;
+            EXPECT_EQ(read_file(parent / "moved"), first);
         }
+        EXPECT_EQ(log.position().main_bytes, std::filesystem::file_size(run / "main.log"));
+        EXPECT_EQ(log.position().metrics_bytes, std::filesystem::file_size(run / "metrics.jsonl"));
     }
+}
+
+TEST(RunLog, a_log_whose_name_belongs_to_a_directory_is_written_on) {
+    const TempDirectory run;
+    RunLog log(run.path(), kEmpty);
+    const RunDirectory directory(run.path());
+    std::filesystem::rename(run / "main.log", run / "moved");
+    std::filesystem::rename(run / "metrics.jsonl", run / "gone");
+    std::filesystem::create_directory(run / "main.log");
+    const std::string message = error_of([&] { log.reopen(directory.descriptor()); });
+    EXPECT_NE(message.find("main.log: cannot be opened for writing: Is a directory"), std::string::npos) << message;
+    EXPECT_NE(message.find("metrics.jsonl: was moved"), std::string::npos) << message;
+    log.note(1, "name", "value");
+    EXPECT_EQ(read_file(run / "moved"), "s:1 name:value\n");
 }
 
 TEST(RunLog, main_log_has_the_lines_of_llmc) {
@@ -261,6 +294,28 @@ TEST(LossCurve, the_title_is_the_name_of_the_run) {
     EXPECT_EQ(run_title("."), std::filesystem::current_path().filename());
     EXPECT_EQ(run_title(std::string(100, 'x')), std::string(80, 'x') + "...");
     EXPECT_EQ(loss_svg({}, "a\xFF").find("a\xFF"), std::string::npos);
+}
+
+TEST(LossCurve, of_a_long_run_is_a_bounded_number_of_means) {
+    LossCurve curve;
+    double sum = 0, weighted = 0;
+    constexpr int kSteps = 100000;
+    for (int step = 0; step < kSteps; step++) {
+        const double loss = std::sin(step * 0.1);
+        curve.add_train({double(step), loss});
+        sum += loss;
+        ASSERT_LE(curve.train.size(), LossCurve::kMaxPoints);
+        ASSERT_TRUE(step != 1234 || curve.train.back().loss == loss);  // while there is room, every loss is kept
+    }
+    EXPECT_GT(curve.train.size(), LossCurve::kMaxPoints / 2);
+    for (size_t i = 0; i < curve.train.size(); i++) {
+        const bool last = i + 1 == curve.train.size();
+        weighted += curve.train[i].loss * double(last ? curve.losses_in_last : curve.losses_a_point);
+        const double first_step = double(i * curve.losses_a_point);
+        EXPECT_NEAR(curve.train[i].step,
+                    first_step + double((last ? curve.losses_in_last : curve.losses_a_point) - 1) / 2, 1e-6);
+    }
+    EXPECT_NEAR(weighted, sum, 1e-6);
 }
 
 TEST(LossCurve, svg_of_one_point_or_none_has_finite_coordinates) {

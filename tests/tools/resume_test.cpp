@@ -124,7 +124,9 @@ TEST_F(ResumeTest, resumed_to_the_end_log_and_weights_equal_the_unbroken_run) {
         ASSERT_NO_FATAL_FAILURE(
             expect_same_checkpoint(output / checkpoint_name(kSteps), unbroken() / checkpoint_name(kSteps)));
         EXPECT_EQ(read_file(output / "main.log"), read_file(unbroken() / "main.log")) << step;
-        EXPECT_EQ(read_loss_curve(output).train.size(), size_t(kSteps));
+        const LossCurve curve = read_loss_curve(output);
+        EXPECT_EQ(curve.train.size(), size_t(kSteps));
+        EXPECT_EQ(read_file(output / "loss.svg"), loss_svg(curve, run_title(output)));
     }
 }
 

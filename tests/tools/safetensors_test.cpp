@@ -28,7 +28,7 @@ TEST(Safetensors, written_file_reads_back_equal) {
     const auto path = directory / "a.safetensors";
     std::vector<float> values(11);
     for (size_t i = 0; i < values.size(); i++) values[i] = float(i) - 5.5f;
-    values[3] = std::numeric_limits<float>::quiet_NaN();
+    values[3] = std::numeric_limits<float>::denorm_min();
     values[4] = -0.0f;
     SafetensorsWriter writer(path, {{"z", {2, 3}}, {"a", {4}}, {"scalar", {}}, {"empty", {0, 7}}});
     writer.append(std::span<const float>(values).first(7));  // across the boundary of two tensors
@@ -69,6 +69,24 @@ TEST(Safetensors, writer_refuses_what_was_not_declared) {
                   SafetensorsWriter(directory / "b", {{"x", {1}}, {"x", {1}}});
               }).find("'x'"),
               std::string::npos);
+}
+
+TEST(Safetensors, writer_refuses_what_cannot_be_computed_with_and_names_the_tensor) {
+    const TempDirectory directory;
+    for (const float bad : {NAN, HUGE_VALF, -HUGE_VALF, -1.0f}) {
+        for (const bool at_once : {true, false}) {
+            SafetensorsWriter writer(directory / "a", {{"any", {3}}, {"none", {0}}, {"square", {2, 2}, 0}});
+            const std::vector<float> values{1, -1, 1, 0, 1, 2, bad};
+            const std::string message = error_of([&] {
+                for (const float& value : values) {
+                    if (!at_once) writer.append({&value, 1});
+                }
+                if (at_once) writer.append(values);
+            });
+            EXPECT_NE(message.find("a: tensor 'square' holds "), std::string::npos) << message;
+            EXPECT_NE(message.find(" at element 3, "), std::string::npos) << message;
+        }
+    }
 }
 
 TEST(Safetensors, half_to_float_is_exact_for_all_bit_patterns) {

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "tests/support/fake_engine.h"
+#include "tests/support/markov_runs.h"
 #include "tests/support/train_run.h"
 #include "tools/checkpoint/links.h"
 
@@ -17,14 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class SaverTest : public testing::Test {
+class SaverTest : public MarkovRuns {
 protected:
-    static void SetUpTestSuite() {
-        data_ = std::make_unique<TempDirectory>();
-        write_markov_shards(data_->path(), 20000, 2000);
-    }
-    static void TearDownTestSuite() { data_.reset(); }
-
     TrainRun make_run(const fs::path& output) {
         TrainRun run(data_->path(), output);
         run.options.checkpoint_every = 2;
@@ -37,12 +32,9 @@ protected:
         return count;
     }
 
-    static std::unique_ptr<TempDirectory> data_;
-    TempDirectory directory_;
     const fs::path run_ = directory_ / "run";
     std::ostringstream notes_;
 };
-std::unique_ptr<TempDirectory> SaverTest::data_;
 
 // A saver of an engine whose state a test sets.
 struct SavedByHand {
@@ -156,6 +148,36 @@ TEST_F(SaverTest, a_run_directory_that_is_moved_stays_the_one_of_the_run) {
     EXPECT_EQ(read_loss_curve(moved).train.size(), 10u);
     EXPECT_EQ(linked_checkpoint(moved, kModelLink)->filename(), "checkpoint-00000010");
     EXPECT_EQ(noted(concat(run_.string(), ": is now ", moved.string())), 1u) << notes_.str();
+}
+
+TEST_F(SaverTest, logs_that_are_moved_or_removed_are_begun_again_and_the_run_is_resumed_on_them) {
+    TrainRun run = make_run(run_);
+    run.options.max_steps = 6;
+    run.hooks.on_step = [&](const StepReport& report) {
+        if (report.step == 2) fs::rename(run_ / "metrics.jsonl", directory_ / "moved");
+        if (report.step == 5) fs::remove(run_ / "main.log");  // before the last save
+    };
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    EXPECT_EQ(noted("metrics.jsonl: was moved, replaced or removed"), 1u) << notes_.str();
+    EXPECT_EQ(noted("main.log: was moved, replaced or removed"), 1u) << notes_.str();
+    EXPECT_EQ(read_file(run_ / "main.log"), "");
+    TrainRun resumed = make_run(run_);
+    resumed.options.resume = true;
+    EXPECT_EQ(resumed.run(), TrainOutcome::finished);
+    EXPECT_EQ(read_loss_curve(run_).train.size(), 7u);  // of the steps 3 to 9
+    fs::rename(directory_ / "moved", run_ / "metrics.jsonl");
+    EXPECT_EQ(read_loss_curve(run_).train.size(), 3u);
+}
+
+TEST_F(SaverTest, a_directory_of_others_with_the_name_of_a_checkpoint_is_renamed_with_a_note) {
+    directory_.write("run/checkpoint-00000004/weights", "theirs");
+    TrainRun run = make_run(run_);
+    run.options.overwrite = true;  // a run is not begun where there are checkpoints, whoever wrote them
+    EXPECT_EQ(run.run(), TrainOutcome::finished);
+    const std::string name = run_ / "checkpoint-00000004";
+    EXPECT_EQ(noted(concat(name, ": is no checkpoint of Kiln; it was renamed to ", name, ".other\n")), 1u)
+        << notes_.str();
+    EXPECT_EQ(read_file(name + ".other/weights"), "theirs");
 }
 
 TEST_F(SaverTest, a_run_directory_that_is_removed_gets_the_state_again_and_ends_the_training) {

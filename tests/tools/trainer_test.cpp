@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "cpu_reference/interface/error.h"
+#include "tests/support/markov_runs.h"
 #include "tests/support/train_run.h"
 #include "tokenizer/bpe/trainer.h"
 #include "tokenizer/tokenizer.h"
@@ -56,14 +57,8 @@ private:
     Log& log_;
 };
 
-class TrainerTest : public testing::Test {
+class TrainerTest : public MarkovRuns {
 protected:
-    static void SetUpTestSuite() {
-        data_ = std::make_unique<TempDirectory>();
-        write_markov_shards(data_->path(), 20000, 2000);
-    }
-    static void TearDownTestSuite() { data_.reset(); }
-
     TrainRun make_run() {
         TrainRun run(data_->path(), directory_ / "run");
         run.wrap = [this](std::unique_ptr<Engine> engine) {
@@ -72,11 +67,8 @@ protected:
         return run;
     }
 
-    static std::unique_ptr<TempDirectory> data_;
-    TempDirectory directory_;
     WatchedEngine::Log log_;
 };
-std::unique_ptr<TempDirectory> TrainerTest::data_;
 
 TEST_F(TrainerTest, accumulates_micro_batches_to_the_total_batch) {
     TrainRun run = make_run();

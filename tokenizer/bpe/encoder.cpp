@@ -65,7 +65,7 @@ BpeModel::BpeModel(const BpeVocabulary& vocabulary, const std::vector<bool>& is_
         merged += tokens[right];
         const int result = trie_.find(merged);
         KILN_CHECK(result >= 0, name, ": merge ", rank, " joins tokens ", left, " and ", right,
-                   " to one that is not in the vocabulary");
+                   " to one that is not in the vocabulary, or that spells no bytes");
         const uint64_t key = pair_key(left, right);
         size_t slot = pair_slot(key, mask);
         while (slots_[slot].merge.rank != kNone && slots_[slot].key != key) slot = (slot + 1) & mask;
@@ -146,14 +146,6 @@ void BpeModel::start(std::string_view word, std::vector<int>& ids) const {
         KILN_CHECK(id >= 0, "the vocabulary has no token for the character \"", character, "\"");
         ids.push_back(id);
     }
-}
-
-std::optional<std::pair<int, int>> BpeModel::parts_of(int id) const {
-    if (derivations_[id].left >= 0) return std::pair(derivations_[id].left, derivations_[id].right);
-    for (const auto& [left, right] : vocabulary_.merges) {  // one that never makes the token from bytes alone
-        if (find_merge(left, right).id == id) return std::pair(left, right);
-    }
-    return std::nullopt;
 }
 
 int BpeModel::byte_id(unsigned char byte) const {
@@ -302,9 +294,16 @@ void BpeEncoder::merge_short(std::string_view word, std::vector<int>& ids) {
     ids.insert(ids.end(), symbols_.begin(), symbols_.begin() + n);
 }
 
-// The same result in O(n log n), with a linked list of symbols and a heap of pairs. Outdated pairs are skipped.
 void BpeEncoder::merge_long(std::string_view word, std::vector<int>& ids) {
-    KILN_CHECK(word.size() < (size_t(1) << 31), "a word of ", word.size(), " bytes is too long");
+    model_.start(word, symbols_);
+    merge(symbols_, 1, ids, nullptr);
+}
+
+// In O(n log n), with a linked list of symbols and a heap of pairs. Outdated pairs are skipped.
+void BpeEncoder::merge(std::span<const int> start, size_t at_least, std::vector<int>& ids,
+                       std::vector<size_t>* ends) const {
+    if (start.empty()) return;
+    KILN_CHECK(start.size() < (size_t(1) << 31), "a word of ", start.size(), " symbols is too long");
     struct Symbol {
         int id;  // -1: merged into its left neighbour
         int previous, next;
@@ -316,10 +315,9 @@ void BpeEncoder::merge_long(std::string_view word, std::vector<int>& ids) {
             return rank != other.rank ? rank > other.rank : position > other.position;
         }
     };
-    model_.start(word, symbols_);
-    const int n = static_cast<int>(symbols_.size());
+    const int n = static_cast<int>(start.size());
     std::vector<Symbol> symbols(n);
-    for (int i = 0; i < n; ++i) symbols[i] = {symbols_[i], i - 1, i + 1 < n ? i + 1 : -1};
+    for (int i = 0; i < n; ++i) symbols[i] = {start[i], i - 1, i + 1 < n ? i + 1 : -1};
 
     const auto merge_at = [&](int i) {
         if (i < 0 || symbols[i].next < 0) return BpeModel::Merge{};
@@ -331,7 +329,7 @@ void BpeEncoder::merge_long(std::string_view word, std::vector<int>& ids) {
         if (rank != BpeModel::kNone) first.push_back({rank, i});
     }
     std::priority_queue<Candidate> candidates(std::less<Candidate>(), std::move(first));
-    while (!candidates.empty()) {
+    for (size_t left_over = start.size(); left_over > at_least && !candidates.empty();) {
         const auto [rank, position] = candidates.top();
         candidates.pop();
         if (symbols[position].id < 0) continue;
@@ -344,12 +342,16 @@ void BpeEncoder::merge_long(std::string_view word, std::vector<int>& ids) {
         left.next = right.next;
         if (right.next >= 0) symbols[right.next].previous = position;
         right.id = -1;
+        --left_over;
         for (const int changed : {left.previous, position}) {
             const uint32_t changed_rank = merge_at(changed).rank;
             if (changed_rank != BpeModel::kNone) candidates.push({changed_rank, changed});
         }
     }
-    for (int i = 0; i >= 0; i = symbols[i].next) ids.push_back(symbols[i].id);
+    for (int i = 0; i >= 0; i = symbols[i].next) {
+        ids.push_back(symbols[i].id);
+        if (ends) ends->push_back(static_cast<size_t>(symbols[i].next < 0 ? n : symbols[i].next));
+    }
 }
 
 }  // namespace kiln

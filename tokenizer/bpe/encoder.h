@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -43,8 +44,6 @@ public:
     // vocabulary lacks one.
     void start(std::string_view word, std::vector<int>& ids) const;
     bool has_byte(unsigned char byte) const { return byte_ids_[byte] >= 0; }
-    // The two tokens that merge to this one last; nothing if it is no result of a merge.
-    std::optional<std::pair<int, int>> parts_of(int id) const;
     int byte_id(unsigned char byte) const;  // throws Error if the vocabulary lacks the byte
     const TokenTrie& trie() const { return trie_; }
     size_t longest_token() const { return longest_token_; }  // in bytes
@@ -84,6 +83,9 @@ class BpeEncoder {
 public:
     explicit BpeEncoder(const BpeModel& model);
     void encode(std::string_view word, std::vector<int>& ids);  // appends to `ids`
+    // Merges the leftmost pair of the lowest rank until no pair merges or only `at_least` tokens are left. Appends them
+    // to `ids` and, unless `ends` is null, the end of each in `symbols`.
+    void merge(std::span<const int> symbols, size_t at_least, std::vector<int>& ids, std::vector<size_t>* ends) const;
 
 private:
     // The ids of a short word. The cache is direct-mapped: a later word replaces an earlier one. Half a cache line.

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <functional>
-#include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
@@ -164,8 +165,9 @@ public:
         lacks_any_ = std::ranges::count(lacks_, true) > 0;
         if (lacks_any_ && parts_.byte_fallback) find_fallbacks();
         for (const AddedToken& token : parts_.added) {
-            const auto halves = token.special && parts_.is_text[token.id] ? model_.parts_of(token.id) : std::nullopt;
-            if (halves) special_results_[token.id] = *halves;
+            if (!token.special || !parts_.is_text[token.id] || parts_.vocabulary.tokens[token.id].size() == 1) continue;
+            merged_specials_.resize(parts_.is_text.size());
+            merged_specials_[token.id] = true;
         }
         if (parts_.pre_tokenizer.last.kind() != PreTokenizerKind::kNone) return;
         neighbours_.resize(256 * 256);
@@ -201,11 +203,17 @@ private:
         EncoderPool::Lease lease(encoders_);
         std::string with_space;
         parts_.pre_tokenizer.split(plain, continues, with_space, [&](std::string_view word, size_t start, bool spaced) {
-            if (lacks_any_ && lacks_byte_of(word)) {
-                return encode_with_gaps(word, start, spaced, lease.encoder(), ids, sink, options);
-            }
+            const auto encode_slowly = [&] {
+                encode_symbols(word, start, spaced, lease.encoder(), ids, sink, options);
+            };
+            if (lacks_any_ && lacks_byte_of(word)) return encode_slowly();
             size_t i = ids.size();
-            encode_word(word, lease.encoder(), ids, options);
+            lease.encoder().encode(word, ids);
+            const auto forbidden = [&](int id) { return is_forbidden(id, options); };
+            if (!merged_specials_.empty() && std::ranges::any_of(std::span(ids).subspan(i), forbidden)) {
+                ids.resize(i);
+                return encode_slowly();
+            }
             if (!sink) return;
             size_t end = start;
             for (size_t missing = spaced; i < ids.size(); ++i, missing = 0) {  // the added space is not in the text
@@ -216,81 +224,76 @@ private:
         });
     }
 
-    // A merge may have a special token as its result. In text, that token stays two unless it is allowed.
-    void encode_word(std::string_view word, BpeEncoder& encoder, std::vector<int>& ids,
-                     const EncodeOptions& options) const {
-        const size_t before = ids.size();
-        encoder.encode(word, ids);
-        if (special_results_.empty()) return;
-        const std::vector<int> merged(ids.begin() + static_cast<ptrdiff_t>(before), ids.end());
-        ids.resize(before);
-        for (const int id : merged) unmerge(id, ids, options);
+    bool is_forbidden(int id, const EncodeOptions& options) const {
+        return !merged_specials_.empty() && merged_specials_[id] && !options.allows(id);
     }
-    void unmerge(int id, std::vector<int>& ids, const EncodeOptions& options) const {
-        const auto result = special_results_.find(id);
-        if (result == special_results_.end() || options.allows(id)) return ids.push_back(id);
-        unmerge(result->second.first, ids, options);
-        unmerge(result->second.second, ids, options);
-    }
-
     bool lacks_byte_of(std::string_view word) const {
         const bool lacks = std::ranges::any_of(word, [&](char c) { return lacks_[static_cast<unsigned char>(c)]; });
         return lacks && !(parts_.vocabulary.ignore_merges && model_.trie().find(word) >= 0);
     }
 
-    // As in `tokenizers`: a byte without a token becomes its fallback tokens or the unk token. Without those it is left
-    // out, and the bytes beside it may merge. An unk token is written when a byte with a token follows.
-    void encode_with_gaps(std::string_view word, size_t start, bool spaced, BpeEncoder& encoder, std::vector<int>& ids,
-                          const SpanSink& sink, const EncodeOptions& options) const {
-        std::string known;           // bytes with tokens that are not encoded yet
-        std::vector<size_t> places;  // of each, in `word`
-        std::vector<TextSpan> unknown;
-        const auto place = [&](size_t at) { return start + at - std::min<size_t>(at, spaced); };
-        const auto flush_known = [&] {
-            size_t i = ids.size(), at = 0;
-            encode_word(known, encoder, ids, options);
-            for (; sink && i < ids.size(); ++i) {
-                const size_t length = parts_.vocabulary.tokens[ids[i]].size();
-                sink(place(places[at]), place(places[at + length - 1] + 1));
-                at += length;
-            }
-            known.clear(), places.clear();
+    // A word with bytes that have no token, or with the text of a special token. As in `tokenizers`, a byte without a
+    // token becomes its fallback tokens or the unk token, which merge like all others. Without those it is left out,
+    // and the bytes beside it may merge. An unk token is written when another unk token or a byte with a token follows.
+    void encode_symbols(std::string_view word, size_t start, bool spaced, const BpeEncoder& encoder,
+                        std::vector<int>& ids, const SpanSink& sink, const EncodeOptions& options) const {
+        std::vector<int> symbols;
+        std::vector<TextSpan> spans;  // of the symbols in `word`
+        std::optional<TextSpan> unknown;
+        const auto add = [&](int id, TextSpan span) {
+            symbols.push_back(id);
+            spans.push_back(span);
         };
         const auto flush_unknown = [&] {
-            for (const TextSpan& span : unknown) {
-                ids.push_back(parts_.unknown);
-                if (sink) sink(place(span.begin), place(span.end));
-            }
-            unknown.clear();
+            if (unknown) add(parts_.unknown, *unknown);
+            unknown.reset();
         };
         for (size_t i = 0; i < word.size(); ++i) {
             const auto byte = static_cast<unsigned char>(word[i]);
             if (!lacks_[byte]) {
-                if (!unknown.empty()) flush_unknown();
-                known += word[i];
-                places.push_back(i);
+                flush_unknown();
+                add(model_.byte_id(byte), {i, i + 1});
             } else if (!fallbacks_[byte].empty()) {
-                flush_known();
-                for (const int id : fallbacks_[byte]) {
-                    ids.push_back(id);
-                    if (sink) sink(place(i), place(i + 1));
-                }
+                for (const int id : fallbacks_[byte]) add(id, {i, i + 1});
             } else if (!parts_.unk_token.empty()) {
                 KILN_CHECK(parts_.unknown >= 0, "the vocabulary has no token for byte ", int(byte),
                            ", which the text holds, and its unk_token \"", parts_.unk_token, "\" is not in it either");
-                flush_known();
-                if (parts_.fuse_unknown && !unknown.empty()) {
-                    unknown.back().end = i + 1;
+                if (parts_.fuse_unknown && unknown) {
+                    unknown->end = i + 1;
                 } else {
-                    unknown.push_back({i, i + 1});
+                    flush_unknown();
+                    unknown = {i, i + 1};
                 }
                 if (options.counts) ++options.counts->unknown;
             } else if (options.counts) {
                 ++options.counts->left_out;
             }
         }
-        flush_known();
         flush_unknown();
+        const auto place = [&](size_t at) { return start + at - std::min<size_t>(at, spaced); };
+        merge_symbols(symbols, 1, encoder, options, [&](int id, std::span<const int> part) {
+            ids.push_back(id);
+            const TextSpan* const first = spans.data() + (part.data() - symbols.data());
+            if (sink) sink(place(first->begin), place(first[part.size() - 1].end));
+        });
+    }
+
+    // Calls found(int id, std::span<const int> symbols) for each token. A merge may have a special token as its result.
+    // In text, that token stays two unless it is allowed.
+    template <class Found>
+    void merge_symbols(std::span<const int> symbols, size_t at_least, const BpeEncoder& encoder,
+                       const EncodeOptions& options, const Found& found) const {
+        std::vector<int> merged;
+        std::vector<size_t> ends;
+        encoder.merge(symbols, at_least, merged, &ends);
+        for (size_t i = 0, begin = 0; i < merged.size(); begin = ends[i++]) {
+            const auto part = symbols.subspan(begin, ends[i] - begin);
+            if (part.size() > 1 && is_forbidden(merged[i], options)) {
+                merge_symbols(part, 2, encoder, options, found);
+            } else {
+                found(merged[i], part);
+            }
+        }
     }
 
     // The fallback of a byte is made of the bytes of its spelling.
@@ -324,8 +327,8 @@ private:
     mutable EncoderPool encoders_;
     std::array<bool, 256> lacks_ = {};  // bytes without a token
     bool lacks_any_ = false;
-    std::array<std::vector<int>, 256> fallbacks_;         // of these bytes; empty: none
-    std::map<int, std::pair<int, int>> special_results_;  // of merges, and their halves
+    std::array<std::vector<int>, 256> fallbacks_;  // of these bytes; empty: none
+    std::vector<bool> merged_specials_;            // by id: special tokens that merges make; empty: none
     std::vector<bool> neighbours_;  // whether a token has these two bytes side by side; only without a pre-tokenizer
 };
 

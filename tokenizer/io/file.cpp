@@ -20,6 +20,7 @@
 #include <xxhash.h>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/write_all.h"
 
 namespace kiln {
 
@@ -125,28 +126,16 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::write(const void* data, size_t bytes) {
-    const char* p = static_cast<const char*>(data);
-    while (bytes > 0) {
-        const ssize_t n = ::write(fd_, p, bytes);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) throw_errno(path_, "cannot be written");
-        KILN_CHECK(n > 0, path_.string(), ": cannot be written: the system takes no bytes");
-        p += n;
-        bytes -= size_t(n);
-    }
+    errno = write_all({static_cast<const char*>(data), bytes},
+                      [this](std::string_view rest, size_t) { return ::write(fd_, rest.data(), rest.size()); });
+    if (errno != 0) throw_errno(path_, "cannot be written");
 }
 
 void OutputFile::write_at(uint64_t offset, const void* data, size_t bytes) {
-    const char* p = static_cast<const char*>(data);
-    while (bytes > 0) {
-        const ssize_t n = ::pwrite(fd_, p, bytes, off_t(offset));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) throw_errno(path_, "cannot be written");
-        KILN_CHECK(n > 0, path_.string(), ": cannot be written: the system takes no bytes");
-        p += n;
-        offset += uint64_t(n);
-        bytes -= size_t(n);
-    }
+    errno = write_all({static_cast<const char*>(data), bytes}, [&](std::string_view rest, size_t done) {
+        return ::pwrite(fd_, rest.data(), rest.size(), off_t(offset + done));
+    });
+    if (errno != 0) throw_errno(path_, "cannot be written");
 }
 
 // Removed pages are used again for the next writes, and are still in the processor's caches. Fresh memory costs several

@@ -24,9 +24,11 @@ struct CheckpointRef {
 };
 
 // Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full,
-// not writable), nothing under that name has changed. What had the name and is not Kiln's is kept as NAME.other.
+// not writable), nothing under that name has changed. What had the name and is not Kiln's is kept as NAME.other, and
+// `report` gets a line that says so.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const ModelState& model,
-                                      const nlohmann::json& trainer_state, const ModelFiles& files);
+                                      const nlohmann::json& trainer_state, const ModelFiles& files,
+                                      const std::function<void(const std::string&)>& report = nullptr);
 
 // The checkpoints of a run, newest first, not verified and without temporary directories.
 std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);

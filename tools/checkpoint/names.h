@@ -1,5 +1,5 @@
 #pragma once
-// The names of directories in a run.
+// The names of files and directories in a run.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -11,6 +11,10 @@ inline constexpr std::string_view kPrefix = "checkpoint-";
 inline constexpr std::string_view kTemporary = ".saving-";  // a checkpoint that is being written
 inline constexpr std::string_view kReplaced = ".replaced";  // one that is being replaced, if names cannot be exchanged
 
+inline constexpr const char* kConfigFile = "config.toml";  // the options of the run
+inline constexpr const char* kMainLog = "main.log";
+inline constexpr const char* kMetrics = "metrics.jsonl";
+inline constexpr const char* kLossCurve = "loss.svg";
 inline constexpr const char* kWriteTest = ".write-test";  // shows that the directory can be written
 
 std::string new_link_name(std::string_view link);  // of a link that is to replace `link`

@@ -44,8 +44,8 @@ float least(std::string_view state) {
 FileDigest write_optimizer(const fs::path& path, const ModelState& model) {
     std::vector<SafetensorsWriter::Declared> declared;
     for_each_state_tensor(model.config, model.optimizer,
-                          [&](const std::string& name, const Arena&, const TensorSpec& spec) {
-                              declared.push_back({name, {spec.shape[0], spec.shape[1]}});
+                          [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
+                              declared.push_back({name, {spec.shape[0], spec.shape[1]}, least(arena.name)});
                           });
     SafetensorsWriter writer(path, declared);
     for_each_state_tensor(model.config, model.optimizer,

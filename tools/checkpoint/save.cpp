@@ -24,11 +24,12 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using Report = std::function<void(const std::string&)>;
 
 // Renames `fresh` to `target`, which may exist. At every moment a complete directory has the name or, if the file
 // system cannot exchange two names, another name that list_checkpoints finds. What was there is removed only after the
 // new name is on the disk.
-void install(const fs::path& fresh, const fs::path& target) {
+void install(const fs::path& fresh, const fs::path& target, const Report& report) {
     const auto exchange = [&] {
         return ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0;
     };
@@ -38,6 +39,7 @@ void install(const fs::path& fresh, const fs::path& target) {
         fs::path other = target.string() + ".other";
         while (taken(other)) other += ".other";
         fs::rename(target, other);
+        if (report) report(concat(target.string(), ": is no checkpoint of Kiln; it was renamed to ", other.string()));
     }
     if (!taken(target)) {
         fs::rename(fresh, target);
@@ -60,7 +62,7 @@ void install(const fs::path& fresh, const fs::path& target) {
 }
 
 fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
-                          const ModelFiles& files) {
+                          const ModelFiles& files, const Report& report) {
     make_directories(run);
     const fs::path target = run / checkpoint_name(step);
     const fs::path temporary = run / (std::string(kTemporary) + checkpoint_name(step));
@@ -79,7 +81,7 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& m
         written["optimizer.safetensors"] = write_optimizer(temporary / "optimizer.safetensors", model);
         write_manifest(temporary, step, written);
         sync_directory(temporary);
-        install(temporary, target);
+        install(temporary, target, report);
     } catch (...) {
         std::error_code ignored;  // the first failure is the one to report
         fs::remove_all(temporary, ignored);
@@ -104,7 +106,7 @@ bool is_temporary(const fs::path& path) {
         if (name == new_link_name(link)) return true;
     }
     const std::string target = target_of_temporary(name);
-    if (target != "config.toml" && target != "loss.svg" && target != kWriteTest) return name == kWriteTest;
+    if (target != kConfigFile && target != kLossCurve && target != kWriteTest) return name == kWriteTest;
     pid_t process = 0;
     const auto error = std::from_chars(&name[name.rfind('-') + 1], name.data() + name.size(), process).ec;
     return error == std::errc() && process > 0 && ::kill(process, 0) != 0 && errno == ESRCH;
@@ -133,9 +135,9 @@ std::vector<fs::path> link_targets(const fs::path& directory) {
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
-                         const ModelFiles& files) {
+                         const ModelFiles& files, const Report& report) {
     try {
-        return write_checkpoint(run, step, model, trainer_state, files);
+        return write_checkpoint(run, step, model, trainer_state, files, report);
     } catch (const fs::filesystem_error& error) {
         throw Error(concat(run.string(), ": the checkpoint of step ", step, " cannot be written: ", error.what()));
     }

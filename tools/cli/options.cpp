@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/io/file.h"
 #include "tools/cli/synonyms.h"
 #include "tools/cli/toml.h"
 #include "tools/cli/version.h"
@@ -287,7 +288,7 @@ OptionSet::Texts OptionSet::split(const std::vector<std::string>& args) {
     return texts;
 }
 
-bool OptionSet::parse(const std::vector<std::string>& args, const std::string& below) {
+bool OptionSet::parse(const std::vector<std::string>& args, const ConfigText& below) {
     section("This program");
     if (!find("config")) {
         add(version_, {.name = "version", .help = "print the version, and stop"});
@@ -313,9 +314,9 @@ bool OptionSet::parse(const std::vector<std::string>& args, const std::string& b
     const char* from_environment = std::getenv("KILN_CONFIG");
     std::string config = from_environment ? from_environment : "";
     if (command_line.contains("config")) config = command_line.at("config")[0];
-    if (!below.empty()) read_config(below);
+    read_config(below);
     try {
-        if (!config.empty()) read_config(config);
+        if (!config.empty()) read_config({config, read_file(config, kMaxConfigBytes)});
     } catch (const UsageError&) {
         throw;
     } catch (const Error& error) {

@@ -32,6 +32,14 @@ struct OptionSpec {
     bool nameless = false;                  // the value may also be the first argument without a name
 };
 
+inline constexpr uint64_t kMaxConfigBytes = 1 << 20;
+
+// The text of a file like that of --config.
+struct ConfigText {
+    std::string file = {};  // for messages
+    std::string text = {};
+};
+
 // The options of one program or subcommand:
 //
 //   int B = 4;
@@ -71,8 +79,8 @@ public:
 
     // `args` do not include the program's name. Returns false if --help, --version or --print-config was given and its
     // text was printed: the program should then end. Throws UsageError that names the option, the text and what is
-    // allowed. `below` names a file like that of --config, with the lowest precedence; empty: none.
-    bool parse(const std::vector<std::string>& args, const std::string& below = "");
+    // allowed. The values of `below` have the lowest precedence.
+    bool parse(const std::vector<std::string>& args, const ConfigText& below = {});
 
     bool given(std::string_view name) const;  // by file, environment or command line
     // Where the value came from: "--batch-size", "KILN_BATCH_SIZE", "FILE:3: batch-size"; empty if it is the default.
@@ -109,7 +117,7 @@ private:
     Option* find_spelled(std::string_view argument);  // by "--name" or "-short"
     std::vector<std::string> names() const;
     Texts split(const std::vector<std::string>& args);
-    void read_config(const std::string& path);
+    void read_config(const ConfigText& config);
     void check_environment() const;
 
     std::string program_, description_, section_ = "Options";

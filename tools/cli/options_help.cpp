@@ -4,7 +4,6 @@
 #include <sstream>
 
 #include "cpu_reference/interface/error.h"
-#include "tokenizer/io/file.h"
 #include "tools/cli/options.h"
 #include "tools/cli/synonyms.h"
 #include "tools/cli/toml.h"
@@ -98,14 +97,12 @@ std::map<std::string, std::string> OptionSet::values() const {
     return all;
 }
 
-void OptionSet::read_config(const std::string& path) {
-    constexpr uint64_t kMaxBytes = 1 << 20;
-    const std::string text = read_file(path, kMaxBytes);
+void OptionSet::read_config(const ConfigText& config) {
     std::set<std::string> seen;
-    for (const TomlEntry& entry : parse_toml(text, path)) {
+    for (const TomlEntry& entry : parse_toml(config.text, config.file)) {
         std::string name = entry.name;
         std::replace(name.begin(), name.end(), '_', '-');
-        const std::string where = concat(path, ":", entry.line, ": ", entry.name);
+        const std::string where = concat(config.file, ":", entry.line, ": ", entry.name);
         Option* option = find(name);
         if (!option || option->positional || !stands_in_files(name)) {
             std::vector<std::string> keys;

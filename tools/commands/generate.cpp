@@ -150,8 +150,9 @@ public:
 private:
     std::vector<int> encode(const std::string& prompt) const {
         EncodeCounts counts;
-        const std::vector<int> ids = tokenizer_.encode(
-            prompt, {.allow_special = arguments_.special.on(), .allowed = &allowed_, .counts = &counts});
+        const std::vector<int> ids = encode_prompt(
+            tokenizer_, prompt, {.allow_special = arguments_.special.on(), .allowed = &allowed_, .counts = &counts},
+            engine_->config().max_T);
         const std::string note = note_of(counts, tokenizer_, arguments_.special.on());
         if (!note.empty()) std::cerr << note << "\n";
         if (!ids.empty()) return ids;

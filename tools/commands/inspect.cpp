@@ -249,20 +249,14 @@ void inspect_weights(const fs::path& path, bool list) {
 
 void inspect_model(const fs::path& path, bool list) {
     const bool is_run = !fs::exists(status_of(path / "config.json")) && !fs::exists(status_of(path / "manifest.json"));
-    std::optional<CheckpointRef> newest;
-    if (is_run) {
-        newest = newest_checkpoint(
-            path, [](const std::string& why) { row("passed over", why); },
-            [](const CheckpointRef& checkpoint) { read_trainer_state(checkpoint); });
-        KILN_CHECK(newest, path.string(), ": holds no whole checkpoint");
-    }
-    const fs::path directory = newest ? newest->directory : follow_link(path);
+    const ShowRow show = [](const std::string& name, const std::string& value) { row(name, value); };
+    const CheckedRun run = is_run ? check_run(path, show) : CheckedRun{};
+    KILN_CHECK(!is_run || run.newest, path.string(), ": holds no whole checkpoint");
+    const fs::path directory = is_run ? run.newest->directory : follow_link(path);
     row("model", directory.string());
     const bool is_checkpoint = fs::exists(status_of(directory / "manifest.json"));
     if (is_checkpoint) {
-        inspect_checkpoint(directory, [](const std::string& name, const std::string& value) {
-            row(printable(name), printable(value));
-        });
+        inspect_checkpoint(directory, show);
     }
     const ModelConfig config = read_model_config(directory);
     const int64_t parameters = count_parameters(config);
@@ -281,6 +275,7 @@ void inspect_model(const fs::path& path, bool list) {
     if (!is_checkpoint) return;
     const SafetensorsFile optimizer(directory / "optimizer.safetensors");
     inspect_tensors("optimizer", tensors_of(optimizer), list);
+    KILN_CHECK(run.damaged.empty(), run.damaged);
 }
 
 // A data directory without an index: what the headers of the shards tell that -i would read.

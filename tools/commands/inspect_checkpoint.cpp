@@ -1,10 +1,12 @@
 #include "tools/commands/inspect_checkpoint.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
+#include "tools/checkpoint/links.h"
 #include "tools/checkpoint/manifest.h"
 #include "tools/checkpoint/names.h"
 #include "tools/train/options.h"
@@ -36,10 +38,17 @@ std::string changed_options(const TrainerState& state) {
     std::string text;
     for (const auto& [name, value] : set.values()) {
         const auto found = state.options.find(name);
-        if (found == state.options.end() || found->second == value) continue;
+        const bool of_one_start = name == "resume" || name == "overwrite";
+        if (of_one_start || found == state.options.end() || found->second == value) continue;
         text += concat(text.empty() ? "" : " ", "--", name, " ", found->second);
     }
     return text.empty() ? "all have their defaults" : text;
+}
+
+// What a manifest does not tell: whether training can continue with what the files hold.
+void check_content(const CheckpointRef& checkpoint) {
+    read_trainer_state(checkpoint);
+    verify_values(checkpoint.directory);
 }
 
 void inspect_state(const TrainerState& state, const ShowRow& row) {
@@ -67,16 +76,39 @@ void inspect_checkpoint(const fs::path& checkpoint, const ShowRow& row) {
         verify_values(checkpoint);
         row("values", "weights and optimizer state are finite");
     } catch (const Error& error) {
-        const auto use = [](const CheckpointRef& other) {
-            read_trainer_state(other);
-            verify_values(other.directory);
-        };
-        const auto whole = named ? newest_checkpoint(checkpoint.parent_path(), nullptr, use) : std::nullopt;
+        const auto whole = named ? newest_checkpoint(checkpoint.parent_path(), nullptr, check_content) : std::nullopt;
         throw Error(concat(error.what(), named ? "; the newest whole checkpoint of the run: " : "",
                            whole   ? whole->directory.string()
                            : named ? "none"
                                    : ""));
     }
+}
+
+CheckedRun check_run(const fs::path& run, const ShowRow& row) {
+    CheckedRun checked;
+    std::vector<std::string> damaged;
+    const std::vector<CheckpointRef> all = list_checkpoints(run);
+    for (const CheckpointRef& checkpoint : all) {
+        try {
+            verify_checkpoint(checkpoint.directory);
+            check_content(checkpoint);
+            row("checkpoint", concat(checkpoint.directory.string(), ", whole"));
+            if (!checked.newest) checked.newest = checkpoint;
+        } catch (const Error& error) {
+            row("checkpoint", concat(checkpoint.directory.string(), ", damaged: ", error.what()));
+            damaged.push_back(checkpoint.directory.filename());
+        }
+    }
+    for (const char* link : {kModelLink, kBestLink}) {
+        const auto target = linked_checkpoint(run, link);
+        if (!target || std::ranges::find(damaged, target->filename().string()) == damaged.end()) continue;
+        row(link, concat("leads to ", target->string(), ", which is damaged"));
+    }
+    if (!damaged.empty()) {
+        checked.damaged = concat(run.string(), ": ", damaged.size(), " of ", all.size(), " checkpoints ",
+                                 damaged.size() == 1 ? "is" : "are", " damaged: ", join(damaged, ", "));
+    }
+    return checked;
 }
 
 }  // namespace kiln

@@ -4,6 +4,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
+#include "tools/checkpoint/names.h"
 #include "tools/cli/options.h"
 #include "tools/cli/stop_signal.h"
 #include "tools/commands/commands.h"
@@ -32,7 +33,8 @@ int command_plot(const std::vector<std::string>& args) {
                         .help = "replace the file also if it is not a loss curve that Kiln has drawn"});
     if (!set.parse(args)) return 0;
 
-    const std::filesystem::path path = output.empty() ? run + "/loss.svg" : output;
+    const std::filesystem::path path =
+        output.empty() ? std::filesystem::path(run) / kLossCurve : std::filesystem::path(output);
     const LossCurve curve = read_loss_curve(run);
     KILN_CHECK(!curve.train.empty() || !curve.val.empty(), run,
                "/metrics.jsonl: holds no loss yet; train a few steps first");

@@ -196,6 +196,22 @@ void read_as(const InputFile& file, uint64_t offset, std::span<float> out) {
     }
 }
 
+// Throws Error if a value of the tensor, `values` from element `first` on, is infinite, NaN or below `least`.
+void check_values(const std::filesystem::path& path, const std::string& tensor, uint64_t first,
+                  std::span<const float> values, float least, const char* advice) {
+    const float* x = values.data();
+    const size_t n = values.size();
+    int bad = 0;  // without a branch, so that this costs a tenth of what loading does
+#pragma omp simd reduction(| : bad)
+    for (size_t i = 0; i < n; i++) bad |= !(int(x[i] >= least) & int(x[i] <= FLT_MAX));
+    if (bad == 0) return;
+    const auto at = std::ranges::find_if(values, [least](float x) { return !(x >= least && x <= FLT_MAX); });
+    throw Error(concat(path.string(), ": tensor '", tensor, "' holds ", *at, " at element ",
+                       first + uint64_t(at - values.begin()),
+                       least == 0 ? ", where only finite numbers from 0 on can be" : "",
+                       "; nothing can be computed from it, ", advice));
+}
+
 }  // namespace
 
 std::string shape_text(std::span<const uint64_t> shape) {
@@ -261,17 +277,7 @@ void SafetensorsFile::read(const StoredTensor& tensor, uint64_t first, std::span
 
 void SafetensorsFile::read_finite(const StoredTensor& tensor, uint64_t first, std::span<float> out, float min) const {
     read(tensor, first, out);
-    const float* x = out.data();
-    const size_t n = out.size();
-    int bad = 0;  // without a branch, so that this costs a tenth of what loading does
-#pragma omp simd reduction(| : bad)
-    for (size_t i = 0; i < n; i++) bad |= !(int(x[i] >= min) & int(x[i] <= FLT_MAX));
-    if (bad == 0) return;
-    const auto at = std::ranges::find_if(out, [min](float x) { return !(x >= min && x <= FLT_MAX); });
-    throw Error(concat(path_.string(), ": tensor '", tensor.name, "' holds ", *at, " at element ",
-                       first + uint64_t(at - out.begin()),
-                       min == 0 ? ", where only finite numbers from 0 on can be" : "",
-                       "; nothing can be computed from it, use an earlier checkpoint or another copy"));
+    check_values(path_, tensor.name, first, out, min, "use an earlier checkpoint or another copy");
 }
 
 void SafetensorsFile::verify_finite(const StoredTensor& tensor, float min) const {
@@ -283,16 +289,14 @@ void SafetensorsFile::verify_finite(const StoredTensor& tensor, float min) const
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors)
-    : file_(path) {
+    : file_(path), tensors_(tensors) {
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     header["__metadata__"] = {{"format", "pt"}};
     std::set<std::string_view> names{"__metadata__"};
     for (const Declared& tensor : tensors) {
         KILN_CHECK(names.insert(tensor.name).second, path.string(), ": tensor '", tensor.name, "' is written twice");
-        uint64_t elems = 1;
-        for (const uint64_t extent : tensor.shape) elems *= extent;
         const uint64_t begin = values_left_ * sizeof(float);
-        values_left_ += elems;
+        values_left_ += elems_of(tensor.shape);
         header[tensor.name] = {
             {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {begin, values_left_ * sizeof(float)}}};
     }
@@ -313,6 +317,15 @@ void SafetensorsWriter::write(const void* data, size_t bytes) {
 void SafetensorsWriter::append(std::span<const float> values) {
     KILN_CHECK(values.size() <= values_left_, file_.path().string(), ": ", values.size(), " values appended where ",
                values_left_, " were declared");
+    for (auto rest = values; !rest.empty();) {
+        const Declared& tensor = tensors_[tensor_];
+        const auto part = rest.first(std::min<uint64_t>(rest.size(), elems_of(tensor.shape) - tensor_elems_));
+        check_values(file_.path(), tensor.name, tensor_elems_, part, tensor.least,
+                     "so it is not saved; resume the run from its newest checkpoint");
+        rest = rest.subspan(part.size());
+        tensor_elems_ += part.size();
+        if (!rest.empty()) tensor_++, tensor_elems_ = 0;
+    }
     write(values.data(), values.size_bytes());
     values_left_ -= values.size();
 }

@@ -14,17 +14,19 @@
 
 namespace kiln {
 
+inline uint64_t elems_of(std::span<const uint64_t> shape) {
+    uint64_t n = 1;
+    for (const uint64_t extent : shape) n *= extent;
+    return n;
+}
+
 // One tensor of a file, as its header declares it.
 struct StoredTensor {
     std::string name;
-    std::string dtype;            // "F32", "F16", "BF16", ... any type the format knows
-    std::vector<uint64_t> shape;  // empty: a scalar
-    uint64_t begin = 0, end = 0;  // bytes from the start of the data
-    uint64_t elems() const {      // does not overflow: the file's constructor checks that
-        uint64_t n = 1;
-        for (const uint64_t extent : shape) n *= extent;
-        return n;
-    }
+    std::string dtype;                                  // "F32", "F16", "BF16", ... any type the format knows
+    std::vector<uint64_t> shape;                        // empty: a scalar
+    uint64_t begin = 0, end = 0;                        // bytes from the start of the data
+    uint64_t elems() const { return elems_of(shape); }  // does not overflow: the file's constructor checks that
 };
 
 // "(2, 3)".
@@ -57,17 +59,19 @@ struct FileDigest {
     uint64_t bytes = 0, xxh3 = 0;
 };
 
-// Writes float32 tensors in the given order. It keeps no values in memory.
+// Writes float32 tensors in the given order. It keeps no values in memory. What read_finite() would refuse, it refuses.
 class SafetensorsWriter {
 public:
     struct Declared {
         std::string name;
         std::vector<uint64_t> shape;
+        float least = -FLT_MAX;  // no value may be below
     };
     // Creates the file and writes its header. Throws on a repeated name.
     SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors);
-    void append(std::span<const float> values);  // the next values, of one or more tensors
-    FileDigest finish();                         // syncs and closes the file; throws if values are missing
+    // The next values, of one or more tensors. Throws Error that names the tensor if one is infinite, NaN or too low.
+    void append(std::span<const float> values);
+    FileDigest finish();  // syncs and closes the file; throws if values are missing
 
 private:
     void write(const void* data, size_t bytes);
@@ -75,6 +79,9 @@ private:
     OutputFile file_;
     Xxh3 hash_;
     uint64_t bytes_ = 0, values_left_ = 0;
+    std::vector<Declared> tensors_;
+    size_t tensor_ = 0;          // the one that is being written
+    uint64_t tensor_elems_ = 0;  // written of it
 };
 
 // The tensors of a model directory: model.safetensors, or the files that model.safetensors.index.json names.

@@ -39,4 +39,24 @@ std::vector<std::string> prompts_in_lines(const std::string& path) {
     return prompts;
 }
 
+std::vector<int> encode_prompt(const Tokenizer& tokenizer, std::string_view text, EncodeOptions options, int context) {
+    constexpr size_t kPartBytes = size_t(256) << 10;
+    std::vector<int> ids;
+    do {
+        size_t end = 0;
+        for (size_t window = 2 * kPartBytes; end == 0 && window < text.size(); window *= 2) {
+            end = tokenizer.find_cut(text.substr(0, window), kPartBytes, options);
+        }
+        const bool cut = end > 0;
+        options.continued = cut;
+        tokenizer.encode(cut ? text.substr(0, end) : text, options, ids);
+        options.continues = true;
+        text = cut ? text.substr(end) : "";
+        KILN_CHECK(!cut || ids.size() < size_t(context), "a prompt of more than ", ids.size(),
+                   " tokens leaves no room in the model's context of ", context,
+                   " tokens; shorten it, or use a model with a longer context");
+    } while (!text.empty());
+    return ids;
+}
+
 }  // namespace kiln

@@ -10,9 +10,13 @@
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
+#include "tokenizer/io/write_all.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
@@ -29,16 +33,20 @@ std::string json_line(const ordered_json& value) {
     return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
-}  // namespace
-
-// O_NONBLOCK: a pipe in place of the log would be waited for.
-AppendFile::AppendFile(const std::filesystem::path& path)
-    : path_(path),
-      fd_(TEMP_FAILURE_RETRY(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666))) {
-    KILN_CHECK(fd_ >= 0, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
+// O_NONBLOCK: a pipe in place of the log would be waited for. `path` is for the message.
+int open_log(int directory, const std::filesystem::path& name, const std::filesystem::path& path) {
+    constexpr int kFlags = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK;
+    const int fd = TEMP_FAILURE_RETRY(::openat(directory, name.c_str(), kFlags, 0666));
+    KILN_CHECK(fd >= 0, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
+    return fd;
 }
 
-AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes) : AppendFile(path) {
+}  // namespace
+
+AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes)
+    : AppendFile(path, open_log(AT_FDCWD, path, path), keep_bytes) {}
+
+AppendFile::AppendFile(const std::filesystem::path& path, int fd, uint64_t keep_bytes) : AppendFile(path, fd) {
     struct stat status {};
     const uint64_t bytes = ::fstat(fd_, &status) == 0 ? uint64_t(status.st_size) : 0;
     KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so no log is written there");
@@ -74,32 +82,54 @@ void AppendFile::cut() {
 
 void AppendFile::append(std::string_view line) {
     cut();  // what a full disk left of the line before
-    for (std::string_view rest = line; !rest.empty();) {
-        const ssize_t written = ::write(fd_, rest.data(), rest.size());
-        if (written < 0 && errno == EINTR) continue;
-        KILN_CHECK(written > 0, path_.string(), ": cannot be written: ", std::strerror(errno), "; free some space");
-        torn_ = true;
-        rest.remove_prefix(size_t(written));
-    }
+    torn_ = true;
+    const int error =
+        write_all(line, [this](std::string_view rest, size_t) { return ::write(fd_, rest.data(), rest.size()); });
+    KILN_CHECK(error == 0, path_.string(), ": cannot be written: ", std::strerror(error), "; free some space");
     torn_ = false;
     size_ += line.size();
 }
 
 void AppendFile::sync() const {
     sync_descriptor(fd_, path_);
-    struct stat status {};
-    KILN_CHECK(::fstat(fd_, &status) != 0 || status.st_nlink > 0, path_.string(),
-               ": was removed while the run trained; its lines are lost until the run is resumed");
+}
+
+void AppendFile::reopen(int directory) {
+    const std::filesystem::path name = path_.filename();
+    struct stat ours {
+    }, named{};
+    const bool found = ::fstat(fd_, &ours) == 0 && ::fstatat(directory, name.c_str(), &named, 0) == 0;
+    if (found && ours.st_dev == named.st_dev && ours.st_ino == named.st_ino) return;
+    const AppendFile now(path_, open_log(directory, name, path_), UINT64_MAX);
+    // The number of the descriptor stays, since another thread may sync it.
+    KILN_CHECK(::dup3(now.fd_, fd_, O_CLOEXEC) >= 0, path_.string(), ": cannot be opened: ", std::strerror(errno));
+    size_ = now.size_;
+    torn_ = false;
+    sync_descriptor(directory, path_.parent_path());
+    throw Error(concat(path_.string(), ": was moved, replaced or removed while the run trained; the lines from here ",
+                       "on are in the file that has this name now"));
 }
 
 RunLog::RunLog(const std::filesystem::path& run, const LogPosition& keep)
-    : main_(run / "main.log", keep.main_bytes), metrics_(run / "metrics.jsonl", keep.metrics_bytes) {
+    : main_(run / kMainLog, keep.main_bytes), metrics_(run / kMetrics, keep.metrics_bytes) {
     sync_directory(run);  // the names of new logs are durable
 }
 
 void RunLog::sync() const {
     main_.sync();
     metrics_.sync();
+}
+
+void RunLog::reopen(int run_directory) {
+    std::vector<std::string> told;
+    for (AppendFile* file : {&main_, &metrics_}) {
+        try {
+            file->reopen(run_directory);
+        } catch (const Error& error) {
+            told.emplace_back(error.what());
+        }
+    }
+    KILN_CHECK(told.empty(), join(told, "; "));
 }
 
 void RunLog::train(const StepReport& r) {

@@ -18,11 +18,15 @@ public:
     AppendFile(const AppendFile&) = delete;
     ~AppendFile();
     void append(std::string_view line);
+    // If its name in the directory, an open one, belongs to another file or to none by now, continues with the file of
+    // that name or a new one, and throws Error, which tells it.
+    void reopen(int directory);
     void sync() const;  // fsync
     uint64_t size_bytes() const { return size_; }
 
 private:
-    explicit AppendFile(const std::filesystem::path& path);
+    AppendFile(const std::filesystem::path& path, int fd) : path_(path), fd_(fd) {}
+    AppendFile(const std::filesystem::path& path, int fd, uint64_t keep_bytes);
     uint64_t end_of_line(uint64_t before) const;
     void cut();
 
@@ -41,6 +45,8 @@ class RunLog {
 public:
     RunLog(const std::filesystem::path& run, const LogPosition& keep);
     void sync() const;  // what was logged until now is durable; may be called while another thread logs
+    // A log that was moved, replaced or removed while the run trains is continued under its name, and Error tells it.
+    void reopen(int run_directory);
 
     void train(const StepReport& report);              // s:STEP trl:LOSS lr:RATE norm:NORM
     void validation(int64_t step, double loss);        // s:STEP tel:LOSS

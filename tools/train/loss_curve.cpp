@@ -4,12 +4,14 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/json_reader.h"
 #include "tokenizer/unicode/utf8.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
@@ -98,20 +100,35 @@ void add_line(LossCurve& curve, std::string_view line, const std::string& where)
     const auto json = nlohmann::json::parse(line, nullptr, false);
     const bool has_step = json.is_object() && json.contains("step") && json["step"].is_number_unsigned();
     KILN_CHECK(has_step && json["step"] <= kMaxStep, where, "not a line of metrics: ", excerpt(line));
-    const auto add = [&](std::vector<LossPoint>& points, const char* name) {
-        if (!json.contains(name) || !json[name].is_number()) return;
+    const auto point = [&](const char* name) -> std::optional<LossPoint> {
+        if (!json.contains(name) || !json[name].is_number()) return std::nullopt;
         const double loss = json[name];
         KILN_CHECK(std::abs(loss) <= std::numeric_limits<float>::max(), where, name, " is not a loss: ", loss);
-        points.push_back({json["step"], loss});
+        return LossPoint{json["step"], loss};
     };
-    add(curve.train, "train_loss");
-    add(curve.val, "val_loss");
+    if (const auto train = point("train_loss")) curve.add_train(*train);
+    if (const auto val = point("val_loss")) curve.val.push_back(*val);
 }
 
 }  // namespace
 
+void LossCurve::add_train(const LossPoint& point) {
+    if (train.empty() || losses_in_last == losses_a_point) {
+        if (train.size() == kMaxPoints) {
+            train = thinned(train, kMaxPoints / 2);
+            losses_a_point *= 2;
+        }
+        train.push_back({0, 0});
+        losses_in_last = 0;
+    }
+    LossPoint& mean = train.back();
+    losses_in_last++;
+    mean.step += (point.step - mean.step) / double(losses_in_last);
+    mean.loss += (point.loss - mean.loss) / double(losses_in_last);
+}
+
 LossCurve read_loss_curve(const std::filesystem::path& run) {
-    const std::filesystem::path path = run / "metrics.jsonl";
+    const std::filesystem::path path = run / kMetrics;
     KILN_CHECK(std::filesystem::exists(path), path.string(),
                ": not found; --run takes a run directory, as train_gpt2 -o writes it");
     constexpr size_t kMaxLine = 1 << 16;  // Kiln's have about 300 bytes

@@ -1,5 +1,5 @@
 #pragma once
-// The loss curve of a run as SVG, from its metrics.jsonl.
+// The loss curve of a run as SVG, from its metrics.jsonl or from memory.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -10,8 +10,16 @@ struct LossPoint {
     double step, loss;
 };
 
+// In the order in which they were logged; finite losses only.
 struct LossCurve {
-    std::vector<LossPoint> train, val;  // by step; finite losses only
+    std::vector<LossPoint> train = {}, val = {};
+    std::string missing = {};  // why earlier losses are not in it; empty: it is whole
+
+    // Beyond kMaxPoints, each point is the mean of neighbouring losses, so that the memory is bounded.
+    static constexpr size_t kMaxPoints = 4000;
+    void add_train(const LossPoint& point);
+
+    size_t losses_a_point = 1, losses_in_last = 0;  // of `train`
 };
 
 // Throws Error if there is no metrics.jsonl, or if a line is not an object with a step from 0 to 2^53 and losses that a

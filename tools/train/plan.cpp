@@ -9,6 +9,7 @@
 #include "tokenizer/data/shard_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/names.h"
 #include "tools/generate/prompt.h"
 #include "tools/train/advice.h"
 #include "tools/train/sample.h"

@@ -19,8 +19,6 @@
 
 namespace kiln {
 
-inline constexpr const char* kConfigFile = "config.toml";  // in a run directory: the options of the run
-
 struct TrainPlan {
     // T, total_batch_tokens and prompt resolved; model: the descriptor of `config`, unless a directory
     TrainOptions options = {};

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kFiles[] = {kConfigFile, "main.log", "metrics.jsonl", "loss.svg"};
+constexpr const char* kFiles[] = {kConfigFile, kMainLog, kMetrics, kLossCurve};
 
 // What remove_run() frees.
 uint64_t checkpoint_bytes(const fs::path& run) {
@@ -65,11 +65,11 @@ RunLock::~RunLock() {
     std::error_code error, ignored;
     for (fs::directory_iterator entry(run, error), end; !error && entry != end; entry.increment(error)) {
         const fs::path name = entry->path().filename();
-        const bool empty_log = (name == "main.log" || name == "metrics.jsonl") && entry->file_size(ignored) == 0;
+        const bool empty_log = (name == kMainLog || name == kMetrics) && entry->file_size(ignored) == 0;
         if (!empty_log && name != kConfigFile) return;
     }
     if (error) return;  // it may hold anything
-    for (const char* file : {"main.log", "metrics.jsonl", kConfigFile}) fs::remove(run / file, ignored);
+    for (const char* file : {kMainLog, kMetrics, kConfigFile}) fs::remove(run / file, ignored);
     for (const fs::path& directory : created) fs::remove(directory, ignored);  // fails unless it is empty
 }
 

@@ -12,6 +12,7 @@
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/links.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
@@ -105,8 +106,9 @@ void Saver::flush_notes() {
 void Saver::write(const ModelState& model, const SavedState& state) {
     attempt_("synced log", [&] { log_.sync(); });  // before the manifest that counts on its length
     const fs::path checkpoint = write_checkpoint(model, state);
+    damaged_.erase(state.step);
     notes_.push_back("checkpoint " + checkpoint.string());
-    refresh(checkpoint, state.validations);
+    refresh(checkpoint, state.curve);
 }
 
 fs::path Saver::write_checkpoint(const ModelState& model, const SavedState& state) {
@@ -116,7 +118,8 @@ fs::path Saver::write_checkpoint(const ModelState& model, const SavedState& stat
         if (run != known_as_) notes_.push_back(concat(known_as_.string(), ": is now ", run.string()));
         known_as_ = run;
         try {
-            const fs::path checkpoint = save_checkpoint(run, state.step, model, state.trainer_state, plan_.files);
+            const fs::path checkpoint = save_checkpoint(run, state.step, model, state.trainer_state, plan_.files,
+                                                        [this](const std::string& text) { notes_.push_back(text); });
             if (directory_.now() == run) return checkpoint;
         } catch (const Error&) {
             if (directory_.now() == run) throw;
@@ -137,23 +140,43 @@ void Saver::save_elsewhere(const ModelState& model, const SavedState& state) {
                        " is saved; resume with --resume -o ", run.string()));
 }
 
-void Saver::present(const fs::path& checkpoint, const std::vector<LossPoint>& validations) {
+void Saver::present(const fs::path& checkpoint, const LossCurve& curve) {
     wait();
-    refresh(checkpoint, validations);
+    while (const auto best = this->best(checkpoint.parent_path(), curve)) {
+        try {
+            verify_checkpoint(best->directory);
+            break;
+        } catch (const Error& error) {
+            note_(concat(best->directory.string(), ": had the lowest validation loss, but is damaged: ", error.what()));
+            damaged_.insert(best->step);
+        }
+    }
+    refresh(checkpoint, curve);
     flush_notes();
 }
 
-void Saver::refresh(const fs::path& checkpoint, const std::vector<LossPoint>& validations) {
+std::optional<CheckpointRef> Saver::best(const fs::path& run, const LossCurve& curve) const {
+    std::vector<std::pair<int64_t, double>> losses;
+    for (const LossPoint& point : curve.val) {
+        if (!damaged_.contains(int64_t(point.step))) losses.emplace_back(int64_t(point.step), point.loss);
+    }
+    return best_checkpoint(run, losses);
+}
+
+void Saver::refresh(const fs::path& checkpoint, const LossCurve& curve) {
     const fs::path run = checkpoint.parent_path();
     attempt_("link to the newest checkpoint", [&] { link_checkpoint(run, kModelLink, checkpoint); });
     attempt_("link to the best checkpoint", [&] {
-        std::vector<std::pair<int64_t, double>> losses;
-        for (const LossPoint& point : validations) losses.emplace_back(int64_t(point.step), point.loss);
-        if (const auto best = best_checkpoint(run, losses)) link_checkpoint(run, kBestLink, best->directory);
+        if (const auto best = this->best(run, curve)) {
+            link_checkpoint(run, kBestLink, best->directory);
+        } else if (!damaged_.empty() && fs::is_symlink(run / kBestLink)) {
+            fs::remove(run / kBestLink);
+        }
     });
-    attempt_("loss.svg", [&] {
-        const fs::path path = run / "loss.svg";
-        const std::string svg = loss_svg(read_loss_curve(run), run_title(run));
+    attempt_(kLossCurve, [&] {
+        KILN_CHECK(curve.missing.empty(), curve.missing);
+        const fs::path path = run / kLossCurve;
+        const std::string svg = loss_svg(curve, run_title(run));
         KILN_CHECK(may_replace_curve(path, svg), path.string(),
                    ": is not a loss curve that Kiln has drawn; it stays as it is");
         write_file_atomic(path, svg);

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/model_state.h"
 #include "tools/train/logger.h"
 #include "tools/train/loss_curve.h"
@@ -37,7 +38,7 @@ private:
 struct SavedState {
     int64_t step = 0;
     nlohmann::json trainer_state;
-    std::vector<LossPoint> validations;  // of the whole run
+    LossCurve curve;  // of the whole run
 };
 
 class Saver {
@@ -54,17 +55,19 @@ public:
     void poll();  // reports a save that has ended, and throws what it threw
     void wait();  // the same after it has ended
 
-    // Makes the links, the curve and the number of checkpoints right for the newest one.
-    void present(const std::filesystem::path& checkpoint, const std::vector<LossPoint>& validations);
+    // Makes the links, the curve and the number of checkpoints right for the newest one, when a run is resumed.
+    void present(const std::filesystem::path& checkpoint, const LossCurve& curve);
 
     // Where the run directory is now: it may be moved while training.
     std::filesystem::path run() const { return directory_.now(); }
+    int descriptor() const { return directory_.descriptor(); }
 
 private:
     void write(const ModelState& model, const SavedState& state);
-    void refresh(const std::filesystem::path& checkpoint, const std::vector<LossPoint>& validations);
+    void refresh(const std::filesystem::path& checkpoint, const LossCurve& curve);
     std::filesystem::path write_checkpoint(const ModelState& model, const SavedState& state);
     [[noreturn]] void save_elsewhere(const ModelState& model, const SavedState& state);
+    std::optional<CheckpointRef> best(const std::filesystem::path& run, const LossCurve& curve) const;
     void flush_notes();
 
     const TrainPlan& plan_;
@@ -74,6 +77,7 @@ private:
     RunDirectory directory_;
     std::filesystem::path known_as_;
     std::vector<std::string> notes_;  // of the save in progress; then of this thread
+    std::set<int64_t> damaged_;       // the steps of checkpoints that `best` must not be a link to
     Attempts attempt_;
     std::optional<StateCopy> copy_;  // with --async-save
     std::future<void> pending_;      // the last member, so that it ends before the others do

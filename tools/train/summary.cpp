@@ -7,6 +7,7 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tools/checkpoint/links.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 
@@ -60,8 +61,15 @@ std::string summary_text(const RunSummary& s, const TrainPlan& plan, const Progr
         text += list_checkpoints(run)[0].directory.string();
     }
     if (const auto best = linked_checkpoint(run, kBestLink)) {
-        model = run / kBestLink;
-        text += concat("; the best is ", model.string(), " -> ", best->filename().string());
+        const std::string link = concat((run / kBestLink).string(), " -> ", best->filename().string());
+        try {
+            resolve_model_directory(*best);
+            model = run / kBestLink;
+            const bool saved = s.best && step_of(best->filename().string()) == int64_t(s.best->step);
+            text += concat(saved ? "; the best is " : "; the best that was saved is ", link);
+        } catch (const Error& error) {
+            text += concat("; the best, ", link, ", is damaged: ", error.what());
+        }
     }
     text += "\nnext:";
     for (const std::string& command : next_commands(s, plan, names, model.string())) text += "\n  " + command;

@@ -8,6 +8,7 @@
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/json_reader.h"
 #include "tools/checkpoint/checkpoint.h"
+#include "tools/checkpoint/names.h"
 #include "tools/evaluate/loss.h"
 #include "tools/train/run_directory.h"
 #include "tools/train/sample.h"
@@ -75,8 +76,12 @@ void Trainer::open_logs() {
     saver_.emplace(plan_, engine_, *log_, [this](const std::string& text) { note(text); });
     note_changes();
     if (plan_.checkpoint.empty()) return;
-    attempt_("earlier validations", [&] { validations_ = read_loss_curve(options_.output).val; });
-    saver_->present(resumed_from_.directory, validations_);  // a killed process may have left it undone
+    try {
+        curve_ = read_loss_curve(options_.output);
+    } catch (const std::exception& error) {
+        curve_.missing = error.what();
+    }
+    saver_->present(resumed_from_.directory, curve_);  // a killed process may have left it undone
 }
 
 void Trainer::open_validation() {
@@ -175,13 +180,13 @@ TrainOutcome Trainer::run() {
 
 RunSummary Trainer::summary() const {
     const auto lower = [](const LossPoint& a, const LossPoint& b) { return a.loss < b.loss; };
-    const auto best = std::ranges::min_element(validations_, lower);
+    const auto best = std::ranges::min_element(curve_.val, lower);
     return {.step = progress_.step,
             .total_steps = schedule_.total_steps,
             .steps = steps_,
             .seconds = std::chrono::duration<double>(Clock::now() - began_).count(),
             .tokens_per_second = double(steps_) * double(options_.total_batch_tokens) / seconds_in_steps_,
-            .best = best == validations_.end() ? std::nullopt : std::optional(*best)};
+            .best = best == curve_.val.end() ? std::nullopt : std::optional(*best)};
 }
 
 // False if a stop was requested; validation and samples are then done again after the run is resumed.
@@ -197,7 +202,7 @@ bool Trainer::validate() {
     }
     if (!loss) return false;
     progress_.validated_at = progress_.step;
-    if (std::isfinite(*loss)) validations_.push_back({double(progress_.step), *loss});
+    if (std::isfinite(*loss)) curve_.val.push_back({double(progress_.step), *loss});
     log([&](RunLog& log) { log.validation(progress_.step, *loss); });
     print(concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss, " | perplexity ",
                  std::exp(*loss)));
@@ -233,7 +238,14 @@ nlohmann::json Trainer::state() const {
 }
 
 void Trainer::log(const std::function<void(RunLog&)>& write) {
-    if (log_) attempt_("line in the logs", [&] { write(*log_); });
+    if (!log_) return;
+    find_logs();
+    attempt_("line in the logs", [&] { write(*log_); });
+}
+
+// They may be moved or removed while the run trains.
+void Trainer::find_logs() {
+    attempt_("log in one piece", [&] { log_->reopen(saver_->descriptor()); });
 }
 
 // Returns when the checkpoint is on the disk or, with `behind`, when training may change the state again.
@@ -241,8 +253,9 @@ void Trainer::save(bool behind) {
     settle();
     if (options_.output.empty()) return;
     if (saver_ && last_saved_ != progress_.step) {
+        find_logs();
         progress_.log = log_->position();
-        const SavedState saved{progress_.step, state(), validations_};
+        const SavedState saved{progress_.step, state(), curve_};
         behind ? saver_->save_behind(saved) : saver_->save(saved);
     }
     last_saved_ = progress_.step;
@@ -350,6 +363,7 @@ void Trainer::finish(StepReport& report) {
     if (peak > 0) report.mfu = reached / peak;
     report.memory_bytes = engine_.memory_in_use_bytes();
     report.seconds_left = seconds_per_step_ * double(schedule_.total_steps - report.step - 1);
+    if (std::isfinite(report.loss)) curve_.add_train({double(report.step), report.loss});
     log([&](RunLog& log) { log.train(report); });
     if (lines_.due(report)) print(step_line(report, columns() > 0 ? std::min(columns(), kMaxColumns) : kMaxColumns));
     if (hooks_.on_step) hooks_.on_step(report);

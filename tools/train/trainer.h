@@ -62,6 +62,7 @@ private:
     bool sample();
     void save(bool behind = false);
     void log(const std::function<void(RunLog&)>& write);
+    void find_logs();
     nlohmann::json state() const;
     bool train_step();
     bool accumulate();
@@ -98,7 +99,7 @@ private:
     std::map<std::string, std::string> options_before_;  // of that checkpoint
     std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
     int64_t last_saved_ = -1;
-    std::vector<LossPoint> validations_;  // of the whole run
+    LossCurve curve_;  // of the whole run
     // Of this start:
     std::chrono::steady_clock::time_point began_;
     int64_t steps_ = 0;
