@@ -30,7 +30,7 @@ run() {
         if [ $status -ne 0 ]; then grep -vE '^\[( RUN      |       OK )\]' "$log"; fi
         printf '%-40s %4d passed %3d failed %3d skipped %7d ms\n' "$(name_of "$binary")" "$ok" "$bad" "$skip" \
             $((($(date +%s%N) - start) / 1000000))
-        if [ -n "${KILN_LONG:-}" ]; then grep -aE ': [0-9]+ tries, [0-9]+ breaks$' "$log"; fi
+        if [ -n "${KILN_LONG:-}" ]; then grep -aE ': [0-9]+ attempts, [0-9]+ violations$' "$log"; fi
     } >"$out.said"
     cat "$out.said"
     echo "$ok $bad $skip" >"$out.count"

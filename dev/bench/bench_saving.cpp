@@ -1,5 +1,5 @@
 // What saving costs a training on this CPU, for `make bench`. In turn it does some steps without a save, with a save
-// behind them, and with one that they wait for, each time from the same start; so a machine that becomes slower
+// in the background, and with one that they wait for, each time from the same start; so a machine that becomes slower
 // disturbs all three alike. The cost of a save is the median of the differences.
 #include <unistd.h>
 
@@ -51,7 +51,7 @@ struct Scratch {
 void run(const std::vector<std::string>& args) {
     std::string model = "llama:layers=4,dim=256,heads=8,ffn=704,vocab=4096,ctx=128", output = "build";
     int B = 4, T = 128, steps = 16, rounds = 15;
-    OptionSet set("bench_saving", "Measures what a checkpoint costs a training: behind it, and while it waits.",
+    OptionSet set("bench_saving", "Measures what a checkpoint costs a training: in the background, and while it waits.",
                   {"--rounds 31 --output /tmp"});
     set.add(model, {.name = "model", .unit = "MODEL", .help = "preset or descriptor"});
     set.add(output, {.name = "output", .unit = "DIR", .help = "where a directory is made for the checkpoints"});
@@ -87,17 +87,17 @@ void run(const std::vector<std::string>& args) {
     const RunLog log(scratch.path, {});
     Saver saver(plan, *engine, log, [](const std::string&) {});
 
-    enum Kind { without, behind, waiting, kKinds };
-    std::vector<double> step_ms, sums[kKinds], behind_ms;
+    enum Kind { without, in_background, waiting, kKinds };
+    std::vector<double> step_ms, sums[kKinds], background_ms;
     for (int round = -1; round < rounds; round++) {  // the first one warms up
         for (int i = 0; i < kKinds; i++) {
             const Kind kind = Kind((i + round + 1) % kKinds);  // the order rotates
             double sum = 0;
-            const SavedState state{step, {{"step", step}}, {}};
+            const SaveRequest state{step, {{"step", step}}, {}};
             if (kind == waiting) sum += ms_of([&] { saver.save(state); });
-            if (kind == behind) {
-                behind_ms.push_back(ms_of([&] { saver.save_behind(state); }));
-                sum += behind_ms.back();
+            if (kind == in_background) {
+                background_ms.push_back(ms_of([&] { saver.save_in_background(state); }));
+                sum += background_ms.back();
             }
             for (int s = 0; s < steps; s++) {
                 const double ms = ms_of(train_step);
@@ -113,14 +113,15 @@ void run(const std::vector<std::string>& args) {
               << bytes_text(double(state_bytes(plan.config, engine->optimizer()))) << ", on " << engine->device_name()
               << "\n"
               << formatted("  a step takes %.1f ms (median of %zu)\n", step_median, step_ms.size());
-    for (const Kind kind : {behind, waiting}) {
+    for (const Kind kind : {in_background, waiting}) {
         std::vector<double> costs;
         for (size_t i = 0; i < sums[kind].size(); i++) costs.push_back(sums[kind][i] - sums[without][i]);
         const double cost = median(costs);
         std::cout << formatted("  a save %s costs %.1f ms, %.2f %% of the steps at an interval of %d",
-                               kind == behind ? "behind training" : "that training waits for", cost,
+                               kind == in_background ? "in the background" : "that training waits for", cost,
                                100 * cost / (kInterval * step_median), kInterval)
-                  << (kind == behind ? formatted("; %.1f ms of it for the copy\n", median(behind_ms)) : "\n");
+                  << (kind == in_background ? formatted("; %.1f ms of it for the copy\n", median(background_ms))
+                                            : "\n");
     }
 }
 

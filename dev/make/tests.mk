@@ -77,7 +77,7 @@ test:  ## build everything and run every test
 	$(if $(CUDA_HEADERS),,@echo "skipped: no CUDA headers ($(words $(EMULATOR_TESTS)) test programs of the CUDA code not built)")
 	@dev/check_readme.sh & readme=$$!; BUILD=$(BUILD) dev/run_tests.sh $(TESTS); status=$$?; wait $$readme && exit $$status
 
-test-long: $(CPU_TESTS) $(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)  ## every kill, power cut and failing call, the tests of the CUDA code in 16 schedules, all mutations, all tests under the sanitizers, and the fuzzers for five minutes each
+test-long: $(CPU_TESTS) $(EMULATED_TESTS) $(EMULATED_PROGRAM_TESTS)  ## every kill, power cut and failing call, the tests of the CUDA code in 16 schedules, all mutations, the kernels' tests under the sanitizers, and the fuzzers for five minutes each
 	@KILN_LONG=1 BUILD=$(BUILD) dev/run_tests.sh $(CPU_TESTS) $(EMULATED_PROGRAM_TESTS)
 	@SIMT_SCHEDULES=16 BUILD=$(BUILD) dev/run_tests.sh $(EMULATED_TESTS)
 	@$(MAKE) --no-print-directory mutations sanitize-kernels

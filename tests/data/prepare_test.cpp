@@ -38,6 +38,7 @@ TEST_F(Prepare, a_tokenizer_that_is_replaced_while_it_is_read_is_an_error) {
     other.add_text("quite another text", "text");
     options.report = [&](const std::string&) { other.train().save(options.tokenizer, true); };
     EXPECT_NE(error().find("tokenizer: was replaced while it was read"), std::string::npos) << error();
+    EXPECT_FALSE(std::filesystem::exists(options.output));  // so nothing that is there would be replaced
 }
 
 TEST_F(Prepare, a_separator_of_several_characters_divides_within_lines_and_records) {

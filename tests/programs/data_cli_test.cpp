@@ -139,10 +139,10 @@ TEST_F(DataCli, inspect_of_a_run_verifies_every_checkpoint_and_says_which_are_da
     EXPECT_NE(shown.err.find("2 of 4 checkpoints are damaged: checkpoint-00000011, checkpoint-00000008"),
               std::string::npos)
         << shown.err;
-    for (const char* line : {"checkpoint-00000011, damaged: ", "checkpoint-00000010, whole\n",
-                             "checkpoint-00000008, damaged: ", "checkpoint-00000005, whole\n",
-                             "\nbest            leads to ", "checkpoint-00000008, which is damaged\n",
-                             "\noptimizer       "}) {
+    for (const char* line :
+         {"checkpoint-00000011, damaged: ", "checkpoint-00000010, whole\n",
+          "checkpoint-00000008, damaged: ", "checkpoint-00000005, whole\n", "\nbest            leads to ",
+          "checkpoint-00000008, which is damaged\n", "\noptimizer       "}) {
         EXPECT_NE(shown.out.find(line), std::string::npos) << line << shown.out;
     }
 }

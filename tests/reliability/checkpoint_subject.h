@@ -19,7 +19,7 @@ public:
 
     std::string act() const override {
         save(kStep, kNew);
-        faults::report(kNew);
+        faults::set_durable(kNew);
         prune_checkpoints(root(), 1, 0);
         const auto newest = newest_checkpoint(root(), nullptr);
         KILN_CHECK(newest, root().string(), ": no checkpoint can be read");
@@ -27,14 +27,14 @@ public:
         return "";
     }
 
-    std::string check(int64_t reported) const override {
-        const std::string lost = lost_since(reported);
+    std::string check(int64_t durable) const override {
+        const std::string lost = lost_since(durable);
         if (!lost.empty()) return lost;
         act();
         return difference();
     }
 
-    // The step of the newest checkpoint, after loading it; "": none is whole.
+    // Loads the newest complete checkpoint and returns its step, or "" if there is none.
     std::string load() const {
         const auto newest = newest_checkpoint(root(), nullptr);
         FakeEngine loaded = engine();
@@ -65,14 +65,14 @@ private:
         save(kStep, kOld);
     }
 
-    std::string lost_since(int64_t reported) const {
+    std::string lost_since(int64_t durable) const {
         const auto newest = newest_checkpoint(root(), nullptr);
-        if (!newest) return "no checkpoint is whole";
+        if (!newest) return "no checkpoint is complete";
         if (newest->step != kStep) return "the newest checkpoint is lost";
         FakeEngine loaded = engine();
         load_training_state(newest->directory, loaded);
         const int version = nlohmann::json::parse(read_file(newest->directory / "trainer_state.json")).at("version");
-        if (version < reported) return "the one that was written is lost";
+        if (version < durable) return "the one that was written is lost";
         FakeEngine expected = engine(version);
         for (const Arena& arena : FakeEngine::saved()) {
             if (loaded.arena(arena) != expected.arena(arena)) return "other weights than saved";

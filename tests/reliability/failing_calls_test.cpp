@@ -18,39 +18,39 @@ bool may_be_silent(const std::string& hit) {
            hit.starts_with("read") || hit.starts_with("open");
 }
 
-std::string problem_of(const Subject& subject, const faults::Plan& plan, const ChildEnd& end, const std::string& hit,
-                       int64_t reported) {
+std::string problem_of(const Subject& subject, const faults::Fault& fault, const ChildEnd& end, const std::string& hit,
+                       int64_t durable) {
     if (!end.crash.empty() || end.killed) return "it crashed: " + end.crash;
     // Interrupted calls and short writes are nobody's business.
-    if (plan.action == faults::Action::shorten || plan.error == EINTR) {
+    if (fault.action == faults::Action::shorten || fault.error == EINTR) {
         return end.failed ? "it failed: " + end.text : subject.difference();
     }
-    const std::string reason = std::strerror(plan.error);
+    const std::string reason = std::strerror(fault.error);
     if (end.failed && end.text.find(subject.root()) == end.text.npos) return "it names no file: " + end.text;
     if (!may_be_silent(hit) && end.text.find(reason) == end.text.npos) return "nobody learns of it: " + end.text;
     subject.let_lines_be_missing(hit.ends_with("/main.log") || hit.ends_with("/metrics.jsonl"));
-    const std::string problem = subject.check(reported);
+    const std::string problem = subject.check(durable);
     subject.let_lines_be_missing(false);
     return problem;
 }
 
-void fail_everywhere(const std::string& name, const Subject& subject, faults::Plan plan, int64_t stride) {
+void fail_everywhere(const std::string& name, const Subject& subject, faults::Fault fault, int64_t stride) {
     Series series(name);
-    plan.root = subject.root();
-    for (plan.at = 0; !series.hopeless(); plan.at += stride) {
+    fault.root = subject.root();
+    for (fault.at = 0; !series.hopeless(); fault.at += stride) {
         subject.reset();
-        faults::begin(plan);
+        faults::begin(fault);
         const ChildEnd end = in_child([&] { return subject.act(); });
-        const int64_t reported = faults::reported();
+        const int64_t durable = faults::durable();
         const std::string hit = faults::hit();
         faults::end();
         if (hit.empty()) {
             EXPECT_FALSE(end.failed) << end.text;
             EXPECT_EQ(end.crash, "");
-            EXPECT_GE(plan.at, stride) << "nothing was hit";
+            EXPECT_GE(fault.at, stride) << "nothing was hit";
             break;
         }
-        series.add(concat("call ", plan.at, ", ", hit), [&] { return problem_of(subject, plan, end, hit, reported); });
+        series.add(concat("call ", fault.at, ", ", hit), [&] { return problem_of(subject, fault, end, hit, durable); });
     }
 }
 

@@ -31,14 +31,14 @@ struct OpenFile {
 };
 
 struct State {
-    Plan plan;
+    Fault fault;
     std::map<int, OpenFile> open;
     std::vector<Operation> operations;
     int files = 0;
 };
 
 struct Shared {
-    std::atomic<int64_t> calls{0}, reported{-1};
+    std::atomic<int64_t> calls{0}, durable{-1};
     char hit[PATH_MAX + 32] = "";
 };
 
@@ -82,8 +82,8 @@ bool can_fail(Kind kind, int error) {
     }
 }
 
-bool can_happen(const Plan& plan, Kind kind) {
-    switch (plan.action) {
+bool can_happen(const Fault& fault, Kind kind) {
+    switch (fault.action) {
         case Action::none:
         case Action::starve: return true;
         case Action::kill:
@@ -91,7 +91,7 @@ bool can_happen(const Plan& plan, Kind kind) {
                    kind != closes;
         case Action::kill_within:
         case Action::shorten: return kind == writes;
-        case Action::fail: return can_fail(kind, plan.error);
+        case Action::fail: return can_fail(kind, fault.error);
     }
     return false;
 }
@@ -110,19 +110,19 @@ public:
             state_ = nullptr;
             return;
         }
-        if (!can_happen(state_->plan, kind)) return;
-        if (state_->plan.action == Action::starve && shared().calls++ == 0) fail_allocation(state_->plan.at);
-        if (state_->plan.action == Action::starve) return;
+        if (!can_happen(state_->fault, kind)) return;
+        if (state_->fault.action == Action::starve && shared().calls++ == 0) fail_allocation(state_->fault.at);
+        if (state_->fault.action == Action::starve) return;
         const int64_t number = shared().calls++;
-        const Plan& plan = state_->plan;
-        if (plan.action == Action::none || !(number == plan.at || (plan.lasting && number > plan.at))) return;
-        if (number == plan.at) snprintf(shared().hit, sizeof(Shared::hit), "%s %s", name, path.c_str());
-        if (plan.action == Action::kill) die();
-        action_ = plan.action;
+        const Fault& fault = state_->fault;
+        if (fault.action == Action::none || !(number == fault.at || (fault.lasting && number > fault.at))) return;
+        if (number == fault.at) snprintf(shared().hit, sizeof(Shared::hit), "%s %s", name, path.c_str());
+        if (fault.action == Action::kill) die();
+        action_ = fault.action;
     }
     bool fails() const {
         if (action_ != Action::fail) return false;
-        errno = state_->plan.error;
+        errno = state_->fault.error;
         return true;
     }
     // How many bytes are written.
@@ -134,7 +134,7 @@ public:
     }
     State* state() const { return state_; }
     void record(Operation operation) const {
-        if (!state_ || !state_->plan.record) return;
+        if (!state_ || !state_->fault.record) return;
         const int error = errno;
         state_->operations.push_back(std::move(operation));
         errno = error;
@@ -142,7 +142,7 @@ public:
 
 private:
     bool below(const std::string& path) const {
-        const std::string& root = state_->plan.root.native();
+        const std::string& root = state_->fault.root.native();
         return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
     }
     std::lock_guard<std::mutex> lock_;
@@ -150,7 +150,7 @@ private:
     Action action_ = Action::none;
 };
 
-// The absolute path of `name` as a call gets it; "" if no plan needs it.
+// The absolute path of `name` as a call gets it; "" if no fault needs it.
 std::string absolute(int directory, const char* name) {
     if (!active.load() || !name) return "";
     std::string base;
@@ -302,10 +302,10 @@ __attribute__((constructor)) void begin_in_program() {
     const char* text = std::getenv("KILN_FAULT");
     if (!text) return;
     std::istringstream in(text);
-    Plan plan;
+    Fault fault;
     int action = 0;
-    in >> plan.root >> action >> plan.at >> plan.error >> plan.lasting, plan.action = Action(action);
-    begin(plan);
+    in >> fault.root >> action >> fault.at >> fault.error >> fault.lasting, fault.action = Action(action);
+    begin(fault);
 }
 
 // ---- allocations
@@ -329,12 +329,12 @@ void* allocate(size_t bytes, size_t alignment) {
 
 }  // namespace
 
-void begin(const Plan& plan) {
+void begin(const Fault& fault) {
     end();
     State* state = new State;
-    state->plan = plan;
+    state->fault = fault;
     shared().calls = 0;
-    shared().reported = -1;
+    shared().durable = -1;
     shared().hit[0] = '\0';
     active = state;
 }
@@ -352,17 +352,17 @@ const char* hit() {
     return shared().hit;
 }
 
-void report(int64_t progress) {
+void set_durable(int64_t version) {
     const std::lock_guard<std::mutex> lock(mutex);
-    shared().reported = progress;
+    shared().durable = version;
     State* state = active.load();
-    if (state && state->plan.record) {
-        state->operations.push_back({.kind = Operation::report, .path = "", .offset = uint64_t(progress)});
+    if (state && state->fault.record) {
+        state->operations.push_back({.kind = Operation::durable, .path = "", .offset = uint64_t(version)});
     }
 }
 
-int64_t reported() {
-    return shared().reported;
+int64_t durable() {
+    return shared().durable;
 }
 
 const std::vector<Operation>& recorded() {

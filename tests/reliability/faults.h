@@ -1,7 +1,7 @@
 #pragma once
 // The tests of this folder show what Kiln promises about kills, power cuts, failing system calls and failing
-// allocations. This is the library that makes them happen. It stands in for the C library's calls that read and change
-// files, and for operator new, in the test itself or, by LD_PRELOAD, in a program.
+// allocations. This is the library that makes them happen. It replaces the C library's file functions and operator new,
+// in the test itself or, through LD_PRELOAD, in another program.
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -15,12 +15,13 @@ enum class Action : uint8_t {
     kill_within,  // SIGKILL when half of the bytes are written
     fail,         // with `error`, without doing anything; close() closes
     shorten,      // half of the bytes are written
-    starve,       // the allocation with the number `at` after the first call below `root` fails
+    starve,       // allocation number `at`, counted from the first call below `root`, fails
 };
 
-// What happens at which call below `root`. Only calls count to which the action can happen: those that change something
-// for kill, those that write for kill_within and shorten, and those that can return `error` for fail.
-struct Plan {
+// The fault that is injected: which call on a path below `root` is affected, and how. Only the calls to which the
+// action applies are counted: for kill, those that change a file; for kill_within and shorten, writes; for fail, those
+// that can return `error`.
+struct Fault {
     std::filesystem::path root = {};
     Action action = Action::none;
     int64_t at = 0;  // the number of the call, from 0
@@ -29,35 +30,35 @@ struct Plan {
     bool record = false;   // for recorded()
 };
 
-// Begins a plan; a plan before it is over.
-// KILN_FAULT="ROOT ACTION AT [ERROR [LASTING]]", with the numbers of enums, begins one in a program.
-void begin(const Plan& plan);
-// Ends the plan.
+// Counts calls from 0, and injects this fault instead of an earlier one. In another program,
+// KILN_FAULT="ROOT ACTION AT [ERROR [LASTING]]", with the numbers of the enums, does so from the start.
+void begin(const Fault& fault);
 void end();
 
 // These are shared with children that were forked later, so that a test learns what its killed child did.
-int64_t calls();                // that counted since begin()
-const char* hit();              // the first call that the action happened to, such as "fsync /run/main.log"; "": none
-void report(int64_t progress);  // keeps a number for the test, and records it
-int64_t reported();             // the last one; -1: none since begin()
+int64_t calls();                    // how many were counted since begin()
+const char* hit();                  // the first call that was affected, such as "fsync /run/main.log"; "": none
+void set_durable(int64_t version);  // this version of what is saved must not be lost from now on
+int64_t durable();                  // the last such version; -1: none since begin()
 
 // A call as a power cut sees it.
 struct Operation {
-    enum Kind : uint8_t { open, write, truncate, sync, rename, exchange, remove, make_directory, make_link, report };
+    enum Kind : uint8_t { open, write, truncate, sync, rename, exchange, remove, make_directory, make_link, durable };
     Kind kind = open;
     std::string path, to = {};  // `to`: of rename and exchange; of make_link, what the link holds
     int file = -1;              // number of the open file: of open, write, truncate and sync
-    uint64_t offset = 0;        // of write; the new size of truncate; the number of report
+    uint64_t offset = 0;        // of write; the new size of truncate; the version of durable
     std::string data = {};      // of write
 };
 const std::vector<Operation>& recorded();
 
-// fsync does nothing, since the tests that kill only processes need no disk. It is so from the start in this library.
+// Whether fsync really syncs. By default it does nothing, because a test that only kills processes does not need its
+// data on the disk.
 void set_real_syncs(bool real);
 
-// Throws bad_alloc from the allocation with number `at`, from 0, of the allocations from now on.
+// Counts allocations from 0, and throws bad_alloc from number `at`.
 void fail_allocation(int64_t at);
-// Stops counting, and returns how many allocations there were.
+// Returns the number of allocations since fail_allocation().
 int64_t end_allocations();
 
 }  // namespace kiln::faults

@@ -15,7 +15,7 @@ void kill_everywhere(const std::string& name, const Subject& subject, faults::Ac
         subject.reset();
         faults::begin({.root = subject.root(), .action = action, .at = at});
         const ChildEnd end = in_child([&] { return subject.act(); });
-        const int64_t reported = faults::reported();
+        const int64_t durable = faults::durable();
         const std::string hit = faults::hit();
         faults::end();
         if (!end.killed) {
@@ -24,7 +24,7 @@ void kill_everywhere(const std::string& name, const Subject& subject, faults::Ac
             EXPECT_GE(at, stride) << "nothing was hit";
             break;
         }
-        series.add(concat("killed at call ", at, ", ", hit), [&] { return subject.check(reported); });
+        series.add(concat("killed at call ", at, ", ", hit), [&] { return subject.check(durable); });
     }
 }
 

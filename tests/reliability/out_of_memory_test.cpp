@@ -104,9 +104,9 @@ TEST(OutOfMemory, at_any_allocation_of_a_run_leaves_one_that_is_resumed) {
     EXPECT_GT(all, 1000);
     for (int64_t at = 0; at < all; at += short_or_long(all / 40, all / 5000 + 1)) {
         const ChildEnd end = starve(at);
-        const int64_t reported = faults::reported();
+        const int64_t durable = faults::durable();
         faults::end();
-        series.add(concat("allocation ", at), [&] { return !end.crash.empty() ? end.crash : run.check(reported); });
+        series.add(concat("allocation ", at), [&] { return !end.crash.empty() ? end.crash : run.check(durable); });
     }
 }
 

@@ -26,9 +26,9 @@ int PowerCut::add(const fs::path& path) {
     const int node = make(Entry::directory);
     for (const auto& entry : fs::directory_iterator(path)) {
         const int inside = add(entry.path());
-        nodes_[node].kept[entry.path().filename().string()] = inside;
+        nodes_[node].durable[entry.path().filename().string()] = inside;
     }
-    nodes_[node].names = nodes_[node].kept;
+    nodes_[node].names = nodes_[node].durable;
     return node;
 }
 
@@ -74,14 +74,14 @@ void PowerCut::write(std::string& content, const Write& write, size_t bytes) {
 void PowerCut::sync(int node) {
     for (const Write& w : unwritten_[node]) write(nodes_[node].content, w, w.data.size());
     unwritten_.erase(node);
-    // Changes in this directory are on the disk; those that also change another one happen whole.
+    // Changes in this directory are on the disk; each change is atomic, also in another directory.
     std::erase_if(pending_, [&](const Change& change) {
         if (std::ranges::none_of(change, [&](const NameChange& c) { return c.directory == node; })) return false;
         for (const NameChange& c : change) {
             if (c.node < 0) {
-                nodes_[c.directory].kept.erase(c.name);
+                nodes_[c.directory].durable.erase(c.name);
             } else {
-                nodes_[c.directory].kept[c.name] = c.node;
+                nodes_[c.directory].durable[c.name] = c.node;
             }
         }
         return true;
@@ -132,7 +132,7 @@ void PowerCut::apply(const Operation& operation) {
             change({{directory, name, make(Entry::link, operation.to)}});
             break;
         }
-        case Operation::report: break;
+        case Operation::durable: break;
     }
 }
 
@@ -156,8 +156,8 @@ std::vector<std::string> PowerCut::contents(int node, std::mt19937& random) cons
 void PowerCut::for_each_tree(size_t limit, std::mt19937& random, const std::function<void(const Tree&)>& visit) const {
     std::vector<std::shared_ptr<const std::string>> contents;
     for (const Node& node : nodes_) contents.push_back(std::make_shared<const std::string>(node.content));
-    Names kept;
-    for (const Node& node : nodes_) kept.push_back(node.kept);
+    Names durable;
+    for (const Node& node : nodes_) durable.push_back(node.durable);
     std::vector<std::pair<int, std::vector<std::shared_ptr<const std::string>>>> files;
     for (const auto& [node, writes] : unwritten_) {
         files.push_back({node, {}});
@@ -178,7 +178,7 @@ void PowerCut::for_each_tree(size_t limit, std::mt19937& random, const std::func
             choice /= n;
             return chosen;
         };
-        Names names = kept;
+        Names names = durable;
         for (const Change& change : pending_) {
             if (choose(2) == 0) continue;
             for (const NameChange& c : change) {

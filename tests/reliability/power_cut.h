@@ -1,7 +1,7 @@
 #pragma once
-// What a disk may hold after a power cut, by a weak model of a file system. Of a file whose data was not fsynced since,
-// any part of what was written may be there, and the rest missing or zero. Of the changes of a directory that was not
-// fsynced since (names made, removed, renamed), any subset may have happened, but each happens whole.
+// What a disk may hold after a power cut, by a weak model of a file system. Of the data that was written to a file
+// after its last fsync, a part may be on the disk; the rest is missing or zero. Of the names that were created, removed
+// or renamed in a directory after its last fsync, any subset may be on the disk, but each change is atomic.
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -22,22 +22,22 @@ public:
     };
     using Tree = std::map<std::string, Entry>;  // by path below the root; a directory stands before what it holds
 
-    // `root` as it is now is on the disk, whole.
+    // Assumes that the present content of `root` is completely on the disk.
     explicit PowerCut(const std::filesystem::path& root);
 
     // Applies the next operation, which the disk need not have done yet.
     void apply(const faults::Operation& operation);
 
-    // Calls visit(tree) for each tree that a power cut now may leave; if these are more than `limit`, for as many of
-    // them, chosen at random. The same tree may come more than once.
+    // Calls visit(tree) for each combination of lost names and of five contents of each file that was not fsynced; for
+    // `limit` random ones if there are more. The same tree may come more than once.
     void for_each_tree(size_t limit, std::mt19937& random, const std::function<void(const Tree&)>& visit) const;
 
 private:
     struct Node {
         Entry::Kind kind = Entry::directory;
-        std::string content;               // on the disk
-        std::map<std::string, int> names;  // as processes see them
-        std::map<std::string, int> kept;   // on the disk
+        std::string content;                 // on the disk
+        std::map<std::string, int> names;    // as processes see them
+        std::map<std::string, int> durable;  // on the disk
     };
     struct NameChange {
         int directory;

@@ -27,19 +27,19 @@ void cut_everywhere(const std::string& name, const Subject& subject, size_t tree
 
     std::mt19937 random(1);
     std::set<std::string> seen;
-    int64_t reported = -1;
+    int64_t durable = -1;
     for (size_t i = 0; i < operations.size(); i++) {
         const Operation& last = operations[i];
         disk.apply(last);
-        if (last.kind == Operation::report) reported = int64_t(last.offset);
+        if (last.kind == Operation::durable) durable = int64_t(last.offset);
         disk.for_each_tree(trees_of_a_cut, random, [&](const PowerCut::Tree& tree) {
-            if (!seen.insert(key_of(tree) + " " + std::to_string(reported)).second) return;
+            if (!seen.insert(key_of(tree) + " " + std::to_string(durable)).second) return;
             write_tree(tree, subject.root());
             series.add(concat("after call ", i, ", ", int(last.kind), " ", last.path),
-                       [&] { return subject.check(reported); });
+                       [&] { return subject.check(durable); });
         });
     }
-    EXPECT_GT(series.tries(), 20);
+    EXPECT_GT(series.attempts(), 20);
 }
 
 TEST(PowerCut, at_any_call_of_a_resumed_run_costs_no_checkpoint) {

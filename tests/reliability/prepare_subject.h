@@ -39,7 +39,7 @@ public:
         return "";
     }
 
-    // A run that is complete is not done again.
+    // `kiln prepare` refuses to replace complete shards, so it is not repeated then.
     std::string check(int64_t) const override {
         if (!std::filesystem::exists(output()) || files() != whole_) act();
         return difference();

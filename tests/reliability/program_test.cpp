@@ -52,7 +52,7 @@ protected:
     }
 };
 
-TEST_F(ReliableProgram, killed_at_random_times_it_equals_the_unbroken_run) {
+TEST_F(ReliableProgram, killed_at_random_times_it_equals_the_uninterrupted_run) {
     Series series("train_gpt2 killed at random times");
     std::mt19937 random(3);
     int64_t reached = -1;
@@ -67,7 +67,7 @@ TEST_F(ReliableProgram, killed_at_random_times_it_equals_the_unbroken_run) {
         }  // killed here
         series.add(concat("kill ", i), [&] {
             const int64_t step = newest_step(run());
-            if (step < reached) return concat("the newest whole checkpoint is ", step, "; it was ", reached);
+            if (step < reached) return concat("the newest complete checkpoint is ", step, "; it was ", reached);
             reached = step;
             return std::string();
         });

@@ -1,5 +1,6 @@
 #pragma once
-// A series of tries, each of which must break nothing. It prints one line of its counts, for dev/docs/reliability.md.
+// A series of attempts, none of which may violate a promise of dev/docs/reliability.md. It prints how many there were
+// and how many did.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,14 +25,14 @@ public:
     explicit Series(std::string name) : name_(std::move(name)) {}
     Series(const Series&) = delete;
     ~Series() {
-        std::printf("%s: %d tries, %d breaks\n", name_.c_str(), tries_, breaks_);
+        std::printf("%s: %d attempts, %d violations\n", name_.c_str(), attempts_, violations_);
         std::fflush(stdout);
-        EXPECT_GT(tries_, 0) << name_ << " tried nothing";
+        EXPECT_GT(attempts_, 0) << name_ << " attempted nothing";
     }
-    // One try. `check` returns what broke; "": nothing. If it throws, that broke.
+    // One attempt. `check` returns what went wrong, or ""; an exception is a violation too.
     template <class Check>
     void add(const std::string& what, Check check) {
-        tries_++;
+        attempts_++;
         std::string problem;
         try {
             problem = check();
@@ -40,15 +41,15 @@ public:
         }
         if (problem.empty()) return;
         constexpr int kShown = 10;
-        if (++breaks_ <= kShown) ADD_FAILURE() << name_ << ": " << what << ": " << problem;
+        if (++violations_ <= kShown) ADD_FAILURE() << name_ << ": " << what << ": " << problem;
     }
-    int tries() const { return tries_; }
-    // So much is broken that a series which ends by itself may never do so.
-    bool hopeless() const { return breaks_ > 1000; }
+    int attempts() const { return attempts_; }
+    // With so many violations, a loop until no call is affected any more might never end.
+    bool hopeless() const { return violations_ > 1000; }
 
 private:
     std::string name_;
-    int tries_ = 0, breaks_ = 0;
+    int attempts_ = 0, violations_ = 0;
 };
 
 // How a child process ended: killed by SIGKILL, with an exception, or with a result.
@@ -59,7 +60,7 @@ struct ChildEnd {
     std::string crash = {};  // how it ended if in none of these ways
 };
 
-// `act` returns a text.
+// Runs `act`, which returns a string, in a forked child.
 template <class Act>
 ChildEnd in_child(Act act) {
     int ends[2];

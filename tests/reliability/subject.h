@@ -1,6 +1,5 @@
 #pragma once
-// What the tests of this folder kill, and make fail: something that writes files, can be broken off, and is then done
-// again.
+// An operation that writes files, and that the tests interrupt or let fail, and then repeat.
 #include <filesystem>
 #include <set>
 #include <string>
@@ -21,13 +20,15 @@ public:
         std::filesystem::create_directories(root());
         prepare();
     }
-    // Does it, calls faults::report() when something is done that must not be lost, and returns its notes to the user.
+    // Performs the operation, calls faults::set_durable() as soon as something is finished that must not be lost, and
+    // returns the messages to the user.
     virtual std::string act() const = 0;
-    // After act() was broken off: what is wrong with what it left, or with what act() then does; "": nothing.
-    virtual std::string check(int64_t reported) const = 0;
-    // After act(): what differs from what an unbroken one leaves; "": nothing.
+    // Called after act() was interrupted. Repeats act(), and returns what is wrong with what was left, or with the
+    // result; "" if nothing is.
+    virtual std::string check(int64_t durable) const = 0;
+    // How the result of act() differs from that of an uninterrupted act(); "" if it does not.
     virtual std::string difference() const = 0;
-    // A line of a log that could not be written is no reason to stop: the logs may lack lines in what follows.
+    // If true, difference() accepts logs that lack lines, since training continues if a log line cannot be written.
     void let_lines_be_missing(bool may) const { lines_may_be_missing_ = may; }
 
 protected:
@@ -36,7 +37,7 @@ protected:
     mutable bool lines_may_be_missing_ = false;
 };
 
-// The names in a directory.
+// The names in a directory, sorted and separated by spaces.
 inline std::string names_in(const std::filesystem::path& directory) {
     std::set<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(directory)) {

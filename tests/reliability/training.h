@@ -1,5 +1,5 @@
 #pragma once
-// A training run of four steps that is broken off and resumed.
+// A training run of four steps that is interrupted and resumed.
 #include <map>
 #include <sstream>
 
@@ -11,7 +11,7 @@ namespace kiln {
 
 class TrainingSubject : public Subject {
 public:
-    // `done`: the run has a checkpoint of this step; 0: it does not exist.
+    // `done`: the step of the run's checkpoint; 0 for a run that does not exist yet.
     explicit TrainingSubject(int64_t done) : done_(done) {
         write_markov_shards(data(), 4000, 600);
         TrainRun all = make_run(directory_ / "all");
@@ -20,7 +20,7 @@ public:
         for (const CheckpointRef& checkpoint : list_checkpoints(directory_ / "all")) {
             weights_[checkpoint.step] = weights_of(checkpoint.directory);
         }
-        make_run(directory_ / "unbroken").run();
+        make_run(directory_ / "uninterrupted").run();
         if (done_ > 0) {
             TrainRun first = make_run(directory_ / "begun");
             first.hooks.stop_requested = [&] {
@@ -30,10 +30,10 @@ public:
         }
     }
 
-    // A new run also makes its parents.
+    // A new run must also create the parent directories of its run directory.
     std::filesystem::path run() const { return done_ > 0 ? root() / "run" : root() / "new" / "run"; }
 
-    // Trains to the end, and reports each checkpoint that it says it has written. Returns its other notes.
+    // Trains to the end. Each checkpoint that it says it has written must not be lost. Returns its other notes.
     std::string train(bool resume) const {
         Notes notes;
         std::ostream stream(&notes);
@@ -45,21 +45,21 @@ public:
     }
     std::string act() const override { return train(done_ > 0); }
 
-    // The newest checkpoint must be whole, and no older than the last one that was reported; the resumed run must end
-    // with the bits, logs and files of the unbroken run. Returns what is wrong; "": nothing.
-    std::string check(int64_t reported) const override {
+    // The newest checkpoint must be complete, and of step `durable` or later; the weights, logs and files of the
+    // resumed run must be identical to those of the uninterrupted one.
+    std::string check(int64_t durable) const override {
         const auto newest = newest_checkpoint(run(), nullptr);
-        const int64_t least = std::max(reported, done_);
-        if (!newest && least > 0) return concat("no checkpoint is whole; that of step ", least, " was written");
+        const int64_t least = std::max(durable, done_);
+        if (!newest && least > 0) return concat("no checkpoint is complete; that of step ", least, " was written");
         if (newest && newest->step < least) return concat("the newest is ", newest->step, ", not ", least);
         if (newest && weights_of(newest->directory) != weights_.at(newest->step)) return "other weights than saved";
         train(newest.has_value());
         return difference();
     }
 
-    // Of the finished run to the unbroken one.
+    // Compares the finished run with the uninterrupted one.
     std::string difference() const override {
-        const std::filesystem::path a = run(), b = directory_ / "unbroken";
+        const std::filesystem::path a = run(), b = directory_ / "uninterrupted";
         if (names_in(a) != names_in(b)) return concat("it holds ", names_in(a), ", not ", names_in(b));
         for (const char* name :
              {"checkpoint-00000004/model.safetensors", "checkpoint-00000004/optimizer.safetensors"}) {
@@ -75,13 +75,13 @@ public:
     }
 
 private:
-    // Reports "checkpoint PATH-STEP" at the end of its line.
+    // Takes the step out of each line "checkpoint PATH-STEP".
     struct Notes : std::stringbuf {
         std::string others;
         int sync() override {
             const std::string line = str();
             if (line.starts_with("checkpoint /")) {
-                faults::report(std::stoll(line.substr(line.rfind('-') + 1)));
+                faults::set_durable(std::stoll(line.substr(line.rfind('-') + 1)));
             } else {
                 others += line;
             }

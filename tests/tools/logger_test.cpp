@@ -43,7 +43,7 @@ TEST(RunLog, a_log_that_is_moved_replaced_or_removed_is_continued_under_its_name
         const RunDirectory directory(run);
         for (const char* file : {"main.log", "metrics.jsonl"}) {
             const auto reopen = [&] { return error_of([&] { log.reopen(directory.descriptor()); }); };
-            log.note(1, "first", "1");
+            log.event(1, "first", "1");
             EXPECT_EQ(reopen(), "");
             const std::string first = read_file(run / file);
             std::filesystem::rename(run / file, parent / "moved");
@@ -51,7 +51,7 @@ TEST(RunLog, a_log_that_is_moved_replaced_or_removed_is_continued_under_its_name
             if (how == "removed") std::filesystem::remove(parent / "moved");
             EXPECT_NE(reopen().find(std::string(file) + ": was moved, replaced or removed"), std::string::npos);
             EXPECT_EQ(reopen(), "") << "it is told twice";
-            log.note(2, "second", "2");
+            log.event(2, "second", "2");
             log.sync();
             const std::string now = read_file(run / file);
             EXPECT_EQ(now.find("first"), std::string::npos);
@@ -75,7 +75,7 @@ TEST(RunLog, a_log_whose_name_belongs_to_a_directory_is_written_on) {
     const std::string message = error_of([&] { log.reopen(directory.descriptor()); });
     EXPECT_NE(message.find("main.log: cannot be opened for writing: Is a directory"), std::string::npos) << message;
     EXPECT_NE(message.find("metrics.jsonl: was moved"), std::string::npos) << message;
-    log.note(1, "name", "value");
+    log.event(1, "name", "value");
     EXPECT_EQ(read_file(run / "moved"), "s:1 name:value\n");
 }
 
@@ -84,7 +84,7 @@ TEST(RunLog, main_log_has_the_lines_of_llmc) {
     RunLog log(run.path(), kEmpty);
     log.validation(0, 10.98765);
     log.train(report(0, 10.98765));
-    log.note(1, "learning-rate", "0.1->0.2");
+    log.event(1, "learning-rate", "0.1->0.2");
     EXPECT_EQ(read_file(run / "main.log"),
               "s:0 tel:10.9877\ns:0 trl:10.9877 lr:0.000300 norm:0.33\ns:1 learning-rate:0.1->0.2\n");
 }
@@ -170,7 +170,7 @@ TEST(RunLog, a_file_that_cannot_be_written_is_named) {
     setrlimit(RLIMIT_FSIZE, &before);
     EXPECT_NE(message.find((run / "main.log").string() + ": cannot be written: File too large"), std::string::npos)
         << message;
-    log.note(1, "a", "b");  // not glued to the part of the line before
+    log.event(1, "a", "b");  // not glued to the part of the line before
     EXPECT_EQ(read_file(run / "main.log"), "s:1 a:b\n");
 }
 

@@ -1,4 +1,4 @@
-// Saving behind training, and what happens to a run when saving it, or its directory, fails.
+// Saving in the background, and what happens to a run when saving it, or its directory, fails.
 #include "tools/train/saver.h"
 
 #include <gtest/gtest.h>
@@ -54,19 +54,19 @@ struct SavedByHand {
     std::optional<Saver> saver;
 };
 
-SavedState state_of(int64_t step) {
+SaveRequest state_of(int64_t step) {
     return {step, {{"step", step}}, {}};
 }
 
-TEST_F(SaverTest, behind_training_the_state_at_the_call_is_saved_and_saves_never_overlap) {
+TEST_F(SaverTest, in_the_background_the_state_at_the_call_is_saved_and_saves_never_overlap) {
     SavedByHand by_hand(run_);
     for (const int64_t step : {1, 2, 3}) {
         by_hand.engine.fill(float(step));
-        by_hand.saver->save_behind(state_of(step));
+        by_hand.saver->save_in_background(state_of(step));
         by_hand.engine.fill(0);  // training goes on
         if (step > 1) verify_checkpoint(run_ / concat("checkpoint-0000000", step - 1));
     }
-    by_hand.saver->save_behind(state_of(4));
+    by_hand.saver->save_in_background(state_of(4));
     by_hand.saver->wait();
     EXPECT_EQ(by_hand.notes.size(), 4u);
     for (const CheckpointRef& checkpoint : list_checkpoints(run_)) {
@@ -79,32 +79,32 @@ TEST_F(SaverTest, behind_training_the_state_at_the_call_is_saved_and_saves_never
     }
 }
 
-TEST_F(SaverTest, a_failure_behind_training_is_thrown_at_the_next_call_and_leaves_the_old_checkpoint) {
+TEST_F(SaverTest, a_failure_in_the_background_is_thrown_at_the_next_call_and_leaves_the_old_checkpoint) {
     SavedByHand by_hand(run_);
     by_hand.saver->save(state_of(1));
     by_hand.plan.files.files.push_back({"no/such/directory", ""});
-    by_hand.saver->save_behind(state_of(2));
+    by_hand.saver->save_in_background(state_of(2));
     std::string message;
     while (message.empty()) message = error_of([&] { by_hand.saver->poll(); });
     EXPECT_NE(message.find("no/such/directory"), std::string::npos) << message;
-    by_hand.saver->save_behind(state_of(3));
+    by_hand.saver->save_in_background(state_of(3));
     EXPECT_NE(error_of([&] { by_hand.saver->save(state_of(4)); }).find("no/such/directory"), std::string::npos);
-    by_hand.saver->save_behind(state_of(5));
+    by_hand.saver->save_in_background(state_of(5));
     by_hand.saver.reset();
     EXPECT_NE(by_hand.notes.back().find("no/such/directory"), std::string::npos);
     EXPECT_EQ(list_checkpoints(run_).size(), 1u);
     EXPECT_EQ(newest_checkpoint(run_, nullptr)->step, 1);
 }
 
-TEST_F(SaverTest, checkpoints_written_behind_training_have_the_bits_of_others) {
-    for (const bool behind : {true, false}) {
-        TrainRun run = make_run(directory_ / (behind ? "behind" : "waiting"));
+TEST_F(SaverTest, checkpoints_written_in_the_background_have_the_bits_of_others) {
+    for (const bool in_background : {true, false}) {
+        TrainRun run = make_run(directory_ / (in_background ? "in_background" : "waiting"));
         run.options.checkpoint_every = 1;
-        run.options.async_save = behind;
-        EXPECT_EQ(run.plan().async_save, behind);
+        run.options.async_save = in_background;
+        EXPECT_EQ(run.plan().async_save, in_background);
         EXPECT_EQ(run.run(), TrainOutcome::finished);
     }
-    const std::vector<CheckpointRef> all = list_checkpoints(directory_ / "behind");
+    const std::vector<CheckpointRef> all = list_checkpoints(directory_ / "in_background");
     ASSERT_EQ(all.size(), 10u);
     for (const CheckpointRef& checkpoint : all) {
         verify_checkpoint(checkpoint.directory);

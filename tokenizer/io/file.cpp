@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::string_view kTemporary = ".tmp-";  // the number of the process follows
+constexpr std::string_view kTemporarySuffix = ".tmp-";  // the number of the process follows
 
 // Must be the first call after the failed system call, since other calls may change errno.
 [[noreturn]] void throw_errno(const fs::path& path, const char* what) {
@@ -164,7 +164,7 @@ void OutputFile::close() {
 }
 
 AtomicFile::AtomicFile(const fs::path& path)
-    : path_(replaceable(path)), file_(concat(path_.string(), kTemporary, ::getpid())) {}
+    : path_(replaceable(path)), file_(concat(path_.string(), kTemporarySuffix, ::getpid())) {}
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)), file_(std::move(other.file_)), pending_(std::exchange(other.pending_, false)) {}
@@ -174,9 +174,9 @@ AtomicFile::~AtomicFile() {
 }
 
 std::string target_of_temporary(std::string_view name) {
-    const size_t suffix = name.find(kTemporary);
+    const size_t suffix = name.find(kTemporarySuffix);
     if (suffix == name.npos) return "";
-    const std::string_view process = name.substr(suffix + kTemporary.size());
+    const std::string_view process = name.substr(suffix + kTemporarySuffix.size());
     const bool is_number = !process.empty() && process.find_first_not_of("0123456789") == process.npos;
     return std::string(is_number ? name.substr(0, suffix) : "");
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Files as move-only types. Every failure throws Error with the path and the reason that the system gives.
+// Files, directories, locks, and the hash XXH3. A failure throws Error with the path and the system's reason; only what
+// a file system does not support (locks, fsync) is left out in silence.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -22,8 +23,8 @@ public:
     void write(const void* data, size_t bytes);  // everything, or throws (full disk, I/O error)
     void write(std::string_view text) { write(text.data(), text.size()); }
     void write_at(uint64_t offset, const void* data, size_t bytes);
-    // For long files: starts to write everything before the offset `end` to the disk. It also waits for the part that
-    // the previous call started (throws if that failed), and removes it from the page cache. Does nothing if `end` has
+    // For long files: starts the writeback of everything before the offset `end`. Also waits for the writeback that the
+    // previous call started, throws if it failed, and drops those pages from the page cache. Does nothing if `end` has
     // not grown.
     void write_behind(uint64_t end);
     void sync();   // fsync
@@ -38,7 +39,8 @@ private:
 };
 
 // A file that is written as <path>.tmp-<process id>. commit() fsyncs it, renames it to `path` and fsyncs the directory,
-// so a reader sees either the old file or the complete new one. Without commit() the destructor removes it.
+// so a reader sees either the old file or the complete new one. If `path` is a link, the file to which it points is
+// replaced, and the link stays. Without commit() the destructor removes the new file.
 class AtomicFile {
 public:
     explicit AtomicFile(const std::filesystem::path& path);
@@ -54,21 +56,22 @@ private:
     bool pending_ = true;
 };
 
-// The name of the file that would have replaced the temporary file `name`; "": it is none of an AtomicFile.
+// The name of the file that the temporary file `name` of an AtomicFile would have replaced; "" if it is no such file.
 std::string target_of_temporary(std::string_view name);
 
-// Which file it is, and what tells that its content has changed.
+// Identifies a file and its version, to notice that it was changed or replaced.
 struct FileVersion {
     uint64_t device = 0, inode = 0, size = 0;
     int64_t modified_ns = 0;
     bool operator==(const FileVersion&) const = default;
 };
 
-// A file open for reading. Nothing is mapped into memory: other programs may shorten a file, and reading a mapped page
-// behind its new end kills the process.
+// A file open for reading. Nothing is mapped into memory: another program may shorten the file, and reading a mapped
+// page past its new end kills the process by SIGBUS.
 class InputFile {
 public:
-    // A regular file. Anything else is refused at once, since a pipe may wait for ever and a device may never end.
+    // A regular file. Anything else is refused at once: opening a pipe may block forever, and a device file such as
+    // /dev/zero may have no end.
     explicit InputFile(const std::filesystem::path& path);
     static InputFile stream(const std::filesystem::path& path);  // also a pipe, a terminal or another device
     static InputFile standard_input();
@@ -84,7 +87,7 @@ public:
     void check_unchanged() const;
     const FileVersion& version() const { return version_; }  // when it was opened
     uint64_t size() const { return version_.size; }          // 0: not known (a pipe)
-    // Whether half of the descriptors that this process may open are in use.
+    // Whether this file's descriptor is in the upper half of those that the process may open: it should soon be closed.
     bool descriptors_are_scarce() const;
     const std::filesystem::path& path() const { return path_; }
 
@@ -96,7 +99,8 @@ private:
     FileVersion version_;
 };
 
-// Locks a directory for one process. If another process has locked it, waits for it or throws Error.
+// Locks a directory for one process. If another process has locked it, waits for it or throws Error, as `wait` says.
+// Does nothing on a file system without locks.
 class DirectoryLock {
 public:
     explicit DirectoryLock(const std::filesystem::path& directory, bool wait = false);
@@ -121,7 +125,7 @@ void sync_descriptor(int fd, const std::filesystem::path& path);  // fsync; `pat
 void sync_directory(const std::filesystem::path& directory);
 
 // What is at a path: not_found if there is nothing. Throws Error if the system cannot tell, because of permissions or a
-// loop of links for example. fs::exists and others, called with a path, throw the library's own error then.
+// loop of links for example, where fs::exists(path) would throw the library's own error.
 std::filesystem::file_status status_of(const std::filesystem::path& path);
 
 // Creates the directory and its parents, and fsyncs the parent of each one that was missing. Returns these, the deepest

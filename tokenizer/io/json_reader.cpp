@@ -111,7 +111,7 @@ int64_t JsonReader::integer(const char* key, int64_t min, int64_t max, std::opti
     return value->get<int64_t>();
 }
 
-uint64_t JsonReader::word(const char* key) const {
+uint64_t JsonReader::uint64(const char* key) const {
     return find(key, false, &Json::is_number_unsigned, "a whole number from 0 to 2^64 - 1")->get<uint64_t>();
 }
 

@@ -10,8 +10,8 @@ namespace kiln {
 class LineReader {
 public:
     explicit LineReader(InputFile file) : file_(std::move(file)) {}
-    // The next whole lines with their newlines: the first ones that make `bytes` together, so one line by default. Only
-    // the last line may lack its newline. Returns false at the end. Throws Error if the file cannot be read, if it has
+    // Reads complete lines with their newlines until they have at least `bytes` bytes, so one line by default. Only the
+    // last line may lack its newline. Returns false at the end. Throws Error if the file cannot be read, if it has
     // changed since it was opened, or if a line is longer than 1 GiB.
     bool next(std::string& lines, size_t bytes = 1);
 

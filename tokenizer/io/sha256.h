@@ -1,6 +1,6 @@
 #pragma once
-// SHA-256 (FIPS 180-4). It identifies a tokenizer, because two files with the same hash cannot be made. XXH3 only finds
-// accidental damage.
+// SHA-256 (FIPS 180-4). It identifies a tokenizer, because nobody can construct two files with the same hash. XXH3
+// detects accidental damage only.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -11,7 +11,7 @@ namespace kiln {
 
 std::array<unsigned char, 32> sha256(std::string_view data);
 
-// Lower-case hexadecimal digits: two for each byte; 16 for a number.
+// Lower-case hexadecimal digits: two for each byte, so 16 for a number.
 std::string hex(std::span<const unsigned char> bytes);
 std::string hex(uint64_t value);
 

@@ -1,5 +1,5 @@
 #pragma once
-// Reads the members of a tar archive in order, from a stream that cannot go back.
+// Reads the members of a tar archive in order, from a stream that cannot seek.
 //   Each member is a header of 512 bytes, then its content, filled up with zeros to a multiple of 512. Blocks of
 //   zeros are the end mark. The format is that of POSIX.1-2001 (pax), with the long names and sizes of GNU tar. Several
 //   archives may follow one another.

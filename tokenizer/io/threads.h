@@ -1,5 +1,5 @@
 #pragma once
-// Runs a function on several threads.
+// Threads for independent work, whose errors are rethrown on the calling thread.
 #include <algorithm>
 #include <exception>
 #include <mutex>

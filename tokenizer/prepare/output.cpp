@@ -134,18 +134,20 @@ void PrepareOutput::remove_mark() {
     remove_file(directory_ / kUnfinishedName);
 }
 
-std::vector<TokenizerKind::File> tokenizer_copy(const fs::path& source, const Tokenizer& tokenizer) {
-    const std::vector<fs::path> files = tokenizer_files(source);
-    const fs::path& main = files.front();
-    std::vector<TokenizerKind::File> copy;
-    const bool in_two_files = main.filename() == "vocab.json";  // with merges.txt, without tokenizer.json
-    if (in_two_files) copy.push_back({"tokenizer.json", tokenizer.to_json()});
-    for (const fs::path& file : files) {
-        const bool renamed = file == main && !in_two_files;
-        copy.push_back({!renamed                       ? file.filename().string()
-                        : file.extension() == ".model" ? "tokenizer.model"
-                                                       : "tokenizer.json",
-                        read_file(file)});
+std::vector<TokenizerKind::File> read_tokenizer_files(const fs::path& source) {
+    std::vector<TokenizerKind::File> files;
+    for (const fs::path& path : tokenizer_files(source)) files.push_back({path.filename().string(), read_file(path)});
+    return files;
+}
+
+std::vector<TokenizerKind::File> tokenizer_copy(const std::vector<TokenizerKind::File>& files,
+                                                const Tokenizer& tokenizer) {
+    std::vector<TokenizerKind::File> copy = files;
+    const std::string& main = files.front().name;
+    if (main == "vocab.json") {  // with merges.txt, without tokenizer.json
+        copy.insert(copy.begin(), {"tokenizer.json", tokenizer.to_json()});
+    } else {
+        copy.front().name = main.ends_with(".model") ? "tokenizer.model" : "tokenizer.json";
     }
     // A role that only config.json names would be lost: it is no file of the tokenizer.
     for (const RoleInfo& info : role_table()) {

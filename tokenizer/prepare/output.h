@@ -37,8 +37,12 @@ private:
     bool complete_ = false, unfinished_ = false;
 };
 
-// The tokenizer's files for the output directory, the main one first. They are exact copies, so the main file keeps its
-// SHA-256; only vocab.json with merges.txt gets a new tokenizer.json.
-std::vector<TokenizerKind::File> tokenizer_copy(const std::filesystem::path& source, const Tokenizer& tokenizer);
+// The files that Tokenizer::load reads, the main one first.
+std::vector<TokenizerKind::File> read_tokenizer_files(const std::filesystem::path& source);
+
+// The files for the output directory, the main one first, of a tokenizer that was loaded from `files`. They are exact
+// copies, so the main file keeps its SHA-256; only vocab.json with merges.txt gets a new tokenizer.json.
+std::vector<TokenizerKind::File> tokenizer_copy(const std::vector<TokenizerKind::File>& files,
+                                                const Tokenizer& tokenizer);
 
 }  // namespace kiln

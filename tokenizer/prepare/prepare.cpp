@@ -283,6 +283,7 @@ private:
 
 ShardIndex prepare(const PrepareOptions& options) {
     // Check everything that can be wrong with the options before the output changes.
+    const std::vector<TokenizerKind::File> source = read_tokenizer_files(options.tokenizer);
     const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
     tokenizer.special_ids(options.allowed_special);  // throws on a wrong one
     const InputFiles found = find_documents(options.inputs, options.val_inputs, options.split_names);
@@ -294,7 +295,11 @@ ShardIndex prepare(const PrepareOptions& options) {
     index.vocab_size = tokenizer.vocab_size();
     index.end_of_text = tokenizer.end_of_text();
     index.recipe = recipe_of(options);
-    const std::vector<TokenizerKind::File> tokenizer_files = tokenizer_copy(options.tokenizer, tokenizer);
+    // The same bytes before and after, so the tokenizer was made of them and not of what another process wrote.
+    const auto same = [](const auto& a, const auto& b) { return a.name == b.name && a.content == b.content; };
+    KILN_CHECK(std::ranges::equal(read_tokenizer_files(options.tokenizer), source, same), options.tokenizer.string(),
+               ": was replaced while it was read; run the same command again");
+    const std::vector<TokenizerKind::File> tokenizer_files = tokenizer_copy(source, tokenizer);
     index.tokenizer_file = tokenizer_files.front().name;
     for (const auto& [name, content] : tokenizer_files) {
         index.tokenizer_xxh3[name] = hex(xxh3_64(content.data(), content.size()));
@@ -338,11 +343,6 @@ ShardIndex prepare(const PrepareOptions& options) {
         output.start();
     }
     replace_tokenizer_files(options.output, tokenizer_files);
-    // The files were read after the tokenizer, so another process may have replaced them in between.
-    const Tokenizer copy = Tokenizer::load(options.output);
-    KILN_CHECK(copy.to_json() == tokenizer.to_json() && copy.vocab_size() == index.vocab_size &&
-                   copy.end_of_text() == index.end_of_text,
-               options.tokenizer.string(), ": was replaced while it was read; run the same command again");
     run->encode(files, tokenizer, threads_or_all(options.threads));
     uint64_t bytes = 0;
     for (const InputFileInfo& file : files) bytes += file.bytes;

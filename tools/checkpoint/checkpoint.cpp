@@ -51,7 +51,7 @@ std::vector<CheckpointRef> list_checkpoints(const fs::path& run) {
     return found;
 }
 
-std::vector<CheckpointRef> own_checkpoints(const fs::path& run) {
+std::vector<CheckpointRef> kiln_checkpoints(const fs::path& run) {
     std::vector<CheckpointRef> own = list_checkpoints(run);
     std::error_code ignored;
     std::erase_if(own, [&](const CheckpointRef& one) { return !fs::exists(one.directory / "manifest.json", ignored); });

@@ -23,57 +23,59 @@ struct CheckpointRef {
     int64_t step = 0;
 };
 
-// Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full,
-// not writable), nothing under that name has changed. What had the name and is not Kiln's is kept as NAME.other, and
-// `report` gets a line that says so.
+// Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full, not writable), the former
+// checkpoint of this step, if there was one, is still complete, under its name or as NAME.replaced; the new one may
+// have the name if only the last fsync failed. If something that Kiln has not written has this name, it is renamed to
+// NAME.other, and `report` is told.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const ModelState& model,
                                       const nlohmann::json& trainer_state, const ModelFiles& files,
                                       const std::function<void(const std::string&)>& report = nullptr);
 
-// The checkpoints of a run, newest first, not verified and without temporary directories.
+// The checkpoints of a run, newest first, not verified. NAME.replaced is one of them if a kill has left no NAME.
 std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);
 
-// Those of them that Kiln has written: they have a manifest.json, which need not be right. Hugging Face's Trainer gives
-// its checkpoints such names too, and Kiln removes none of those.
-std::vector<CheckpointRef> own_checkpoints(const std::filesystem::path& run);
+// Those of them that Kiln has written: they have a manifest.json, valid or not. Hugging Face's Trainer gives its
+// checkpoints such names too, and Kiln removes none of those.
+std::vector<CheckpointRef> kiln_checkpoints(const std::filesystem::path& run);
 
 // Throws Error with the first file that is missing or has another size or checksum.
 void verify_checkpoint(const std::filesystem::path& checkpoint);
 
-// The newest checkpoint that is complete and with which `use`, if given, does not throw. Calls `report` for each newer
-// one, with the reason. `from`: the search begins with this one, which has been verified; empty: with the newest.
+// The newest checkpoint that is complete and with which `use`, if given, does not throw. Calls `report` with the reason
+// for each newer one that it passes over. The search starts at `from`, which the caller has verified; empty: at the
+// newest.
 std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
                                                const std::function<void(const std::string&)>& report,
                                                const std::function<void(const CheckpointRef&)>& use = nullptr,
                                                const std::filesystem::path& from = {});
 
-// What a link, or a chain of links, leads to, so that what is read stays the same model when the link is replaced.
-// Without the slash at the end of a path, so that it ends with a name.
+// The final target of symbolic links, so that a link that is replaced meanwhile does not change which model is read. A
+// slash at the end of a path is removed.
 std::filesystem::path follow_link(const std::filesystem::path& path);
 
-// `path`, or the target of this link, if it is a checkpoint or another Hugging Face model; if it is a run, its newest
-// complete checkpoint, and `report` gets why newer ones are not. Throws Error.
+// Returns `path`, with links followed, if it is a checkpoint or a Hugging Face model. If it is a run, returns its
+// newest complete checkpoint, and tells `report` why newer ones were passed over. Throws Error if it is neither.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path,
                                               const std::function<void(const std::string&)>& report = nullptr);
 
 ModelConfig read_model_config(const std::filesystem::path& model_directory);  // config.json
 // Throws Error unless config.json describes the same tensors and the same computation as `config`.
 void check_model(const std::filesystem::path& model_directory, const ModelConfig& config);
-// Throws Error if weights or optimizer state hold a value from which nothing can be computed.
+// Throws Error if weights or optimizer state hold a value that is not finite, or a negative second moment.
 void verify_values(const std::filesystem::path& checkpoint);
 void load_weights(const std::filesystem::path& model_directory, Engine& engine);  // model*.safetensors -> Arena::params
 // Weights and optimizer state into the engine.
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 
-// Of own_checkpoints, keeps the newest `keep` ones (0: all), those with a step that is a multiple of `major_every` (0:
-// none), those that links in the run point to, and in any case `complete`, the newest complete one (empty: it is looked
-// for). Removes what killed saves left, too. Throws Error if something cannot be removed, after it has removed the
-// rest.
+// Removes all kiln_checkpoints except the newest `keep` (0: removes none), those whose step is a multiple of
+// `major_every` (0: no such rule), those that a link in the run points to, and the newest complete one: `complete` or,
+// if that is empty, the one that is found. Removes what killed saves left, too. Throws Error if something cannot be
+// removed, after it has removed the rest.
 void prune_checkpoints(const std::filesystem::path& run, int keep, int64_t major_every,
                        std::filesystem::path complete = {});
 
-// Removes what a killed process left in the run: checkpoints, links and files that have only a temporary name. Only
-// the process that has locked the run may call it. What cannot be removed stays, since it does no harm.
+// Removes what a killed process left in the run: unfinished checkpoints, links and files, by their temporary names.
+// Only the process that has locked the run may call it. What cannot be removed stays, since it does no harm.
 void remove_leftovers(const std::filesystem::path& run);
 
 }  // namespace kiln

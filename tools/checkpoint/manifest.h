@@ -11,7 +11,7 @@
 
 namespace kiln {
 
-// Writes a file and fsyncs it.
+// Writes a file, fsyncs it, and returns the size and the hash of `content`.
 FileDigest write_synced(const std::filesystem::path& path, std::string_view content);
 
 // `files`: the digest of each file in the directory, computed from what was to be written.
@@ -31,8 +31,8 @@ struct CheckedFiles {
 // than the directory's name says.
 CheckedFiles check_files(const std::filesystem::path& checkpoint);
 
-// Throws Error with the first file that is missing or differs from the manifest. `all` false: without the optimizer
-// state, which inference does not need and which is two thirds of the bytes. Returns the step.
+// Throws Error with the first file that is missing or differs from the manifest. If `all` is false, skips the
+// optimizer state, which inference does not need and which is two thirds of the bytes. Returns the step.
 int64_t verify_manifest(const std::filesystem::path& checkpoint, bool all);
 
 }  // namespace kiln

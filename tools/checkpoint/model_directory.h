@@ -1,5 +1,5 @@
 #pragma once
-// For all commands that use a trained model: --model, --tokenizer, --threads, --dtype.
+// The options, and the loading, that all commands with a trained model share.
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,25 +10,25 @@
 
 namespace kiln {
 
-void add_model_option(OptionSet& set, std::string& model);                   // --model
-void add_dtype_option(OptionSet& set, std::string& dtype);                   // --dtype
+void add_model_option(OptionSet& set, std::string& model);
+void add_dtype_option(OptionSet& set, std::string& dtype);
 void add_machine_options(OptionSet& set, std::string& dtype, int& threads);  // --dtype, --threads
-// The value of --dtype on this machine. Throws Error if the program cannot compute on this machine, and UsageError if
-// it cannot compute in this type.
+// Resolves --dtype on this machine. Throws Error if this machine cannot run the program, and UsageError if its device
+// does not support the type.
 Precision choose_precision(const std::string& dtype);
 
-// The directory of --model. A newer checkpoint of a run that is damaged is named on standard error, since the results
-// are those of an older model. Throws Error.
+// The directory of --model. If that is a run whose newest checkpoints are damaged, they are named on standard error,
+// because an older model is used. Throws Error if there is no model.
 std::string find_model(const std::string& model);
 
 // An engine with the weights in `directory`, a result of find_model.
 std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOptions& options);
 
-// The tokenizer in `tokenizer` or, if that is empty, in the model's directory. Throws Error if there is none or if it
-// has more ids than the model.
+// The tokenizer in `tokenizer` or, if that is empty, in the model's directory. Throws Error if there is none, or
+// if it has ids that the model lacks, other than special tokens at its end.
 Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_directory, const ModelConfig& config);
 
-// Its end-of-text id, if it has one.
+// The tokenizer's end-of-text id, if it has one.
 std::optional<int> end_of_text_of(const Tokenizer& tokenizer);
 
 }  // namespace kiln

@@ -1,6 +1,6 @@
 #pragma once
-// What a model's directory holds besides its shape and weights, and every checkpoint keeps: the tokenizer, the ids of
-// its roles, how text is generated, the chat template.
+// The files of a model directory, other than its config and weights, that every checkpoint copies: the tokenizer, the
+// ids of its special roles (bos, eos, pad), the generation settings and the chat template.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,8 +13,8 @@ namespace kiln {
 struct ModelFiles {
     ModelFiles() = default;
     // `tokenizer`: the tokenizer that the model is trained with; empty: the model's own. `model`: the directory that
-    // training starts from; empty: none. The roles and the generation_config.json of the model are kept unless its
-    // tokenizer is another one. Throws Error.
+    // training starts from; empty: none. The roles and the generation_config.json of `model` are kept if
+    // `tokenizer` is empty or the same tokenizer as the model's own. Throws Error if a file cannot be read.
     ModelFiles(const std::filesystem::path& tokenizer, const std::filesystem::path& model);
 
     std::vector<TokenizerKind::File> files;  // of the tokenizer; generation_config.json
@@ -22,12 +22,12 @@ struct ModelFiles {
         nlohmann::ordered_json::object();  // "bos_token_id", "eos_token_id" ... of config.json
 };
 
-// Throws Error if the directory has checksums of the tokenizer in it, in manifest.json or in shards.json, and a file
-// differs. `path` may also be a file.
+// If the directory has a manifest.json or a shards.json with checksums of its tokenizer, throws Error if a file does
+// not match. `path` may also be a file.
 void verify_tokenizer(const std::filesystem::path& path);
 
-// The ids where transformers stops: eos_token_id of generation_config.json if there is this file, else that of
-// config.json or, if config.json has no such key, its class's default. Throws Error.
+// The ids at which Hugging Face transformers stops: eos_token_id of generation_config.json or, if there is no such
+// file, of config.json, or else the default of the model's class. Throws Error if they are no ids.
 std::vector<int> stop_tokens(const std::filesystem::path& model_directory);
 // The same of files that are not written yet.
 std::vector<int> stop_tokens(const ModelFiles& files);

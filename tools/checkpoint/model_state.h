@@ -23,7 +23,7 @@ struct ModelState {
 // The bytes of the weights and of the optimizer state in float32.
 size_t state_bytes(const ModelConfig& config, Optimizer optimizer);
 
-// A copy that is made again and again in the same memory.
+// A copy of an engine's weights and optimizer state, in memory that each update() reuses.
 class StateCopy {
 public:
     explicit StateCopy(const ModelState& of);  // takes the memory; of.config must outlive the copy

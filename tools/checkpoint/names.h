@@ -1,5 +1,5 @@
 #pragma once
-// The names of files and directories in a run.
+// The names of files, directories and links in a run directory.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -8,8 +8,8 @@
 namespace kiln {
 
 inline constexpr std::string_view kPrefix = "checkpoint-";
-inline constexpr std::string_view kTemporary = ".saving-";  // a checkpoint that is being written
-inline constexpr std::string_view kReplaced = ".replaced";  // one that is being replaced, if names cannot be exchanged
+inline constexpr std::string_view kUnfinished = ".saving-";  // a checkpoint that is being written or removed
+inline constexpr std::string_view kReplaced = ".replaced";   // one that is being replaced, if names cannot be exchanged
 
 inline constexpr const char* kConfigFile = "config.toml";  // the options of the run
 inline constexpr const char* kMainLog = "main.log";

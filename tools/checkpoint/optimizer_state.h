@@ -12,7 +12,7 @@ FileDigest write_optimizer(const std::filesystem::path& path, const ModelState& 
 // Throws Error unless the file holds exactly the state of the engine's model and optimizer, with values that training
 // can have left there.
 void read_optimizer(const std::filesystem::path& path, Engine& engine);
-// Throws Error if there are other values.
+// Throws Error if a value is not finite, or a second moment is negative.
 void verify_optimizer(const std::filesystem::path& path);
 
 }  // namespace kiln

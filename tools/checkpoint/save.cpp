@@ -65,7 +65,7 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& m
                           const ModelFiles& files, const Report& report) {
     make_directories(run);
     const fs::path target = run / checkpoint_name(step);
-    const fs::path temporary = run / (std::string(kTemporary) + checkpoint_name(step));
+    const fs::path temporary = run / (std::string(kUnfinished) + checkpoint_name(step));
     fs::remove_all(temporary);
     fs::create_directory(temporary);
     try {
@@ -92,7 +92,7 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& m
 
 bool is_unfinished_checkpoint(const fs::path& path) {
     std::string name = path.filename().string();
-    if (name.starts_with(kTemporary)) return step_of(name.substr(kTemporary.size())).has_value();
+    if (name.starts_with(kUnfinished)) return step_of(name.substr(kUnfinished.size())).has_value();
     if (!name.ends_with(kReplaced)) return false;
     name.resize(name.size() - kReplaced.size());
     std::error_code ignored;
@@ -144,7 +144,7 @@ fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& mo
 }
 
 void prune_checkpoints(const fs::path& run, int keep, int64_t major_every, fs::path complete) {
-    const std::vector<CheckpointRef> all = own_checkpoints(run);
+    const std::vector<CheckpointRef> all = kiln_checkpoints(run);
     // If the newest ones are damaged, an older one must stay.
     if (complete.empty() && keep > 0 && all.size() > size_t(keep)) {
         if (const auto newest = newest_checkpoint(run, nullptr)) complete = newest->directory;
@@ -163,7 +163,7 @@ void prune_checkpoints(const fs::path& run, int keep, int64_t major_every, fs::p
             keep > 0 && i >= size_t(keep) && !major && !named && !complete.empty() && all[i].directory != complete;
         if (!surplus) continue;
         // Renamed first: if the process is killed now, no incomplete checkpoint has the name.
-        const fs::path doomed = run / (std::string(kTemporary) + all[i].directory.filename().string());
+        const fs::path doomed = run / (std::string(kUnfinished) + all[i].directory.filename().string());
         attempt(doomed, [&](std::error_code& error) { fs::remove_all(doomed, error); });
         attempt(all[i].directory, [&](std::error_code& error) { fs::rename(all[i].directory, doomed, error); });
     }

@@ -1,5 +1,5 @@
 #pragma once
-// --allow-special, for all commands that read text: which special tokens in it become their ids.
+// --allow-special, for all commands that read text: which special tokens in the text are encoded as special tokens.
 #include <string>
 #include <vector>
 

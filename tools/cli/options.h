@@ -22,14 +22,14 @@ struct OptionSpec {
     std::vector<std::string> former_names = {};
     std::string unit = {};          // what --help shows for the value: TOKENS, FILE, SECONDS; empty: by type
     std::string help = {};          // says what 0 or an empty value means
-    std::string default_help = {};  // what --help shows as the default; empty: the value of the variable
+    std::string default_help = {};  // what --help shows as the default; empty: the variable's value, or "none"
     double min = -std::numeric_limits<double>::infinity();  // numbers only; both limits are allowed values
     double max = std::numeric_limits<double>::infinity();
     std::vector<std::string> choices = {};  // strings only: the values allowed
     std::string implied = {};               // strings only: the value of --name without =VALUE
-    std::string zero = {};                  // whole numbers only: a word for 0, allowed even if min excludes 0
+    std::string zero = {};                  // integers only: a word for 0, such as auto, also accepted if min > 0
     bool required = false;                  // a UsageError if no value is given
-    bool nameless = false;                  // the first argument without a name may be its value
+    bool nameless = false;                  // the value may also be the first argument without a name
 };
 
 inline constexpr uint64_t kMaxConfigBytes = 1 << 20;
@@ -47,10 +47,10 @@ struct ConfigText {
 //   OptionSet set("kiln eval", "Computes the loss of a model on shards.", {"--model runs/mine --data shards"});
 //   set.add(model, {.name = "model", .unit = "DIR", .help = "a checkpoint or a run", .required = true});
 //   set.add(B, {.name = "batch-size", .short_name = "b", .help = "sequences in a micro-batch", .min = 1});
-//   if (!set.parse(args)) return 0;  // --help or --print-config was given, and its text has been printed
+//   if (!set.parse(args)) return 0;  // --help, --version or --print-config
 //
-// The default is the value of the variable when it is added. Every set also has --help (and -h, also without a value
-// where that is another option), --version, --config and --print-config.
+// The default is the value of the variable when it is added. Every set also has --help, --version, --config and
+// --print-config. -h is --help too; where -h is an option of llm.c with a value, only -h without a value is.
 class OptionSet {
 public:
     using Target =
@@ -61,8 +61,8 @@ public:
     OptionSet(const OptionSet&) = delete;  // options point into it
 
     void section(const std::string& title);  // the title in --help above the options that are added next
-    // A bool is a flag: --resume, --resume=0, -y 1. A vector takes all values up to the next option; when the option is
-    // repeated, its values are appended. The variable must outlive the set.
+    // If T is bool, the option is a flag: --resume, --resume=0, -y 1. If T is a vector, it takes all values up to the
+    // next option, and a repeated option appends. The variable must outlive the set.
     template <class T>
     void add(T& variable, const OptionSpec& spec) {
         add_target(&variable, spec);
@@ -77,9 +77,9 @@ public:
     // other value is a UsageError.
     void add_unavailable(const OptionSpec& spec, const std::vector<std::string>& harmless);
 
-    // `args` do not include the program's name. False: --help or --print-config was printed to standard output, and the
-    // program should end. Throws UsageError that names the option, the text and what is allowed. `below`: its
-    // values are used where nothing else gives one.
+    // `args` do not include the program's name. Returns false if --help, --version or --print-config was given and its
+    // text was printed: the program should then end. Throws UsageError that names the option, the text and what is
+    // allowed. The values of `below` have the lowest precedence.
     bool parse(const std::vector<std::string>& args, const ConfigText& below = {});
 
     bool given(std::string_view name) const;  // by file, environment or command line
@@ -112,7 +112,7 @@ private:
     using Texts = std::map<std::string, std::vector<std::string>>;
 
     void add_target(Target target, const OptionSpec& spec, bool positional = false);
-    Option* find(std::string_view name);  // by long name or a former one
+    Option* find(std::string_view name);
     const Option* find(std::string_view name) const;
     Option* find_spelled(std::string_view argument);  // by "--name" or "-short"
     std::vector<std::string> names() const;
@@ -125,7 +125,7 @@ private:
     std::vector<Option> options_;
     std::string config_file_;
     bool help_ = false, print_config_ = false, version_ = false;
-    std::string unavailable_;  // the variable of every unavailable option; it holds the program's name
+    std::string unavailable_;  // the variable of all unavailable options: the program's name, for their error
 };
 
 }  // namespace kiln

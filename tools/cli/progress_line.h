@@ -20,7 +20,7 @@ public:
     ~ProgressLine() { clear(); }
 
     // "counting words [#####     ] 51 of 100 MB, 30.2 MB/s, 2s left", and `more`. `done` and `total` (0: not known) are
-    // in `unit`. The rate is measured since the task changed. Calls are cheap until the next line is due.
+    // in `unit`. The rate is the average since the task began. A call prints only if a line is due.
     void show(const std::string& task, double done, double total, const std::string& unit,
               const std::string& more = "") {
         const auto now = Clock::now();
@@ -68,7 +68,7 @@ private:
     }
     const bool terminal_ = ::isatty(STDERR_FILENO) != 0;
     Clock::time_point task_start_ = Clock::now(), written_ = task_start_;
-    double task_done_ = 0;  // when the task began
+    double task_done_ = 0;  // the value of `done` when the task began
     std::string task_;
     bool shown_ = false;
 };

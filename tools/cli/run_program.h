@@ -7,13 +7,13 @@
 namespace kiln {
 
 // Calls `run` with the name of the program (`name` if argv has none) and its arguments, and returns its exit code. An
-// error is printed to standard error; the exit code is then 2 for UsageError and 1 for all others. `out_of_memory` says
-// what to do about that.
+// error is printed to standard error; the exit code is then that of `run` if this is not 0, else 2 for UsageError and 1
+// for any other error. `out_of_memory` says what to do about that.
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string& program, const std::vector<std::string>& args)>& run);
 
-// Memory may also end where no exception can leave: in a destructor of a library (nlohmann-json's allocates), in a
-// thread. The process then ends with exit code 1 and this message instead of SIGABRT.
+// Memory may also run out where no exception can propagate: in a destructor (nlohmann-json's allocates) or in a thread.
+// std::terminate then prints this message and exits with code 1 instead of raising SIGABRT.
 void end_where_memory_ends(const std::string& message);
 
 }  // namespace kiln

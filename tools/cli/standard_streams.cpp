@@ -48,7 +48,7 @@ bool wait_until_writable(int fd) {
 int write_text(int fd, std::string_view text) {
     while (!text.empty() && wait_until_writable(fd)) {
         const ssize_t n = ::write(fd, text.data(), std::min<size_t>(text.size(), PIPE_BUF));
-        if (n == 0) return EIO;  // or it would be tried for ever
+        if (n == 0) return EIO;  // or it would be tried forever
         if (n > 0) {
             text.remove_prefix(size_t(n));
         } else if (errno != EINTR && errno != EAGAIN) {

@@ -1,7 +1,8 @@
 #pragma once
-// SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask a program to stop. One thread takes all signals, and no other thread is ever
-// interrupted: code that oneDNN generates keeps data below the stack pointer, where the kernel would write the frame of
-// a handler. A handler that did nothing, on a timer, crashed every training.
+// SIGTERM, SIGINT, SIGUSR1 and SIGHUP ask a program to stop. One thread receives every signal except those that a
+// thread causes itself, such as SIGSEGV. No handler ever runs on another thread, because code that oneDNN generates
+// keeps data below the stack pointer, where the kernel would write the handler's frame: in a test, an empty handler on
+// a timer crashed every training.
 #include <chrono>
 #include <functional>
 
@@ -9,21 +10,21 @@
 
 namespace kiln {
 
-// Signals wait until the function below takes them, also if the program starts itself again before that.
+// Blocks all signals except faults, until the function below handles them. The mask survives an exec.
 void block_signals();
 
-// Called once, at the start of main, before there is another thread: threads inherit what this one blocks. Until one of
-// the functions below is called, a stop signal ends the program as usual. SIGHUP is left alone if it was ignored, as
-// nohup wants.
+// Call it once, at the start of main, before any other thread exists, because threads inherit the signal mask. Until
+// one of the functions below is called, a stop signal terminates the program. If SIGHUP was ignored at the start, as
+// under nohup, it stays ignored.
 void take_signals_in_one_thread();
 
 // From now on a stop signal only sets stop_signal(), and the program must soon save its work and end. A second SIGINT
 // ends the program at once. SIGPIPE is ignored, so that the training in `train_gpt2 | head` continues.
 void catch_stop_signals();
 
-// From now on a stop signal sets stop_signal() and, if the program still runs after `patience`, calls `end` on the
-// thread of the signals, and then ends the program as usual. `end` may also end it with an exit code of its own, by
-// _exit. It is called at once if a signal came while signals were caught.
+// From now on a stop signal sets stop_signal(). If the program still runs after `patience`, the signal thread calls
+// `end` and then terminates the program by that signal, unless `end` has called _exit. If a signal has come while
+// signals were caught, `end` is called at once.
 void end_at_stop_signals(std::function<void(int signal)> end, std::chrono::milliseconds patience = {});
 
 // The signal that was received, or 0. Safe from any thread.

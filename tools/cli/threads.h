@@ -3,12 +3,11 @@
 
 namespace kiln {
 
-// How many threads to use if the user wants this many: at most one for each processor that this process may use, since
-// more would only wait for each other (1024 threads on two processors took a hundred times as long). 0 stays 0, which
-// means all processors. Says on standard error if they are fewer than wanted.
+// Limits the number of threads that the user wants to the processors that this process may use, with a note on standard
+// error: 1024 threads on two processors took a hundred times as long. 0, which means all processors, stays 0.
 int threads_to_use(int wanted);
 
-// The same for what OpenMP computes, also if the user says it with OMP_NUM_THREADS.
+// Sets the number of OpenMP threads, with the same limit; 0: that of OMP_NUM_THREADS, or all processors.
 void set_threads(int wanted);
 
 }  // namespace kiln

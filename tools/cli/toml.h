@@ -1,7 +1,7 @@
 #pragma once
 // The part of TOML that options need: `name = value` lines, where a value is a text, a number, true, false or a list of
-// these. Tables, dates and nested values are refused. The libraries for the whole of TOML (toml++ 3.3, toml11 3.7,
-// cpptoml 0.1) were tried and crash on some files: they recurse once for each level of nesting, and toml++ asserts.
+// these. Tables, dates and nested values are refused. Full TOML libraries (toml++ 3.3, toml11 3.7, cpptoml 0.1) crash
+// on some files: deep nesting overflows their stacks, and an assertion of toml++ fails.
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +11,7 @@ namespace kiln {
 struct TomlEntry {
     size_t line = 0;  // of the name, from 1
     std::string name;
-    std::vector<std::string> texts = {};  // as on the command line: without quotes, escapes and underscores
+    std::vector<std::string> texts = {};  // as on the command line: strings decoded, numbers without underscores
 };
 
 // In the order of the file. Texts may hold any bytes except NUL, since file names do. Throws UsageError that begins

@@ -1,5 +1,5 @@
 #pragma once
-// What --version prints. It grows when a release changes what users see.
+// What --version prints. Increased when a release changes what users see.
 
 namespace kiln {
 

@@ -8,12 +8,13 @@
 
 namespace kiln {
 
-// One sentence each, with what to do. `sequences`: those of the training data, above 0.
+// Returns one sentence for each warning, with advice. `sequences`: the number of training sequences, above 0.
 std::vector<std::string> warnings(const TrainPlan& plan, uint64_t sequences);
 
-// Three lines, each with a --model for `tokens` of training data (0: not known) with a vocabulary of V (0: the model's
-// own), its parameters, memory and, on a CPU, time: the largest ones that fit the device's memory, have not far more
-// parameters than the data can teach, and on a CPU end within minutes. Fewer lines if the memory is too small.
+// Returns three lines, or fewer if the memory is too small. Each names a --model, its number of parameters, its memory
+// and, on a CPU, its training time. They are the largest models that fit the device's memory, are not far too large for
+// the data and, on a CPU, train within minutes. `tokens`: of training data; 0: not known. V: the size of the
+// vocabulary; 0: the model's default.
 std::string fitting_models(const TrainOptions& options, const Device& device, uint64_t tokens, int V);
 
 }  // namespace kiln

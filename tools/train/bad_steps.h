@@ -1,6 +1,6 @@
 #pragma once
-// Handles steps with an unusable loss or gradient. An outlier is skipped. A loss or gradient that is not finite is
-// never applied; --on-nonfinite says what follows.
+// Handles steps whose loss or gradient cannot be used. With --skip-loss-zscore or --skip-norm-zscore, the update of an
+// outlier is skipped. A loss or gradient that is not finite is never applied; --on-nonfinite says what follows.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -17,7 +17,8 @@ class BadSteps {
 public:
     explicit BadSteps(const TrainOptions& options) : options_(options) {}
 
-    // Fills in the z-scores of the step's loss and norm and, if its update must be skipped, the reason.
+    // Adds the step's loss and norm to the windows of `progress`, and fills in their z-scores and, if the update must
+    // be skipped, the reason.
     void judge(StepReport& report, TrainProgress& progress) const;
 
     enum class Action : uint8_t { next_step, stop, roll_back };
@@ -27,8 +28,9 @@ public:
     };
     Verdict after(const StepReport& report);
 
-    // Loads the newest checkpoint, but keeps the position in the data: the same batch after the same weights would fail
-    // again. `run`: where the run directory is now. Returns the new progress. Throws Error after too many rollbacks.
+    // Loads the newest checkpoint, but keeps the position in the data, since the same batch with the same weights would
+    // fail again. `run`: where the run directory is now. Returns the new progress. Throws Error after too many
+    // rollbacks.
     TrainProgress roll_back(const TrainProgress& failed, const std::filesystem::path& run, Engine& engine,
                             const std::function<void(const std::string&)>& note);
     // A checkpoint of `step` was written. If it is past the last failed step, rollbacks count from 0 again.

@@ -178,7 +178,7 @@ void RunLog::sample(int64_t step, std::string_view text) {
     metrics_.append(json_line({{"step", step}, {"sample", text}}));
 }
 
-void RunLog::note(int64_t step, const std::string& name, const std::string& value) {
+void RunLog::event(int64_t step, const std::string& name, const std::string& value) {
     main_.append(concat("s:", step, " ", name, ":", value, "\n"));
     metrics_.append(json_line({{"step", step}, {"note", name}, {"value", value}}));
 }

@@ -10,16 +10,18 @@
 
 namespace kiln {
 
-// A file that lines are appended to, each with one write. Throws Error with the path and the system's reason.
+// A file to which lines are appended. A line that was written only in part is cut off before the next one. Throws Error
+// with the path and the system's reason.
 class AppendFile {
 public:
-    // Cuts the file to the whole lines in its first `keep_bytes` bytes. A power cut may have left fewer of them.
+    // Truncates the file after the last complete line within its first `keep_bytes` bytes. After a power cut, the file
+    // may be shorter than that.
     AppendFile(const std::filesystem::path& path, uint64_t keep_bytes);
     AppendFile(const AppendFile&) = delete;
     ~AppendFile();
     void append(std::string_view line);
-    // If its name in the directory, an open one, belongs to another file or to none by now, continues with the file of
-    // that name or a new one, and throws Error, which tells it.
+    // If the file's name in the open directory now belongs to another file or to none, continues with that file or with
+    // a new one, and throws Error that says so.
     void reopen(int directory);
     void sync() const;  // fsync
     uint64_t size_bytes() const { return size_; }
@@ -32,8 +34,8 @@ private:
 
     std::filesystem::path path_;
     int fd_ = -1;
-    uint64_t size_ = 0;  // of its whole lines
-    bool torn_ = false;  // there is a part of a line after them
+    uint64_t size_ = 0;  // of its complete lines
+    bool torn_ = false;  // an incomplete line follows these
 };
 
 // The sizes of the logs when a checkpoint was written. The rest belongs to steps that a resumed run repeats.
@@ -45,7 +47,8 @@ class RunLog {
 public:
     RunLog(const std::filesystem::path& run, const LogPosition& keep);
     void sync() const;  // what was logged until now is durable; may be called while another thread logs
-    // A log that was moved, replaced or removed while the run trains is continued under its name, and Error tells it.
+    // If a log was moved, replaced or removed while the run trains, continues it under its name, and throws Error that
+    // says so.
     void reopen(int run_directory);
 
     void train(const StepReport& report);              // s:STEP trl:LOSS lr:RATE norm:NORM
@@ -53,7 +56,7 @@ public:
     void gpu(int64_t step, const GpuSample& sample);   // metrics.jsonl only
     void sample(int64_t step, std::string_view text);  // metrics.jsonl only
     // s:STEP NAME:VALUE, which llm.c's log readers treat as one more series. Neither may contain a space.
-    void note(int64_t step, const std::string& name, const std::string& value);
+    void event(int64_t step, const std::string& name, const std::string& value);
     LogPosition position() const { return {main_.size_bytes(), metrics_.size_bytes()}; }
 
 private:

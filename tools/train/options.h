@@ -1,5 +1,5 @@
 #pragma once
-// The options of train_gpt2 and train_gpt2cu: those of llm.c under its short names, and more. All have long names.
+// The options of train_gpt2 and train_gpt2cu. Each has a long name; those of llm.c also have its short name.
 #include <cstdint>
 #include <string>
 

@@ -1,5 +1,5 @@
 #pragma once
-// The z-score of a value among its last 128, as llm.c uses it to skip updates.
+// The z-score of a value among the last 128 values, which llm.c also uses to skip updates.
 #include <cmath>
 #include <cstddef>
 #include <limits>

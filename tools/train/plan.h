@@ -1,6 +1,7 @@
 #pragma once
-// Turns options into a plan of the run: model, data, batch, starting point. All wrong options are refused here, before
-// memory is allocated or a file is written.
+// Turns options into a plan of the run: model, data, batch, starting point. Options that are wrong by themselves are
+// refused here, before memory is allocated or a file is written. What depends on the device, the run directory or the
+// data of a resumed run is checked in device.h, run_directory.h and trainer.h.
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -20,7 +21,7 @@
 namespace kiln {
 
 struct TrainPlan {
-    // T, total_batch_tokens and prompt resolved; model: the descriptor of `config`, unless a directory
+    // As given, with T, total_batch_tokens and prompt filled in; `model` is the descriptor of `config`, or a directory.
     TrainOptions options = {};
     ModelConfig config = {};
     std::filesystem::path weights = {};     // model directory to start from; empty: random weights
@@ -36,8 +37,9 @@ struct TrainPlan {
     EngineOptions engine_options() const { return kiln::engine_options(options); }
 };
 
-// Throws UsageError or Error. `model_given`: options.model was given by the user, it is not the default. `report` gets
-// notes for the user. `device` has the memory that --batch-size auto may use.
+// Throws UsageError or Error. `model_given`: the user gave --model; else options.model is that of the resumed run. The
+// caller sets `values` and `config_toml`. `report` gets notes for the user. `device` has the memory that --batch-size
+// auto may use.
 TrainPlan make_plan(const TrainOptions& options, bool model_given, int world,
                     const std::function<void(const std::string&)>& report, const Device& device = {});
 
@@ -47,8 +49,9 @@ std::vector<MemoryItem> plan_memory(const TrainPlan& plan);
 DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator& communicator);
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator);
 
+inline constexpr int kFewSteps = 50;  // a shorter run hardly learns anything
+
 // The number of steps of the whole run on `num_sequences` sequences of data.
-inline constexpr int kFewSteps = 50;  // too few to learn anything
 int64_t total_steps(const TrainOptions& options, uint64_t num_sequences);
 
 // The text of --dry-run.

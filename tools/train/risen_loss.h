@@ -9,7 +9,7 @@ class RisenLoss {
 public:
     static constexpr int kSteps = 100;
 
-    // V: the size of the vocabulary. A model that knows nothing has a loss of ln V, or a little more when it is new.
+    // V: the size of the vocabulary. Uniform predictions give a loss of ln V; a new model has a little more.
     explicit RisenLoss(int V) : limit_(std::log(double(V))) {}
 
     // True at the 100th loss in a row that is above ln V and above the first loss.

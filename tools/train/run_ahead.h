@@ -13,8 +13,8 @@ class RunAhead {
 public:
     explicit RunAhead(Engine& engine) : engine_(engine) {}
 
-    // Call after queue_update, with the report of that step. Waits for the step before it, and returns its report with
-    // its result.
+    // Call it after queue_update, with the report of the step that was queued. Waits for the previous step and returns
+    // that step's report with its results; nothing at the first call.
     std::optional<StepReport> push(const StepReport& report) { return take(std::exchange(queued_, report)); }
     // Waits for the last queued step, if there is one.
     std::optional<StepReport> settle() { return take(std::exchange(queued_, std::nullopt)); }

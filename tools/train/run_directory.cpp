@@ -25,7 +25,7 @@ constexpr const char* kFiles[] = {kConfigFile, kMainLog, kMetrics, kLossCurve};
 // What remove_run() frees.
 uint64_t checkpoint_bytes(const fs::path& run) {
     uint64_t bytes = 0;
-    for (const CheckpointRef& checkpoint : own_checkpoints(run)) {
+    for (const CheckpointRef& checkpoint : kiln_checkpoints(run)) {
         for (const auto& entry : fs::directory_iterator(checkpoint.directory)) {
             if (entry.is_regular_file()) bytes += entry.file_size();
         }
@@ -143,7 +143,7 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
 }
 
 void remove_run(const fs::path& run) {
-    for (const CheckpointRef& checkpoint : own_checkpoints(run)) fs::remove_all(checkpoint.directory);
+    for (const CheckpointRef& checkpoint : kiln_checkpoints(run)) fs::remove_all(checkpoint.directory);
     for (const char* file : kFiles) fs::remove(run / file);
     for (const char* link : {kModelLink, kBestLink}) {
         if (fs::is_symlink(run / link)) fs::remove(run / link);

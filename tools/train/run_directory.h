@@ -13,12 +13,12 @@ namespace kiln {
 // An open run directory. It may be moved or removed while it is open.
 class RunDirectory {
 public:
-    explicit RunDirectory(const std::filesystem::path& path);  // throws Error
+    explicit RunDirectory(const std::filesystem::path& path);  // throws Error if it cannot be opened
     RunDirectory(RunDirectory&& other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
     RunDirectory& operator=(RunDirectory&&) = delete;
     ~RunDirectory();
     int descriptor() const { return fd_; }
-    // Where it is now: its path while that is right, else where it was moved to; empty: it was removed.
+    // The present path of the directory, also after it was moved; empty if it was removed.
     std::filesystem::path now() const;
 
 private:
@@ -32,7 +32,7 @@ class RunLock {
 public:
     explicit RunLock(const std::filesystem::path& run);  // throws Error if another holds it
     RunLock(RunLock&&) noexcept = default;
-    // If the run has neither logged anything nor saved a checkpoint, removes what was created.
+    // Removes the directories that this start has made, if the run has neither logged anything nor saved a checkpoint.
     ~RunLock();
 
     std::vector<std::filesystem::path> created;  // directories that this start has made, the deepest first
@@ -41,17 +41,17 @@ private:
     RunDirectory directory_;
 };
 
-// Creates the run directory and locks it. Throws Error if that is not possible, if the directory holds another run that
-// --overwrite is not to remove, or if the disk has no room for a checkpoint.
+// Creates the run directory and locks it. Throws Error if that fails, or if the disk has no room for a checkpoint, and
+// UsageError if the directory holds another run and neither --resume nor --overwrite is given.
 [[nodiscard]] RunLock prepare_run_directory(const TrainPlan& plan);
 
-// Removes a run, but no other files of its directory. --overwrite calls it when all that may keep the new run from
-// starting is known to be right: a run that cannot start costs no other one.
+// Removes a run, but no other files of its directory. With --overwrite it is called only after everything that could
+// prevent the new run from starting has been checked, so that a failed start never destroys the old run.
 void remove_run(const std::filesystem::path& run);
 
-// Whether a file that would be replaced begins as those that Kiln writes.
+// Whether a file begins with `start`. Used to tell Kiln's files from a user's before they are replaced.
 bool begins_with(const std::filesystem::path& path, std::string_view start);
-// The same for a loss curve: `svg` is the new one.
+// Whether the new curve `svg` may be written to `path`: there is no regular file, or it begins as `svg` does.
 bool may_replace_curve(const std::filesystem::path& path, std::string_view svg);
 
 // The run directory without --output: runs/ and the current time.

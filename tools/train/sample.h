@@ -16,7 +16,7 @@ namespace kiln {
 std::vector<int> sample_prompt(const TrainOptions& options, const Tokenizer& tokenizer, int max_T);
 
 // The prompt and its continuation in valid UTF-8, up to the end of the document, --sample-tokens or the context. It
-// depends only on the weights, the seed and `number`, and does not affect the training. Nothing if a stop was
+// depends only on the weights, the seed and `number`, and does not affect the training. Returns nothing if a stop was
 // requested.
 std::optional<std::string> sample_text(const TrainPlan& plan, Engine& engine, uint64_t number,
                                        const std::function<bool()>& stop_requested);

@@ -57,13 +57,13 @@ Saver::~Saver() {
     }
 }
 
-void Saver::save(const SavedState& state) {
+void Saver::save(const SaveRequest& state) {
     wait();
     pending_ = std::async(std::launch::deferred, [&] { write(state_, state); });
     wait();
 }
 
-void Saver::save_behind(const SavedState& state) {
+void Saver::save_in_background(const SaveRequest& state) {
     if (!copy_) return save(state);
     const auto began = std::chrono::steady_clock::now();
     wait();
@@ -103,7 +103,7 @@ void Saver::flush_notes() {
     for (const std::string& text : std::exchange(notes_, {})) note_(text);
 }
 
-void Saver::write(const ModelState& model, const SavedState& state) {
+void Saver::write(const ModelState& model, const SaveRequest& state) {
     attempt_("synced log", [&] { log_.sync(); });  // before the manifest that counts on its length
     const fs::path checkpoint = write_checkpoint(model, state);
     damaged_.erase(state.step);
@@ -111,7 +111,7 @@ void Saver::write(const ModelState& model, const SavedState& state) {
     refresh(checkpoint, state.curve);
 }
 
-fs::path Saver::write_checkpoint(const ModelState& model, const SavedState& state) {
+fs::path Saver::write_checkpoint(const ModelState& model, const SaveRequest& state) {
     for (;;) {
         const fs::path run = directory_.now();
         if (run.empty()) save_elsewhere(model, state);
@@ -129,7 +129,7 @@ fs::path Saver::write_checkpoint(const ModelState& model, const SavedState& stat
 
 // The run directory was removed while training. Nothing there can be restored but its settings and this checkpoint; so
 // they get a directory, and the training ends.
-void Saver::save_elsewhere(const ModelState& model, const SavedState& state) {
+void Saver::save_elsewhere(const ModelState& model, const SaveRequest& state) {
     fs::path run = plan_.options.output;
     if (!run.has_filename()) run = run.parent_path();
     while (make_directories(run).empty()) run += "-saved";  // the name may be that of another run by now

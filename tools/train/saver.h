@@ -1,6 +1,6 @@
 #pragma once
-// Saves a run: its checkpoints, behind training if there is memory for a copy of the state, and then what shows the
-// newest one: the links and the loss curve. Removes the checkpoints that are too many.
+// Saves a run. It writes checkpoints, in the background if there is memory for a copy of the weights and the optimizer
+// state, updates the links and the loss curve, and prunes old checkpoints.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -22,8 +22,8 @@ namespace kiln {
 
 using Note = std::function<void(const std::string&)>;
 
-// Does what a training can do without: a file system without links, or a disk without room for a log, does not end it.
-// A failure is noted once, and again when it has worked in between. Returns whether it was done.
+// Runs an action on which training does not depend, such as writing a log line or a link, and returns whether it
+// succeeded. A failure is reported, but not again until the action has succeeded.
 class Attempts {
 public:
     explicit Attempts(Note note) : note_(std::move(note)) {}
@@ -35,7 +35,7 @@ private:
 };
 
 // What a save writes, at a step.
-struct SavedState {
+struct SaveRequest {
     int64_t step = 0;
     nlohmann::json trainer_state;
     LossCurve curve;  // of the whole run
@@ -49,13 +49,15 @@ public:
 
     // Writes a checkpoint; returns when it is on the disk. Throws Error. Two saves never overlap: waits for the one
     // before, and throws what that one threw.
-    void save(const SavedState& state);
-    // Copies the state and returns; another thread writes. Without --async-save it does what save() does.
-    void save_behind(const SavedState& state);
-    void poll();  // reports a save that has ended, and throws what it threw
-    void wait();  // the same after it has ended
+    void save(const SaveRequest& state);
+    // Waits for the save before, copies weights and optimizer state and returns; another thread writes the copy.
+    // Without plan.async_save, or if no thread can be started, does what save() does.
+    void save_in_background(const SaveRequest& state);
+    void poll();  // if the save in the background has ended, reports its notes and rethrows its error
+    void wait();  // waits for its end, and then does the same
 
-    // Makes the links, the curve and the number of checkpoints right for the newest one, when a run is resumed.
+    // When a run is resumed: updates the links and the loss curve for `checkpoint`, the newest one, and prunes old
+    // ones.
     void present(const std::filesystem::path& checkpoint, const LossCurve& curve);
 
     // Where the run directory is now: it may be moved while training.
@@ -63,10 +65,10 @@ public:
     int descriptor() const { return directory_.descriptor(); }
 
 private:
-    void write(const ModelState& model, const SavedState& state);
+    void write(const ModelState& model, const SaveRequest& state);
     void refresh(const std::filesystem::path& checkpoint, const LossCurve& curve);
-    std::filesystem::path write_checkpoint(const ModelState& model, const SavedState& state);
-    [[noreturn]] void save_elsewhere(const ModelState& model, const SavedState& state);
+    std::filesystem::path write_checkpoint(const ModelState& model, const SaveRequest& state);
+    [[noreturn]] void save_elsewhere(const ModelState& model, const SaveRequest& state);
     std::optional<CheckpointRef> best(const std::filesystem::path& run, const LossCurve& curve) const;
     void flush_notes();
 
@@ -76,10 +78,10 @@ private:
     Note note_;
     RunDirectory directory_;
     std::filesystem::path known_as_;
-    std::vector<std::string> notes_;  // of the save in progress; then of this thread
-    std::set<int64_t> damaged_;       // the steps of checkpoints that `best` must not be a link to
+    std::vector<std::string> notes_;  // of the saving thread; then, when it has ended, of the training thread
+    std::set<int64_t> damaged_;       // the steps of checkpoints to which `best` must not point
     Attempts attempt_;
-    std::optional<StateCopy> copy_;  // with --async-save
+    std::optional<StateCopy> copy_;  // with plan.async_save
     std::future<void> pending_;      // the last member, so that it ends before the others do
 };
 

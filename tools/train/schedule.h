@@ -1,6 +1,6 @@
 #pragma once
-// The learning rate of each step: a linear warm-up, then one of llm.c's schedules, which falls to final_fraction of the
-// peak.
+// The learning rate of each step: a linear warm-up, then one of llm.c's schedules. All but `constant` end at
+// final_fraction of the peak.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -20,7 +20,7 @@ struct Schedule {
 
     double floor() const { return peak * final_fraction; }
     double drop() const { return peak - floor(); }
-    // The part of the way from step `start` to the end of the run that is done at `step`.
+    // The fraction of the steps from `start` to the end of the run that is done at `step`.
     double done(double start, double step) const {
         const double length = double(total_steps) - start;
         return length <= 0 ? 1.0 : std::clamp((step - start) / length, 0.0, 1.0);

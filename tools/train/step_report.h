@@ -15,10 +15,10 @@ namespace kiln {
 
 struct StepReport {
     static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-    int64_t step = 0, total_steps = 0;            // step: the number of steps before this one
+    int64_t step = 0, total_steps = 0;            // step: from 0 (progress.h)
     double loss = 0, norm = 0;                    // mean over the targets; L2 before clipping
     double loss_z = kUnknown, norm_z = kUnknown;  // among the last 128 values; NaN until there are 128
-    float overflow_scale = 0;  // float16: the lowered loss scale if the scaled gradient overflowed; 0: it did not
+    float overflow_scale = 0;  // the new, lower loss scale if a scaled float16 gradient overflowed, else 0
     float learning_rate = 0;
     double ms = 0, tokens_per_second = 0;
     double mfu = kUnknown;  // relative to the device's peak; NaN if that is not known
@@ -31,8 +31,8 @@ struct StepReport {
     bool is_finite() const { return std::isfinite(loss) && norm * norm <= std::numeric_limits<float>::max(); }
 };
 
-// At most `columns` wide: what matters least is left out first. A number has the same place in every line, as long as
-// it has its usual width.
+// At most `columns` wide: what matters least is left out first. The columns of successive lines are aligned, unless a
+// number is unusually long.
 inline constexpr int kMaxColumns = 100;
 std::string step_line(const StepReport& report, int columns = kMaxColumns);
 
@@ -41,7 +41,8 @@ class StepLines {
 public:
     using Clock = std::chrono::steady_clock;
 
-    // Every step whose number is a multiple of `every`. 0: about one step a second on a terminal, else every step.
+    // Every step whose number, counted from 1, is a multiple of `every`. 0: about one step a second on a terminal, else
+    // every step.
     StepLines(int64_t every, bool terminal) : every_(every), terminal_(terminal) {}
 
     // The first and the last step and those without an update always get a line.

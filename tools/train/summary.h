@@ -12,14 +12,14 @@ namespace kiln {
 
 struct RunSummary {
     int64_t step = 0, total_steps = 0;
-    // Of this start of the run, which may have been resumed:
+    // Since this process started or resumed the run:
     int64_t steps = 0;
     double seconds = 0;             // from its first step to its end, with validations and checkpoints
     double tokens_per_second = 0;   // within the steps
     std::optional<LossPoint> best;  // the lowest validation loss of the whole run
 };
 
-// The way to the programs in commands for the user: "./" if this one was started as ./train_gpt2.
+// The programs as the user can start them: with "./" if this one was started as ./train_gpt2.
 struct ProgramNames {
     std::string trainer, kiln;  // "./train_gpt2", "./kiln"
 };

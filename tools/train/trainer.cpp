@@ -138,7 +138,7 @@ void Trainer::note_changes() {
         const auto found = options_before_.find(name);
         if (found == options_before_.end() || found->second == now || changes_nothing(name)) continue;
         const std::string before = excerpt(found->second);
-        log([&](RunLog& log) { log.note(progress_.step, name, before + "->" + now); });
+        log([&](RunLog& log) { log.event(progress_.step, name, before + "->" + now); });
         note(concat("--", name, " is ", now, " from here on; it was ", before));
     }
 }
@@ -163,7 +163,7 @@ TrainOutcome Trainer::run() {
             if (val_loader_ && (last || is_due(options_.val_every)) && !validate()) return true;
             if (options_.sample_every > 0 && (last || (is_due(options_.sample_every) && !first)) && !sample())
                 return true;
-            if (last || (is_due(options_.checkpoint_every) && !first)) save(/*behind=*/!last);
+            if (last || (is_due(options_.checkpoint_every) && !first)) save(/*in_background=*/!last);
             if (last) return false;
             if (stop_agreed()) return true;
             if (gpu_ && is_due(options_.gpu_log_every) && !first) log_gpu();
@@ -253,8 +253,8 @@ void Trainer::find_logs() {
     attempt_("log in one piece", [&] { log_->reopen(saver_->descriptor()); });
 }
 
-// Returns when the checkpoint is on the disk or, with `behind`, when training may change the state again.
-void Trainer::save(bool behind) {
+// Returns when the checkpoint is on the disk or, with `in_background`, when training may change the state again.
+void Trainer::save(bool in_background) {
     settle();
     if (options_.output.empty()) return;
     if (last_saved_ != progress_.step) {
@@ -262,13 +262,13 @@ void Trainer::save(bool behind) {
         if (saver_) {
             find_logs();
             progress_.log = log_->position();
-            const SavedState saved{progress_.step, state(), curve_};
-            behind ? saver_->save_behind(saved) : saver_->save(saved);
+            const SaveRequest saved{progress_.step, state(), curve_};
+            in_background ? saver_->save_in_background(saved) : saver_->save(saved);
         }
     }
     last_saved_ = progress_.step;
     bad_steps_.saved(progress_.step);
-    if (behind) return;
+    if (in_background) return;
     if (saver_) saver_->wait();
     communicator_.barrier();
 }
@@ -401,7 +401,7 @@ void Trainer::roll_back() {
     progress_ = bad_steps_.roll_back(progress_, saver_ ? saver_->run() : std::filesystem::path(options_.output),
                                      engine_, [&](const std::string& text) { note(text); });
     last_saved_ = progress_.step;
-    log([&](RunLog& log) { log.note(failed_step, "rollback", concat("step-", progress_.step)); });
+    log([&](RunLog& log) { log.event(failed_step, "rollback", concat("step-", progress_.step)); });
     communicator_.barrier();  // until all ranks have read the checkpoint, none may remove it
 }
 

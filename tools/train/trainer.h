@@ -1,6 +1,6 @@
 #pragma once
 // The training loop, written once for all backends: it uses the model through Engine and the other ranks through
-// Communicator. Step s is: validation and samples if due, a checkpoint if due, then update number s.
+// Communicator. Step s first validates, samples and saves, where due, and then makes update s, counted from 0.
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -37,10 +37,11 @@ public:
     struct Hooks {
         std::ostream* results = nullptr;  // step lines, validation losses, samples
         std::ostream* notes = nullptr;    // everything else that the user should know
-        // Asked after every micro-batch and every sampled token; true: write a checkpoint and return.
+        // Called after every micro-batch, also of a validation, and after every sampled token. If it returns true,
+        // run() writes a checkpoint and returns.
         std::function<bool()> stop_requested = {};
         std::function<void(const StepReport&)> on_step = {};
-        // Of the terminal that shows the results; null or 0: it is no terminal.
+        // The width of the terminal that shows the results; null or 0: it is no terminal.
         std::function<int()> columns = {};
     };
 
@@ -61,7 +62,7 @@ private:
     void note_changes();
     bool validate();
     bool sample();
-    void save(bool behind = false);
+    void save(bool in_background = false);
     void log(const std::function<void(RunLog&)>& write);
     void find_logs();
     nlohmann::json state() const;
@@ -99,10 +100,11 @@ private:
     std::optional<RunAhead> run_ahead_;                  // if it is possible
     CheckpointRef resumed_from_;                         // an empty path: the run began now
     std::map<std::string, std::string> options_before_;  // of that checkpoint
-    std::exception_ptr data_error_;  // requests a stop, since all ranks must stop at the same place; run() throws it
+    // A failed read of the data. It requests a stop, so that all ranks stop at the same place, and run() rethrows it.
+    std::exception_ptr data_error_;
     int64_t last_saved_ = -1;
     LossCurve curve_;  // of the whole run
-    // Of this start:
+    // Since this process started or resumed the run:
     std::chrono::steady_clock::time_point began_;
     int64_t steps_ = 0;
     double seconds_in_steps_ = 0;

@@ -62,7 +62,7 @@ struct Reader {
     void operator()(const char* key, T& value, int64_t min, int64_t max) const {
         value = T(in.integer(key, min, max));
     }
-    void operator()(const char* key, uint64_t& value) const { value = in.word(key); }
+    void operator()(const char* key, uint64_t& value) const { value = in.uint64(key); }
     void operator()(const char* key, std::string& value) const { value = in.string(key); }
     template <class T>
     void operator()(const char* key, std::optional<T>& value) const {

@@ -1,6 +1,6 @@
 #pragma once
 // trainer_state.json, the part of a checkpoint that only the trainer reads: how far the run is, and what must be the
-// same when it is resumed. A right checksum says that a file is as it was written, not that it makes sense, so every
+// same when it is resumed. A matching checksum shows that a file is unchanged, not that its values are valid, so every
 // field is checked.
 #include <cstdint>
 #include <map>
@@ -27,13 +27,14 @@ struct TrainerState {
     nlohmann::json to_json() const;  // keeps every bit
 };
 
-// Throws Error that begins with `where` and names the field if to_json() cannot have made this text.
+// If to_json() cannot have written this text, throws Error that begins with `where` and names the field.
 TrainerState parse_trainer_state(std::string_view text, const std::string& where);
 
 // Throws Error also if it is the state of another step or of another model than the checkpoint's.
 TrainerState read_trainer_state(const CheckpointRef& checkpoint);
 
-// Reads weights, optimizer state and loss scale of a checkpoint into the engine. Throws Error.
+// Reads weights, optimizer state and loss scale of a checkpoint into the engine. Throws Error if one of them is
+// damaged.
 TrainerState load_trainer_state(const CheckpointRef& checkpoint, Engine& engine);
 
 }  // namespace kiln
