@@ -13,6 +13,7 @@ namespace kiln {
 // A file that lines are appended to, each with one write. Throws Error with the path and the system's reason.
 class AppendFile {
 public:
+    // Where a directory has the name, nothing is written, and reopen() tells it: a run needs no log to be resumed.
     // Cuts the file to the whole lines in its first `keep_bytes` bytes. A power cut may have left fewer of them.
     AppendFile(const std::filesystem::path& path, uint64_t keep_bytes);
     AppendFile(const AppendFile&) = delete;
