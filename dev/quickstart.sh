@@ -12,19 +12,20 @@ fortunes=/usr/share/games/fortunes
 trainer=./train_gpt2
 if [ -x ./train_gpt2cu ] && nvidia-smi >/dev/null 2>&1; then trainer=./train_gpt2cu; fi
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+say() {
+    if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi
+}
 
-mkdir -p "$(dirname "$out")"
-exec 9>"$out.lock"
+mkdir -p "$out"
+exec 9<"$out"
 flock -n 9 || { echo "quickstart: another quickstart is writing to $out; wait until it ends, or set QUICKSTART_DIR" >&2; exit 1; }
-if [ -e "$out" ]; then
+if [ -n "$(ls -A "$out")" ]; then
     if [ ! -e "$out/.quickstart" ]; then
         echo "quickstart: $out exists and was not made by quickstart; move it away, or set QUICKSTART_DIR" >&2
         exit 1
     fi
     echo "resuming the earlier quickstart in $out; for a new one, set QUICKSTART_DIR to another directory"
 fi
-mkdir -p "$out"
 touch "$out/.quickstart"
 
 say "1. Text: 300 Tang poems and 100 Song lyrics"
@@ -55,15 +56,17 @@ fi
 "${train[@]}"
 
 say "5. A generated poem"
-./kiln generate --model "$out/run" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
+model=$out/run/best  # the lowest validation loss
+[ -e "$model" ] || model=$out/run
+./kiln generate --model "$model" --prompt '《' --temperature 0.8 --top-k 50 --max-new-tokens 120
 
 newest=$(ls -d "$out"/run/checkpoint-* | tail -n 1)
-say "The model: $out/run/model"
+say "The model: $model"
 cat <<END
 The loss curve: $out/run/loss.svg
 
 Try next:
-  ./kiln generate --model $out/run --interactive --temperature 0.8
-  ./kiln eval --model $out/run --data $out/shards
+  ./kiln generate --model $model --interactive --temperature 0.8
+  ./kiln eval --model $model --data $out/shards
   $trainer -i $out/shards -o $out/run --resume -x $((2 * 10#${newest##*-}))
 END

@@ -46,9 +46,11 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
         load_weights(plan.weights, engine);
     }
     DataLoader loader(val_loader_options(plan, communicator));
-    const auto loss =
-        mean_loss(engine, communicator, plan.options.val_max_batches, nullptr, loader, plan.options.B, plan.options.T);
+    const TrainOptions& o = plan.options;
+    const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
+    const std::string part = part_of_data(loader, o.B, communicator.size(), o.val_max_batches);
     std::cout << formatted("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
+    if (!part.empty()) report("computed from" + part.substr(2) + "; -m 0 uses all of the validation data");
     return 0;
 }
 
@@ -86,7 +88,7 @@ int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, con
     if (outcome == TrainOutcome::finished) return 0;
     const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
     KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, because --output (-o) is empty");
-    report(concat(where, "; resume with --resume -o ", plan.options.output));
+    report(where);  // the summary has the command that resumes it
     return kStopped;
 }
 
@@ -123,10 +125,10 @@ struct CommandLine {
     }
 };
 
-// The options of the run that is to be resumed, whose values those keep that are not given: config.toml or, if it is
-// lost, what the newest checkpoint holds. Empty: there is neither.
+// The options of the run that is to be resumed or evaluated, whose values those keep that are not given: config.toml
+// or, if it is lost, what the newest checkpoint holds. Empty: there is neither.
 ConfigText own_config(const TrainOptions& o) {
-    if (!o.resume || o.output.empty()) return {};
+    if (!(o.resume || o.eval_only) || o.output.empty()) return {};
     const std::filesystem::path path = std::filesystem::path(o.output) / kConfigFile;
     if (std::filesystem::exists(path)) return {path, read_file(path, kMaxConfigBytes)};
     TrainerState state;
@@ -146,7 +148,7 @@ ConfigText own_config(const TrainOptions& o) {
 int run(const std::string& program, const std::vector<std::string>& args, const std::filesystem::path& folder) {
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
-    const bool model_given = line->set.given("model");
+    const bool model_given = line->set.given("model"), batches_given = line->set.given("val-max-batches");
     if (line->options.resume) end_at_signals_before_training(line->options, "");
     const ConfigText own = own_config(line->options);
     if (!own.text.empty()) {
@@ -154,6 +156,11 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
         line->set.parse(args, own);
     }
     TrainOptions& o = line->options;
+    if (o.eval_only) {  // of the run's newest checkpoint, unless another model is named
+        o.resume = false;
+        if (!batches_given) o.val_max_batches = 0;
+        if (!model_given && !o.output.empty() && !list_checkpoints(o.output).empty()) o.model = o.output;
+    }
     if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
     const auto end_at_signals = [&, toml = line->set.to_toml()] {
         if (!o.dry_run && !o.eval_only) end_at_signals_before_training(o, toml);

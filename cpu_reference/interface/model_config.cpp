@@ -275,7 +275,8 @@ ModelConfig parse_model(std::string_view descriptor) {
         base = *preset;
     } else {
         usage_error(descriptor,
-                    concat("\"", name, "\" is neither a preset nor a family; ", suggest(name, preset_names())));
+                    concat("\"", name, "\" is neither a preset nor a family; ", suggest(name, preset_names()),
+                           "; d6, d12, d24, ... are GPT-2 with so many layers"));
     }
     if (colon != std::string_view::npos && rest.empty()) {
         usage_error(descriptor, "there is nothing after the colon; expected key=value,...");

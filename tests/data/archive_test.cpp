@@ -118,7 +118,7 @@ TEST_F(Archive, data_that_is_not_text_is_refused_by_what_it_is) {
         {"%PDF-1.4\n", "is a PDF document"},
         {"BZh91AY&SYxyz", "is compressed by bzip2; unpack it first"},
         {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS, not the data itself"},
-        {"\x7F" + std::string("ELF") + zeros, "is a program"},
+        {"\x7F" + std::string("ELF") + zeros, "is a program; give files of text instead"},
         {gzip("SQLite format 3" + zeros), "is a SQLite database"},
         {std::string("a\0b\0", 4), "byte 1 is NUL; if it is text in UTF-16"},
         {std::string(4000, 'x') + '\0', "byte 4000 is NUL"},

@@ -116,6 +116,8 @@ TEST(DevScripts, a_second_quickstart_continues_the_first_and_what_the_user_train
     const Finished first = run_program(script, {});
     ASSERT_EQ(first.code, 0) << first.err;
     EXPECT_NE(first.out.find("--resume -x 4\n"), std::string::npos) << first.out;
+    EXPECT_EQ(first.out.find('\x1b'), std::string::npos) << first.out;
+    EXPECT_FALSE(fs::exists(directory / "runs/quickstart.lock"));
     fs::create_directories(run / "checkpoint-00000800");  // the user trained on, as the last line says
     fs::remove(directory / "calls");
     const Finished second = run_program(script, {});

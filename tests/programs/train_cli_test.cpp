@@ -314,9 +314,9 @@ TEST_F(TrainCli, an_existing_run_is_never_overwritten) {
     const fs::path typo = run().parent_path() / "rum";
     for (const Args& more : {Args{}, Args{"-i", data()}, base()}) {
         expect_failure(more + Args{"-o", typo, "--resume"}, 2,
-                       {concat("rum holds no checkpoint; did you mean ", run().string(), "?"), "leave out --resume"});
+                       {concat("rum does not exist; did you mean ", run().string(), "?"), "leave out --resume"});
     }
-    expect_failure(base() + Args{"-o", run() / "sub/none", "--resume"}, 2, {"none holds no checkpoint; to start"});
+    expect_failure(base() + Args{"-o", run() / "sub/none", "--resume"}, 2, {"none does not exist; to start"});
     EXPECT_FALSE(fs::exists(typo));
     EXPECT_EQ(read_file(run() / "main.log"), log);
     for (const char* file : {"main.log", "metrics.jsonl", "config.toml", "loss.svg"}) {

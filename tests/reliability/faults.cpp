@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -85,6 +86,8 @@ bool can_fail(Kind kind, int error) {
 bool can_happen(const Fault& fault, Kind kind) {
     switch (fault.action) {
         case Action::none:
+        case Action::remove:
+        case Action::empty:
         case Action::starve: return true;
         case Action::kill:
             return kind != reads && kind != opens_directory && kind != opens_to_write && kind != syncs &&
@@ -99,6 +102,18 @@ bool can_happen(const Fault& fault, Kind kind) {
 [[noreturn]] void die() {
     syscall(SYS_kill, getpid(), SIGKILL);
     for (;;) pause();
+}
+
+// By another process, whose calls do not count.
+void remove_tree(const Fault& fault) {
+    const char* const least = fault.action == Action::empty ? "1" : "0";
+    const pid_t child = fork();
+    if (child == 0) {
+        execl("/usr/bin/find", "find", fault.root.c_str(), "-mindepth", least, "-delete", nullptr);
+        _exit(1);
+    }
+    while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
 }
 
 // One call on a path below the root. The lock is held until the call is done, so that the records are in order.
@@ -118,6 +133,7 @@ public:
         if (fault.action == Action::none || !(number == fault.at || (fault.lasting && number > fault.at))) return;
         if (number == fault.at) snprintf(shared().hit, sizeof(Shared::hit), "%s %s", name, path.c_str());
         if (fault.action == Action::kill) die();
+        if (fault.action == Action::remove || fault.action == Action::empty) remove_tree(fault);
         action_ = fault.action;
     }
     bool fails() const {

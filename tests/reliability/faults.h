@@ -15,6 +15,8 @@ enum class Action : uint8_t {
     kill_within,  // SIGKILL when half of the bytes are written
     fail,         // with `error`, without doing anything; close() closes
     shorten,      // half of the bytes are written
+    remove,       // `rm -rf` of the root before the call
+    empty,        // the same of all that is in the root
     starve,       // allocation number `at`, counted from the first call below `root`, fails
 };
 

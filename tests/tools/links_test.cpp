@@ -157,6 +157,30 @@ TEST_F(LinksOfARun, are_right_after_a_resume_of_a_killed_run) {
     EXPECT_EQ(target(run_, "best"), "checkpoint-00000002");
 }
 
+TEST_F(LinksOfARun, never_recommend_a_damaged_best_checkpoint) {
+    make_run().run();
+    const TrainPlan plan = make_run().plan();
+    const RunSummary summary{.step = 10, .total_steps = 10, .best = LossPoint{0, 4}};
+    const ProgramNames names{"train_gpt2", "kiln"};
+    const std::string best = run_ / "best";
+    EXPECT_NE(summary_text(summary, plan, names).find("; the best that was saved is " + best), std::string::npos);
+    EXPECT_NE(summary_text(summary, plan, names).find("--model " + best), std::string::npos);
+    fs::resize_file(run_ / "best/model.safetensors", 100);
+    const std::string text = summary_text(summary, plan, names);
+    EXPECT_NE(text.find("the best, " + best + " -> checkpoint-00000002, is damaged: "), std::string::npos) << text;
+    EXPECT_EQ(text.find("--model " + best), std::string::npos) << text;
+
+    std::ostringstream notes;
+    TrainRun resumed = make_run();
+    resumed.options.resume = true;
+    resumed.hooks.notes = &notes;
+    resumed.run();  // which is at its end
+    EXPECT_EQ(target(run_, "best"), "checkpoint-00000010");
+    EXPECT_NE(notes.str().find("checkpoint-00000002: had the lowest validation loss, but is damaged: "),
+              std::string::npos)
+        << notes.str();
+}
+
 TEST_F(LinksOfARun, need_no_validation_and_their_failure_does_not_end_the_run) {
     std::ostringstream notes;
     TrainRun run = make_run();

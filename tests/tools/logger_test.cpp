@@ -73,10 +73,25 @@ TEST(RunLog, a_log_whose_name_belongs_to_a_directory_is_written_on) {
     std::filesystem::rename(run / "metrics.jsonl", run / "gone");
     std::filesystem::create_directory(run / "main.log");
     const std::string message = error_of([&] { log.reopen(directory.descriptor()); });
-    EXPECT_NE(message.find("main.log: cannot be opened for writing: Is a directory"), std::string::npos) << message;
+    EXPECT_NE(message.find("main.log: is a directory; remove it"), std::string::npos) << message;
     EXPECT_NE(message.find("metrics.jsonl: was moved"), std::string::npos) << message;
     log.event(1, "name", "value");
     EXPECT_EQ(read_file(run / "moved"), "s:1 name:value\n");
+}
+
+TEST(RunLog, of_a_resumed_run_a_directory_in_place_of_a_log_is_told_and_the_other_log_is_written) {
+    const TempDirectory run;
+    std::filesystem::create_directory(run / "main.log");
+    RunLog log(run.path(), {.main_bytes = 100, .metrics_bytes = 0});
+    const RunDirectory directory(run.path());
+    for (int i = 0; i < 2; i++) {
+        const std::string message = error_of([&] { log.reopen(directory.descriptor()); });
+        EXPECT_NE(message.find("main.log: is a directory; remove it"), std::string::npos) << message;
+        log.event(1, "name", "value");
+        log.sync();
+    }
+    EXPECT_EQ(log.position().main_bytes, 100u);  // of the log that may come back
+    EXPECT_EQ(log.position().metrics_bytes, std::filesystem::file_size(run / "metrics.jsonl"));
 }
 
 TEST(RunLog, main_log_has_the_lines_of_llmc) {

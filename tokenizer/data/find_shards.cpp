@@ -25,6 +25,10 @@ constexpr char kPrepareHint[] = "run `kiln prepare --input PATH --tokenizer DIR 
         if (extension == ".txt" || extension == ".jsonl" || extension == ".json") text = entry.path().filename();
     }
     std::string what = concat(directory.string(), ": no shards in this directory (no *train*.bin, no *val*.bin)");
+    if (!find_tokenizer(directory).empty()) {
+        throw Error(concat(what, "; it holds a tokenizer, with which shards are made: `kiln prepare --input PATH ",
+                           "--tokenizer ", directory.string(), " --output DIR`"));
+    }
     if (bins > 0) throw Error(concat(what, "; it has ", bins, " other .bin files; name them by a glob"));
     if (!text.empty()) throw Error(concat(what, "; it holds text (", text, "): ", kPrepareHint));
     throw Error(concat(what, "; ", kPrepareHint));

@@ -10,6 +10,7 @@ namespace {
 
 using std::string_view_literals::operator""sv;
 
+constexpr std::string_view kNone = "give files of text instead";
 constexpr std::string_view kUnpack = "unpack it first; .gz, .zst and .tar are read";
 constexpr std::string_view kToText = "convert it to .txt or .jsonl first";
 constexpr std::string_view kPython = "convert it first: python3 -c \"import sys, pandas as p; p.read_";
@@ -36,13 +37,13 @@ constexpr Kind kKinds[] = {
     {"SQLite format 3\0"sv, ".sqlite", "a SQLite database", kToText},
     {"\x89HDF\r\n\x1A\n", ".h5", "an HDF5 file", kToText},
     {"\x93NUMPY", ".npy", "a NumPy array", kToText},
-    {"\x89PNG\r\n\x1A\n", ".png", "a picture", ""},
-    {"\xFF\xD8\xFF", ".jpg", "a picture", ""},
-    {"GIF89a", ".gif", "a picture", ""},
+    {"\x89PNG\r\n\x1A\n", ".png", "a picture", kNone},
+    {"\xFF\xD8\xFF", ".jpg", "a picture", kNone},
+    {"GIF89a", ".gif", "a picture", kNone},
     {"\x7F"
      "ELF",
-     ".so", "a program", ""},
-    {"GGUF", ".gguf", "a model in GGUF", ""},
+     ".so", "a program", kNone},
+    {"GGUF", ".gguf", "a model in GGUF", kNone},
     {"\x88\xD8\x34\x01", "", "a shard of tokens; `kiln prepare` takes text", ""},
     {"\xA1\xD9\x34\x01", "", "a shard of tokens; `kiln prepare` takes text", ""},
     {"\x80\x02", ".pkl", "a Python pickle", kToText},
@@ -51,7 +52,7 @@ constexpr Kind kKinds[] = {
     {"version https://git-lfs.github.com/spec/", "", "a pointer of Git LFS, not the data itself",
      "fetch that with `git lfs pull`"},
     {"", ".bin", "binary data, by its name", kToText},
-    {"", ".safetensors", "a file of tensors", ""},
+    {"", ".safetensors", "a file of tensors", kNone},
 };
 
 constexpr size_t kShort = 4;  // text may begin with so few bytes of a magic number

@@ -85,7 +85,7 @@ std::optional<json> read_mark(const fs::path& path) {
 PrepareOutput::PrepareOutput(const fs::path& directory, bool force, const std::string& identity,
                              const std::vector<TokenizerKind::File>& files)
     : directory_(directory) {
-    make_directories(directory);
+    const std::vector<fs::path> directories = make_directories(directory);
     lock_.emplace(directory);
     complete_ = has_shard_index(directory);
     if (fs::exists(status_of(directory / kUnfinishedName))) {
@@ -94,6 +94,10 @@ PrepareOutput::PrepareOutput(const fs::path& directory, bool force, const std::s
         unfinished_ = !complete_ || (!force && saved_ && saved_->at("done") && saved_->at("identity") == identity);
         if (!unfinished_) saved_.reset();
     }
+    for (const TokenizerKind::File& file : files) {
+        if (!fs::exists(fs::symlink_status(directory / file.name))) made_.push_back(directory / file.name);
+    }
+    made_.insert(made_.end(), directories.begin(), directories.end());
     if (force || unfinished_) return;
     const size_t shards = contents_of(directory).shards.size();
     KILN_CHECK(!complete_ && shards == 0, directory.string(), ": already holds shards (", shards,
@@ -132,6 +136,15 @@ void PrepareOutput::finish(const ShardIndex& index) {
 
 void PrepareOutput::remove_mark() {
     remove_file(directory_ / kUnfinishedName);
+}
+
+void PrepareOutput::take_back() {
+    if (complete_ || unfinished_) return;
+    const auto [shards, leftovers] = contents_of(directory_);
+    std::error_code ignored;  // the failure to tell is the one before
+    for (const fs::path& path : shards) fs::remove(path, ignored);
+    fs::remove(directory_ / kUnfinishedName, ignored);
+    for (const fs::path& path : made_) fs::remove(path, ignored);  // a directory only if nothing else is in it
 }
 
 std::vector<TokenizerKind::File> read_tokenizer_files(const fs::path& source) {

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "tokenizer/prepare/split_writer.h"
 #include "tokenizer/tokenizer.h"
@@ -29,12 +30,15 @@ public:
     void save(const nlohmann::json& state);
     void finish(const ShardIndex& index);  // marks it as complete
     void remove_mark();
+    // If this start has begun the directory's first run: removes all that it has made.
+    void take_back();
 
 private:
     const std::filesystem::path directory_;
     std::optional<DirectoryLock> lock_;
     std::optional<nlohmann::json> saved_;
     bool complete_ = false, unfinished_ = false;
+    std::vector<std::filesystem::path> made_;  // files and directories that this start makes, in the order to remove
 };
 
 // The files that Tokenizer::load reads, the main one first.

@@ -201,6 +201,8 @@ public:
             "; the shards are not finished. To allow this, set a larger --max-bad-fraction");
     }
 
+    bool holds_nothing() const { return writer_.documents() == 0; }
+
     const EncodeCounts& counts() const { return counts_; }
 
     void finish(ShardIndex& index) {
@@ -342,12 +344,19 @@ ShardIndex prepare(const PrepareOptions& options) {
         }
         output.start();
     }
-    replace_tokenizer_files(options.output, tokenizer_files);
-    run->encode(files, tokenizer, threads_or_all(options.threads));
-    uint64_t bytes = 0;
-    for (const InputFileInfo& file : files) bytes += file.bytes;
-    run->check_text(bytes);
-    run->finish(index);
+    try {
+        replace_tokenizer_files(options.output, tokenizer_files);
+        run->encode(files, tokenizer, threads_or_all(options.threads));
+        uint64_t bytes = 0;
+        for (const InputFileInfo& file : files) bytes += file.bytes;
+        run->check_text(bytes);
+        run->finish(index);
+    } catch (const PrepareStopped&) {
+        throw;
+    } catch (...) {
+        if (run->holds_nothing()) output.take_back();
+        throw;
+    }
     output.finish(index);
     options.counted(run->counts(), tokenizer);
     return index;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/engine.h"
+#include "cpu_reference/interface/error.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/checkpoint/model_state.h"
 
@@ -21,6 +22,12 @@ namespace kiln {
 struct CheckpointRef {
     std::filesystem::path directory;
     int64_t step = 0;
+};
+
+// Somebody has removed the checkpoint, or a part of it, while it was written: it can be written again.
+class RemovedError : public Error {
+public:
+    using Error::Error;
 };
 
 // Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full, not writable), the former

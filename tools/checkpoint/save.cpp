@@ -68,8 +68,15 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& m
     const fs::path temporary = run / (std::string(kUnfinished) + checkpoint_name(step));
     fs::remove_all(temporary);
     fs::create_directory(temporary);
+    std::error_code ignored;
+    std::map<std::string, FileDigest> written;
+    const auto is_removed_from = [&](const fs::path& directory) {
+        const auto is_there = [&](const auto& file) { return fs::exists(directory / file.first, ignored); };
+        return !fs::exists(directory, ignored) || !std::ranges::all_of(written, is_there);
+    };
+    const RemovedError removed(concat(target.string(), ": was removed while it was written"));
+    bool installing = false;
     try {
-        std::map<std::string, FileDigest> written;
         const auto write = [&](const std::string& name, const std::string& content) {
             written[name] = write_synced(temporary / name, content);
         };
@@ -81,12 +88,16 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& m
         written["optimizer.safetensors"] = write_optimizer(temporary / "optimizer.safetensors", model);
         write_manifest(temporary, step, written);
         sync_directory(temporary);
+        if (is_removed_from(temporary)) throw removed;
+        installing = true;
         install(temporary, target, report);
     } catch (...) {
-        std::error_code ignored;  // the first failure is the one to report
-        fs::remove_all(temporary, ignored);
+        const bool is_removed = !installing && is_removed_from(temporary);
+        fs::remove_all(temporary, ignored);  // the first failure is the one to report
+        if (is_removed) throw removed;
         throw;
     }
+    if (is_removed_from(target)) throw removed;
     return target;
 }
 
@@ -139,7 +150,10 @@ fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& mo
     try {
         return write_checkpoint(run, step, model, trainer_state, files, report);
     } catch (const fs::filesystem_error& error) {
-        throw Error(concat(run.string(), ": the checkpoint of step ", step, " cannot be written: ", error.what()));
+        const std::string message =
+            concat(run.string(), ": the checkpoint of step ", step, " cannot be written: ", error.what());
+        if (error.code() == std::errc::no_such_file_or_directory) throw RemovedError(message);
+        throw Error(message);
     }
 }
 

@@ -289,6 +289,21 @@ void inspect_loose_shards(const fs::path& directory) {
     }
 }
 
+// A directory of runs: one row for each. Whether there are any.
+bool inspect_runs(const fs::path& directory) {
+    std::vector<fs::path> runs;
+    for (const auto& entry : fs::directory_iterator(directory)) {
+        std::error_code ignored;
+        if (entry.is_directory(ignored) && !list_checkpoints(entry.path()).empty()) runs.push_back(entry.path());
+    }
+    std::ranges::sort(runs);
+    for (const fs::path& run : runs) {
+        const auto checkpoints = list_checkpoints(run);
+        row("run", run.string(), ", its newest checkpoint is ", checkpoints[0].directory.filename().string());
+    }
+    return !runs.empty();
+}
+
 void inspect_directory(const fs::path& directory, bool list_tensors) {
     if (has_shard_index(directory) || fs::exists(status_of(directory / kUnfinishedName))) {
         find_data(directory.string());  // refuses incomplete data
@@ -301,6 +316,7 @@ void inspect_directory(const fs::path& directory, bool list_tensors) {
                            fs::exists(status_of(directory / "vocab.json")) ||
                            fs::exists(status_of(directory / "tokenizer.model"));
     if (tokenizer) return inspect_tokenizer(directory);
+    if (inspect_runs(directory)) return;
     inspect_loose_shards(directory);
 }
 

@@ -7,6 +7,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/shard.h"
+#include "tokenizer/io/file.h"
 #include "tokenizer/prepare/prepare.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/cli/allow_special.h"
@@ -17,6 +18,7 @@
 #include "tools/cli/threads.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/reading_options.h"
+#include "tools/fetch/published_tokenizers.h"
 
 namespace kiln {
 namespace {
@@ -83,6 +85,11 @@ bool parse(const std::vector<std::string>& args, PrepareOptions& o, AllowSpecial
                       .former_names = {"force"},
                       .help = "replace existing shards, or an unfinished run, in --output; they are removed at once"});
     if (!set.parse(args)) return false;
+    if (!std::filesystem::exists(status_of(tokenizer)) && find_published(tokenizer)) {
+        throw UsageError(concat("--tokenizer ", tokenizer, ": there is no such directory; the published tokenizer of ",
+                                "this name is downloaded by `kiln tokenizer import ", tokenizer,
+                                " --output tok`; then give --tokenizer tok"));
+    }
     o.threads = threads_to_use(o.threads);
     const std::string separator = o.documents.separator;
     o.documents = reading.options();

@@ -36,6 +36,12 @@ std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator, int6
     return LossSum{sums[0], int64_t(sums[1])};
 }
 
+std::string part_of_data(const DataLoader& loader, int B, int world, int64_t max_batches) {
+    const auto a_batch = int64_t(B) * world, all = (int64_t(loader.num_sequences()) + a_batch - 1) / a_batch;
+    if (max_batches == 0 || max_batches >= all) return "";
+    return concat(" | ", max_batches, " of ", all, " micro-batches");
+}
+
 std::optional<double> mean_loss(Engine& engine, Communicator& communicator, int64_t max_batches,
                                 const std::function<bool()>& stop_requested, DataLoader& loader, int B, int T) {
     const uint64_t N = loader.num_sequences();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/engine.h"
@@ -16,6 +17,10 @@ namespace kiln {
 std::optional<LossSum> evaluate(Engine& engine, Communicator& communicator, int64_t max_batches,
                                 const std::function<bool()>& stop_requested,
                                 const std::function<std::optional<Batch>()>& next);
+
+// " | 20 of 57 micro-batches" of `B` sequences, on all ranks, if mean_loss() with `max_batches` uses only a part of the
+// data; else "".
+std::string part_of_data(const DataLoader& loader, int B, int world, int64_t max_batches);
 
 // The mean loss over every sequence of the loader once, in its batches of (B, T).
 std::optional<double> mean_loss(Engine& engine, Communicator& communicator, int64_t max_batches,

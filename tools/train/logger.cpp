@@ -33,11 +33,11 @@ std::string json_line(const ordered_json& value) {
     return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
-// O_NONBLOCK: a pipe in place of the log would be waited for. `path` is for the message.
+// O_NONBLOCK: a pipe in place of the log would be waited for. `path` is for the message. -1: it is a directory.
 int open_log(int directory, const std::filesystem::path& name, const std::filesystem::path& path) {
     constexpr int kFlags = O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK;
     const int fd = TEMP_FAILURE_RETRY(::openat(directory, name.c_str(), kFlags, 0666));
-    KILN_CHECK(fd >= 0, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
+    KILN_CHECK(fd >= 0 || errno == EISDIR, path.string(), ": cannot be opened for writing: ", std::strerror(errno));
     return fd;
 }
 
@@ -47,6 +47,8 @@ AppendFile::AppendFile(const std::filesystem::path& path, uint64_t keep_bytes)
     : AppendFile(path, open_log(AT_FDCWD, path, path), keep_bytes) {}
 
 AppendFile::AppendFile(const std::filesystem::path& path, int fd, uint64_t keep_bytes) : AppendFile(path, fd) {
+    size_ = keep_bytes;
+    if (fd < 0) return;
     struct stat status {};
     const uint64_t bytes = ::fstat(fd_, &status) == 0 ? uint64_t(status.st_size) : 0;
     KILN_CHECK(S_ISREG(status.st_mode), path.string(), ": is not a regular file, so no log is written there");
@@ -81,6 +83,7 @@ void AppendFile::cut() {
 }
 
 void AppendFile::append(std::string_view line) {
+    if (fd_ < 0) return;
     cut();  // what a full disk left of the line before
     torn_ = true;
     const int error =
@@ -91,16 +94,20 @@ void AppendFile::append(std::string_view line) {
 }
 
 void AppendFile::sync() const {
-    sync_descriptor(fd_, path_);
+    if (fd_ >= 0) sync_descriptor(fd_, path_);
 }
 
 void AppendFile::reopen(int directory) {
+    const char* const directory_there =
+        ": is a directory; remove it and resume the run, so that this log is written again";
+    KILN_CHECK(fd_ >= 0, path_.string(), directory_there);
     const std::filesystem::path name = path_.filename();
     struct stat ours {
     }, named{};
     const bool found = ::fstat(fd_, &ours) == 0 && ::fstatat(directory, name.c_str(), &named, 0) == 0;
     if (found && ours.st_dev == named.st_dev && ours.st_ino == named.st_ino) return;
     const AppendFile now(path_, open_log(directory, name, path_), UINT64_MAX);
+    KILN_CHECK(now.fd_ >= 0, path_.string(), directory_there);
     // The number of the descriptor stays, since another thread may sync it.
     KILN_CHECK(::dup3(now.fd_, fd_, O_CLOEXEC) >= 0, path_.string(), ": cannot be opened: ", std::strerror(errno));
     size_ = now.size_;

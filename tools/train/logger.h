@@ -14,6 +14,7 @@ namespace kiln {
 // with the path and the system's reason.
 class AppendFile {
 public:
+    // Where a directory has the name, nothing is written, and reopen() tells it: a run needs no log to be resumed.
     // Truncates the file after the last complete line within its first `keep_bytes` bytes. After a power cut, the file
     // may be shorter than that.
     AppendFile(const std::filesystem::path& path, uint64_t keep_bytes);

@@ -35,8 +35,9 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
             {.name = "model",
              .short_name = "e",
              .unit = "MODEL",
-             .help = "the model to train: a preset, a descriptor such as llama:layers=8,dim=288,heads=8,ctx=256, "
-                     "or a directory (a checkpoint, a run or a Hugging Face model) to start from. Unless vocab= "
+             .help = "the model to train: a preset, a descriptor such as llama:layers=8,dim=288,heads=8,ctx=256 "
+                     "or gpt2:layers=4,dim=192,heads=6,ctx=128, or a directory (a checkpoint, a run or a Hugging Face "
+                     "model) to start from. Unless vocab= "
                      "is given, the vocabulary size is that of the data",
              .default_help = "none; three that fit the data and the device are shown"});
     set.add(o.tokenizer, {.name = "tokenizer",
@@ -172,9 +173,14 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
     set.add(o.val_every,
             steps("val-every", "v",
                   "compute the validation loss every STEPS steps, and at the start and the end; 0: never"));
-    set.add(o.val_max_batches, number("val-max-batches", "m", "BATCHES",
-                                      "maximum micro-batches in a validation; 0: all of the validation data", 0, 1e12));
-    set.add(o.eval_only, {.name = "eval-only", .help = "print the validation loss of --model, and stop"});
+    set.add(o.val_max_batches,
+            number("val-max-batches", "m", "BATCHES",
+                   "maximum micro-batches, each of --batch-size sequences, in a validation; 0: all of the "
+                   "validation data",
+                   0, 1e12));
+    set.add(o.eval_only, {.name = "eval-only",
+                          .help = "print the loss of --model, or of the run in --output, on all of the validation "
+                                  "data, unless -m says less, and stop"});
     set.add(o.sample_every, steps("sample-every", "s", "generate text every STEPS steps, and at the end; 0: never"));
     set.add(o.sample_tokens, number("sample-tokens", "g", "TOKENS", "tokens in a sample", 1, 1 << 20));
     set.add(
@@ -226,7 +232,11 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
                           .min = 1,
                           .max = 1e12,
                           .zero = "auto"});
-    set.add_unavailable({.name = "hellaswag", .short_name = "h", .unit = "0|1", .help = "HellaSwag evaluation"}, {"0"});
+    set.add_unavailable({.name = "hellaswag",
+                         .short_name = "h",
+                         .unit = "0|1",
+                         .help = "HellaSwag evaluation; -h without a value is --help"},
+                        {"0"});
     set.add(o.gpu_log_every,
             steps("log-gpu-every", "lg",
                   "log the clocks, power, temperature and memory of the GPU, read by NVML; 0 or -1: never", -1));

@@ -157,6 +157,12 @@ std::string nearest_run(fs::path run) {
 // Fills plan.checkpoint and plan.state if the run is to be resumed. Throws UsageError if it has no checkpoint.
 void find_checkpoint(TrainPlan& plan, const Report& report) {
     const TrainOptions& o = plan.options;
+    std::error_code ignored;
+    if (!o.output.empty() && fs::exists(fs::path(o.output) / "manifest.json", ignored)) {
+        const fs::path run = follow_link(o.output).parent_path();
+        throw UsageError(concat("--output (-o) ", o.output, ": is itself a checkpoint; give its run: -o ",
+                                run.empty() ? "." : run.string()));
+    }
     if (!o.resume) return;
     if (o.output.empty()) throw UsageError("--resume (-y) needs --output (-o), the run to resume");
     const auto newest = newest_checkpoint(
@@ -169,7 +175,8 @@ void find_checkpoint(TrainPlan& plan, const Report& report) {
             return;
         }
         const std::string meant = nearest_run(o.output);
-        throw UsageError(concat("--resume: ", o.output, " holds no checkpoint; ",
+        throw UsageError(concat("--resume: ", o.output,
+                                fs::exists(o.output, ignored) ? " holds no checkpoint; " : " does not exist; ",
                                 meant.empty() ? "to" : concat("did you mean ", meant, "? To"),
                                 " start a new run there, leave out --resume"));
     }
@@ -236,9 +243,11 @@ void resolve_batch(TrainPlan& plan, int world, const Report& report, const Devic
     if (o.total_batch_tokens == 0) o.total_batch_tokens = micro;
     if (o.total_batch_tokens % micro != 0) {
         const int64_t below = o.total_batch_tokens / micro * micro;
-        throw UsageError(concat("--total-batch-size (-d) ", o.total_batch_tokens, " is not a multiple of ", o.B,
-                                " sequences x ", o.T, " tokens", world > 1 ? concat(" x ", world, " ranks") : "", " = ",
-                                micro, "; use ", below > 0 ? concat(below, " or ") : "", below + micro));
+        throw UsageError(concat("--total-batch-size (-d) ", o.total_batch_tokens,
+                                plan.checkpoint.empty() ? "" : ", which the run has if none is given,",
+                                " is not a multiple of ", o.B, " sequences x ", o.T, " tokens",
+                                world > 1 ? concat(" x ", world, " ranks") : "", " = ", micro, "; use ",
+                                below > 0 ? concat(below, " or ") : "", below + micro));
     }
 }
 
@@ -382,7 +391,8 @@ std::string describe_plan(const TrainPlan& plan, const Device& device) {
         loader_options.prefetch = 0;
         const DataLoader loader(loader_options);
         text += concat("training data   ", loader.num_tokens(), " tokens in ", plan.data.train.size(),
-                       " shards\nsteps           ", total_steps(o, loader.num_sequences()), "\n");
+                       plan.data.train.size() == 1 ? " shard" : " shards", "\nsteps           ",
+                       total_steps(o, loader.num_sequences()), "\n");
     }
     text += "memory\n";
     size_t sum = 0;

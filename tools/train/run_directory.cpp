@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -105,6 +106,12 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
     RunLock lock(run);
     lock.created = std::move(created);
     const auto checkpoints = list_checkpoints(run);
+    const auto is_of_kiln = [](const CheckpointRef& one) { return fs::exists(one.directory / "manifest.json"); };
+    if (!o.resume && !o.overwrite && !checkpoints.empty() && std::ranges::none_of(checkpoints, is_of_kiln)) {
+        throw UsageError(concat("--output (-o) ", o.output, " holds ", checkpoints[0].directory.filename().string(),
+                                ", which is not a checkpoint of Kiln; give another directory, or start a run beside "
+                                "it with --overwrite, which does not remove it"));
+    }
     if (!o.resume && !o.overwrite && !checkpoints.empty()) {
         throw UsageError(concat("--output (-o) ", o.output, " already holds ",
                                 checkpoints[0].directory.filename().string(),
@@ -120,7 +127,7 @@ RunLock prepare_run_directory(const TrainPlan& plan) {
         }
     }
     for (const char* file : kFiles) {
-        KILN_CHECK(!o.overwrite || !fs::is_directory(fs::symlink_status(run / file)), "--output (-o) ", o.output, ": ",
+        KILN_CHECK(o.resume || !fs::is_directory(fs::symlink_status(run / file)), "--output (-o) ", o.output, ": ",
                    file, " is a directory where a file is expected; give another directory");
     }
     remove_leftovers(run);

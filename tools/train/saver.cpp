@@ -112,7 +112,8 @@ void Saver::write(const ModelState& model, const SaveRequest& state) {
 }
 
 fs::path Saver::write_checkpoint(const ModelState& model, const SaveRequest& state) {
-    for (;;) {
+    constexpr int kTries = 20;  // `rm -rf` may take a part of a save with it, but it ends
+    for (int tries = 1;; tries++) {
         const fs::path run = directory_.now();
         if (run.empty()) save_elsewhere(model, state);
         if (run != known_as_) notes_.push_back(concat(known_as_.string(), ": is now ", run.string()));
@@ -121,10 +122,26 @@ fs::path Saver::write_checkpoint(const ModelState& model, const SaveRequest& sta
             const fs::path checkpoint = save_checkpoint(run, state.step, model, state.trainer_state, plan_.files,
                                                         [this](const std::string& text) { notes_.push_back(text); });
             if (directory_.now() == run) return checkpoint;
-        } catch (const Error&) {
-            if (directory_.now() == run) throw;
+        } catch (const RemovedError&) {
+            if (directory_.now() == run && tries == kTries) throw;
+        } catch (const Error& error) {
+            if (directory_.now() == run) throw Error(error.what() + way_on(run));
         }  // it was moved or removed in the middle of the save
     }
+}
+
+// What is left when a checkpoint cannot be written.
+std::string Saver::way_on(const fs::path& run) const {
+    const double needed = double(state_bytes(plan_.config, plan_.engine_options().optimizer));
+    std::error_code error;
+    const double free = double(fs::space(run, error).available);
+    std::string text;
+    if (!error && free < needed) {
+        text = concat("; a checkpoint needs ", bytes_text(needed), ", but only ", bytes_text(free), " are free there");
+    }
+    const auto whole = newest_checkpoint(run, nullptr);
+    if (!whole) return text;
+    return concat(text, "; ", whole->directory.string(), " is whole: resume with --resume -o ", run.string());
 }
 
 // The run directory was removed while training. Nothing there can be restored but its settings and this checkpoint; so
@@ -164,7 +181,12 @@ std::optional<CheckpointRef> Saver::best(const fs::path& run, const LossCurve& c
 }
 
 void Saver::refresh(const fs::path& checkpoint, const LossCurve& curve) {
-    const fs::path run = checkpoint.parent_path();
+    const fs::path run = checkpoint.parent_path(), config = run / kConfigFile;
+    attempt_("settings of the run", [&] {
+        if (plan_.config_toml.empty() || fs::exists(config)) return;
+        write_file_atomic(config, plan_.config_toml);
+        notes_.push_back(concat(config.string(), ": was removed while the run trained; it is written again"));
+    });
     attempt_("link to the newest checkpoint", [&] { link_checkpoint(run, kModelLink, checkpoint); });
     attempt_("link to the best checkpoint", [&] {
         if (const auto best = this->best(run, curve)) {

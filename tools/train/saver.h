@@ -70,6 +70,7 @@ private:
     std::filesystem::path write_checkpoint(const ModelState& model, const SaveRequest& state);
     [[noreturn]] void save_elsewhere(const ModelState& model, const SaveRequest& state);
     std::optional<CheckpointRef> best(const std::filesystem::path& run, const LossCurve& curve) const;
+    std::string way_on(const std::filesystem::path& run) const;
     void flush_notes();
 
     const TrainPlan& plan_;

@@ -48,7 +48,8 @@ std::string summary_text(const RunSummary& s, const TrainPlan& plan, const Progr
     if (s.steps > 0) text += concat(", ", count_text(s.tokens_per_second), " tokens/s");
     if (s.best) {
         text += formatted("\nbest validation loss %.4f (perplexity %.2f) at step %.0f", s.best->loss,
-                          std::exp(s.best->loss), s.best->step);
+                          std::exp(s.best->loss), s.best->step) +
+                s.validated_part;
     }
     const std::filesystem::path run = plan.options.output;
     if (plan.options.output.empty() || list_checkpoints(run).empty()) return text;

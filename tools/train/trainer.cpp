@@ -75,6 +75,7 @@ void Trainer::open_logs() {
     if (!plan_.config_toml.empty()) write_file_atomic(config, plan_.config_toml);
     log_.emplace(options_.output, progress_.log);
     saver_.emplace(plan_, state_.state(), *log_, [this](const std::string& text) { note(text); });
+    find_logs();
     note_changes();
     if (plan_.checkpoint.empty()) return;
     try {
@@ -187,7 +188,12 @@ RunSummary Trainer::summary() const {
             .steps = steps_,
             .seconds = std::chrono::duration<double>(Clock::now() - began_).count(),
             .tokens_per_second = double(steps_) * double(options_.total_batch_tokens) / seconds_in_steps_,
+            .validated_part = validated_part(),
             .best = best == curve_.val.end() ? std::nullopt : std::optional(*best)};
+}
+
+std::string Trainer::validated_part() const {
+    return val_loader_ ? part_of_data(*val_loader_, options_.B, communicator_.size(), options_.val_max_batches) : "";
 }
 
 // False if a stop was requested; validation and samples are then done again after the run is resumed.
@@ -206,7 +212,7 @@ bool Trainer::validate() {
     if (std::isfinite(*loss)) curve_.val.push_back({double(progress_.step), *loss});
     log([&](RunLog& log) { log.validation(progress_.step, *loss); });
     print(concat("val  ", progress_.step, "/", schedule_.total_steps, " | loss ", *loss, " | perplexity ",
-                 std::exp(*loss)));
+                 std::exp(*loss), validated_part()));
     return true;
 }
 

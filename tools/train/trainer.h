@@ -61,6 +61,7 @@ private:
     void start();
     void note_changes();
     bool validate();
+    std::string validated_part() const;
     bool sample();
     void save(bool in_background = false);
     void log(const std::function<void(RunLog&)>& write);
