@@ -24,4 +24,6 @@ for library in libcublasLt.so.13 libcudart.so.13; do
     [ -n "$found" ] || { echo "run: no $library in $cuda/lib64 or with PyTorch: set CUDA to the folder of a CUDA Toolkit 13" >&2; exit 1; }
     libraries+=:$found
 done
+# NCCL, if there is one.
+for folder in "$cuda/lib64" $pytorchs; do [ ! -e "$folder/libnccl.so.2" ] || libraries+=:$folder; done
 BUILD=$PWD CUDA=$cuda LIBRARIES=$libraries RESULTS=$results REPEAT=$0 exec dev/check_gpu.sh

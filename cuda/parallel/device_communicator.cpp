@@ -140,8 +140,7 @@ void DeviceCommunicator::fail(int status, const std::string& what) {
     failed_ = true;
     const std::string detail = nccl_->ncclGetLastError(comm_);
     throw Error(concat("NCCL: rank ", rank_, " of ", size_, ": ", what, ": ",
-                       nccl_->ncclGetErrorString(ncclResult_t(status)), detail.empty() ? "" : ": ", detail,
-                       ". NCCL_DEBUG=WARN in the environment shows more"));
+                       nccl_->ncclGetErrorString(ncclResult_t(status)), detail.empty() ? "" : ": ", detail));
 }
 
 std::string DeviceCommunicator::text_of(const Call& call) {

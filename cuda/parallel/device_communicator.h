@@ -16,8 +16,8 @@ namespace kiln {
 struct Nccl;
 
 // T is float, __nv_bfloat16, __half, double or int. Every rank must make the same calls, with the same numbers and in
-// the same order, on whatever streams; NCCL waits for ever for a rank that does not. Work that one communicator has
-// queued on several streams runs in the order of the calls.
+// the same order, on whatever streams; NCCL waits for ever for a rank that does not. The work of one communicator runs
+// in the order of the calls, but only an event lets another stream wait for its result.
 //
 // Sums are rounded to T after each addition, in an order that depends on the number of ranks, on the call, and on the
 // element's position in it. Every rank gets the same bits, and so does another run of the same program on the same

@@ -55,7 +55,7 @@ void expect_contains(const std::string& text, const std::vector<std::string>& pa
     for (const std::string& part : parts) EXPECT_NE(text.find(part), text.npos) << part << ": not in: " << text;
 }
 
-// What each of `size` ranks throws.
+// What each of `size` ranks throws; "" if it does as it should.
 std::vector<std::string> errors_of(int size, const std::function<void(DeviceCommunicator&)>& body,
                                    std::chrono::milliseconds limit = seconds(60)) {
     std::vector<std::string> errors;
@@ -65,7 +65,8 @@ std::vector<std::string> errors_of(int size, const std::function<void(DeviceComm
         body(ranks);
     };
     for (const RankEnd& end : run_ranks(size, run, limit)) {
-        errors.push_back(end.signal ? "signal " + std::to_string(end.signal) : end.error);
+        const bool unexpected = end.code == 1 && end.error.empty();
+        errors.push_back(end.signal ? concat("signal ", end.signal) : unexpected ? "failed expectations" : end.error);
     }
     return errors;
 }
@@ -163,6 +164,20 @@ TEST(Nccl, output_is_nan_until_the_event) {
             EXPECT_EQ(copies.get()[7], 2) << "SIMT_SEED=" << seed;
         }
         EXPECT_GT(early, 0);
+    });
+    EXPECT_EQ(errors, std::vector<std::string>(2));
+}
+
+TEST(Nccl, calls_on_several_streams_run_in_their_order) {
+    const auto errors = errors_of(2, [](DeviceCommunicator& ranks) {
+        for (unsigned seed = 1; seed <= 16; seed++) {
+            simt::set_seed(seed + 100 * unsigned(ranks.rank()));
+            const Stream one, two;
+            const DeviceBuffer<float> data(8);
+            for (size_t n = 1; n <= 4; n++) ranks.all_reduce(data.get(), data.get(), n, n % 2 ? one : two);
+            finish(ranks, two);
+            one.synchronize();
+        }
     });
     EXPECT_EQ(errors, std::vector<std::string>(2));
 }
@@ -325,6 +340,18 @@ TEST(Nccl, an_exception_does_not_wait_for_the_peers) {
         throw Error("something else");
     });
     EXPECT_EQ(errors[0], "something else");
+    EXPECT_LT(std::chrono::steady_clock::now() - began, seconds(20));
+}
+
+TEST(Nccl, a_communicator_that_has_failed_is_aborted) {
+    const auto began = std::chrono::steady_clock::now();
+    setenv("SIMT_NCCL_FAILS", "ncclBroadcast", 1);
+    const auto errors = errors_of(1, [](DeviceCommunicator& ranks) {
+        const DeviceBuffer<float> data(8);
+        EXPECT_THROW(ranks.broadcast(data.get(), 8, 0, nullptr), Error);
+    });
+    unsetenv("SIMT_NCCL_FAILS");
+    EXPECT_EQ(errors[0], "");
     EXPECT_LT(std::chrono::steady_clock::now() - began, seconds(20));
 }
 

@@ -195,6 +195,8 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int 
 ncclResult_t ncclCommFinalize(ncclComm_t handle) {
     Comm& comm = *handle->comm;
     if (const ncclResult_t status = begin_call(__func__, comm.rank()); status != ncclSuccess) return status;
+    // NCCL may wait for ever for what has failed: such a communicator must be aborted.
+    if (comm.status() != ncclSuccess) sleep(simt::number_from_environment("SIMT_NCCL_TIMEOUT", 60));
     if (cudaDeviceSynchronize() != cudaSuccess) return comm.fail(ncclUnhandledCudaError, "ncclCommFinalize");
     return comm.returned(comm.meet_in(__func__));
 }

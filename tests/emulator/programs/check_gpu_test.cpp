@@ -42,6 +42,7 @@ protected:
         for (const auto& [name, quick] : {std::pair{"gpu_facts", "GpuPeaks.*"},
                                           {"hopper/hopper", "Hopper.unsupported*"},
                                           {"profile", "Profile.groups*"},
+                                          {"device_communicator", "*Ranks*/0"},
                                           {"matmul", "Matmul.unsupported*"},
                                           {"kernels", "*/argmax_float16"},
                                           {"flash_attention", "StochasticRounding.infinities*"},
@@ -100,7 +101,7 @@ TEST_F(CheckGpuRehearsal, an_h100_does_everything) {
     const Finished result =
         check({"NVIDIA H100 80GB HBM3, 580.82.07, 9.0, 81559, 81079", "90"},
               "start step generate engine_first engine updates matmul sampling kernels flash edges hopper facts "
-              "background gelu_0 gelu_2 pairs kernel_speed attention xl memcheck racecheck");
+              "nccl background gelu_0 gelu_2 pairs kernel_speed attention xl memcheck racecheck");
     EXPECT_EQ(result.code, 0) << result.out << result.err;
     EXPECT_EQ(result.out.find(" | skipped | "), std::string::npos) << result.out;
     expect_parts(result.out, {"- batch of GPT-2 124M: 64 x 1024 tokens in bfloat16", "| every library is found |",
