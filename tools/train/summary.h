@@ -16,7 +16,7 @@ struct RunSummary {
     int64_t steps = 0;
     double seconds = 0;             // from its first step to its end, with validations and checkpoints
     double tokens_per_second = 0;   // within the steps
-    std::string validated_part;     // as in part_of_data()
+    std::string validated_part = {};     // as in part_of_data()
     std::optional<LossPoint> best;  // the lowest validation loss of the whole run
 };
 
