@@ -43,6 +43,7 @@ struct SavedByHand {
           plan{.config = engine.config(), .config_toml = "seed = 7\n", .async_save = true} {
         plan.options.output = run.string();
         make_directories(run);
+        write_file_atomic(run / kConfigFile, plan.config_toml);  // as the trainer does
         log.emplace(run, LogPosition{});
         saver.emplace(plan, engine, *log, [this](const std::string& text) { notes.push_back(text); });
     }
