@@ -12,6 +12,7 @@
 #include "tests/support/markov_runs.h"
 #include "tests/support/train_run.h"
 #include "tools/checkpoint/links.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 namespace {
