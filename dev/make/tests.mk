@@ -24,10 +24,10 @@ $(BUILD)/tests/programs/system_errors_test: | $(BUILD)/tests/programs/preload/th
 
 # These are linked to the library that makes calls fail, which programs preload.
 FAULTS := $(BUILD)/tests/reliability/libfaults.so
-$(FAULTS): tests/reliability/faults.cpp tests/reliability/faults.h
+$(FAULTS): $(addprefix tests/reliability/,faults.cpp allocations.cpp faults.h)
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	$(Q)$(CXX) $(filter-out -fsanitize=%,$(KILN_FLAGS)) $(COLD_CXXFLAGS) -fPIC -shared -o $@ $<
+	$(Q)$(CXX) $(filter-out -fsanitize=%,$(KILN_FLAGS)) $(COLD_CXXFLAGS) -fPIC -shared -o $@ $(filter %.cpp,$^)
 POWER_CUT := $(call objects,tests/reliability/power_cut.cpp)
 RELIABILITY_TESTS := $(filter $(BUILD)/tests/reliability/%,$(CPU_TESTS))
 $(RELIABILITY_TESTS): TEST_LIBS := $(FAULTS) -Wl,-rpath,'$$ORIGIN' -lgtest

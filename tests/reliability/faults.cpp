@@ -10,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -19,7 +18,6 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <new>
 #include <sstream>
 
 namespace kiln::faults {
@@ -324,25 +322,6 @@ __attribute__((constructor)) void begin_in_program() {
     begin(fault);
 }
 
-// ---- allocations
-
-std::atomic<int64_t> allocations_left{-1}, allocations{0};
-std::atomic<bool> counting{false};
-
-void* allocate(size_t bytes, size_t alignment) {
-    if (counting) {
-        allocations++;
-        if (allocations_left-- == 0) {
-            if (const std::new_handler handler = std::get_new_handler()) handler();
-            throw std::bad_alloc();
-        }
-    }
-    void* memory = alignment == 0 ? std::malloc(std::max<size_t>(bytes, 1))
-                                  : std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
-    if (!memory) throw std::bad_alloc();
-    return memory;
-}
-
 }  // namespace
 
 void begin(const Fault& fault) {
@@ -387,17 +366,6 @@ const std::vector<Operation>& recorded() {
 
 void set_real_syncs(bool real) {
     real_syncs = real;
-}
-
-void fail_allocation(int64_t at) {
-    allocations_left = at;
-    allocations = 0;
-    counting = true;
-}
-
-int64_t end_allocations() {
-    counting = false;
-    return allocations;
 }
 
 }  // namespace kiln::faults
@@ -506,11 +474,4 @@ int symlinkat(const char* target, int directory, const char* name) noexcept {
 [[gnu::alias("pwrite")]] ssize_t pwrite64(int, const void*, size_t, off_t);
 [[gnu::alias("pread")]] ssize_t pread64(int, void*, size_t, off_t);
 [[gnu::alias("ftruncate")]] int ftruncate64(int, off_t) noexcept;
-}
-
-void* operator new(size_t bytes) {
-    return allocate(bytes, 0);
-}
-void* operator new(size_t bytes, std::align_val_t alignment) {
-    return allocate(bytes, size_t(alignment));
 }

@@ -51,7 +51,7 @@ std::string problem_in(const fs::path& run) {
 
 void remove_at_each_call(const std::string& name, faults::Action action) {
     Series series(name);
-    for (int64_t at = 0;; at++) {
+    for (int64_t at = 0;; at += short_or_long(4, 1)) {
         const TempDirectory directory;
         const fs::path run = directory / "run";
         const std::string said = save_in(run, {.root = run, .action = action, .at = at});

@@ -160,7 +160,7 @@ TEST_F(LinksOfARun, are_right_after_a_resume_of_a_killed_run) {
 TEST_F(LinksOfARun, never_recommend_a_damaged_best_checkpoint) {
     make_run().run();
     const TrainPlan plan = make_run().plan();
-    const RunSummary summary{.step = 10, .total_steps = 10, .best = LossPoint{0, 4}};
+    const RunSummary summary{.step = 10, .total_steps = 10, .validated_part = "", .best = LossPoint{0, 4}};
     const ProgramNames names{"train_gpt2", "kiln"};
     const std::string best = run_ / "best";
     EXPECT_NE(summary_text(summary, plan, names).find("; the best that was saved is " + best), std::string::npos);

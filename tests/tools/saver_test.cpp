@@ -12,6 +12,7 @@
 #include "tests/support/markov_runs.h"
 #include "tests/support/train_run.h"
 #include "tools/checkpoint/links.h"
+#include "tools/checkpoint/names.h"
 
 namespace kiln {
 namespace {
@@ -43,6 +44,7 @@ struct SavedByHand {
           plan{.config = engine.config(), .config_toml = "seed = 7\n", .async_save = true} {
         plan.options.output = run.string();
         make_directories(run);
+        write_file_atomic(run / kConfigFile, plan.config_toml);  // as the trainer does
         log.emplace(run, LogPosition{});
         saver.emplace(plan, engine, *log, [this](const std::string& text) { notes.push_back(text); });
     }

@@ -139,9 +139,13 @@ std::string Saver::way_on(const fs::path& run) const {
     if (!error && free < needed) {
         text = concat("; a checkpoint needs ", bytes_text(needed), ", but only ", bytes_text(free), " are free there");
     }
-    const auto whole = newest_checkpoint(run, nullptr);
-    if (!whole) return text;
-    return concat(text, "; ", whole->directory.string(), " is whole: resume with --resume -o ", run.string());
+    try {
+        const auto whole = newest_checkpoint(run, nullptr);
+        if (whole) text += concat("; ", whole->directory.string(), " is whole: resume with --resume -o ", run.string());
+    } catch (const std::exception&) {
+        // The disk may not be readable either. The failure of the save is the one to tell.
+    }
+    return text;
 }
 
 // The run directory was removed while training. Nothing there can be restored but its settings and this checkpoint; so
