@@ -14,6 +14,12 @@ std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptio
     return plan_cpu_memory(config, options);
 }
 
+uint64_t plan_bytes_sent(const ModelConfig& config, const EngineOptions& options, int) {
+    // As a ring does: every element twice, but for a part of 1 / ranks.
+    return 2 * sizeof(float) * uint64_t(count_parameters(config)) * uint64_t(options.ranks - 1) /
+           uint64_t(options.ranks);
+}
+
 bool backend_is_gpu() {
     return false;
 }

@@ -103,6 +103,7 @@ public:
 
     // Whether each rank has only a part of the state. Then all ranks must call read together.
     virtual bool is_divided() const { return false; }
+    virtual uint64_t bytes_sent() const { return 0; }  // to other ranks, since the engine was made; without CUDA graphs
     virtual void init_weights(uint64_t seed) = 0;  // also zeroes the optimizer state
     virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;
     virtual void write(const Arena& arena, size_t offset_elems, std::span<const float> in) = 0;
@@ -157,6 +158,9 @@ private:
 // the same gradients, norm and weights. Throws Error if there is too little memory.
 std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options,
                                     Communicator* ranks = nullptr);
+
+// The bytes that each of options.ranks ranks sends in a step of `micro_batches`.
+uint64_t plan_bytes_sent(const ModelConfig& config, const EngineOptions& options, int micro_batches);
 
 // The memory that make_engine will need, by kind, with that of libraries and workspaces.
 std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options);

@@ -153,7 +153,10 @@ void DeviceArenas<E, G, M>::write_part(At at, size_t offset, std::span<const flo
 
 template <class E, class G, class M>
 void DeviceArenas<E, G, M>::read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const {
-    if (exchange_) exchange_->join();
+    if (exchange_) {
+        exchange_->join();
+        exchange_->communicator().check();
+    }
     for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
         const std::span<float> into = out.subspan(to, n);
         const auto read = [&](auto at, float scale = 1) {

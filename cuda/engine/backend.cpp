@@ -21,6 +21,10 @@ std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptio
     return plan_cuda_memory(config, options);
 }
 
+uint64_t plan_bytes_sent(const ModelConfig& config, const EngineOptions& options, int micro_batches) {
+    return plan_cuda_bytes_sent(config, options, micro_batches);
+}
+
 bool backend_is_gpu() {
     return true;
 }

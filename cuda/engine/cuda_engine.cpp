@@ -55,6 +55,9 @@ public:
     size_t memory_in_use_bytes() const override;
 
     bool is_divided() const override { return arenas_.is_divided(); }
+    uint64_t bytes_sent() const override {
+        return arenas_.exchange() ? arenas_.exchange()->communicator().bytes_sent() : 0;
+    }
     void init_weights(uint64_t seed) override { arenas_.init(seed); }
     void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
     void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;
@@ -121,6 +124,9 @@ private:
         work();
     }
     void drain_losses();
+    void check_ranks() const {
+        if (arenas_.exchange()) arenas_.exchange()->communicator().check();
+    }
     void queue_norm(float max_norm, size_t losses);
 
     ModelConfig config_;
@@ -349,6 +355,7 @@ template <class E, class G, class M>
 void CudaEngine<E, G, M>::drain_losses() {
     std::vector<float> sums(losses_waiting_);
     download(sums.data(), loss_sums_.get(), sums.size(), 1, stream_);
+    check_ranks();
     for (const float sum : sums) loss_.sum += sum;
     losses_waiting_ = 0;
 }
@@ -380,6 +387,7 @@ double CudaEngine<E, G, M>::gradient_norm() {
     queue_norm(0, 0);
     CUDA_CHECK(cudaMemcpyAsync(host_scalars_.get(), scalars_.get(), sizeof(Scalars), cudaMemcpyDeviceToHost, stream_));
     stream_.synchronize();
+    check_ranks();
     if (host_scalars_[0].non_finite == 0) return host_scalars_[0].norm;
     // After an overflow the loss scale is halved.
     if (loss_scale_.scale > 1) set_loss_scale({loss_scale_.scale / 2});

@@ -8,6 +8,7 @@
 #include "cuda/engine/attention_choice.h"
 #include "cuda/engine/batch_sender.h"
 #include "cuda/engine/cuda_engine.h"
+#include "cuda/parallel/traffic.h"
 
 namespace kiln {
 namespace {
@@ -85,6 +86,19 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
         plan.push_back({"workspace of matmuls", MatmulOptions().workspace_bytes});
         plan.push_back({"kernels and libraries", kLoadedLaterBytes});
         return plan;
+    });
+}
+
+uint64_t plan_cuda_bytes_sent(const ModelConfig& config, const EngineOptions& options, int micro_batches) {
+    if (options.ranks == 1) return 0;
+    return with_engine_types(options, [&]<class E, class G, class M>(E, G, M) {
+        const int stage = options.zero_stage;
+        return step_bytes_sent(ArenaLayout(padded(config), stage > 0 ? options.ranks : 1, 0),
+                               {.ranks = options.ranks,
+                                .stage = stage,
+                                .micro_batches = micro_batches,
+                                .gradient_bytes = options.narrow_reduce ? sizeof(E) : sizeof(G),
+                                .param_bytes = sizeof(E)});
     });
 }
 

@@ -157,6 +157,39 @@ TEST(RanksEngineMemory, falls_with_the_stage_as_the_formula_says) {
     }
 }
 
+TEST(RanksEngineTraffic, is_what_the_plan_says) {
+    // One block has a window of its own; three do not.
+    for (const char* model : {kModels[0], kModels[2]}) {
+        const ModelConfig config = parse_model(model);
+        expect_ranks(3, [&](Communicator& host) {
+            for (const int stage : {0, 1, 2, 3}) {
+                EngineOptions options{.B = 1, .T = kT, .precision = Precision::float16, .matmul_candidates = 1};
+                options.ranks = 3;
+                options.zero_stage = stage;
+                options.graphs = false;  // whose launches are not counted
+                const auto engine = make_cuda_engine(config, options, &host);
+                engine->init_weights(5);
+                const TinyBatch data(1, kT, config.V);
+                uint64_t before = 0;
+                for (int step = 0; step < 3; step++) {
+                    before = engine->bytes_sent();
+                    engine->zero_gradients();
+                    for (int micro = 0; micro < 2; micro++) {
+                        Batch batch = data.batch();
+                        batch.last = micro == 1;
+                        engine->forward_backward(batch, 1e-3f, 3);
+                    }
+                    engine->gradient_norm();
+                    engine->update({.lr = 1e-3f, .t = step + 1});
+                }
+                // The last step sums one number more, that of the norm.
+                EXPECT_NEAR(double(engine->bytes_sent() - before), double(plan_cuda_bytes_sent(config, options, 2)), 64)
+                    << "stage " << stage << " of " << model;
+            }
+        });
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RanksEngine,
                          ::testing::Combine(::testing::ValuesIn(kModels),
                                             ::testing::Values(Precision::float32, Precision::bfloat16)));
