@@ -379,6 +379,22 @@ int64_t total_steps(const TrainOptions& options, uint64_t num_sequences) {
     return std::max<int64_t>(1, int64_t(options.epochs * double(num_sequences) / sequences_a_step));
 }
 
+// Memory of a rank, and what it sends, for each stage that the backend has.
+static std::string describe_stages(const TrainPlan& plan) {
+    const TrainOptions& o = plan.options;
+    const auto micro_batches = int(o.total_batch_tokens / (int64_t(o.B) * o.T * o.ranks));
+    std::string text = concat("each of ", o.ranks, " ranks   memory, and bytes sent in a step of ", micro_batches,
+                              micro_batches == 1 ? " micro-batch\n" : " micro-batches\n");
+    for (int stage = 0; stage <= (backend_is_gpu() ? 3 : 0); stage++) {
+        EngineOptions options = plan.engine_options();
+        options.zero_stage = stage;
+        text += concat("  -z ", stage, stage == o.zero_stage ? " (chosen)         " : "                  ",
+                       padded(bytes_text(double(planned_bytes(plan.config, options))), 12),
+                       bytes_text(double(plan_bytes_sent(plan.config, options, micro_batches))), "\n");
+    }
+    return text;
+}
+
 std::string describe_plan(const TrainPlan& plan, const Device& device) {
     const TrainOptions& o = plan.options;
     const int64_t parameters = count_parameters(plan.config), flops = flops_per_token(plan.config, o.T);
@@ -401,6 +417,7 @@ std::string describe_plan(const TrainPlan& plan, const Device& device) {
         sum += item.bytes;
     }
     text += concat("  total                  ", sum, " (", bytes_text(double(sum)), ")\n");
+    if (o.ranks > 1) text += describe_stages(plan);
     if (device.free_bytes == 0) return text;
     return text + concat("  free                   ", device.free_bytes, " (", bytes_text(double(device.free_bytes)),
                          " of ", device.name, sum <= device.free_bytes ? "): it fits\n" : "): it does not fit\n");
