@@ -313,7 +313,7 @@ bool OptionSet::parse(const std::vector<std::string>& args, const std::string& b
     const char* from_environment = std::getenv("KILN_CONFIG");
     std::string config = from_environment ? from_environment : "";
     if (command_line.contains("config")) config = command_line.at("config")[0];
-    if (!below.empty()) read_config(below);
+    if (!below.empty()) read_config(below, true);
     try {
         if (!config.empty()) read_config(config);
     } catch (const UsageError&) {

@@ -98,7 +98,7 @@ std::map<std::string, std::string> OptionSet::values() const {
     return all;
 }
 
-void OptionSet::read_config(const std::string& path) {
+void OptionSet::read_config(const std::string& path, bool below) {
     constexpr uint64_t kMaxBytes = 1 << 20;
     const std::string text = read_file(path, kMaxBytes);
     std::set<std::string> seen;
@@ -115,6 +115,9 @@ void OptionSet::read_config(const std::string& path) {
             throw UsageError(concat(where, " is not an option of ", program_, "; did you mean ",
                                     meant_option("--" + name, keys).substr(2), "?"));
         }
+        // The run of an earlier version, which only ignored this option.
+        const bool text = std::holds_alternative<std::string*>(option->target) && option->spec.choices.empty();
+        if (below && !text && !option->is_list() && entry.texts == std::vector<std::string>{""}) continue;
         if (!seen.insert(option->spec.name).second)
             throw UsageError(where + " is given twice; remove one of the lines");
         option->set(entry.texts, where);

@@ -20,10 +20,13 @@ using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {
-        "output", "resume",      "overwrite", "gpu",           "memory",       "threads",   "dry-run", "input",
-        "model",  "prompt",      "val-input", "sample-tokens", "sample-every", "tokenizer", "top-k",   "force",
-        "top-p",  "temperature", "eval-only", "log-gpu-every", "log-every",    "async-save"};
+    static const char* const kNames[] = {"output", "resume", "overwrite", "gpu", "memory", "threads", "dry-run",
+                                         "input", "model", "prompt", "val-input", "sample-tokens", "sample-every",
+                                         "tokenizer", "top-k", "force", "top-p", "temperature", "eval-only",
+                                         "log-gpu-every", "log-every", "async-save",
+                                         // Of each start alone, and earlier ways to write them.
+                                         "gpus", "num-processes", "process-rank", "devices-per-node", "init-method",
+                                         "nccl-init-method", "server-ip", "fs-path", "launch-timeout", "rank-timeout"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -188,6 +191,7 @@ RunSummary Trainer::summary() const {
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
     settle();
+    enter("validation");
     std::optional<double> loss;
     try {
         loss = mean_loss(engine_, communicator_, options_.val_max_batches, hooks_.stop_requested, *val_loader_,
@@ -207,6 +211,7 @@ bool Trainer::validate() {
 bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
+    enter("sampling");
     std::optional<std::string> text = std::string();
     const bool made = communicator_.rank() == 0 && attempt_("sample", [&] {
                           text = sample_text(plan_, engine_, uint64_t(progress_.step), hooks_.stop_requested);
@@ -240,6 +245,7 @@ void Trainer::log(const std::function<void(RunLog&)>& write) {
 void Trainer::save(bool behind) {
     settle();
     if (options_.output.empty()) return;
+    enter("save");
     if (saver_ && last_saved_ != progress_.step) {
         progress_.log = log_->position();
         const SavedState saved{progress_.step, state(), validations_};
@@ -254,6 +260,7 @@ void Trainer::save(bool behind) {
 
 // Accumulates the gradient of a whole step. False if a stop was requested: then the step has not happened.
 bool Trainer::accumulate() {
+    enter("forward and backward");
     if (options_.overfit_one_batch) loader_.seek(0);
     const int64_t micro_tokens = int64_t(options_.B) * options_.T * communicator_.size();
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
@@ -287,6 +294,7 @@ bool Trainer::train_step() {
         finish_queued(run_ahead_->push(report));
         return true;
     }
+    enter("reduction of gradients");
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
@@ -298,6 +306,7 @@ bool Trainer::train_step() {
         report.overflow_scale = now;
     }
     bad_steps_.judge(report, progress_);
+    enter("update");
     if (report.skipped.empty()) {
         OptimizerStep step = optimizer_step(report.learning_rate);
         if (options_.grad_clip > 0 && report.norm > options_.grad_clip) {
