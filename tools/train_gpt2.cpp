@@ -84,7 +84,8 @@ struct Ranks {
         auto connected = std::make_unique<ControlCommunicator>(world, control_options(options));
         control = connected.get();
         communicator = std::move(connected);
-        for (const char* own : {"config", "threads", "log-every"}) values.erase(own);
+        // A host may have the same files elsewhere; their content is compared later.
+        for (const char* own : {"config", "input", "log-every", "threads", "tokenizer"}) values.erase(own);
         std::map<std::string, std::string> spelled;
         for (const auto& [name, value] : values) spelled.emplace("--" + name, value);
         control->agree(spelled);
@@ -289,7 +290,7 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
         return run_rank(std::move(line), own, launch, ranks, program, folder);
     } catch (const std::exception& error) {
         if (ranks.control)
-            ranks.control->watch().end_others(1, concat("failed ", ranks.control->watch().place(), ": ", error.what()));
+            ranks.control->watch().end_others(1, concat("failed", ranks.control->watch().place(), ": ", error.what()));
         throw;
     }
 }

@@ -16,7 +16,7 @@ struct ControlOptions {
     std::chrono::milliseconds launch_timeout{120'000};  // until all ranks are there
     std::chrono::milliseconds rank_timeout{300'000};    // without progress, while others wait; 0: no limit
     std::chrono::milliseconds silence{15'000};          // without a heartbeat: the process or its host hangs
-    std::chrono::milliseconds beat{1'000};
+    std::chrono::milliseconds beat{500};
     std::chrono::milliseconds answer{5'000};  // of rank 0 to a connection
     std::string build = {};                   // the same on all ranks; empty: of this program
 };

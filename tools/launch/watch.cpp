@@ -27,7 +27,7 @@ constexpr size_t kMaxBeatBytes = 65536;
 
 std::string place_text(const std::string& phase, int64_t step) {
     if (phase.empty()) return "";
-    return step < 0 ? concat("in ", phase) : concat("in ", phase, " at step ", step);
+    return step < 0 ? concat(" in ", phase) : concat(" in ", phase, " at step ", step);
 }
 
 std::string dumped(const json& object) {
@@ -60,7 +60,7 @@ Watch::Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets,
 }
 
 Watch::~Watch() {
-    if (std::uncaught_exceptions() > exceptions_) end_others(1, "failed " + place() + "; its own message says why");
+    if (std::uncaught_exceptions() > exceptions_) end_others(1, "failed" + place() + "; its own message says why");
     stop_ = true;
     thread_.join();
     if (ending_) return;
@@ -75,6 +75,11 @@ void Watch::set_phase(const char* phase, int64_t step) noexcept {
 
 std::string Watch::place() const {
     return place_text(phase_.load(), step_);
+}
+
+// As of its last heartbeat.
+std::string Watch::place_of(size_t rank) const {
+    return place_text(seen_[rank].phase, seen_[rank].step);
 }
 
 // Of a heartbeat, or of the end: small, so that it is sent whole or, where the other side reads nothing, not at all.
@@ -214,8 +219,7 @@ void Watch::heard(size_t rank, const std::string& text) {
 
 void Watch::lost(size_t rank, const std::string& how) {
     if (stop_ || ending_) return;
-    const Seen& seen = seen_[rank];
-    end(1, concat(ranks_[rank].text(), " died ", place_text(seen.phase, seen.step), seen.phase.empty() ? "" : ": ", how,
+    end(1, concat(ranks_[rank].text(), " died", place_of(rank), ": ", how,
                   "; its own messages, or dmesg on its host if memory ran out, may say why"));
 }
 
@@ -223,8 +227,7 @@ void Watch::judge() {
     const Deadline now = SocketClock::now();
     const auto seconds = [](std::chrono::milliseconds time) { return formatted("%g s", double(time.count()) / 1e3); };
     const auto hangs = [&](size_t r, const std::string& why) {
-        const std::string place = place_text(seen_[r].phase, seen_[r].step);
-        end(1, concat(ranks_[r].text(), " hangs ", place, place.empty() ? "" : ": ", why), r);
+        end(1, concat(ranks_[r].text(), " hangs", place_of(r), ": ", why), r);
     };
     const size_t judged = rank_ == 0 ? ranks_.size() : 1;  // the others hear rank 0 alone
     for (size_t r = 0; r < judged; r++) {

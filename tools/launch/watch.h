@@ -43,7 +43,7 @@ public:
     void end_others(int code, const std::string& text) noexcept;
     // Whether the rank has said goodbye.
     bool has_left(int rank) const { return left_[size_t(rank)]; }
-    // "in forward at step 7", or "" before the first set_phase.
+    // " in forward at step 7", or "" before the first set_phase.
     std::string place() const;
 
 private:
@@ -51,6 +51,7 @@ private:
     static constexpr size_t kNone = size_t(-1);
     void run();
     void beat();
+    std::string place_of(size_t rank) const;
     void judge();
     void read(size_t rank);
     void heard(size_t rank, const std::string& text);
