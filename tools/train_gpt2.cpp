@@ -83,6 +83,7 @@ struct Ranks {
         if (!gpu.empty()) ::setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
         auto connected = std::make_unique<ControlCommunicator>(world, control_options(options));
         control = connected.get();
+        control->watch().set_phase("the start", -1);
         communicator = std::move(connected);
         // A host may have the same files elsewhere; their content is compared later.
         for (const char* own : {"config", "input", "log-every", "threads", "tokenizer"}) values.erase(own);
@@ -273,7 +274,7 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
                                     " computes on the CPU; use train_gpt2cu, or start several "
                                     "processes, each with -pn, -pr and -ps"));
         }
-        const int size = ranks_to_start(launch, devices_here);
+        const int size = ranks_to_start(launch, environment, devices_here);
         if (size > 1 && !o.dry_run) {
             std::vector<std::string> argv{(folder / program).string()};
             argv.insert(argv.end(), args.begin(), args.end());

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <functional>
+
 #include "cpu_reference/interface/error.h"
 #include "tests/support/train_program.h"
 #include "tools/checkpoint/checkpoint.h"
@@ -120,6 +122,40 @@ TEST_F(Launch, a_failing_rank_ends_the_other_with_its_message) {
     EXPECT_EQ(train_two(base(2) + Args{"-x", "3", "-o", file / "run"}), std::pair(1, 1));
     EXPECT_NE(said("err", 1).find("failed"), std::string::npos) << said("err", 1);
     EXPECT_NE(said("err", 1).find("--output (-o)"), std::string::npos) << said("err", 1);
+}
+
+TEST_F(Launch, ranks_of_other_launchers_are_known_by_their_environment) {
+    const std::string port = concat("MASTER_PORT=", port_);
+    const std::pair<const char*, std::function<Args(int)>> launchers[] = {
+        {"mpirun",
+         [&](int r) {
+             return Args{
+                 concat("OMPI_COMM_WORLD_RANK=", r),       "OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_LOCAL_SIZE=2",
+                 concat("OMPI_COMM_WORLD_LOCAL_RANK=", r), "PMIX_NAMESPACE=7",       port};
+         }},
+        {"srun",
+         [&](int r) {
+             return Args{concat("SLURM_PROCID=", r),
+                         "SLURM_NTASKS=2",
+                         "SLURM_STEP_TASKS_PER_NODE=2",
+                         "SLURM_NODEID=0",
+                         concat("SLURM_LOCALID=", r),
+                         "SLURM_STEP_ID=0",
+                         "SLURM_JOB_ID=9",
+                         "SLURM_JOB_NODELIST=a",
+                         port};
+         }},
+    };
+    for (const auto& [name, environment] : launchers) {
+        const auto with = [&](int r) {
+            return environment(r) + Args{program_path("train_gpt2")} + base(2) + Args{"-x", "1", "-v", "0"};
+        };
+        Running second("/usr/bin/env", with(1), "/dev/null", log("out", 1), log("err", 1));
+        Running first("/usr/bin/env", with(0), "/dev/null", log("out", 0), log("err", 0));
+        EXPECT_EQ(code(first), 0) << name << said("err", 0);
+        EXPECT_EQ(code(second), 0) << name << said("err", 1);
+        EXPECT_NE(said("err", 0).find("on 2 x "), std::string::npos) << name << said("err", 0);
+    }
 }
 
 // ssh is a script that runs the command here.

@@ -280,7 +280,7 @@ private:
     }
 
     void write_shared_file() {
-        std::vector<std::string> hosts{own_.name.host};
+        std::vector<std::string> hosts;
         ifaddrs* list = nullptr;
         if (::getifaddrs(&list) == 0) {
             const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> all(list, &::freeifaddrs);
@@ -292,7 +292,8 @@ private:
                 if (::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text)) hosts.emplace_back(text);
             }
         }
-        if (world_.on_one_host()) hosts = {"127.0.0.1"};
+        if (hosts.empty()) hosts.emplace_back("127.0.0.1");
+        hosts.push_back(own_.name.host);  // the last one, since a name may take long to be looked up
         file_ = shared_file(world_);
         write_file_atomic(file_,
                           json{{"hosts", hosts}, {"port", port_of(listening_)}, {"nonce", own_.nonce}}.dump() + "\n");

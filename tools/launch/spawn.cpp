@@ -150,11 +150,11 @@ private:
             sigemptyset(&none);
             sigprocmask(SIG_SETMASK, &none, nullptr);
             ::signal(SIGPIPE, SIG_DFL);
+            // A process that is not in the terminal's group must not read from it.
+            ::dup2(::open("/dev/null", O_RDONLY), STDIN_FILENO);
             if (rank == 0) {
                 ::fcntl(listening_.fd(), F_SETFD, 0);
             } else {
-                const int nothing = ::open("/dev/null", O_RDONLY);
-                ::dup2(nothing, STDIN_FILENO);
                 ::dup2(pipes[0][1], STDOUT_FILENO);
                 ::dup2(pipes[1][1], STDERR_FILENO);
             }

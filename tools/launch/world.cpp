@@ -227,16 +227,18 @@ Environment this_environment() {
 }
 
 bool World::on_one_host() const {
-    return shared_directory.empty()
-               ? master_addr.starts_with("127.") || master_addr == "localhost" || master_addr == "::1"
-               : local_size == size;
+    return shared_directory.empty() && (master_addr.starts_with("127.") || master_addr == "localhost");
 }
 
-int ranks_to_start(const LaunchOptions& o, const std::function<int()>& devices) {
+int ranks_to_start(const LaunchOptions& o, const Environment& environment, const std::function<int()>& devices) {
     if (o.gpus.empty()) return 1;
     const auto wanted = parse_int(o.gpus);
     if (o.gpus != "all" && (!wanted || *wanted < 1 || *wanted > kMaxRanks)) {
         throw UsageError(concat("--gpus ", o.gpus, ": is neither all nor a whole number in [1, ", kMaxRanks, "]"));
+    }
+    if (const auto world = by_launcher(environment); world && world->size > 1) {
+        throw UsageError(concat("--gpus ", o.gpus, ": ", world->launcher, " has already started ", world->size,
+                                " processes; leave the option out"));
     }
     if (wanted == 1) return 1;
     const int there = devices();

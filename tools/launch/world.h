@@ -37,7 +37,7 @@ struct World {
     std::string run_id = {};            // the same on all ranks of this start, and on no others; may be empty
     int listen_fd = -1;                 // of rank 0 under --gpus: the socket, already bound
 
-    bool on_one_host() const;  // rank 0 listens to this host alone
+    bool on_one_host() const;  // by its address, which only this host can reach
 };
 
 // The environment variables by which --gpus tells its ranks.
@@ -46,7 +46,7 @@ inline constexpr const char* kListenVariable = "KILN_LISTEN_DESCRIPTOR";
 
 // The number of ranks that --gpus asks for: 1 if it is empty. `devices`: the GPUs of this machine, for "all"; it is
 // asked only if there is something to compare. Throws UsageError.
-int ranks_to_start(const LaunchOptions& options, const std::function<int()>& devices);
+int ranks_to_start(const LaunchOptions& options, const Environment& environment, const std::function<int()>& devices);
 
 // In this order: the options, torchrun's variables, those of Open MPI, those of Slurm; otherwise one rank. Throws
 // UsageError that names the option or the variable that is missing, is not a number or contradicts another one.

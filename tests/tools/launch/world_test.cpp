@@ -213,7 +213,7 @@ TEST(World, each_rank_sees_its_own_gpu) {
 
 TEST(World, gpus_to_start_are_counted) {
     const auto start = [](const std::string& gpus, int devices) {
-        return ranks_to_start({.gpus = gpus}, [=] { return devices; });
+        return ranks_to_start({.gpus = gpus}, {}, [=] { return devices; });
     };
     EXPECT_EQ(start("", 8), 1);
     EXPECT_EQ(start("1", 0), 1);
@@ -223,6 +223,10 @@ TEST(World, gpus_to_start_are_counted) {
     for (const char* wrong : {"0", "-1", "two", "4097", "2 "}) {
         EXPECT_NE(error_of([&] { start(wrong, 8); }).find(concat("--gpus ", wrong, ": is neither")), std::string::npos);
     }
+    EXPECT_NE(error_of([&] {
+                  ranks_to_start({.gpus = "2"}, kTorchrun, [] { return 8; });
+              }).find("--gpus 2: torchrun has already started 8 processes"),
+              std::string::npos);
     EXPECT_NE(error_of([&] { start("4", 2); }).find("--gpus 4: this machine has 2 GPUs"), std::string::npos);
 }
 
