@@ -211,7 +211,9 @@ void ControlCommunicator::agree(const std::map<std::string, std::string>& values
         if (!differences.empty()) verdict = kiln::join(differences, "; ") + ": start all ranks alike";
         for (size_t r = 1; r < names_.size(); r++) send_text(r, verdict);
     }
-    KILN_CHECK(verdict.empty(), verdict);
+    if (verdict.empty()) return;
+    watch_.end_others(1, "found that " + verdict);  // whichever message comes first says it
+    throw Error(verdict);
 }
 
 }  // namespace kiln
