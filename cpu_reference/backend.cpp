@@ -28,6 +28,10 @@ Device require_device(std::string_view) {
     return {.name = "this machine", .free_bytes = available_memory_bytes()};
 }
 
+int device_count() {
+    return 1;
+}
+
 Device planned_device(const std::string& name) {
     throw UsageError(concat("--gpu ", name, ": this program computes on the CPU; use train_gpt2cu"));
 }

@@ -95,4 +95,8 @@ std::unique_ptr<Communicator> make_mpi_communicator() {
     return std::make_unique<MpiCommunicator>();
 }
 
+bool built_with_mpi() {
+    return true;
+}
+
 }  // namespace kiln

@@ -10,4 +10,8 @@ std::unique_ptr<Communicator> make_mpi_communicator() {
         "and openmpi-bin) and build it again");
 }
 
+bool built_with_mpi() {
+    return false;
+}
+
 }  // namespace kiln

@@ -1,10 +1,13 @@
 // train_gpt2 and train_gpt2cu: one source, linked against one backend or the other.
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cctype>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +28,9 @@
 #include "tools/cli/terminal.h"
 #include "tools/cli/threads.h"
 #include "tools/evaluate/loss.h"
+#include "tools/launch/control.h"
+#include "tools/launch/spawn.h"
+#include "tools/launch/world.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
 #include "tools/train/run_directory.h"
@@ -48,19 +54,89 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
     DataLoader loader(val_loader_options(plan, communicator));
     const TrainOptions& o = plan.options;
     const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
+    if (communicator.rank() != 0) return 0;
     const std::string part = part_of_data(loader, o.B, communicator.size(), o.val_max_batches);
-    std::cout << formatted("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
+    std::cout << formatted("loss %.6f
+perplexity %.4f
+", *loss, std::exp(*loss));
     if (!part.empty()) report("computed from" + part.substr(2) + "; -m 0 uses all of the validation data");
     return 0;
 }
 
+// Of this machine. Asked in a process of its own: the one that starts the ranks must not touch the driver.
+int devices_here() {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(std::min(device_count(), 255));
+    int status = 0;
+    if (child < 0 || ::waitpid(child, &status, 0) != child || !WIFEXITED(status)) return 0;
+    return WEXITSTATUS(status);
+}
+
+// This process among the others of its training.
+struct Ranks {
+    World world;
+    std::unique_ptr<ControlCommunicator> control;  // null: there is one rank
+    // By which they compute: CPUs by MPI if mpirun has started them. Null: by `control`. It ends first.
+    std::unique_ptr<Communicator> communicator;
+
+    bool first() const { return world.rank == 0; }
+    std::function<void(const std::string&)> reporter() const {
+        return first() ? report : [](const std::string&) {};
+    }
+    // Before the driver is called.
+    void connect(const LaunchOptions& options, std::map<std::string, std::string> values) {
+        if (world.size == 1) return;
+        const std::string gpu = backend_is_gpu() ? own_gpu(world, this_environment()) : "";
+        if (!gpu.empty()) ::setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
+        if (!backend_is_gpu() && world.launcher == "mpirun" && built_with_mpi()) {
+            communicator = make_mpi_communicator();
+            find_rank_0();
+        }
+        control = std::make_unique<ControlCommunicator>(world, control_options(options));
+        control->watch().set_phase("the start", -1);
+        // A host may have the same files elsewhere; their content is compared later.
+        for (const char* own : {"config", "input", "log-every", "threads", "tokenizer"}) values.erase(own);
+        std::map<std::string, std::string> spelled;
+        for (const auto& [name, value] : values) spelled.emplace("--" + name, value);
+        control->agree(spelled);
+    }
+    // MPI tells all ranks where it listens.
+    void find_rank_0() {
+        struct {
+            char host[256];
+            int port;
+        } at{};
+        if (first()) {
+            Socket listening = listen_at(0, world.on_one_host());
+            at.port = port_of(listening);
+            host_name().copy(at.host, sizeof at.host - 1);
+            world.listen_fd = ::dup(listening.fd());
+        }
+        communicator->broadcast(&at, sizeof at, 0);
+        if (!world.on_one_host()) world.master_addr = at.host;
+        world.master_port = at.port;
+    }
+    // The text of rank 0.
+    void share(std::string& text) {
+        if (!control) return;
+        double bytes = first() ? double(text.size()) : 0;
+        all().all_reduce(&bytes, 1);
+        text.resize(size_t(bytes));
+        all().broadcast(text.data(), text.size(), 0);
+    }
+    Communicator& all() {
+        if (!control && !communicator) communicator = make_single_communicator();
+        return communicator ? *communicator : *control;
+    }
+};
+
 // Until the weights are there, a stop signal ends the program at once, however long it reads data or verifies
 // checkpoints. config.toml is the run that --resume then starts, so that a script may always resume after exit code 3.
-void end_at_signals_before_training(const TrainOptions& options, const std::string& config_toml) {
+void end_at_signals_before_training(const TrainOptions& options, const std::string& config_toml, const Ranks& ranks) {
     const std::filesystem::path run = options.output;
     const bool resumable = !run.empty() && !options.overwrite;
-    const bool fresh = resumable && !options.resume;
-    end_at_stop_signals([=](int signal) {
+    const bool fresh = resumable && !options.resume && ranks.first();
+    end_at_stop_signals([=, control = ranks.control.get()](int signal) {
         std::string next = resumable ? "resume with --resume -o " + run.string() : "the same command starts again";
         try {
             if (fresh && list_checkpoints(run).empty() && !std::filesystem::exists(run / kConfigFile)) {
@@ -70,17 +146,37 @@ void end_at_signals_before_training(const TrainOptions& options, const std::stri
         } catch (const std::exception& error) {
             next = concat("the same command starts again (", error.what(), ")");
         }
-        write_error_line(concat("stopped by ", signal_name(signal), " before the first step; ", next));
+        const std::string stopped = concat("stopped by ", signal_name(signal), " before the first step");
+        write_error_line(concat(stopped, "; ", next));
+        if (control) control->watch().end_others(kStopped, stopped);
         ::_exit(kStopped);
     });
 }
 
-int train(const TrainPlan& plan, Engine& engine, Communicator& communicator, const ProgramNames& names) {
-    Trainer trainer(plan, engine, communicator,
+// What each rank has read by itself.
+std::map<std::string, std::string> inputs(const TrainPlan& plan, const Trainer& trainer) {
+    std::map<std::string, std::string> all{
+        {"the model", describe(plan.config)},
+        {"the data (lengths and checksums)", std::to_string(trainer.data_fingerprint())},
+        {"the step to begin with", std::to_string(trainer.progress().step)}};
+    for (const auto& [name, content] : plan.files.files) {
+        all.emplace("the hash of " + name, std::to_string(xxh3_64(content.data(), content.size())));
+    }
+    return all;
+}
+
+int train(const TrainPlan& plan, Engine& engine, Ranks& ranks, const ProgramNames& names) {
+    const auto report = ranks.reporter();
+    Trainer trainer(plan, engine, ranks.all(),
                     {.results = &std::cout,
                      .notes = &std::cerr,
                      .stop_requested = [] { return stop_signal() != 0; },
+                     .on_phase =
+                         [control = ranks.control.get()](const char* phase, int64_t step) {
+                             if (control) control->watch().set_phase(phase, step);
+                         },
                      .columns = [] { return terminal_columns(STDOUT_FILENO); }});
+    if (ranks.control) ranks.control->agree(inputs(plan, trainer));
     catch_stop_signals();
     std::cout.exceptions(std::ios::goodbit);  // the training is worth more than its lines; the end tells if any is lost
     const TrainOutcome outcome = trainer.run();
@@ -145,11 +241,66 @@ ConfigText own_config(const TrainOptions& o) {
     return {concat(file, ": options"), text};
 }
 
+int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool model_given, const LaunchOptions& launch,
+             Ranks& ranks, const std::string& program, const std::filesystem::path& folder) {
+    const auto report = ranks.reporter();
+    TrainOptions& o = line->options;
+    const auto end_at_signals = [&] {
+        if (!o.dry_run && !o.eval_only) end_at_signals_before_training(o, line->set.to_toml(), ranks);
+    };
+    end_at_signals();
+    if (!o.dry_run) ranks.connect(launch, line->set.values());
+    if (!line->set.given("output") && !o.resume) {
+        o.output = default_run_directory();
+        ranks.share(o.output);
+    }
+    end_at_signals();
+    set_threads(o.threads);
+
+    const Device device = choose_device(o, program, report);
+    const auto inherited = [&](const std::string& name) {
+        return !own.text.empty() && line->set.source(name).starts_with(own.file + ":");
+    };
+    fit_to_device(o, device, program, inherited, report);
+
+    TrainPlan plan = make_plan(o, model_given, ranks.world.size, report, device);
+    if (o.dry_run) {
+        if (ranks.first()) std::cout << describe_plan(plan, device);
+        check_memory(plan.config, plan.options, device);
+        return 0;
+    }
+    check_memory(plan.config, plan.options, device);
+    o = plan.options;
+    plan.values = line->set.values();
+    std::optional<RunLock> lock;
+    if (!o.output.empty() && !o.eval_only) {
+        catch_stop_signals();  // it creates and removes files, and does not take long
+        if (ranks.first()) lock.emplace(prepare_run_directory(plan));
+        ranks.all().barrier();
+        end_at_signals();
+    } else if (!o.eval_only) {
+        report("--output (-o) is empty: no logs and no checkpoints will be written");
+    }
+    report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
+    const auto engine = make_engine(plan.config, plan.engine_options(), &ranks.all());
+    report(concat("on ", ranks.world.size > 1 ? concat(ranks.world.size, " x ") : "", engine->device_name(), " in ",
+                  o.dtype, ", ", peak_text(*engine)));
+    if (!engine->attention().empty()) report(concat("attention: ", engine->attention()));
+    report(memory_text(plan, device));
+    if (o.eval_only) return evaluate_only(plan, *engine, ranks.all());
+
+    o.resume = o.overwrite = false;  // they belong to this start, not to the run
+    plan.config_toml = line->set.to_toml();
+    const std::string prefix = folder.empty() ? "" : folder.string() + "/";
+    return train(plan, *engine, ranks, {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
+}
+
 int run(const std::string& program, const std::vector<std::string>& args, const std::filesystem::path& folder) {
     auto line = std::make_unique<CommandLine>(program);
     if (!line->set.parse(args)) return 0;
+    Ranks ranks;
     const bool model_given = line->set.given("model"), batches_given = line->set.given("val-max-batches");
-    if (line->options.resume) end_at_signals_before_training(line->options, "");
+    if (line->options.resume) end_at_signals_before_training(line->options, "", ranks);
     const ConfigText own = own_config(line->options);
     if (!own.text.empty()) {
         line = std::make_unique<CommandLine>(program);
@@ -161,48 +312,34 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
         if (!batches_given) o.val_max_batches = 0;
         if (!model_given && !o.output.empty() && !list_checkpoints(o.output).empty()) o.model = o.output;
     }
-    if (!line->set.given("output") && !o.resume) o.output = default_run_directory();
-    const auto end_at_signals = [&, toml = line->set.to_toml()] {
-        if (!o.dry_run && !o.eval_only) end_at_signals_before_training(o, toml);
-    };
-    end_at_signals();
-    set_threads(o.threads);
-
-    const Device device = choose_device(o, program, report);
-    const auto inherited = [&](const std::string& name) {
-        return !own.text.empty() && line->set.source(name).starts_with(own.file + ":");
-    };
-    fit_to_device(o, device, program, inherited, report);
-
-    const auto communicator = make_single_communicator();
-    TrainPlan plan = make_plan(o, model_given, communicator->size(), report, device);
-    if (o.dry_run) {
-        std::cout << describe_plan(plan, device);
-        check_memory(plan.config, plan.options, device);
-        return 0;
+    const LaunchOptions launch = std::exchange(o.launch, {});  // it belongs to this start, not to the run
+    const Environment environment = this_environment();
+    if (!environment.contains(kSupervisorVariable)) {
+        if (!launch.gpus.empty() && !backend_is_gpu()) {
+            throw UsageError(concat("--gpus: ", program,
+                                    " computes on the CPU; use train_gpt2cu, or start several "
+                                    "processes, each with -pn, -pr and -ps"));
+        }
+        const int size = ranks_to_start(launch, environment, devices_here);
+        if (size > 1 && !o.dry_run) {
+            std::vector<std::string> argv{(folder / program).string()};
+            argv.insert(argv.end(), args.begin(), args.end());
+            catch_stop_signals();
+            return spawn_ranks({.args = argv, .size = size}, std::cout, std::cerr);
+        }
+        ranks.world.size = size;  // of the plan
     }
-    check_memory(plan.config, plan.options, device);
-    o = plan.options;
-    plan.values = line->set.values();
-    std::optional<RunLock> lock;
-    if (!o.output.empty() && !o.eval_only) {
-        catch_stop_signals();  // it creates and removes files, and does not take long
-        lock.emplace(prepare_run_directory(plan));
-        end_at_signals();
-    } else if (!o.eval_only) {
-        report("--output (-o) is empty: no logs and no checkpoints will be written");
+    if (ranks.world.size == 1) ranks.world = find_world(launch, environment);
+    if (ranks.world.size > 1 && !o.dry_run) {
+        name_rank_in_errors(concat("rank ", ranks.world.rank, " (", host_name(), ")"));
     }
-    report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
-    const auto engine = make_engine(plan.config, plan.engine_options());
-    report(concat("on ", engine->device_name(), " in ", o.dtype, ", ", peak_text(*engine)));
-    if (!engine->attention().empty()) report(concat("attention: ", engine->attention()));
-    report(memory_text(plan, device));
-    if (o.eval_only) return evaluate_only(plan, *engine, *communicator);
-
-    o.resume = o.overwrite = false;  // they belong to this start, not to the run
-    plan.config_toml = line->set.to_toml();
-    const std::string prefix = folder.empty() ? "" : folder.string() + "/";
-    return train(plan, *engine, *communicator, {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
+    try {
+        return run_rank(std::move(line), own, model_given, launch, ranks, program, folder);
+    } catch (const std::exception& error) {
+        if (ranks.control)
+            ranks.control->watch().end_others(1, concat("failed", ranks.control->watch().place(), ": ", error.what()));
+        throw;
+    }
 }
 
 }  // namespace
@@ -210,7 +347,7 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
 
 int main(int argc, char** argv) {
     kiln::block_signals();
-    kiln::end_at_signals_before_training({}, "");
+    kiln::end_at_signals_before_training({}, "", {});
     kiln::sleep_when_threads_wait(argv);
     return kiln::run_program(argc, argv, "train_gpt2",
                              "use a smaller model, -b or -t; --dry-run says how much memory is needed",

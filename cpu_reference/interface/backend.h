@@ -22,6 +22,9 @@ struct Device {
 // Throws Error, with what is missing, if `program` cannot compute on this machine.
 Device require_device(std::string_view program);
 
+// How many devices this process can use. It calls the driver.
+int device_count();
+
 size_t available_memory_bytes();  // free on this machine, or in this process's control group; 0: unknown
 
 // A GPU that need not be in this machine, by a name such as "RTX 4090", with the memory that its driver leaves. With an

@@ -26,6 +26,7 @@ std::unique_ptr<Communicator> make_single_communicator();
 // The processes that mpirun started, with buffers in host memory; at most once in a process. Throws Error if this build
 // is without MPI, or if a call fails. If it is destroyed by an exception, mpirun ends the other ranks.
 std::unique_ptr<Communicator> make_mpi_communicator();
+bool built_with_mpi();
 
 // `size` ranks in one process, one thread each, with buffers in host memory. Element i is for rank i; only the thread
 // of that rank may call it. Calls block, and every rank must make the same calls.

@@ -2,6 +2,7 @@
 #include "cpu_reference/interface/backend.h"
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
+#include "cuda/device/cuda_check.h"
 #include "cuda/device/gpu_peaks.h"
 #include "cuda/device/nvml.h"
 #include "cuda/device/require_gpu.h"
@@ -36,6 +37,11 @@ Device require_device(std::string_view program) {
     const bool fuses_gelu = gpu.major == 9 || gpu.major == 10;
     return {
         .name = gpu.name, .bfloat16 = ampere, .tf32 = ampere, .fuses_gelu = fuses_gelu, .free_bytes = gpu.free_bytes};
+}
+
+int device_count() {
+    int count = 0;
+    return taken(cudaGetDeviceCount(&count)) == cudaSuccess ? count : 0;
 }
 
 Device planned_device(const std::string& name) {

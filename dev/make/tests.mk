@@ -1,12 +1,12 @@
 # The tests. A file X_test.cpp is a program.
-#   tests/<folder>/            on the CPU
+#   tests/<folder>/          on the CPU; those of tests/tools also in rooms
 #   tests/emulator/, cuda/   on the emulator; those of tests/cuda also on a GPU
 #   tests/reliability/       on the CPU, with system calls and allocations that fail; KILN_LONG=1 tries all of them
 # A test program that measures time or memory says "// Runs alone" in its source, and dev/run_tests.sh runs it alone.
 
 .PHONY: tests test test-long check-gpu gpu-bundle gpu-checks
 TEST_SUPPORT := $(call objects,$(wildcard tests/support/*.cpp))
-CPU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out tests/cuda/% tests/emulator/%,$(wildcard tests/*/*_test.cpp)))
+CPU_TESTS := $(patsubst %.cpp,$(BUILD)/%,$(filter-out tests/cuda/% tests/emulator/%,$(wildcard tests/*/*_test.cpp tests/tools/*/*_test.cpp)))
 FUZZ_TARGETS := $(call objects,tests/fuzz/targets.cpp)
 
 # Some start the programs.

@@ -222,7 +222,7 @@ TEST_F(TrainCli, wrong_usage_exits_with_2_and_says_what_to_do) {
     expect_failure({"-k", "cosin"}, 2, {"--schedule (-k): \"cosin\" is not one of", "did you mean cosine?"});
     expect_failure({"-z", "1"}, 2, {"--zero-stage (-z) 1: ", "is not available in train_gpt2"});
     expect_failure({"-h", "1"}, 2, {"--hellaswag (-h) 1: ", "is not available in train_gpt2"});
-    expect_failure({"-pn", "2"}, 2, {"--num-processes (-pn) 2: ", "is not available in train_gpt2"});
+    expect_failure({"-pn", "2"}, 2, {"--num-processes (-pn) 2: say how the processes find each other"});
     expect_failure({"--config", directory_ / "none.toml"}, 2, {"none.toml"});
     expect_failure({"--config", data()}, 2, {"data: is a directory"});
     setenv("KILN_MAX_STEP", "3", 1);

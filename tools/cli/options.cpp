@@ -314,7 +314,7 @@ bool OptionSet::parse(const std::vector<std::string>& args, const ConfigText& be
     const char* from_environment = std::getenv("KILN_CONFIG");
     std::string config = from_environment ? from_environment : "";
     if (command_line.contains("config")) config = command_line.at("config")[0];
-    read_config(below);
+    read_config(below, true);
     try {
         if (!config.empty()) read_config({config, read_file(config, kMaxConfigBytes)});
     } catch (const UsageError&) {

@@ -117,7 +117,7 @@ private:
     Option* find_spelled(std::string_view argument);  // by "--name" or "-short"
     std::vector<std::string> names() const;
     Texts split(const std::vector<std::string>& args);
-    void read_config(const ConfigText& config);
+    void read_config(const ConfigText& config, bool below = false);
     void check_environment() const;
 
     std::string program_, description_, section_ = "Options";

@@ -97,7 +97,7 @@ std::map<std::string, std::string> OptionSet::values() const {
     return all;
 }
 
-void OptionSet::read_config(const ConfigText& config) {
+void OptionSet::read_config(const ConfigText& config, bool below) {
     std::set<std::string> seen;
     for (const TomlEntry& entry : parse_toml(config.text, config.file)) {
         std::string name = entry.name;
@@ -112,6 +112,9 @@ void OptionSet::read_config(const ConfigText& config) {
             throw UsageError(concat(where, " is not an option of ", program_, "; did you mean ",
                                     meant_option("--" + name, keys).substr(2), "?"));
         }
+        // The run of an earlier version, which only ignored this option.
+        const bool text = std::holds_alternative<std::string*>(option->target) && option->spec.choices.empty();
+        if (below && !text && !option->is_list() && entry.texts == std::vector<std::string>{""}) continue;
         if (!seen.insert(option->spec.name).second)
             throw UsageError(where + " is given twice; remove one of the lines");
         option->set(entry.texts, where);

@@ -36,7 +36,32 @@ std::string message_of(const std::system_error& error) {
                   "; end other programs, or allow more threads (ulimit -u, pids.max of the control group)");
 }
 
+// Read by other threads too. It belongs to the process, so this does.
+struct Prefix {
+    std::mutex mutex;
+    std::string text;
+};
+Prefix& prefix() {
+    static Prefix& one = *new Prefix;
+    return one;
+}
+void add_to_prefix(const std::string& name) {
+    Prefix& p = prefix();
+    const std::lock_guard lock(p.mutex);
+    p.text += name + ": ";
+}
+
 }  // namespace
+
+std::string error_prefix() {
+    Prefix& p = prefix();
+    const std::lock_guard lock(p.mutex);
+    return p.text;
+}
+
+void name_rank_in_errors(const std::string& rank) {
+    add_to_prefix(rank);
+}
 
 void end_where_memory_ends(const std::string& message) {
     static std::string line;
@@ -63,11 +88,12 @@ void end_where_memory_ends(const std::string& message) {
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
+    add_to_prefix(program);
     StandardStreams streams;
     int done = 0;  // what `run` returned
     const auto fail = [&](int code, const std::string& message) {
-        std::cout.exceptions(std::ios::goodbit);                                     // one error is enough
-        std::cerr << program << ": " << replace_invalid_utf8(message) << std::endl;  // it may quote a file
+        std::cout.exceptions(std::ios::goodbit);                                    // one error is enough
+        std::cerr << error_prefix() << replace_invalid_utf8(message) << std::endl;  // it may quote a file
         return done != 0 ? done : code;
     };
     end_where_memory_ends(program + ": out of memory; " + out_of_memory);

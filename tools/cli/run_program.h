@@ -12,6 +12,11 @@ namespace kiln {
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string& program, const std::vector<std::string>& args)>& run);
 
+// What stands before each error of this process: the name of the program and, once there are several ranks, that of the
+// rank: "train_gpt2: rank 1 (host): ". Empty before run_program.
+std::string error_prefix();
+void name_rank_in_errors(const std::string& rank);
+
 // Memory may also run out where no exception can propagate: in a destructor (nlohmann-json's allocates) or in a thread.
 // std::terminate then prints this message and exits with code 1 instead of raising SIGABRT.
 void end_where_memory_ends(const std::string& message);

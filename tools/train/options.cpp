@@ -251,20 +251,50 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.add(o.reduce_dtype, {.name = "reduce-dtype",
                              .help = "type in which GPUs sum their gradients; same: the type of --dtype",
                              .choices = {"float32", "same"}});
-    set.add_unavailable(
-        {.name = "num-processes", .short_name = "pn", .unit = "N", .help = "training in several processes"}, {"1"});
-    set.add_unavailable(
-        {.name = "process-rank", .short_name = "pr", .unit = "N", .help = "training in several processes"}, {"0"});
-    const char* const kSetup[][2] = {{"devices-per-node", "pg"},
-                                     {"init-method", "pi"},
-                                     {"nccl-init-method", "pm"},
-                                     {"server-ip", "ps"},
-                                     {"fs-path", "pf"}};
-    int i = 0;
-    for (const auto& [name, short_name] : kSetup) {
-        set.add(o.process_setup[i++],
-                {.name = name, .short_name = short_name, .help = "ignored, because there is one process only"});
-    }
+    LaunchOptions& l = o.launch;
+    set.add(l.gpus,
+            {.name = "gpus",
+             .unit = "N|all",
+             .help = "start a process for each of N GPUs of this machine; torchrun, mpirun and srun are known by "
+                     "their environment, and need none of these options",
+             .default_help = "one process"});
+    set.add(l.processes, {.name = "num-processes",
+                          .short_name = "pn",
+                          .help = "processes that are started one by one; each needs -pr, and -ps or -pf",
+                          .min = 1,
+                          .max = kMaxRanks});
+    set.add(l.rank, {.name = "process-rank",
+                     .short_name = "pr",
+                     .help = "the number of this one, from 0",
+                     .min = 0,
+                     .max = kMaxRanks - 1});
+    set.add(l.per_node, {.name = "devices-per-node",
+                         .short_name = "pg",
+                         .help = "processes on each machine",
+                         .min = 1,
+                         .max = kMaxRanks});
+    set.add(l.method,
+            {.name = "init-method",
+             .short_name = "pi",
+             .former_names = {"nccl-init-method"},
+             .help = "how they find each other: mpi: as the environment says, tcp: --server-ip, fs: --fs-path; "
+                     "auto: whichever is given",
+             .choices = {"auto", "mpi", "tcp", "fs"}});
+    set.add(l.server, {.name = "server-ip",
+                       .short_name = "ps",
+                       .unit = "HOST",
+                       .help = "the machine of process 0, as HOST or HOST:PORT; without a port, 12345",
+                       .default_help = "none"});
+    set.add(l.shared_path, {.name = "fs-path",
+                            .short_name = "pf",
+                            .unit = "DIR",
+                            .help = "a directory that all machines share and no other run uses at the same time",
+                            .default_help = "/tmp"});
+    set.add(l.launch_timeout_s, number("launch-timeout", "", "SECONDS", "until all processes must be there", 1, 86400));
+    set.add(
+        l.rank_timeout_s,
+        number("rank-timeout", "", "SECONDS",
+               "end the run if a process makes no progress for so long while others wait for it; 0: never", 0, 1e6));
 }
 
 }  // namespace

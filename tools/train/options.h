@@ -4,6 +4,7 @@
 #include <string>
 
 #include "tools/cli/options.h"
+#include "tools/launch/world.h"
 
 namespace kiln {
 
@@ -47,10 +48,10 @@ struct TrainOptions {
     int threads = 0;
     int64_t log_every = 0, gpu_log_every = 0;
     bool dry_run = false;
-    std::string gpu, memory;       // of the device to plan for, with dry_run
-    int capability = 0;            // Device::capability; not an option
-    int ranks = 1;                 // not an option
-    std::string process_setup[5];  // ignored: options for several processes
+    std::string gpu, memory;  // of the device to plan for, with dry_run
+    int capability = 0;       // Device::capability; not an option
+    int ranks = 1;            // not an option
+    LaunchOptions launch;     // of this start alone
 };
 
 void add_train_options(OptionSet& set, TrainOptions& o);

@@ -21,10 +21,13 @@ using Clock = std::chrono::steady_clock;
 
 // Options that change no weight: a resumed run may change them without a note.
 bool changes_nothing(const std::string& option) {
-    static const char* const kNames[] = {
-        "output", "resume",      "overwrite", "gpu",           "memory",       "threads",   "dry-run", "input",
-        "model",  "prompt",      "val-input", "sample-tokens", "sample-every", "tokenizer", "top-k",   "force",
-        "top-p",  "temperature", "eval-only", "log-gpu-every", "log-every",    "async-save"};
+    static const char* const kNames[] = {"output", "resume", "overwrite", "gpu", "memory", "threads", "dry-run",
+                                         "input", "model", "prompt", "val-input", "sample-tokens", "sample-every",
+                                         "tokenizer", "top-k", "force", "top-p", "temperature", "eval-only",
+                                         "log-gpu-every", "log-every", "async-save",
+                                         // Of each start alone, and earlier ways to write them.
+                                         "gpus", "num-processes", "process-rank", "devices-per-node", "init-method",
+                                         "nccl-init-method", "server-ip", "fs-path", "launch-timeout", "rank-timeout"};
     return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames);
 }
 
@@ -200,6 +203,7 @@ std::string Trainer::validated_part() const {
 bool Trainer::validate() {
     if (progress_.validated_at == progress_.step) return true;
     settle();
+    enter("validation");
     std::optional<double> loss;
     try {
         loss = mean_loss(engine_, communicator_, options_.val_max_batches, hooks_.stop_requested, *val_loader_,
@@ -219,6 +223,7 @@ bool Trainer::validate() {
 bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
+    enter("sampling");
     std::optional<std::string> text = std::string();
     // If the ranks have parts of the weights, all of them compute the sample, and all stop at the same token.
     const bool together = engine_.is_divided();
@@ -263,6 +268,7 @@ void Trainer::find_logs() {
 void Trainer::save(bool in_background) {
     settle();
     if (options_.output.empty()) return;
+    enter("save");
     if (last_saved_ != progress_.step) {
         const RankedState::Reading reading(state_);
         if (saver_) {
@@ -281,6 +287,7 @@ void Trainer::save(bool in_background) {
 
 // Accumulates the gradient of a whole step. False if a stop was requested: then the step has not happened.
 bool Trainer::accumulate() {
+    enter("forward and backward");
     if (options_.overfit_one_batch) loader_.seek(0);
     const int64_t micro_tokens = int64_t(options_.B) * options_.T * communicator_.size();
     const float grad_scale = 1.0f / float(options_.total_batch_tokens);  // the loader gives no ignored targets
@@ -317,6 +324,7 @@ bool Trainer::train_step() {
         finish_queued(run_ahead_->push(report));
         return true;
     }
+    enter("reduction of gradients");
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
@@ -327,6 +335,7 @@ bool Trainer::train_step() {
         report.overflow_scale = now;
     }
     bad_steps_.judge(report, progress_);
+    enter("update");
     if (report.skipped.empty()) {
         OptimizerStep step = optimizer_step(report.learning_rate);
         if (options_.grad_clip > 0 && report.norm > options_.grad_clip) {

@@ -41,6 +41,8 @@ public:
         // run() writes a checkpoint and returns.
         std::function<bool()> stop_requested = {};
         std::function<void(const StepReport&)> on_step = {};
+        // What the trainer does from now on, for messages of other ranks: "save".
+        std::function<void(const char* phase, int64_t step)> on_phase = {};
         // The width of the terminal that shows the results; null or 0: it is no terminal.
         std::function<int()> columns = {};
     };
@@ -52,6 +54,7 @@ public:
     // Error.
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
+    uint64_t data_fingerprint() const { return loader_.fingerprint(); }
     RunSummary summary() const;
 
 private:
@@ -78,6 +81,9 @@ private:
     void log_gpu();
     bool stop_agreed() { return kiln::stop_agreed(communicator_, hooks_.stop_requested); }
     bool is_due(int64_t every) const { return every > 0 && progress_.step % every == 0; }
+    void enter(const char* phase) {
+        if (hooks_.on_phase) hooks_.on_phase(phase, progress_.step);
+    }
     void note(const std::string& text);
     void print(const std::string& text);
     int columns() const { return hooks_.columns ? hooks_.columns() : 0; }

@@ -1,0 +1,23 @@
+#!/bin/bash
+# For sbatch: one task for each GPU. Change the numbers to those of your cluster, then
+#   sbatch dev/launch/slurm.sh -i /data/shards -e gpt2 -o /shared/runs/mine
+# train_gpt2cu reads what srun tells each task; no address or port is needed. Slurm sends SIGUSR1 two minutes before the
+# end of the time: the training saves and ends with code 3, and this script then queues itself again to resume.
+#SBATCH --job-name=kiln
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -u
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-8}
+resume=()
+[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || resume=(--resume)
+# A rank that ends with 3 must not let srun kill those that still save; a rank that fails ends the others by itself.
+srun --kill-on-bad-exit=0 "${TRAIN:-./train_gpt2cu}" "$@" ${resume[@]+"${resume[@]}"}
+code=$?
+[ $code != 3 ] || scontrol requeue "$SLURM_JOB_ID"
+exit $code

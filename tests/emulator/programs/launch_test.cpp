@@ -1,0 +1,48 @@
+// --gpus with the GPU program, on the emulator.
+#include <gtest/gtest.h>
+
+#include "cpu_reference/interface/error.h"
+#include "tests/support/emulated_programs.h"
+
+namespace kiln {
+namespace {
+
+class GpuLaunch : public TrainProgram {
+protected:
+    GpuLaunch() { setenv("SIMT_GPUS", "2", 1); }
+    ~GpuLaunch() override { unsetenv("SIMT_GPUS"); }
+    Args base() const {
+        return {"-i", data(), "-e", "llama:layers=1,dim=64,heads=1,ctx=16", "-b", "1", "-m", "2", "-o", ""};
+    }
+};
+
+TEST_F(GpuLaunch, two_ranks_compute_the_loss_of_one) {
+    const Finished one = train_cu(base() + Args{"--eval-only", "-b", "2"});
+    const Finished two = train_cu(base() + Args{"--eval-only", "--gpus", "all"});
+    ASSERT_EQ(one.code, 0) << one.err;
+    ASSERT_EQ(two.code, 0) << two.err;
+    EXPECT_NEAR(number_after(one.out, "loss "), number_after(two.out, "loss "), 1e-5);
+    EXPECT_NE(two.err.find("on 2 x "), std::string::npos) << two.err;
+    EXPECT_EQ(two.out.find("[rank 1]"), std::string::npos) << two.out;
+}
+
+TEST_F(GpuLaunch, more_ranks_than_gpus_are_refused) {
+    const Finished result = train_cu(base() + Args{"--gpus", "3", "-x", "1"});
+    EXPECT_EQ(result.code, 2);
+    EXPECT_NE(result.err.find("--gpus 3: this machine has 2 GPUs that can be used"), std::string::npos) << result.err;
+}
+
+TEST_F(GpuLaunch, what_all_ranks_would_find_wrong_is_said_once) {
+    const Finished result = train_cu(base() + Args{"--gpus", "2", "--batch-size", "none"});
+    EXPECT_EQ(result.code, 2);
+    EXPECT_EQ(result.err.find("[rank 1]"), std::string::npos) << result.err;
+}
+
+TEST_F(GpuLaunch, a_plan_for_two_ranks_starts_none) {
+    const Finished result = train_cu(base() + Args{"--gpus", "2", "--dry-run", "-d", "64"});
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err.find("rank"), std::string::npos) << result.err;
+}
+
+}  // namespace
+}  // namespace kiln

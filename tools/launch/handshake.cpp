@@ -1,0 +1,448 @@
+#include "tools/launch/handshake.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
+#include "tokenizer/io/file.h"
+#include "tools/cli/version.h"
+
+namespace kiln {
+
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+constexpr size_t kMaxHelloBytes = 4096;
+constexpr size_t kMaxPending = 256;    // connections that have not said who they are
+constexpr auto kHelloTime = 10s;       // for that
+constexpr auto kConnectTime = 5s;      // for one try
+constexpr auto kRetryTime = 100ms;     // between two
+constexpr auto kRefusalTime = 1s;      // to tell one rank that the start has failed
+constexpr auto kSharedFileTime = 24h;  // an older file is never of this start
+
+std::string seconds_text(std::chrono::milliseconds time) {
+    return formatted("%g s", double(time.count()) / 1e3);
+}
+
+std::string random_text() {
+    std::random_device random;
+    return formatted("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+// Texts and numbers of a message of another process, which may hold anything.
+json parsed(std::string_view text) {
+    json value = json::parse(text, nullptr, false);
+    return value.is_object() ? value : json::object();
+}
+std::string text_in(const json& object, const char* key) {
+    const auto found = object.find(key);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+int64_t number_in(const json& object, const char* key) {
+    const auto found = object.find(key);
+    return found != object.end() && found->is_number_integer() ? found->get<int64_t>() : -1;
+}
+
+struct Hello {
+    std::string purpose, run, nonce, build;  // purpose: "calls" or "watch"
+    int64_t size = 0;
+    RankName name;
+
+    std::string text() const {
+        return json{{"type", "hello"}, {"purpose", purpose}, {"run", run},        {"nonce", nonce}, {"build", build},
+                    {"size", size},    {"rank", name.rank},  {"host", name.host}, {"pid", name.pid}}
+            .dump(-1, ' ', true, json::error_handler_t::replace);
+    }
+    static std::optional<Hello> parse(std::string_view text) {
+        const json object = parsed(text);
+        if (text_in(object, "type") != "hello") return std::nullopt;
+        const int64_t rank = number_in(object, "rank");
+        if (rank < 0 || rank >= kMaxRanks) return std::nullopt;
+        return Hello{.purpose = text_in(object, "purpose"),
+                     .run = text_in(object, "run"),
+                     .nonce = text_in(object, "nonce"),
+                     .build = text_in(object, "build"),
+                     .size = number_in(object, "size"),
+                     .name = {int(rank), text_in(object, "host"), number_in(object, "pid")}};
+    }
+};
+
+// A start that cannot succeed: every rank is told.
+class StartError : public Error {
+public:
+    using Error::Error;
+};
+
+class Host {  // rank 0
+public:
+    Host(const World& world, const ControlOptions& options, Hello own)
+        : world_(world),
+          options_(options),
+          own_(std::move(own)),
+          listening_(world.listen_fd >= 0
+                         ? adopt_listening(world.listen_fd)
+                         : listen_at(world.shared_directory.empty() ? world.master_port : 0, world.on_one_host())) {
+        if (!world.shared_directory.empty()) {
+            own_.nonce = random_text();
+            write_shared_file();
+        }
+        joined_.ranks.resize(size_t(world.size));
+        joined_.calls.resize(size_t(world.size));
+        joined_.watch.resize(size_t(world.size));
+        joined_.ranks[0] = own_.name;
+    }
+    ~Host() {
+        std::error_code ignored;
+        if (!file_.empty()) std::filesystem::remove(file_, ignored);
+    }
+
+    Joined run() {
+        try {
+            const Deadline end = SocketClock::now() + options_.launch_timeout;
+            while (!complete()) {
+                if (SocketClock::now() >= end) throw StartError(missing());
+                wait();
+            }
+            welcome();
+        } catch (const std::exception& error) {
+            tell_all(json{{"type", "refused"}, {"final", true}, {"text", error.what()}}.dump());
+            throw;
+        }
+        return std::move(joined_);
+    }
+
+private:
+    struct Pending {
+        Socket socket;
+        Deadline end;
+        std::string received = {};
+    };
+
+    bool complete() const {
+        const auto there = [](const Socket& socket) { return bool(socket); };
+        return std::all_of(joined_.calls.begin() + 1, joined_.calls.end(), there) &&
+               std::all_of(joined_.watch.begin() + 1, joined_.watch.end(), there);
+    }
+
+    std::string missing() const {
+        std::vector<std::string> names;
+        for (size_t r = 1; r < joined_.calls.size(); r++) {
+            if (!joined_.calls[r] || !joined_.watch[r]) names.push_back(std::to_string(r));
+        }
+        const size_t count = names.size();
+        if (count > 8) names.resize(8), names.push_back("...");
+        return concat(count == 1 ? "rank " : "ranks ", join_text(names), " of ", world_.size,
+                      count == 1 ? " has" : " have", " not come to rank 0 (", own_.name.host, ", port ",
+                      port_of(listening_), ") within ", seconds_text(options_.launch_timeout),
+                      strays_ > 0 ? concat("; ", strays_, " connections were not of this run") : "",
+                      "; see whether they started, what they say, and whether a firewall closes the port; "
+                      "--launch-timeout gives them longer");
+    }
+    static std::string join_text(const std::vector<std::string>& names) { return kiln::join(names, ", "); }
+
+    static void refuse(const Socket& socket, const std::string& text) {
+        if (!socket) return;
+        try {
+            send_message(socket, text, SocketClock::now() + kRefusalTime);
+        } catch (const Error&) {  // it has gone
+        }
+    }
+
+    // Those that are there, and for a moment those that come: they would else try for long to reach this process.
+    void tell_all(const std::string& text) {
+        for (const Socket& socket : joined_.calls) refuse(socket, text);
+        for (const Pending& pending : pending_) refuse(pending.socket, text);
+        const Deadline end = SocketClock::now() + kRefusalTime;
+        std::vector<Socket> told;  // closed at the end, so that nothing that was sent is taken back
+        while (SocketClock::now() < end && told.size() < kMaxPending) {
+            pollfd wanted{listening_.fd(), POLLIN, 0};
+            ::poll(&wanted, 1, 100);
+            while (auto socket = accept_one(listening_)) {
+                refuse(*socket, text);
+                told.push_back(std::move(*socket));
+            }
+        }
+    }
+
+    // Waits for anything to happen, but not for long.
+    void wait() {
+        std::vector<pollfd> wanted{{listening_.fd(), POLLIN, 0}};
+        for (const Pending& pending : pending_) wanted.push_back({pending.socket.fd(), POLLIN, 0});
+        for (const Socket& socket : joined_.calls) wanted.push_back({socket.fd(), POLLRDHUP, 0});  // -1 is left out
+        ::poll(wanted.data(), wanted.size(), 100);
+        for (size_t r = 0; r < joined_.calls.size(); r++) {
+            if (joined_.calls[r] && wanted[1 + pending_.size() + r].revents != 0) {
+                throw StartError(concat(joined_.ranks[r].text(),
+                                        " ended while the other ranks were starting; its own message says why"));
+            }
+        }
+        std::vector<Pending> still;
+        for (Pending& pending : pending_) {
+            if (const auto text = read(pending)) {
+                if (*text != "") hello(std::move(pending.socket), *text);
+            } else {
+                still.push_back(std::move(pending));
+            }
+        }
+        pending_ = std::move(still);
+        while (auto socket = accept_one(listening_)) {
+            if (pending_.size() >= kMaxPending) pending_.erase(pending_.begin()), strays_++;
+            pending_.push_back({std::move(*socket), SocketClock::now() + kHelloTime});
+        }
+    }
+
+    // The message, if all of it is there; "": it is not of Kiln, or too slow.
+    std::optional<std::string> read(Pending& pending) {
+        const auto stray = [&] {
+            strays_++;
+            return std::string();
+        };
+        for (;;) {
+            std::string& received = pending.received;
+            size_t wanted = kMessageHeaderBytes;
+            if (received.size() >= kMessageHeaderBytes) {
+                const auto length = message_length(received, kMaxHelloBytes);
+                if (!length || *length == 0) return stray();
+                wanted += *length;
+                if (received.size() == wanted) return received.substr(kMessageHeaderBytes);
+            }
+            char part[kMaxHelloBytes];
+            const auto n = receive_some(pending.socket, part, std::min(sizeof part, wanted - received.size()));
+            if (!n && SocketClock::now() < pending.end) return std::nullopt;
+            if (!n || *n == 0) return stray();
+            received.append(part, *n);
+        }
+    }
+
+    void hello(Socket socket, const std::string& text) {
+        const auto hello = Hello::parse(text);
+        if (!hello || hello->run != own_.run || hello->nonce != own_.nonce) {
+            strays_++;
+            refuse(socket, json{{"type", "refused"}, {"final", false}, {"text", "another run listens there"}}.dump());
+            return;
+        }
+        try {
+            take(std::move(*hello), socket);
+        } catch (const StartError& error) {
+            refuse(socket, json{{"type", "refused"}, {"final", true}, {"text", error.what()}}.dump());
+            throw;
+        }
+    }
+
+    void take(Hello hello, Socket& socket) {
+        const std::string who = hello.name.text();
+        if (hello.build != own_.build) {
+            throw StartError(concat(who, " runs another build of Kiln (", hello.build, ") than rank 0 on ",
+                                    own_.name.host, " (", own_.build, "); start the same program on every host"));
+        }
+        if (hello.size != world_.size) {
+            throw StartError(concat(who, " was started as one of ", hello.size, " ranks, rank 0 on ", own_.name.host,
+                                    " as one of ", world_.size, "; start all with the same number"));
+        }
+        const size_t rank = size_t(hello.name.rank);
+        if (rank >= joined_.ranks.size()) throw StartError(concat(who, " of ", world_.size, ": there is no such rank"));
+        Socket& place = (hello.purpose == "calls" ? joined_.calls : joined_.watch)[rank];
+        RankName& known = joined_.ranks[rank];
+        const bool other = known.pid != 0 && (known.pid != hello.name.pid || known.host != hello.name.host);
+        if (rank == 0 || other || place) {
+            throw StartError(concat("two processes are rank ", rank, ": pid ", known.pid, " on ", known.host,
+                                    " and pid ", hello.name.pid, " on ", hello.name.host,
+                                    "; give each its own number, and end processes of earlier runs"));
+        }
+        send_message(socket, json{{"type", "heard"}}.dump(), SocketClock::now() + kRefusalTime);
+        known = hello.name;
+        place = std::move(socket);
+    }
+
+    void welcome() {
+        json names = json::array();
+        for (const RankName& name : joined_.ranks) names.push_back({{"host", name.host}, {"pid", name.pid}});
+        const std::string text = json{{"type", "welcome"}, {"ranks", names}}.dump();
+        for (size_t r = 1; r < joined_.calls.size(); r++) {
+            send_message(joined_.calls[r], text, SocketClock::now() + kHelloTime);
+        }
+    }
+
+    void write_shared_file() {
+        std::vector<std::string> hosts;
+        ifaddrs* list = nullptr;
+        if (::getifaddrs(&list) == 0) {
+            const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> all(list, &::freeifaddrs);
+            for (const ifaddrs* at = list; at; at = at->ifa_next) {
+                char text[INET_ADDRSTRLEN];
+                if (!at->ifa_addr || at->ifa_addr->sa_family != AF_INET || (at->ifa_flags & IFF_LOOPBACK) != 0)
+                    continue;
+                const auto* address = reinterpret_cast<const sockaddr_in*>(at->ifa_addr);
+                if (::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text)) hosts.emplace_back(text);
+            }
+        }
+        if (hosts.empty()) hosts.emplace_back("127.0.0.1");
+        hosts.push_back(own_.name.host);  // the last one, since a name may take long to be looked up
+        file_ = shared_file(world_);
+        write_file_atomic(file_,
+                          json{{"hosts", hosts}, {"port", port_of(listening_)}, {"nonce", own_.nonce}}.dump() + "\n");
+    }
+
+    const World& world_;
+    const ControlOptions& options_;
+    Hello own_;
+    Socket listening_;
+    std::filesystem::path file_;  // empty: none
+    std::vector<Pending> pending_;
+    int strays_ = 0;
+    Joined joined_;
+};
+
+struct Address {
+    std::vector<std::string> hosts = {};
+    int port = 0;
+    std::string nonce = {};
+    std::string text() const { return hosts.empty() ? "?" : concat(hosts[0], ":", port); }
+};
+
+class Guest {  // the other ranks
+public:
+    Guest(const World& world, const ControlOptions& options, Hello own)
+        : world_(world), options_(options), own_(std::move(own)) {}
+
+    Joined run() {
+        const Deadline end = SocketClock::now() + options_.launch_timeout;
+        std::string where = "?", why = "it has not been tried";
+        do {
+            try {
+                const Address address = find();
+                where = address.text();
+                return connect(address, end);
+            } catch (const StartError&) {
+                throw;
+            } catch (const Error& error) {
+                why = error.what();
+            }
+            std::this_thread::sleep_for(kRetryTime);
+        } while (SocketClock::now() < end);
+        if (!world_.shared_directory.empty()) where = concat(where, ", which ", shared_file(world_).string(), " names");
+        throw Error(concat("cannot reach rank 0 at ", where, " within ", seconds_text(options_.launch_timeout), ": ",
+                           why,
+                           "; see whether rank 0 started, and whether this is its address and no firewall is between"));
+    }
+
+private:
+    Address find() const {
+        if (world_.shared_directory.empty()) return {{world_.master_addr}, world_.master_port};
+        const std::filesystem::path path = shared_file(world_);
+        const auto age =
+            std::filesystem::file_time_type::clock::now() - std::filesystem::last_write_time(path, ignored());
+        const json object = parsed(read_file(path, kMaxHelloBytes));
+        KILN_CHECK(age < kSharedFileTime, "the file is a day old");
+        Address address{.port = int(std::clamp<int64_t>(number_in(object, "port"), 0, 65535)),
+                        .nonce = text_in(object, "nonce")};
+        const auto hosts = object.find("hosts");
+        if (hosts != object.end() && hosts->is_array()) {
+            for (const json& host : *hosts) {
+                if (host.is_string()) address.hosts.push_back(host.get<std::string>());
+            }
+        }
+        KILN_CHECK(!address.hosts.empty() && address.port > 0, "the file holds no address");
+        return address;
+    }
+    static std::error_code& ignored() {
+        thread_local std::error_code error;
+        return error;
+    }
+
+    Socket connect_any(const Address& address) const {
+        std::string why;
+        for (const std::string& host : address.hosts) {
+            try {
+                return connect_to(host, address.port, SocketClock::now() + kConnectTime);
+            } catch (const Error& error) {
+                why = error.what();
+            }
+        }
+        throw Error(why);
+    }
+
+    static void check(const json& answer, const char* wanted) {
+        const std::string type = text_in(answer, "type"), text = text_in(answer, "text");
+        if (type == "refused" && answer.value("final", json()) == json(true)) throw StartError(text);
+        KILN_CHECK(type != "refused", text);
+        KILN_CHECK(type == wanted, "what answers there is not rank 0");
+    }
+
+    Joined connect(const Address& address, Deadline end) {
+        Joined joined;
+        own_.nonce = address.nonce;
+        for (const auto& [purpose, sockets] : {std::pair("calls", &joined.calls), std::pair("watch", &joined.watch)}) {
+            own_.purpose = purpose;
+            sockets->push_back(connect_any(address));
+            send_message(sockets->back(), own_.text(), SocketClock::now() + kConnectTime);
+            // Something else may listen there, and never answer.
+            check(parsed(receive_message(sockets->back(), SocketClock::now() + options_.answer)), "heard");
+        }
+        // Rank 0 may have begun later, and then says better who is missing.
+        const json answer = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));
+        check(answer, "welcome");
+        const auto ranks = answer.find("ranks");
+        KILN_CHECK(ranks != answer.end() && ranks->is_array() && ranks->size() == size_t(world_.size),
+                   "what answers there is not rank 0");
+        for (const json& name : *ranks) {
+            joined.ranks.push_back({int(joined.ranks.size()), text_in(name, "host"), number_in(name, "pid")});
+        }
+        return joined;
+    }
+
+    const World& world_;
+    const ControlOptions& options_;
+    Hello own_;
+};
+
+}  // namespace
+
+std::string RankName::text() const {
+    return concat("rank ", rank, " (", host, ", pid ", pid, ")");
+}
+
+std::filesystem::path shared_file(const World& world) {
+    std::string name = "kiln-rank-0";
+    for (const char c : world.run_id.empty() ? "" : "-" + world.run_id) {
+        name += std::isalnum(static_cast<unsigned char>(c)) ? c : '-';
+    }
+    return std::filesystem::path(world.shared_directory) / (name + ".json");
+}
+
+std::string this_build() {
+    InputFile program("/proc/self/exe");
+    Xxh3 hash;
+    std::vector<char> part(size_t(1) << 20);
+    while (const size_t n = program.read(part.data(), part.size())) hash.update(part.data(), n);
+    return concat(kVersion, " ", formatted("%016llx", static_cast<unsigned long long>(hash.digest())));
+}
+
+Joined join(const World& world, const ControlOptions& options) {
+    check_master(world);
+    const Hello own{.purpose = "",
+                    .run = world.run_id,
+                    .nonce = "",
+                    .build = options.build.empty() ? this_build() : options.build,
+                    .size = world.size,
+                    .name = {world.rank, host_name(), ::getpid()}};
+    return world.rank == 0 ? Host(world, options, own).run() : Guest(world, options, own).run();
+}
+
+}  // namespace kiln

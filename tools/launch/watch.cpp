@@ -1,0 +1,262 @@
+#include "tools/launch/watch.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <nlohmann/json.hpp>
+
+#include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/text.h"
+#include "tools/cli/run_program.h"
+#include "tools/cli/standard_streams.h"
+
+namespace kiln {
+
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+constexpr size_t kMaxText = 8192;  // of an error
+constexpr auto kClosingTime = 1s;  // for the others to read why they end
+constexpr size_t kMaxBeatBytes = 65536;
+
+std::string place_text(const std::string& phase, int64_t step) {
+    if (phase.empty()) return "";
+    return step < 0 ? concat(" in ", phase) : concat(" in ", phase, " at step ", step);
+}
+
+std::string dumped(const json& object) {
+    return object.dump(-1, ' ', true, json::error_handler_t::replace);
+}
+
+}  // namespace
+
+struct Watch::Seen {
+    Deadline heard = SocketClock::now(), changed = heard;
+    std::string received = {}, phase = {};
+    int64_t step = -1, progress = -1;
+    bool waiting = false;
+};
+
+Watch::Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets, const ControlOptions& options)
+    : rank_(rank),
+      ranks_(std::move(ranks)),
+      sockets_(std::move(sockets)),
+      options_(options),
+      exceptions_(std::uncaught_exceptions()),
+      left_(ranks_.size()),
+      seen_(ranks_.size()) {
+    // No signal may run on this thread, and none that is for the process may be taken from the thread that waits.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::thread([this] { run(); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+Watch::~Watch() {
+    if (std::uncaught_exceptions() > exceptions_) end_others(1, "failed" + place() + "; its own message says why");
+    stop_ = true;
+    thread_.join();
+    if (ending_) return;
+    for (size_t i = 0; i < sockets_.size(); i++) send(i, R"({"type":"bye"})");
+}
+
+void Watch::set_phase(const char* phase, int64_t step) noexcept {
+    phase_ = phase;
+    step_ = step;
+    progress_++;
+}
+
+std::string Watch::place() const {
+    return place_text(phase_.load(), step_);
+}
+
+// As of its last heartbeat.
+std::string Watch::place_of(size_t rank) const {
+    return place_text(seen_[rank].phase, seen_[rank].step);
+}
+
+// Of a heartbeat, or of the end: small, so that it is sent whole or, where the other side reads nothing, not at all.
+void Watch::send(size_t to, const std::string& text) noexcept {
+    if (!sockets_[to]) return;
+    try {
+        const std::lock_guard lock(send_);
+        const std::string all = message(text);
+        [[maybe_unused]] const ssize_t sent =
+            ::send(sockets_[to].fd(), all.data(), all.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    } catch (const std::exception&) {  // without memory, the closed connection says it
+    }
+}
+
+// A process that ended at once might take back what it has sent, if something that it has not read had arrived.
+void Watch::wait_until_closed(size_t except) {
+    const Deadline until = SocketClock::now() + kClosingTime;
+    for (size_t i = 0; i < sockets_.size(); i++) {
+        const Socket& socket = sockets_[i];
+        if (!socket || i == except) continue;
+        ::shutdown(socket.fd(), SHUT_WR);
+        char ignored[4096];
+        while (receive_some(socket, ignored, sizeof ignored) != size_t(0) && SocketClock::now() < until) {
+            pollfd wanted{socket.fd(), POLLIN, 0};
+            ::poll(&wanted, 1, 50);
+        }
+    }
+}
+
+void Watch::end_others(int code, const std::string& text) noexcept {
+    if (ending_.exchange(true)) return;
+    try {
+        const std::string line = dumped(
+            {{"type", "end"}, {"code", code}, {"line", ranks_[size_t(rank_)].text() + " " + text.substr(0, kMaxText)}});
+        for (size_t i = 0; i < sockets_.size(); i++) send(i, line);
+        wait_until_closed();
+    } catch (const std::exception&) {  // without memory, the closed connections say it
+    }
+}
+
+// This process, because of what another rank did. Rank 0 passes it on; `hanging` will not read it.
+void Watch::end(int code, const std::string& line, size_t hanging) {
+    if (ending_.exchange(true)) return;  // the thread that ends the others also ends this process
+    if (rank_ == 0) {
+        const std::string text = dumped({{"type", "end"}, {"code", code}, {"line", line}});
+        for (size_t i = 0; i < sockets_.size(); i++) send(i, text);
+    }
+    write_error_line(error_prefix() + line);
+    if (rank_ == 0) wait_until_closed(hanging);
+    ::_exit(code);
+}
+
+void Watch::run() {
+    const auto tick = std::min<std::chrono::milliseconds>(options_.beat, 100ms);
+    Deadline next_beat = SocketClock::now(), before = next_beat;
+    while (!stop_ && !ending_) {
+        if (SocketClock::now() >= next_beat) {
+            beat();
+            next_beat = SocketClock::now() + options_.beat;
+        }
+        std::vector<pollfd> wanted;
+        for (size_t i = 0; i < sockets_.size(); i++) {
+            wanted.push_back({left_[i] ? -1 : sockets_[i].fd(), POLLIN, 0});
+        }
+        ::poll(wanted.data(), wanted.size(), int(tick.count()));
+        // While this process was stopped, it heard nothing of the others, which says nothing about them.
+        const Deadline now = SocketClock::now();
+        const auto pause = now - before;
+        before = now;
+        if (pause > options_.silence / 4) {
+            for (Seen& seen : seen_) seen.heard += pause, seen.changed += pause;
+        }
+        for (size_t i = 0; i < sockets_.size(); i++) {
+            if (wanted[i].revents != 0) read(i);
+        }
+        judge();
+    }
+}
+
+void Watch::beat() {
+    const int64_t progress = progress_, step = step_;
+    const std::string phase = phase_.load();
+    const bool waiting = waiting_ > 0;
+    Seen& own = seen_[size_t(rank_)];
+    own.heard = SocketClock::now();
+    if (own.progress != progress) own.changed = own.heard;
+    own.progress = progress, own.step = step, own.phase = phase, own.waiting = waiting;
+    const std::string text =
+        dumped({{"type", "beat"}, {"phase", phase}, {"step", step}, {"progress", progress}, {"waiting", waiting}});
+    for (size_t i = 0; i < sockets_.size(); i++) {
+        if (!left_[i]) send(i, text);
+    }
+}
+
+// `rank`: at the other end; on other ranks than 0 that is rank 0.
+void Watch::read(size_t rank) {
+    Seen& seen = seen_[rank];
+    char part[4096];
+    for (;;) {
+        const auto n = receive_some(sockets_[index_of(rank)], part, sizeof part);
+        if (!n) return;
+        if (*n == 0) return lost(rank, "its connection closed without a goodbye: it was killed, or crashed");
+        seen.received.append(part, *n);
+        while (seen.received.size() >= kMessageHeaderBytes) {
+            const auto length = message_length(seen.received, kMaxBeatBytes);
+            if (!length) return lost(rank, "it sends what is not a message");
+            if (seen.received.size() < kMessageHeaderBytes + *length) break;
+            heard(rank, seen.received.substr(kMessageHeaderBytes, *length));
+            seen.received.erase(0, kMessageHeaderBytes + *length);
+            if (left_[rank]) return;
+        }
+    }
+}
+
+void Watch::heard(size_t rank, const std::string& text) {
+    const json object = json::parse(text, nullptr, false);
+    Seen& seen = seen_[rank];
+    seen.heard = SocketClock::now();
+    try {
+        const std::string type = object.at("type");
+        if (type == "bye") {
+            left_[rank] = true;
+        } else if (type == "end") {
+            end(object.at("code"), object.at("line"));
+        } else {
+            const int64_t progress = object.at("progress");
+            if (seen.progress != progress) seen.changed = seen.heard;
+            seen.progress = progress;
+            seen.step = object.at("step");
+            seen.phase = object.at("phase");
+            seen.waiting = object.at("waiting");
+        }
+    } catch (const json::exception&) {
+        lost(rank, "it sends what is not a message");
+    }
+}
+
+void Watch::lost(size_t rank, const std::string& how) {
+    if (stop_ || ending_) return;
+    end(1, concat(ranks_[rank].text(), " died", place_of(rank), ": ", how,
+                  "; its own messages, or dmesg on its host if memory ran out, may say why"));
+}
+
+void Watch::judge() {
+    const Deadline now = SocketClock::now();
+    const auto seconds = [](std::chrono::milliseconds time) { return formatted("%g s", double(time.count()) / 1e3); };
+    const auto hangs = [&](size_t r, const std::string& why) {
+        end(1, concat(ranks_[r].text(), " hangs", place_of(r), ": ", why), r);
+    };
+    const size_t judged = rank_ == 0 ? ranks_.size() : 1;  // the others hear rank 0 alone
+    for (size_t r = 0; r < judged; r++) {
+        if (int(r) == rank_ || left_[r] || now - seen_[r].heard < options_.silence) continue;
+        hangs(r, concat("nothing was heard of it for ", seconds(options_.silence),
+                        "; its process is stopped, or its host or the network is down"));
+    }
+    if (rank_ != 0 || options_.rank_timeout == 0ms) return;
+    // The one that is furthest behind holds up those that wait.
+    size_t behind = ranks_.size(), waits = ranks_.size();
+    bool all_stand = true;
+    for (size_t r = 0; r < ranks_.size(); r++) {
+        if (left_[r]) continue;
+        if (now - seen_[r].changed < options_.rank_timeout) {
+            all_stand = false;
+        } else if (seen_[r].waiting) {
+            waits = r;
+        } else if (behind == ranks_.size() || seen_[r].progress < seen_[behind].progress) {
+            behind = r;
+        }
+    }
+    if (waits == ranks_.size()) return;
+    const std::string time = seconds(options_.rank_timeout);
+    if (behind < ranks_.size()) {
+        hangs(behind,
+              concat("no progress for ", time, ", while rank ", waits, " waits; --rank-timeout gives it longer"));
+    } else if (all_stand) {
+        hangs(waits, concat("all ranks have waited for each other for ", time, "; they did not make the same calls"));
+    }
+}
+
+}  // namespace kiln

@@ -1,0 +1,79 @@
+#pragma once
+// One thread in every rank that tells the others that it lives, and ends the process if another rank died, failed or
+// hangs: the main thread may then wait for it in a call that never returns. Heartbeats go over a connection of their
+// own, through rank 0, which judges.
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tools/launch/handshake.h"
+
+namespace kiln {
+
+class Watch {
+public:
+    // `sockets`: Joined::watch.
+    Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets, const ControlOptions& options);
+    Watch(const Watch&) = delete;
+    // Says goodbye: the others then expect nothing more of this rank. While an exception leaves, it says that this rank
+    // failed.
+    ~Watch();
+
+    // Where this rank is, for messages, and that it has made progress. `phase` must live as long as the program:
+    // "save". Cheap, from any thread.
+    void set_phase(const char* phase, int64_t step) noexcept;
+    void progress() noexcept { progress_++; }
+
+    // While one lives, this rank waits for others: in a call of a communicator, or for NCCL.
+    class Waiting {
+    public:
+        explicit Waiting(Watch& watch) noexcept : watch_(watch) { watch_.progress_++, watch_.waiting_++; }
+        Waiting(const Waiting&) = delete;
+        ~Waiting() { watch_.waiting_--, watch_.progress_++; }
+
+    private:
+        Watch& watch_;
+    };
+
+    // Ends all other ranks with this exit code; each prints that this rank `text`: "failed in ...: no space left". The
+    // caller then ends this process. Only the first call does anything. From any thread.
+    void end_others(int code, const std::string& text) noexcept;
+    // Whether the rank has said goodbye.
+    bool has_left(int rank) const { return left_[size_t(rank)]; }
+    // " in forward at step 7", or "" before the first set_phase.
+    std::string place() const;
+
+private:
+    struct Seen;
+    static constexpr size_t kNone = size_t(-1);
+    void run();
+    void beat();
+    std::string place_of(size_t rank) const;
+    void judge();
+    void read(size_t rank);
+    void heard(size_t rank, const std::string& text);
+    void lost(size_t rank, const std::string& how);
+    void end(int code, const std::string& line, size_t hanging = kNone);
+    void send(size_t to, const std::string& text) noexcept;
+    void wait_until_closed(size_t except = kNone);
+    size_t index_of(size_t rank) const { return rank_ == 0 ? rank : 0; }
+
+    const int rank_;
+    const std::vector<RankName> ranks_;
+    const std::vector<Socket> sockets_;
+    const ControlOptions options_;
+    const int exceptions_;
+    std::atomic<const char*> phase_ = "";
+    std::atomic<int64_t> step_ = -1, progress_ = 0;
+    std::atomic<int> waiting_ = 0;
+    std::atomic<bool> ending_ = false, stop_ = false;
+    std::vector<std::atomic<bool>> left_;
+    std::vector<Seen> seen_;  // by rank; of the thread alone
+    std::mutex send_;
+    std::thread thread_;
+};
+
+}  // namespace kiln
