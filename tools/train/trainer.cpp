@@ -325,12 +325,14 @@ bool Trainer::train_step() {
         return true;
     }
     enter("reduction of gradients");
+    std::shared_ptr<void> waiting = hooks_.waiting ? hooks_.waiting() : nullptr;
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
     const float scale = engine_.loss_scale().scale;
     report.loss = sums[0] / sums[1];
     report.norm = engine_.gradient_norm();
+    waiting.reset();
     if (const float now = engine_.loss_scale().scale; std::isfinite(report.loss) && now < scale) {
         report.overflow_scale = now;
     }
