@@ -58,6 +58,7 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
     find_pieces();
     sums_ = DeviceBuffer<float>(pieces_.size());
     if (options.ranks == 1) return;
+    const auto waits = ranks->waiting();  // NCCL connects the ranks
     exchange_ = std::make_unique<Exchange<E, G>>(
         *ranks, layout_, stage_, options.narrow_reduce,
         ExchangedMemory<E, G>{&params_, params_part_.get(), &gradients_, gradients_part_.get()}, stream);
@@ -72,8 +73,7 @@ std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, c
         {"parameters", (BucketMemory<E>::elems(layout, stage == 3) + (stage == 3 ? part : 0)) * sizeof(E)}};
     if (!options.training) return plan;
     if (!std::is_same_v<E, float> && options.master_weights) plan.push_back({"master weights", part * sizeof(float)});
-    plan.push_back(
-        {"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
+    plan.push_back({"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
     plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * part * sizeof(M)});
     if (options.ranks > 1) {
         plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce)});
