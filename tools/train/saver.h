@@ -76,7 +76,7 @@ private:
     void flush_notes();
 
     const TrainPlan& plan_;
-    const ModelState& state_;
+    const ModelState state_;
     const RunLog& log_;
     Note note_;
     std::function<void()> on_progress_;

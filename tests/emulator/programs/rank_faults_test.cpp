@@ -95,7 +95,7 @@ protected:
     std::string resumed(int stage) const {
         if (list_checkpoints(run()).empty()) return "there is no checkpoint";
         const auto newest = newest_checkpoint(run(), nullptr);
-        if (!newest || newest->directory != list_checkpoints(run()).back().directory) return "the newest is not whole";
+        if (!newest || newest->directory != list_checkpoints(run()).front().directory) return "the newest is not whole";
         verify_checkpoint(newest->directory);
         unsetenv("KILN_FAULT");
         const Finished result = train_cu(two_ranks(stage, {"--resume"}));
@@ -114,7 +114,7 @@ TEST_F(RankFaults, a_fault_of_any_rank_in_any_phase_ends_all_and_the_run_is_resu
         series.add(concat(action, " rank ", rank, " in ", phase, ", -z ", stage), [&]() -> std::string {
             fs::remove_all(run());
             setenv("KILN_FAULT", concat(action, ":", phase, ":", before ? -1 : 2, "@", rank).c_str(), 1);
-            const Ended ended = faulty(two_ranks(stage, {"--rank-timeout", "4"}));
+            const Ended ended = faulty(two_ranks(stage, {"--rank-timeout", "4", "--async-save", "0"}));
             const std::string wrong = problem(ended, action, phase, rank);
             if (!wrong.empty() || before || !resumes) return wrong;
             return resumed(stage);
