@@ -2,7 +2,7 @@
 
 # ---- measure: how fast it is, and where the time goes
 
-.PHONY: bench bench-tokenizer bench-kernels bench-attention profile
+.PHONY: bench bench-tokenizer bench-kernels bench-attention profile scaling-report
 CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine saving tokenizer sentencepiece)
 $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 	$(link)
@@ -17,7 +17,7 @@ $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES))
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
 $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
-EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_report)
+EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) $(addprefix dev/bench/,attention_report scaling_report))
 $(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 
@@ -42,3 +42,7 @@ bench-attention: $(call gpu_bench,bench_attention,$(BENCH_FLAGS))  ## flash atte
 
 profile: $(call gpu_bench,bench_step,$(PROFILE_FLAGS))  ## where a step's time goes on this machine's GPU (PROFILE_FLAGS="--model gpt2-xl --batch-size 16")
 	$(call run_bench,,$(PROFILE_FLAGS),; PROFILE_FLAGS=--predict computes the least times without one)
+
+SCALING_REPORT := $(BUILD)/emulator/dev/bench/scaling_report
+scaling-report: $(SCALING_REPORT)  ## the predicted step on several GPUs; needs no GPU (SCALING_FLAGS="--model gpt2 --step-ms 120")
+	@$(SCALING_REPORT) $(SCALING_FLAGS)
