@@ -46,3 +46,4 @@ profile: $(call gpu_bench,bench_step,$(PROFILE_FLAGS))  ## where a step's time g
 SCALING_REPORT := $(BUILD)/emulator/dev/bench/scaling_report
 scaling-report: $(SCALING_REPORT)  ## the predicted step on several GPUs; needs no GPU (SCALING_FLAGS="--model gpt2 --step-ms 120")
 	@$(SCALING_REPORT) $(SCALING_FLAGS)
+$(BUILD)/emulator/tests/emulator/bench/scaling_test: | $(SCALING_REPORT)
