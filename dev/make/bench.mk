@@ -2,7 +2,7 @@
 
 # ---- measure: how fast it is, and where the time goes
 
-.PHONY: bench bench-tokenizer bench-kernels bench-attention profile scaling-report
+.PHONY: bench bench-ranks bench-tokenizer bench-kernels bench-attention profile scaling-report
 CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine saving tokenizer sentencepiece)
 $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 	$(link)
@@ -23,7 +23,11 @@ $(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD
 
 bench: $(BUILD)/dev/bench/bench_engine $(BUILD)/dev/bench/bench_saving  ## speed on this CPU, interleaved with PyTorch, and what saving costs; makes build/venv
 	@$(BUILD)/dev/bench/bench_saving --output $(BUILD)
+	@dev/bench/bench_ranks.py --engine $(BUILD)/dev/bench/bench_engine
 	@BUILD=$(BUILD) dev/bench/run.sh bench.py --engine $(BUILD)/dev/bench/bench_engine
+
+bench-ranks: $(BUILD)/dev/bench/bench_engine  ## two MPI processes of one thread compared with one
+	@dev/bench/bench_ranks.py --engine $<
 
 bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed, interleaved with other tokenizers; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
