@@ -230,18 +230,21 @@ Scaling predict_scaling(const RankedStep& step, const Network& network) {
                     .one_gpu_ms = one_gpu_ms(step),
                     .step_ms = all[size_t(end)].end_ms - begin_ms,
                     .work = {}};
+    double free_ms = begin_ms;  // the passes have nothing to do from then on
     for (size_t i = first; i < all.size(); i++) {
         Work work = all[i];
         if (work.ms == 0) continue;
         if (work.lane == Lane::passes && work.name != std::string_view("sum")) {
             scaling.compute_ms += work.ms;
-            scaling.slowed_ms += work.end_ms - work.begin_ms - work.ms;
+            scaling.slowed_ms += work.slowed_ms;
+            scaling.exposed_ms += work.begin_ms - free_ms;
+            free_ms = work.end_ms;
         }
         work.begin_ms -= begin_ms;
         work.end_ms -= begin_ms;
         scaling.work.push_back(work);
     }
-    scaling.exposed_ms = scaling.step_ms - scaling.compute_ms - scaling.slowed_ms;
+    scaling.exposed_ms += all[size_t(end)].end_ms - free_ms;
     return scaling;
 }
 

@@ -33,6 +33,7 @@ const std::vector<Work>& TwoStreams::run(double share) {
             if (!running[lane]) continue;
             const bool ends = left[lane] / speed[lane] <= step;
             left[lane] -= step * speed[lane];
+            running[lane]->slowed_ms += step * (1 - speed[lane]);
             if (!ends) continue;
             running[lane]->end_ms = now;
             done[lane]++;

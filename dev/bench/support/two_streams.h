@@ -15,6 +15,7 @@ struct Work {
     double ms;  // alone; 0: only waits
     int after;  // the work that must have ended before; -1: none
     double begin_ms = -1, end_ms = -1;
+    double slowed_ms = 0;  // it took so much longer than alone
 };
 
 class TwoStreams {
