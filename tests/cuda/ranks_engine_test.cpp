@@ -74,8 +74,8 @@ double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 void expect_near(const Trained& whole, const Trained& cut, const Trained& ranks) {
-    // Sums in another order: on one rank too, micro-batches change them. Each of the four ways to sum (in a matmul, over
-    // micro-batches, over ranks, of squares) errs as much.
+    // Sums in another order: on one rank too, micro-batches change them. Each of the four ways to sum (in a matmul,
+    // over micro-batches, over ranks, of squares) errs as much.
     constexpr double kWays = 4;
     const auto near = [&](const auto& of, const char* what) {
         double magnitude = 0;
@@ -106,8 +106,7 @@ TEST_P(RanksEngine, every_stage_trains_as_one_rank_does) {
             const Trained cut = train(config_, {.precision = precision_}, size, size, nullptr);
             for (const int stage : {0, 1, 2, 3}) {
                 SCOPED_TRACE(concat("stage ", stage));
-                const Trained ranks =
-                    train(config_, {.precision = precision_, .zero_stage = stage}, size, size, &host);
+                const Trained ranks = train(config_, {.precision = precision_, .zero_stage = stage}, size, size, &host);
                 expect_near(whole, cut, ranks);
                 std::vector<float> of_rank_0 = ranks.weights;
                 host.broadcast(of_rank_0.data(), of_rank_0.size() * sizeof(float), 0);

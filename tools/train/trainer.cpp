@@ -229,9 +229,8 @@ bool Trainer::sample() {
     const bool together = engine_.is_divided();
     const std::function<bool()> stop =
         together ? std::function<bool()>([this] { return stop_agreed(); }) : hooks_.stop_requested;
-    const bool made = (together || communicator_.rank() == 0) && attempt_("sample", [&] {
-                          text = sample_text(plan_, engine_, uint64_t(progress_.step), stop);
-                      });
+    const bool made = (together || communicator_.rank() == 0) &&
+                      attempt_("sample", [&] { text = sample_text(plan_, engine_, uint64_t(progress_.step), stop); });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
     if (!made) return true;

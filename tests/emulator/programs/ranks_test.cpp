@@ -20,9 +20,29 @@ protected:
 
     // Steps of four sequences.
     Finished train(const fs::path& run, int gpus, int stage, int steps, const Args& more = {}) const {
-        const Args base{"-i", data(), "-e", "llama:layers=3,dim=32,heads=2,ctx=16,tied=false", "-b", gpus > 1 ? "2" : "4",
-                        "-t", "16",   "-d", "64",  "-v", "2", "-k", "constant", "-n", "2", "-x", std::to_string(steps),
-                        "-z", std::to_string(stage), "--deterministic-matmuls", "-o", run};
+        const Args base{"-i",
+                        data(),
+                        "-e",
+                        "llama:layers=3,dim=32,heads=2,ctx=16,tied=false",
+                        "-b",
+                        gpus > 1 ? "2" : "4",
+                        "-t",
+                        "16",
+                        "-d",
+                        "64",
+                        "-v",
+                        "2",
+                        "-k",
+                        "constant",
+                        "-n",
+                        "2",
+                        "-x",
+                        std::to_string(steps),
+                        "-z",
+                        std::to_string(stage),
+                        "--deterministic-matmuls",
+                        "-o",
+                        run};
         const Args start = gpus > 1 ? Args{"--gpus", std::to_string(gpus)} : Args{};
         return run_program(program_path("train_gpt2cu"), base + start + more);
     }
