@@ -32,19 +32,20 @@ engine       30 every other model and type, compared with the CPU
 updates      10 norms, clipping and updates of the optimizer
 matmul       20 matmuls by cuBLASLt
 sampling     15 tokens that the GPU draws, compared with those that the CPU draws
-kernels      40 each kernel, compared with the CPU
+kernels      30 each kernel, compared with the CPU
 flash        25 flash attention
 edges        15 flash attention at its limits
 hopper       15 TMA and wgmma
 facts        10 properties of the GPU, the profiler
 nccl         15 sums and copies between one rank, and between two that share the GPU, where NCCL allows it
+ranks        20 two ranks that share the GPU train with each ZeRO stage, compared with one rank
 background   20 waits until PyTorch has compiled and the CPU has trained
 gelu_0       20 a step by group of kernels, GELU not fused
 gelu_1       20 the same, GELU fused into the forward matmuls
 gelu_2       20 the same, GELU fused into the backward matmuls too
 train_float32 15 200 steps on real text, compared with the CPU
 train_16_bits 15 the same in bfloat16 (float16 on old GPUs)
-pairs        40 GPT-2 124M against PyTorch: a ratio above 1 means that Kiln is faster
+pairs        30 GPT-2 124M against PyTorch: a ratio above 1 means that Kiln is faster
 kernel_speed 25 the kernels of a step, compared with a copy and a matmul
 attention    20 attention against PyTorch
 xl           25 five training steps of GPT-2 1558M
@@ -152,6 +153,7 @@ flash() { [ -z "$old" ] || skip "$old"; run_tests flash_attention; }
 edges() { [ -z "$old" ] || skip "$old"; run_tests flash_attention_edges; }
 hopper() { [ "$sm" = 90 ] || skip "needs sm_90, and this GPU is sm_$sm"; run_tests hopper/hopper; }
 nccl() { run_tests device_communicator "${TEST_FILTER:-*Ranks*}"; }
+ranks() { run_tests ranks_engine "${TEST_FILTER:-*stage*/0:*stage*/3}"; }
 facts() { run_tests gpu_facts && run_tests profile && run_tests bench/step; }
 
 # NVIDIA's tool, on kernels whose threads share memory.

@@ -56,9 +56,7 @@ int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communica
     const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
     if (communicator.rank() != 0) return 0;
     const std::string part = part_of_data(loader, o.B, communicator.size(), o.val_max_batches);
-    std::cout << formatted("loss %.6f
-perplexity %.4f
-", *loss, std::exp(*loss));
+    std::cout << formatted("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
     if (!part.empty()) report("computed from" + part.substr(2) + "; -m 0 uses all of the validation data");
     return 0;
 }
@@ -175,6 +173,10 @@ int train(const TrainPlan& plan, Engine& engine, Ranks& ranks, const ProgramName
                          [control = ranks.control.get()](const char* phase, int64_t step) {
                              if (control) control->watch().set_phase(phase, step);
                          },
+                     .waiting = [control = ranks.control.get()]() -> std::shared_ptr<void> {
+                         if (!control) return nullptr;
+                         return std::make_shared<Watch::Waiting>(control->watch());
+                     },
                      .columns = [] { return terminal_columns(STDOUT_FILENO); }});
     if (ranks.control) ranks.control->agree(inputs(plan, trainer));
     catch_stop_signals();

@@ -72,8 +72,7 @@ std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, c
         {"parameters", (BucketMemory<E>::elems(layout, stage == 3) + (stage == 3 ? part : 0)) * sizeof(E)}};
     if (!options.training) return plan;
     if (!std::is_same_v<E, float> && options.master_weights) plan.push_back({"master weights", part * sizeof(float)});
-    plan.push_back(
-        {"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
+    plan.push_back({"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
     plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * part * sizeof(M)});
     if (options.ranks > 1) {
         plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce)});

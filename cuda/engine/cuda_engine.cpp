@@ -1,5 +1,5 @@
-// Engine on one GPU of one or several ranks: arenas bound by the tables, one stream for the computation, one that copies
-// batches, and one for what the ranks exchange.
+// Engine on one GPU of one or several ranks: arenas bound by the tables, one stream for the computation, one that
+// copies batches, and one for what the ranks exchange.
 #include "cuda/engine/cuda_engine.h"
 
 #include <algorithm>
@@ -143,7 +143,7 @@ private:
     DeviceBuffer<float> rope_table_;
     int rope_T_ = 0;
     bool gradients_clear_ = true;
-    bool gradients_summed_ = true;  // over the ranks
+    bool gradients_summed_ = true;   // over the ranks
     std::optional<NvtxRange> step_;  // from zero_gradients to the update
     int64_t steps_ = 0;
 
@@ -371,8 +371,9 @@ LossSum CudaEngine<E, G, M>::take_loss() {
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
     const GroupRange range(profiler_, Group::optimizer, stream_);
-    KILN_CHECK(gradients_summed_, "engine: the last micro-batch of the step was not marked (Batch::last), so the ranks "
-                                  "have different gradients");
+    KILN_CHECK(gradients_summed_,
+               "engine: the last micro-batch of the step was not marked (Batch::last), so the ranks "
+               "have different gradients");
     Scalars* const s = scalars_.get();
     arenas_.sum_of_squares(&s->sum_of_squares, acts_.scratch);
     gradient_scale(GradientScale{&s->grad_scale, &s->norm, &s->non_finite, &s->sum_of_squares, loss_sums_.get(),

@@ -229,9 +229,8 @@ bool Trainer::sample() {
     const bool together = engine_.is_divided();
     const std::function<bool()> stop =
         together ? std::function<bool()>([this] { return stop_agreed(); }) : hooks_.stop_requested;
-    const bool made = (together || communicator_.rank() == 0) && attempt_("sample", [&] {
-                          text = sample_text(plan_, engine_, uint64_t(progress_.step), stop);
-                      });
+    const bool made = (together || communicator_.rank() == 0) &&
+                      attempt_("sample", [&] { text = sample_text(plan_, engine_, uint64_t(progress_.step), stop); });
     if (stop_agreed() || !text) return false;
     progress_.sampled_at = progress_.step;
     if (!made) return true;
@@ -325,12 +324,14 @@ bool Trainer::train_step() {
         return true;
     }
     enter("reduction of gradients");
+    std::shared_ptr<void> waiting = hooks_.waiting ? hooks_.waiting() : nullptr;
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
     const float scale = engine_.loss_scale().scale;
     report.loss = sums[0] / sums[1];
     report.norm = engine_.gradient_norm();
+    waiting.reset();
     if (const float now = engine_.loss_scale().scale; std::isfinite(report.loss) && now < scale) {
         report.overflow_scale = now;
     }

@@ -43,6 +43,9 @@ public:
         std::function<void(const StepReport&)> on_step = {};
         // What the trainer does from now on, for messages of other ranks: "save".
         std::function<void(const char* phase, int64_t step)> on_phase = {};
+        // Called before a wait for the device, which may wait for another rank. The wait is over when the result is
+        // destroyed.
+        std::function<std::shared_ptr<void>()> waiting = {};
         // The width of the terminal that shows the results; null or 0: it is no terminal.
         std::function<int()> columns = {};
     };

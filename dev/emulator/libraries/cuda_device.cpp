@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
+#include <vector>
 
 #include "dev/emulator/core/architecture.h"
 #include "dev/emulator/core/internal.h"
@@ -14,11 +16,23 @@ namespace {
 constexpr int kMultiprocessors = 2;
 constexpr int kL2Bytes = 4 << 20;
 
-// Tests set it to see what programs do on a machine without a GPU, or with several. A process uses one of them: its
+// Tests set SIMT_GPUS to see what programs do on a machine without a GPU, or with several. CUDA_VISIBLE_DEVICES names
+// those that the process sees, in their order, up to the first that is not there. A process uses one of them: its
 // memory and its streams are those of whichever it has chosen.
+std::vector<int> visible() {
+    const char *const count = std::getenv("SIMT_GPUS"), *const names = std::getenv("CUDA_VISIBLE_DEVICES");
+    const int all = count ? std::atoi(count) : 1;
+    std::vector<int> gpus;
+    if (names) {
+        std::istringstream list(names);
+        for (int gpu; list >> gpu && gpu >= 0 && gpu < all; list.ignore(1)) gpus.push_back(gpu);
+    } else {
+        for (int gpu = 0; gpu < all; gpu++) gpus.push_back(gpu);
+    }
+    return gpus;
+}
 int gpus() {
-    const char* const text = std::getenv("SIMT_GPUS");
-    return text ? std::atoi(text) : 1;
+    return int(visible().size());
 }
 int chosen = 0;
 int current() {
@@ -44,7 +58,9 @@ cudaError_t cudaGetDevice(int* ordinal) {
     return simt::returned(gpus() > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int ordinal) {
-    const int written = std::snprintf(id, size_t(size), "0000:%02x:00.0", 7 + ordinal % std::max(gpus(), 1));
+    const std::vector<int> all = visible();
+    const int gpu = all.empty() ? 0 : all[size_t(ordinal) % all.size()];
+    const int written = std::snprintf(id, size_t(size), "0000:%02x:00.0", 7 + gpu);
     return simt::returned(written < size ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
