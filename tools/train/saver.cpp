@@ -38,15 +38,15 @@ bool Attempts::operator()(const char* what, const std::function<void()>& make) {
     }
 }
 
-Saver::Saver(const TrainPlan& plan, const ModelState& state, const RunLog& log, Note note)
+Saver::Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note)
     : plan_(plan),
-      state_(state),
+      state_(std::move(state)),
       log_(log),
       note_(std::move(note)),
       directory_(plan.options.output),
       known_as_(directory_.now()),
       attempt_([this](const std::string& text) { notes_.push_back(text); }) {
-    if (plan.async_save) copy_.emplace(state);
+    if (plan.async_save) copy_.emplace(state_);
 }
 
 Saver::~Saver() {

@@ -44,7 +44,7 @@ struct SaveRequest {
 class Saver {
 public:
     // All references must outlive the saver. `note` is called only within calls of the saver.
-    Saver(const TrainPlan& plan, const ModelState& state, const RunLog& log, Note note);
+    Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note);
     ~Saver();  // waits; a failure is noted
 
     // Writes a checkpoint; returns when it is on the disk. Throws Error. Two saves never overlap: waits for the one
@@ -74,7 +74,7 @@ private:
     void flush_notes();
 
     const TrainPlan& plan_;
-    const ModelState& state_;
+    const ModelState state_;
     const RunLog& log_;
     Note note_;
     RunDirectory directory_;
