@@ -125,7 +125,10 @@ private:
 };
 
 CpuEngine::CpuEngine(const ModelConfig& config, const EngineOptions& options, Communicator* ranks)
-    : config_(config), options_(options), ranks_(ranks && ranks->size() > 1 ? ranks : nullptr), table_(param_table(config)) {
+    : config_(config),
+      options_(options),
+      ranks_(ranks && ranks->size() > 1 ? ranks : nullptr),
+      table_(param_table(config)) {
     generate_matmuls();
     const size_t n = size_t(count_parameters(config));
     const ActivationShape shape{options.B, options.T, options.training, threads_};

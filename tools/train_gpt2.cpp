@@ -73,8 +73,11 @@ struct Ranks {
         if (world.size == 1) return;
         const std::string gpu = backend_is_gpu() ? own_gpu(world, this_environment()) : "";
         if (!gpu.empty()) ::setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
-        if (!backend_is_gpu() && world.launcher == "mpirun" && built_with_mpi()) {
+        if (!backend_is_gpu() && world.launcher == "mpirun" && std::getenv("PMIX_RANK") && built_with_mpi()) {
             communicator = make_mpi_communicator();
+            KILN_CHECK(communicator->size() == world.size, "MPI has started ", communicator->size(),
+                       " processes, but its environment says ", world.size,
+                       "; use the mpirun of the MPI that this program was built with");
             find_rank_0();
         }
         control = std::make_unique<ControlCommunicator>(world, control_options(options));

@@ -37,11 +37,11 @@ struct EngineOptions {
     bool fixed_lm_head_chunks = false;
     // How much of the training state each rank has only a part of.  arXiv:1910.02054
     int ranks = 1;
-    int zero_stage = 0;           // 1: optimizer state and master weights; 2: gradients too; 3: parameters too
-    bool narrow_reduce = false;   // float32 gradients are summed over the ranks in `precision`
-    int matmul_candidates = 6;  // algorithms to time at the first use of a shape; 1: take the first that works
-    bool graphs = true;         // launch a micro-step without dropout, or a decoded token, as one CUDA graph
-    uint64_t seed = 0;          // of stochastic rounding
+    int zero_stage = 0;          // 1: optimizer state and master weights; 2: gradients too; 3: parameters too
+    bool narrow_reduce = false;  // float32 gradients are summed over the ranks in `precision`
+    int matmul_candidates = 6;   // algorithms to time at the first use of a shape; 1: take the first that works
+    bool graphs = true;          // launch a micro-step without dropout, or a decoded token, as one CUDA graph
+    uint64_t seed = 0;           // of stochastic rounding
 };
 
 // An arena of a model, laid out as param_table(config) says: the parameters, the gradients, or the state of the
@@ -104,7 +104,7 @@ public:
     // Whether each rank has only a part of the state. Then all ranks must call read together.
     virtual bool is_divided() const { return false; }
     virtual uint64_t bytes_sent() const { return 0; }  // to other ranks, since the engine was made; without CUDA graphs
-    virtual void init_weights(uint64_t seed) = 0;  // also zeroes the optimizer state
+    virtual void init_weights(uint64_t seed) = 0;      // also zeroes the optimizer state
     virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;
     virtual void write(const Arena& arena, size_t offset_elems, std::span<const float> in) = 0;
 
@@ -152,10 +152,9 @@ private:
 };
 
 // Each backend library defines these two functions, and a program is linked against one of them. make_engine allocates
-// all memory of the training step. `ranks` has options.ranks ranks and must outlive the engine; null: there is one. With
-// several ranks, each
-// must call forward_backward, gradient_norm, update, init_weights, read and write as all others do, and every rank gets
-// the same gradients, norm and weights. Throws Error if there is too little memory.
+// all memory of the training step. `ranks` has options.ranks ranks and must outlive the engine; null: there is one.
+// With several ranks, each must call forward_backward, gradient_norm, update, init_weights, read and write as all
+// others do, and every rank gets the same gradients, norm and weights. Throws Error if there is too little memory.
 std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options,
                                     Communicator* ranks = nullptr);
 

@@ -5,9 +5,10 @@
 
 namespace kiln {
 
-// These do what make_engine, plan_memory and plan_bytes_sent of cpu_reference/interface/engine.h do, on the current device. C, F and
-// NH * HS must be multiples of 8; HS must be a multiple of 4 (8 with QK-norm) and at most 256. Ranks communicate by
-// NCCL; `ranks` only helps them to find each other. The profiler may be null and must outlive the engine.
+// These do what make_engine, plan_memory and plan_bytes_sent of cpu_reference/interface/engine.h do, on the current
+// device. C, F and NH * HS must be multiples of 8; HS must be a multiple of 4 (8 with QK-norm) and at most 256. Ranks
+// communicate by NCCL; `ranks` only helps them to find each other. The profiler may be null and must outlive the
+// engine.
 std::unique_ptr<Engine> make_cuda_engine(const ModelConfig& config, const EngineOptions& options,
                                          Communicator* ranks = nullptr, Profiler* profiler = nullptr);
 std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const EngineOptions& options);

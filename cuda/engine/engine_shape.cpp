@@ -20,6 +20,9 @@ constexpr size_t kLmHeadChunks = 16;
 
 constexpr size_t kTileRows = 256;  // a multiple of the rows of cuBLASLt's tiles
 
+// An estimate, not measured: 24 channels in both directions, each with 4 MiB, and half as much for short messages.
+constexpr size_t kNcclBytes = size_t(288) << 20;
+
 size_t divide_up(size_t a, size_t b) {
     return (a + b - 1) / b;
 }
@@ -85,6 +88,7 @@ std::vector<MemoryItem> plan_cuda_memory(const ModelConfig& config, const Engine
         plan.push_back({"logits", logits});
         plan.push_back({"workspace of matmuls", MatmulOptions().workspace_bytes});
         plan.push_back({"kernels and libraries", kLoadedLaterBytes});
+        if (options.ranks > 1) plan.push_back({"buffers of NCCL", kNcclBytes});
         return plan;
     });
 }

@@ -29,27 +29,18 @@ __global__ void __launch_bounds__(kThreads) cast_kernel(To* out, const From* in,
     }
 }
 
-// out[i] += in[i], rounded to nearest even; i < n.
-// Moves 3 n elements for n additions: bound by bandwidth. Each thread has eight loads in flight.
+// out[i] += in[i], rounded to nearest even; i < n. A thread has four elements.
+// Moves 3 n elements for n additions: bound by bandwidth.
 template <class T>
 __global__ void __launch_bounds__(kThreads) add_kernel(T* out, const T* in, size_t n) {
-    const size_t first = size_t(blockIdx.x) * kElemsPerBlock + threadIdx.x * 4;
-    Quad<T> a[kQuads], b[kQuads];
-    for (int q = 0; q < kQuads; ++q) {
-        const size_t i = first + q * (kThreads * 4);
-        if (i + 4 > n) continue;
-        a[q] = load_quad_once(out + i);
-        b[q] = load_quad_once(in + i);
-    }
-    for (int q = 0; q < kQuads; ++q) {
-        const size_t i = first + q * (kThreads * 4);
-        if (i + 4 <= n) {
-            Quad<T> sum;
-            for (int k = 0; k < 4; ++k) sum.set(k, a[q][k] + b[q][k]);
-            store_quad_once(out + i, sum);
-        } else {
-            for (size_t k = i; k < n; ++k) out[k] = from_float<T>(to_float(out[k]) + to_float(in[k]));
-        }
+    const size_t first = (size_t(blockIdx.x) * kThreads + threadIdx.x) * 4;
+    if (first + 4 <= n) {
+        const Quad<T> a = load_quad_once(out + first), b = load_quad_once(in + first);
+        Quad<T> sum;
+        for (int k = 0; k < 4; ++k) sum.set(k, a[k] + b[k]);
+        store_quad_once(out + first, sum);
+    } else {
+        for (size_t i = first; i < n; ++i) out[i] = from_float<T>(to_float(out[i]) + to_float(in[i]));
     }
 }
 
@@ -58,8 +49,9 @@ __global__ void __launch_bounds__(kThreads) add_kernel(T* out, const T* in, size
 template <class T>
 void add(T* out, const T* in, size_t n, cudaStream_t stream) {
     if (n == 0) return;
-    launch<add_kernel<T>>(
-        {.grid = unsigned((n + kElemsPerBlock - 1) / kElemsPerBlock), .block = kThreads, .stream = stream}, out, in, n);
+    constexpr size_t kElems = size_t(kThreads) * 4;
+    launch<add_kernel<T>>({.grid = unsigned((n + kElems - 1) / kElems), .block = kThreads, .stream = stream}, out, in,
+                          n);
 }
 
 template <class From, class To>

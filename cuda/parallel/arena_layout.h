@@ -40,8 +40,8 @@ struct ArenaLayout {
     // What this rank updates: its part of each bucket, or the arena as a whole if that is one part.
     std::vector<Stretch> own() const;
 
-    // Calls visit(part, begin_in_part, first, n) for each stretch of [begin, begin + n) that is in one part; `first` counts
-    // from `begin`.
+    // Calls visit(part, begin_in_part, first, n) for each stretch of [begin, begin + n) that is in one part; `first`
+    // counts from `begin`.
     template <class Visit>
     void for_each_part(size_t begin, size_t n, Visit visit) const {
         for (const Stretch& bucket : buckets) {

@@ -47,8 +47,7 @@ template <class E, class G>
 void Exchange<E, G>::gather(int bucket) {
     const Stretch part = layout_.part_of(layout_.buckets[bucket], layout_.part);
     E* const whole = memory_.params->bucket(bucket);
-    const E* const own =
-        stage_ == 3 ? memory_.own_params + part.begin_in_part : whole + layout_.part * part.elems;
+    const E* const own = stage_ == 3 ? memory_.own_params + part.begin_in_part : whole + layout_.part * part.elems;
     communicator_.all_gather(own, whole, part.elems, stream_);
     gathered_[bucket].record(stream_);
     if (stage_ == 3 && is_window(bucket)) in_window_[bucket % 2] = bucket;

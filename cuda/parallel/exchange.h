@@ -24,8 +24,8 @@ template <class E, class G>
 class Exchange final : public BucketHooks {
 public:
     // `passes` is the stream of the passes. narrow: float32 gradients travel as E.
-    Exchange(Communicator& ranks, const ArenaLayout& layout, int stage, bool narrow, const ExchangedMemory<E, G>& memory,
-             cudaStream_t passes);
+    Exchange(Communicator& ranks, const ArenaLayout& layout, int stage, bool narrow,
+             const ExchangedMemory<E, G>& memory, cudaStream_t passes);
 
     // Of the buffers that it makes.
     static size_t bytes(const ArenaLayout& layout, int stage, bool narrow);
@@ -71,7 +71,7 @@ private:
     cudaStream_t passes_;
     Stream stream_;
     Event computed_{cudaEventDisableTiming}, exchanged_{cudaEventDisableTiming};
-    bool joined_ = true;  // the passes wait for all that is exchanged
+    bool joined_ = true;                  // the passes wait for all that is exchanged
     std::vector<Event> gathered_;         // of each bucket
     std::array<Event, 4> reduced_;        // of each slot: the gradients in it may be overwritten
     std::array<int, 2> in_window_{0, 0};  // the bucket whose parameters a window holds; 0: none

@@ -1,6 +1,6 @@
 // Kiln's worker for `make bench`. For each line "run" on standard input it does one training step or one generation and
 // answers with the milliseconds. dev/bench/bench.py interleaves it with PyTorch's worker, which has the same protocol,
-// so that both run on the same machine in the same minute.
+// so that both run on the same machine in the same minute. dev/bench/bench_ranks.py compares one with several of them.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -57,26 +57,30 @@ size_t peak_bytes() {
     return 0;
 }
 
-// One training step: forward, backward, norm, clipping, AdamW. Returns the mean loss.
+// One training step: forward, backward, norm, clipping, AdamW. Returns the mean loss of this rank, which has B of the
+// sequences of the step.
 class Trainer {
 public:
-    Trainer(Engine& engine, int B, int T)
+    Trainer(Engine& engine, Communicator& ranks, int B, int T)
         : engine_(engine),
+          ranks_(ranks),
           tokens_(random_tokens(B * T, engine.config().V, 1)),
           targets_(random_tokens(B * T, engine.config().V, 2)) {}
 
     double operator()() {
         engine_.zero_gradients();
-        engine_.forward_backward({.tokens = tokens_.data(), .targets = targets_.data()}, 1.0f / float(tokens_.size()),
-                                 0);
+        engine_.forward_backward({.tokens = tokens_.data(), .targets = targets_.data(), .last = true},
+                                 1.0f / float(tokens_.size() * size_t(ranks_.size())), 0);
         const LossSum loss = engine_.take_loss();
         const double norm = engine_.gradient_norm();
         engine_.update({.lr = 1e-4f, .grad_scale = norm > 1 ? float(1 / norm) : 1.0f, .t = ++t_});
+        ranks_.barrier();
         return loss.sum / double(loss.tokens);
     }
 
 private:
     Engine& engine_;
+    Communicator& ranks_;
     std::vector<int> tokens_, targets_;
     int64_t t_ = 0;
 };
@@ -113,19 +117,30 @@ private:
     std::vector<float> logits_;  // (V)
 };
 
-void answer(const json& line) {
-    std::cout << line.dump() << std::endl;
+// Rank 0 alone reads and writes.
+void answer(const Communicator& ranks, const json& line) {
+    if (ranks.rank() == 0) std::cout << line.dump() << std::endl;
 }
 
-void serve(const std::function<double()>& work) {
-    for (std::string command; std::getline(std::cin, command);) {
+// Whether there is one more command, and which, on every rank.
+bool next_command(Communicator& ranks, std::string& command) {
+    uint64_t size = ranks.rank() == 0 && std::getline(std::cin, command) ? command.size() + 1 : 0;
+    ranks.broadcast(&size, sizeof size, 0);
+    if (size == 0) return false;
+    command.resize(size - 1);
+    ranks.broadcast(command.data(), command.size(), 0);
+    return true;
+}
+
+void serve(Communicator& ranks, const std::function<double()>& work) {
+    for (std::string command; next_command(ranks, command);) {
         if (command == "run") {
             const auto start = std::chrono::steady_clock::now();
             const double value = work();
             const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - start;
-            answer({{"ms", ms.count()}, {"value", value}});
+            answer(ranks, {{"ms", ms.count()}, {"value", value}});
         } else if (command == "peak") {
-            answer({{"peak_bytes", peak_bytes()}});
+            answer(ranks, {{"peak_bytes", peak_bytes()}});
         } else {
             throw UsageError(concat("unknown command '", command, "'; the commands are run and peak"));
         }
@@ -135,6 +150,7 @@ void serve(const std::function<double()>& work) {
 void run(const std::vector<std::string>& args) {
     std::string workload, model;
     int first = 0, second = 0;
+    bool mpi = false;
     OptionSet set("bench_engine", "Answers each line 'run' with the milliseconds of one training step or generation.",
                   {"step gpt-13m 8 256 <<<run", "gen gpt-13m 16 64 <<<run"});
     set.add_positional(workload, {.name = "workload",
@@ -153,23 +169,28 @@ void run(const std::vector<std::string>& args) {
                                 .help = "tokens in a sequence, or tokens to generate",
                                 .min = 1,
                                 .required = true});
+    set.add(mpi, {.name = "mpi", .help = "one of mpirun's ranks; they divide the batch"});
     if (!set.parse(args)) return;
     const bool training = workload == "step";
+    const std::unique_ptr<Communicator> ranks = mpi ? make_mpi_communicator() : make_single_communicator();
+    if (first % ranks->size() != 0 || (mpi && !training)) {
+        throw UsageError(concat(ranks->size(), " ranks cannot divide this work"));
+    }
+    const int B = first / ranks->size();
     const ModelConfig config = parse_model(model);
-    const EngineOptions options{
-        .B = training ? first : 1, .T = training ? second : first + second, .training = training};
+    const EngineOptions options{.B = training ? B : 1, .T = training ? second : first + second, .training = training};
     size_t planned_bytes = 0;
     for (const MemoryItem& item : plan_memory(config, options)) planned_bytes += item.bytes;
-    const std::unique_ptr<Engine> engine = make_engine(config, options);
+    const std::unique_ptr<Engine> engine = make_engine(config, options, ranks.get());
     engine->init_weights(0);
-    answer({{"config", to_json(config)},
-            {"parameters", count_parameters(config)},
-            {"planned_bytes", planned_bytes},
-            {"device", engine->device_name()}});
+    answer(*ranks, {{"config", to_json(config)},
+                    {"parameters", count_parameters(config)},
+                    {"planned_bytes", planned_bytes},
+                    {"device", engine->device_name()}});
     if (training) {
-        serve(Trainer(*engine, first, second));
+        serve(*ranks, Trainer(*engine, *ranks, B, second));
     } else {
-        serve(Generator(*engine, first, second));
+        serve(*ranks, Generator(*engine, first, second));
     }
 }
 

@@ -2,7 +2,7 @@
 
 # ---- measure: how fast it is, and where the time goes
 
-.PHONY: bench bench-tokenizer bench-kernels bench-attention profile
+.PHONY: bench bench-ranks bench-tokenizer bench-kernels bench-attention profile scaling-report
 CPU_BENCHES := $(addprefix $(BUILD)/dev/bench/bench_,engine saving tokenizer sentencepiece)
 $(CPU_BENCHES): %: %.o $(CPU_BACKEND) $(LIBRARIES)
 	$(link)
@@ -17,13 +17,17 @@ $(BUILD)/emulator/dev/bench/bench_kernels: $(call emulated,$(CUDA_CASES))
 $(BUILD)/%/dev/bench/bench_kernels: TEST_LIBS := -lgtest
 $(addprefix $(BUILD)/gpu/,$(CUDA_BENCHES)): %: %.o $(BENCH_OPTIONS) $(BUILD)/libgpubench.a $(BUILD)/libcuda.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
-EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) dev/bench/attention_report)
+EMULATED_BENCHES := $(addprefix $(BUILD)/emulator/,$(CUDA_BENCHES) $(addprefix dev/bench/,attention_report scaling_report))
 $(EMULATED_BENCHES): %: %.o $(BENCH_OPTIONS) $(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a $(BUILD)/libtokenizer.a
 	$(link)
 
 bench: $(BUILD)/dev/bench/bench_engine $(BUILD)/dev/bench/bench_saving  ## speed on this CPU, interleaved with PyTorch, and what saving costs; makes build/venv
 	@$(BUILD)/dev/bench/bench_saving --output $(BUILD)
+	@dev/bench/bench_ranks.py --engine $(BUILD)/dev/bench/bench_engine
 	@BUILD=$(BUILD) dev/bench/run.sh bench.py --engine $(BUILD)/dev/bench/bench_engine
+
+bench-ranks: $(BUILD)/dev/bench/bench_engine  ## two MPI processes of one thread compared with one
+	@dev/bench/bench_ranks.py --engine $<
 
 bench-tokenizer: $(BUILD)/dev/bench/bench_tokenizer $(BUILD)/dev/bench/bench_sentencepiece $(BUILD)/bin/kiln  ## the tokenizer's speed, interleaved with other tokenizers; makes build/venv
 	@BUILD=$(BUILD) dev/bench/run.sh bench_tokenizer.py --build $(BUILD)
@@ -42,3 +46,8 @@ bench-attention: $(call gpu_bench,bench_attention,$(BENCH_FLAGS))  ## flash atte
 
 profile: $(call gpu_bench,bench_step,$(PROFILE_FLAGS))  ## where a step's time goes on this machine's GPU (PROFILE_FLAGS="--model gpt2-xl --batch-size 16")
 	$(call run_bench,,$(PROFILE_FLAGS),; PROFILE_FLAGS=--predict computes the least times without one)
+
+SCALING_REPORT := $(BUILD)/emulator/dev/bench/scaling_report
+scaling-report: $(SCALING_REPORT)  ## the predicted step on several GPUs; needs no GPU (SCALING_FLAGS="--model gpt2 --step-ms 120")
+	@$(SCALING_REPORT) $(SCALING_FLAGS)
+$(BUILD)/emulator/tests/emulator/bench/scaling_test: | $(SCALING_REPORT)

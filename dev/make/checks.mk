@@ -63,7 +63,7 @@ $(call precompiled,mutation): dev/make/precompiled/cuda_test.h
 	$(call precompile,$(EMULATOR_FLAGS) -O0 -g0)
 mutations: $(EMULATED_TESTS) $(call precompiled,mutation)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
 	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,mutation) $(KILN_FLAGS) $(EMULATOR_FLAGS) -O0 -g0" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
-	    LIBS="-lgtest $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" PART=$(PART) dev/mutations.sh $(MUTATIONS)
+	    LIBS="-lgtest $(FOR_EMULATED_NCCL) $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" PART=$(PART) dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
 # ThreadSanitizer leaves some accesses out, and its AddressSanitizer is slower to build. What runs the programs or counts
@@ -72,8 +72,10 @@ mutations: $(EMULATED_TESTS) $(call precompiled,mutation)  ## change the CUDA so
 
 sanitized = $(patsubst $(BUILD)/%,$(BUILD)-$(1)/%,$(filter-out $(2) %/architectures_test $(call of_benches,$(EMULATED_TESTS)),$(EMULATED_TESTS)))
 SANITIZED_FLAGS := -O1 -g1 -DKILN_WITHOUT_FLOAT16
-ASAN_TESTS := $(call sanitized,asan)
-TSAN_TESTS := $(call sanitized,tsan,%/generation_calls_test %/generation_test %/engine_test %/engine_update_test)
+# Processes that fork, and a training that is long for a sanitizer.
+RANKS_TESTS := %/ranks_engine_test
+ASAN_TESTS := $(call sanitized,asan,$(RANKS_TESTS))
+TSAN_TESTS := $(call sanitized,tsan,$(RANKS_TESTS) %/nccl_test %/device_communicator_test %/generation_calls_test %/generation_test %/engine_test %/engine_update_test)
 sanitize-kernels: sanitize-kernels-address sanitize-kernels-thread  ## the kernels' tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ifneq ($(and $(CLANG),$(CUDA_HEADERS)),)
 sanitize-kernels-address:

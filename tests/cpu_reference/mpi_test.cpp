@@ -59,15 +59,17 @@ TEST(DISABLED_MpiRank, one_fails) {
 
 Finished on_ranks(int size, const std::string& test) {
     // A container has one user, few cores and no tool that starts processes on other machines.
-    const std::vector<std::string> setting{
-        "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMPI_MCA_plm=isolated",
-        "OMPI_MCA_rmaps_base_oversubscribe=1", "OMPI_MCA_btl_vader_single_copy_mechanism=none",
-        "KILN_TEST_RANKS=" + std::to_string(size)};
+    const std::vector<std::string> setting{"OMPI_ALLOW_RUN_AS_ROOT=1",
+                                           "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                                           "OMPI_MCA_plm=isolated",
+                                           "OMPI_MCA_rmaps_base_oversubscribe=1",
+                                           "OMPI_MCA_btl_vader_single_copy_mechanism=none",
+                                           "KILN_TEST_RANKS=" + std::to_string(size)};
     std::vector<std::string> args = setting;
-    for (const std::string& arg : {std::string("mpirun"), std::string("-np"), std::to_string(size),
-                                   std::filesystem::read_symlink("/proc/self/exe").string(),
-                                   "--gtest_filter=DISABLED_MpiRank." + test,
-                                   std::string("--gtest_also_run_disabled_tests")}) {
+    for (const std::string& arg :
+         {std::string("mpirun"), std::string("-np"), std::to_string(size),
+          std::filesystem::read_symlink("/proc/self/exe").string(), "--gtest_filter=DISABLED_MpiRank." + test,
+          std::string("--gtest_also_run_disabled_tests")}) {
         args.push_back(arg);
     }
     return run_program("/usr/bin/env", args);

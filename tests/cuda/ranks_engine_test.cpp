@@ -31,7 +31,8 @@ struct Trained {
 
 // `shares`: into how many micro-batches, one of each rank or one after the other, the sequences are divided that the
 // ranks compute at the same time.
-Trained train(const ModelConfig& config, EngineOptions options, int size, int shares, Communicator* ranks) {
+Trained train(const ModelConfig& config, EngineOptions options, int size, int shares, Communicator* ranks,
+              int steps = kSteps) {
     const int rank = ranks ? ranks->rank() : 0, here = ranks ? 1 : shares;
     options.B = kB * size / shares;
     options.ranks = ranks ? size : 1;
@@ -40,7 +41,7 @@ Trained train(const ModelConfig& config, EngineOptions options, int size, int sh
     const auto engine = make_cuda_engine(config, options, ranks);
     testing::randomise(*engine, 5);
     Trained trained;
-    for (int step = 0; step < kSteps; step++) {
+    for (int step = 0; step < steps; step++) {
         engine->zero_gradients();
         for (int micro = 0; micro < kMicroBatches; micro++) {
             for (int share = 0; share < here; share++) {
@@ -74,8 +75,8 @@ double largest_difference(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 void expect_near(const Trained& whole, const Trained& cut, const Trained& ranks) {
-    // Sums in another order: on one rank too, micro-batches change them. Each of the four ways to sum (in a matmul, over
-    // micro-batches, over ranks, of squares) errs as much.
+    // Sums in another order: on one rank too, micro-batches change them. Each of the four ways to sum (in a matmul,
+    // over micro-batches, over ranks, of squares) errs as much.
     constexpr double kWays = 4;
     const auto near = [&](const auto& of, const char* what) {
         double magnitude = 0;
@@ -106,8 +107,7 @@ TEST_P(RanksEngine, every_stage_trains_as_one_rank_does) {
             const Trained cut = train(config_, {.precision = precision_}, size, size, nullptr);
             for (const int stage : {0, 1, 2, 3}) {
                 SCOPED_TRACE(concat("stage ", stage));
-                const Trained ranks =
-                    train(config_, {.precision = precision_, .zero_stage = stage}, size, size, &host);
+                const Trained ranks = train(config_, {.precision = precision_, .zero_stage = stage}, size, size, &host);
                 expect_near(whole, cut, ranks);
                 std::vector<float> of_rank_0 = ranks.weights;
                 host.broadcast(of_rank_0.data(), of_rank_0.size() * sizeof(float), 0);
@@ -115,6 +115,37 @@ TEST_P(RanksEngine, every_stage_trains_as_one_rank_does) {
             }
         });
     }
+}
+
+// Whatever order the emulator's streams work in, as long as their events allow it.
+TEST(RanksEngineSchedules, change_no_bit) {
+    const ModelConfig config = parse_model(kModels[1]);
+    expect_ranks(2, [&](Communicator& host) {
+        for (const int stage : {0, 1, 2, 3}) {
+            std::vector<float> first;
+            for_each_schedule([&] {
+                const Trained ranks = train(config, {.zero_stage = stage}, 2, 2, &host, 3);
+                if (first.empty()) first = ranks.weights;
+                EXPECT_EQ(ranks.weights, first) << "stage " << stage;
+            });
+        }
+    });
+}
+
+// Each gradient is rounded when it is sent and when it is summed, by 2^-9 of it at most.
+TEST(RanksEngineNarrowReduce, rounds_gradients_and_no_more) {
+    const ModelConfig config = parse_model(kModels[0]);
+    expect_ranks(2, [&](Communicator& host) {
+        if (compute_capability() < 80) return;
+        for (const int stage : {0, 1, 2, 3}) {
+            const Precision precision = Precision::bfloat16;
+            const Trained wide = train(config, {.precision = precision, .zero_stage = stage}, 2, 2, &host, 1);
+            const Trained narrow =
+                train(config, {.precision = precision, .zero_stage = stage, .narrow_reduce = true}, 2, 2, &host, 1);
+            EXPECT_NE(narrow.norms, wide.norms) << "stage " << stage;
+            EXPECT_NEAR(narrow.norms[0] / wide.norms[0], 1, std::ldexp(1, -8)) << "stage " << stage;
+        }
+    });
 }
 
 // Of the state in bytes for each parameter: bfloat16 weights 2, float32 gradients 4, master weights and moments 12.

@@ -119,7 +119,8 @@ TEST_F(CheckGpu, parts_fit_nine_minutes_and_the_table_says_what_each_found) {
         "start ok, step ok, generate skipped, engine_first ok, engine ok, updates ok, matmul ok, sampling ok, kernels "
         "ok, flash "
         "ok, "
-        "edges ok, hopper ok, facts ok, background skipped, gelu_0 ok, gelu_1 ok, gelu_2 ok, train_float32 skipped, "
+        "edges ok, hopper ok, facts ok, nccl ok, ranks ok, background skipped, gelu_0 ok, gelu_1 ok, gelu_2 ok, "
+        "train_float32 skipped, "
         "train_16_bits skipped, pairs skipped, kernel_speed ok, attention ok, xl ok, memcheck ok, racecheck ok");
     expect_parts(table, {"# Kiln on NVIDIA H100 80GB HBM3, 20", "H100 80GB HBM3, sm_90, 81559 MiB of memory",
                          "driver 580.82.07, CUDA toolkit ", "64 x 1024 tokens in bfloat16",
@@ -274,7 +275,7 @@ TEST_F(CheckGpu, without_a_gpu_prints_how_many_tests_need_one) {
     script("path/nvidia-smi", "exit 9");
     const Finished result = check();
     EXPECT_EQ(result.code, 0);
-    EXPECT_EQ(result.out, "skipped: no GPU (11 tests need one)\n");
+    EXPECT_EQ(result.out, "skipped: no GPU (13 tests need one)\n");
 }
 
 // dev/gpu_bundle_run.sh, which is `run` in a bundle: it looks for the CUDA libraries, and sets nothing that PyTorch

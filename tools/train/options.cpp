@@ -242,12 +242,13 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
                   "log the clocks, power, temperature and memory of the GPU, read by NVML; 0 or -1: never", -1));
 
     set.section("Several processes");
-    set.add(o.zero_stage,
-            {.name = "zero-stage",
-             .short_name = "z",
-             .help = "what each GPU has only a part of; 1: the optimizer state, 2: the gradients too, 3: the weights too",
-             .min = 0,
-             .max = 3});
+    set.add(
+        o.zero_stage,
+        {.name = "zero-stage",
+         .short_name = "z",
+         .help = "what each GPU has only a part of; 1: the optimizer state, 2: the gradients too, 3: the weights too",
+         .min = 0,
+         .max = 3});
     set.add(o.reduce_dtype, {.name = "reduce-dtype",
                              .help = "type in which GPUs sum their gradients; same: the type of --dtype",
                              .choices = {"float32", "same"}});

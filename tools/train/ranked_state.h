@@ -14,8 +14,8 @@ public:
     // What rank 0 reads. While it does, all other ranks must be in serve().
     const ModelState& state() const { return state_; }
 
-    // Called on all ranks together. On rank 0, the result ends serve() on the others when it is destroyed; on the others
-    // this returns then.
+    // Called on all ranks together. On rank 0, the result ends serve() on the others when it is destroyed; on the
+    // others this returns then.
     class Reading {
     public:
         explicit Reading(RankedState& state);

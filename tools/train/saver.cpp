@@ -38,17 +38,16 @@ bool Attempts::operator()(const char* what, const std::function<void()>& make) {
     }
 }
 
-Saver::Saver(const TrainPlan& plan, const ModelState& state, const RunLog& log, Note note,
-             std::function<void()> on_progress)
+Saver::Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note, std::function<void()> on_progress)
     : plan_(plan),
-      state_(state),
+      state_(std::move(state)),
       log_(log),
       note_(std::move(note)),
       on_progress_(std::move(on_progress)),
       directory_(plan.options.output),
       known_as_(directory_.now()),
       attempt_([this](const std::string& text) { notes_.push_back(text); }) {
-    if (plan.async_save) copy_.emplace(state);
+    if (plan.async_save) copy_.emplace(state_);
 }
 
 Saver::~Saver() {

@@ -45,7 +45,7 @@ class Saver {
 public:
     // All references must outlive the saver. `note` is called only within calls of the saver; `on_progress`, for each
     // part of the state that is written, also from another thread.
-    Saver(const TrainPlan& plan, const ModelState& state, const RunLog& log, Note note,
+    Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note,
           std::function<void()> on_progress = {});
     ~Saver();  // waits; a failure is noted
 

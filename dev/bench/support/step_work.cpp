@@ -42,19 +42,22 @@ public:
         add(Group::copies, 0,
             (learned ? double(c.max_T) : 0) * c.C * g + (c.tied_embeddings ? 0 : double(padded_vocab(c)) * c.C * g));
         add(Group::embedding, 0, (learned ? 3 : 2) * N * c.C * e);
+        part_ = Part::first_norm;
         norm_forward(1);
-        times_ = c.L;
+        part_ = Part::block, times_ = c.L;
         attention_half();
         mlp_forward();
         matmul(c.F, c.C);
+        part_ = Part::block_end;
         residual_norm();
-        times_ = 1;
+        part_ = Part::lm_head, times_ = 1;
         lm_head();
+        part_ = Part::last_norm_backward;
         norm_backward(3);
-        times_ = c.L;
+        part_ = Part::block_backward, times_ = c.L;
         recompute();
         block_backward();
-        times_ = 1;
+        part_ = Part::embedding_backward, times_ = 1;
         const double sums = std::min<double>(N, c.V);
         add(Group::embedding, 0, 2 * N * c.C * e + 2 * (sums + (learned ? o.T : 0)) * c.C * g);
         optimizer();
@@ -63,7 +66,7 @@ public:
 
 private:
     void add(Group group, double flops, double bytes, int64_t ranges = 1) {
-        work_.push_back({group, flops, bytes, times_, ranges});
+        work_.push_back({group, part_, flops, bytes, times_, ranges});
     }
     // out (N, O) = in (N, I) w. more: further elements that it reads or writes.
     void matmul(double I, double O, double more = 0) {
@@ -155,7 +158,9 @@ private:
     void optimizer() {
         const double n = double(count_parameters(padded(c))), m = o.narrow_moments ? 2 : 4;
         const bool master = e < 4 && o.master_weights;
+        part_ = Part::gradient_norm;
         add(Group::optimizer, 0, n * g);
+        part_ = Part::update;
         switch (o.optimizer) {
             case Optimizer::adamw: add(Group::optimizer, 0, n * (g + 4 * m + (master ? 8 + e : 2 * e))); break;
         }
@@ -165,9 +170,14 @@ private:
     const EngineOptions& o;
     const bool learned, gelu;
     const double N, e, g;
+    Part part_ = Part::embedding;
     int64_t times_ = 1;
     std::vector<KernelWork> work_;
 };
+
+double floor_ms_of(const KernelWork& kernel, const Ceilings& ceilings) {
+    return std::max(kernel.flops / ceilings.tflop_per_s * 1e-9, kernel.bytes / ceilings.gb_per_s * 1e-6);
+}
 
 }  // namespace
 
@@ -184,11 +194,16 @@ GroupWork sum_of(const std::vector<KernelWork>& work, Group group, const Ceiling
         const double times = double(kernel.times);
         sum.flops += times * kernel.flops;
         sum.bytes += times * kernel.bytes;
-        sum.floor_ms +=
-            times * std::max(kernel.flops / ceilings.tflop_per_s * 1e-9, kernel.bytes / ceilings.gb_per_s * 1e-6);
+        sum.floor_ms += times * floor_ms_of(kernel, ceilings);
         sum.ranges += kernel.times * kernel.ranges;
     }
     return sum;
+}
+
+double floor_ms(const std::vector<KernelWork>& work, Part part, const Ceilings& ceilings) {
+    double ms = 0;
+    for (const KernelWork& kernel : work) ms += kernel.part == part ? floor_ms_of(kernel, ceilings) : 0;
+    return ms;
 }
 
 }  // namespace kiln::bench

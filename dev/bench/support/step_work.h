@@ -9,8 +9,24 @@
 
 namespace kiln::bench {
 
+// The parts of a step, in their order. A step has one of each, but c.L of the three that are named after a block.
+enum class Part : uint8_t {
+    embedding,
+    first_norm,
+    block,
+    block_end,  // its last norm, which has the parameters of the next bucket
+    lm_head,    // forward, loss and backward
+    last_norm_backward,
+    block_backward,
+    embedding_backward,
+    gradient_norm,
+    update,
+};
+inline constexpr int kParts = 10;
+
 struct KernelWork {
     Group group;
+    Part part;
     double flops, bytes;
     int64_t times = 1;   // in a step
     int64_t ranges = 1;  // of the profiler, each time
@@ -29,5 +45,7 @@ struct GroupWork {
     int64_t ranges = 0;
 };
 GroupWork sum_of(const std::vector<KernelWork>& work, Group group, const Ceilings& ceilings);
+// Of a part, or of one block: each kernel runs at the ceiling that bounds it.
+double floor_ms(const std::vector<KernelWork>& work, Part part, const Ceilings& ceilings);
 
 }  // namespace kiln::bench

@@ -17,8 +17,8 @@ constexpr int kMultiprocessors = 2;
 constexpr int kL2Bytes = 4 << 20;
 
 // Tests set SIMT_GPUS to see what programs do on a machine without a GPU, or with several. CUDA_VISIBLE_DEVICES names
-// those that the process sees, in their order, up to the first that is not there. A process uses one of them: its memory
-// and its streams are those of whichever it has chosen.
+// those that the process sees, in their order, up to the first that is not there. A process uses one of them: its
+// memory and its streams are those of whichever it has chosen.
 std::vector<int> visible() {
     const char *const count = std::getenv("SIMT_GPUS"), *const names = std::getenv("CUDA_VISIBLE_DEVICES");
     const int all = count ? std::atoi(count) : 1;
