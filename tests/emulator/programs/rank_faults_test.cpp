@@ -51,7 +51,8 @@ protected:
         std::string out, err;
     };
     Ended end_of(Running& running, Clock::time_point began) const {
-        const int status = running.wait(30s);
+        // Most of it is the training before the fault, which takes long on a loaded machine.
+        const int status = running.wait(90s);
         return {status != -1 && WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                 std::chrono::duration<double>(Clock::now() - began).count(), read_file(directory_ / "out"),
                 read_file(directory_ / "err")};
@@ -79,7 +80,7 @@ protected:
     }
     // What is wrong with the end of a training whose rank got a fault in a phase.
     std::string problem(const Ended& ended, const std::string& action, const std::string& phase, int rank) const {
-        if (ended.code == -1) return "it did not end in 30 s\n" + ended.err;
+        if (ended.code == -1) return "it did not end in 90 s\n" + ended.err;
         if (ended.code == 0 || ended.code == 3) return concat("exit code ", ended.code, "\n", ended.err);
         if (!processes().empty()) return concat("it left ", processes().size(), " processes\n", ended.err);
         const std::string verb = action == "kill"                       ? " died"
