@@ -30,6 +30,7 @@
 #include "tools/evaluate/loss.h"
 #include "tools/launch/control.h"
 #include "tools/launch/spawn.h"
+#include "tools/launch/watched_communicator.h"
 #include "tools/launch/world.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
@@ -40,25 +41,11 @@ namespace kiln {
 namespace {
 
 constexpr int kStopped = 3;
+constexpr const char* kValidationData = "the validation data (lengths and checksums)";
+constexpr const char* kOutOfMemory = "use a smaller model, -b or -t; --dry-run says how much memory is needed";
 
 void report(const std::string& text) {
     std::cerr << text << std::endl;
-}
-
-int evaluate_only(const TrainPlan& plan, Engine& engine, Communicator& communicator) {
-    if (plan.weights.empty()) {
-        engine.init_weights(plan.options.seed);
-    } else {
-        load_weights(plan.weights, engine);
-    }
-    DataLoader loader(val_loader_options(plan, communicator));
-    const TrainOptions& o = plan.options;
-    const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
-    if (communicator.rank() != 0) return 0;
-    const std::string part = part_of_data(loader, o.B, communicator.size(), o.val_max_batches);
-    std::cout << formatted("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
-    if (!part.empty()) report("computed from" + part.substr(2) + "; -m 0 uses all of the validation data");
-    return 0;
 }
 
 // Of this machine. Asked in a process of its own: the one that starts the ranks must not touch the driver.
@@ -95,6 +82,9 @@ struct Ranks {
         }
         control = std::make_unique<ControlCommunicator>(world, control_options(options));
         control->watch().set_phase("the start", -1);
+        if (communicator) {
+            communicator = std::make_unique<WatchedCommunicator>(std::move(communicator), control->watch());
+        }
         // A host may have the same files elsewhere; their content is compared later.
         for (const char* own : {"config", "input", "log-every", "threads", "tokenizer"}) values.erase(own);
         std::map<std::string, std::string> spelled;
@@ -154,12 +144,31 @@ void end_at_signals_before_training(const TrainOptions& options, const std::stri
     });
 }
 
+int evaluate_only(const TrainPlan& plan, Engine& engine, Ranks& ranks) {
+    Communicator& communicator = ranks.all();
+    if (plan.weights.empty()) {
+        engine.init_weights(plan.options.seed);
+    } else {
+        load_weights(plan.weights, engine);
+    }
+    DataLoader loader(val_loader_options(plan, communicator));
+    if (ranks.control) ranks.control->agree({{kValidationData, std::to_string(loader.fingerprint())}});
+    const TrainOptions& o = plan.options;
+    const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
+    if (communicator.rank() != 0) return 0;
+    const std::string part = part_of_data(loader, o.B, communicator.size(), o.val_max_batches);
+    std::cout << formatted("loss %.6f\nperplexity %.4f\n", *loss, std::exp(*loss));
+    if (!part.empty()) report("computed from" + part.substr(2) + "; -m 0 uses all of the validation data");
+    return 0;
+}
+
 // What each rank has read by itself.
 std::map<std::string, std::string> inputs(const TrainPlan& plan, const Trainer& trainer) {
     std::map<std::string, std::string> all{
         {"the model", describe(plan.config)},
         {"the data (lengths and checksums)", std::to_string(trainer.data_fingerprint())},
         {"the step to begin with", std::to_string(trainer.progress().step)}};
+    if (const auto val = trainer.validation_fingerprint()) all.emplace(kValidationData, std::to_string(*val));
     for (const auto& [name, content] : plan.files.files) {
         all.emplace("the hash of " + name, std::to_string(xxh3_64(content.data(), content.size())));
     }
@@ -176,10 +185,10 @@ int train(const TrainPlan& plan, Engine& engine, Ranks& ranks, const ProgramName
                          [control = ranks.control.get()](const char* phase, int64_t step) {
                              if (control) control->watch().set_phase(phase, step);
                          },
-                     .waiting = [control = ranks.control.get()]() -> std::shared_ptr<void> {
-                         if (!control) return nullptr;
-                         return std::make_shared<Watch::Waiting>(control->watch());
-                     },
+                     .on_progress =
+                         [control = ranks.control.get()] {
+                             if (control) control->watch().progress();
+                         },
                      .columns = [] { return terminal_columns(STDOUT_FILENO); }});
     if (ranks.control) ranks.control->agree(inputs(plan, trainer));
     catch_stop_signals();
@@ -247,7 +256,8 @@ ConfigText own_config(const TrainOptions& o) {
 }
 
 int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool model_given, const LaunchOptions& launch,
-             Ranks& ranks, const std::string& program, const std::filesystem::path& folder) {
+             Ranks& ranks, std::unique_ptr<Engine>& engine, const std::string& program,
+             const std::filesystem::path& folder) {
     const auto report = ranks.reporter();
     TrainOptions& o = line->options;
     const auto end_at_signals = [&] {
@@ -287,12 +297,12 @@ int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool mode
         report("--output (-o) is empty: no logs and no checkpoints will be written");
     }
     report(concat(describe(plan.config), ", ", count_text(double(count_parameters(plan.config))), " parameters"));
-    const auto engine = make_engine(plan.config, plan.engine_options(), &ranks.all());
+    engine = make_engine(plan.config, plan.engine_options(), &ranks.all());
     report(concat("on ", ranks.world.size > 1 ? concat(ranks.world.size, " x ") : "", engine->device_name(), " in ",
                   o.dtype, ", ", peak_text(*engine)));
     if (!engine->attention().empty()) report(concat("attention: ", engine->attention()));
     report(memory_text(plan, device));
-    if (o.eval_only) return evaluate_only(plan, *engine, ranks.all());
+    if (o.eval_only) return evaluate_only(plan, *engine, ranks);
 
     o.resume = o.overwrite = false;  // they belong to this start, not to the run
     plan.config_toml = line->set.to_toml();
@@ -338,12 +348,16 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
     if (ranks.world.size > 1 && !o.dry_run) {
         name_rank_in_errors(concat("rank ", ranks.world.rank, " (", host_name(), ")"));
     }
+    std::unique_ptr<Engine> engine;
     try {
-        return run_rank(std::move(line), own, model_given, launch, ranks, program, folder);
-    } catch (const std::exception& error) {
-        if (ranks.control)
-            ranks.control->watch().end_others(1, concat("failed", ranks.control->watch().place(), ": ", error.what()));
-        throw;
+        return run_rank(std::move(line), own, model_given, launch, ranks, engine, program, folder);
+    } catch (const std::exception&) {
+        if (!ranks.control) throw;
+        const ErrorReport error = current_error(kOutOfMemory);
+        print_error(error.message);
+        ranks.control->watch().end_others(1, concat("failed", ranks.control->watch().place(), ": ", error.message));
+        // The engine still lives: its end would wait for the GPU, which may wait for another rank for ever.
+        ::_exit(error.code);
     }
 }
 
@@ -354,8 +368,7 @@ int main(int argc, char** argv) {
     kiln::block_signals();
     kiln::end_at_signals_before_training({}, "", {});
     kiln::sleep_when_threads_wait(argv);
-    return kiln::run_program(argc, argv, "train_gpt2",
-                             "use a smaller model, -b or -t; --dry-run says how much memory is needed",
+    return kiln::run_program(argc, argv, "train_gpt2", kiln::kOutOfMemory,
                              [&](const std::string& program, const std::vector<std::string>& args) {
                                  const auto folder = std::filesystem::path(argc > 0 ? argv[0] : "").parent_path();
                                  return kiln::run(program, args, folder);

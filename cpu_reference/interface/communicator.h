@@ -19,6 +19,9 @@ public:
     virtual void all_gather(const float* in, float* out, size_t n_per_rank) = 0;      // in (n), out (size, n)
     virtual void broadcast(void* data, size_t bytes, int root) = 0;
     virtual void barrier() = 0;
+    // While the result lives, this rank may wait for others outside of these calls: for NCCL. What watches the ranks
+    // then does not take it for the one that hangs.
+    virtual std::shared_ptr<void> waiting() { return nullptr; }
 };
 
 std::unique_ptr<Communicator> make_single_communicator();

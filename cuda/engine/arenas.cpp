@@ -58,6 +58,7 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
     find_pieces();
     sums_ = DeviceBuffer<float>(pieces_.size());
     if (options.ranks == 1) return;
+    const auto waits = ranks->waiting();  // NCCL connects the ranks
     exchange_ = std::make_unique<Exchange<E, G>>(
         *ranks, layout_, stage_, options.narrow_reduce,
         ExchangedMemory<E, G>{&params_, params_part_.get(), &gradients_, gradients_part_.get()}, stream);

@@ -58,7 +58,10 @@ public:
     uint64_t bytes_sent() const override {
         return arenas_.exchange() ? arenas_.exchange()->communicator().bytes_sent() : 0;
     }
-    void init_weights(uint64_t seed) override { arenas_.init(seed); }
+    void init_weights(uint64_t seed) override {
+        const auto waits = waiting();
+        arenas_.init(seed);
+    }
     void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
     void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;
 
@@ -88,20 +91,26 @@ public:
     void clear_slot(int slot) override { generation_.clear_slot(slot); }
     int slot_length(int slot) const override { return generation_.slot_length(slot); }
     void prefill(int slot, std::span<const int> tokens, float* logits) override {
+        const auto waits = waiting();
         generation_.prefill(context(1, 1), slot, tokens, logits);
     }
     void decode(std::span<const int> slots, std::span<const int> tokens, float* logits) override {
+        const auto waits = waiting();
         generation_.decode(context(1, 1), slots, tokens, logits);
     }
     int prefill_and_sample(int slot, std::span<const int> tokens, Sampler& sampler, uint64_t sample_number) override {
+        const auto waits = waiting();
         return generation_.prefill_and_sample(context(1, 1), slot, tokens, sampler, sample_number);
     }
     void decode_and_sample(std::span<const int> slots, std::span<const int> tokens, Sampler& sampler,
                            std::span<const uint64_t> sample_numbers, int* next) override {
+        const auto waits = waiting();
         generation_.decode_and_sample(context(1, 1), slots, tokens, sampler, sample_numbers, next);
     }
 
 private:
+    // In each call that waits for the device, or for room in its queue: the device may wait for another rank.
+    std::shared_ptr<void> waiting() const { return ranks_ ? ranks_->waiting() : nullptr; }
     void fill_gradients_if_clear();
     void take_rope_table(int max_T);
     DeviceContext<E> context(int B, int T);
@@ -131,6 +140,7 @@ private:
 
     ModelConfig config_;
     EngineOptions options_;
+    Communicator* ranks_;  // null: there is one
     DeviceShape shape_;
     mutable DevicePeak peak_;
     size_t free_before_ = free_bytes();  // before the engine's own memory
@@ -181,6 +191,7 @@ CudaEngine<E, G, M>::CudaEngine(const ModelConfig& config, const EngineOptions& 
                                 Profiler* profiler)
     : config_(config),
       options_(options),
+      ranks_(ranks),
       shape_(device_shape(config, options)),
       peak_(options.training ? device_peak<E>(options.tf32) : DevicePeak()),
       profiler_(profiler),
@@ -261,6 +272,7 @@ DeviceContext<E> CudaEngine<E, G, M>::context(int B, int T) {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::read(const Arena& arena, size_t offset, std::span<float> out) const {
+    const auto waits = waiting();
     if (arena != Arena::params) require_training(options_, arena.name);
     const bool zero = arena == Arena::gradients && gradients_clear_;
     arenas_.read(arena, offset, out, zero ? 0 : 1 / loss_scale_.scale);
@@ -268,6 +280,7 @@ void CudaEngine<E, G, M>::read(const Arena& arena, size_t offset, std::span<floa
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::write(const Arena& arena, size_t offset, std::span<const float> in) {
+    const auto waits = waiting();
     if (arena != Arena::params) require_training(options_, arena.name);
     if (arena == Arena::gradients) fill_gradients_if_clear();
     arenas_.write(arena, offset, in, 1 / loss_scale_.scale);
@@ -304,6 +317,7 @@ void CudaEngine<E, G, M>::queue_micro_step(const DeviceContext<E>& ctx, const De
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::forward_backward(const Batch& batch, float grad_scale, uint64_t seed) {
+    const auto waits = waiting();
     require_training(options_, "forward_backward");
     const NvtxRange micro_step("micro-step, first sample", int64_t(batch.first_sample));
     const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
@@ -362,6 +376,7 @@ void CudaEngine<E, G, M>::drain_losses() {
 
 template <class E, class G, class M>
 LossSum CudaEngine<E, G, M>::take_loss() {
+    const auto waits = waiting();
     drain_losses();
     return std::exchange(loss_, {});
 }
@@ -383,6 +398,7 @@ void CudaEngine<E, G, M>::queue_norm(float max_norm, size_t losses) {
 
 template <class E, class G, class M>
 double CudaEngine<E, G, M>::gradient_norm() {
+    const auto waits = waiting();
     require_training(options_, "gradient_norm");
     if (gradients_clear_) return 0.0;
     queue_norm(0, 0);
@@ -397,6 +413,7 @@ double CudaEngine<E, G, M>::gradient_norm() {
 
 template <class E, class G, class M>
 void CudaEngine<E, G, M>::update(const OptimizerStep& step) {
+    const auto waits = waiting();
     require_training(options_, "update");
     fill_gradients_if_clear();
     stream_.synchronize();  // a copy from host_scalars_ may still be queued
@@ -448,6 +465,7 @@ StepResult CudaEngine<E, G, M>::take_update() {
 
 template <class E, class G, class M>
 LossSum CudaEngine<E, G, M>::evaluate(const Batch& batch, float* losses) {
+    const auto waits = waiting();
     const DeviceBatch on_device = batches_.send(batch, stream_, profiler_);
     LossSum total{0, on_device.targets_counted};
     const DeviceContext<E> ctx = context(options_.B, options_.T);

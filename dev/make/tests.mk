@@ -50,6 +50,12 @@ $(EMULATED_TESTS): %: %.o $(EMULATED_CASES) $(TEST_SUPPORT) $(BUILD)/libemulated
 # These run the programs and look at their runs, with the CPU's engine.
 $(EMULATED_PROGRAM_TESTS): %: %.o $(TEST_SUPPORT) $(CPU_BACKEND) $(LIBRARIES) | $(EMULATED_PROGRAMS) $(EMULATED_NVML) $(BUILD)/bin/train_gpt2 $(BUILD)/bin/kiln
 	$(link)
+# This one runs train_gpt2cu with faults at its phases.
+FAULTY_PROGRAM := $(BUILD)/emulator/bin/faulty_train_gpt2cu
+$(FAULTY_PROGRAM): GPU_LIBS := $(FOR_EMULATED_NCCL) -Wl,--wrap=_ZN4kiln5Watch9set_phaseEPKcl
+$(FAULTY_PROGRAM): $(BUILD)/tools/train_gpt2.o $(BUILD)/emulator/tests/emulator/programs/faults/at_phase.o $(EMULATED_BACKEND) $(EMULATED_LIBRARIES) | $(EMULATED_NCCL)
+	$(link)
+$(BUILD)/emulator/tests/emulator/programs/rank_faults_test: | $(FAULTY_PROGRAM)
 # This one runs tests of the kernels.
 $(BUILD)/emulator/tests/emulator/programs/older_gpu_test: | $(addprefix $(BUILD)/emulator/tests/cuda/,\
     bench/step_test engine_test engine_update_test flash_attention_edges_test flash_attention_test generation_test \

@@ -6,6 +6,8 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/train_program.h"
+#include "tokenizer/bpe/trainer.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/launch/socket.h"
 #include "tools/train/loss_curve.h"
@@ -89,6 +91,44 @@ TEST_F(Launch, data_that_differs_is_named) {
     write_markov_shards(other, 4100, 600);
     EXPECT_EQ(train_two(base(2) + Args{"-x", "3"}, {"-i", other}), std::pair(1, 1));
     EXPECT_NE(said("err", 0).find("has the data (lengths and checksums) "), std::string::npos) << said("err", 0);
+}
+
+TEST_F(Launch, validation_data_that_differs_or_is_missing_is_named) {
+    const fs::path other = directory_ / "other", none = directory_ / "none";
+    write_markov_shards(other, 4000, 700);
+    write_markov_shards(none, 4000, 600);
+    fs::remove(none / "val_000.bin");
+    for (const fs::path& of_rank_1 : {other, none}) {
+        for (const Args& more : {Args{"-x", "3"}, Args{"--eval-only", "-o", ""}}) {
+            if (of_rank_1 == none && more[0] == "--eval-only") continue;  // nothing to evaluate is its own error
+            EXPECT_EQ(train_two(base(2) + more, {"-i", of_rank_1}), std::pair(1, 1));
+            EXPECT_NE(said("err", 0).find("has the validation data (lengths and checksums) "), std::string::npos)
+                << said("err", 0);
+        }
+    }
+}
+
+// One sequence for two ranks of two: one rank has nothing to validate.
+TEST_F(Launch, a_rank_without_validation_data_is_no_fault) {
+    write_shard(data() / "val_000.bin", MarkovChain::tokens(17, 3), {.vocab_size = MarkovChain::kVocabulary});
+    const fs::path one = directory_ / "one", two = directory_ / "two";
+    ASSERT_EQ(train_cpu(base(4) + Args{"-x", "2", "-o", one}).code, 0);
+    ASSERT_EQ(train_two(base(2) + Args{"-x", "2", "-o", two}), std::pair(0, 0)) << said("err", 0) << said("err", 1);
+    expect_same_losses(one, two);
+}
+
+TEST_F(Launch, a_tokenizer_that_differs_is_named) {
+    fs::path tokenizers[2];
+    for (int r = 0; r < 2; r++) {
+        BpeTrainer trainer({.vocab_size = 257 + r});
+        trainer.add_text("the other the other", "text");
+        fs::create_directories(tokenizers[r] = directory_ / concat("tokenizer", r));
+        trainer.train().save(tokenizers[r]);
+    }
+    const Args model{"-e", kModel + ",vocab=300", "-x", "1"};
+    EXPECT_EQ(train_two(base(2) + model + Args{"--tokenizer", tokenizers[0]}, {"--tokenizer", tokenizers[1]}),
+              std::pair(1, 1));
+    EXPECT_NE(said("err", 0).find("has the hash of tokenizer.json"), std::string::npos) << said("err", 0);
 }
 
 TEST_F(Launch, a_stop_signal_to_any_rank_saves_once_and_ends_all) {

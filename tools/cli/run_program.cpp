@@ -85,31 +85,41 @@ void end_where_memory_ends(const std::string& message) {
     });
 }
 
+ErrorReport current_error(const std::string& out_of_memory) {
+    try {
+        throw;
+    } catch (const UsageError& error) {
+        return {2, error.what()};
+    } catch (const std::bad_alloc&) {
+        return {1, "out of memory; " + out_of_memory};
+    } catch (const std::system_error& error) {
+        return {1, message_of(error)};
+    } catch (const std::exception& error) {
+        return {1, error.what()};
+    }
+}
+
+void print_error(const std::string& message) {
+    std::cout.exceptions(std::ios::goodbit);                                    // one error is enough
+    std::cerr << error_prefix() << replace_invalid_utf8(message) << std::endl;  // it may quote a file
+}
+
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string&, const std::vector<std::string>&)>& run) {
     const std::string program = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : name;
     add_to_prefix(program);
     StandardStreams streams;
     int done = 0;  // what `run` returned
-    const auto fail = [&](int code, const std::string& message) {
-        std::cout.exceptions(std::ios::goodbit);                                    // one error is enough
-        std::cerr << error_prefix() << replace_invalid_utf8(message) << std::endl;  // it may quote a file
-        return done != 0 ? done : code;
-    };
     end_where_memory_ends(program + ": out of memory; " + out_of_memory);
     try {
         take_signals_in_one_thread();
         done = run(program, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
         streams.finish();
         return done;
-    } catch (const UsageError& error) {
-        return fail(2, error.what());
-    } catch (const std::bad_alloc&) {
-        return fail(1, "out of memory; " + out_of_memory);
-    } catch (const std::system_error& error) {
-        return fail(1, message_of(error));
-    } catch (const std::exception& error) {
-        return fail(1, error.what());
+    } catch (const std::exception&) {
+        const ErrorReport error = current_error(out_of_memory);
+        print_error(error.message);
+        return done != 0 ? done : error.code;
     }
 }
 

@@ -12,6 +12,14 @@ namespace kiln {
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,
                 const std::function<int(const std::string& program, const std::vector<std::string>& args)>& run);
 
+// Of the exception that is being handled, as run_program prints it.
+struct ErrorReport {
+    int code = 1;
+    std::string message = {};
+};
+ErrorReport current_error(const std::string& out_of_memory);
+void print_error(const std::string& message);
+
 // What stands before each error of this process: the name of the program and, once there are several ranks, that of the
 // rank: "train_gpt2: rank 1 (host): ". Empty before run_program.
 std::string error_prefix();

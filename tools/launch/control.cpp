@@ -42,7 +42,10 @@ struct ControlCommunicator::Header {
 
 ControlOptions control_options(const LaunchOptions& options) {
     const auto ms = [](double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1e3)); };
-    return {.launch_timeout = ms(options.launch_timeout_s), .rank_timeout = ms(options.rank_timeout_s)};
+    ControlOptions control{.launch_timeout = ms(options.launch_timeout_s), .rank_timeout = ms(options.rank_timeout_s)};
+    if (options.rank_timeout_s > 0) control.silence = std::min(control.silence, control.rank_timeout / 2);
+    control.beat = std::min(control.beat, control.silence / 8);
+    return control;
 }
 
 ControlCommunicator::ControlCommunicator(const World& world, const ControlOptions& options)

@@ -2,6 +2,7 @@
 // The host communicator of ranks in several processes, over TCP. It is for small data: losses, whether to stop, NCCL's
 // id. All of it goes through rank 0.
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ public:
     void all_gather(const float* in, float* out, size_t n_per_rank) override;
     void broadcast(void* data, size_t bytes, int root) override;
     void barrier() override;
+    std::shared_ptr<void> waiting() override { return std::make_shared<Watch::Waiting>(watch_); }
 
     // What has to be the same on all ranks, by name: an option's value, a fingerprint of the data. Throws Error on all
     // ranks if one differs: "rank 1 (host, pid 7) has --learning-rate 0.1, rank 0 0.2".

@@ -199,6 +199,7 @@ private:
             err_ << "rank " << r << " (pid " << ranks_[r].pid << ") " << how << "; the other ranks are ended"
                  << std::endl;
             signal_all(SIGTERM);
+            signal_all(SIGCONT);  // a process that is stopped then sees that it is alone
             kill_at_ = Clock::now() + options_.patience;
         }
     }

@@ -67,7 +67,7 @@ Watch::~Watch() {
     for (size_t i = 0; i < sockets_.size(); i++) send(i, R"({"type":"bye"})");
 }
 
-void Watch::set_phase(const char* phase, int64_t step) noexcept {
+void Watch::set_phase(const char* phase, int64_t step) {
     phase_ = phase;
     step_ = step;
     progress_++;
@@ -255,7 +255,8 @@ void Watch::judge() {
         hangs(behind,
               concat("no progress for ", time, ", while rank ", waits, " waits; --rank-timeout gives it longer"));
     } else if (all_stand) {
-        hangs(waits, concat("all ranks have waited for each other for ", time, "; they did not make the same calls"));
+        hangs(waits, concat("all ranks have waited for each other for ", time,
+                            "; they did not make the same calls, or a GPU hangs"));
     }
 }
 

@@ -24,7 +24,7 @@ public:
 
     // Where this rank is, for messages, and that it has made progress. `phase` must live as long as the program:
     // "save". Cheap, from any thread.
-    void set_phase(const char* phase, int64_t step) noexcept;
+    void set_phase(const char* phase, int64_t step);
     void progress() noexcept { progress_++; }
 
     // While one lives, this rank waits for others: in a call of a communicator, or for NCCL.

@@ -338,6 +338,12 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
                           plan.weights.string(), "`"));
         }
     }
+    if (world == 1 && o.zero_stage > 0) {
+        report(concat("--zero-stage (-z) ", o.zero_stage, ": there is one process, so nothing is divided"));
+    }
+    if (o.reduce_dtype == "same" && o.dtype == "float32") {
+        report("--reduce-dtype same: gradients and --dtype are float32, so this changes nothing");
+    }
     const int64_t sequences = count_sequences(plan.data.train, o.T);
     if (sequences > 0 && !o.eval_only) {
         for (const std::string& warning : warnings(plan, uint64_t(sequences))) report("warning: " + warning);

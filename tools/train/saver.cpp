@@ -38,11 +38,12 @@ bool Attempts::operator()(const char* what, const std::function<void()>& make) {
     }
 }
 
-Saver::Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note)
+Saver::Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note, std::function<void()> on_progress)
     : plan_(plan),
       state_(std::move(state)),
       log_(log),
       note_(std::move(note)),
+      on_progress_(std::move(on_progress)),
       directory_(plan.options.output),
       known_as_(directory_.now()),
       attempt_([this](const std::string& text) { notes_.push_back(text); }) {
@@ -103,7 +104,14 @@ void Saver::flush_notes() {
     for (const std::string& text : std::exchange(notes_, {})) note_(text);
 }
 
-void Saver::write(const ModelState& model, const SaveRequest& state) {
+void Saver::write(const ModelState& whole, const SaveRequest& state) {
+    ModelState model = whole;
+    if (on_progress_) {
+        model.read = [&](const Arena& arena, size_t offset, std::span<float> out) {
+            on_progress_();
+            whole.read(arena, offset, out);
+        };
+    }
     attempt_("synced log", [&] { log_.sync(); });  // before the manifest that counts on its length
     const fs::path checkpoint = write_checkpoint(model, state);
     damaged_.erase(state.step);

@@ -43,8 +43,10 @@ struct SaveRequest {
 
 class Saver {
 public:
-    // All references must outlive the saver. `note` is called only within calls of the saver.
-    Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note);
+    // All references must outlive the saver. `note` is called only within calls of the saver; `on_progress`, for each
+    // part of the state that is written, also from another thread.
+    Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note,
+          std::function<void()> on_progress = {});
     ~Saver();  // waits; a failure is noted
 
     // Writes a checkpoint; returns when it is on the disk. Throws Error. Two saves never overlap: waits for the one
@@ -65,7 +67,7 @@ public:
     int descriptor() const { return directory_.descriptor(); }
 
 private:
-    void write(const ModelState& model, const SaveRequest& state);
+    void write(const ModelState& whole, const SaveRequest& state);
     void refresh(const std::filesystem::path& checkpoint, const LossCurve& curve);
     std::filesystem::path write_checkpoint(const ModelState& model, const SaveRequest& state);
     [[noreturn]] void save_elsewhere(const ModelState& model, const SaveRequest& state);
@@ -77,6 +79,7 @@ private:
     const ModelState state_;
     const RunLog& log_;
     Note note_;
+    std::function<void()> on_progress_;
     RunDirectory directory_;
     std::filesystem::path known_as_;
     std::vector<std::string> notes_;  // of the saving thread; then, when it has ended, of the training thread

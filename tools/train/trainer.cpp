@@ -77,7 +77,8 @@ void Trainer::open_logs() {
     const std::filesystem::path config = std::filesystem::path(options_.output) / kConfigFile;
     if (!plan_.config_toml.empty()) write_file_atomic(config, plan_.config_toml);
     log_.emplace(options_.output, progress_.log);
-    saver_.emplace(plan_, state_.state(), *log_, [this](const std::string& text) { note(text); });
+    saver_.emplace(
+        plan_, state_.state(), *log_, [this](const std::string& text) { note(text); }, hooks_.on_progress);
     find_logs();
     note_changes();
     if (plan_.checkpoint.empty()) return;
@@ -324,14 +325,12 @@ bool Trainer::train_step() {
         return true;
     }
     enter("reduction of gradients");
-    std::shared_ptr<void> waiting = hooks_.waiting ? hooks_.waiting() : nullptr;
     const LossSum loss = engine_.take_loss();
     double sums[2] = {loss.sum, double(loss.tokens)};
     communicator_.all_reduce(sums, 2);
     const float scale = engine_.loss_scale().scale;
     report.loss = sums[0] / sums[1];
     report.norm = engine_.gradient_norm();
-    waiting.reset();
     if (const float now = engine_.loss_scale().scale; std::isfinite(report.loss) && now < scale) {
         report.overflow_scale = now;
     }

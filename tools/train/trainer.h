@@ -43,9 +43,8 @@ public:
         std::function<void(const StepReport&)> on_step = {};
         // What the trainer does from now on, for messages of other ranks: "save".
         std::function<void(const char* phase, int64_t step)> on_phase = {};
-        // Called before a wait for the device, which may wait for another rank. The wait is over when the result is
-        // destroyed.
-        std::function<std::shared_ptr<void>()> waiting = {};
+        // A part of a checkpoint has been read or written: what takes long goes on. From any thread.
+        std::function<void()> on_progress = {};
         // The width of the terminal that shows the results; null or 0: it is no terminal.
         std::function<int()> columns = {};
     };
@@ -58,6 +57,9 @@ public:
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     uint64_t data_fingerprint() const { return loader_.fingerprint(); }
+    std::optional<uint64_t> validation_fingerprint() const {
+        return val_loader_ ? std::optional(val_loader_->fingerprint()) : std::nullopt;
+    }
     RunSummary summary() const;
 
 private:

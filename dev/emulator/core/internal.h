@@ -51,6 +51,8 @@ void end_wgmma();
 // Queues `work` on a stream (null: the legacy stream, which other streams do not wait for). If work runs now and
 // throws, this throws.
 void enqueue(cudaStream_t stream, std::function<void()> work);
+// With SIMT_TRACE=FILE, FILE.PID has a line for each kernel and collective, in the order in which the device ran them.
+void trace(const std::function<std::string()>& what);
 // For calls that are not allowed while a stream is captured. True if one is: its capture then fails.
 bool breaks_capture();
 // What a call of the runtime returns: `error`, or that of a lost device. An error is also what cudaGetLastError returns

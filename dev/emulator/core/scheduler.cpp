@@ -1,9 +1,12 @@
 // Runs grids of CUDA threads on the host. Every thread of a block is a fiber. Fibers are switched only at barriers,
 // warp operations and waits. dev/docs/emulator.md explains it.
+#include <unistd.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <numeric>
 #include <thread>
 
@@ -237,6 +240,13 @@ unsigned number_from_environment(const char* name, unsigned otherwise) {
     return text ? unsigned(std::strtoul(text, nullptr, 10)) : otherwise;
 }
 
+void trace(const std::function<std::string()>& what) {
+    static const char* const path = std::getenv("SIMT_TRACE");
+    if (!path) return;
+    static std::ofstream file(std::string(path) + "." + std::to_string(getpid()));
+    file << what() + "\n" << std::flush;
+}
+
 void set_seed(unsigned seed) {
     seed_value() = seed;
 }
@@ -288,6 +298,7 @@ void launch(const Launch& config, std::function<void()> thread_body) {
     enqueue(config.stream, [config, body = std::move(thread_body)] {
         check_launch(config);  // again: in a graph it runs later, and the kernel's limit may be another one
         run_grid(config, body);
+        trace([&] { return kernel_name(config.kernel); });
     });
 }
 

@@ -87,7 +87,10 @@ void queue(const std::vector<Pending>& calls) {
         for (Operation& operation : *operations) operation.begin();
     });
     simt::enqueue(stream, [operations, comm = comm->shared_from_this()] {
-        for (Operation& operation : *operations) comm->run(operation);
+        for (Operation& operation : *operations) {
+            comm->run(operation);
+            simt::trace([&] { return text_of(operation.call); });
+        }
     });
     if (ordered) cudaEventRecord(comm->done(), stream);
 }
@@ -206,6 +209,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t handle) {
 }
 // May be called while another thread waits for the peers.
 ncclResult_t ncclCommAbort(ncclComm_t handle) {
+    begin_call(__func__, handle->comm->rank());
     handle->comm->abort();
     delete handle;
     return ncclSuccess;

@@ -32,6 +32,17 @@ TEST_F(GpuLaunch, more_ranks_than_gpus_are_refused) {
     EXPECT_NE(result.err.find("--gpus 3: this machine has 2 GPUs that can be used"), std::string::npos) << result.err;
 }
 
+TEST_F(GpuLaunch, choices_that_change_nothing_are_said) {
+    const Finished one = train_cu(
+        base() + Args{"-z", "1", "--reduce-dtype", "same", "--dtype", "float32", "-x", "1", "-d", "16", "-v", "0"});
+    EXPECT_EQ(one.code, 0) << one.err;
+    EXPECT_NE(one.err.find("--zero-stage (-z) 1: there is one process"), std::string::npos) << one.err;
+    EXPECT_NE(one.err.find("--reduce-dtype same: "), std::string::npos) << one.err;
+    const Finished four = train_cu(base() + Args{"-z", "4", "-x", "1"});
+    EXPECT_EQ(four.code, 2);
+    EXPECT_NE(four.err.find("--zero-stage (-z) 4: "), std::string::npos) << four.err;
+}
+
 TEST_F(GpuLaunch, what_all_ranks_would_find_wrong_is_said_once) {
     const Finished result = train_cu(base() + Args{"--gpus", "2", "--batch-size", "none"});
     EXPECT_EQ(result.code, 2);

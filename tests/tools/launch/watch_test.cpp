@@ -6,6 +6,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tests/support/process.h"
 #include "tests/support/rank_processes.h"
+#include "tools/launch/watched_communicator.h"
 
 namespace kiln {
 namespace {
@@ -143,6 +144,28 @@ TEST_F(Watched, a_rank_without_progress_for_which_others_wait_is_named) {
             EXPECT_EQ(wait(slow).code, 1);
         }
     }
+}
+
+// The other waits in a call of a communicator that knows no watch, as MPI's do.
+TEST_F(Watched, a_rank_that_waits_in_another_communicator_is_not_the_one_that_hangs) {
+    struct Other final : Communicator {
+        int rank() const override { return 0; }
+        int size() const override { return 2; }
+        void all_reduce(float*, size_t) override { for_ever(); }
+        void all_reduce(double*, size_t) override { for_ever(); }
+        void reduce_scatter(const float*, float*, size_t) override { for_ever(); }
+        void all_gather(const float*, float*, size_t) override { for_ever(); }
+        void broadcast(void*, size_t, int) override { for_ever(); }
+        void barrier() override { for_ever(); }
+    };
+    auto all = ranks(2, [](ControlCommunicator& c) {
+        c.watch().set_phase("reading data", 5);
+        if (c.rank() == 1) for_ever();
+        WatchedCommunicator(std::make_unique<Other>(), c.watch()).barrier();
+    });
+    for (Rank& rank : all) rank.options.rank_timeout = 400ms;
+    start(all);
+    expect_failure(0, name_of(1) + " hangs in reading data at step 5: no progress for 0.4 s");
 }
 
 TEST_F(Watched, a_rank_that_makes_progress_may_be_waited_for) {
