@@ -48,6 +48,7 @@ profile: $(call gpu_bench,bench_step,$(PROFILE_FLAGS))  ## where a step's time g
 	$(call run_bench,,$(PROFILE_FLAGS),; PROFILE_FLAGS=--predict computes the least times without one)
 
 SCALING_REPORT := $(BUILD)/emulator/dev/bench/scaling_report
-scaling-report: $(SCALING_REPORT)  ## the predicted step on several GPUs; needs no GPU (SCALING_FLAGS="--model gpt2 --step-ms 120")
-	@$(SCALING_REPORT) $(SCALING_FLAGS)
+scaling-report: $(SCALING_REPORT)  ## the predicted step on several GPUs, into dev/docs/scaling.md; needs no GPU (SCALING_FLAGS="--model gpt2 --step-ms 120" prints one)
+	@$(SCALING_REPORT) $(SCALING_FLAGS) $(if $(SCALING_FLAGS),,>$<.md && \
+	    sed -i -e '/^<!-- tables/,/^<!-- end/{//!d}' -e '/^<!-- tables/r $<.md' dev/docs/scaling.md)
 $(BUILD)/emulator/tests/emulator/bench/scaling_test: | $(SCALING_REPORT)
