@@ -28,6 +28,7 @@ protected:
         const pid_t pid = ::fork();
         if (pid > 0) return pid;
         ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+        for (const int ignored : {SIGINT, SIGHUP}) ::signal(ignored, SIG_DFL);  // by a shell, for what it starts with &
         const auto open_file = [&](const char* name) {
             return ::open((directory_ / name).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
         };
