@@ -59,10 +59,13 @@ $(BUILD)/fuzz/%.o: %.cpp $(if $(PRECOMPILE),| $(FUZZ_HEADER).pch)
 
 # ---- tests of the tests
 
+# dev/mutations.sh takes the flags as words, and what CUDA sources include has no JSON.
+MUTATION_FLAGS = $(subst $(JSON_FLAGS),,$(KILN_FLAGS))
+$(call precompiled,mutation): private KILN_FLAGS := $(MUTATION_FLAGS)
 $(call precompiled,mutation): dev/make/precompiled/cuda_test.h
 	$(call precompile,$(EMULATOR_FLAGS) -O0 -g0)
 mutations: $(EMULATED_TESTS) $(call precompiled,mutation)  ## change the CUDA sources for the worse, one line at a time, and see that the tests catch each
-	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,mutation) $(KILN_FLAGS) $(EMULATOR_FLAGS) -O0 -g0" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
+	@BUILD=$(BUILD) CXX="$(CXX)" FLAGS="$(call include_precompiled,mutation) $(MUTATION_FLAGS) $(EMULATOR_FLAGS) -O0 -g0" LIBRARIES="$(BUILD)/libemulatedbench.a $(BUILD)/libemulator.a $(BUILD)/libreference.a" \
 	    LIBS="-lgtest $(FOR_EMULATED_NCCL) $(LIBS)" SUPPORT="$(EMULATED_CASES) $(TEST_SUPPORT)" PART=$(PART) dev/mutations.sh $(MUTATIONS)
 
 # ---- the kernels and their tests under the sanitizers, each in a build folder of its own. By clang: gcc's
