@@ -50,14 +50,14 @@ void Exchange<E, G>::gather(int bucket) {
     const E* const own = stage_ == 3 ? memory_.own_params + part.begin_in_part : whole + layout_.part * part.elems;
     communicator_.all_gather(own, whole, part.elems, stream_);
     gathered_[bucket].record(stream_);
-    if (stage_ == 3 && is_window(bucket)) in_window_[bucket % 2] = bucket;
+    holds_[slot(bucket)] = bucket;
 }
 
 template <class E, class G>
 void Exchange<E, G>::before_params(int bucket) {
     if (stage_ == 0) return;
-    if (stage_ == 3 && is_window(bucket) && in_window_[bucket % 2] != bucket) {
-        follow_passes();  // what has read the window
+    if (stage_ == 3 && holds_[slot(bucket)] != bucket) {
+        follow_passes();  // what has read the memory
         gather(bucket);
     }
     CUDA_CHECK(cudaStreamWaitEvent(passes_, gathered_[bucket], 0));
@@ -129,18 +129,9 @@ void Exchange<E, G>::join() {
 template <class E, class G>
 void Exchange<E, G>::updated(int bucket) {
     if (stage_ == 0) return;
-    if (is_window(bucket) && in_window_[bucket % 2] != bucket && stage_ == 3) return;
+    if (stage_ == 3 && holds_[slot(bucket)] != bucket) return;  // it is fetched when it is needed
     follow_passes();
     gather(bucket);
-}
-
-template <class E, class G>
-void Exchange<E, G>::written() {
-    if (stage_ < 3) return;
-    in_window_ = {0, 0};
-    follow_passes();
-    gather(0);
-    gather(int(layout_.buckets.size()) - 1);
 }
 
 #define KILN_EXCHANGE(E, G) template class Exchange<E, G>;

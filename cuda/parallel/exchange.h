@@ -45,8 +45,8 @@ public:
     void sum(float* value) { communicator_.all_reduce(value, value, 1, passes_); }
     // The optimizer has changed this rank's part of the bucket.
     void updated(int bucket);
-    // The parameters have been written from outside; stage 3 fetches them when they are needed.
-    void written();
+    // The parts have been written from outside: stage 3 fetches every bucket when it is needed.
+    void written() { holds_.fill(-1); }
 
     DeviceCommunicator& communicator() { return communicator_; }
 
@@ -71,11 +71,11 @@ private:
     cudaStream_t passes_;
     Stream stream_;
     Event computed_{cudaEventDisableTiming}, exchanged_{cudaEventDisableTiming};
-    bool joined_ = true;                  // the passes wait for all that is exchanged
-    std::vector<Event> gathered_;         // of each bucket
-    std::array<Event, 4> reduced_;        // of each slot: the gradients in it may be overwritten
-    std::array<int, 2> in_window_{0, 0};  // the bucket whose parameters a window holds; 0: none
-    int direction_ = 1;                   // the next block is the one after this, or before it
+    bool joined_ = true;                        // the passes wait for all that is exchanged
+    std::vector<Event> gathered_;               // of each bucket
+    std::array<Event, 4> reduced_;              // of each slot: the gradients in it may be overwritten
+    std::array<int, 4> holds_{-1, -1, -1, -1};  // stage 3: the bucket whose parameters a slot has; -1: none
+    int direction_ = 1;                         // the next block is the one after this, or before it
     bool accumulate_ = false, last_ = false;
     DeviceBuffer<E> narrow_grads_;  // a bucket
     DeviceBuffer<G> partial_;       // stages 2 and 3: a part of a bucket that is added to own_grads
