@@ -189,7 +189,8 @@ int train(const TrainPlan& plan, Engine& engine, Ranks& ranks, const ProgramName
                          [control = ranks.control.get()] {
                              if (control) control->watch().progress();
                          },
-                     .columns = [] { return terminal_columns(STDOUT_FILENO); }});
+                     .columns = [] { return terminal_columns(STDOUT_FILENO); }},
+                    ranks.control ? &ranks.control->background() : nullptr);
     if (ranks.control) ranks.control->agree(inputs(plan, trainer));
     catch_stop_signals();
     std::cout.exceptions(std::ios::goodbit);  // the training is worth more than its lines; the end tells if any is lost

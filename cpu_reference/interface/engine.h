@@ -53,6 +53,11 @@ struct Arena {
 };
 inline constexpr Arena Arena::params{"parameters"}, Arena::gradients{"gradients"};
 
+// Elements of an arena that follow each other.
+struct ArenaStretch {
+    size_t offset, elems;
+};
+
 struct Batch {
     const int* tokens;   // (B, T)
     const int* targets;  // (B, T); -1: ignored
@@ -103,6 +108,12 @@ public:
 
     // Whether each rank has only a part of the state. Then all ranks must call read together.
     virtual bool is_divided() const { return false; }
+    // What this rank has of each arena of the optimizer's state. No other rank has it, and all ranks together have all.
+    virtual std::vector<ArenaStretch> own_state() const { return {{0, size_t(count_parameters(config()))}}; }
+    // As read, of elements of one of these stretches, without the other ranks.
+    virtual void read_own_state(const Arena& arena, size_t offset_elems, std::span<float> out) const {
+        read(arena, offset_elems, out);
+    }
     virtual uint64_t bytes_sent() const { return 0; }  // to other ranks, since the engine was made; without CUDA graphs
     virtual void init_weights(uint64_t seed) = 0;      // also zeroes the optimizer state
     virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;

@@ -197,6 +197,33 @@ void DeviceArenas<E, G, M>::write(const Arena& arena, size_t offset, std::span<c
 }
 
 template <class E, class G, class M>
+std::vector<ArenaStretch> DeviceArenas<E, G, M>::own_state() const {
+    std::vector<ArenaStretch> own;
+    for (size_t i = 0; i < table_.size(); i++) {
+        layout_.for_each_part(layout_.tensors[i].offset, table_[i].elems(),
+                              [&](int part, size_t, size_t first, size_t n) {
+                                  if (part == layout_.part) own.push_back({table_[i].offset + first, n});
+                              });
+    }
+    return own;
+}
+
+template <class E, class G, class M>
+void DeviceArenas<E, G, M>::read_own_state(const Arena& arena, size_t offset, std::span<float> out) const {
+    if (exchange_) {
+        exchange_->join();
+        exchange_->communicator().check();
+    }
+    const M* const state = states_[state_index(optimizer_, arena.name)].get();
+    for_each_stretch(offset, out.size(), [&](size_t from, size_t to, size_t n) {
+        layout_.for_each_part(from, n, [&](int part, size_t in_part, size_t first, size_t count) {
+            KILN_CHECK(part == layout_.part, "engine: rank ", layout_.part, " has not the whole stretch at ", offset);
+            download(out.data() + to + first, state + in_part, count, 1, stream_);
+        });
+    });
+}
+
+template <class E, class G, class M>
 void DeviceArenas<E, G, M>::init(uint64_t seed) {
     std::vector<float> w;
     for (size_t index = 0; index < table_.size(); index++) {

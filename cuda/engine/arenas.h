@@ -34,6 +34,9 @@ public:
     // all results are 0, for any values on the device); write divides by it.
     void read(const Arena& arena, size_t offset, std::span<float> out, float gradient_scale) const;
     void write(const Arena& arena, size_t offset, std::span<const float> in, float gradient_scale);
+    // As the engine's functions of these names.
+    std::vector<ArenaStretch> own_state() const;
+    void read_own_state(const Arena& arena, size_t offset, std::span<float> out) const;
     // Initial weights (init_tensor), an optimizer state of 0.
     void init(uint64_t seed);
     void clear_gradients();

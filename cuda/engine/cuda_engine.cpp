@@ -64,6 +64,11 @@ public:
     }
     void read(const Arena& arena, size_t offset_elems, std::span<float> out) const override;
     void write(const Arena& arena, size_t offset_elems, std::span<const float> in) override;
+    std::vector<ArenaStretch> own_state() const override { return arenas_.own_state(); }
+    void read_own_state(const Arena& arena, size_t offset_elems, std::span<float> out) const override {
+        require_training(options_, arena.name);
+        arenas_.read_own_state(arena, offset_elems, out);
+    }
 
     void zero_gradients() override {
         gradients_clear_ = true;

@@ -59,7 +59,15 @@ Trained train(const ModelConfig& config, EngineOptions options, int size, int sh
         engine->update({.lr = 1e-2f, .eps = 1e-4f, .weight_decay = 0.1f, .t = step + 1});
     }
     trained.weights = read_all(*engine, Arena::params);
-    trained.first_moment = read_all(*engine, Arena{optimizer_info(options.optimizer).states[0]});
+    const Arena moment{optimizer_info(options.optimizer).states[0]};
+    trained.first_moment = read_all(*engine, moment);
+    // What each rank has, read by itself, is all of it together, and nothing twice.
+    std::vector<float> parts(trained.first_moment.size());
+    for (const ArenaStretch& own : engine->own_state()) {
+        engine->read_own_state(moment, own.offset, std::span(parts).subspan(own.offset, own.elems));
+    }
+    if (engine->is_divided()) ranks->all_reduce(parts.data(), parts.size());
+    KILN_CHECK(parts == trained.first_moment, "the parts of the ranks are not the state as a whole");
     return trained;
 }
 

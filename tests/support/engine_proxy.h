@@ -17,6 +17,10 @@ public:
     double peak_flops(double) const override { return 0; }  // measuring it takes longer than the tests' steps
     size_t memory_in_use_bytes() const override { return real_->memory_in_use_bytes(); }
     bool is_divided() const override { return real_->is_divided(); }
+    std::vector<ArenaStretch> own_state() const override { return real_->own_state(); }
+    void read_own_state(const Arena& arena, size_t offset, std::span<float> out) const override {
+        real_->read_own_state(arena, offset, out);
+    }
     void init_weights(uint64_t seed) override { real_->init_weights(seed); }
     void read(const Arena& arena, size_t offset, std::span<float> out) const override {
         real_->read(arena, offset, out);

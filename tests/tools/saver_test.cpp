@@ -46,7 +46,7 @@ struct SavedByHand {
         make_directories(run);
         write_file_atomic(run / kConfigFile, plan.config_toml);  // as the trainer does
         log.emplace(run, LogPosition{});
-        saver.emplace(plan, engine, *log, [this](const std::string& text) { notes.push_back(text); });
+        saver.emplace(plan, engine, &*log, [this](const std::string& text) { notes.push_back(text); });
     }
 
     FakeEngine engine;
@@ -86,7 +86,7 @@ TEST_F(SaverTest, each_part_that_is_written_is_progress) {
     SavedByHand by_hand(run_);
     std::atomic<int> parts = 0;
     by_hand.saver.emplace(
-        by_hand.plan, by_hand.engine, *by_hand.log, [](const std::string&) {}, [&] { parts++; });
+        by_hand.plan, by_hand.engine, &*by_hand.log, [](const std::string&) {}, [&] { parts++; });
     const int tensors = 2 * int(by_hand.engine.config().L);  // at least
     by_hand.saver->save(state_of(1));
     EXPECT_GT(parts, tensors);

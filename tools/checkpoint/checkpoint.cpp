@@ -135,7 +135,7 @@ void verify_values(const fs::path& checkpoint) {
         const auto found = weights.find(name);
         found.file->verify_finite(*found.tensor);
     }
-    verify_optimizer(checkpoint / "optimizer.safetensors");
+    verify_optimizer(checkpoint);
 }
 
 void load_weights(const fs::path& model_directory, Engine& engine) {
@@ -146,10 +146,9 @@ void load_weights(const fs::path& model_directory, Engine& engine) {
 }
 
 void load_training_state(const fs::path& checkpoint, Engine& engine) {
-    KILN_CHECK(fs::exists(checkpoint / "optimizer.safetensors"), checkpoint.string(),
-               ": has no optimizer.safetensors, so training cannot resume from it; start from its weights instead");
+    open_optimizer(checkpoint);  // nothing is loaded without it
     load_weights(checkpoint, engine);
-    read_optimizer(checkpoint / "optimizer.safetensors", engine);
+    read_optimizer(checkpoint, engine);
 }
 
 }  // namespace kiln

@@ -1,9 +1,9 @@
 #pragma once
 // A checkpoint is a directory <run>/checkpoint-<step>. It has the files that Hugging Face's tools load
 // (model.safetensors, config.json, generation_config.json, the tokenizer), those that training also needs
-// (optimizer.safetensors, trainer_state.json), and manifest.json, written last, with the size and XXH3-64 of every
-// file. It is written to a temporary directory, synced and renamed: a directory of this name that passes its manifest
-// is complete.
+// (optimizer.safetensors or its parts, trainer_state.json), and manifest.json, written last, with the size and XXH3-64
+// of every file. It is written to a temporary directory, synced and renamed: a directory of this name that passes its
+// manifest is complete.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -16,6 +16,7 @@
 #include "cpu_reference/interface/error.h"
 #include "tools/checkpoint/model_files.h"
 #include "tools/checkpoint/model_state.h"
+#include "tools/checkpoint/optimizer_state.h"
 
 namespace kiln {
 
@@ -30,13 +31,17 @@ public:
     using Error::Error;
 };
 
+// Writes all files of the optimizer's state into a directory, some of them perhaps by other ranks.
+using WriteOptimizer = std::function<FileDigests(const std::filesystem::path& directory)>;
+
 // Writes <run>/checkpoint-<step, 8 digits> and returns it. If it throws Error (disk full, not writable), the former
 // checkpoint of this step, if there was one, is still complete, under its name or as NAME.replaced; the new one may
 // have the name if only the last fsync failed. If something that Kiln has not written has this name, it is renamed to
-// NAME.other, and `report` is told.
+// NAME.other, and `report` is told. Without `write_parts`, the optimizer state of `model` is all of it.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, int64_t step, const ModelState& model,
                                       const nlohmann::json& trainer_state, const ModelFiles& files,
-                                      const std::function<void(const std::string&)>& report = nullptr);
+                                      const std::function<void(const std::string&)>& report = nullptr,
+                                      const WriteOptimizer& write_parts = nullptr);
 
 // The checkpoints of a run, newest first, not verified. NAME.replaced is one of them if a kill has left no NAME.
 std::vector<CheckpointRef> list_checkpoints(const std::filesystem::path& run);

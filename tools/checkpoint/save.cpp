@@ -62,14 +62,14 @@ void install(const fs::path& fresh, const fs::path& target, const Report& report
 }
 
 fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
-                          const ModelFiles& files, const Report& report) {
+                          const ModelFiles& files, const Report& report, const WriteOptimizer& write_optimizer) {
     make_directories(run);
     const fs::path target = run / checkpoint_name(step);
     const fs::path temporary = run / (std::string(kUnfinished) + checkpoint_name(step));
     fs::remove_all(temporary);
     fs::create_directory(temporary);
     std::error_code ignored;
-    std::map<std::string, FileDigest> written;
+    FileDigests written;
     const auto is_removed_from = [&](const fs::path& directory) {
         const auto is_there = [&](const auto& file) { return fs::exists(directory / file.first, ignored); };
         return !fs::exists(directory, ignored) || !std::ranges::all_of(written, is_there);
@@ -85,7 +85,7 @@ fs::path write_checkpoint(const fs::path& run, int64_t step, const ModelState& m
         for (const TokenizerKind::File& file : files.files) write(file.name, file.content);
         write("trainer_state.json", trainer_state.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
         written["model.safetensors"] = write_hf_weights(temporary / "model.safetensors", model);
-        written["optimizer.safetensors"] = write_optimizer(temporary / "optimizer.safetensors", model);
+        written.merge(write_optimizer(temporary));
         write_manifest(temporary, step, written);
         sync_directory(temporary);
         if (is_removed_from(temporary)) throw removed;
@@ -146,9 +146,13 @@ std::vector<fs::path> link_targets(const fs::path& directory) {
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run, int64_t step, const ModelState& model, const json& trainer_state,
-                         const ModelFiles& files, const Report& report) {
+                         const ModelFiles& files, const Report& report, const WriteOptimizer& write_parts) {
+    const auto write_alone = [&](const fs::path& directory) {
+        return FileDigests{{optimizer_file(0, 1), write_optimizer(directory, model)}};
+    };
     try {
-        return write_checkpoint(run, step, model, trainer_state, files, report);
+        return write_checkpoint(run, step, model, trainer_state, files, report,
+                                write_parts ? write_parts : WriteOptimizer(write_alone));
     } catch (const fs::filesystem_error& error) {
         const std::string message =
             concat(run.string(), ": the checkpoint of step ", step, " cannot be written: ", error.what());

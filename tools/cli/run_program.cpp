@@ -100,8 +100,9 @@ ErrorReport current_error(const std::string& out_of_memory) {
 }
 
 void print_error(const std::string& message) {
-    std::cout.exceptions(std::ios::goodbit);                                    // one error is enough
-    std::cerr << error_prefix() << replace_invalid_utf8(message) << std::endl;  // it may quote a file
+    std::cout.exceptions(std::ios::goodbit);  // one error is enough
+    // At once: another thread may print too. It may quote a file.
+    write_error_line(error_prefix() + replace_invalid_utf8(message));
 }
 
 int run_program(int argc, char** argv, const std::string& name, const std::string& out_of_memory,

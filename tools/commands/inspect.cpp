@@ -273,8 +273,10 @@ void inspect_model(const fs::path& path, bool list) {
     for (const std::string& name : weights.names()) tensors.push_back(weights.find(name).tensor);
     inspect_tensors("tensors", tensors, list);
     if (!is_checkpoint) return;
-    const SafetensorsFile optimizer(directory / "optimizer.safetensors");
-    inspect_tensors("optimizer", tensors_of(optimizer), list);
+    const std::vector<SafetensorsFile> optimizer = open_optimizer(directory);
+    std::vector<const StoredTensor*> state;
+    for (const SafetensorsFile& part : optimizer) std::ranges::copy(tensors_of(part), std::back_inserter(state));
+    inspect_tensors("optimizer", state, list);
     KILN_CHECK(run.damaged.empty(), run.damaged);
 }
 

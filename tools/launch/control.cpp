@@ -56,7 +56,20 @@ ControlCommunicator::ControlCommunicator(const World& world, const ControlOption
       options_(options),
       names_(std::move(joined.ranks)),
       sockets_(std::move(joined.calls)),
-      watch_(rank_, names_, std::move(joined.watch), options) {}
+      own_watch_(std::make_unique<Watch>(rank_, names_, std::move(joined.watch), options)),
+      watch_(*own_watch_),
+      background_(new ControlCommunicator(*this, std::move(joined.saves))) {}
+
+ControlCommunicator::ControlCommunicator(ControlCommunicator& main, std::vector<Socket> sockets)
+    : rank_(main.rank_),
+      options_(main.options_),
+      names_(main.names_),
+      sockets_(std::move(sockets)),
+      watch_(main.watch_) {}
+
+std::shared_ptr<void> ControlCommunicator::waits() {
+    return own_watch_ ? waiting() : nullptr;
+}
 
 // The watch learns a moment later what has happened to the other rank, and ends this process with a message. If that
 // rank has ended in order, no message will come.
@@ -68,7 +81,7 @@ void ControlCommunicator::broken(size_t rank, const std::string& why) {
 }
 
 void ControlCommunicator::send(size_t to, const void* data, size_t bytes) {
-    const Watch::Waiting waiting(watch_);
+    const auto waiting = waits();
     try {
         send_all(sockets_[to], data, bytes, kNever);
     } catch (const Error& error) {
@@ -77,7 +90,7 @@ void ControlCommunicator::send(size_t to, const void* data, size_t bytes) {
 }
 
 void ControlCommunicator::receive(size_t from, void* data, size_t bytes) {
-    const Watch::Waiting waiting(watch_);
+    const auto waiting = waits();
     try {
         receive_all(sockets_[from], data, bytes, kNever);
     } catch (const Error& error) {
@@ -168,7 +181,7 @@ void ControlCommunicator::barrier() {
 }
 
 std::string ControlCommunicator::receive_text(size_t from) {
-    const Watch::Waiting waiting(watch_);
+    const auto waiting = waits();
     try {
         return receive_message(sockets_[from], kNever);
     } catch (const Error& error) {

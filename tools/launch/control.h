@@ -34,6 +34,10 @@ public:
     // ranks if one differs: "rank 1 (host, pid 7) has --learning-rate 0.1, rank 0 0.2".
     void agree(const std::map<std::string, std::string>& values);
 
+    // The same ranks, for calls of a second thread. While it waits in one, this rank does not count as waiting: its
+    // main thread may hang.
+    Communicator& background() { return *background_; }
+
     Watch& watch() { return watch_; }
     const std::vector<RankName>& ranks() const { return names_; }
 
@@ -41,6 +45,8 @@ private:
     enum class Call : uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, barrier, agree };
     struct Header;
     ControlCommunicator(const World& world, const ControlOptions& options, Joined joined);
+    ControlCommunicator(ControlCommunicator& main, std::vector<Socket> sockets);
+    std::shared_ptr<void> waits();
     void begin(Call call, size_t elems, size_t elem_bytes, int root = 0);
     void send(size_t to, const void* data, size_t bytes);
     void receive(size_t from, void* data, size_t bytes);
@@ -52,9 +58,11 @@ private:
     const int rank_;
     const ControlOptions options_;
     const std::vector<RankName> names_;
-    const std::vector<Socket> sockets_;  // Joined::calls
+    const std::vector<Socket> sockets_;  // Joined::calls, or saves
     uint64_t calls_ = 0;
-    Watch watch_;
+    std::unique_ptr<Watch> own_watch_;  // null: of the background
+    Watch& watch_;
+    std::unique_ptr<ControlCommunicator> background_;
 };
 
 }  // namespace kiln

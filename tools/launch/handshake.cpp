@@ -36,6 +36,10 @@ constexpr auto kRetryTime = 100ms;     // between two
 constexpr auto kRefusalTime = 1s;      // to tell one rank that the start has failed
 constexpr auto kSharedFileTime = 24h;  // an older file is never of this start
 
+// What the connections of a rank are for, by the names that they have in messages.
+constexpr std::pair<const char*, std::vector<Socket> Joined::*> kPurposes[] = {
+    {"calls", &Joined::calls}, {"saves", &Joined::saves}, {"watch", &Joined::watch}};
+
 std::string seconds_text(std::chrono::milliseconds time) {
     return formatted("%g s", double(time.count()) / 1e3);
 }
@@ -60,7 +64,7 @@ int64_t number_in(const json& object, const char* key) {
 }
 
 struct Hello {
-    std::string purpose, run, nonce, build;  // purpose: "calls" or "watch"
+    std::string purpose, run, nonce, build;  // purpose: one of kPurposes
     int64_t size = 0;
     RankName name;
 
@@ -103,8 +107,7 @@ public:
             write_shared_file();
         }
         joined_.ranks.resize(size_t(world.size));
-        joined_.calls.resize(size_t(world.size));
-        joined_.watch.resize(size_t(world.size));
+        for (const auto& [name, sockets] : kPurposes) (joined_.*sockets).resize(size_t(world.size));
         joined_.ranks[0] = own_.name;
     }
     ~Host() {
@@ -134,16 +137,21 @@ private:
         std::string received = {};
     };
 
+    bool is_there(size_t rank) const {
+        return std::ranges::all_of(kPurposes,
+                                   [&](const auto& purpose) { return bool((joined_.*purpose.second)[rank]); });
+    }
     bool complete() const {
-        const auto there = [](const Socket& socket) { return bool(socket); };
-        return std::all_of(joined_.calls.begin() + 1, joined_.calls.end(), there) &&
-               std::all_of(joined_.watch.begin() + 1, joined_.watch.end(), there);
+        for (size_t r = 1; r < joined_.ranks.size(); r++) {
+            if (!is_there(r)) return false;
+        }
+        return true;
     }
 
     std::string missing() const {
         std::vector<std::string> names;
         for (size_t r = 1; r < joined_.calls.size(); r++) {
-            if (!joined_.calls[r] || !joined_.watch[r]) names.push_back(std::to_string(r));
+            if (!is_there(r)) names.push_back(std::to_string(r));
         }
         const size_t count = names.size();
         if (count > 8) names.resize(8), names.push_back("...");
@@ -257,7 +265,9 @@ private:
         }
         const size_t rank = size_t(hello.name.rank);
         if (rank >= joined_.ranks.size()) throw StartError(concat(who, " of ", world_.size, ": there is no such rank"));
-        Socket& place = (hello.purpose == "calls" ? joined_.calls : joined_.watch)[rank];
+        const auto purpose = std::ranges::find(kPurposes, hello.purpose, [](const auto& one) { return one.first; });
+        if (purpose == std::end(kPurposes)) throw StartError(who + " connects for a purpose that is not known");
+        Socket& place = (joined_.*purpose->second)[rank];
         RankName& known = joined_.ranks[rank];
         const bool other = known.pid != 0 && (known.pid != hello.name.pid || known.host != hello.name.host);
         if (rank == 0 || other || place) {
@@ -388,12 +398,13 @@ private:
     Joined connect(const Address& address, Deadline end) {
         Joined joined;
         own_.nonce = address.nonce;
-        for (const auto& [purpose, sockets] : {std::pair("calls", &joined.calls), std::pair("watch", &joined.watch)}) {
+        for (const auto& [purpose, member] : kPurposes) {
             own_.purpose = purpose;
-            sockets->push_back(connect_any(address));
-            send_message(sockets->back(), own_.text(), SocketClock::now() + kConnectTime);
+            std::vector<Socket>& sockets = joined.*member;
+            sockets.push_back(connect_any(address));
+            send_message(sockets.back(), own_.text(), SocketClock::now() + kConnectTime);
             // Something else may listen there, and never answer.
-            check(parsed(receive_message(sockets->back(), SocketClock::now() + options_.answer)), "heard");
+            check(parsed(receive_message(sockets.back(), SocketClock::now() + options_.answer)), "heard");
         }
         // Rank 0 may have begun later, and then says better who is missing.
         const json answer = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));

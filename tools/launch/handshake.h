@@ -1,6 +1,7 @@
 #pragma once
-// How the ranks of a run find each other: rank 0 listens, each of the others connects twice (for calls, and for the
-// watch), and all learn who the others are. Connections that are not of this run are refused.
+// How the ranks of a run find each other: rank 0 listens, each of the others connects three times (for calls,
+// for calls of the thread that saves, and for the watch), and all learn who the others are. Connections that are not of
+// this run are refused.
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -31,7 +32,7 @@ struct RankName {
 struct Joined {
     std::vector<RankName> ranks;  // all, by rank
     // On rank 0 one of each rank (the first is empty); on the others one, to rank 0.
-    std::vector<Socket> calls, watch;
+    std::vector<Socket> calls, saves, watch;
 };
 
 // Returns on all ranks when all are there. Throws Error on all that have come if one does not come in time, or if they

@@ -38,16 +38,20 @@ bool Attempts::operator()(const char* what, const std::function<void()>& make) {
     }
 }
 
-Saver::Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note, std::function<void()> on_progress)
+Saver::Saver(const TrainPlan& plan, ModelState state, const RunLog* log, Note note, std::function<void()> on_progress,
+             SaverRanks ranks)
     : plan_(plan),
       state_(std::move(state)),
       log_(log),
       note_(std::move(note)),
       on_progress_(std::move(on_progress)),
+      ranks_(ranks),
       directory_(plan.options.output),
       known_as_(directory_.now()),
       attempt_([this](const std::string& text) { notes_.push_back(text); }) {
-    if (plan.async_save) copy_.emplace(state_);
+    bool in_background = plan.async_save;
+    if (ranks_.now) in_background = ranks_.now->all_of(in_background && ranks_.behind);
+    if (in_background) copy_.emplace(state_, log_ != nullptr);
 }
 
 Saver::~Saver() {
@@ -60,7 +64,7 @@ Saver::~Saver() {
 
 void Saver::save(const SaveRequest& state) {
     wait();
-    pending_ = std::async(std::launch::deferred, [&] { write(state_, state); });
+    pending_ = std::async(std::launch::deferred, [&] { write(state_, state, ranks_.now); });
     wait();
 }
 
@@ -73,15 +77,23 @@ void Saver::save_in_background(const SaveRequest& state) {
         note_(concat("training waited ", formatted("%.1f", waited.count()), " s for the checkpoint before; ",
                      "--checkpoint-every (-n) is short for this disk"));
     }
-    copy_->update(state_);
+    update_copy();
+    const auto write_copy = [this, state] { write(copy_->state(), state, ranks_.behind); };
     try {
-        pending_ = std::async(std::launch::async, [this, state] {
+        pending_ = std::async(std::launch::async, [write_copy] {
             setpriority(PRIO_PROCESS, id_t(gettid()), kNice);  // of this thread alone
-            write(copy_->state(), state);
+            write_copy();
         });
-    } catch (const std::system_error&) {
-        save(state);  // the system has no thread left
+    } catch (const std::system_error&) {  // the system has no thread left
+        pending_ = std::async(std::launch::deferred, write_copy);
+        wait();
     }
+}
+
+void Saver::update_copy() {
+    if (ranks_.now && !log_) ranks_.now->serve(state_);
+    copy_->update(state_);
+    if (ranks_.now && log_) ranks_.now->end("");
 }
 
 void Saver::poll() {
@@ -90,6 +102,7 @@ void Saver::poll() {
 
 void Saver::wait() {
     if (!pending_.valid()) return;
+    const auto waits_for_rank_0 = ranks_.now && !log_ ? ranks_.now->waiting() : nullptr;
     std::exception_ptr failure;
     try {
         pending_.get();
@@ -104,7 +117,7 @@ void Saver::flush_notes() {
     for (const std::string& text : std::exchange(notes_, {})) note_(text);
 }
 
-void Saver::write(const ModelState& whole, const SaveRequest& state) {
+void Saver::write(const ModelState& whole, const SaveRequest& state, SavingRanks* ranks) {
     ModelState model = whole;
     if (on_progress_) {
         model.read = [&](const Arena& arena, size_t offset, std::span<float> out) {
@@ -112,23 +125,37 @@ void Saver::write(const ModelState& whole, const SaveRequest& state) {
             whole.read(arena, offset, out);
         };
     }
-    attempt_("synced log", [&] { log_.sync(); });  // before the manifest that counts on its length
-    const fs::path checkpoint = write_checkpoint(model, state);
+    if (!log_) return ranks->serve(model);
+    if (!ranks) return write_and_refresh(model, state, ranks);
+    try {
+        write_and_refresh(model, state, ranks);
+    } catch (const std::exception& error) {
+        ranks->end(error.what());
+        throw;
+    }
+    ranks->end("");
+}
+
+void Saver::write_and_refresh(const ModelState& model, const SaveRequest& state, SavingRanks* ranks) {
+    const WriteOptimizer write_parts = [&](const fs::path& directory) { return ranks->write_parts(directory, model); };
+    attempt_("synced log", [&] { log_->sync(); });  // before the manifest that counts on its length
+    const fs::path checkpoint = write_checkpoint(model, state, ranks ? write_parts : nullptr);
     damaged_.erase(state.step);
     notes_.push_back("checkpoint " + checkpoint.string());
     refresh(checkpoint, state.curve);
 }
 
-fs::path Saver::write_checkpoint(const ModelState& model, const SaveRequest& state) {
+fs::path Saver::write_checkpoint(const ModelState& model, const SaveRequest& state, const WriteOptimizer& write_parts) {
     constexpr int kTries = 20;  // `rm -rf` may take a part of a save with it, but it ends
     for (int tries = 1;; tries++) {
         const fs::path run = directory_.now();
-        if (run.empty()) save_elsewhere(model, state);
+        if (run.empty()) save_elsewhere(model, state, write_parts);
         if (run != known_as_) notes_.push_back(concat(known_as_.string(), ": is now ", run.string()));
         known_as_ = run;
         try {
-            const fs::path checkpoint = save_checkpoint(run, state.step, model, state.trainer_state, plan_.files,
-                                                        [this](const std::string& text) { notes_.push_back(text); });
+            const fs::path checkpoint = save_checkpoint(
+                run, state.step, model, state.trainer_state, plan_.files,
+                [this](const std::string& text) { notes_.push_back(text); }, write_parts);
             if (directory_.now() == run) return checkpoint;
         } catch (const RemovedError&) {
             if (directory_.now() == run && tries == kTries) throw;
@@ -158,13 +185,13 @@ std::string Saver::way_on(const fs::path& run) const {
 
 // The run directory was removed while training. Nothing there can be restored but its settings and this checkpoint; so
 // they get a directory, and the training ends.
-void Saver::save_elsewhere(const ModelState& model, const SaveRequest& state) {
+void Saver::save_elsewhere(const ModelState& model, const SaveRequest& state, const WriteOptimizer& write_parts) {
     fs::path run = plan_.options.output;
     if (!run.has_filename()) run = run.parent_path();
     while (make_directories(run).empty()) run += "-saved";  // the name may be that of another run by now
     const RunLock lock(run);
     if (!plan_.config_toml.empty()) write_file_atomic(run / kConfigFile, plan_.config_toml);
-    save_checkpoint(run, state.step, model, state.trainer_state, plan_.files);
+    save_checkpoint(run, state.step, model, state.trainer_state, plan_.files, nullptr, write_parts);
     throw Error(concat(plan_.options.output, ": was removed while the run trained in it. Step ", state.step,
                        " is saved; resume with --resume -o ", run.string()));
 }

@@ -17,6 +17,7 @@
 #include "tools/train/loss_curve.h"
 #include "tools/train/plan.h"
 #include "tools/train/run_directory.h"
+#include "tools/train/saving_ranks.h"
 
 namespace kiln {
 
@@ -41,19 +42,27 @@ struct SaveRequest {
     LossCurve curve;  // of the whole run
 };
 
+// The ranks that have a part of the state each. All of them have a saver, and call its functions together.
+struct SaverRanks {
+    SavingRanks* now = nullptr;     // of the thread that trains; null: this process has the whole state
+    SavingRanks* behind = nullptr;  // of the one that saves in the background
+};
+
 class Saver {
 public:
-    // All references must outlive the saver. `note` is called only within calls of the saver; `on_progress`, for each
-    // part of the state that is written, also from another thread.
-    Saver(const TrainPlan& plan, ModelState state, const RunLog& log, Note note,
-          std::function<void()> on_progress = {});
+    // All references must outlive the saver. `log` is null on the ranks that write no more than their part of a
+    // checkpoint. `note` is called only within calls of the saver; `on_progress`, for each part of the state that is
+    // written, also from another thread.
+    Saver(const TrainPlan& plan, ModelState state, const RunLog* log, Note note, std::function<void()> on_progress = {},
+          SaverRanks ranks = {});
     ~Saver();  // waits; a failure is noted
 
     // Writes a checkpoint; returns when it is on the disk. Throws Error. Two saves never overlap: waits for the one
     // before, and throws what that one threw.
     void save(const SaveRequest& state);
     // Waits for the save before, copies weights and optimizer state and returns; another thread writes the copy.
-    // Without plan.async_save, or if no thread can be started, does what save() does.
+    // Without plan.async_save, does what save() does; if no thread can be started, it writes the copy before it
+    // returns.
     void save_in_background(const SaveRequest& state);
     void poll();  // if the save in the background has ended, reports its notes and rethrows its error
     void wait();  // waits for its end, and then does the same
@@ -67,19 +76,24 @@ public:
     int descriptor() const { return directory_.descriptor(); }
 
 private:
-    void write(const ModelState& whole, const SaveRequest& state);
+    void update_copy();
+    void write(const ModelState& whole, const SaveRequest& state, SavingRanks* ranks);
+    void write_and_refresh(const ModelState& model, const SaveRequest& state, SavingRanks* ranks);
     void refresh(const std::filesystem::path& checkpoint, const LossCurve& curve);
-    std::filesystem::path write_checkpoint(const ModelState& model, const SaveRequest& state);
-    [[noreturn]] void save_elsewhere(const ModelState& model, const SaveRequest& state);
+    std::filesystem::path write_checkpoint(const ModelState& model, const SaveRequest& state,
+                                           const WriteOptimizer& write_parts);
+    [[noreturn]] void save_elsewhere(const ModelState& model, const SaveRequest& state,
+                                     const WriteOptimizer& write_parts);
     std::optional<CheckpointRef> best(const std::filesystem::path& run, const LossCurve& curve) const;
     std::string way_on(const std::filesystem::path& run) const;
     void flush_notes();
 
     const TrainPlan& plan_;
     const ModelState state_;
-    const RunLog& log_;
+    const RunLog* const log_;
     Note note_;
     std::function<void()> on_progress_;
+    const SaverRanks ranks_;
     RunDirectory directory_;
     std::filesystem::path known_as_;
     std::vector<std::string> notes_;  // of the saving thread; then, when it has ended, of the training thread

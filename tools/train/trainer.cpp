@@ -33,13 +33,13 @@ bool changes_nothing(const std::string& option) {
 
 }  // namespace
 
-Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks)
+Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks,
+                 Communicator* saving)
     : plan_(plan),
       options_(plan.options),
       engine_(engine),
       communicator_(communicator),
       hooks_(hooks),
-      state_(engine, communicator),
       loader_(train_loader_options(plan, communicator)),
       attempt_([this](const std::string& text) { note(text); }),
       schedule_{.peak = options_.learning_rate,
@@ -51,6 +51,10 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       lines_(options_.log_every, columns() > 0),
       bad_steps_(plan.options),
       risen_loss_(plan.config.V) {
+    if (engine.is_divided()) {
+        saving_now_.emplace(engine, communicator);
+        if (saving) saving_behind_.emplace(engine, *saving);
+    }
     hooks_.stop_requested = [this, asked = hooks.stop_requested] { return data_error_ || (asked && asked()); };
     // The device decides alone what to skip only if nothing but a step that is not finite is skipped.
     if (engine.can_queue_updates() && communicator.size() == 1 && options_.on_nonfinite == "skip" &&
@@ -67,7 +71,11 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
 }
 
 void Trainer::open_logs() {
-    if (communicator_.rank() != 0 || options_.output.empty()) return;
+    if (options_.output.empty()) return;
+    if (communicator_.rank() != 0) {
+        if (saving_now_) open_saver();
+        return;
+    }
     if (options_.overwrite) {
         loader_.next();  // throws if the data does not fit the model
         loader_.seek(progress_.position);
@@ -77,8 +85,7 @@ void Trainer::open_logs() {
     const std::filesystem::path config = std::filesystem::path(options_.output) / kConfigFile;
     if (!plan_.config_toml.empty()) write_file_atomic(config, plan_.config_toml);
     log_.emplace(options_.output, progress_.log);
-    saver_.emplace(
-        plan_, state_.state(), *log_, [this](const std::string& text) { note(text); }, hooks_.on_progress);
+    open_saver();
     find_logs();
     note_changes();
     if (plan_.checkpoint.empty()) return;
@@ -88,6 +95,14 @@ void Trainer::open_logs() {
         curve_.missing = error.what();
     }
     saver_->present(resumed_from_.directory, curve_);  // a killed process may have left it undone
+}
+
+void Trainer::open_saver() {
+    if (saving_now_) saving_now_->check_shared(options_.output);
+    saver_.emplace(
+        plan_, saving_now_ ? saving_now_->state() : ModelState(engine_), log_ ? &*log_ : nullptr,
+        [this](const std::string& text) { note(text); }, hooks_.on_progress,
+        SaverRanks{saving_now_ ? &*saving_now_ : nullptr, saving_behind_ ? &*saving_behind_ : nullptr});
 }
 
 void Trainer::open_validation() {
@@ -269,14 +284,13 @@ void Trainer::save(bool in_background) {
     settle();
     if (options_.output.empty()) return;
     enter("save");
-    if (last_saved_ != progress_.step) {
-        const RankedState::Reading reading(state_);
-        if (saver_) {
+    if (saver_ && last_saved_ != progress_.step) {
+        if (log_) {
             find_logs();
             progress_.log = log_->position();
-            const SaveRequest saved{progress_.step, state(), curve_};
-            in_background ? saver_->save_in_background(saved) : saver_->save(saved);
         }
+        const SaveRequest saved{progress_.step, state(), curve_};
+        in_background ? saver_->save_in_background(saved) : saver_->save(saved);
     }
     last_saved_ = progress_.step;
     bad_steps_.saved(progress_.step);

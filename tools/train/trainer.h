@@ -21,10 +21,10 @@
 #include "tools/train/bad_steps.h"
 #include "tools/train/plan.h"
 #include "tools/train/progress.h"
-#include "tools/train/ranked_state.h"
 #include "tools/train/risen_loss.h"
 #include "tools/train/run_ahead.h"
 #include "tools/train/saver.h"
+#include "tools/train/saving_ranks.h"
 #include "tools/train/schedule.h"
 #include "tools/train/summary.h"
 
@@ -50,7 +50,10 @@ public:
     };
 
     // Opens the data, and makes or loads the weights. It writes nothing. All references must outlive the trainer.
-    Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks);
+    // `saving`: a second communicator of the same ranks, of the threads that save in the background; without it, ranks
+    // with a part of the state each wait for their saves.
+    Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicator, const Hooks& hooks,
+            Communicator* saving = nullptr);
 
     // Only rank 0 writes. If the data cannot be read any more, writes a checkpoint of the steps so far and throws
     // Error.
@@ -65,6 +68,7 @@ public:
 private:
     void open_validation();
     void open_logs();
+    void open_saver();
     void resume();
     void start();
     void note_changes();
@@ -98,12 +102,12 @@ private:
     Engine& engine_;
     Communicator& communicator_;
     Hooks hooks_;
-    RankedState state_;
+    std::optional<SavingRanks> saving_now_, saving_behind_;  // if the state is divided
     DataLoader loader_;
     std::optional<DataLoader> val_loader_;
     Attempts attempt_;
     std::optional<RunLog> log_;   // on rank 0, with an output directory
-    std::optional<Saver> saver_;  // with a log
+    std::optional<Saver> saver_;  // with a log, or of a part of the state
     Schedule schedule_;
     StepLines lines_;
     TrainProgress progress_;
