@@ -15,6 +15,11 @@ int stage_of(const EngineOptions& options) {
     return options.ranks > 1 && options.training ? options.zero_stage : 0;
 }
 
+// What read_parts broadcasts at once.
+size_t chunk_elems(const ArenaLayout& layout) {
+    return layout.parts > 1 ? std::min(layout.part_elems(), kTransferChunkBytes / sizeof(float)) : 0;
+}
+
 ArenaLayout layout_of(const ModelConfig& config, const EngineOptions& options, int rank) {
     const bool divided = stage_of(options) > 0;
     return {padded(config), divided ? options.ranks : 1, divided ? rank : 0};
@@ -57,6 +62,7 @@ DeviceArenas<E, G, M>::DeviceArenas(const ModelConfig& config, const EngineOptio
     for (size_t i = 0; i < optimizer_info(optimizer_).states.size(); i++) zeroed(states_.emplace_back());
     find_pieces();
     sums_ = DeviceBuffer<float>(pieces_.size());
+    if (chunk_elems(layout_) > 0) chunk_ = DeviceBuffer<float>(chunk_elems(layout_));
     if (options.ranks == 1) return;
     const auto waits = ranks->waiting();  // NCCL connects the ranks
     exchange_ = std::make_unique<Exchange<E, G>>(
@@ -76,7 +82,8 @@ std::vector<MemoryItem> DeviceArenas<E, G, M>::plan(const ModelConfig& config, c
     plan.push_back({"gradients", (BucketMemory<G>::elems(layout, stage >= 2) + (stage >= 2 ? part : 0)) * sizeof(G)});
     plan.push_back({"optimizer state", optimizer_info(options.optimizer).states.size() * part * sizeof(M)});
     if (options.ranks > 1) {
-        plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce)});
+        plan.push_back({"exchanged buckets", Exchange<E, G>::bytes(layout, stage, options.narrow_reduce) +
+                                                 chunk_elems(layout) * sizeof(float)});
     }
     return plan;
 }
@@ -128,17 +135,17 @@ template <class E, class G, class M>
 template <class At>
 void DeviceArenas<E, G, M>::read_parts(At at, size_t offset, std::span<float> out, float scale) const {
     using T = std::remove_cvref_t<decltype(*at(Stretch{}))>;
-    constexpr size_t kMost = kTransferChunkBytes / sizeof(T);
-    DeviceBuffer<T> chunk(std::min(out.size(), kMost));
+    static_assert(sizeof(T) <= sizeof(float));
+    T* const chunk = reinterpret_cast<T*>(chunk_.get());
     layout_.for_each_part(offset, out.size(), [&](int part, size_t in_part, size_t first, size_t n) {
         for (size_t done = 0, count; done < n; done += count) {
-            count = std::min(n - done, kMost);
+            count = std::min(n - done, chunk_.size());
             if (part == layout_.part) {
                 const T* const from = at(Stretch{offset + first + done, count, in_part + done});
-                CUDA_CHECK(cudaMemcpyAsync(chunk.get(), from, count * sizeof(T), cudaMemcpyDeviceToDevice, stream_));
+                CUDA_CHECK(cudaMemcpyAsync(chunk, from, count * sizeof(T), cudaMemcpyDeviceToDevice, stream_));
             }
-            exchange_->communicator().broadcast(chunk.get(), count, part, stream_);
-            download(out.data() + first + done, chunk.get(), count, scale, stream_);
+            exchange_->communicator().broadcast(chunk, count, part, stream_);
+            download(out.data() + first + done, chunk, count, scale, stream_);
         }
     });
 }

@@ -85,6 +85,7 @@ private:
     std::vector<Piece> pieces_;
     DeviceBuffer<size_t> decay_switches_;  // of each piece: offsets in it where weight decay ends or begins again
     DeviceBuffer<float> sums_;             // of squares, of each piece
+    DeviceBuffer<float> chunk_;            // of another rank's values, while all ranks read
     std::unique_ptr<Exchange<E, G>> exchange_;
 };
 
