@@ -10,6 +10,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/markov_runs.h"
+#include "tests/support/tiny_models.h"
 #include "tests/support/train_run.h"
 #include "tokenizer/bpe/trainer.h"
 #include "tokenizer/tokenizer.h"
@@ -295,12 +296,13 @@ TEST_F(TrainerTest, an_outlier_is_skipped_once_the_window_is_full) {
 }
 
 TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same_losses) {
-    // Steps of four sequences: as one micro-batch, as four, and on 2 and 4 ranks. Ranks may change the losses as much
-    // as micro-batches do by rounding.
+    // Steps of eight sequences: as one micro-batch, as eight, and as two on 2 and 4 ranks. Ranks may change the losses
+    // as much as micro-batches do by rounding.
     struct Result {
         std::vector<double> losses;
         std::map<uint64_t, std::vector<int>> tokens;  // by number of the sample
     };
+    std::string model;
     const auto train = [&](int world, int B) {
         auto communicators = make_thread_communicators(world);
         std::vector<WatchedEngine::Log> logs(world);
@@ -310,8 +312,10 @@ TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same
             runs.push_back(std::make_unique<TrainRun>(data_->path()));
             TrainRun& run = *runs.back();
             run.world = world;
+            run.options.model = model;
             run.options.B = B;
-            run.options.total_batch_tokens = 4 * 16;
+
+            run.options.total_batch_tokens = 8 * 16;
             run.wrap = [&logs, rank](std::unique_ptr<Engine> engine) {
                 return std::make_unique<WatchedEngine>(std::move(engine), logs[rank]);
             };
@@ -328,18 +332,23 @@ TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same
         }
         return result;
     };
-    const Result whole = train(1, 4), cut = train(1, 1);
-    double tolerance = 1e-6;
-    for (size_t i = 0; i < whole.losses.size(); i++) {
-        tolerance = std::max(tolerance, 4 * std::abs(whole.losses[i] - cut.losses[i]));
-    }
-    EXPECT_LT(tolerance, 1e-3);
-    for (const int world : {2, 4}) {
-        const Result result = train(world, 4 / world);
-        ASSERT_EQ(result.losses.size(), 10u);
-        for (size_t i = 0; i < 10; i++) EXPECT_NEAR(result.losses[i], whole.losses[i], tolerance) << world << " " << i;
-        for (const auto& [row, tokens] : result.tokens) EXPECT_EQ(tokens, cut.tokens.at(row)) << row;
-        EXPECT_EQ(result.tokens.size(), size_t(10 * world));
+    for (const testing::TinyModel& tiny : testing::odd_models()) {
+        SCOPED_TRACE(tiny.name);
+        model = tiny.descriptor;
+        const Result whole = train(1, 8), cut = train(1, 1);
+        double tolerance = 1e-6;
+        for (size_t i = 0; i < whole.losses.size(); i++) {
+            tolerance = std::max(tolerance, 4 * std::abs(whole.losses[i] - cut.losses[i]));
+        }
+        EXPECT_LT(tolerance, 1e-3);
+        for (const int world : {2, 4}) {
+            const Result result = train(world, 4 / world);
+            ASSERT_EQ(result.losses.size(), 10u);
+            for (size_t i = 0; i < 10; i++)
+                EXPECT_NEAR(result.losses[i], whole.losses[i], tolerance) << world << " " << i;
+            for (const auto& [row, tokens] : result.tokens) EXPECT_EQ(tokens, cut.tokens.at(row)) << row;
+            EXPECT_EQ(result.tokens.size(), size_t(10 * 2 * world));
+        }
     }
 }
 
@@ -371,7 +380,7 @@ TEST_F(TrainerTest, an_epoch_shorter_than_a_step_is_one_step) {
 }
 
 // Shards that another process truncates. The run ends with an error and a checkpoint, from which it can be resumed.
-class ChangingDataTest : public testing::TestWithParam<const char*> {
+class ChangingDataTest : public ::testing::TestWithParam<const char*> {
 protected:
     void SetUp() override { write_markov_shards(directory_ / "data", 3000, 2000); }
 
@@ -392,7 +401,7 @@ protected:
 
     TempDirectory directory_;
 };
-INSTANTIATE_TEST_SUITE_P(Shards, ChangingDataTest, testing::Values("train", "val"));
+INSTANTIATE_TEST_SUITE_P(Shards, ChangingDataTest, ::testing::Values("train", "val"));
 
 TEST_P(ChangingDataTest, truncated_shard_ends_the_run_with_a_checkpoint) {
     TrainRun whole = make_run("whole");
