@@ -74,8 +74,8 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
     set.add(o.T, number("sequence-length", "t", "TOKENS",
                         "tokens in a sequence; 0: the context of the model, at most 1024", 0, 1 << 20));
     set.add(o.total_batch_tokens, number("total-batch-size", "d", "TOKENS",
-                                         "tokens in a step; several micro-batches are accumulated to reach it; 0: one "
-                                         "micro-batch",
+                                         "tokens in a step, on all ranks together; several micro-batches are "
+                                         "accumulated to reach it; 0: one micro-batch on each rank",
                                          0, 1e12));
     set.add(o.max_steps, steps("max-steps", "x", "steps in the whole run; -1: --epochs decides", -1));
     set.add(o.epochs, number("epochs", "", "N", "passes over the data, if --max-steps is -1", 1e-6, 1e6));
@@ -246,7 +246,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
         o.zero_stage,
         {.name = "zero-stage",
          .short_name = "z",
-         .help = "what each GPU has only a part of; 1: the optimizer state, 2: the gradients too, 3: the weights too",
+         .help = "what is partitioned between the GPUs (ZeRO); 0: nothing, 1: the optimizer state, 2: the gradients "
+                 "too, 3: the weights too",
          .min = 0,
          .max = 3});
     set.add(o.reduce_dtype, {.name = "reduce-dtype",
@@ -256,46 +257,49 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.add(l.gpus,
             {.name = "gpus",
              .unit = "N|all",
-             .help = "start a process for each of N GPUs of this machine; torchrun, mpirun and srun are known by "
-                     "their environment, and need none of these options",
+             .help = "start a process for each of N GPUs of this machine; not needed with torchrun, mpirun or srun, "
+                     "which are recognised by their environment variables",
              .default_help = "one process"});
     set.add(l.processes, {.name = "num-processes",
                           .short_name = "pn",
-                          .help = "processes that are started one by one; each needs -pr, and -ps or -pf",
+                          .help = "the number of processes, if you start them one by one; each then needs -pr, and "
+                                  "-ps or -pf",
                           .min = 1,
                           .max = kMaxRanks});
     set.add(l.rank, {.name = "process-rank",
                      .short_name = "pr",
-                     .help = "the number of this one, from 0",
+                     .help = "the rank of this process, from 0",
                      .min = 0,
                      .max = kMaxRanks - 1});
     set.add(l.per_node, {.name = "devices-per-node",
                          .short_name = "pg",
-                         .help = "processes on each machine",
+                         .help = "processes on each machine, with --num-processes",
                          .min = 1,
                          .max = kMaxRanks});
     set.add(l.method,
             {.name = "init-method",
              .short_name = "pi",
              .former_names = {"nccl-init-method"},
-             .help = "how they find each other: mpi: as the environment says, tcp: --server-ip, fs: --fs-path; "
-                     "auto: whichever is given",
+             .help = "how the processes find rank 0; mpi: by the environment variables of the launcher, tcp: at "
+                     "--server-ip, fs: by a file in --fs-path; auto: by whichever is given",
              .choices = {"auto", "mpi", "tcp", "fs"}});
     set.add(l.server, {.name = "server-ip",
                        .short_name = "ps",
                        .unit = "HOST",
-                       .help = "the machine of process 0, as HOST or HOST:PORT; without a port, 12345",
+                       .help = "the machine of rank 0, as HOST or HOST:PORT; without a port: 12345",
                        .default_help = "none"});
     set.add(l.shared_path, {.name = "fs-path",
                             .short_name = "pf",
                             .unit = "DIR",
-                            .help = "a directory that all machines share and no other run uses at the same time",
-                            .default_help = "/tmp"});
-    set.add(l.launch_timeout_s, number("launch-timeout", "", "SECONDS", "until all processes must be there", 1, 86400));
+                            .help = "a directory in which rank 0 writes its address; all machines share it, and no "
+                                    "other launch uses it at the same time",
+                            .default_help = "none; /tmp with --init-method fs"});
+    set.add(l.launch_timeout_s, number("launch-timeout", "", "SECONDS",
+                                       "end the launch if not all processes are connected by then", 1, 86400));
     set.add(
         l.rank_timeout_s,
         number("rank-timeout", "", "SECONDS",
-               "end the run if a process makes no progress for so long while others wait for it; 0: never", 0, 1e6));
+               "end the run if a process makes no progress for so long while others wait for it; 0: no limit", 0, 1e6));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
-// The state of engines that have a part of it each: one rank writes it, and all must read it together.
+// Reads the training state when each rank's engine has only a part of it (Engine::is_divided). Rank 0 writes the
+// checkpoint, but all ranks must call Engine::read together.
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/engine.h"
 #include "tools/checkpoint/model_state.h"
@@ -11,11 +12,12 @@ public:
     RankedState(const Engine& engine, Communicator& ranks);
     RankedState(const RankedState&) = delete;
 
-    // What rank 0 reads. While it does, all other ranks must be in serve().
+    // Only rank 0 may read from it, and only while a Reading exists there.
     const ModelState& state() const { return state_; }
 
-    // Called on all ranks together. On rank 0, the result ends serve() on the others when it is destroyed; on the
-    // others this returns then.
+    // All ranks construct it together. On rank 0 the constructor returns at once. On the others it takes part in each
+    // read of rank 0, and returns when the Reading of rank 0 is destroyed. If the state is not divided, it does
+    // nothing.
     class Reading {
     public:
         explicit Reading(RankedState& state);
@@ -28,7 +30,7 @@ public:
 
 private:
     struct Request {
-        int64_t arena;  // an index of arenas_; -1: no more
+        int64_t arena;  // an index of arenas_; -1: there are no more requests
         uint64_t offset, n;
     };
     bool divided() const { return engine_.is_divided(); }
