@@ -30,8 +30,9 @@ struct Nccl;
 // A failed call throws an Error that names the rank, the call and NCCL's own message.
 class DeviceCommunicator {
 public:
-    // Uses the current device. All ranks of `host` make it together, and wait for each other. `host` is only used here.
-    // Throws if this machine has no NCCL; the other ranks then wait until `host` notices that this rank has ended.
+    // Uses the current device. All ranks of `host` make it together, and wait for each other. Only the constructor uses
+    // `host`. Throws if this machine has no NCCL; the other ranks then wait until `host` notices that this rank has
+    // ended.
     explicit DeviceCommunicator(Communicator& host, const char* library = "libnccl.so.2");
     // Waits until the queued work is done on every rank. After a failed call, and while an exception propagates, it
     // aborts that work instead. Buffers must live longer than the communicator, since cudaFree waits for the work, too.

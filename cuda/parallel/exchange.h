@@ -72,8 +72,8 @@ private:
     Stream stream_;
     Event computed_{cudaEventDisableTiming}, exchanged_{cudaEventDisableTiming};
     bool joined_ = true;                        // the passes already wait for all queued collectives
-    std::vector<Event> gathered_;               // by bucket: its parameters have arrived
-    std::array<Event, 4> reduced_;              // by slot: the gradients in it may be overwritten
+    std::vector<Event> gathered_;               // by bucket: recorded when its parameters have arrived
+    std::array<Event, 4> reduced_;              // by slot: recorded when its gradients may be overwritten
     std::array<int, 4> holds_{-1, -1, -1, -1};  // stage 3, by slot: the bucket whose parameters are in it; -1: none
     int direction_ = 1;                         // 1 in a forward pass, -1 in a backward pass
     bool accumulate_ = false, last_ = false;

@@ -328,7 +328,7 @@ public:
 
     Joined run() {
         const Deadline end = SocketClock::now() + options_.launch_timeout;
-        std::string where = "?", why = "there was no time to try";
+        std::string where = "an unknown address", why = "there was no time to try";
         do {
             try {
                 const Address address = find();
@@ -341,7 +341,7 @@ public:
             }
             std::this_thread::sleep_for(kRetryTime);
         } while (SocketClock::now() < end);
-        if (!world_.shared_directory.empty()) where = concat(where, " (as in ", shared_file(world_).string(), ")");
+        if (!world_.shared_directory.empty()) where = concat(where, " (see ", shared_file(world_).string(), ")");
         throw Error(concat("cannot reach rank 0 at ", where, " within ", seconds_text(options_.launch_timeout), ": ",
                            why,
                            "; check that rank 0 started, that this is its address, and that no firewall blocks it"));

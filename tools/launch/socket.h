@@ -48,7 +48,7 @@ void receive_all(const Socket& from, void* data, size_t bytes, Deadline deadline
 // Reads what has arrived, at most `bytes`. 0: the connection was closed or broke; nullopt: nothing has arrived yet.
 std::optional<size_t> receive_some(const Socket& from, void* data, size_t bytes);
 
-// A message is kMagic, by which Kiln is told from other programs, the length of the text, and the text.
+// A message is kMagic, the length of the text, and the text. Other programs do not send kMagic.
 inline constexpr size_t kMaxMessageBytes = size_t(1) << 20;
 inline constexpr std::string_view kMagic = "KILNRNK1";
 inline constexpr size_t kMessageHeaderBytes = 12;

@@ -46,8 +46,8 @@ struct World {
 inline constexpr const char* kSupervisorVariable = "KILN_SUPERVISOR";     // World::run_id
 inline constexpr const char* kListenVariable = "KILN_LISTEN_DESCRIPTOR";  // World::listen_fd
 
-// The number of ranks that --gpus starts; 1 without --gpus. `devices` counts the GPUs of this machine. It is not called
-// for --gpus 1. Throws UsageError.
+// The number of ranks that --gpus starts; 1 without --gpus. `devices` counts the GPUs of this machine. It is called
+// only if --gpus is not 1. Throws UsageError.
 int ranks_to_start(const LaunchOptions& options, const Environment& environment, const std::function<int()>& devices);
 
 // Reads the first of these that is present: the options, torchrun's variables, those of Open MPI, those of Slurm. If

@@ -56,7 +56,7 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
          .short_name = "y",
          .help =
              "resume from the newest complete checkpoint in --output, or start the run that was stopped there before "
-             "its first one; options that are not given keep the values of the run"});
+             "its first checkpoint; options that are not given keep the values of the run"});
     set.add(o.overwrite,
             {.name = "overwrite", .help = "remove the run that --output holds, and start a new one there"});
 }
@@ -66,8 +66,8 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
     set.add(o.B, {.name = "batch-size",
                   .short_name = "b",
                   .unit = "SEQUENCES",
-                  .help = "sequences in a micro-batch; auto: the largest number that fits the memory and divides "
-                          "--total-batch-size evenly or, without that, leaves 50 steps in a pass over the data",
+                  .help = "sequences in a micro-batch of one rank; auto: the largest number that fits the memory and "
+                          "divides --total-batch-size evenly or, without that, leaves 50 steps in a pass over the data",
                   .min = 1,
                   .max = kMaxBatch,
                   .zero = "auto"});
@@ -97,9 +97,11 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
                          .choices = schedule_names()});
     set.add(o.final_fraction,
             fraction("final-learning-rate-fraction", "q",
-                     "learning rate at step --max-steps, one after the last, as a fraction of the peak"));
+                     "the fraction of the peak that the learning rate reaches at step --max-steps, one after the "
+                     "last step"));
     set.add(o.decay_fraction,
-            fraction("wsd-decay-fraction", "", "the last part of the run, in which the schedule wsd decays"));
+            fraction("wsd-decay-fraction", "",
+                     "the fraction of the run, at its end, in which the schedule wsd decays the learning rate"));
     set.add(o.weight_decay,
             number("weight-decay", "c", "X", "decoupled weight decay, for matrices but not vectors", 0, 100));
     set.add(o.beta1, number("beta1", "", "X", "AdamW: decay of the first moment", 0, 0.99999));
@@ -148,7 +150,7 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.add(o.gelu_fusion,
             number("gelu-fusion", "ge", "0..2",
                    "fuse GELU into the matmul before it: 1 in the forward pass, 2 also in the backward pass; for GPUs "
-                   "of sm_90 and sm_100, since on others cuBLASLt may launch another kernel all the same; with "
+                   "of sm_90 and sm_100, since on others cuBLASLt may still launch a separate kernel for GELU; with "
                    "--recompute 1 or 2 this matmul runs again in the backward pass",
                    0, 2));
     set.add(o.lm_head_chunks,
@@ -163,9 +165,8 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.add(o.deterministic_matmuls,
             {.name = "deterministic-matmuls",
              .former_names = {"deterministic-products"},
-             .help = "use the library's first usable algorithm for each matmul, not the fastest one in a measurement, "
-                     "and LM head "
-                     "matmuls that do not depend on --lm-head-chunks: every start gives the same bits"});
+             .help = "every start gives the same bits: each matmul uses the library's first usable algorithm, not the "
+                     "fastest one in a measurement, and the matmuls of the LM head do not depend on --lm-head-chunks"});
 }
 
 void add_validation_options(OptionSet& set, TrainOptions& o) {
@@ -175,8 +176,8 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
                   "compute the validation loss every STEPS steps, and at the start and the end; 0: never"));
     set.add(o.val_max_batches,
             number("val-max-batches", "m", "BATCHES",
-                   "maximum micro-batches, each of --batch-size sequences, in a validation; 0: all of the "
-                   "validation data",
+                   "the maximum number of micro-batches, each of --batch-size sequences, in a validation; 0: all of "
+                   "the validation data",
                    0, 1e12));
     set.add(o.eval_only, {.name = "eval-only",
                           .help = "print the loss of --model, or of the run in --output, on all of the validation "
@@ -204,7 +205,7 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
             number("checkpoints-keep", "nk", "N",
                    "keep the N newest checkpoints, and the one with the lowest validation loss; 0: keep all", 0, 1e9));
     set.add(o.major_every, steps("checkpoints-major-every", "nm",
-                                 "always keep a checkpoint every STEPS steps; 0: --checkpoints-keep decides"));
+                                 "never delete the checkpoints at every STEPS steps; 0: --checkpoints-keep decides"));
     set.add(
         o.async_save,
         {.name = "async-save",
