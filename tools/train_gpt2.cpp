@@ -86,7 +86,7 @@ struct Ranks {
             communicator = std::make_unique<WatchedCommunicator>(std::move(communicator), control->watch());
         }
         // A host may have the same files elsewhere; their content is compared later.
-        for (const char* own : {"config", "input", "log-every", "threads", "tokenizer"}) values.erase(own);
+        for (const char* own : {"config", "input", "log-every", "threads", "tokenizer", "val-input"}) values.erase(own);
         std::map<std::string, std::string> spelled;
         for (const auto& [name, value] : values) spelled.emplace("--" + name, value);
         control->agree(spelled);

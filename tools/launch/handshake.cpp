@@ -29,12 +29,12 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 
 constexpr size_t kMaxHelloBytes = 4096;
-constexpr size_t kMaxPending = 256;    // connections that have not said who they are
-constexpr auto kHelloTime = 10s;       // for that
-constexpr auto kConnectTime = 5s;      // for one try
-constexpr auto kRetryTime = 100ms;     // between two
+constexpr size_t kMaxPending = 256;    // connections that have not sent a whole hello
+constexpr auto kHelloTime = 10s;       // for a hello to arrive
+constexpr auto kConnectTime = 5s;      // for one attempt to connect
+constexpr auto kRetryTime = 100ms;     // between two attempts
 constexpr auto kRefusalTime = 1s;      // to tell one rank that the start has failed
-constexpr auto kSharedFileTime = 24h;  // an older file is never of this start
+constexpr auto kSharedFileTime = 24h;  // an older file is from an earlier launch
 
 // What the connections of a rank are for, by the names that they have in messages.
 constexpr std::pair<const char*, std::vector<Socket> Joined::*> kPurposes[] = {
@@ -49,7 +49,7 @@ std::string random_text() {
     return formatted("%08x%08x%08x%08x", random(), random(), random(), random());
 }
 
-// Texts and numbers of a message of another process, which may hold anything.
+// A message of another process as a JSON object, its texts and its numbers. It may contain anything.
 json parsed(std::string_view text) {
     json value = json::parse(text, nullptr, false);
     return value.is_object() ? value : json::object();
@@ -87,7 +87,7 @@ struct Hello {
     }
 };
 
-// A start that cannot succeed: every rank is told.
+// The launch cannot succeed. Every rank is told why.
 class StartError : public Error {
 public:
     using Error::Error;
@@ -156,11 +156,11 @@ private:
         const size_t count = names.size();
         if (count > 8) names.resize(8), names.push_back("...");
         return concat(count == 1 ? "rank " : "ranks ", join_text(names), " of ", world_.size,
-                      count == 1 ? " has" : " have", " not come to rank 0 (", own_.name.host, ", port ",
+                      count == 1 ? " has" : " have", " not connected to rank 0 (", own_.name.host, ", port ",
                       port_of(listening_), ") within ", seconds_text(options_.launch_timeout),
-                      strays_ > 0 ? concat("; ", strays_, " connections were not of this run") : "",
-                      "; see whether they started, what they say, and whether a firewall closes the port; "
-                      "--launch-timeout gives them longer");
+                      strays_ > 0 ? concat("; ", strays_, " connections were not of this launch") : "",
+                      "; check that they started, read their messages, and check that no firewall blocks the port; "
+                      "--launch-timeout gives them more time");
     }
     static std::string join_text(const std::vector<std::string>& names) { return kiln::join(names, ", "); }
 
@@ -168,16 +168,17 @@ private:
         if (!socket) return;
         try {
             send_message(socket, text, SocketClock::now() + kRefusalTime);
-        } catch (const Error&) {  // it has gone
+        } catch (const Error&) {  // the other process has ended
         }
     }
 
-    // Those that are there, and for a moment those that come: they would else try for long to reach this process.
+    // Tells all connected ranks and, for a moment, those that still connect. Otherwise these would try to connect until
+    // their timeout.
     void tell_all(const std::string& text) {
         for (const Socket& socket : joined_.calls) refuse(socket, text);
         for (const Pending& pending : pending_) refuse(pending.socket, text);
         const Deadline end = SocketClock::now() + kRefusalTime;
-        std::vector<Socket> told;  // closed at the end, so that nothing that was sent is taken back
+        std::vector<Socket> told;  // closed only at the end, because an early close may discard what was sent
         while (SocketClock::now() < end && told.size() < kMaxPending) {
             pollfd wanted{listening_.fd(), POLLIN, 0};
             ::poll(&wanted, 1, 100);
@@ -188,11 +189,11 @@ private:
         }
     }
 
-    // Waits for anything to happen, but not for long.
+    // Waits at most 100 ms for new connections, hellos and ranks that end, and handles them.
     void wait() {
         std::vector<pollfd> wanted{{listening_.fd(), POLLIN, 0}};
         for (const Pending& pending : pending_) wanted.push_back({pending.socket.fd(), POLLIN, 0});
-        for (const Socket& socket : joined_.calls) wanted.push_back({socket.fd(), POLLRDHUP, 0});  // -1 is left out
+        for (const Socket& socket : joined_.calls) wanted.push_back({socket.fd(), POLLRDHUP, 0});  // poll ignores -1
         ::poll(wanted.data(), wanted.size(), 100);
         for (size_t r = 0; r < joined_.calls.size(); r++) {
             if (joined_.calls[r] && wanted[1 + pending_.size() + r].revents != 0) {
@@ -215,7 +216,7 @@ private:
         }
     }
 
-    // The message, if all of it is there; "": it is not of Kiln, or too slow.
+    // The message, when all of it has arrived; nullopt: not yet; "": the sender is not Kiln, or too slow.
     std::optional<std::string> read(Pending& pending) {
         const auto stray = [&] {
             strays_++;
@@ -242,7 +243,9 @@ private:
         const auto hello = Hello::parse(text);
         if (!hello || hello->run != own_.run || hello->nonce != own_.nonce) {
             strays_++;
-            refuse(socket, json{{"type", "refused"}, {"final", false}, {"text", "another run listens there"}}.dump());
+            refuse(
+                socket,
+                json{{"type", "refused"}, {"final", false}, {"text", "rank 0 of another launch listens there"}}.dump());
             return;
         }
         try {
@@ -261,10 +264,12 @@ private:
         }
         if (hello.size != world_.size) {
             throw StartError(concat(who, " was started as one of ", hello.size, " ranks, rank 0 on ", own_.name.host,
-                                    " as one of ", world_.size, "; start all with the same number"));
+                                    " as one of ", world_.size, "; start all with the same number of ranks"));
         }
         const size_t rank = size_t(hello.name.rank);
-        if (rank >= joined_.ranks.size()) throw StartError(concat(who, " of ", world_.size, ": there is no such rank"));
+        if (rank >= joined_.ranks.size()) {
+            throw StartError(concat(who, ": there are only ", world_.size, " ranks; give it a lower rank"));
+        }
         const auto purpose = std::ranges::find(kPurposes, hello.purpose, [](const auto& one) { return one.first; });
         if (purpose == std::end(kPurposes)) throw StartError(who + " connects for a purpose that is not known");
         Socket& place = (joined_.*purpose->second)[rank];
@@ -273,7 +278,7 @@ private:
         if (rank == 0 || other || place) {
             throw StartError(concat("two processes are rank ", rank, ": pid ", known.pid, " on ", known.host,
                                     " and pid ", hello.name.pid, " on ", hello.name.host,
-                                    "; give each its own number, and end processes of earlier runs"));
+                                    "; give each process its own rank, and end processes of earlier runs"));
         }
         send_message(socket, json{{"type", "heard"}}.dump(), SocketClock::now() + kRefusalTime);
         known = hello.name;
@@ -303,7 +308,7 @@ private:
             }
         }
         if (hosts.empty()) hosts.emplace_back("127.0.0.1");
-        hosts.push_back(own_.name.host);  // the last one, since a name may take long to be looked up
+        hosts.push_back(own_.name.host);  // tried last, since DNS may be slow
         file_ = shared_file(world_);
         write_file_atomic(file_,
                           json{{"hosts", hosts}, {"port", port_of(listening_)}, {"nonce", own_.nonce}}.dump() + "\n");
@@ -333,7 +338,7 @@ public:
 
     Joined run() {
         const Deadline end = SocketClock::now() + options_.launch_timeout;
-        std::string where = "?", why = "it has not been tried";
+        std::string where = "an unknown address", why = "there was no time to try";
         do {
             try {
                 const Address address = find();
@@ -346,10 +351,10 @@ public:
             }
             std::this_thread::sleep_for(kRetryTime);
         } while (SocketClock::now() < end);
-        if (!world_.shared_directory.empty()) where = concat(where, ", which ", shared_file(world_).string(), " names");
+        if (!world_.shared_directory.empty()) where = concat(where, " (see ", shared_file(world_).string(), ")");
         throw Error(concat("cannot reach rank 0 at ", where, " within ", seconds_text(options_.launch_timeout), ": ",
                            why,
-                           "; see whether rank 0 started, and whether this is its address and no firewall is between"));
+                           "; check that rank 0 started, that this is its address, and that no firewall blocks it"));
     }
 
 private:
@@ -359,7 +364,7 @@ private:
         const auto age =
             std::filesystem::file_time_type::clock::now() - std::filesystem::last_write_time(path, ignored());
         const json object = parsed(read_file(path, kMaxHelloBytes));
-        KILN_CHECK(age < kSharedFileTime, "the file is a day old");
+        KILN_CHECK(age < kSharedFileTime, "the file is older than a day, so it is of an earlier launch");
         Address address{.port = int(std::clamp<int64_t>(number_in(object, "port"), 0, 65535)),
                         .nonce = text_in(object, "nonce")};
         const auto hosts = object.find("hosts");
@@ -392,7 +397,7 @@ private:
         const std::string type = text_in(answer, "type"), text = text_in(answer, "text");
         if (type == "refused" && answer.value("final", json()) == json(true)) throw StartError(text);
         KILN_CHECK(type != "refused", text);
-        KILN_CHECK(type == wanted, "what answers there is not rank 0");
+        KILN_CHECK(type == wanted, "the program that answers is not rank 0");
     }
 
     Joined connect(const Address& address, Deadline end) {
@@ -403,15 +408,16 @@ private:
             std::vector<Socket>& sockets = joined.*member;
             sockets.push_back(connect_any(address));
             send_message(sockets.back(), own_.text(), SocketClock::now() + kConnectTime);
-            // Something else may listen there, and never answer.
+            // Another program that listens there might never answer.
             check(parsed(receive_message(sockets.back(), SocketClock::now() + options_.answer)), "heard");
         }
-        // Rank 0 may have begun later, and then says better who is missing.
+        // Rank 0 may have started later, so its timeout ends later. It knows which ranks are missing, so this rank
+        // waits for its message.
         const json answer = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));
         check(answer, "welcome");
         const auto ranks = answer.find("ranks");
         KILN_CHECK(ranks != answer.end() && ranks->is_array() && ranks->size() == size_t(world_.size),
-                   "what answers there is not rank 0");
+                   "the program that answers is not rank 0");
         for (const json& name : *ranks) {
             joined.ranks.push_back({int(joined.ranks.size()), text_in(name, "host"), number_in(name, "pid")});
         }

@@ -21,8 +21,8 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-constexpr size_t kMaxText = 8192;  // of an error
-constexpr auto kClosingTime = 1s;  // for the others to read why they end
+constexpr size_t kMaxText = 8192;  // bytes of an error message
+constexpr auto kClosingTime = 1s;  // for the others to read why they must end
 constexpr size_t kMaxBeatBytes = 65536;
 
 std::string place_text(const std::string& phase, int64_t step) {
@@ -36,6 +36,7 @@ std::string dumped(const json& object) {
 
 }  // namespace
 
+// What the last heartbeats of a rank said.
 struct Watch::Seen {
     Deadline heard = SocketClock::now(), changed = heard;
     std::string received = {}, phase = {};
@@ -51,7 +52,7 @@ Watch::Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets,
       exceptions_(std::uncaught_exceptions()),
       left_(ranks_.size()),
       seen_(ranks_.size()) {
-    // No signal may run on this thread, and none that is for the process may be taken from the thread that waits.
+    // No signal may be delivered to this thread: stop_signal.h has a thread that waits for the signals of the process.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -77,12 +78,13 @@ std::string Watch::place() const {
     return place_text(phase_.load(), step_);
 }
 
-// As of its last heartbeat.
+// As the last heartbeat of that rank said.
 std::string Watch::place_of(size_t rank) const {
     return place_text(seen_[rank].phase, seen_[rank].step);
 }
 
-// Of a heartbeat, or of the end: small, so that it is sent whole or, where the other side reads nothing, not at all.
+// Sends a heartbeat or the reason of an end, without waiting. It is so small that the socket takes all of it or, if the
+// other side does not read, nothing.
 void Watch::send(size_t to, const std::string& text) noexcept {
     if (!sockets_[to]) return;
     try {
@@ -90,11 +92,12 @@ void Watch::send(size_t to, const std::string& text) noexcept {
         const std::string all = message(text);
         [[maybe_unused]] const ssize_t sent =
             ::send(sockets_[to].fd(), all.data(), all.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    } catch (const std::exception&) {  // without memory, the closed connection says it
+    } catch (const std::exception&) {  // if memory runs out, the others see only that the connection closes
     }
 }
 
-// A process that ended at once might take back what it has sent, if something that it has not read had arrived.
+// If a process ends while it has unread data, TCP resets the connection, and the other side may lose what it was sent.
+// So this function reads until the other side closes the connection.
 void Watch::wait_until_closed(size_t except) {
     const Deadline until = SocketClock::now() + kClosingTime;
     for (size_t i = 0; i < sockets_.size(); i++) {
@@ -116,13 +119,14 @@ void Watch::end_others(int code, const std::string& text) noexcept {
             {{"type", "end"}, {"code", code}, {"line", ranks_[size_t(rank_)].text() + " " + text.substr(0, kMaxText)}});
         for (size_t i = 0; i < sockets_.size(); i++) send(i, line);
         wait_until_closed();
-    } catch (const std::exception&) {  // without memory, the closed connections say it
+    } catch (const std::exception&) {  // if memory runs out, the others see only that the connections close
     }
 }
 
-// This process, because of what another rank did. Rank 0 passes it on; `hanging` will not read it.
+// Ends this process because of what another rank did. Rank 0 first tells all ranks, and does not wait for `hanging` to
+// read it.
 void Watch::end(int code, const std::string& line, size_t hanging) {
-    if (ending_.exchange(true)) return;  // the thread that ends the others also ends this process
+    if (ending_.exchange(true)) return;  // the thread that called end_others will end this process
     if (rank_ == 0) {
         const std::string text = dumped({{"type", "end"}, {"code", code}, {"line", line}});
         for (size_t i = 0; i < sockets_.size(); i++) send(i, text);
@@ -145,7 +149,7 @@ void Watch::run() {
             wanted.push_back({left_[i] ? -1 : sockets_[i].fd(), POLLIN, 0});
         }
         ::poll(wanted.data(), wanted.size(), int(tick.count()));
-        // While this process was stopped, it heard nothing of the others, which says nothing about them.
+        // If this process itself was stopped, it received no heartbeats. That time must not count against the others.
         const Deadline now = SocketClock::now();
         const auto pause = now - before;
         before = now;
@@ -174,7 +178,7 @@ void Watch::beat() {
     }
 }
 
-// `rank`: at the other end; on other ranks than 0 that is rank 0.
+// Reads what `rank` has sent. Ranks other than 0 are connected to rank 0 only.
 void Watch::read(size_t rank) {
     Seen& seen = seen_[rank];
     char part[4096];
@@ -185,7 +189,7 @@ void Watch::read(size_t rank) {
         seen.received.append(part, *n);
         while (seen.received.size() >= kMessageHeaderBytes) {
             const auto length = message_length(seen.received, kMaxBeatBytes);
-            if (!length) return lost(rank, "it sends what is not a message");
+            if (!length) return lost(rank, "it sent something that is not a message of Kiln");
             if (seen.received.size() < kMessageHeaderBytes + *length) break;
             heard(rank, seen.received.substr(kMessageHeaderBytes, *length));
             seen.received.erase(0, kMessageHeaderBytes + *length);
@@ -213,7 +217,7 @@ void Watch::heard(size_t rank, const std::string& text) {
             seen.waiting = object.at("waiting");
         }
     } catch (const json::exception&) {
-        lost(rank, "it sends what is not a message");
+        lost(rank, "it sent something that is not a message of Kiln");
     }
 }
 
@@ -229,14 +233,14 @@ void Watch::judge() {
     const auto hangs = [&](size_t r, const std::string& why) {
         end(1, concat(ranks_[r].text(), " hangs", place_of(r), ": ", why), r);
     };
-    const size_t judged = rank_ == 0 ? ranks_.size() : 1;  // the others hear rank 0 alone
+    const size_t judged = rank_ == 0 ? ranks_.size() : 1;  // the others receive heartbeats from rank 0 only
     for (size_t r = 0; r < judged; r++) {
         if (int(r) == rank_ || left_[r] || now - seen_[r].heard < options_.silence) continue;
-        hangs(r, concat("nothing was heard of it for ", seconds(options_.silence),
-                        "; its process is stopped, or its host or the network is down"));
+        hangs(r, concat("no heartbeat for ", seconds(options_.silence),
+                        "; check whether its process is stopped, and whether its host or the network is down"));
     }
     if (rank_ != 0 || options_.rank_timeout == 0ms) return;
-    // The one that is furthest behind holds up those that wait.
+    // The others wait for the rank that is furthest behind.
     size_t behind = ranks_.size(), waits = ranks_.size();
     bool all_stand = true;
     for (size_t r = 0; r < ranks_.size(); r++) {
@@ -255,8 +259,10 @@ void Watch::judge() {
         hangs(behind,
               concat("no progress for ", time, ", while rank ", waits, " waits; --rank-timeout gives it longer"));
     } else if (all_stand) {
-        hangs(waits, concat("all ranks have waited for each other for ", time,
-                            "; they did not make the same calls, or a GPU hangs"));
+        end(1,
+            concat("all ranks hang", place_of(waits), ": each has waited for the others for ", time,
+                   "; they did not make the same calls, or a GPU hangs; look for GPU errors on all hosts (dmesg)"),
+            waits);
     }
 }
 

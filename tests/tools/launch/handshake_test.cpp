@@ -57,7 +57,7 @@ TEST_F(Handshake, ranks_that_do_not_come_are_named_to_those_that_came) {
     all.pop_back();
     all.erase(all.begin() + 1);
     start(all);
-    for (size_t i = 0; i < 2; i++) expect_failure(i, "ranks 1, 3 of 4 have not come to rank 0");
+    for (size_t i = 0; i < 2; i++) expect_failure(i, "ranks 1, 3 of 4 have not connected to rank 0");
 }
 
 TEST_F(Handshake, a_rank_that_ends_while_others_start_is_named) {
@@ -94,7 +94,7 @@ TEST_F(Handshake, a_port_in_use_is_named) {
     all.pop_back();
     start([&] { ControlCommunicator c(all[0].world, all[0].options); });
     expect_failure(0,
-                   concat("cannot listen at port ", port_of(listening_), ": Address already in use; another program"));
+                   concat("cannot listen on port ", port_of(listening_), ": Address already in use; another program"));
 }
 
 TEST_F(Handshake, a_master_that_cannot_be_reached_is_named) {

@@ -97,7 +97,7 @@ TEST_F(Watched, a_stopped_rank_hangs) {
         const std::string name = name_of(stopped);
         ::kill(pids_[stopped], SIGSTOP);
         for (size_t i = 0; i < 3; i++) {
-            if (i != stopped) expect_failure(i, name + " hangs in update at step 3: nothing was heard of it for 0.5 s");
+            if (i != stopped) expect_failure(i, name + " hangs in update at step 3: no heartbeat for 0.5 s");
         }
         ::kill(pids_[stopped], SIGKILL);
         EXPECT_EQ(wait(stopped).signal, SIGKILL);
