@@ -295,7 +295,10 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.add(
         l.rank_timeout_s,
         number("rank-timeout", "", "SECONDS",
-               "end the run if a process makes no progress for so long while others wait for it; 0: never", 0, 1e6));
+               "end the run if a process makes no progress for so long while others wait for it; 0: never. What has "
+               "been done once (a step, a save) must then take at most five times the longest time without progress, "
+               "or 20 s, or a fifteenth of this value",
+               0, 1e6));
 }
 
 }  // namespace
