@@ -220,7 +220,11 @@ private:
                 const auto length = message_length(received, kMaxHelloBytes);
                 if (!length || *length == 0) return stray();
                 wanted += *length;
-                if (received.size() == wanted) return received.substr(kMessageHeaderBytes);
+                if (received.size() == wanted) {
+                    char more = 0;  // nothing is sent after it but the end, by a rank that has given up
+                    if (receive_some(pending.socket, &more, 1)) return stray();
+                    return received.substr(kMessageHeaderBytes);
+                }
             }
             char part[kMaxHelloBytes];
             const auto n = receive_some(pending.socket, part, std::min(sizeof part, wanted - received.size()));
@@ -392,14 +396,16 @@ private:
             own_.purpose = purpose;
             sockets->push_back(connect_any(address));
             send_message(sockets->back(), own_.text(), SocketClock::now() + kConnectTime);
-            // Something else may listen there, and never answer.
-            check(parsed(receive_message(sockets->back(), SocketClock::now() + options_.answer)), "heard");
+            // What an old file names may never answer. Otherwise there is no other address, and rank 0 may still start:
+            // under --gpus its port is open before it runs.
+            const Deadline answer = world_.shared_directory.empty() ? end : SocketClock::now() + options_.answer;
+            check(parsed(receive_message(sockets->back(), answer)), "heard");
         }
         // Rank 0 may have begun later, and then says better who is missing.
-        const json answer = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));
-        check(answer, "welcome");
-        const auto ranks = answer.find("ranks");
-        KILN_CHECK(ranks != answer.end() && ranks->is_array() && ranks->size() == size_t(world_.size),
+        const json welcome = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));
+        check(welcome, "welcome");
+        const auto ranks = welcome.find("ranks");
+        KILN_CHECK(ranks != welcome.end() && ranks->is_array() && ranks->size() == size_t(world_.size),
                    "what answers there is not rank 0");
         for (const json& name : *ranks) {
             joined.ranks.push_back({int(joined.ranks.size()), text_in(name, "host"), number_in(name, "pid")});

@@ -59,7 +59,7 @@ struct Watch::Seen {
 struct Watch::Standing {
     size_t waits = kNone, hangs = kNone;  // the same: all ranks wait
     SocketClock::duration time{};         // 0: nobody waits
-    bool first = false;                   // in a phase that was not there before
+    bool first = false;                   // in a phase that was not there before, or while nobody reads its output
 };
 
 Watch::Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets, const ControlOptions& options)
@@ -200,7 +200,7 @@ void Watch::see_own() {
     own.heard = SocketClock::now();
     const int64_t before = std::exchange(own.progress, progress_.load());
     if (own.progress != before) own.changed = own.heard;
-    own.step = step_, own.phase = phase_.load(), own.waiting = waiting_ > 0, own.first = first_;
+    own.step = step_, own.phase = phase_.load(), own.waiting = waiting_ > 0, own.first = first_ || output_waits();
 }
 
 // `rank`: at the other end; on other ranks than 0 that is rank 0.

@@ -195,6 +195,22 @@ TEST_F(LearnedLimit, who_reads_files_makes_progress) {
     })));
 }
 
+// As on a terminal that Ctrl-S has stopped.
+TEST_F(LearnedLimit, who_waits_for_a_reader_of_its_output_has_the_whole_limit) {
+    expect_success(two_ranks(phases_then({{"the start", 0}, {"update", 20}}, [] {
+        int ends[2];
+        ASSERT_EQ(::pipe(ends), 0);
+        ::dup2(ends[1], STDERR_FILENO);
+        std::thread reader([&] {
+            std::this_thread::sleep_for(1200ms);
+            char text[4096];
+            for (size_t left = 100'001; left > 0;) left -= size_t(::read(ends[0], text, sizeof text));
+        });
+        write_error_line(std::string(100'000, 'x'));  // more than a pipe holds
+        reader.join();
+    })));
+}
+
 TEST_F(LearnedLimit, ranks_that_all_wait_hang_too) {
     start(two_ranks([](ControlCommunicator& c) {
         for (int step = 0; step < 2; step++) c.watch().set_phase("forward", step), c.barrier();
