@@ -183,7 +183,7 @@ TEST_F(RankFaults, a_stop_signal_to_any_process_saves_once_and_ends_all_and_the_
         fs::remove_all(run());
         const auto began = Clock::now();
         const auto running = start("train_gpt2cu", two_ranks(stage, steps + Args{"100000"}));
-        ASSERT_TRUE(appears(run() / "metrics.jsonl"));
+        ASSERT_TRUE(appears(run() / "metrics.jsonl", 60s));
         // The supervisor has the lowest number.
         std::vector<pid_t> all = processes();
         std::ranges::sort(all);
@@ -217,7 +217,7 @@ TEST_F(RankFaults, a_stop_signal_to_any_process_saves_once_and_ends_all_and_the_
 
 TEST_F(RankFaults, a_killed_supervisor_leaves_no_rank) {
     const auto running = start("train_gpt2cu", two_ranks(0, {"-x", "100000", "-n", "0", "-v", "0", "-s", "0"}));
-    ASSERT_TRUE(appears(run() / "metrics.jsonl"));
+    ASSERT_TRUE(appears(run() / "metrics.jsonl", 60s));
     running->send(SIGKILL);
     running->wait(10s);
     for (int tries = 0; tries < 100 && !processes().empty(); tries++) std::this_thread::sleep_for(20ms);
