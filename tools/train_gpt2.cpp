@@ -41,6 +41,7 @@ namespace kiln {
 namespace {
 
 constexpr int kStopped = 3;
+constexpr const char* kWeights = "the weights of --model (-e) (their hash)";
 constexpr const char* kValidationData = "the validation data (lengths and checksums)";
 constexpr const char* kOutOfMemory = "use a smaller model, -b or -t; --dry-run says how much memory is needed";
 
@@ -146,13 +147,15 @@ void end_at_signals_before_training(const TrainOptions& options, const std::stri
 
 int evaluate_only(const TrainPlan& plan, Engine& engine, Ranks& ranks) {
     Communicator& communicator = ranks.all();
+    std::map<std::string, std::string> inputs;
     if (plan.weights.empty()) {
         engine.init_weights(plan.options.seed);
     } else {
-        load_weights(plan.weights, engine);
+        inputs.emplace(kWeights, std::to_string(load_weights(plan.weights, engine)));
     }
     DataLoader loader(val_loader_options(plan, communicator));
-    if (ranks.control) ranks.control->agree({{kValidationData, std::to_string(loader.fingerprint())}});
+    inputs.emplace(kValidationData, std::to_string(loader.fingerprint()));
+    if (ranks.control) ranks.control->agree(inputs);
     const TrainOptions& o = plan.options;
     const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
     if (communicator.rank() != 0) return 0;
@@ -168,6 +171,7 @@ std::map<std::string, std::string> inputs(const TrainPlan& plan, const Trainer& 
         {"the model", describe(plan.config)},
         {"the data (lengths and checksums)", std::to_string(trainer.data_fingerprint())},
         {"the step to begin with", std::to_string(trainer.progress().step)}};
+    if (const auto weights = trainer.weights_hash()) all.emplace(kWeights, std::to_string(*weights));
     if (const auto val = trainer.validation_fingerprint()) all.emplace(kValidationData, std::to_string(*val));
     for (const auto& [name, content] : plan.files.files) {
         all.emplace("the hash of " + name, std::to_string(xxh3_64(content.data(), content.size())));

@@ -108,6 +108,25 @@ TEST_F(Launch, validation_data_that_differs_or_is_missing_is_named) {
     }
 }
 
+// Of the same name, each in its own directory, as on two hosts.
+TEST_F(Launch, weights_that_differ_are_named) {
+    for (int r = 0; r < 2; r++) {
+        const Args seed{"-x", "1", "--seed", std::to_string(r), "-o", directory_ / concat("host", r) / "model"};
+        ASSERT_EQ(train_cpu(base(4) + seed).code, 0);
+    }
+    const auto start_on = [&](const fs::path& host, int r, const Args& more) {
+        const Args args = Args{"-C", host, fs::absolute(program_path("train_gpt2"))} + base(2) + rank(r, 2) + more;
+        return std::make_unique<Running>("/usr/bin/env", args, "/dev/null", log("out", r), log("err", r));
+    };
+    for (const Args& more : {Args{"-e", "model", "-x", "2"}, Args{"-e", "model", "--eval-only"}}) {
+        const auto second = start_on(directory_ / "host1", 1, more), first = start_on(directory_ / "host0", 0, more);
+        EXPECT_EQ(code(*first), 1) << said("err", 0);
+        EXPECT_EQ(code(*second), 1) << said("err", 1);
+        EXPECT_NE(said("err", 0).find("has the weights of --model (-e) (their hash) "), std::string::npos)
+            << said("err", 0);
+    }
+}
+
 // One sequence for two ranks of two: one rank has nothing to validate.
 TEST_F(Launch, a_rank_without_validation_data_is_no_fault) {
     write_shard(data() / "val_000.bin", MarkovChain::tokens(17, 3), {.vocab_size = MarkovChain::kVocabulary});

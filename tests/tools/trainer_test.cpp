@@ -12,8 +12,6 @@
 #include "tests/support/markov_runs.h"
 #include "tests/support/tiny_models.h"
 #include "tests/support/train_run.h"
-#include "tokenizer/bpe/trainer.h"
-#include "tokenizer/tokenizer.h"
 #include "tools/train/loss_curve.h"
 
 namespace kiln {
@@ -104,30 +102,6 @@ TEST_F(TrainerTest, updates_get_rate_clipping_and_options) {
     }
     EXPECT_GT(clipped, 0);
     EXPECT_FLOAT_EQ(log_.updates[0].lr, 0.0025f);
-}
-
-// Generates nothing, as if it had no memory for the KV cache.
-class MuteEngine : public EngineProxy {
-public:
-    using EngineProxy::EngineProxy;
-    void prefill(int, std::span<const int>, float*) override { throw Error("no memory for the prompt"); }
-};
-
-TEST_F(TrainerTest, a_sample_that_fails_does_not_end_the_training) {
-    BpeTrainer trainer({.vocab_size = 258, .special_tokens = {"<|endoftext|>"}});
-    trainer.add_text("床前明月光", "text");
-    trainer.train().save(directory_ / "tokenizer");
-    TrainRun run(data_->path(), directory_ / "run");
-    run.wrap = [](std::unique_ptr<Engine> engine) { return std::make_unique<MuteEngine>(std::move(engine)); };
-    run.options.model += ",vocab=258";
-    run.options.tokenizer = directory_ / "tokenizer";
-    run.options.force = true;
-    run.options.sample_every = 5;
-    std::ostringstream notes;
-    run.hooks.notes = &notes;
-    EXPECT_EQ(run.run(), TrainOutcome::finished);
-    EXPECT_EQ(run.steps.size(), 10u);
-    EXPECT_NE(notes.str().find("no sample: no memory for the prompt\n"), std::string::npos) << notes.str();
 }
 
 TEST_F(TrainerTest, utilisation_is_never_above_one) {

@@ -213,7 +213,7 @@ FileDigest write_hf_weights(const std::filesystem::path& path, const ModelState&
     return writer.finish();
 }
 
-void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine) {
+uint64_t read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine) {
     const std::string where = tensors.path().string();
     std::vector<HfTensor> wanted = hf_tensors(engine.config(), model_type);
     const TensorNames* table = names_of(model_type);
@@ -249,6 +249,7 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
                " with this config.json does not have: ", some_of(unexpected));
     if (tied) check_tied_lm_head(tensors, wanted[0], wanted[0].name);
 
+    Xxh3 hash;
     std::vector<float> buffer, transposed;
     for (const HfTensor& tensor : wanted) {
         const auto found = tensors.find(tensor.name);
@@ -256,15 +257,18 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
         if (tensor.transposed) {
             buffer.resize(elems), transposed.resize(elems);
             found.file->read_finite(*found.tensor, 0, buffer);
+            hash.update(buffer.data(), buffer.size() * sizeof(float));
             transpose(buffer.data(), transposed.data(), tensor.cols, tensor.rows);
             engine.write(Arena::params, tensor.offset, transposed);
             continue;
         }
         for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
             found.file->read_finite(*found.tensor, first, values);
+            hash.update(values.data(), values.size_bytes());
             engine.write(Arena::params, tensor.offset + first, values);
         });
     }
+    return hash.digest();
 }
 
 }  // namespace kiln

@@ -43,7 +43,7 @@ FileDigest write_hf_weights(const std::filesystem::path& path, const ModelState&
 
 // Reads all weights. Throws Error with the names of tensors that are missing, unexpected, or of another shape. Names
 // may lack "transformer." or "model." at the beginning. Buffers without weights are ignored. An lm_head that equals
-// tied embeddings is accepted.
-void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine);
+// tied embeddings is accepted. Returns a hash of the values, which does not depend on their files and types.
+uint64_t read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine);
 
 }  // namespace kiln

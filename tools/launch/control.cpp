@@ -44,6 +44,7 @@ ControlOptions control_options(const LaunchOptions& options) {
     const auto ms = [](double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1e3)); };
     ControlOptions control{.launch_timeout = ms(options.launch_timeout_s), .rank_timeout = ms(options.rank_timeout_s)};
     if (options.rank_timeout_s > 0) control.silence = std::min(control.silence, control.rank_timeout / 2);
+    control.least_timeout = std::max(control.least_timeout, control.rank_timeout / 15);
     control.beat = std::min(control.beat, control.silence / 8);
     return control;
 }

@@ -5,7 +5,9 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -23,8 +25,9 @@ public:
     ~Watch();
 
     // Records what this rank does now ("save", step 7), for messages. It counts as progress. `phase` must be a string
-    // literal. Cheap, and safe from any thread.
+    // literal. Step -1: the training has not begun. From one thread.
     void set_phase(const char* phase, int64_t step);
+    // What takes long goes on. Files that are read or written are seen without it. Cheap, from any thread.
     void progress() noexcept { progress_++; }
 
     // While such an object exists, this rank waits for others: in a call of a communicator, or for NCCL. Its begin and
@@ -50,11 +53,14 @@ public:
 
 private:
     struct Seen;
+    struct Standing;
     static constexpr size_t kNone = size_t(-1);
     void run();
     void beat();
+    void see_own();
     std::string place_of(size_t rank) const;
     void judge();
+    Standing standing(Deadline now) const;
     void read(size_t rank);
     void heard(size_t rank, const std::string& text);
     void lost(size_t rank, const std::string& how);
@@ -71,9 +77,13 @@ private:
     std::atomic<const char*> phase_ = "";
     std::atomic<int64_t> step_ = -1, progress_ = 0;
     std::atomic<int> waiting_ = 0;
-    std::atomic<bool> ending_ = false, stop_ = false;
+    std::atomic<bool> first_ = true, ending_ = false, stop_ = false;  // first_: the phase has not been there before
+    std::set<std::string_view> phases_;
     std::vector<std::atomic<bool>> left_;
-    std::vector<Seen> seen_;  // by rank; only the thread of the watch uses it
+    // Of the thread alone:
+    std::vector<Seen> seen_;  // by rank
+    int64_t file_bytes_ = 0;
+    SocketClock::duration stood_{}, longest_{};  // Standing::time now; the longest that ended, since the first step
     std::mutex send_;
     std::thread thread_;
 };

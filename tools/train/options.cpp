@@ -300,7 +300,10 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.add(
         l.rank_timeout_s,
         number("rank-timeout", "", "SECONDS",
-               "end the run if a process makes no progress for so long while others wait for it; 0: no limit", 0, 1e6));
+               "end the run if a process makes no progress for so long while others wait for it; 0: no limit. For what "
+               "the run has done before (a step, a save), the limit is five times the longest wait so far, but at "
+               "least 20 s and a fifteenth of this value",
+               0, 1e6));
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ TEST_F(Handshake, ranks_that_come_late_are_waited_for) {
     const Rank first = all[0];
     all.erase(all.begin());
     start(all);
-    std::this_thread::sleep_for(250ms);
+    std::this_thread::sleep_for(500ms);  // longer than ControlOptions::answer
     start({first});
     for (size_t i = 0; i < 3; i++) EXPECT_EQ(wait(i).code, 0);
 }
@@ -84,6 +84,16 @@ TEST_F(Handshake, connections_of_others_do_not_disturb_the_start) {
           message(R"({"type":"hello","rank":1,"size":2,"run":"an earlier run","purpose":"calls"})")}) {
         strays.push_back(connect());
         send(strays.back(), text);  // and the connection stays open
+    }
+    expect_success(ranks(2, meet));
+}
+
+TEST_F(Handshake, a_rank_that_has_given_up_may_come_again) {
+    {
+        const Socket early = connect_to("127.0.0.1", port_of(listening_), SocketClock::now() + 1s);
+        const std::string hello = message(R"({"type":"hello","purpose":"calls","run":"this run","nonce":"",)"
+                                          R"("build":"test","size":2,"rank":1,"host":"a","pid":7})");
+        send_all(early, hello.data(), hello.size(), SocketClock::now() + 1s);
     }
     expect_success(ranks(2, meet));
 }
