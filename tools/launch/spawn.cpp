@@ -92,9 +92,9 @@ public:
     int run() {
         for (int rank = 0; rank < options_.size; rank++) start(rank);
         listening_ = Socket();  // rank 0 has inherited it
-        int sent = 0;
+        int passed_on = 0;
         while (std::ranges::any_of(ranks_, [](const Rank& rank) { return !rank.code; })) {
-            if (const int signal = stop_signal(); signal != sent) signal_all(sent = signal);
+            if (const int signal = stop_signal(); signal != passed_on) signal_all(sent_ = passed_on = signal);
             pass_output_on();
             collect();
             if (kill_at_ && Clock::now() >= *kill_at_) signal_all(SIGKILL);
@@ -193,8 +193,12 @@ private:
         for (size_t r = 0; r < ranks_.size(); r++) {
             int status = 0;
             if (ranks_[r].code || ::waitpid(ranks_[r].pid, &status, WNOHANG) != ranks_[r].pid) continue;
-            const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            // At its very start a rank does not handle signals yet.
+            if (sent_ != 0 && WIFSIGNALED(status) && WTERMSIG(status) == sent_) code = kStopped;
             ranks_[r].code = code;
+            // The others may not know it yet: before they are connected, a rank that stops tells nobody.
+            if (code == kStopped && sent_ == 0) signal_all(sent_ = SIGTERM);
             if (code == 0 || code == kStopped || first_failure_) continue;
             first_failure_ = code;
             const std::string how =
@@ -212,6 +216,7 @@ private:
     std::string id_;
     std::vector<Rank> ranks_;
     std::vector<Lines> lines_;
+    int sent_ = 0;  // the last stop signal that all ranks got
     std::optional<int> first_failure_;
     std::optional<Clock::time_point> kill_at_;
 };

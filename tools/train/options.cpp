@@ -295,8 +295,10 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
                             .help = "a directory in which rank 0 writes its address; all machines share it, and no "
                                     "other launch uses it at the same time",
                             .default_help = "none; /tmp with --init-method fs"});
-    set.add(l.launch_timeout_s, number("launch-timeout", "", "SECONDS",
-                                       "end the launch if not all processes are connected by then", 1, 86400));
+    set.add(
+        l.launch_timeout_s,
+        number("launch-timeout", "", "SECONDS",
+               "end the launch if not all processes are connected by then; with --gpus the default is 25", 1, 86400));
     set.add(
         l.rank_timeout_s,
         number("rank-timeout", "", "SECONDS",

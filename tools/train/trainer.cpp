@@ -109,15 +109,21 @@ void Trainer::open_saver() {
 }
 
 void Trainer::open_validation() {
-    if (plan_.data.val.empty() || options_.val_every == 0) return;
+    bool failed = false;
     try {
-        val_loader_.emplace(val_loader_options(plan_, communicator_));
+        const bool wanted = !plan_.data.val.empty() && options_.val_every > 0;
+        if (wanted) val_loader_.emplace(val_loader_options(plan_, communicator_));
     } catch (const Error& error) {
         // Validation shards that were only found in the directory of the training data are no reason to refuse to
         // train.
         if (!options_.val_data.empty()) throw;
+        failed = true;
         note(concat("no validation: ", error.what()));
     }
+    // Each rank may have verified another part of them.
+    const bool fails_on_any = kiln::stop_agreed(communicator_, [&] { return failed; });
+    if (fails_on_any && !failed) note("no validation: the validation data of another rank cannot be used");
+    if (fails_on_any) val_loader_.reset();
 }
 
 void Trainer::start() {

@@ -60,6 +60,11 @@ public:
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     uint64_t data_fingerprint() const { return loader_.fingerprint(); }
+    uint64_t data_samples() const { return loader_.sample_fingerprint(); }
+    // The checkpoint that the run goes on from; none: it began now.
+    std::optional<std::filesystem::path> resumed_from() const {
+        return resumed_from_.directory.empty() ? std::nullopt : std::optional(resumed_from_.directory);
+    }
     std::optional<uint64_t> validation_fingerprint() const {
         return val_loader_ ? std::optional(val_loader_->fingerprint()) : std::nullopt;
     }

@@ -136,6 +136,12 @@ TEST_F(Spawn, a_stopped_training_is_told_by_code_3) {
     EXPECT_EQ(run("exit $((RANK == 1 ? 3 : 0))", 3), 3);
 }
 
+TEST_F(Spawn, a_rank_that_is_stopped_stops_the_others) {
+    EXPECT_EQ(run("[ $RANK = 1 ] && exit 3; exec sleep 100", 3), 3) << text("err");
+    EXPECT_EQ(run("[ $RANK = 1 ] && exit 3; trap 'exit 3' TERM; while :; do sleep 0.02; done", 3), 3) << text("err");
+    EXPECT_EQ(text("err"), "");
+}
+
 TEST_F(Spawn, one_signal_reaches_every_rank_once) {
     const std::string script =
         concat("trap 'echo x >>got$RANK' INT; trap 'exit 3' TERM; ", kWritePid, "while :; do sleep 0.02; done");
