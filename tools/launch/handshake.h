@@ -15,7 +15,7 @@ namespace kiln {
 struct ControlOptions {
     std::chrono::milliseconds launch_timeout{120'000};  // until all ranks are there
     std::chrono::milliseconds rank_timeout{300'000};    // without progress, while others wait; 0: no limit
-    std::chrono::milliseconds least_timeout{20'000};    // what a run has shown shortens rank_timeout to no less
+    std::chrono::milliseconds least_timeout{20'000};    // the least to which a run shortens rank_timeout
     std::chrono::milliseconds silence{15'000};          // without a heartbeat: the process or its host hangs
     std::chrono::milliseconds beat{500};
     std::chrono::milliseconds answer{5'000};  // of rank 0 to a connection
