@@ -16,7 +16,7 @@ namespace kiln {
 struct ControlOptions {
     std::chrono::milliseconds launch_timeout{120'000};  // until all ranks are connected
     std::chrono::milliseconds rank_timeout{300'000};    // a rank may make no progress while others wait; 0: no limit
-    std::chrono::milliseconds least_timeout{20'000};    // what the run has shown does not lower the limit below this
+    std::chrono::milliseconds least_timeout{20'000};    // the least to which a run shortens rank_timeout
     std::chrono::milliseconds silence{15'000};          // after this time without a heartbeat, a rank hangs
     std::chrono::milliseconds beat{500};                // between two heartbeats
     std::chrono::milliseconds answer{5'000};            // for rank 0 to answer a hello

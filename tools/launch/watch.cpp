@@ -185,7 +185,7 @@ void Watch::run() {
 }
 
 void Watch::beat() {
-    if (const int64_t before = std::exchange(file_bytes_, file_bytes()); file_bytes_ > before + kFileBytes) progress_++;
+    if (const int64_t before = std::exchange(file_bytes_, file_bytes()); file_bytes_ > before + kFileBytes) progress();
     see_own();
     const Seen& own = seen_[size_t(rank_)];
     const std::string text = dumped({{"type", "beat"},

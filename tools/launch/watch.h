@@ -27,8 +27,11 @@ public:
     // Records what this rank does now ("save", step 7), for messages. It counts as progress. `phase` must be a string
     // literal. Step -1: the training has not begun. From one thread.
     void set_phase(const char* phase, int64_t step);
-    // What takes long goes on. Files that are read or written are seen without it. Cheap, from any thread.
-    void progress() noexcept { progress_++; }
+    // What takes long goes on. Files that are read or written are seen without it. Cheap, from any thread. While this
+    // rank waits for others it says nothing: it then comes from a save in the background.
+    void progress() noexcept {
+        if (waiting_ == 0) progress_++;
+    }
 
     // While such an object exists, this rank waits for others: in a call of a communicator, or for NCCL. Its begin and
     // its end count as progress.

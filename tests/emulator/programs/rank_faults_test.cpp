@@ -73,7 +73,8 @@ protected:
         std::vector<pid_t> all;
         for (const auto& entry : fs::directory_iterator("/proc")) {
             std::ifstream file(entry.path() / "cmdline", std::ios::binary);
-            const std::string line(std::istreambuf_iterator<char>(file), {});
+            std::string line;
+            std::getline(file, line);  // what fails because the process has just ended is no error, as an iterator's is
             const std::string name = entry.path().filename();
             if (line.find(directory_.path().string()) != std::string::npos &&
                 name.find_first_not_of("0123456789") == name.npos)

@@ -211,10 +211,13 @@ TEST_F(LearnedLimit, who_waits_for_a_reader_of_its_output_has_the_whole_limit) {
     })));
 }
 
-TEST_F(LearnedLimit, ranks_that_all_wait_hang_too) {
+TEST_F(LearnedLimit, ranks_that_all_wait_hang_too_though_one_saves_in_the_background) {
     start(two_ranks([](ControlCommunicator& c) {
         for (int step = 0; step < 2; step++) c.watch().set_phase("forward", step), c.barrier();
         const Watch::Waiting waits(c.watch());
+        std::thread saves([&] {
+            for (;; std::this_thread::sleep_for(10ms)) c.watch().progress();
+        });
         for_ever();
     }));
     for (size_t i = 0; i < 2; i++) {

@@ -27,7 +27,7 @@ void __wrap__ZN4kiln5Watch9set_phaseEPKcl(kiln::Watch* watch, const char* phase,
     const std::string action = text.substr(0, colon);
     if (text.substr(colon + 1, last - colon - 1) != phase || step < std::atoi(fault + last + 1)) return;
     if (std::string(rank) != fault + at + 1) return;
-    if (action != "fail" && action != "memory") usleep(800'000);  // a heartbeat
+    if (action != "fail" && action != "memory") usleep(1'000'000);  // a heartbeat
     if (const char* const mark = std::getenv("KILN_FAULT_MARK")) close(creat(mark, 0600));
     if (action == "fail") throw kiln::Error("the test made it fail");
     if (action == "memory") throw std::bad_alloc();
