@@ -49,6 +49,34 @@ TEST(Safetensors, written_file_reads_back_equal) {
     EXPECT_EQ(file.find("b"), nullptr);
 }
 
+TEST(Safetensors, every_number_of_a_narrow_type_survives_float32) {
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        if ((bits & 0x7c00) != 0x7c00) EXPECT_EQ(float_to_half(half_to_float(uint16_t(bits))), bits);
+        if ((bits & 0x7f80) != 0x7f80) EXPECT_EQ(float_to_bfloat16(bfloat16_to_float(uint16_t(bits))), bits);
+    }
+}
+
+// Between each number and the next: just below the middle, the middle, just above it.
+TEST(Safetensors, narrow_types_round_to_the_nearest_and_to_even) {
+    const auto expect_rounded = [](auto widen, auto narrow, uint32_t infinity) {
+        for (uint32_t bits = 0; bits < infinity; bits++) {
+            // The next number after the largest would be twice the power of two.
+            const double low = widen(uint16_t(bits)), below = bits == 0 ? 0 : widen(uint16_t(bits - 1));
+            const double high = bits + 1 == infinity ? low + (low - below) : widen(uint16_t(bits + 1));
+            const auto middle = float((low + high) / 2);
+            const uint32_t even = bits + (bits & 1);
+            for (const float sign : {1.0f, -1.0f}) {
+                const uint32_t minus = sign < 0 ? 0x8000 : 0;
+                EXPECT_EQ(narrow(sign * std::nextafterf(middle, 0)), bits | minus);
+                EXPECT_EQ(narrow(sign * middle), even | minus);
+                EXPECT_EQ(narrow(sign * std::nextafterf(middle, HUGE_VALF)), (bits + 1) | minus);
+            }
+        }
+    };
+    expect_rounded(half_to_float, float_to_half, 0x7c00);
+    expect_rounded(bfloat16_to_float, float_to_bfloat16, 0x7f80);
+}
+
 TEST(Safetensors, header_starts_with_pytorch_metadata_and_aligns_the_data) {
     const TempDirectory directory;
     SafetensorsWriter writer(directory / "a", {{"x", {1}}});

@@ -12,6 +12,8 @@
     ROW(prepare, "turn documents into shards of tokens")                                               \
     ROW(generate, "generate text with a model")                                                        \
     ROW(eval, "compute loss, perplexity and bits per byte of a model on shards")                       \
+    ROW(import, "turn a model of another program into a model directory")                              \
+    ROW(export, "write a model in the format of another program")                                      \
     ROW(inspect, "show the contents of a shard, a data directory, a tokenizer, a checkpoint or a run") \
     ROW(plot, "draw the loss curve of a run as SVG")
 

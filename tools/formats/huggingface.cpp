@@ -108,13 +108,16 @@ bool is_buffer(std::string_view name) {
            name.ends_with(".rotary_emb.inv_freq");
 }
 
-// out (cols, rows) = in (rows, cols) transposed, in tiles, so that reads and writes stay in cache.
-void transpose(const float* in, float* out, size_t rows, size_t cols) {
+// out[c][r] = in[r][c], in tiles, so that reads and writes stay in cache. A stride is the elements from a row to the
+// next.
+void transpose(const float* in, size_t in_stride, float* out, size_t out_stride, size_t rows, size_t cols) {
     constexpr size_t kTile = 32;
     for (size_t r0 = 0; r0 < rows; r0 += kTile) {
         for (size_t c0 = 0; c0 < cols; c0 += kTile) {
             for (size_t r = r0; r < std::min(rows, r0 + kTile); r++) {
-                for (size_t c = c0; c < std::min(cols, c0 + kTile); c++) out[c * rows + r] = in[r * cols + c];
+                for (size_t c = c0; c < std::min(cols, c0 + kTile); c++) {
+                    out[c * out_stride + r] = in[r * in_stride + c];
+                }
             }
         }
     }
@@ -128,13 +131,11 @@ std::string some_of(const std::vector<std::string>& names) {
     return text;
 }
 
-// Calls visit(first element, values) for the tensor's values in the arena, a chunk at a time.
+// Calls visit(first, count) for parts of `all` things, each of which has `elems` elements.
 template <class Visit>
-void for_each_chunk(size_t elems, std::vector<float>& buffer, Visit visit) {
-    for (size_t done = 0; done < elems; done += kChunkElems) {
-        buffer.resize(std::min(kChunkElems, elems - done));
-        visit(done, std::span<float>(buffer));
-    }
+void for_each_part(size_t all, size_t elems, Visit visit) {
+    const size_t part = std::max<size_t>(1, kChunkElems / elems);
+    for (size_t first = 0; first < all; first += part) visit(first, std::min(part, all - first));
 }
 
 // An lm_head in the file must equal the tied embeddings: Kiln keeps only one of the two.
@@ -145,11 +146,11 @@ void check_tied_lm_head(const ModelTensors& tensors, const HfTensor& wte, const 
                ": tensor 'lm_head.weight' has shape ", shape_text(lm_head.tensor->shape), "; config.json asks for ",
                shape_text(wte.shape));
     std::vector<float> a, b;
-    for_each_chunk(wte.rows * wte.cols, a, [&](size_t first, std::span<float> values) {
-        b.resize(values.size());
-        lm_head.file->read(*lm_head.tensor, first, values);
+    for_each_part(wte.rows * wte.cols, 1, [&](size_t first, size_t elems) {
+        a.resize(elems), b.resize(elems);
+        lm_head.file->read(*lm_head.tensor, first, a);
         embeddings.file->read(*embeddings.tensor, first, b);
-        KILN_CHECK(std::memcmp(a.data(), b.data(), values.size_bytes()) == 0, lm_head.file->path().string(),
+        KILN_CHECK(std::memcmp(a.data(), b.data(), elems * sizeof(float)) == 0, lm_head.file->path().string(),
                    ": lm_head.weight differs from ", wte_name,
                    ", but config.json ties them; set \"tie_word_embeddings\": false there to keep both");
     });
@@ -190,45 +191,52 @@ std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& m
     return tensors;
 }
 
+void append_hf_tensor(SafetensorsWriter& writer, const HfTensor& tensor, const ArenaValues& values) {
+    const size_t rows = tensor.rows, cols = tensor.cols;
+    if (!tensor.transposed) {
+        return for_each_part(rows * cols, 1,
+                             [&](size_t first, size_t elems) { writer.append(values(tensor.offset + first, elems)); });
+    }
+    const std::span<const float> all = values(tensor.offset, rows * cols);
+    std::vector<float> part;  // rows of the file
+    for_each_part(cols, rows, [&](size_t first, size_t n) {
+        part.resize(n * rows);
+        transpose(&all[first], cols, part.data(), rows, rows, n);
+        writer.append(part);
+    });
+}
+
 FileDigest write_hf_weights(const std::filesystem::path& path, const ModelState& model) {
     const std::vector<HfTensor> tensors = hf_tensors(model.config, hf_model_type(model.config));
     std::vector<SafetensorsWriter::Declared> declared;
     for (const HfTensor& tensor : tensors) declared.push_back({tensor.name, tensor.shape});
     SafetensorsWriter writer(path, declared);
-    std::vector<float> buffer, transposed;
-    for (const HfTensor& tensor : tensors) {
-        const size_t elems = tensor.rows * tensor.cols;
-        if (tensor.transposed) {
-            buffer.resize(elems), transposed.resize(elems);
-            model.read(Arena::params, tensor.offset, buffer);
-            transpose(buffer.data(), transposed.data(), tensor.rows, tensor.cols);
-            writer.append(transposed);
-            continue;
-        }
-        for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
-            model.read(Arena::params, tensor.offset + first, values);
-            writer.append(values);
-        });
-    }
+    std::vector<float> buffer;
+    const auto values = [&](size_t offset, size_t elems) -> std::span<const float> {
+        buffer.resize(elems);
+        model.read(Arena::params, offset, buffer);
+        return buffer;
+    };
+    for (const HfTensor& tensor : tensors) append_hf_tensor(writer, tensor, values);
     return writer.finish();
 }
 
-void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine) {
-    const std::string where = tensors.path().string();
-    std::vector<HfTensor> wanted = hf_tensors(engine.config(), model_type);
+HfWeights::HfWeights(ModelTensors files, const ModelConfig& config, const std::string& model_type)
+    : files_(std::move(files)), tensors_(hf_tensors(config, model_type)) {
+    const std::string where = files_.path().string();
     const TensorNames* table = names_of(model_type);
-    const std::string& first = wanted[0].name;
+    const std::string& first = tensors_[0].name;
     // transformers omits the prefix when it saves a model without the LM head.
-    if (table && !tensors.find(first) && tensors.find(first.substr(table->base.size()))) {
-        for (HfTensor& tensor : wanted) {
+    if (table && !files_.find(first) && files_.find(first.substr(table->base.size()))) {
+        for (HfTensor& tensor : tensors_) {
             if (tensor.name.starts_with(table->base)) tensor.name.erase(0, table->base.size());
         }
     }
     std::set<std::string> names;
     std::vector<std::string> missing, unexpected;
-    for (const HfTensor& tensor : wanted) {
+    for (const HfTensor& tensor : tensors_) {
         names.insert(tensor.name);
-        const auto found = tensors.find(tensor.name);
+        const auto found = files_.find(tensor.name);
         if (!found) {
             missing.push_back(tensor.name);
             continue;
@@ -237,8 +245,8 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
                    "' has shape ", shape_text(found.tensor->shape), "; config.json asks for ",
                    shape_text(tensor.shape));
     }
-    const bool tied = engine.config().tied_embeddings;
-    for (const std::string& name : tensors.names()) {
+    const bool tied = config.tied_embeddings;
+    for (const std::string& name : files_.names()) {
         const bool tied_lm_head = table && tied && name == "lm_head.weight";
         if (!names.contains(name) && !is_buffer(name) && !tied_lm_head) unexpected.push_back(name);
     }
@@ -247,22 +255,38 @@ void read_hf_weights(const ModelTensors& tensors, const std::string& model_type,
                unexpected.empty() ? "" : "; the file has instead: ", some_of(unexpected));
     KILN_CHECK(unexpected.empty(), where, ": holds tensors that a model of type ", model_type,
                " with this config.json does not have: ", some_of(unexpected));
-    if (tied) check_tied_lm_head(tensors, wanted[0], wanted[0].name);
+    if (tied) check_tied_lm_head(files_, tensors_[0], tensors_[0].name);
+}
 
-    std::vector<float> buffer, transposed;
-    for (const HfTensor& tensor : wanted) {
-        const auto found = tensors.find(tensor.name);
-        const size_t elems = tensor.rows * tensor.cols;
-        if (tensor.transposed) {
-            buffer.resize(elems), transposed.resize(elems);
-            found.file->read_finite(*found.tensor, 0, buffer);
-            transpose(buffer.data(), transposed.data(), tensor.cols, tensor.rows);
-            engine.write(Arena::params, tensor.offset, transposed);
-            continue;
-        }
-        for_each_chunk(elems, buffer, [&](size_t first, std::span<float> values) {
-            found.file->read_finite(*found.tensor, first, values);
-            engine.write(Arena::params, tensor.offset + first, values);
+void HfWeights::read(const HfTensor& tensor, size_t first, std::span<float> out) const {
+    const auto found = files_.find(tensor.name);
+    if (!tensor.transposed) return found.file->read_finite(*found.tensor, first, out);
+    const size_t rows = tensor.rows, cols = tensor.cols;
+    KILN_CHECK(first == 0 && out.size() == rows * cols, "a part of the transposed tensor ", tensor.name, " is read");
+    std::vector<float> part;  // rows of the file
+    for_each_part(cols, rows, [&](size_t begin, size_t n) {
+        part.resize(n * rows);
+        found.file->read_finite(*found.tensor, begin * rows, part);
+        transpose(part.data(), rows, &out[begin], cols, n, rows);
+    });
+}
+
+std::string HfWeights::dtype() const {
+    const auto dtype_of = [&](const HfTensor& tensor) { return files_.find(tensor.name).tensor->dtype; };
+    const std::string first = dtype_of(tensors_[0]);
+    return std::ranges::all_of(tensors_, [&](const HfTensor& tensor) { return dtype_of(tensor) == first; }) ? first
+                                                                                                            : "F32";
+}
+
+void read_hf_weights(ModelTensors files, const std::string& model_type, Engine& engine) {
+    const HfWeights weights(std::move(files), engine.config(), model_type);
+    std::vector<float> buffer;
+    for (const HfTensor& tensor : weights.tensors()) {
+        const size_t all = tensor.rows * tensor.cols;
+        for_each_part(tensor.transposed ? 1 : all, 1, [&](size_t first, size_t n) {
+            buffer.resize(tensor.transposed ? all : n);
+            weights.read(tensor, first, buffer);
+            engine.write(Arena::params, tensor.offset + first, buffer);
         });
     }
 }

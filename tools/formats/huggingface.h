@@ -3,7 +3,9 @@
 // A model that fits none of them has the model_type "kiln", and its tensors have the names of param_table. Every
 // config.json that Kiln writes also has the model's descriptor under the key "kiln"; the reader compares the two.
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,7 +19,9 @@ namespace kiln {
 std::string hf_model_type(const ModelConfig& config);
 
 // A config.json that transformers 4 and 5 load. `token_ids`: "bos_token_id", "eos_token_id", ..., an object or null.
-nlohmann::ordered_json hf_config(const ModelConfig& config, const nlohmann::ordered_json& token_ids);
+// `dtype`: of the weights, "float32", "float16" or "bfloat16".
+nlohmann::ordered_json hf_config(const ModelConfig& config, const nlohmann::ordered_json& token_ids,
+                                 const std::string& dtype = "float32");
 nlohmann::ordered_json hf_generation_config(const nlohmann::ordered_json& token_ids);
 // The eos_token_id that transformers takes if this config.json has no such key; null: none.
 nlohmann::json hf_default_eos(const nlohmann::json& config);
@@ -38,12 +42,33 @@ struct HfTensor {
 // Every tensor of a file of this model_type, in the order of the arena.
 std::vector<HfTensor> hf_tensors(const ModelConfig& config, const std::string& model_type);
 
-// Writes all weights to `path`, one tensor in memory at a time.
+// The values of an arena with weights, `elems` from `offset` on; valid until the next call.
+using ArenaValues = std::function<std::span<const float>(size_t offset, size_t elems)>;
+// Appends the tensor, a part in memory at a time, or all of it if it is transposed.
+void append_hf_tensor(SafetensorsWriter& writer, const HfTensor& tensor, const ArenaValues& values);
+
+// Writes all weights to `path`.
 FileDigest write_hf_weights(const std::filesystem::path& path, const ModelState& model);
 
-// Reads all weights. Throws Error with the names of tensors that are missing, unexpected, or of another shape. Names
-// may lack "transformer." or "model." at the beginning. Buffers without weights are ignored. An lm_head that equals
-// tied embeddings is accepted.
-void read_hf_weights(const ModelTensors& tensors, const std::string& model_type, Engine& engine);
+// The weights in the files of a model.
+class HfWeights {
+public:
+    // Throws Error with the names of tensors that are missing, unexpected, or of another shape. Names may lack
+    // "transformer." or "model." at the beginning. Buffers without weights are ignored. An lm_head that equals tied
+    // embeddings is accepted.
+    HfWeights(ModelTensors files, const ModelConfig& config, const std::string& model_type);
+    const std::vector<HfTensor>& tensors() const { return tensors_; }  // in the order of the arena
+    // Values of a tensor as in the arena, from number `first` of the tensor on; of a transposed one, all of them.
+    // Throws Error if one is not finite.
+    void read(const HfTensor& tensor, size_t first, std::span<float> out) const;
+    std::string dtype() const;  // of all tensors; if they differ, "F32", which holds all
+
+private:
+    ModelTensors files_;
+    std::vector<HfTensor> tensors_;
+};
+
+// Reads all weights into the engine.
+void read_hf_weights(ModelTensors files, const std::string& model_type, Engine& engine);
 
 }  // namespace kiln

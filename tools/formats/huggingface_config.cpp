@@ -383,7 +383,7 @@ std::string hf_model_type(const ModelConfig& config) {
     return other == families().end() ? "kiln" : std::string(other->name);
 }
 
-ordered_json hf_config(const ModelConfig& config, const ordered_json& token_ids) {
+ordered_json hf_config(const ModelConfig& config, const ordered_json& token_ids, const std::string& dtype) {
     const std::string type = hf_model_type(config);
     const Family* family = find_family(type);
     ordered_json out;
@@ -396,8 +396,8 @@ ordered_json hf_config(const ModelConfig& config, const ordered_json& token_ids)
     out["bos_token_id"] = nullptr;
     out["eos_token_id"] = nullptr;
     if (token_ids.is_object()) out.update(token_ids);
-    out["torch_dtype"] = "float32";
-    out["dtype"] = "float32";
+    out["torch_dtype"] = dtype;
+    out["dtype"] = dtype;
     out["use_cache"] = true;
     out["kiln"] = describe(config);
     return out;

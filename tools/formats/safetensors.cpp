@@ -196,6 +196,10 @@ void read_as(const InputFile& file, uint64_t offset, std::span<float> out) {
     }
 }
 
+uint64_t bytes_of(std::string_view dtype) {
+    return std::ranges::find(kDtypes, dtype, &DtypeBytes::name)->bytes;
+}
+
 // Throws Error if a value of the tensor, `values` from element `first` on, is infinite, NaN or below `least`.
 void check_values(const std::filesystem::path& path, const std::string& tensor, uint64_t first,
                   std::span<const float> values, float least, const char* advice) {
@@ -210,6 +214,20 @@ void check_values(const std::filesystem::path& path, const std::string& tensor, 
                        first + uint64_t(at - values.begin()),
                        least == 0 ? ", where only finite numbers from 0 on can be" : "",
                        "; nothing can be computed from it, ", advice));
+}
+
+// Throws Error that says what to do about a directory without weights that Kiln reads.
+[[noreturn]] void refuse_other_weights(const std::filesystem::path& directory) {
+    std::error_code ignored;
+    for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+        KILN_CHECK(!std::filesystem::exists(directory / pickle, ignored), (directory / pickle).string(),
+                   ": is a pickle, which can run any program when it is read, so Kiln reads none. If you trust it, "
+                   "convert it: python3 -c \"from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
+                   "[C.from_pretrained('",
+                   directory.string(), "').save_pretrained('NEW_DIR') for C in (M, T)]\"");
+    }
+    throw Error(
+        concat(directory.string(), ": holds neither model.safetensors nor model.safetensors.index.json; give another"));
 }
 
 }  // namespace
@@ -232,6 +250,24 @@ float half_to_float(uint16_t bits) {
     }
     const uint32_t wide = exponent == 31 ? 255 : exponent + (127 - 15);
     return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
+}
+
+uint16_t float_to_bfloat16(float x) {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+uint16_t float_to_half(float x) {
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    constexpr uint32_t kLeastNormal = 113u << 23, kInfinity = 31u << 10;  // 2^-14; of binary16
+    // A subnormal is a multiple of 2^-24, which is the unit in the last place of floats from 0.5 to 1.
+    if (magnitude < kLeastNormal) {
+        const float rounded = std::bit_cast<float>(magnitude) + 0.5f;
+        return uint16_t(sign | (std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(0.5f)));
+    }
+    const uint32_t rounded = (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+    return uint16_t(sign | std::min(rounded, kInfinity));
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
@@ -293,12 +329,13 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, const st
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     header["__metadata__"] = {{"format", "pt"}};
     std::set<std::string_view> names{"__metadata__"};
+    uint64_t end = 0;
     for (const Declared& tensor : tensors) {
         KILN_CHECK(names.insert(tensor.name).second, path.string(), ": tensor '", tensor.name, "' is written twice");
-        const uint64_t begin = values_left_ * sizeof(float);
+        const uint64_t begin = end;
         values_left_ += elems_of(tensor.shape);
-        header[tensor.name] = {
-            {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {begin, values_left_ * sizeof(float)}}};
+        end += elems_of(tensor.shape) * bytes_of(tensor.dtype);
+        header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
     }
     std::string text = header.dump();
     text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data is aligned where other programs map it
@@ -322,12 +359,25 @@ void SafetensorsWriter::append(std::span<const float> values) {
         const auto part = rest.first(std::min<uint64_t>(rest.size(), elems_of(tensor.shape) - tensor_elems_));
         check_values(file_.path(), tensor.name, tensor_elems_, part, tensor.least,
                      "so it is not saved; resume the run from its newest checkpoint");
+        write_as(tensor, part);
         rest = rest.subspan(part.size());
         tensor_elems_ += part.size();
         if (!rest.empty()) tensor_++, tensor_elems_ = 0;
     }
-    write(values.data(), values.size_bytes());
     values_left_ -= values.size();
+}
+
+void SafetensorsWriter::write_as(const Declared& tensor, std::span<const float> values) {
+    if (tensor.dtype == "F32") return write(values.data(), values.size_bytes());
+    const bool half = tensor.dtype == "F16";
+    narrow_.resize(values.size());
+    std::ranges::transform(values, narrow_.begin(), half ? float_to_half : float_to_bfloat16);
+    const uint16_t infinity = half ? 0x7c00 : 0x7f80;
+    const auto beyond = std::ranges::find_if(narrow_, [=](uint16_t bits) { return (bits & 0x7fff) == infinity; });
+    KILN_CHECK(beyond == narrow_.end(), file_.path().string(), ": tensor '", tensor.name, "' holds ",
+               values[size_t(beyond - narrow_.begin())], ", which is beyond the range of ", tensor.dtype,
+               "; choose another type");
+    write(narrow_.data(), narrow_.size() * sizeof(uint16_t));
 }
 
 FileDigest SafetensorsWriter::finish() {
@@ -346,8 +396,7 @@ ModelTensors::ModelTensors(const std::filesystem::path& directory) {
         for (const StoredTensor& tensor : files_[0].tensors()) file_of_.emplace(tensor.name, 0);
         return;
     }
-    KILN_CHECK(std::filesystem::exists(index, ignored), directory.string(),
-               ": holds neither model.safetensors nor model.safetensors.index.json");
+    if (!std::filesystem::exists(index, ignored)) refuse_other_weights(directory);
     path_ = index;
     const json parsed = read_json(index);
     const auto map = parsed.find("weight_map");

@@ -1,6 +1,6 @@
 #pragma once
-// The safetensors format: the length of a JSON header as u64, the header, the bytes of the tensors. Writes float32;
-// reads float32, float16 and bfloat16. The reader checks everything in the header before it uses it.
+// The safetensors format: the length of a JSON header as u64, the header, the bytes of the tensors. Reads and writes
+// float32, float16 and bfloat16. The reader checks everything in the header before it uses it.
 #include <cfloat>
 #include <cstdint>
 #include <filesystem>
@@ -59,26 +59,30 @@ struct FileDigest {
     uint64_t bytes = 0, xxh3 = 0;
 };
 
-// Writes float32 tensors in the given order. It keeps no values in memory. What read_finite() would refuse, it refuses.
+// Writes tensors in the given order. It keeps no values in memory. What read_finite() would refuse, it refuses.
 class SafetensorsWriter {
 public:
     struct Declared {
         std::string name;
         std::vector<uint64_t> shape;
-        float least = -FLT_MAX;  // no value may be below
+        float least = -FLT_MAX;     // no value may be below
+        std::string dtype = "F32";  // or "F16" or "BF16", to which values are rounded: to the nearest, ties to even
     };
     // Creates the file and writes its header. Throws on a repeated name.
     SafetensorsWriter(const std::filesystem::path& path, const std::vector<Declared>& tensors);
-    // The next values, of one or more tensors. Throws Error that names the tensor if one is infinite, NaN or too low.
+    // The next values, of one or more tensors. Throws Error that names the tensor if one is infinite, NaN, too low, or
+    // beyond the range of the tensor's type.
     void append(std::span<const float> values);
     FileDigest finish();  // syncs and closes the file; throws if values are missing
 
 private:
     void write(const void* data, size_t bytes);
+    void write_as(const Declared& tensor, std::span<const float> values);
 
     OutputFile file_;
     Xxh3 hash_;
     uint64_t bytes_ = 0, values_left_ = 0;
+    std::vector<uint16_t> narrow_;
     std::vector<Declared> tensors_;
     size_t tensor_ = 0;          // the one that is being written
     uint64_t tensor_elems_ = 0;  // written of it
@@ -106,5 +110,8 @@ private:
 
 float half_to_float(uint16_t bits);      // IEEE binary16
 float bfloat16_to_float(uint16_t bits);  // the upper half of a float32
+// The nearest number of the type, of two the even one; infinite beyond its range. `x` is no NaN.
+uint16_t float_to_half(float x);
+uint16_t float_to_bfloat16(float x);
 
 }  // namespace kiln

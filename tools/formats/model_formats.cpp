@@ -1,0 +1,26 @@
+#include "tools/formats/model_formats.h"
+
+#include <algorithm>
+
+#include "tools/formats/huggingface_model.h"
+
+namespace kiln {
+
+const std::vector<ModelFormat>& model_formats() {
+    static const std::vector<ModelFormat> formats = {
+        {"hf", open_hf, write_hf, {"f32", "f16", "bf16"}},
+    };
+    return formats;
+}
+
+std::vector<std::string> model_format_names() {
+    std::vector<std::string> names;
+    for (const ModelFormat& format : model_formats()) names.push_back(format.name);
+    return names;
+}
+
+const ModelFormat& model_format(std::string_view name) {
+    return *std::ranges::find(model_formats(), name, &ModelFormat::name);
+}
+
+}  // namespace kiln
