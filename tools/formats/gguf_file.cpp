@@ -314,7 +314,7 @@ const GgufTensor* GgufFile::find(std::string_view name) const {
 
 void GgufFile::read_rows(const GgufTensor& tensor, uint64_t first, std::span<float> out) const {
     KILN_CHECK(tensor.type, path_.string(), ": tensor '", tensor.name, "' is of type ", tensor.type_id,
-               " of ggml; weights are read from ", gguf_type_names());
+               " of ggml; weights are read from ", gguf_type_names(), "; write it again as one of them");
     const GgufType& type = *tensor.type;
     const uint64_t blocks = out.size() / type.elems;
     const uint64_t begin = tensor.offset + first * type.row_bytes(tensor.cols());

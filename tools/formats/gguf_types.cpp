@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -12,23 +11,6 @@
 
 namespace kiln {
 namespace {
-
-uint16_t float_to_half(float value) {
-    const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7FFFFFFF;
-    const uint16_t sign = uint16_t(bits >> 16 & 0x8000);
-    if (magnitude > 0x7F800000) return sign | 0x7E00;   // NaN
-    if (magnitude >= 0x477FF000) return sign | 0x7C00;  // 65520 and more round to infinity
-    if (magnitude < 0x38800000) {                       // subnormal: a multiple of 2^-24
-        return sign | uint16_t(std::nearbyint(std::bit_cast<float>(magnitude) * 0x1p24f));
-    }
-    return sign | uint16_t(((magnitude + 0xFFF + (magnitude >> 13 & 1)) >> 13) - (112 << 10));
-}
-
-uint16_t float_to_bfloat16(float value) {
-    const uint32_t bits = std::bit_cast<uint32_t>(value);
-    if ((bits & 0x7FFFFFFF) > 0x7F800000) return uint16_t(bits >> 16 | 0x40);  // NaN
-    return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
 
 float get_half(const unsigned char* in) {
     return half_to_float(uint16_t(in[0] | in[1] << 8));
