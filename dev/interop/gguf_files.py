@@ -23,7 +23,7 @@ TEXTS = ["Hello world", "it's 12345 apples, isn't it?", "  two  spaces and\ttabs
 PROMPT = "the quick brown fox"
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q4_k": 14, "bf16": 32}
-CONTEXT = 256
+CONTEXT, NEW_TOKENS = 256, 100
 
 
 def shapes():
@@ -131,14 +131,14 @@ class Server:
 
     def probabilities(self, ids, vocab):
         reply = self.post("/completion", {"prompt": ids, "n_predict": 1, "n_probs": vocab, "temperature": 0,
-                                          "samplers": [], "cache_prompt": False})
+                                          "ignore_eos": True, "cache_prompt": False})
         found = np.zeros(vocab)
         for row in reply["completion_probabilities"][0]["top_logprobs"]:
             found[row["id"]] = np.exp(row["logprob"])
         return found
 
     def greedy(self, ids, tokens):
-        reply = self.post("/completion", {"prompt": ids, "n_predict": tokens, "temperature": 0, "ignore_eos": True,
+        reply = self.post("/completion", {"prompt": ids, "n_predict": tokens, "temperature": 0,
                                           "return_tokens": True, "cache_prompt": False})
         return reply["tokens"]
 
@@ -218,51 +218,94 @@ def unpermute(path, config):
     for tensor in reader.tensors:
         for part, heads in (("attn_q", config.num_attention_heads), ("attn_k", config.num_key_value_heads)):
             if part + "." in tensor.name:
-                data = tensor.data.copy()
+                data = tensor.data
                 rows = data.reshape(heads, data.shape[0] // heads // 2, 2, *data.shape[1:]).swapaxes(1, 2)
-                tensor.data[:] = rows.reshape(data.shape)
+                data[:] = rows.reshape(data.shape)
     reader.data.flush()
+
+
+def check_import(what, path, kiln, directory):
+    """What Kiln reads from a file is what gguf's reader reads."""
+    kiln.run("import", "--from", "gguf", "--input", path, "--output", directory)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    for name, values in model.state_dict().items():
+        stored_name, values = stored(name, values.numpy(), model.config)
+        if stored_name in tensors:  # the output layer may be tied
+            tensor = tensors[stored_name]
+            theirs = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(values.shape)
+            require(np.array_equal(values, theirs), what, stored_name, "is read as other values")
+    return model
 
 
 def difference(a, b):
     return float(np.abs(a - b).max())
 
 
+def probabilities_differ(kiln, directory, server, ids):
+    """By how much, after some of the ids."""
+    worst = 0
+    for length in (1, 2, 17, len(ids)):
+        ours = kiln.probabilities(directory, ids[:length])
+        worst = max(worst, difference(ours, server.probabilities(ids[:length], len(ours))))
+    return worst
+
+
 def check_llama(name, path, kiln, directory, model):
-    """llama.cpp computes what Kiln and transformers compute."""
+    """llama.cpp computes what Kiln and transformers compute. Returns the ids it was tried on."""
     server = Server(path)
     *encoded, prompt = kiln.encode(directory, TEXTS + [PROMPT])
     for text, ours in zip(TEXTS, encoded):
         theirs = server.tokenize(text)
         require(ours == theirs, name, "tokens of", repr(text), "are", ours, "in Kiln and", theirs, "in llama.cpp")
     ids = sum(encoded[:4], [])
-    worst = 0
-    for length in (1, 2, 17, len(ids)):
-        ours = kiln.probabilities(directory, ids[:length])
-        with torch.no_grad():
-            torch_ours = softmax(model(torch.tensor([ids[:length]])).logits[0, -1].numpy())
-        require(difference(ours, torch_ours) < 1e-4, name, "Kiln's probabilities are not those of transformers")
-        worst = max(worst, difference(ours, server.probabilities(ids[:length], len(ours))))
-    require(worst < 1e-3, name, "probabilities differ by", worst)
-    return worst, prompt, server
+    with torch.no_grad():
+        reference = softmax(model(torch.tensor([ids])).logits[0, -1].numpy())
+    require(difference(kiln.probabilities(directory, ids), reference) < 1e-4, name, "Kiln differs from transformers")
+    worst = probabilities_differ(kiln, directory, server, ids)
+    require(worst < 1e-3, name, "the probabilities of the next token differ by", worst)
+    generated = kiln.run("generate", "--model", directory, "--prompt", PROMPT, "--temperature", 0, "--max-new-tokens",
+                         NEW_TOKENS, "--raw")
+    theirs = server.greedy(prompt, NEW_TOKENS)
+    decoded = kiln.run("tokenizer", "decode", "--tokenizer", directory, text=" ".join(map(str, prompt + theirs)).encode())
+    require(generated.strip() == decoded.strip(), name, "generates", generated, "in Kiln and", decoded, "in llama.cpp")
+    print(f"{name}: probabilities differ by at most {worst:.1e}; the same tokens, and {len(theirs)} greedy ones")
+    return ids
+
+
+def check_shape(kiln, directory, name, config, tokenizer_options, tokenizer):
+    model = make_model(kiln, directory, config, tokenizer_options)
+    path = directory.with_suffix(".gguf")
+    for kind in FILE_TYPES:
+        if kind == "q4_k" and name != "wide":
+            continue
+        kiln.export(directory, path, kind)
+        check_reader(name, path, kind, model, tokenizer)
+        imported = directory / kind
+        check_import(f"{name} {kind}", path, kiln, imported)
+        if kind == "f32":
+            ids = check_llama(name, path, kiln, directory, model)
+            require(kiln.encode(imported, TEXTS) == kiln.encode(directory, TEXTS), name, "imports another tokenizer")
+            if config.model_type == "llama":
+                unpermute(path, config)
+                wrong = probabilities_differ(kiln, directory, Server(path), ids)
+                require(wrong > 0.05, name, "without the permutation, the probabilities differ by", wrong)
+                print(f"{name}: without the permutation they differ by {wrong:.2f}")
+        elif name == "wide":
+            # llama.cpp rounds the activations to 8 bits before it multiplies them with quantized weights.
+            worst = probabilities_differ(kiln, imported, Server(path), ids)
+            require(worst < 0.02, name, kind, "the probabilities of the next token differ by", worst)
+            print(f"{name} {kind}: probabilities differ by at most {worst:.1e}")
+        path.unlink()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", nargs="?", default="build", type=pathlib.Path, help="the folder of built programs")
     kiln = Kiln(parser.parse_args().build)
-    for name, (config, tokenizer_options, tokenizer) in shapes().items():
+    for name, shape in shapes().items():
         with tempfile.TemporaryDirectory() as temporary:
-            directory = pathlib.Path(temporary) / name
-            model = make_model(kiln, directory, config, tokenizer_options)
-            path = directory.with_suffix(".gguf")
-            for kind in FILE_TYPES:
-                if kind == "q4_k" and name != "wide":
-                    continue
-                kiln.export(directory, path, kind)
-                check_reader(name, path, kind, model, tokenizer)
-                path.unlink()
-            print(name)
+            check_shape(kiln, pathlib.Path(temporary) / name, name, *shape)
 
 
 if __name__ == "__main__":

@@ -252,21 +252,31 @@ private:
                    ") than the other keys (", describe(c), "); remove the one that is wrong");
     }
 
-    // The factors do not say which parameters they were computed from: those of Kiln's descriptor or of Llama 3.
+    // The factors do not say which parameters they were computed from: those of Kiln's descriptor or, without one,
+    // those of Llama 3, in which only the factor and the original context differ between models.
     void read_rope_factors() {
         const GgufTensor& tensor = *file_.find(kRopeFactors);
         KILN_CHECK(tensor.elems() == uint64_t(config_.HS) / 2, where(), ": tensor '", kRopeFactors, "' has shape ",
                    shape_text(tensor.shape), "; heads of ", config_.HS, " have ", config_.HS / 2, " factors");
         std::vector<float> factors(tensor.elems());
         file_.read_rows(tensor, 0, factors);
-        if (!has_rope_factors(config_)) {
-            config_.rope_scaling = {.factor = *std::ranges::max_element(factors)};
-        }
+        if (!has_rope_factors(config_)) config_.rope_scaling = llama3_scaling(factors);
         const bool same = std::ranges::equal(factors, rope_factors(config_),
                                              [](float a, float b) { return std::fabs(a - b) <= 1e-4f * std::fabs(b); });
         KILN_CHECK(same, where(), ": the factors in ", kRopeFactors,
-                   " are not those of Llama 3's scaling from a context of ", config_.rope_scaling.original_max_T,
-                   ", the only ones that Kiln can compute");
+                   " are not those of Llama 3's scaling, the only ones that Kiln can compute");
+    }
+    RopeScaling llama3_scaling(const std::vector<float>& factors) const {
+        RopeScaling s{.factor = *std::ranges::max_element(factors)};
+        const std::vector<double> base = rope_frequencies(config_, false);
+        for (size_t i = 0; i < factors.size(); i++) {
+            if (factors[i] <= 1 || factors[i] >= s.factor) continue;
+            // The frequency is partly scaled, by how often it rotates within the original context.
+            const double kept = (1 / factors[i] - 1 / s.factor) / (1 - 1 / s.factor);
+            const double rotations = s.low_freq_factor + kept * (s.high_freq_factor - s.low_freq_factor);
+            s.original_max_T = int(std::clamp(std::round(rotations * 2 * M_PI / base[i]), 1.0, 1e9));
+        }
+        return s;
     }
 
     const GgufFile& file_;
