@@ -12,6 +12,7 @@
 #include "tests/support/tokenizer_fixtures.h"
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/sentencepiece/tokenizer.h"
+#include "tools/commands/commands.h"
 #include "tools/formats/gguf_file.h"
 #include "tools/formats/huggingface_model.h"
 
@@ -78,16 +79,15 @@ TEST_P(GgufModels, written_and_read_is_the_same_bit_for_bit) {
 
 TEST_P(GgufModels, each_type_keeps_what_it_can) {
     const struct {
-        const char *type, *stored;
+        const char* type;
         float error;  // of values up to 1
-    } types[] = {{"f16", "F16", 0x1p-12f}, {"bf16", "BF16", 0x1p-9f}};
+    } types[] = {{"f16", 0x1p-12f}, {"bf16", 0x1p-9f}};
     const StoredModel model = model_of(GetParam());
     const std::vector<float> exact = read_all(model);
     const TempDirectory directory;
     for (const auto& type : types) {
         write_gguf(directory / "a.gguf", model, type.type, nullptr);
         const StoredModel read = open_gguf(directory / "a.gguf");
-        EXPECT_EQ(read.dtype, type.stored);
         const std::vector<float> values = read_all(read);
         for (const TensorSpec& spec : param_table(model.config)) {
             const bool kept = spec.group == ParamGroup::vector || spec.name == "wpe";
@@ -158,7 +158,6 @@ TEST(Gguf, matrices_with_rows_that_blocks_do_not_fill_get_a_finer_type) {
                nullptr);
     EXPECT_EQ(GgufFile(directory / "a.gguf").find("blk.0.attn_q.weight")->type->name, "Q4_0");
     EXPECT_EQ(GgufFile(directory / "a.gguf").find("blk.0.ffn_down.weight")->type->name, "F16");
-    EXPECT_EQ(open_gguf(directory / "a.gguf").dtype, "Q4_0");
 }
 
 TEST(Gguf, what_it_cannot_hold_is_refused) {
@@ -193,16 +192,12 @@ size_t step() {
 // dev/fixtures/make_gguf_fixtures.py wrote the files with gguf's own writer.
 TEST(Gguf, files_of_another_writer_have_the_weights_of_the_golden_models) {
     const struct {
-        const char *name, *dtype;
+        const char* name;
         float error;  // relative to the largest value near by
-    } files[] = {{"gpt2", "F16", 0x1p-11f},
-                 {"llama3", "F32", 0},
-                 {"qwen2_untied", "Q8_0", 0.57f / 127},
-                 {"qwen3", "BF16", 0x1p-8f}};
+    } files[] = {{"gpt2", 0x1p-11f}, {"llama3", 0}, {"qwen2_untied", 0.57f / 127}, {"qwen3", 0x1p-8f}};
     for (const auto& row : files) {
         const StoredModel golden = open_hf(concat("tests/fixtures/golden/", row.name));
         const StoredModel model = open_gguf(concat("tests/fixtures/gguf/", row.name, ".gguf"));
-        EXPECT_EQ(model.dtype, row.dtype);
         ModelConfig config = model.config;
         config.init_std = golden.config.init_std;
         config.dropout_embedding = golden.config.dropout_embedding;
@@ -249,6 +244,20 @@ TEST(Gguf, every_flipped_byte_before_the_data_is_read_or_refused) {
             EXPECT_TRUE(std::string(error.what()).starts_with((directory / "b.gguf").string())) << error.what();
         }
     }
+}
+
+TEST(Gguf, exported_and_imported_by_the_commands_is_the_same_model) {
+    const TempDirectory directory;
+    const std::string golden = "tests/fixtures/golden/llama3", file = directory / "a.gguf", copy = directory / "copy";
+    ASSERT_EQ(command_export({"--model", golden, "--to", "gguf", "--output", file, "--type", "f32"}), 0);
+    ASSERT_EQ(command_import({"--from", "gguf", "--input", file, "--output", copy}), 0);
+    EXPECT_EQ(describe(open_hf(copy).config), describe(open_hf(golden).config));
+    EXPECT_EQ(read_all(open_hf(copy)), read_all(open_hf(golden)));
+    EXPECT_NE(error_of([&] { command_export({"--model", golden, "--to", "gguf", "--output", file, "--type", "q9"}); })
+                  .find("f32, f16, bf16, q8_0, q4_0, q4_k"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { command_export({"--model", golden, "--to", "gguf", "--output", file}); }).find("--overwrite"),
+              std::string::npos);
 }
 
 // ---- tokenizers
@@ -329,11 +338,11 @@ TEST(GgufTokenizer, sentencepiece_bpe_comes_back) {
     const Tokenizer tokenizer = make_sentencepiece_tokenizer(train_sentencepiece(options), "tokenizer.model");
     const TempDirectory directory;
     const auto path = directory / "a.gguf";
-    write_gguf(path, model_of("llama:layers=1,dim=8,heads=2,ffn=12,ctx=16,vocab=800", files_of(tokenizer)), "",
+    write_gguf(path, model_of("llama:layers=1,dim=8,heads=2,ffn=12,ctx=16,vocab=803", files_of(tokenizer)), "",
                nullptr);
     const GgufFile file(path);
     EXPECT_EQ(file.string("tokenizer.ggml.model"), "llama");
-    EXPECT_EQ(file.real_array("tokenizer.ggml.scores").size(), 800u);
+    EXPECT_EQ(file.real_array("tokenizer.ggml.scores").size(), 803u);
     EXPECT_EQ(file.whole_array("tokenizer.ggml.token_type")[0], 2);
     EXPECT_EQ(file.whole_array("tokenizer.ggml.token_type")[3], 6);
     const StoredModel read = open_gguf(path);

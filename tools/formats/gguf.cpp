@@ -304,15 +304,6 @@ void check_tensors(const GgufFile& file, const ModelConfig& config, const std::s
     }
 }
 
-// The type of most values.
-std::string most_common_type(const GgufFile& file) {
-    std::map<std::string, uint64_t> elems;
-    for (const GgufTensor& tensor : file.tensors()) {
-        if (tensor.type) elems[std::string(tensor.type->name)] += tensor.elems();
-    }
-    return elems.empty() ? "F32" : std::ranges::max_element(elems, {}, [](auto& e) { return e.second; })->first;
-}
-
 // ---- writing
 
 const GgufType& type_of(const TensorSpec& spec, const GgufType& asked) {
@@ -391,7 +382,8 @@ StoredModel open_gguf(const fs::path& path) {
             }
         }
     };
-    return {config, read_gguf_tokenizer(*file, config.V), most_common_type(*file), read};
+    // The norms are float32 in every file, so this is the type that holds all values.
+    return {config, read_gguf_tokenizer(*file, config.V), "F32", read};
 }
 
 void write_gguf(const fs::path& path, const StoredModel& model, std::string_view type_name,
@@ -428,6 +420,7 @@ void write_gguf(const fs::path& path, const StoredModel& model, std::string_view
     TensorWriter writer(file.file(), progress, header.data_bytes());
     if (!factors.empty()) writer.write(factors_part, f32, factors);
     std::vector<float> values;
+    values.reserve(std::ranges::max(specs, {}, &TensorSpec::elems).elems());  // growing would need two of them
     for (const TensorSpec& spec : specs) {
         values.resize(spec.elems());
         model.read(spec, values);

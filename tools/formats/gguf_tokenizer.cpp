@@ -314,7 +314,9 @@ Tokenizer read_byte_level(const GgufFile& file, const Tokens& tokens, const orde
 Tokenizer read_sentencepiece(const GgufFile& file, const Tokens& tokens, const ordered_json& ids, SideFiles side) {
     SentencePieceModel model;
     model.kind = SentencePieceModel::Kind::bpe;
-    for (size_t id = 0; id < tokens.texts.size(); id++) {
+    size_t end = tokens.texts.size();
+    while (end > 0 && tokens.types[end - 1] == int(Type::unused)) end--;  // ids that the model has more
+    for (size_t id = 0; id < end; id++) {
         model.pieces.push_back({tokens.texts[id], tokens.scores[id], Type(tokens.types[id])});
     }
     model.byte_fallback = std::ranges::count(tokens.types, int(Type::byte)) > 0;
