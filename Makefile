@@ -58,5 +58,6 @@ include dev/make/compile.mk
 include dev/make/tests.mk
 include dev/make/bench.mk
 include dev/make/checks.mk
+include dev/make/interop.mk
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Makes build/venv, the virtual environment of the oracles (dev/fixtures/requirements.txt), if it is not there yet.
-# Nothing that Kiln builds or runs needs it: only `make bench` and the scripts of dev/fixtures do.
+# Makes build/venv, the virtual environment of the oracles, and installs the packages of a file there (the argument;
+# dev/fixtures/requirements.txt without one), unless they are there already. Nothing that Kiln builds or runs needs it:
+# only `make bench`, `make test-interop` and the scripts of dev/fixtures do.
 set -eu
 cd "$(dirname "$0")/../.."
 venv=${BUILD:-build}/venv
-requirements=dev/fixtures/requirements.txt
-stamp=$venv/requirements.installed
+requirements=${1:-dev/fixtures/requirements.txt}
+stamp=$venv/$(basename "$(dirname "$requirements")").installed
 
 cannot() {
     echo "venv: $1" >&2
@@ -22,5 +23,5 @@ if [ ! -x "$venv/bin/python" ]; then
     "$python" -m venv "$venv" || { rm -rf "$venv"; cannot "'$python -m venv' failed (Debian: apt-get install python3-venv)"; }
 fi
 echo "venv: installing what $requirements names (minutes)" >&2
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2 || cannot "pip could not install PyTorch"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2 || cannot "pip could not install it"
 cp "$requirements" "$stamp"

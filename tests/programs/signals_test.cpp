@@ -173,6 +173,27 @@ TEST_F(Signals, prepare_is_stopped_while_it_waits_for_a_pipe) {
     EXPECT_EQ(WEXITSTATUS(status), 3);
 }
 
+TEST_F(Signals, export_is_stopped_at_any_file_and_leaves_the_whole_model_or_nothing) {
+    ASSERT_EQ(train_cpu({"-i", data(), "-e", kModel, "-x", "1", "-v", "0", "-o", run()}).code, 0);
+    const fs::path made = directory_ / "made";
+    const Args args{"export", "--model", run(), "--to", "hf", "--output", made};
+    ASSERT_EQ(stop_at("", "kiln", args).code, 0);
+    const int opens = counts().first;
+    const std::string whole = read_file(made / "model.safetensors");
+    int stops = 0;
+    for (int n = 1; n <= opens; n++) {
+        SCOPED_TRACE(n);
+        fs::remove_all(made);
+        const Finished ended = stop_at(concat("STOP_AT_OPEN=", n), "kiln", args);
+        EXPECT_FALSE(fs::exists(directory_ / ".saving-made"));
+        EXPECT_NE(ended.code == 0, ended.signal != 0) << ended.code;
+        EXPECT_EQ(fs::exists(made), ended.code == 0);
+        EXPECT_TRUE(ended.code != 0 || read_file(made / "model.safetensors") == whole);
+        stops += ended.signal != 0;
+    }
+    EXPECT_GT(stops, 3);
+}
+
 // They have nothing to save.
 TEST_F(Signals, other_commands_end_at_once_and_leave_nothing) {
     tokenizer(directory_ / "tokenizer");

@@ -51,8 +51,8 @@ TEST(Safetensors, written_file_reads_back_equal) {
 
 TEST(Safetensors, every_number_of_a_narrow_type_survives_float32) {
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
-        if ((bits & 0x7c00) != 0x7c00) EXPECT_EQ(float_to_half(half_to_float(uint16_t(bits))), bits);
-        if ((bits & 0x7f80) != 0x7f80) EXPECT_EQ(float_to_bfloat16(bfloat16_to_float(uint16_t(bits))), bits);
+        EXPECT_TRUE((bits & 0x7c00) == 0x7c00 || float_to_half(half_to_float(uint16_t(bits))) == bits) << bits;
+        EXPECT_TRUE((bits & 0x7f80) == 0x7f80 || float_to_bfloat16(bfloat16_to_float(uint16_t(bits))) == bits) << bits;
     }
 }
 

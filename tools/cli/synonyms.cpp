@@ -139,7 +139,6 @@ constexpr std::pair<std::string_view, std::string_view> kCommands[] = {
     {"encode", "'tokenizer encode'"},
     {"decode", "'tokenizer decode'"},
     {"detokenize", "'tokenizer decode'"},
-    {"import", "'tokenizer import'"},
     {"download", "'tokenizer import'"},
     {"info", "'inspect'"},
     {"show", "'inspect'"},
@@ -148,8 +147,7 @@ constexpr std::pair<std::string_view, std::string_view> kCommands[] = {
     {"graph", "'plot'"},
     {"curve", "'plot'"},
     {"draw", "'plot'"},
-    {"convert", "'tokenizer import' (checkpoints are Hugging Face models already)"},
-    {"export", "'inspect' (checkpoints are Hugging Face models already)"},
+    {"convert", "'import' or 'export' (checkpoints are Hugging Face models already), or 'tokenizer import'"},
 };
 
 template <size_t N>

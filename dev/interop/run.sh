@@ -1,0 +1,18 @@
+#!/bin/bash
+# `make test-interop`: runs dev/interop/NAME.py for each NAME, with what requirements.txt installs and, for hf, also with
+# transformers 4.
+set -eu
+cd "$(dirname "$0")/../.."
+export BUILD=${BUILD:-build}
+dev/bench/venv.sh dev/interop/requirements.txt || { echo "test-interop: there is nothing to compare with; see above" >&2; exit 1; }
+older=$BUILD/venv/transformers-4
+if [ ! -d "$older" ]; then
+    rm -rf "$older.part"
+    "$BUILD/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$older.part" \
+        -r dev/interop/requirements-transformers-4.txt
+    mv "$older.part" "$older"
+fi
+for name in "$@"; do
+    "$BUILD/venv/bin/python" "dev/interop/$name.py" "$BUILD"
+    [ "$name" != hf ] || PYTHONPATH=$older "$BUILD/venv/bin/python" "dev/interop/$name.py" "$BUILD"
+done
