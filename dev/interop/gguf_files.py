@@ -6,12 +6,14 @@ llama.cpp's converter would write; llama.cpp must compute Kiln's probabilities, 
 """
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import urllib.request
 
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 import gguf
 import numpy as np
 import torch
@@ -66,7 +68,8 @@ class Kiln:
 
     def run(self, *args, program="bin/kiln", text=None):
         command = [str(self.build / program), *map(str, args)]
-        result = subprocess.run(command, input=text, capture_output=True)
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        result = subprocess.run(command, input=text, capture_output=True, env=one_thread)
         require(result.returncode == 0, " ".join(command), "failed:", result.stderr.decode(errors="replace"))
         return result.stdout
 
@@ -93,7 +96,8 @@ def make_model(kiln, directory, config, tokenizer_options):
              "tests/fixtures/tokenizer/code.txt", "--vocab-size", 900, "--output", directory, *tokenizer_options)
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     config.vocab_size = 901  # one row more than tokens
-    config.bos_token_id = config.eos_token_id = config.pad_token_id = None
+    config.bos_token_id = config.pad_token_id = None
+    config.eos_token_id = 2 if "sentencepiece-bpe" in tokenizer_options else 0
     torch.manual_seed(1)
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
@@ -116,6 +120,7 @@ class Server:
         params.verbosity = -1
         params.cpuparams.n_threads = 1
         params.cpuparams_batch.n_threads = 1
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it rounds to float16
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.port = 0
         self.server = xllamacpp.Server(params)
@@ -130,8 +135,11 @@ class Server:
         return self.post("/tokenize", {"content": text, "add_special": False, "parse_special": False})["tokens"]
 
     def probabilities(self, ids, vocab):
+        """Of each token after the ids, before sampling."""
+        # A sampled token that ends the text, or that is half a character, would not be returned.
+        sampled = [[ids[0], 1000]]
         reply = self.post("/completion", {"prompt": ids, "n_predict": 1, "n_probs": vocab, "temperature": 0,
-                                          "ignore_eos": True, "cache_prompt": False})
+                                          "logit_bias": sampled, "cache_prompt": False})
         found = np.zeros(vocab)
         for row in reply["completion_probabilities"][0]["top_logprobs"]:
             found[row["id"]] = np.exp(row["logprob"])
@@ -266,7 +274,7 @@ def check_llama(name, path, kiln, directory, model):
     require(worst < 1e-3, name, "the probabilities of the next token differ by", worst)
     generated = kiln.run("generate", "--model", directory, "--prompt", PROMPT, "--temperature", 0, "--max-new-tokens",
                          NEW_TOKENS)
-    theirs = server.greedy(prompt, NEW_TOKENS)
+    theirs = [token for token in server.greedy(prompt, NEW_TOKENS) if token != model.config.eos_token_id]
     decoded = kiln.run("tokenizer", "decode", "--tokenizer", directory, text=" ".join(map(str, prompt + theirs)).encode())
     require(generated.strip() == decoded.strip(), name, "generates", generated, "in Kiln and", decoded, "in llama.cpp")
     print(f"{name}: probabilities differ by at most {worst:.1e}; the same tokens, and {len(theirs)} greedy ones")
