@@ -39,21 +39,27 @@ double attention_factor(const RopeScaling& s) {
 
 }  // namespace
 
+std::vector<double> rope_frequencies(const ModelConfig& c, bool scaled) {
+    std::vector<double> frequencies(c.HS / 2);
+    for (int i = 0; i < c.HS / 2; i++) {
+        double& frequency = frequencies[i] = std::pow(double(c.rope_theta), -2.0 * i / c.HS);
+        if (!scaled || c.rope_scaling.factor == 0) continue;
+        const double share = kept(c, i, frequency);
+        frequency *= share + (1 - share) / c.rope_scaling.factor;
+    }
+    return frequencies;
+}
+
 std::vector<float> rope_table(const ModelConfig& c, int T) {
     if (!c.uses_rope()) return {};
-    const RopeScaling& s = c.rope_scaling;
     const int half = c.HS / 2;
-    const double scale = attention_factor(s);
+    const double scale = attention_factor(c.rope_scaling);
+    const std::vector<double> frequencies = rope_frequencies(c);
     std::vector<float> table(size_t(T) * half * 2);
     for (int i = 0; i < half; i++) {
-        double frequency = std::pow(double(c.rope_theta), -2.0 * i / c.HS);
-        if (s.factor > 0) {
-            const double share = kept(c, i, frequency);
-            frequency *= share + (1 - share) / s.factor;
-        }
         for (int t = 0; t < T; t++) {
-            table[(size_t(t) * half + i) * 2] = float(scale * std::cos(t * frequency));
-            table[(size_t(t) * half + i) * 2 + 1] = float(scale * std::sin(t * frequency));
+            table[(size_t(t) * half + i) * 2] = float(scale * std::cos(t * frequencies[i]));
+            table[(size_t(t) * half + i) * 2 + 1] = float(scale * std::sin(t * frequencies[i]));
         }
     }
     return table;

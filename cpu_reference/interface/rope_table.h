@@ -6,6 +6,9 @@
 
 namespace kiln {
 
+// (HS/2) angles by which RoPE rotates from one position to the next, after scaling; `scaled` false: before it.
+std::vector<double> rope_frequencies(const ModelConfig& config, bool scaled = true);
+
 // (T, HS/2) pairs of cos and sin; empty without RoPE. At position t, elements i and i + HS/2 of a head are rotated by
 // the angle t * theta^(-2i / HS) (arXiv:2104.09864). config.rope_scaling changes these frequencies as transformers 5
 // does (modeling_rope_utils.py):

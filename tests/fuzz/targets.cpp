@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu_reference/interface/error.h"
+#include "cpu_reference/interface/tensors.h"
 #include "tests/support/temp_directory.h"
 #include "tokenizer/data/shard.h"
 #include "tokenizer/huggingface/parts.h"
@@ -15,6 +16,7 @@
 #include "tokenizer/sentencepiece/tokenizer.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/manifest.h"
+#include "tools/formats/gguf.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
 #include "tools/train/loss_curve.h"
@@ -178,6 +180,18 @@ void fuzz_safetensors(std::string_view input) {
     }
 }
 
+void fuzz_gguf(std::string_view input) {
+    static const TempDirectory directory;
+    const StoredModel model = open_gguf(directory.write("a.gguf", input));
+    size_t elems = 0;
+    for (const TensorSpec& spec : param_table(model.config)) {
+        elems += spec.elems();
+        expect(elems <= 2 * input.size(), "every weight has at least four bits in the file");
+        std::vector<float> values(spec.elems());
+        model.read(spec, values);
+    }
+}
+
 void fuzz_config_json(std::string_view input) {
     const ModelConfig config = parse_hf_config(parse_json(input, "input"), "input");
     expect(parse_model(describe(config)) == config, "a descriptor describes the whole model");
@@ -249,6 +263,7 @@ const FuzzTarget fuzz_targets[kFuzzTargets] = {{"tokenizer_json", fuzz_tokenizer
                                                {"csv", fuzz_csv},
                                                {"shard", fuzz_shard},
                                                {"safetensors", fuzz_safetensors},
+                                               {"gguf", fuzz_gguf},
                                                {"config_json", fuzz_config_json},
                                                {"trainer_state", fuzz_trainer_state},
                                                {"manifest", fuzz_manifest},

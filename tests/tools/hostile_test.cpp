@@ -90,6 +90,11 @@ private:
              [](const Hostile& h) {
                  return command_inspect({h.named("a.safetensors"), "--tensors"});
              }},
+            {"gguf",
+             [](const Hostile& h) {
+                 return command_import(
+                     {"--from", "gguf", "--input", h.named("a.gguf"), "--output", h.directory_ / "out"});
+             }},
             {"config_json", [](const Hostile& h) { return command_inspect({h.placed("config.json", {weights})}); }},
             {"generation_config",
              [](const Hostile& h) {

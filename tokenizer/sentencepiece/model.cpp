@@ -2,6 +2,7 @@
 // SentencePiece's sentencepiece_model.proto.
 #include "tokenizer/sentencepiece/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -231,6 +232,27 @@ private:
     std::string out_;
 };
 
+void write_trainer_spec(Writer& trainer, const SentencePieceModel& model) {
+    trainer.number(3, static_cast<uint64_t>(model.kind));
+    trainer.number(24, model.whitespace_is_suffix);
+    trainer.number(26, model.whitespace_only_pieces);
+    trainer.number(35, model.byte_fallback);
+}
+
+std::string write_model(const std::vector<SentencePiece>& pieces, Writer& trainer, Writer& normalizer) {
+    Writer out;
+    for (const SentencePiece& piece : pieces) {
+        Writer one;
+        one.bytes(1, piece.text);
+        one.real(2, piece.score);
+        one.number(3, static_cast<uint64_t>(piece.type));
+        out.bytes(1, one.take());
+    }
+    out.bytes(2, trainer.take());
+    out.bytes(3, normalizer.take());
+    return out.take();
+}
+
 }  // namespace
 
 std::string with_spaces(std::string_view piece) {
@@ -269,24 +291,28 @@ SentencePieceModel SentencePieceModel::parse(std::string_view file, const std::s
     return model;
 }
 
-std::string SentencePieceModel::serialize_without_normalization() const {
-    Writer out;
-    for (const SentencePiece& piece : pieces) {
-        Writer one;
-        one.bytes(1, piece.text);
-        one.real(2, piece.score);
-        one.number(3, static_cast<uint64_t>(piece.type));
-        out.bytes(1, one.take());
-    }
+std::string SentencePieceModel::serialize() const {
     Writer trainer, normalizer;
-    trainer.number(3, static_cast<uint64_t>(kind));
-    trainer.number(24, whitespace_is_suffix);
-    trainer.number(26, whitespace_only_pieces);
-    trainer.number(35, byte_fallback);
-    out.bytes(2, trainer.take());
+    write_trainer_spec(trainer, *this);
+    const std::string* roles[] = {&pieces[unknown_id < 0 ? 0 : unknown_id].text, &bos, &eos, &pad};
+    for (uint32_t role = 0; role < 4; ++role) {
+        const auto piece = std::ranges::find(pieces, *roles[role], &SentencePiece::text);
+        trainer.number(40 + role, piece == pieces.end() ? ~uint64_t(0) : uint64_t(piece - pieces.begin()));
+        trainer.bytes(45 + role, *roles[role]);
+    }
+    trainer.bytes(44, unknown_surface);
+    normalizer.bytes(2, charsmap);
+    normalizer.number(3, add_dummy_prefix);
+    normalizer.number(4, remove_extra_whitespaces);
+    normalizer.number(5, escape_whitespaces);
+    return write_model(pieces, trainer, normalizer);
+}
+
+std::string SentencePieceModel::serialize_without_normalization() const {
+    Writer trainer, normalizer;
+    write_trainer_spec(trainer, *this);
     for (const uint32_t field : {3, 4, 5}) normalizer.number(field, 0);
-    out.bytes(3, normalizer.take());
-    return out.take();
+    return write_model(pieces, trainer, normalizer);
 }
 
 }  // namespace kiln

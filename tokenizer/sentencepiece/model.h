@@ -40,6 +40,9 @@ struct SentencePieceModel {
     // would refuse or crash on: every piece is unique UTF-8 text, not empty, with a finite score.
     static SentencePieceModel parse(std::string_view file, const std::string& name);
 
+    // A file that parse() reads as this model.
+    std::string serialize() const;
+
     // A file with these pieces but without normalization, for the library: its own normalization checks no bounds.
     std::string serialize_without_normalization() const;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tools/formats/gguf.h"
 #include "tools/formats/huggingface_model.h"
 
 namespace kiln {
@@ -9,6 +10,7 @@ namespace kiln {
 const std::vector<ModelFormat>& model_formats() {
     static const std::vector<ModelFormat> formats = {
         {"hf", open_hf, write_hf, {"f32", "f16", "bf16"}},
+        {"gguf", open_gguf, write_gguf, {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_k"}},
     };
     return formats;
 }
