@@ -270,6 +270,13 @@ SentencePieceModel SentencePieceModel::parse(std::string_view file, const std::s
 }
 
 std::string SentencePieceModel::serialize_without_normalization() const {
+    SentencePieceModel plain = *this;
+    plain.charsmap.clear();
+    plain.add_dummy_prefix = plain.remove_extra_whitespaces = plain.escape_whitespaces = false;
+    return plain.serialize();
+}
+
+std::string SentencePieceModel::serialize() const {
     Writer out;
     for (const SentencePiece& piece : pieces) {
         Writer one;
@@ -284,7 +291,10 @@ std::string SentencePieceModel::serialize_without_normalization() const {
     trainer.number(26, whitespace_only_pieces);
     trainer.number(35, byte_fallback);
     out.bytes(2, trainer.take());
-    for (const uint32_t field : {3, 4, 5}) normalizer.number(field, 0);
+    if (!charsmap.empty()) normalizer.bytes(2, charsmap);
+    normalizer.number(3, add_dummy_prefix);
+    normalizer.number(4, remove_extra_whitespaces);
+    normalizer.number(5, escape_whitespaces);
     out.bytes(3, normalizer.take());
     return out.take();
 }

@@ -40,7 +40,9 @@ struct SentencePieceModel {
     // would refuse or crash on: every piece is unique UTF-8 text, not empty, with a finite score.
     static SentencePieceModel parse(std::string_view file, const std::string& name);
 
-    // A file with these pieces but without normalization, for the library: its own normalization checks no bounds.
+    // A file with these pieces and this normalization; the names of bos, eos and pad are the library's.
+    std::string serialize() const;
+    // The same but without normalization, for the library: its own normalization checks no bounds.
     std::string serialize_without_normalization() const;
 };
 
