@@ -3,12 +3,16 @@
 #include <algorithm>
 
 #include "tools/formats/huggingface_model.h"
+#include "tools/formats/llama2c.h"
+#include "tools/formats/llmc.h"
 
 namespace kiln {
 
 const std::vector<ModelFormat>& model_formats() {
     static const std::vector<ModelFormat> formats = {
         {"hf", open_hf, write_hf, {"f32", "f16", "bf16"}},
+        {"llmc", open_llmc, write_llmc, {"f32", "bf16"}},
+        {"llama2c", open_llama2c, write_llama2c, {"f32", "f32-v1", "q8_0"}},
     };
     return formats;
 }
