@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/formats/llama2c.h"
+#include "tokenizer/formats/llmc.h"
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/sentencepiece/tokenizer.h"
@@ -125,7 +127,11 @@ Tokenizer Tokenizer::load(const fs::path& path) {
         find_tokenizer(path, &tokenizer.note_);
         return tokenizer;
     }
-    if (!fs::is_directory(status_of(path))) return parse(read_file(main), main.string());
+    if (!fs::is_directory(status_of(path))) {
+        const std::string content = read_file(main), name = main.string();
+        if (is_llmc_tokenizer(content)) return parse_llmc_tokenizer(content, name);
+        return main.extension() == ".bin" ? parse_llama2c_tokenizer(content, name) : parse(content, name);
+    }
 
     SideFiles side = SideFiles::read(path);
     const fs::path merges = path / "merges.txt";

@@ -49,8 +49,8 @@ class TokenizerKind;
 
 class Tokenizer {
 public:
-    // `path` is a directory, a tokenizer.json or a SentencePiece NAME.model. Throws Error that names the file and the
-    // place in it.
+    // `path` is a directory, a tokenizer.json, a SentencePiece NAME.model, or a NAME.bin of llm.c or llama2.c. Throws
+    // Error that names the file and the place in it.
     static Tokenizer load(const std::filesystem::path& path);
     // Parses the text of a tokenizer.json; messages contain `name`.
     static Tokenizer parse(std::string_view json, const std::string& name);

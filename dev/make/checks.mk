@@ -34,7 +34,7 @@ FUZZ_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,unde
 # Of tools/, what the targets call. The functions beside those may call others (of engines and checkpoints), which are
 # not linked: -no-pie, since a program at any address must know the address of each.
 FUZZ_SOURCES := $(wildcard tokenizer/*.cpp tokenizer/*/*.cpp cpu_reference/interface/*.cpp tools/formats/*.cpp tests/fuzz/*.cpp) \
-                $(addprefix tools/cli/,options.cpp options_help.cpp synonyms.cpp toml.cpp) $(addprefix tools/checkpoint/,manifest.cpp model_directory.cpp names.cpp) \
+                $(addprefix tools/cli/,options.cpp options_help.cpp synonyms.cpp toml.cpp) $(addprefix tools/checkpoint/,manifest.cpp model_directory.cpp model_files.cpp model_state.cpp names.cpp) \
                 $(addprefix tools/train/,loss_curve.cpp options.cpp trainer_state.cpp)
 FUZZ_OBJECTS := $(patsubst %.cpp,$(BUILD)/fuzz/%.o,$(filter-out %_test.cpp,$(FUZZ_SOURCES)))
 

@@ -1,5 +1,6 @@
 #include "tests/fuzz/targets.h"
 
+#include <cstring>
 #include <iostream>
 #include <memory>
 #include <sstream>
@@ -9,7 +10,10 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/tensors.h"
 #include "tests/support/temp_directory.h"
+#include "tokenizer/data/evaluation.h"
 #include "tokenizer/data/shard.h"
+#include "tokenizer/formats/llama2c.h"
+#include "tokenizer/formats/llmc.h"
 #include "tokenizer/huggingface/parts.h"
 #include "tokenizer/prepare/block_parser.h"
 #include "tokenizer/prepare/block_reader.h"
@@ -19,6 +23,9 @@
 #include "tools/formats/gguf.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
+#include "tools/formats/llama2c.h"
+#include "tools/formats/llmc_debug.h"
+#include "tools/formats/llmc_state.h"
 #include "tools/train/loss_curve.h"
 #include "tools/train/options.h"
 #include "tools/train/trainer_state.h"
@@ -252,9 +259,86 @@ void fuzz_options(std::string_view input) {
     use_options(args);
 }
 
+// Every value of a model; together they are no more than its file holds.
+void read_model(const StoredModel& model, size_t file_bytes) {
+    expect(parse_model(describe(model.config)) == model.config, "a descriptor describes the whole model");
+    expect(size_t(count_parameters(model.config)) <= file_bytes, "tensors lie in the file");
+    std::vector<float> values;
+    for (const TensorSpec& spec : param_table(model.config)) {
+        values.resize(spec.elems());
+        model.read(spec, values);
+    }
+}
+
+void fuzz_llmc_model(std::string_view input) {
+    static const TempDirectory directory;
+    read_model(open_llmc(directory.write("model.bin", input)), input.size());
+}
+
+// Training states and debug states, of a model with L 1, C 2, NH 1, V 3, max_T 2.
+void fuzz_llmc_state(std::string_view input) {
+    static const TempDirectory directory;
+    static const LlmcModelFile model = [] {
+        const int32_t header[256] = {20240326, 3, 2, 3, 1, 1, 2, 3};
+        std::string file(reinterpret_cast<const char*>(header), sizeof header);
+        file.resize(sizeof header + 88 * sizeof(float));
+        return LlmcModelFile(directory.write("model.bin", file));
+    }();
+    const std::filesystem::path path = directory.write("state.bin", input);
+    int32_t magic = 0;
+    if (input.size() >= sizeof magic) std::memcpy(&magic, input.data(), sizeof magic);
+    if (magic == 20240327) {
+        const LlmcDebugState state = read_llmc_debug_state(path, model);
+        expect(state.logits.size() * sizeof(float) <= input.size(), "logits lie in the file");
+        return;
+    }
+    const LlmcStateFile state(path, model);
+    std::vector<float> values;
+    for (const char* arena : {"parameters", "moment1", "moment2"}) {
+        for (const TensorSpec& spec : param_table(model.config())) {
+            values.resize(spec.elems());
+            state.state().read({arena}, spec.offset, values);
+        }
+    }
+}
+
+void fuzz_llmc_tokenizer(std::string_view input) {
+    const Tokenizer tokenizer = parse_llmc_tokenizer(input, "input");
+    const Tokenizer again = parse_llmc_tokenizer(write_llmc_tokenizer(tokenizer), "saved");
+    use(tokenizer, &again);
+}
+
+void fuzz_llmc_evaluation(std::string_view input) {
+    static const TempDirectory directory;
+    size_t tokens = 0;
+    for (const EvaluationExample& example : read_evaluation(directory.write("val.bin", input))) {
+        expect(size_t(example.label) < example.completions.size(), "the label is a completion");
+        tokens += example.context.size();
+    }
+    expect(tokens * sizeof(uint16_t) <= input.size(), "tokens lie in the file");
+}
+
+void fuzz_llama2c_model(std::string_view input) {
+    static const TempDirectory directory;
+    read_model(open_llama2c(directory.write("model.bin", input)), input.size());
+}
+
+void fuzz_llama2c_tokenizer(std::string_view input) {
+    const Tokenizer tokenizer = parse_llama2c_tokenizer(input, "input");
+    const Tokenizer again =
+        parse_llama2c_tokenizer(write_llama2c_tokenizer(tokenizer, tokenizer.vocab_size()), "saved");
+    use(tokenizer, &again);
+}
+
 }  // namespace
 
 const FuzzTarget fuzz_targets[kFuzzTargets] = {{"tokenizer_json", fuzz_tokenizer_json},
+                                               {"llmc_model", fuzz_llmc_model},
+                                               {"llmc_state", fuzz_llmc_state},
+                                               {"llmc_tokenizer", fuzz_llmc_tokenizer},
+                                               {"llmc_evaluation", fuzz_llmc_evaluation},
+                                               {"llama2c_model", fuzz_llama2c_model},
+                                               {"llama2c_tokenizer", fuzz_llama2c_tokenizer},
                                                {"vocab_merges", fuzz_vocab_merges},
                                                {"tiktoken", fuzz_tiktoken},
                                                {"sentencepiece", fuzz_sentencepiece},

@@ -10,7 +10,7 @@ struct FuzzTarget {
     void (*run)(std::string_view input);
 };
 
-inline constexpr int kFuzzTargets = 16;
+inline constexpr int kFuzzTargets = 22;
 extern const FuzzTarget fuzz_targets[kFuzzTargets];
 
 }  // namespace kiln

@@ -8,11 +8,13 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/temp_directory.h"
+#include "tokenizer/data/evaluation.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/unicode/utf8.h"
 #include "tools/checkpoint/manifest.h"
 #include "tools/cli/terminal.h"
 #include "tools/commands/commands.h"
+#include "tools/formats/llmc_debug.h"
 #include "tools/train/options.h"
 #include "tools/train/trainer_state.h"
 
@@ -23,6 +25,9 @@ namespace fs = std::filesystem;
 
 const fs::path kFiles = "tests/hostile", kGolden = "tests/fixtures/golden/gpt2";
 const fs::path kTokenizer = "tests/fixtures/tokenizer/exhausted.json";
+
+// A valid model of llm.c, of the smallest size.
+const fs::path kLlmcModel = "tests/fuzz/corpus/llmc_model/float32";
 
 class Hostile {
 public:
@@ -76,6 +81,14 @@ private:
         return command_prepare({"--input", named("in." + extension), "--tokenizer", kTokenizer, "--output",
                                 directory_ / "out", "--strict", "--threads", "1"});
     }
+    int import(const std::string& format, const std::string& model, const Arguments& more = {}) const {
+        Arguments args = {"--from", format, "--input", model, "--output", directory_ / "out"};
+        args.insert(args.end(), more.begin(), more.end());
+        return command_import(args);
+    }
+    int import_tokenizer(const std::string& name) const {
+        return command_tokenizer({"import", named(name), "--output", directory_ / "out"});
+    }
     static int train(const Arguments& args) {
         TrainOptions options;
         OptionSet set("train_gpt2", "", {});
@@ -125,6 +138,19 @@ private:
                  h.directory_.write("vocab.json", "{\"a\": 0, \"b\": 1}");
                  return command_inspect({h.placed("merges.txt")});
              }},
+            {"llmc_model", [](const Hostile& h) { return h.import("llmc", h.named("model.bin")); }},
+            {"llmc_state",
+             [](const Hostile& h) {
+                 return h.import("llmc", kLlmcModel, {"--state", h.named("state.bin")});
+             }},
+            {"llmc_debug",
+             [](const Hostile& h) {
+                 return read_llmc_debug_state(h.named("debug.bin"), LlmcModelFile(kLlmcModel)), 0;
+             }},
+            {"llmc_tokenizer", [](const Hostile& h) { return h.import_tokenizer("gpt2_tokenizer.bin"); }},
+            {"llmc_evaluation", [](const Hostile& h) { return read_evaluation(h.named("val.bin")), 0; }},
+            {"llama2c_model", [](const Hostile& h) { return h.import("llama2c", h.named("model.bin")); }},
+            {"llama2c_tokenizer", [](const Hostile& h) { return h.import_tokenizer("tokenizer.bin"); }},
             {"shard", [](const Hostile& h) { return command_inspect({h.named("a.bin")}); }},
             {"shards_json", [](const Hostile& h) { return command_inspect({h.placed("shards.json")}); }},
             {"jsonl", [](const Hostile& h) { return h.prepare("jsonl"); }},

@@ -57,6 +57,14 @@ struct SpecialToken {
 TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizerSequence pre_tokenizer,
                               const std::vector<SpecialToken>& special_tokens);
 
+struct RankedToken {
+    std::string bytes;
+    int rank = 0;  // its id
+};
+// The same from tokens whose order is all that is known: tiktoken's, and llm.c's. `ranked` is in the order of ranks.
+TokenizerParts parts_of_ranks(const std::vector<RankedToken>& ranked, const std::string& name,
+                              PreTokenizerSequence pre_tokenizer, const std::vector<SpecialToken>& special_tokens);
+
 inline constexpr const char* kAnyCharacter = "[\\s\\S]";  // the pre-tokenizer of kCharacters
 
 // Published vocabularies have some ids without a token. This limit keeps their memory small.

@@ -8,6 +8,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/huggingface/parts.h"
+#include "tokenizer/unicode/utf8.h"
 
 namespace kiln {
 namespace {
@@ -37,11 +38,6 @@ bool decode_base64(std::string_view text, std::string& bytes) {
     return true;
 }
 
-struct RankedToken {
-    std::string bytes;
-    int rank;
-};
-
 std::vector<RankedToken> read_ranks(std::string_view text, const std::string& name) {
     std::vector<RankedToken> tokens;
     size_t number = 0;
@@ -64,7 +60,6 @@ std::vector<RankedToken> read_ranks(std::string_view text, const std::string& na
                    " bytes; at most ", kMaxTokenBytes, " are supported");
         tokens.push_back(std::move(token));
     }
-    KILN_CHECK(!tokens.empty(), name, ": holds no tokens");
     std::sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
     for (size_t i = 1; i < tokens.size(); ++i) {
         KILN_CHECK(tokens[i - 1].rank != tokens[i].rank, name, ": rank ", tokens[i].rank, " occurs twice");
@@ -104,7 +99,12 @@ std::optional<std::pair<int, int>> last_merge(const RankedToken& token,
 
 TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, PreTokenizerSequence pre_tokenizer,
                               const std::vector<SpecialToken>& special_tokens) {
-    const std::vector<RankedToken> ranked = read_ranks(text, name);
+    return parts_of_ranks(read_ranks(text, name), name, std::move(pre_tokenizer), special_tokens);
+}
+
+TokenizerParts parts_of_ranks(const std::vector<RankedToken>& ranked, const std::string& name,
+                              PreTokenizerSequence pre_tokenizer, const std::vector<SpecialToken>& special_tokens) {
+    KILN_CHECK(!ranked.empty(), name, ": holds no tokens");
     TokenizerParts parts = TokenizerParts::byte_level(NormalizerKind::kNone, std::move(pre_tokenizer));
     BpeVocabulary& vocabulary = parts.vocabulary;
     int last = ranked.back().rank;
@@ -115,12 +115,15 @@ TokenizerParts parse_tiktoken(std::string_view text, const std::string& name, Pr
     vocabulary.tokens.resize(ids);
     parts.is_text.resize(ids);
     for (const RankedToken& token : ranked) {
+        KILN_CHECK(token.bytes.size() <= kMaxTokenBytes, name, ": token ", token.rank, " has ", token.bytes.size(),
+                   " bytes; at most ", kMaxTokenBytes, " are supported");
         vocabulary.tokens[token.rank] = token.bytes;
         parts.is_text[token.rank] = true;
     }
     for (const SpecialToken& token : special_tokens) {
         KILN_CHECK(token.id >= 0 && !token.content.empty(), name, ": the special token \"", token.content,
                    "\" with id ", token.id, ": it needs a text, and an id of 0 or more");
+        KILN_CHECK(!find_invalid_utf8(token.content), name, ": the special token with id ", token.id, " is not UTF-8");
         KILN_CHECK(vocabulary.tokens[token.id].empty(), name, ": the special token \"", token.content, "\" has id ",
                    token.id, ", which is another token's");
         vocabulary.tokens[token.id] = token.content;

@@ -9,6 +9,7 @@
 #include "tools/checkpoint/optimizer_state.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
+#include "tools/formats/llmc.h"
 
 namespace kiln {
 namespace {
@@ -23,6 +24,18 @@ bool same_model(ModelConfig a, const ModelConfig& b) {
     a.dropout_attention = b.dropout_attention;
     if (a.uses_rope()) a.max_T = b.max_T;  // no tensor has this extent
     return a == b;
+}
+
+uint64_t load_stored(const StoredModel& model, Engine& engine) {
+    Xxh3 hash;
+    std::vector<float> values;
+    for (const TensorSpec& spec : param_table(model.config)) {
+        values.resize(spec.elems());
+        model.read(spec, values);
+        hash.update(values.data(), values.size() * sizeof(float));
+        engine.write(Arena::params, spec.offset, values);
+    }
+    return hash.digest();
 }
 
 }  // namespace
@@ -103,8 +116,9 @@ fs::path resolve_model_directory(const fs::path& given, const std::function<void
     std::error_code ignored;
     const fs::path path = follow_link(given);
     KILN_CHECK(fs::exists(path, ignored), path.string(), ": there is no such directory; give a checkpoint or a run");
+    if (is_llmc_model(path)) return path;
     KILN_CHECK(fs::is_directory(path, ignored), path.string(),
-               ": is not a directory; give the directory of a checkpoint or of a run");
+               ": is neither a directory nor a model file of llm.c; give the directory of a checkpoint or of a run");
     if (fs::exists(path / "manifest.json", ignored)) {
         verify_manifest(path, false);
         return path;
@@ -119,6 +133,7 @@ fs::path resolve_model_directory(const fs::path& given, const std::function<void
 }
 
 ModelConfig read_model_config(const fs::path& model_directory) {
+    if (is_llmc_model(model_directory)) return LlmcModelFile(model_directory).config();
     const fs::path path = model_directory / "config.json";
     return parse_hf_config(read_json(path), path.string());
 }
@@ -140,6 +155,7 @@ void verify_values(const fs::path& checkpoint) {
 
 uint64_t load_weights(const fs::path& model_directory, Engine& engine) {
     check_model(model_directory, engine.config());
+    if (is_llmc_model(model_directory)) return load_stored(open_llmc(model_directory), engine);
     const std::string type =
         read_json(model_directory / "config.json").at("model_type");  // a string, says the line above
     return read_hf_weights(ModelTensors(model_directory), type, engine);

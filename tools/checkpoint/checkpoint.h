@@ -65,7 +65,8 @@ std::optional<CheckpointRef> newest_checkpoint(const std::filesystem::path& run,
 // slash at the end of a path is removed.
 std::filesystem::path follow_link(const std::filesystem::path& path);
 
-// Returns `path`, with links followed, if it is a checkpoint or a Hugging Face model. If it is a run, returns its
+// Returns `path`, with links followed, if it is a checkpoint, a Hugging Face model or a model file of llm.c, which may
+// then take the place of a model directory in what follows. If it is a run, returns its
 // newest complete checkpoint, and tells `report` why newer ones were passed over. Throws Error if it is neither.
 std::filesystem::path resolve_model_directory(const std::filesystem::path& path,
                                               const std::function<void(const std::string&)>& report = nullptr);
@@ -75,7 +76,7 @@ ModelConfig read_model_config(const std::filesystem::path& model_directory);  //
 void check_model(const std::filesystem::path& model_directory, const ModelConfig& config);
 // Throws Error if weights or optimizer state hold a value that is not finite, or a negative second moment.
 void verify_values(const std::filesystem::path& checkpoint);
-// model*.safetensors -> Arena::params; returns a hash of the values
+// model*.safetensors, or the file of llm.c -> Arena::params; returns a hash of the values
 uint64_t load_weights(const std::filesystem::path& model_directory, Engine& engine);
 // Weights and optimizer state into the engine.
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);

@@ -48,9 +48,9 @@ std::unique_ptr<Engine> open_engine(const std::string& directory, const EngineOp
 }
 
 Tokenizer open_tokenizer(const std::string& tokenizer, const std::string& model_directory, const ModelConfig& config) {
-    const std::filesystem::path path = tokenizer.empty() ? model_directory : tokenizer;
-    KILN_CHECK(!tokenizer.empty() || !find_tokenizer(path).empty(), path.string(),
-               ": holds no tokenizer; give one with --tokenizer DIR");
+    const std::filesystem::path own = tokenizer_of_model(model_directory);
+    const std::filesystem::path path = tokenizer.empty() ? own : std::filesystem::path(tokenizer);
+    KILN_CHECK(!path.empty(), model_directory, ": holds no tokenizer; give one with --tokenizer DIR");
     if (!tokenizer.empty()) verify_tokenizer(path);
     Tokenizer opened = Tokenizer::load(path);
     // Files may name more special tokens than the model was made for. Nothing but --allow-special makes them.

@@ -5,12 +5,14 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/data/shard_index.h"
+#include "tokenizer/formats/llmc.h"
 #include "tokenizer/io/file.h"
 #include "tokenizer/io/json_reader.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/manifest.h"
 #include "tools/formats/huggingface.h"
 #include "tools/formats/json_file.h"
+#include "tools/formats/llmc.h"
 
 namespace kiln {
 namespace {
@@ -38,6 +40,7 @@ json eos_of(const json& file, const std::string& where) {
 }
 
 std::vector<TokenizerKind::File> read_files(const fs::path& tokenizer) {
+    if (tokenizer.extension() == ".bin") return Tokenizer::load(tokenizer).kind().files();  // llm.c's, llama2.c's
     // A file of any name is found again only under the usual one.
     if (fs::is_regular_file(tokenizer)) {
         return {{tokenizer.extension() == ".model" ? "tokenizer.model" : "tokenizer.json", read_file(tokenizer)}};
@@ -50,6 +53,10 @@ std::vector<TokenizerKind::File> read_files(const fs::path& tokenizer) {
 }  // namespace
 
 ModelFiles::ModelFiles(const fs::path& tokenizer, const fs::path& model) {
+    if (is_llmc_model(model)) {
+        *this = ModelFiles(tokenizer.empty() ? tokenizer_of_model(model) : tokenizer, {});
+        return;
+    }
     const fs::path own = model.empty() ? fs::path() : find_tokenizer(model);
     const fs::path used = tokenizer.empty() && !own.empty() ? model : tokenizer;
     if (!used.empty()) files = read_files(used);
@@ -78,12 +85,19 @@ ModelFiles::ModelFiles(const fs::path& tokenizer, const fs::path& model) {
         files.push_back({kGenerationConfig, read_file(model / kGenerationConfig)});
 }
 
+fs::path tokenizer_of_model(const fs::path& model) {
+    if (!is_llmc_model(model)) return find_tokenizer(model).empty() ? fs::path() : model;
+    const fs::path beside = model.parent_path() / kLlmcTokenizerName;
+    return fs::exists(status_of(beside)) ? beside : fs::path();
+}
+
 void verify_tokenizer(const fs::path& path) {
     if (fs::exists(path / "manifest.json")) verify_manifest(path, false);
     if (has_shard_index(path)) verify_tokenizer(path, read_shard_index(path));
 }
 
 std::vector<int> stop_tokens(const fs::path& model_directory) {
+    if (is_llmc_model(model_directory)) return stop_tokens(ModelFiles({}, model_directory));
     const fs::path generation = model_directory / kGenerationConfig;
     if (fs::exists(generation)) return read_ids(eos_of(read_json(generation), generation), generation);
     const fs::path path = model_directory / "config.json";

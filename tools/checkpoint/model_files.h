@@ -13,8 +13,8 @@ namespace kiln {
 struct ModelFiles {
     ModelFiles() = default;
     // `tokenizer`: the tokenizer that the model is trained with; empty: the model's own. `model`: the directory that
-    // training starts from; empty: none. The roles and the generation_config.json of `model` are kept if
-    // `tokenizer` is empty or the same tokenizer as the model's own. Throws Error if a file cannot be read.
+    // training starts from, or a file of llm.c; empty: none. The roles and the generation_config.json of `model` are
+    // kept if `tokenizer` is empty or the same tokenizer as the model's own. Throws Error if a file cannot be read.
     ModelFiles(const std::filesystem::path& tokenizer, const std::filesystem::path& model);
 
     std::vector<TokenizerKind::File> files;  // of the tokenizer; generation_config.json
@@ -25,6 +25,9 @@ struct ModelFiles {
 // If the directory has a manifest.json or a shards.json with checksums of its tokenizer, throws Error if a file does
 // not match. `path` may also be a file.
 void verify_tokenizer(const std::filesystem::path& path);
+
+// Where a model has its tokenizer: in its directory or, if it is a file of llm.c, beside it. Empty: it has none.
+std::filesystem::path tokenizer_of_model(const std::filesystem::path& model);
 
 // The ids at which Hugging Face transformers stops: eos_token_id of generation_config.json or, if there is no such
 // file, of config.json, or else the default of the model's class. Throws Error if they are no ids.

@@ -124,6 +124,14 @@ std::vector<SafetensorsFile> open_optimizer(const fs::path& checkpoint) {
 }
 
 void read_optimizer(const fs::path& checkpoint, Engine& engine) {
+    read_optimizer(
+        checkpoint, engine.config(), engine.optimizer(),
+        [&](const Arena& arena, size_t offset, std::span<const float> values) { engine.write(arena, offset, values); });
+}
+
+void read_optimizer(
+    const fs::path& checkpoint, const ModelConfig& config, Optimizer optimizer,
+    const std::function<void(const Arena& arena, size_t offset, std::span<const float> values)>& write) {
     const std::vector<SafetensorsFile> files = open_optimizer(checkpoint);
     std::map<std::string, std::vector<Piece>> pieces;
     size_t unread = 0;
@@ -135,30 +143,29 @@ void read_optimizer(const fs::path& checkpoint, Engine& engine) {
         }
     }
     const std::string where = files.size() == 1 ? files[0].path().string() : checkpoint.string();
-    for_each_state_tensor(
-        engine.config(), engine.optimizer(), [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
-            const auto found = pieces.find(name);
-            KILN_CHECK(found != pieces.end(), where, ": lacks '", name, "'");
-            std::ranges::sort(found->second, {}, &Piece::begin);
-            uint64_t read = 0;
-            for (const Piece& piece : found->second) {
-                const std::vector<uint64_t> whole = {spec.shape[0], spec.shape[1]};
-                KILN_CHECK(files.size() > 1 || piece.stored->shape == whole, where, ": tensor '", name, "' has shape ",
-                           shape_text(piece.stored->shape), "; the model asks for ", shape_text(whole));
-                KILN_CHECK(
-                    piece.begin == read && piece.end <= spec.elems(), where, ": of '", name, "', which has ",
-                    spec.elems(), " elements, those from ", std::min(piece.begin, read), " on ",
-                    piece.begin < read || piece.end > spec.elems() ? "are there twice or are too many" : "are missing");
-                for_each_chunk(piece.begin, piece.end, [&](std::vector<float>& chunk, size_t first) {
-                    piece.file->read_finite(*piece.stored, first - piece.begin, chunk, least(arena.name));
-                    engine.write(arena, spec.offset + first, chunk);
-                });
-                read = piece.end;
-                unread--;
-            }
-            KILN_CHECK(read == spec.elems(), where, ": of '", name, "', which has ", spec.elems(),
-                       " elements, those from ", read, " on are missing");
-        });
+    for_each_state_tensor(config, optimizer, [&](const std::string& name, const Arena& arena, const TensorSpec& spec) {
+        const auto found = pieces.find(name);
+        KILN_CHECK(found != pieces.end(), where, ": lacks '", name, "'");
+        std::ranges::sort(found->second, {}, &Piece::begin);
+        uint64_t read = 0;
+        for (const Piece& piece : found->second) {
+            const std::vector<uint64_t> whole = {spec.shape[0], spec.shape[1]};
+            KILN_CHECK(files.size() > 1 || piece.stored->shape == whole, where, ": tensor '", name, "' has shape ",
+                       shape_text(piece.stored->shape), "; the model asks for ", shape_text(whole));
+            KILN_CHECK(
+                piece.begin == read && piece.end <= spec.elems(), where, ": of '", name, "', which has ", spec.elems(),
+                " elements, those from ", std::min(piece.begin, read), " on ",
+                piece.begin < read || piece.end > spec.elems() ? "are there twice or are too many" : "are missing");
+            for_each_chunk(piece.begin, piece.end, [&](std::vector<float>& chunk, size_t first) {
+                piece.file->read_finite(*piece.stored, first - piece.begin, chunk, least(arena.name));
+                write(arena, spec.offset + first, chunk);
+            });
+            read = piece.end;
+            unread--;
+        }
+        KILN_CHECK(read == spec.elems(), where, ": of '", name, "', which has ", spec.elems(), " elements, those from ",
+                   read, " on are missing");
+    });
     KILN_CHECK(unread == 0, where, ": holds ", unread, " tensors that the optimizer state of this model does not have");
 }
 

@@ -1,11 +1,15 @@
 #include "tools/commands/conversion.h"
 
+#include <algorithm>
 #include <iostream>
 
 #include "cpu_reference/interface/error.h"
 #include "tokenizer/io/file.h"
 #include "tools/cli/progress_line.h"
 #include "tools/cli/stop_signal.h"
+#include "tools/formats/llmc_state.h"
+#include "tools/train/options.h"
+#include "tools/train/trainer_state.h"
 
 namespace kiln {
 
@@ -27,24 +31,47 @@ void check_conversion_output(const fs::path& output, bool overwrite) {
 }
 
 void convert(const StoredModel& model, const ModelFormat& to, const fs::path& output, const std::string& type) {
+    write_with_progress(model.config, output,
+                        [&](const ConversionProgress& progress) { to.write(output, model, type, progress); });
+}
+
+void write_with_progress(const ModelConfig& config, const fs::path& output,
+                         const std::function<void(const ConversionProgress& progress)>& write) {
     struct Stopped {};
     ProgressLine line;
     catch_stop_signals();
     try {
         uint64_t bytes = 0;
-        to.write(output, model, type, [&](uint64_t done, uint64_t all) {
+        write([&](uint64_t done, uint64_t all) {
             if (stop_signal() != 0) throw Stopped();
             line.show("writing " + output.string(), double(done) * 1e-6, double(all) * 1e-6, "MB");
             bytes = all;
         });
         line.clear();
-        std::cerr << "wrote " << count_text(double(count_parameters(model.config))) << " parameters ("
+        std::cerr << "wrote " << count_text(double(count_parameters(config))) << " parameters ("
                   << bytes_text(double(bytes)) << ") to " << output.string() << "\n";
     } catch (const Stopped&) {
         line.clear();
         std::cerr << "stopped by " << signal_name(stop_signal()) << "; nothing was written\n";
         end_at_stop_signals([](int) {});  // at once
     }
+}
+
+void import_llmc_checkpoint(const fs::path& model, const fs::path& state, const ModelFiles& files,
+                            const fs::path& output) {
+    const LlmcModelFile file(model);
+    const LlmcStateFile training(state, file);
+    const TrainOptions options;
+    TrainerState own;
+    own.progress.step = own.progress.updates = training.step();
+    own.progress.position = training.step() > 0 ? 1 : 0;
+    own.model = describe(file.config());
+    own.T = std::min(file.config().max_T, 1024);  // as if no option gave it
+    own.seed = options.seed;
+    catch_stop_signals();
+    const fs::path checkpoint = save_checkpoint(output, training.step(), training.state(), own.to_json(), files);
+    std::cerr << "wrote " << checkpoint.string() << "; resume the run with --output " << output.string()
+              << " --resume\n";
 }
 
 }  // namespace kiln

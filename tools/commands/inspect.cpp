@@ -26,6 +26,7 @@
 #include "tools/cli/terminal.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/inspect_checkpoint.h"
+#include "tools/formats/llmc.h"
 #include "tools/formats/safetensors.h"
 #include "tools/train/trainer_state.h"
 
@@ -322,6 +323,17 @@ void inspect_directory(const fs::path& directory, bool list_tensors) {
     inspect_loose_shards(directory);
 }
 
+void inspect_llmc(const fs::path& path) {
+    const LlmcModelFile file(path);
+    const int64_t parameters = count_parameters(file.config());
+    row("model", path.string(), ", a file of llm.c");
+    row("architecture", describe(file.config()));
+    row("parameters", parameters, " (", count_text(double(parameters)), "), ",
+        file.bfloat16() ? "bfloat16" : "float32");
+    if (const fs::path tokenizer = tokenizer_of_model(path); !tokenizer.empty())
+        print_roles(Tokenizer::load(tokenizer));
+}
+
 }  // namespace
 
 int command_inspect(const std::vector<std::string>& args) {
@@ -349,6 +361,8 @@ int command_inspect(const std::vector<std::string>& args) {
         inspect_directory(path, list_tensors);
     } else if (path.ends_with(".json") || path.ends_with(".model")) {
         inspect_tokenizer(path);
+    } else if (is_llmc_model(path)) {
+        inspect_llmc(path);
     } else if (path.ends_with(".safetensors")) {
         inspect_weights(path, list_tensors);
     } else {

@@ -66,11 +66,13 @@ int import(const std::vector<std::string>& args) {
     OptionSet set("kiln tokenizer import", "Reads a tokenizer, checks it and writes it in Hugging Face's format",
                   {"gpt2 --output tok", "llama/tokenizer.model --output tok",
                    "my.tiktoken --pre-tokenizer cl100k --special-tokens '<|endoftext|>=100257' --output tok"});
-    set.add_positional(source, {.name = "source",
-                                .unit = "NAME|FILE|DIR",
-                                .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, which are downloaded; "
-                                        "or a tokenizer.json, its directory, a .model or a .tiktoken file",
-                                .required = true});
+    set.add_positional(source,
+                       {.name = "source",
+                        .unit = "NAME|FILE|DIR",
+                        .help = "gpt2, r50k_base, p50k_base, cl100k_base or o200k_base, which are downloaded; "
+                                "or a tokenizer.json, its directory, a .model or a .tiktoken file, or a .bin file of "
+                                "llm.c or llama2.c",
+                        .required = true});
     set.add(
         output,
         {.name = "output", .unit = "DIR", .help = "directory for tokenizer.json or tokenizer.model", .required = true});

@@ -4,6 +4,8 @@
 
 #include "tools/formats/gguf.h"
 #include "tools/formats/huggingface_model.h"
+#include "tools/formats/llama2c.h"
+#include "tools/formats/llmc.h"
 
 namespace kiln {
 
@@ -11,6 +13,8 @@ const std::vector<ModelFormat>& model_formats() {
     static const std::vector<ModelFormat> formats = {
         {"hf", open_hf, write_hf, {"f32", "f16", "bf16"}},
         {"gguf", open_gguf, write_gguf, {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_k"}},
+        {"llmc", open_llmc, write_llmc, {"f32", "bf16"}},
+        {"llama2c", open_llama2c, write_llama2c, {"f32", "f32-v1", "q8_0"}},
     };
     return formats;
 }

@@ -31,18 +31,20 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
                          .unit = "PATH",
                          .help = "the validation shards",
                          .default_help = "those in the --input directory"});
-    set.add(o.model,
-            {.name = "model",
-             .short_name = "e",
-             .unit = "MODEL",
-             .help = "the model to train: a preset, a descriptor such as llama:layers=8,dim=288,heads=8,ctx=256 "
-                     "or gpt2:layers=4,dim=192,heads=6,ctx=128, or a directory (a checkpoint, a run or a Hugging Face "
-                     "model) to start from. Unless vocab= "
-                     "is given, the vocabulary size is that of the data",
-             .default_help = "none; three that fit the data and the device are shown"});
+    set.add(
+        o.model,
+        {.name = "model",
+         .short_name = "e",
+         .unit = "MODEL",
+         .help = "the model to train: a preset, a descriptor such as llama:layers=8,dim=288,heads=8,ctx=256 "
+                 "or gpt2:layers=4,dim=192,heads=6,ctx=128, or what to start from: a directory (a checkpoint, a run or "
+                 "a Hugging Face model) or a model file of llm.c. Unless vocab= "
+                 "is given, the vocabulary size is that of the data",
+         .default_help = "none; three that fit the data and the device are shown"});
     set.add(o.tokenizer, {.name = "tokenizer",
                           .unit = "DIR",
-                          .help = "the tokenizer that decodes samples and is copied into checkpoints",
+                          .help = "the tokenizer that decodes samples and is copied into checkpoints: a directory or a "
+                                  "file, also llm.c's gpt2_tokenizer.bin",
                           .default_help = "the tokenizer of the data"});
     set.add(o.force, {.name = "force", .help = "use shards and a tokenizer that do not belong together"});
     set.add(o.output, {.name = "output",

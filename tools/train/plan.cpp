@@ -116,7 +116,7 @@ void choose_model(TrainPlan& plan, int data_V, const Report& report) {
     TrainOptions& o = plan.options;
     std::error_code ignored;
     const bool looks_like_path = o.model.starts_with(".") || o.model.starts_with("/");
-    if (fs::is_directory(o.model, ignored) || looks_like_path) {
+    if (fs::is_directory(o.model, ignored) || fs::is_regular_file(o.model, ignored) || looks_like_path) {
         plan.weights = resolve_model_directory(o.model, report);
         plan.config = read_model_config(plan.weights);
         check_vocabulary(plan.config, data_V, o.model);
@@ -305,7 +305,7 @@ TrainPlan make_plan(const TrainOptions& options, bool model_given, int world, co
         resolve_batch(plan, world, report, device);
     } else {
         const std::string trained = plan.state.model;
-        if (model_given && !fs::is_directory(o.model)) {
+        if (model_given && !fs::exists(o.model)) {
             choose_model(plan, data_V, [](const std::string&) {});
             check_same("the model", trained, o.model, plan.checkpoint);
         }
