@@ -122,13 +122,16 @@ TEST_F(RankFaults, a_fault_of_any_rank_in_any_phase_ends_all_and_the_run_is_resu
     int number = 0;
     const auto attempt = [&](const std::string& action, const std::string& phase, int rank, int stage, bool resumes) {
         const bool before = phase == "the start";
+        // With saves in the background, one may be unfinished at the fault, so the first must have ended before.
+        const bool in_background = (rank + stage) % 2 == 1;
+        const int step = before ? -1 : in_background ? 3 : 2;
         series.add(concat(action, " rank ", rank, " in ", phase, ", -z ", stage), [&]() -> std::string {
             fs::remove_all(run());
-            setenv("KILN_FAULT", concat(action, ":", phase, ":", before ? -1 : 2, "@", rank).c_str(), 1);
+            setenv("KILN_FAULT", concat(action, ":", phase, ":", step, "@", rank).c_str(), 1);
             // Only what has to be found by it gets a short limit: kernels may take seconds on a loaded machine.
             const bool limited = action == "stop" || action == "hang";
-            const Ended ended =
-                faulty(two_ranks(stage, {"--rank-timeout", limited ? "8" : "300", "--async-save", "0"}));
+            const Ended ended = faulty(
+                two_ranks(stage, {"--rank-timeout", limited ? "8" : "300", "--async-save", in_background ? "1" : "0"}));
             const std::string wrong = problem(ended, action, phase, rank);
             if (!wrong.empty() || before || !resumes) return wrong;
             return resumed(stage);
