@@ -65,6 +65,7 @@ struct Ranks {
     std::unique_ptr<ControlCommunicator> control;  // null: there is one rank
     // By which they compute: CPUs by MPI if mpirun has started them. Null: by `control`. It ends first.
     std::unique_ptr<Communicator> communicator;
+    std::string gpu;  // the one of this rank; empty: that of the launcher, or of the driver
 
     bool first() const { return world.rank == 0; }
     std::function<void(const std::string&)> reporter() const {
@@ -86,7 +87,7 @@ struct Ranks {
             communicator = std::make_unique<WatchedCommunicator>(std::move(communicator), control->watch());
         }
         // After the other ranks can be told that there is none, and before the driver is called.
-        const std::string gpu = backend_is_gpu() ? own_gpu(world, this_environment()) : "";
+        gpu = backend_is_gpu() ? own_gpu(world, this_environment()) : "";
         if (!gpu.empty()) ::setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
         // A host may have the same files elsewhere; their content is compared later.
         for (const char* own : {"config", "input", "log-every", "threads", "tokenizer", "val-input"}) values.erase(own);
@@ -286,7 +287,16 @@ int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool mode
     end_at_signals();
     set_threads(o.threads);
 
-    Device device = choose_device(o, program, report);
+    Device device = [&] {
+        try {
+            return choose_device(o, program, report);
+        } catch (const Error& error) {
+            if (ranks.gpu.empty()) throw;
+            throw Error(concat("this rank computes on GPU ", ranks.gpu, " of this machine, since its local rank is ",
+                               ranks.world.local_rank, ": ", error.what(),
+                               "; start as many ranks on each machine as it has GPUs (with -pn, -pg says how many)"));
+        }
+    }();
     if (!o.dry_run) device = weakest_device(device, ranks.all());
     const auto inherited = [&](const std::string& name) {
         return !own.text.empty() && line->set.source(name).starts_with(own.file + ":");
@@ -324,7 +334,9 @@ int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool mode
     o.resume = o.overwrite = false;  // they belong to this start, not to the run
     plan.config_toml = line->set.to_toml();
     const std::string prefix = folder.empty() ? "" : folder.string() + "/";
-    return train(plan, *engine, ranks, {prefix + program, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
+    const bool supervised = ranks.world.launcher == "--gpus";
+    const std::string trainer = concat(prefix, program, supervised ? concat(" --gpus ", ranks.world.size) : "");
+    return train(plan, *engine, ranks, {trainer, prefix + (backend_is_gpu() ? "kilncu" : "kiln")});
 }
 
 int run(const std::string& program, const std::vector<std::string>& args, const std::filesystem::path& folder) {
@@ -358,7 +370,9 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
                                     " computes on the CPU; use train_gpt2cu, or start several "
                                     "processes, each with -pn, -pr and -ps"));
         }
-        const int size = ranks_to_start(launch, environment, devices_here);
+        // A plan needs no GPU.
+        const bool any_number = o.dry_run && launch.gpus != "all";
+        const int size = ranks_to_start(launch, environment, any_number ? [] { return kMaxRanks; } : devices_here);
         if (size > 1 && !o.dry_run) {
             std::vector<std::string> argv{(folder / program).string()};
             argv.insert(argv.end(), args.begin(), args.end());

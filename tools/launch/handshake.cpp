@@ -19,7 +19,8 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
-#include "tools/cli/version.h"
+#include "tools/cli/run_program.h"
+#include "tools/cli/standard_streams.h"
 
 namespace kiln {
 
@@ -30,6 +31,7 @@ using namespace std::chrono_literals;
 
 constexpr size_t kMaxHelloBytes = 4096;
 constexpr size_t kMaxPending = 256;    // connections that have not sent a whole hello
+constexpr auto kQuietTime = 5s;        // until rank 0 says for whom it waits
 constexpr auto kHelloTime = 10s;       // for a hello to arrive
 constexpr auto kConnectTime = 5s;      // for one attempt to connect
 constexpr auto kRetryTime = 100ms;     // between two attempts
@@ -135,8 +137,13 @@ public:
     Joined run() {
         try {
             const Deadline end = SocketClock::now() + options_.launch_timeout;
+            Deadline say = SocketClock::now() + kQuietTime;
             while (!complete()) {
-                if (SocketClock::now() >= end) throw StartError(missing());
+                if (SocketClock::now() >= end) throw StartError(too_late());
+                if (SocketClock::now() >= say) {
+                    write_error_line(concat(error_prefix(), "still waiting: ", missing()));
+                    say = Deadline::max();
+                }
                 wait();
             }
             welcome();
@@ -172,14 +179,16 @@ private:
         }
         const size_t count = names.size();
         if (count > 8) names.resize(8), names.push_back("...");
-        return concat(count == 1 ? "rank " : "ranks ", join_text(names), " of ", world_.size,
+        return concat(count == 1 ? "rank " : "ranks ", kiln::join(names, ", "), " of ", world_.size,
                       count == 1 ? " has" : " have", " not connected to rank 0 (", own_.name.host, ", port ",
-                      port_of(listening_), ") within ", seconds_text(options_.launch_timeout),
+                      port_of(listening_), ")");
+    }
+    std::string too_late() const {
+        return concat(missing(), " within ", seconds_text(options_.launch_timeout),
                       strays_ > 0 ? concat("; ", strays_, " connections were not of this launch") : "",
                       "; check that they started, read their messages, and check that no firewall blocks the port; "
                       "--launch-timeout gives them more time");
     }
-    static std::string join_text(const std::vector<std::string>& names) { return kiln::join(names, ", "); }
 
     static void refuse(const Socket& socket, const std::string& text) {
         if (!socket) return;
@@ -464,7 +473,6 @@ private:
     const ControlOptions& options_;
     Hello own_;
 };
-
 }  // namespace
 
 std::string RankName::text() const {
@@ -474,14 +482,6 @@ std::string RankName::text() const {
 std::filesystem::path shared_file(const World& world) {
     const std::string run = world.run_id.empty() ? "" : "-" + hash_text(world.run_id);
     return std::filesystem::path(world.shared_directory) / ("kiln-rank-0" + run + ".json");
-}
-
-std::string this_build() {
-    InputFile program("/proc/self/exe");
-    Xxh3 hash;
-    std::vector<char> part(size_t(1) << 20);
-    while (const size_t n = program.read(part.data(), part.size())) hash.update(part.data(), n);
-    return concat(kVersion, " ", formatted("%016llx", static_cast<unsigned long long>(hash.digest())));
 }
 
 Joined join(const World& world, const ControlOptions& options) {

@@ -35,6 +35,9 @@ std::vector<Saving> savings(const ModelConfig& config, const TrainOptions& o, co
     for (int r = now.recompute + 1; r <= 3 && now.training; r++) {
         add(concat("-r ", r), [&](EngineOptions& e) { e.recompute = r; });
     }
+    for (int stage = now.zero_stage + 1; stage <= 3 && now.training && now.ranks > 1; stage++) {
+        add(concat("-z ", stage), [&](EngineOptions& e) { e.zero_stage = stage; });
+    }
     for (int chunks = 2; chunks <= 64 && chunks <= now.B * now.T; chunks *= 2) {
         if (chunks <= now.lm_head_chunks) continue;
         add(concat("--lm-head-chunks ", chunks), [&](EngineOptions& e) { e.lm_head_chunks = chunks; });
@@ -62,6 +65,7 @@ EngineOptions least(EngineOptions e, const Device& device) {
     e.B = 1;
     if (!backend_is_gpu()) return e;
     e.recompute = 3;
+    if (e.ranks > 1) e.zero_stage = 3;
     e.lm_head_chunks = std::max(e.lm_head_chunks, std::min(64, e.T));
     e.narrow_moments = true;
     e.master_weights = false;
@@ -231,7 +235,8 @@ void check_memory(const ModelConfig& config, const TrainOptions& o, const Device
     std::string all = "-b 1";
     if (backend_is_gpu()) {
         const bool narrow = with.precision != Precision::float32;
-        all += concat(with.precision != now.precision ? " --dtype bfloat16" : "", " -r 3 --lm-head-chunks ",
+        all += concat(with.zero_stage > now.zero_stage ? " -z 3" : "",
+                      with.precision != now.precision ? " --dtype bfloat16" : "", " -r 3 --lm-head-chunks ",
                       with.lm_head_chunks, " --moment-dtype bfloat16",
                       narrow ? " --grad-dtype same -w 0 --attention plain" : "");
     }

@@ -178,8 +178,8 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
                   "compute the validation loss every STEPS steps, and at the start and the end; 0: never"));
     set.add(o.val_max_batches,
             number("val-max-batches", "m", "BATCHES",
-                   "the maximum number of micro-batches, each of --batch-size sequences, in a validation; 0: all of "
-                   "the validation data",
+                   "the maximum number of micro-batches of each rank, each of --batch-size sequences, in a "
+                   "validation; 0: all of the validation data",
                    0, 1e12));
     set.add(o.eval_only, {.name = "eval-only",
                           .help = "print the loss of --model, or of the run in --output, on all of the validation "

@@ -36,25 +36,26 @@ TEST_F(GpuLaunch, more_ranks_than_gpus_are_refused) {
 // Under another launcher the ranks do not know how many GPUs there are. The others are told by the one without.
 TEST_F(GpuLaunch, a_rank_without_a_gpu_ends_all) {
     const int port = port_of(listen_at(0, true));
-    const auto start = [&](int r, const char* gpus) {
+    const auto start = [&](int r) {
         const Args args = Args{concat("RANK=", r),
                                concat("LOCAL_RANK=", r),
-                               "WORLD_SIZE=2",
-                               "LOCAL_WORLD_SIZE=2",
+                               "WORLD_SIZE=3",
+                               "LOCAL_WORLD_SIZE=3",
                                "MASTER_ADDR=127.0.0.1",
                                concat("MASTER_PORT=", port),
-                               concat("CUDA_VISIBLE_DEVICES=", gpus),
+                               "CUDA_VISIBLE_DEVICES=0,1",
                                program_path("train_gpt2cu").string()} +
                           base() + Args{"-x", "1"};
         return std::make_unique<Running>("/usr/bin/env", args, "/dev/null", directory_ / concat("out", r),
                                          directory_ / concat("err", r));
     };
-    const auto second = start(1, "0"), first = start(0, "0");
-    for (Running* rank : {first.get(), second.get()}) {
+    const auto third = start(2), second = start(1), first = start(0);
+    for (Running* rank : {first.get(), second.get(), third.get()}) {
         const int status = rank->wait(std::chrono::seconds(30));
         EXPECT_TRUE(status != -1 && WIFEXITED(status) && WEXITSTATUS(status) != 0);
     }
-    EXPECT_NE(read_file(directory_ / "err0").find("rank 1 ("), std::string::npos) << read_file(directory_ / "err0");
+    EXPECT_NE(read_file(directory_ / "err0").find("has 2 GPUs, but this host has 3 ranks"), std::string::npos)
+        << read_file(directory_ / "err0");
 }
 
 // The types of --dtype auto are those that all GPUs have.

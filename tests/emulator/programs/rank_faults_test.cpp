@@ -100,7 +100,9 @@ protected:
     // Weights and optimizer state.
     std::string newest_state() const {
         const fs::path checkpoint = list_checkpoints(run()).front().directory;
-        return read_file(checkpoint / "model.safetensors") + read_file(checkpoint / "optimizer.safetensors");
+        std::string state = read_file(checkpoint / "model.safetensors");
+        for (const SafetensorsFile& part : open_optimizer(checkpoint)) state += read_file(part.path());
+        return state;
     }
     // What is wrong with the newest checkpoint.
     std::string resumed(int stage) const {
