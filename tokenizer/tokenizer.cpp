@@ -73,7 +73,7 @@ std::vector<fs::path> tokenizer_files(const fs::path& path) {
     files.push_back(main);
     for (const std::string& name : tokenizer_file_names()) {
         if (name == main.filename()) continue;
-        const bool of_huggingface = name == "tokenizer.json" || name == "vocab.json" || name == "merges.txt";
+        const bool of_huggingface = name == "vocab.json" || name == "merges.txt";
         const bool of_sentencepiece = name == "tokenizer.model" || name == "tokenizer.vocab";
         const bool other = main.extension() == ".model" ? of_huggingface : of_sentencepiece;
         if (!other && fs::exists(status_of(path / name))) files.push_back(path / name);
@@ -124,7 +124,14 @@ Tokenizer Tokenizer::load(const fs::path& path) {
     if (main.extension() == ".model") {
         if (!fs::is_directory(status_of(path))) return make_sentencepiece_tokenizer(read_file(main), main.string());
         Tokenizer tokenizer = make_sentencepiece_tokenizer(read_file(main), main.string(), SideFiles::read(path));
-        find_tokenizer(path, &tokenizer.note_);
+        std::string passed_over;
+        find_tokenizer(path, &passed_over);
+        // What save() wrote for other programs is no surprise.
+        const auto is_own = [&](const TokenizerKind::File& file) {
+            return file.name == "tokenizer.json" && file.content == read_file(path / file.name);
+        };
+        if (!passed_over.empty() && std::ranges::none_of(tokenizer.kind_->files(), is_own))
+            tokenizer.note_ = passed_over;
         return tokenizer;
     }
     if (!fs::is_directory(status_of(path))) {

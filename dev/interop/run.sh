@@ -2,6 +2,7 @@
 # `make test-interop`: runs dev/interop/NAME.py for each NAME, with what requirements.txt installs and, for hf, also with
 # transformers 4.
 set -eu
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # the models are too small for more
 cd "$(dirname "$0")/../.."
 export BUILD=${BUILD:-build}
 dev/bench/venv.sh dev/interop/requirements.txt || { echo "test-interop: there is nothing to compare with; see above" >&2; exit 1; }

@@ -12,6 +12,7 @@
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bpe/encoder_pool.h"
 #include "tokenizer/sentencepiece/character_bpe.h"
+#include "tokenizer/sentencepiece/json.h"
 #include "tokenizer/sentencepiece/model.h"
 #include "tokenizer/sentencepiece/normalizer.h"
 #include "tokenizer/tokenizer_impl.h"
@@ -227,15 +228,18 @@ public:
         at_start = bytes.empty() && model_.remove_extra_whitespaces;
         return bytes;
     }
-    // tokenizer.vocab is for people: each line is a piece and its score. From the others, transformers learns the
-    // roles.
+    // tokenizer.vocab is for people: each line is a piece and its score. transformers loads tokenizer.json, and learns
+    // the roles from the others.
     std::vector<File> files() const override {
         std::ostringstream vocab;
         vocab.exceptions(std::ios::badbit);
         for (const SentencePiece& piece : model_.pieces) vocab << piece.text << '\t' << piece.score << '\n';
         std::vector<File> files = {{"tokenizer.model", file_}, {"tokenizer.vocab", vocab.str()}};
-        // The class builds the tokenizer from the model's own normalizer and kind.
-        const nlohmann::ordered_json config = {{"tokenizer_class", "TokenizersBackend"}};
+        const std::optional<std::string> json = sentencepiece_json(model_, added_);
+        if (json) files.push_back({"tokenizer.json", *json});
+        // Without a tokenizer.json, this class of transformers 5 builds the tokenizer from the model.
+        const nlohmann::ordered_json config = {
+            {"tokenizer_class", json ? "PreTrainedTokenizerFast" : "TokenizersBackend"}};
         std::vector<std::string> names = tokens_;  // what unk means in a text is not its name
         for (size_t i = 0; i < model_.pieces.size(); ++i) names[i] = model_.pieces[i].text;
         for (File& file : write_side_files(side_, config, roles_, added_, names)) files.push_back(std::move(file));
