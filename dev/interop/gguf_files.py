@@ -300,9 +300,11 @@ def check_shape(kiln, directory, name, config, tokenizer_options, tokenizer):
                 require(wrong > 0.05, name, "without the permutation, the probabilities differ by", wrong)
                 print(f"{name}: without the permutation they differ by {wrong:.2f}")
         elif name == "wide":
-            # llama.cpp rounds the activations to 8 bits before it multiplies them with quantized weights.
+            # llama.cpp rounds activations to 8 bits before it multiplies them with quantized weights: about 0.7 % of each
+            # matmul's output, 1.6 % of the logits after two layers. Their standard deviation is 5, so a logit is off by
+            # up to 0.25, and a probability by a quarter of that.
             worst = probabilities_differ(kiln, imported, Server(path), ids)
-            require(worst < 0.02, name, kind, "the probabilities of the next token differ by", worst)
+            require(worst < 0.25 / 4, name, kind, "the probabilities of the next token differ by", worst)
             print(f"{name} {kind}: probabilities differ by at most {worst:.1e}")
         path.unlink()
 

@@ -253,10 +253,13 @@ TEST(Gguf, exported_and_imported_by_the_commands_is_the_same_model) {
     ASSERT_EQ(command_import({"--from", "gguf", "--input", file, "--output", copy}), 0);
     EXPECT_EQ(describe(open_hf(copy).config), describe(open_hf(golden).config));
     EXPECT_EQ(read_all(open_hf(copy)), read_all(open_hf(golden)));
-    EXPECT_NE(error_of([&] { command_export({"--model", golden, "--to", "gguf", "--output", file, "--type", "q9"}); })
-                  .find("f32, f16, bf16, q8_0, q4_0, q4_k"),
+    EXPECT_NE(error_of([&] {
+                  command_export({"--model", golden, "--to", "gguf", "--output", file, "--type", "q9"});
+              }).find("f32, f16, bf16, q8_0, q4_0, q4_k"),
               std::string::npos);
-    EXPECT_NE(error_of([&] { command_export({"--model", golden, "--to", "gguf", "--output", file}); }).find("--overwrite"),
+    EXPECT_NE(error_of([&] {
+                  command_export({"--model", golden, "--to", "gguf", "--output", file});
+              }).find("--overwrite"),
               std::string::npos);
 }
 
