@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "tests/reliability/checkpoint_subject.h"
+#include "tests/reliability/conversion_subject.h"
 #include "tests/reliability/prepare_subject.h"
 #include "tests/reliability/series.h"
 #include "tests/reliability/training.h"
@@ -78,6 +79,10 @@ TEST(FailingCalls, of_a_new_run_are_reported_and_leave_one_that_starts) {
 
 TEST(FailingCalls, while_a_checkpoint_is_replaced_leave_the_old_or_the_new_one) {
     fail_in_each_way("replaced checkpoint", CheckpointSubject(), short_or_long(3, 1));
+}
+
+TEST(FailingCalls, while_a_model_directory_is_replaced_leave_the_old_or_the_new_one) {
+    fail_in_each_way("replaced model", ConversionSubject(), short_or_long(3, 1));
 }
 
 TEST(FailingCalls, of_prepare_are_reported_and_leave_a_run_that_is_resumed) {

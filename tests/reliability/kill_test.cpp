@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/reliability/checkpoint_subject.h"
+#include "tests/reliability/conversion_subject.h"
 #include "tests/reliability/prepare_subject.h"
 #include "tests/reliability/series.h"
 #include "tests/reliability/training.h"
@@ -44,6 +45,12 @@ TEST(Kill, at_any_call_while_a_checkpoint_is_replaced_leaves_the_old_or_the_new_
     const CheckpointSubject checkpoint;
     kill_everywhere("kill before a call, replaced checkpoint", checkpoint, faults::Action::kill, 1);
     kill_everywhere("kill within a write, replaced checkpoint", checkpoint, faults::Action::kill_within, 1);
+}
+
+TEST(Kill, at_any_call_while_a_model_directory_is_replaced_leaves_the_old_or_the_new_one) {
+    const ConversionSubject conversion;
+    kill_everywhere("kill before a call, replaced model", conversion, faults::Action::kill, 1);
+    kill_everywhere("kill within a write, replaced model", conversion, faults::Action::kill_within, 1);
 }
 
 TEST(Kill, at_any_call_of_prepare_leaves_a_run_that_is_resumed) {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "tests/reliability/checkpoint_subject.h"
+#include "tests/reliability/conversion_subject.h"
 #include "tests/reliability/prepare_subject.h"
 #include "tests/reliability/series.h"
 #include "tests/reliability/training.h"
@@ -52,6 +53,10 @@ TEST(PowerCut, at_any_call_of_a_new_run_costs_no_checkpoint) {
 
 TEST(PowerCut, at_any_call_while_a_checkpoint_is_replaced_leaves_the_old_or_the_new_one) {
     cut_everywhere("power cut, replaced checkpoint", CheckpointSubject(), short_or_long(8, 4096));
+}
+
+TEST(PowerCut, at_any_call_while_a_model_directory_is_replaced_leaves_the_old_or_the_new_one) {
+    cut_everywhere("power cut, replaced model", ConversionSubject(), short_or_long(8, 4096));
 }
 
 TEST(PowerCut, at_any_call_of_prepare_leaves_a_run_that_is_resumed) {

@@ -138,11 +138,11 @@ void verify_values(const fs::path& checkpoint) {
     verify_optimizer(checkpoint);
 }
 
-void load_weights(const fs::path& model_directory, Engine& engine) {
+uint64_t load_weights(const fs::path& model_directory, Engine& engine) {
     check_model(model_directory, engine.config());
     const std::string type =
         read_json(model_directory / "config.json").at("model_type");  // a string, says the line above
-    read_hf_weights(ModelTensors(model_directory), type, engine);
+    return read_hf_weights(ModelTensors(model_directory), type, engine);
 }
 
 void load_training_state(const fs::path& checkpoint, Engine& engine) {

@@ -50,11 +50,18 @@ void NewDirectory::commit() {
     sync_directory(path_);
     check_replaceable(target_);  // it may have changed meanwhile
     const bool replaces = fs::exists(target_);
-    const int result = ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), replaces ? RENAME_EXCHANGE : 0);
-    const int error = errno;
-    KILN_CHECK(result == 0, target_.string(), ": cannot be ", replaces ? "replaced" : "created", ": ",
+    const auto rename = [&] {
+        return ::renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), replaces ? RENAME_EXCHANGE : 0);
+    };
+    const int error = rename() == 0 ? 0 : errno;
+    KILN_CHECK(error == 0, target_.string(), ": cannot be ", replaces ? "replaced" : "created", ": ",
                std::strerror(error), "; choose another --output, or remove it first");
-    sync_directory(target_.parent_path());
+    try {
+        sync_directory(target_.parent_path());
+    } catch (const Error&) {  // the new name may not be on the disk, so the old model must not be removed
+        if (replaces) rename();
+        throw;
+    }
     // After an exchange, path_ is what was replaced.
     if (!replaces) pending_ = false;
 }
