@@ -315,6 +315,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", nargs="?", default="build", type=pathlib.Path, help="the folder of built programs")
     kiln = Kiln(parser.parse_args().build)
+    transformers.utils.logging.disable_progress_bar()
     for name, shape in shapes().items():
         with tempfile.TemporaryDirectory() as temporary:
             check_shape(kiln, pathlib.Path(temporary) / name, name, *shape)
