@@ -100,9 +100,11 @@ def make_model(kiln, directory, config, tokenizer_options):
     config.eos_token_id = 2 if "sentencepiece-bpe" in tokenizer_options else 0
     torch.manual_seed(1)
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    # Each matrix doubles what it multiplies: attention is peaked, so that a wrong RoPE changes much, but not one-hot.
+    matrix_std = 2 / config.hidden_size**0.5
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            std = 0.3 if parameter.dim() > 1 else 0.2
+            std = matrix_std if parameter.dim() > 1 else 0.2
             offset = 1 if "norm" in name or "ln_" in name and name.endswith("weight") else 0
             parameter.copy_(offset + std * torch.randn_like(parameter))
     model.save_pretrained(directory)
@@ -297,12 +299,14 @@ def check_shape(kiln, directory, name, config, tokenizer_options, tokenizer):
             if config.model_type == "llama":
                 unpermute(path, config)
                 wrong = probabilities_differ(kiln, directory, Server(path), ids)
-                require(wrong > 0.05, name, "without the permutation, the probabilities differ by", wrong)
+                require(wrong > 0.02, name, "without the permutation, the probabilities differ by", wrong)
                 print(f"{name}: without the permutation they differ by {wrong:.2f}")
         elif name == "wide":
-            # llama.cpp rounds the activations to 8 bits before it multiplies them with quantized weights.
+            # llama.cpp rounds activations to 8 bits before it multiplies them with quantized weights: by 1 % of their
+            # standard deviation, so that a score or a logit, whose standard deviation is up to 4, is off by up to 0.25
+            # after two layers, and a probability by a quarter of that.
             worst = probabilities_differ(kiln, imported, Server(path), ids)
-            require(worst < 0.02, name, kind, "the probabilities of the next token differ by", worst)
+            require(worst < 0.25 / 4, name, kind, "the probabilities of the next token differ by", worst)
             print(f"{name} {kind}: probabilities differ by at most {worst:.1e}")
         path.unlink()
 
@@ -311,6 +315,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("build", nargs="?", default="build", type=pathlib.Path, help="the folder of built programs")
     kiln = Kiln(parser.parse_args().build)
+    transformers.utils.logging.disable_progress_bar()
     for name, shape in shapes().items():
         with tempfile.TemporaryDirectory() as temporary:
             check_shape(kiln, pathlib.Path(temporary) / name, name, *shape)

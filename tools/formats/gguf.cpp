@@ -9,7 +9,6 @@
 #include "cpu_reference/interface/error.h"
 #include "cpu_reference/interface/families.h"
 #include "cpu_reference/interface/rope_table.h"
-#include "tokenizer/unicode/utf8.h"
 #include "tools/formats/gguf_file.h"
 #include "tools/formats/gguf_tokenizer.h"
 #include "tools/formats/huggingface.h"
