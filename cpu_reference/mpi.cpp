@@ -1,5 +1,5 @@
-// Ranks as processes that communicate by MPI. Compiled only where MPI is installed; else no_mpi.cpp takes its place.
-#define OMPI_SKIP_MPICXX  // the C++ interface, which MPI no longer has
+// Ranks as processes that communicate by MPI. If MPI is not installed, no_mpi.cpp is compiled instead.
+#define OMPI_SKIP_MPICXX  // leaves out Open MPI's C++ interface, which was removed from the MPI standard
 #include <mpi.h>
 
 #include <algorithm>
@@ -11,14 +11,15 @@
 namespace kiln {
 namespace {
 
-constexpr size_t kMostElems = size_t(1) << 30;  // of one call: MPI counts in int
+constexpr size_t kMostElems = size_t(1) << 30;  // in one call, since MPI's counts are int
 
 void check(int status, int rank, const char* call) {
     if (status == MPI_SUCCESS) return;
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     MPI_Error_string(status, text, &length);
-    throw Error(concat("rank ", rank, ": ", call, " failed: ", text, "; see what mpirun says of the other ranks"));
+    throw Error(
+        concat("rank ", rank, ": ", call, " failed: ", text, "; see the messages of mpirun and the other ranks"));
 }
 
 class MpiCommunicator final : public Communicator {
@@ -26,14 +27,14 @@ public:
     MpiCommunicator() {
         int provided = 0;
         KILN_CHECK(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) == MPI_SUCCESS,
-                   "MPI cannot be started; start the program by mpirun");
+                   "MPI cannot be initialised; start the program with mpirun");
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
         MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
         MPI_Comm_size(MPI_COMM_WORLD, &size_);
     }
     MpiCommunicator(const MpiCommunicator&) = delete;
-    // After an exception the other ranks may be in another call, and MPI_Finalize would wait for them. Without it,
-    // mpirun ends them as soon as this process ends.
+    // After an exception the other ranks may be in another call, and MPI_Finalize would wait for them. If this process
+    // ends without MPI_Finalize, mpirun ends the others at once.
     ~MpiCommunicator() override {
         if (std::uncaught_exceptions() == 0) MPI_Finalize();
     }
@@ -45,7 +46,7 @@ public:
 
     void reduce_scatter(const float* in, float* out, size_t n) override {
         std::vector<float> each(std::min(n, kMostElems) * size_);
-        // MPI wants the parts of all ranks side by side, and an output that is not part of the input.
+        // MPI needs the parts of all ranks one after the other, and an output that does not overlap with the input.
         std::vector<float> mine(n);
         for_each_part(n, [&](size_t begin, size_t count) {
             for (int r = 0; r < size_; r++) std::copy_n(in + r * n + begin, count, each.data() + r * count);

@@ -1,4 +1,4 @@
-// In place of mpi.cpp where MPI is not installed.
+// Compiled instead of mpi.cpp if MPI is not installed.
 #include "cpu_reference/interface/communicator.h"
 #include "cpu_reference/interface/error.h"
 
@@ -6,8 +6,8 @@ namespace kiln {
 
 std::unique_ptr<Communicator> make_mpi_communicator() {
     throw Error(
-        "this program was built without MPI, so it computes on one rank only; install Open MPI (Debian: libopenmpi-dev "
-        "and openmpi-bin) and build it again");
+        "this program was built without MPI; install Open MPI (Debian: libopenmpi-dev and openmpi-bin) and build it "
+        "again");
 }
 
 bool built_with_mpi() {

@@ -34,6 +34,7 @@
 #include "tools/launch/world.h"
 #include "tools/train/device.h"
 #include "tools/train/plan.h"
+#include "tools/train/rank_plan.h"
 #include "tools/train/run_directory.h"
 #include "tools/train/trainer.h"
 
@@ -41,6 +42,7 @@ namespace kiln {
 namespace {
 
 constexpr int kStopped = 3;
+constexpr const char* kWeights = "the weights of --model (-e) (their hash)";
 constexpr const char* kValidationData = "the validation data (lengths and checksums)";
 constexpr const char* kOutOfMemory = "use a smaller model, -b or -t; --dry-run says how much memory is needed";
 
@@ -71,8 +73,6 @@ struct Ranks {
     // Before the driver is called.
     void connect(const LaunchOptions& options, std::map<std::string, std::string> values) {
         if (world.size == 1) return;
-        const std::string gpu = backend_is_gpu() ? own_gpu(world, this_environment()) : "";
-        if (!gpu.empty()) ::setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
         if (!backend_is_gpu() && world.launcher == "mpirun" && std::getenv("PMIX_RANK") && built_with_mpi()) {
             communicator = make_mpi_communicator();
             KILN_CHECK(communicator->size() == world.size, "MPI has started ", communicator->size(),
@@ -85,10 +85,14 @@ struct Ranks {
         if (communicator) {
             communicator = std::make_unique<WatchedCommunicator>(std::move(communicator), control->watch());
         }
+        // After the other ranks can be told that there is none, and before the driver is called.
+        const std::string gpu = backend_is_gpu() ? own_gpu(world, this_environment()) : "";
+        if (!gpu.empty()) ::setenv("CUDA_VISIBLE_DEVICES", gpu.c_str(), 1);
         // A host may have the same files elsewhere; their content is compared later.
-        for (const char* own : {"config", "input", "log-every", "threads", "tokenizer"}) values.erase(own);
+        for (const char* own : {"config", "input", "log-every", "threads", "tokenizer", "val-input"}) values.erase(own);
         std::map<std::string, std::string> spelled;
         for (const auto& [name, value] : values) spelled.emplace("--" + name, value);
+        spelled.emplace("--rank-timeout", std::to_string(options.rank_timeout_s));
         control->agree(spelled);
     }
     // MPI tells all ranks where it listens.
@@ -146,13 +150,15 @@ void end_at_signals_before_training(const TrainOptions& options, const std::stri
 
 int evaluate_only(const TrainPlan& plan, Engine& engine, Ranks& ranks) {
     Communicator& communicator = ranks.all();
+    std::map<std::string, std::string> inputs;
     if (plan.weights.empty()) {
         engine.init_weights(plan.options.seed);
     } else {
-        load_weights(plan.weights, engine);
+        inputs.emplace(kWeights, std::to_string(load_weights(plan.weights, engine)));
     }
     DataLoader loader(val_loader_options(plan, communicator));
-    if (ranks.control) ranks.control->agree({{kValidationData, std::to_string(loader.fingerprint())}});
+    inputs.emplace(kValidationData, std::to_string(loader.fingerprint()));
+    if (ranks.control) ranks.control->agree(inputs);
     const TrainOptions& o = plan.options;
     const auto loss = mean_loss(engine, communicator, o.val_max_batches, nullptr, loader, o.B, o.T);
     if (communicator.rank() != 0) return 0;
@@ -167,8 +173,14 @@ std::map<std::string, std::string> inputs(const TrainPlan& plan, const Trainer& 
     std::map<std::string, std::string> all{
         {"the model", describe(plan.config)},
         {"the data (lengths and checksums)", std::to_string(trainer.data_fingerprint())},
+        {"the data (samples of its tokens)", std::to_string(trainer.data_samples())},
         {"the step to begin with", std::to_string(trainer.progress().step)}};
+    if (const auto weights = trainer.weights_hash()) all.emplace(kWeights, std::to_string(*weights));
     if (const auto val = trainer.validation_fingerprint()) all.emplace(kValidationData, std::to_string(*val));
+    if (const auto checkpoint = trainer.resumed_from()) {
+        const std::string manifest = read_file(*checkpoint / "manifest.json");  // with the checksums of all files
+        all.emplace("the checkpoint", concat(xxh3_64(manifest.data(), manifest.size())));
+    }
     for (const auto& [name, content] : plan.files.files) {
         all.emplace("the hash of " + name, std::to_string(xxh3_64(content.data(), content.size())));
     }
@@ -197,7 +209,8 @@ int train(const TrainPlan& plan, Engine& engine, Ranks& ranks, const ProgramName
     const TrainOutcome outcome = trainer.run();
     report(summary_text(trainer.summary(), plan, names));
     if (outcome == TrainOutcome::finished) return 0;
-    const std::string where = concat("stopped by ", signal_name(stop_signal()), " at step ", trainer.progress().step);
+    const std::string by = stop_signal() ? signal_name(stop_signal()) : "a signal to another rank";
+    const std::string where = concat("stopped by ", by, " at step ", trainer.progress().step);
     KILN_CHECK(!plan.options.output.empty(), where, "; nothing was written, because --output (-o) is empty");
     report(where);  // the summary has the command that resumes it
     return kStopped;
@@ -273,7 +286,8 @@ int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool mode
     end_at_signals();
     set_threads(o.threads);
 
-    const Device device = choose_device(o, program, report);
+    Device device = choose_device(o, program, report);
+    if (!o.dry_run) device = weakest_device(device, ranks.all());
     const auto inherited = [&](const std::string& name) {
         return !own.text.empty() && line->set.source(name).starts_with(own.file + ":");
     };
@@ -286,6 +300,8 @@ int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool mode
         return 0;
     }
     check_memory(plan.config, plan.options, device);
+    if (ranks.control) ranks.control->agree(resolved_options(plan));
+    divide_verification(plan, ranks.all());
     o = plan.options;
     plan.values = line->set.values();
     std::optional<RunLock> lock;
@@ -328,8 +344,14 @@ int run(const std::string& program, const std::vector<std::string>& args, const 
         if (!batches_given) o.val_max_batches = 0;
         if (!model_given && !o.output.empty() && !list_checkpoints(o.output).empty()) o.model = o.output;
     }
-    const LaunchOptions launch = std::exchange(o.launch, {});  // it belongs to this start, not to the run
     const Environment environment = this_environment();
+    LaunchOptions launch = std::exchange(o.launch, {});  // it belongs to this start, not to the run
+    if (launch.rank_timeout_s > 0 && launch.rank_timeout_s < 1) {
+        throw UsageError(
+            concat("--rank-timeout ", launch.rank_timeout_s, ": give at least 1 second, or 0 for no limit"));
+    }
+    // Under --gpus all ranks start at the same time on this machine.
+    if (environment.contains(kSupervisorVariable) && !line->set.given("launch-timeout")) launch.launch_timeout_s = 25;
     if (!environment.contains(kSupervisorVariable)) {
         if (!launch.gpus.empty() && !backend_is_gpu()) {
             throw UsageError(concat("--gpus: ", program,

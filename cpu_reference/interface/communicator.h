@@ -1,13 +1,14 @@
 #pragma once
-// Communication between the ranks of a data-parallel program. Each transport has its own implementation.
+// Communication between the ranks of a data-parallel program: between threads, by MPI or, in tools/launch, by TCP.
+// Ranks on GPUs also have a DeviceCommunicator (cuda/parallel).
 #include <cstddef>
 #include <memory>
 #include <vector>
 
 namespace kiln {
 
-// The implementation says whether buffers are in host or device memory. Sums have a fixed order, and every rank gets
-// the same bits.
+// Buffers are in host memory. A call returns when its result is there. Every rank must make the same calls. Sums have a
+// fixed order, and every rank gets the same bits.
 class Communicator {
 public:
     virtual ~Communicator() = default;
@@ -19,20 +20,19 @@ public:
     virtual void all_gather(const float* in, float* out, size_t n_per_rank) = 0;      // in (n), out (size, n)
     virtual void broadcast(void* data, size_t bytes, int root) = 0;
     virtual void barrier() = 0;
-    // While the result lives, this rank may wait for others outside of these calls: for NCCL. What watches the ranks
-    // then does not take it for the one that hangs.
+    // While the returned object exists, this rank may wait for others outside of these calls, for example in NCCL. The
+    // watch (tools/launch/watch.h) then does not take this rank for the one that hangs.
     virtual std::shared_ptr<void> waiting() { return nullptr; }
 };
 
 std::unique_ptr<Communicator> make_single_communicator();
 
-// The processes that mpirun started, with buffers in host memory; at most once in a process. Throws Error if this build
-// is without MPI, or if a call fails. If it is destroyed by an exception, mpirun ends the other ranks.
+// The ranks are the processes that mpirun started. A process may call it once. Throws Error if the program was built
+// without MPI, or if a call of MPI fails. If an exception destroys the communicator, mpirun ends the other ranks.
 std::unique_ptr<Communicator> make_mpi_communicator();
 bool built_with_mpi();
 
-// `size` ranks in one process, one thread each, with buffers in host memory. Element i is for rank i; only the thread
-// of that rank may call it. Calls block, and every rank must make the same calls.
+// `size` ranks in one process, with one thread each. Element i is for rank i; only the thread of that rank may call it.
 std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size);
 
 }  // namespace kiln

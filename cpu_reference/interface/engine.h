@@ -22,7 +22,8 @@ struct EngineOptions {
     int B = 4, T = 64;     // shape of a micro-batch
     bool training = true;  // false: weights only; no forward_backward, gradients or optimizer state
     Optimizer optimizer = Optimizer::adamw;
-    // All options from here on are for GPUs. The CPU engine computes in float32 and refuses other precisions.
+    // All options from here on, except `ranks`, are for GPUs. The CPU engine computes in float32 and refuses other
+    // precisions, and ZeRO stages.
     Precision precision = Precision::float32;
     bool tf32 = false;              // float32 matmuls round their inputs to 10 bits of mantissa
     bool master_weights = true;     // float32 copies of narrow weights; without them updates round stochastically
@@ -31,13 +32,13 @@ struct EngineOptions {
     int recompute = 0;              // the backward pass recomputes: 1 the MLP's activation, 2 norms too, 3 whole blocks
     int fused_gelu = 0;             // 1: GELU is part of the matmul before it; 2: so is its gradient
     AttentionKind attention = AttentionKind::automatic;
-    int capability = 0;      // times 10, of a GPU for which memory is only planned; 0: the current GPU
-    int lm_head_chunks = 0;  // at least so many of the LM head's rows; 0: so many that the logits are below 1 GiB
-    // The rows of each LM head matmul do not depend on lm_head_chunks, so no bit of the result does.
+    int capability = 0;      // 90: plan the memory for a GPU of sm_90; 0: for the current GPU
+    int lm_head_chunks = 0;  // the LM head computes at least so many chunks of rows; 0: the logits stay within 1 GiB
+    // The rows of each LM head matmul do not depend on lm_head_chunks, so the bits of the result do not, either.
     bool fixed_lm_head_chunks = false;
-    // How much of the training state each rank has only a part of.  arXiv:1910.02054
-    int ranks = 1;
-    int zero_stage = 0;          // 1: optimizer state and master weights; 2: gradients too; 3: parameters too
+    int ranks = 1;  // the size of the communicator in make_engine
+    // The stage of ZeRO: which parts of the training state are partitioned between the ranks.  arXiv:1910.02054
+    int zero_stage = 0;          // 0: none; 1: optimizer state and master weights; 2: gradients too; 3: parameters too
     bool narrow_reduce = false;  // float32 gradients are summed over the ranks in `precision`
     int matmul_candidates = 6;   // algorithms to time at the first use of a shape; 1: take the first that works
     bool graphs = true;          // launch a micro-step without dropout, or a decoded token, as one CUDA graph
@@ -64,8 +65,8 @@ struct Batch {
     // The number of sequence 0 in the run's order of samples. The dropout mask of sequence b depends on (seed,
     // first_sample + b), so it does not depend on how micro-batches and ranks divide a batch.
     uint64_t first_sample = 0;
-    // The last micro-batch of the step: its backward pass also sums the gradients of all ranks. Without effect on one
-    // rank.
+    // The last micro-batch of the step. Its backward pass completes the sums of the gradients over all ranks. It has no
+    // effect if there is one rank.
     bool last = false;
 };
 
@@ -78,11 +79,11 @@ struct LossSum {
 struct StepResult {
     LossSum loss;
     double norm;  // of the gradients, before clipping
-    // On the device, from zero_gradients or from the end of the step before, if that is later.
+    // On the device: from zero_gradients, or from the end of the step before if that is later, to the end.
     double seconds;
 };
 
-// Dynamic scaling of the loss in float16. A run that is resumed exactly needs it.
+// Dynamic scaling of the loss in float16. Checkpoints contain it, so that a resumed run computes the same.
 struct LossScale {
     float scale = 0;     // 0: nothing is scaled
     int good_steps = 0;  // since the scale changed
@@ -99,14 +100,15 @@ public:
     virtual const ModelConfig& config() const = 0;
     virtual Optimizer optimizer() const { return Optimizer::adamw; }
     virtual std::string device_name() const = 0;
-    // Of the device in the precision used, per second; 0: not known. A measured peak is at least `reached`, the rate of
-    // a step: a device that was busy during the measurement looked slower than it is.
+    // The peak of the device in the precision used, in FLOP/s; 0: not known. `reached` is the rate of a step. If it is
+    // above a measured peak, it becomes the peak, because the device may have been busy during the measurement.
     virtual double peak_flops(double reached = 0) const = 0;
-    virtual bool peak_is_measured() const { return true; }  // by a matmul; false: it is the vendor's number
+    virtual bool peak_is_measured() const { return true; }  // with a matmul; false: the vendor's number
     virtual std::string attention() const { return ""; }    // the kind in use, and why; empty: there is one kind
-    virtual size_t memory_in_use_bytes() const = 0;         // now; GPU: what it took; CPU: the process
+    virtual size_t memory_in_use_bytes() const = 0;         // GPU: of the engine; CPU: of the process
 
-    // Whether each rank has only a part of the state. Then all ranks must call read together.
+    // Whether each rank has only a part of the training state. Then all ranks must call read, evaluate and the
+    // functions for generation together.
     virtual bool is_divided() const { return false; }
     // What this rank has of each arena of the optimizer's state. No other rank has it, and all ranks together have all.
     virtual std::vector<ArenaStretch> own_state() const { return {{0, size_t(count_parameters(config()))}}; }
@@ -114,7 +116,7 @@ public:
     virtual void read_own_state(const Arena& arena, size_t offset_elems, std::span<float> out) const {
         read(arena, offset_elems, out);
     }
-    virtual uint64_t bytes_sent() const { return 0; }  // to other ranks, since the engine was made; without CUDA graphs
+    virtual uint64_t bytes_sent() const { return 0; }  // since the engine was made; a CUDA graph counts once
     virtual void init_weights(uint64_t seed) = 0;      // also zeroes the optimizer state
     virtual void read(const Arena& arena, size_t offset_elems, std::span<float> out) const = 0;
     virtual void write(const Arena& arena, size_t offset_elems, std::span<const float> in) = 0;
@@ -134,8 +136,8 @@ public:
 
     // If true, a step may end with queue_update instead of take_loss, gradient_norm and update, and then it does not
     // wait for the device. queue_update computes the norm, scales the gradients down to max_norm (0: never; it ignores
-    // step.grad_scale) and updates, unless the norm or the loss is not finite. Call take_update before the second
-    // queue_update that follows.
+    // step.grad_scale) and updates, unless the norm or the loss is not finite. At most two updates may be queued that
+    // take_update has not returned.
     virtual bool can_queue_updates() const { return false; }
     virtual void queue_update(const OptimizerStep& step, float max_norm);
     virtual StepResult take_update();  // of the oldest queued update; waits for it
@@ -164,15 +166,16 @@ private:
 
 // Each backend library defines these two functions, and a program is linked against one of them. make_engine allocates
 // all memory of the training step. `ranks` has options.ranks ranks and must outlive the engine; null: there is one.
-// With several ranks, each must call forward_backward, gradient_norm, update, init_weights, read and write as all
-// others do, and every rank gets the same gradients, norm and weights. Throws Error if there is too little memory.
+// With several ranks, all must call forward_backward, gradient_norm, update, init_weights and write in the same order.
+// Only the batches may differ. Then every rank gets the same gradients, norm and weights. If is_divided(), the calls
+// named there must be made together, too. Throws Error if there is too little memory.
 std::unique_ptr<Engine> make_engine(const ModelConfig& config, const EngineOptions& options,
                                     Communicator* ranks = nullptr);
 
-// The bytes that each of options.ranks ranks sends in a step of `micro_batches`.
+// The bytes that each of options.ranks ranks sends in a step of `micro_batches` micro-batches.
 uint64_t plan_bytes_sent(const ModelConfig& config, const EngineOptions& options, int micro_batches);
 
-// The memory that make_engine will need, by kind, with that of libraries and workspaces.
+// The memory that make_engine will need, by kind, including that of libraries and workspaces.
 std::vector<MemoryItem> plan_memory(const ModelConfig& config, const EngineOptions& options);
 
 }  // namespace kiln

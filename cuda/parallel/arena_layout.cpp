@@ -5,14 +5,14 @@
 namespace kiln {
 namespace {
 
-// Each part of a bucket is a multiple of this: whole 16-byte loads in every type, and whole cache lines.
+// The number of elements of a part is a multiple of this, so that parts begin at whole cache lines in every type.
 constexpr size_t kPartElems = 128;
 
 }  // namespace
 
 ArenaLayout::ArenaLayout(const ModelConfig& config, int parts_, int part_)
     : parts(parts_), part(part_), tensors(param_table(config)), elems(0) {
-    KILN_CHECK(parts >= 1 && part >= 0 && part < parts, "layout: part ", part, " of ", parts);
+    KILN_CHECK(parts >= 1 && part >= 0 && part < parts, "layout: there is no part ", part, " of ", parts);
     const size_t unit = parts > 1 ? parts * kPartElems : 1;
     for (TensorSpec& spec : tensors) {
         const int bucket = bucket_of(spec, config);

@@ -1,5 +1,5 @@
 #pragma once
-// Device memory of an arena whose buckets a pass uses one after the other.
+// Device memory of an arena. A pass uses the buckets of the arena one after the other.
 #include <algorithm>
 #include <vector>
 
@@ -8,8 +8,8 @@
 
 namespace kiln {
 
-// All buckets side by side or, with `windows`, the first and the last bucket, and two windows that the blocks share:
-// those with an even index have the first window, the others the second one.
+// Without `windows`, every bucket has memory of its own. With `windows`, only the first and the last bucket do, and the
+// blocks share two windows: blocks with an even number use the first window, the others the second one.
 template <class T>
 class BucketMemory {
 public:
@@ -43,7 +43,7 @@ private:
     std::vector<T*> base_;
 };
 
-// Pointers to the tensors.
+// The pointers to all tensors in `memory`.
 template <class T>
 Params<T> bind_params(const ModelConfig& padded_config, const ArenaLayout& layout, const BucketMemory<T>& memory) {
     Params<T> p{};

@@ -119,7 +119,7 @@ void DeviceCommunicator::check() {
         fail(status, "queued work, the last of it by " + text_of(last_));
 }
 
-// With NCCL_COMM_BLOCKING=0 in the environment, calls return before they are done.
+// With NCCL_COMM_BLOCKING=0 in the environment, NCCL's calls return before they are done, so this waits.
 int DeviceCommunicator::finished(int status) const {
     while (status == ncclInProgress && comm_) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));

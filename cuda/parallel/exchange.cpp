@@ -42,7 +42,7 @@ void Exchange<E, G>::begin_backward(bool accumulate, bool last) {
     last_ = last;
 }
 
-// The parameters of a bucket, from the parts of all ranks.
+// Collects the parameters of a bucket from the parts of all ranks.
 template <class E, class G>
 void Exchange<E, G>::gather(int bucket) {
     const Stretch part = layout_.part_of(layout_.buckets[bucket], layout_.part);
@@ -57,13 +57,13 @@ template <class E, class G>
 void Exchange<E, G>::before_params(int bucket) {
     if (stage_ == 0) return;
     if (stage_ == 3 && holds_[slot(bucket)] != bucket) {
-        follow_passes();  // what has read the memory
+        follow_passes();  // they may still read what the memory holds now
         gather(bucket);
     }
     CUDA_CHECK(cudaStreamWaitEvent(passes_, gathered_[bucket], 0));
 }
 
-// The next block that has the same window is fetched while the one between them is computed.
+// The block after the next one has the same window, which is now free. It is fetched while the next block is computed.
 template <class E, class G>
 void Exchange<E, G>::after_params(int bucket) {
     const int next = bucket + 2 * direction_;
@@ -120,7 +120,7 @@ void Exchange<E, G>::after_gradients(int bucket) {
 
 template <class E, class G>
 void Exchange<E, G>::join() {
-    if (joined_) return;  // a capture may not wait for a stream that is not captured
+    if (joined_) return;  // also because a captured stream must not wait for a stream that is not captured
     exchanged_.record(stream_);
     CUDA_CHECK(cudaStreamWaitEvent(passes_, exchanged_, 0));
     joined_ = true;
@@ -129,7 +129,7 @@ void Exchange<E, G>::join() {
 template <class E, class G>
 void Exchange<E, G>::updated(int bucket) {
     if (stage_ == 0) return;
-    if (stage_ == 3 && holds_[slot(bucket)] != bucket) return;  // it is fetched when it is needed
+    if (stage_ == 3 && holds_[slot(bucket)] != bucket) return;  // a pass fetches it when it needs it
     follow_passes();
     gather(bucket);
 }

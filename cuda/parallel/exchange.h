@@ -1,7 +1,7 @@
 #pragma once
-// What the ranks exchange in a training step, on a stream of its own, while the stream of the passes goes on. Stage 0
-// sums whole gradients. In stage 1 a rank has a part of the optimizer state, in stage 2 of the gradients too, and in
-// stage 3 of the parameters too (arXiv:1910.02054).
+// Queues the collectives of a training step on a stream of its own, so that they overlap with the passes. Stage 0 sums
+// whole gradients. In stage 1 each rank has only a part of the optimizer state, in stage 2 also of the gradients, and
+// in stage 3 also of the parameters (ZeRO, arXiv:1910.02054).
 #include <array>
 #include <vector>
 
@@ -23,29 +23,29 @@ struct ExchangedMemory {
 template <class E, class G>
 class Exchange final : public BucketHooks {
 public:
-    // `passes` is the stream of the passes. narrow: float32 gradients travel as E.
+    // `passes` is the stream of the passes. narrow: float32 gradients are sent as E.
     Exchange(Communicator& ranks, const ArenaLayout& layout, int stage, bool narrow,
              const ExchangedMemory<E, G>& memory, cudaStream_t passes);
 
-    // Of the buffers that it makes.
+    // The size of the buffers that the constructor allocates.
     static size_t bytes(const ArenaLayout& layout, int stage, bool narrow);
 
-    // Before a forward pass, and before a backward pass. `accumulate`: the gradients of the step are not empty. `last`:
-    // this pass completes them.
+    // Called before a forward pass, and before a backward pass. `accumulate`: an earlier micro-batch of this step has
+    // gradients, to which this pass adds. `last`: this is the last micro-batch of the step.
     void begin_forward() { direction_ = 1; }
     void begin_backward(bool accumulate, bool last);
     void before_params(int bucket) override;
     void after_params(int bucket) override;
     void before_gradients(int bucket) override;
     void after_gradients(int bucket) override;
-    // The passes wait until all that was exchanged has arrived.
+    // The stream of the passes waits for all collectives that were queued before.
     void join();
 
-    // *value (on the device) = its sum over the ranks, on the stream of the passes.
+    // *value (in device memory) = its sum over the ranks. It is queued on the stream of the passes.
     void sum(float* value) { communicator_.all_reduce(value, value, 1, passes_); }
-    // The optimizer has changed this rank's part of the bucket.
+    // Call it when the optimizer has changed this rank's part of the bucket: the other ranks get the new parameters.
     void updated(int bucket);
-    // The parts have been written from outside: stage 3 fetches every bucket when it is needed.
+    // Call it when parameters were written from outside: stage 3 then fetches every bucket again when it is needed.
     void written() { holds_.fill(-1); }
 
     DeviceCommunicator& communicator() { return communicator_; }
@@ -56,7 +56,7 @@ private:
     int slot(int bucket) const { return is_window(bucket) ? 1 + bucket % 2 : bucket == 0 ? 0 : 3; }
     void gather(int bucket);
     void reduce_to_part(const G* bucket, G* part, size_t part_elems);
-    // What is exchanged from now on waits for what the passes have queued.
+    // Collectives that are queued from now on wait for the work that the passes have queued.
     void follow_passes() {
         computed_.record(passes_);
         CUDA_CHECK(cudaStreamWaitEvent(stream_, computed_, 0));
@@ -71,14 +71,14 @@ private:
     cudaStream_t passes_;
     Stream stream_;
     Event computed_{cudaEventDisableTiming}, exchanged_{cudaEventDisableTiming};
-    bool joined_ = true;                        // the passes wait for all that is exchanged
-    std::vector<Event> gathered_;               // of each bucket
-    std::array<Event, 4> reduced_;              // of each slot: the gradients in it may be overwritten
-    std::array<int, 4> holds_{-1, -1, -1, -1};  // stage 3: the bucket whose parameters a slot has; -1: none
-    int direction_ = 1;                         // the next block is the one after this, or before it
+    bool joined_ = true;                        // the passes already wait for all queued collectives
+    std::vector<Event> gathered_;               // by bucket: recorded when its parameters have arrived
+    std::array<Event, 4> reduced_;              // by slot: recorded when its gradients may be overwritten
+    std::array<int, 4> holds_{-1, -1, -1, -1};  // stage 3, by slot: the bucket whose parameters are in it; -1: none
+    int direction_ = 1;                         // 1 in a forward pass, -1 in a backward pass
     bool accumulate_ = false, last_ = false;
-    DeviceBuffer<E> narrow_grads_;  // a bucket
-    DeviceBuffer<G> partial_;       // stages 2 and 3: a part of a bucket that is added to own_grads
+    DeviceBuffer<E> narrow_grads_;  // the gradients of one bucket, as they are sent
+    DeviceBuffer<G> partial_;       // stages 2 and 3: this rank's part of a bucket, before it is added to own_grads
 };
 
 }  // namespace kiln

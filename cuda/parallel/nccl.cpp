@@ -22,7 +22,7 @@ Nccl::Nccl(const char* library) {
     if (!opened) throw Error(concat("NCCL: ", dlerror(), ". ", what_to_install()));
     const auto find = [&]<class F>(F*& function, const char* name) {
         function = reinterpret_cast<F*>(dlsym(opened, name));
-        KILN_CHECK(function, "NCCL: ", library, " has no ", name, ": it is too old, or another library. ",
+        KILN_CHECK(function, "NCCL: ", library, " has no ", name, ": it is too old, or is not NCCL. ",
                    what_to_install());
     };
 #define KILN_NCCL_FIND(name) find(this->name, #name);

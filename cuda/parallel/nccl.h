@@ -1,6 +1,6 @@
 #pragma once
-// NCCL, NVIDIA's library for communication between GPUs. It is opened when a communicator is made, so one program runs
-// on machines with and without it. Only the sources of this folder include this header.
+// NCCL, NVIDIA's library for communication between GPUs. It is opened when a communicator is made, so the same program
+// runs on machines with and without it. Outside of this folder, only the emulator's NCCL and its test include this.
 #if __has_include(<nccl.h>)
 #include <nccl.h>
 #else
@@ -28,7 +28,7 @@
 namespace kiln {
 
 struct Nccl {
-    // Opens the library for the rest of the process: its threads may outlive a communicator. Throws an Error that says
+    // Opens the library and never closes it, since its threads may outlive a communicator. Throws an Error that says
     // what to install.
     explicit Nccl(const char* library);
 

@@ -1,4 +1,4 @@
-// What Kiln uses of nccl.h, which the CUDA Toolkit does not have. A machine that has it does not use this file.
+// The declarations of nccl.h that Kiln uses, for machines without this header: the CUDA Toolkit does not contain it.
 // tests/emulator/nccl_test.cpp compares the two. https://docs.nvidia.com/deeplearning/nccl
 #pragma once
 #include <cuda_runtime.h>

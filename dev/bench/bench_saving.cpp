@@ -85,7 +85,7 @@ void run(const std::vector<std::string>& args) {
     plan.config = engine->config();
     plan.async_save = true;
     const RunLog log(scratch.path, {});
-    Saver saver(plan, *engine, log, [](const std::string&) {});
+    Saver saver(plan, *engine, &log, [](const std::string&) {});
 
     enum Kind { without, in_background, waiting, kKinds };
     std::vector<double> step_ms, sums[kKinds], background_ms;

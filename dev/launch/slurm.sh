@@ -1,8 +1,8 @@
 #!/bin/bash
-# For sbatch: one task for each GPU. Change the numbers to those of your cluster, then
+# A script for sbatch, with one task for each GPU. Change the numbers to those of your cluster, then run
 #   sbatch dev/launch/slurm.sh -i /data/shards -e gpt2 -o /shared/runs/mine
-# train_gpt2cu reads what srun tells each task; no address or port is needed. Slurm sends SIGUSR1 two minutes before the
-# end of the time: the training saves and ends with code 3, and this script then queues itself again to resume.
+# train_gpt2cu reads srun's environment variables, so it needs no address and no port. Slurm sends SIGUSR1 two minutes
+# before the time limit. The training then saves and ends with code 3, and this script queues the job again to resume.
 #SBATCH --job-name=kiln
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -16,7 +16,8 @@ set -u
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-8}
 resume=()
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || resume=(--resume)
-# A rank that ends with 3 must not let srun kill those that still save; a rank that fails ends the others by itself.
+# When one rank ends with code 3, others may still save, so srun must not kill them. A rank that fails ends the others
+# by itself.
 srun --kill-on-bad-exit=0 "${TRAIN:-./train_gpt2cu}" "$@" ${resume[@]+"${resume[@]}"}
 code=$?
 [ $code != 3 ] || scontrol requeue "$SLURM_JOB_ID"

@@ -93,6 +93,62 @@ TEST_F(Launch, data_that_differs_is_named) {
     EXPECT_NE(said("err", 0).find("has the data (lengths and checksums) "), std::string::npos) << said("err", 0);
 }
 
+// Of the same lengths, and with checksums that are the same or that do not exist.
+TEST_F(Launch, data_with_other_tokens_is_named) {
+    const auto expect_found = [&](const fs::path& of_rank_0, const fs::path& of_rank_1, const std::string& message) {
+        EXPECT_EQ(train_two(base(2) + Args{"-x", "3", "-v", "0"}, {"-i", of_rank_1}), std::pair(1, 1)) << of_rank_0;
+        EXPECT_NE((said("err", 0) + said("err", 1)).find(message), std::string::npos) << said("err", 1);
+    };
+    // Each host reads its own copy. One bit of the second is damaged, in a shard that rank 0 would verify.
+    const fs::path copy = directory_ / "copy";
+    fs::copy(data(), copy);
+    std::string bytes = read_file(copy / "train_000.bin");
+    bytes[bytes.size() / 2 + 1] ^= 4;
+    write_file_atomic(copy / "train_000.bin", bytes);
+    expect_found(data(), copy, "train_000.bin: the tokens do not match their checksum");
+    // llm.c's shards.
+    for (const fs::path& folder : {data(), copy}) {
+        for (const auto& entry : fs::directory_iterator(folder)) {
+            std::string content = read_file(entry.path());
+            std::fill_n(content.begin() + 12, 1024 - 12, '\0');
+            if (folder == copy) content.back() = 0, content[content.size() - 2] = 1;
+            if (folder == data()) content.back() = 0, content[content.size() - 2] = 2;
+            write_file_atomic(entry.path(), content);
+        }
+    }
+    expect_found(data(), copy, "has the data (samples of its tokens) ");
+}
+
+TEST_F(Launch, a_damaged_validation_shard_that_was_only_found_there_is_left_out_on_all_ranks) {
+    std::string bytes = read_file(data() / "val_000.bin");
+    bytes.back() ^= 1;
+    write_file_atomic(data() / "val_000.bin", bytes);
+    EXPECT_EQ(train_two(base(2) + Args{"-x", "2"}), std::pair(0, 0)) << said("err", 0) << said("err", 1);
+    EXPECT_NE(said("err", 0).find("no validation: "), std::string::npos) << said("err", 0);
+}
+
+TEST_F(Launch, checkpoints_that_differ_are_named) {
+    for (int r = 0; r < 2; r++) {
+        const Args run{"-x", "2", "--seed", "1", "-l", "0.001", "-o", directory_ / concat("host", r) / "run"};
+        ASSERT_EQ(train_cpu(base(4) + run).code, 0);
+        fs::remove(directory_ / concat("host", r) / "run/best");
+    }
+    // Of another training, with the same options and the same number of steps.
+    const fs::path other = directory_ / "host1/run/checkpoint-00000002";
+    fs::remove_all(other);
+    ASSERT_EQ(train_cpu(base(4) + Args{"-x", "2", "--seed", "1", "-l", "0.002", "-o", directory_ / "x"}).code, 0);
+    fs::copy(directory_ / "x/checkpoint-00000002", other);
+    const auto start_on = [&](const fs::path& host, int r) {
+        const Args args = Args{"-C", host, fs::absolute(program_path("train_gpt2"))} + rank(r, 2) +
+                          Args{"-o", "run", "--resume", "-x", "4", "-b", "2"};
+        return std::make_unique<Running>("/usr/bin/env", args, "/dev/null", log("out", r), log("err", r));
+    };
+    const auto second = start_on(directory_ / "host1", 1), first = start_on(directory_ / "host0", 0);
+    EXPECT_EQ(code(*first), 1) << said("err", 0);
+    EXPECT_EQ(code(*second), 1) << said("err", 1);
+    EXPECT_NE(said("err", 0).find("has the checkpoint "), std::string::npos) << said("err", 0);
+}
+
 TEST_F(Launch, validation_data_that_differs_or_is_missing_is_named) {
     const fs::path other = directory_ / "other", none = directory_ / "none";
     write_markov_shards(other, 4000, 700);
@@ -105,6 +161,25 @@ TEST_F(Launch, validation_data_that_differs_or_is_missing_is_named) {
             EXPECT_NE(said("err", 0).find("has the validation data (lengths and checksums) "), std::string::npos)
                 << said("err", 0);
         }
+    }
+}
+
+// Of the same name, each in its own directory, as on two hosts.
+TEST_F(Launch, weights_that_differ_are_named) {
+    for (int r = 0; r < 2; r++) {
+        const Args seed{"-x", "1", "--seed", std::to_string(r), "-o", directory_ / concat("host", r) / "model"};
+        ASSERT_EQ(train_cpu(base(4) + seed).code, 0);
+    }
+    const auto start_on = [&](const fs::path& host, int r, const Args& more) {
+        const Args args = Args{"-C", host, fs::absolute(program_path("train_gpt2"))} + base(2) + rank(r, 2) + more;
+        return std::make_unique<Running>("/usr/bin/env", args, "/dev/null", log("out", r), log("err", r));
+    };
+    for (const Args& more : {Args{"-e", "model", "-x", "2"}, Args{"-e", "model", "--eval-only"}}) {
+        const auto second = start_on(directory_ / "host1", 1, more), first = start_on(directory_ / "host0", 0, more);
+        EXPECT_EQ(code(*first), 1) << said("err", 0);
+        EXPECT_EQ(code(*second), 1) << said("err", 1);
+        EXPECT_NE(said("err", 0).find("has the weights of --model (-e) (their hash) "), std::string::npos)
+            << said("err", 0);
     }
 }
 
@@ -220,6 +295,7 @@ TEST_F(Launch, wrong_usage_is_named) {
     };
     expect({"-pn", "2"}, "--num-processes (-pn) 2: say how the processes find each other");
     expect({"-pn", "2", "-pr", "2"}, "--process-rank (-pr) 2: must be less than");
+    expect({"--rank-timeout", "0.01"}, "--rank-timeout 0.01: give at least 1 second");
     expect({"--gpus", "2"}, "--gpus: train_gpt2 computes on the CPU");
     setenv("RANK", "1", 1);
     expect({}, "WORLD_SIZE is missing in the environment");

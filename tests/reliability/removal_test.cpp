@@ -30,7 +30,7 @@ std::string save_in(const fs::path& run, const faults::Fault& fault) {
     const RunLog log(run, {});
     std::string said;
     const auto note = [&](const std::string& text) { said += text + "; "; };
-    Saver saver(of_run, engine, log, note);
+    Saver saver(of_run, engine, &log, note);
     saver.save({1, {{"step", 1}}, {}});
     faults::begin(fault);
     try {

@@ -31,6 +31,18 @@ inline const std::vector<TinyModel>& tiny_models() {
     return models;
 }
 
+// One of each architecture for trainings on a Markov chain, whose vocabulary they take. Neither 2 nor 4 divides their
+// numbers of parameters.
+inline const std::vector<TinyModel>& odd_models() {
+    static const std::vector<TinyModel> models = {
+        {"gpt2", "gpt2:layers=2,dim=15,heads=3,ctx=17,dropout=0.1"},
+        {"llama", "llama:layers=2,dim=18,heads=3,kv_heads=1,ffn=13,ctx=17,tied=false"},
+        {"qwen2", "qwen2:layers=2,dim=18,heads=3,kv_heads=1,ffn=13,ctx=17"},
+        {"qwen3", "qwen3:layers=1,dim=14,heads=2,kv_heads=1,head_size=10,ffn=13,ctx=17"},
+    };
+    return models;
+}
+
 // Like tiny_models(), but with widths that the GPU kernels can compute.
 inline const std::vector<TinyModel>& tiny_cuda_models() {
     static const std::vector<TinyModel> models = {

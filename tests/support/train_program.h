@@ -19,7 +19,7 @@ inline Finished train_cpu(const Args& args) {
     return run_program(program_path("train_gpt2"), args);
 }
 
-class TrainProgram : public testing::Test {
+class TrainProgram : public ::testing::Test {
 protected:
     TrainProgram() {
         setenv("KILN_OUTPUT", "", 1);  // no run directory unless a test gives one

@@ -10,9 +10,8 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/markov_runs.h"
+#include "tests/support/tiny_models.h"
 #include "tests/support/train_run.h"
-#include "tokenizer/bpe/trainer.h"
-#include "tokenizer/tokenizer.h"
 #include "tools/train/loss_curve.h"
 
 namespace kiln {
@@ -103,30 +102,6 @@ TEST_F(TrainerTest, updates_get_rate_clipping_and_options) {
     }
     EXPECT_GT(clipped, 0);
     EXPECT_FLOAT_EQ(log_.updates[0].lr, 0.0025f);
-}
-
-// Generates nothing, as if it had no memory for the KV cache.
-class MuteEngine : public EngineProxy {
-public:
-    using EngineProxy::EngineProxy;
-    void prefill(int, std::span<const int>, float*) override { throw Error("no memory for the prompt"); }
-};
-
-TEST_F(TrainerTest, a_sample_that_fails_does_not_end_the_training) {
-    BpeTrainer trainer({.vocab_size = 258, .special_tokens = {"<|endoftext|>"}});
-    trainer.add_text("床前明月光", "text");
-    trainer.train().save(directory_ / "tokenizer");
-    TrainRun run(data_->path(), directory_ / "run");
-    run.wrap = [](std::unique_ptr<Engine> engine) { return std::make_unique<MuteEngine>(std::move(engine)); };
-    run.options.model += ",vocab=258";
-    run.options.tokenizer = directory_ / "tokenizer";
-    run.options.force = true;
-    run.options.sample_every = 5;
-    std::ostringstream notes;
-    run.hooks.notes = &notes;
-    EXPECT_EQ(run.run(), TrainOutcome::finished);
-    EXPECT_EQ(run.steps.size(), 10u);
-    EXPECT_NE(notes.str().find("no sample: no memory for the prompt\n"), std::string::npos) << notes.str();
 }
 
 TEST_F(TrainerTest, utilisation_is_never_above_one) {
@@ -295,12 +270,13 @@ TEST_F(TrainerTest, an_outlier_is_skipped_once_the_window_is_full) {
 }
 
 TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same_losses) {
-    // Steps of four sequences: as one micro-batch, as four, and on 2 and 4 ranks. Ranks may change the losses as much
-    // as micro-batches do by rounding.
+    // Steps of eight sequences: as one micro-batch, as eight, and as two on 2 and 4 ranks. Ranks may change the losses
+    // as much as micro-batches do by rounding.
     struct Result {
         std::vector<double> losses;
         std::map<uint64_t, std::vector<int>> tokens;  // by number of the sample
     };
+    std::string model;
     const auto train = [&](int world, int B) {
         auto communicators = make_thread_communicators(world);
         std::vector<WatchedEngine::Log> logs(world);
@@ -310,8 +286,10 @@ TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same
             runs.push_back(std::make_unique<TrainRun>(data_->path()));
             TrainRun& run = *runs.back();
             run.world = world;
+            run.options.model = model;
             run.options.B = B;
-            run.options.total_batch_tokens = 4 * 16;
+
+            run.options.total_batch_tokens = 8 * 16;
             run.wrap = [&logs, rank](std::unique_ptr<Engine> engine) {
                 return std::make_unique<WatchedEngine>(std::move(engine), logs[rank]);
             };
@@ -328,18 +306,23 @@ TEST_F(TrainerTest, any_number_of_ranks_trains_on_the_same_samples_with_the_same
         }
         return result;
     };
-    const Result whole = train(1, 4), cut = train(1, 1);
-    double tolerance = 1e-6;
-    for (size_t i = 0; i < whole.losses.size(); i++) {
-        tolerance = std::max(tolerance, 4 * std::abs(whole.losses[i] - cut.losses[i]));
-    }
-    EXPECT_LT(tolerance, 1e-3);
-    for (const int world : {2, 4}) {
-        const Result result = train(world, 4 / world);
-        ASSERT_EQ(result.losses.size(), 10u);
-        for (size_t i = 0; i < 10; i++) EXPECT_NEAR(result.losses[i], whole.losses[i], tolerance) << world << " " << i;
-        for (const auto& [row, tokens] : result.tokens) EXPECT_EQ(tokens, cut.tokens.at(row)) << row;
-        EXPECT_EQ(result.tokens.size(), size_t(10 * world));
+    for (const testing::TinyModel& tiny : testing::odd_models()) {
+        SCOPED_TRACE(tiny.name);
+        model = tiny.descriptor;
+        const Result whole = train(1, 8), cut = train(1, 1);
+        double tolerance = 1e-6;
+        for (size_t i = 0; i < whole.losses.size(); i++) {
+            tolerance = std::max(tolerance, 4 * std::abs(whole.losses[i] - cut.losses[i]));
+        }
+        EXPECT_LT(tolerance, 1e-3);
+        for (const int world : {2, 4}) {
+            const Result result = train(world, 4 / world);
+            ASSERT_EQ(result.losses.size(), 10u);
+            for (size_t i = 0; i < 10; i++)
+                EXPECT_NEAR(result.losses[i], whole.losses[i], tolerance) << world << " " << i;
+            for (const auto& [row, tokens] : result.tokens) EXPECT_EQ(tokens, cut.tokens.at(row)) << row;
+            EXPECT_EQ(result.tokens.size(), size_t(10 * 2 * world));
+        }
     }
 }
 
@@ -371,7 +354,7 @@ TEST_F(TrainerTest, an_epoch_shorter_than_a_step_is_one_step) {
 }
 
 // Shards that another process truncates. The run ends with an error and a checkpoint, from which it can be resumed.
-class ChangingDataTest : public testing::TestWithParam<const char*> {
+class ChangingDataTest : public ::testing::TestWithParam<const char*> {
 protected:
     void SetUp() override { write_markov_shards(directory_ / "data", 3000, 2000); }
 
@@ -392,7 +375,7 @@ protected:
 
     TempDirectory directory_;
 };
-INSTANTIATE_TEST_SUITE_P(Shards, ChangingDataTest, testing::Values("train", "val"));
+INSTANTIATE_TEST_SUITE_P(Shards, ChangingDataTest, ::testing::Values("train", "val"));
 
 TEST_P(ChangingDataTest, truncated_shard_ends_the_run_with_a_checkpoint) {
     TrainRun whole = make_run("whole");

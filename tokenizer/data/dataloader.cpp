@@ -43,6 +43,21 @@ public:
     const std::vector<Shard>& shards() const { return shards_; }
     uint64_t num_tokens() const { return tokens_; }
 
+    uint64_t sample_fingerprint() const {
+        constexpr uint64_t kTokens = 4096;
+        Xxh3 hash;
+        std::vector<int> tokens;
+        for (const Shard& shard : shards_) {
+            const uint64_t all = shard.info().num_tokens, n = std::min(all, kTokens);
+            tokens.resize(n);
+            for (const uint64_t first : {uint64_t(0), (all - n) / 2, all - n}) {
+                shard.copy(first, n, tokens.data());
+                hash.update(tokens.data(), n * sizeof(int));
+            }
+        }
+        return hash.digest();
+    }
+
     uint64_t fingerprint() const {
         std::vector<uint64_t> facts;
         for (const Shard& shard : shards_) {
@@ -106,13 +121,13 @@ const DataLoaderOptions& checked(const DataLoaderOptions& o) {
 
 }  // namespace
 
-// Verifies the checksums of shards, each on one rank. Much data may take minutes, so a thread reads it during training.
+// Verifies the checksums of a part of the shards. Much data may take minutes, so a thread reads it during training.
 class Verifier {
 public:
     Verifier(const std::vector<Shard>& shards, const DataLoaderOptions& options) {
         std::vector<const Shard*> mine;
         uint64_t bytes = 0;
-        for (size_t i = size_t(options.rank); i < shards.size(); i += size_t(options.world)) {
+        for (size_t i = size_t(options.verify_part); i < shards.size(); i += size_t(options.verify_parts)) {
             mine.push_back(&shards[i]);
             bytes += shards[i].info().payload_bytes();
         }
@@ -291,6 +306,10 @@ uint64_t DataLoader::num_sequences() const {
 
 uint64_t DataLoader::num_tokens() const {
     return impl_->sequences.num_tokens();
+}
+
+uint64_t DataLoader::sample_fingerprint() const {
+    return impl_->sequences.sample_fingerprint();
 }
 
 uint64_t DataLoader::fingerprint() const {

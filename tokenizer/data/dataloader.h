@@ -30,8 +30,10 @@ struct DataLoaderOptions {
     int B = 4, T = 64;  // sequences per rank, tokens per sequence
     int rank = 0, world = 1;
     uint64_t seed = 0;
-    bool shuffle = true;                                // false: in file order
-    int vocab_size = 0;                                 // > 0: a token id that is not below it is an Error
+    bool shuffle = true;  // false: in file order
+    int vocab_size = 0;   // > 0: a token id that is not below it is an Error
+    // Of the ranks that read the same files, each verifies a part of the shards.
+    int verify_part = 0, verify_parts = 1;
     uint64_t verify_first_bytes = uint64_t(256) << 20;  // more data is verified in the background
     int prefetch = 2;                                   // batches to read ahead; 0: none, without a thread
 };
@@ -58,6 +60,8 @@ public:
     uint64_t num_sequences() const;  // N, per epoch, over all shards
     uint64_t num_tokens() const;     // of all shards
     uint64_t fingerprint() const;    // of the lengths and checksums of the shards, in order
+    // Also of some of their tokens: llm.c's shards have no checksum. Throws Error if they cannot be read.
+    uint64_t sample_fingerprint() const;
 
 private:
     struct Impl;

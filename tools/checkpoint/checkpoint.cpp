@@ -26,13 +26,16 @@ bool same_model(ModelConfig a, const ModelConfig& b) {
     return a == b;
 }
 
-void load_stored(const StoredModel& model, Engine& engine) {
+uint64_t load_stored(const StoredModel& model, Engine& engine) {
+    Xxh3 hash;
     std::vector<float> values;
     for (const TensorSpec& spec : param_table(model.config)) {
         values.resize(spec.elems());
         model.read(spec, values);
+        hash.update(values.data(), values.size() * sizeof(float));
         engine.write(Arena::params, spec.offset, values);
     }
+    return hash.digest();
 }
 
 }  // namespace
@@ -150,15 +153,12 @@ void verify_values(const fs::path& checkpoint) {
     verify_optimizer(checkpoint);
 }
 
-void load_weights(const fs::path& model_directory, Engine& engine) {
+uint64_t load_weights(const fs::path& model_directory, Engine& engine) {
     check_model(model_directory, engine.config());
-    if (is_llmc_model(model_directory)) {
-        load_stored(open_llmc(model_directory), engine);
-        return;
-    }
+    if (is_llmc_model(model_directory)) return load_stored(open_llmc(model_directory), engine);
     const std::string type =
         read_json(model_directory / "config.json").at("model_type");  // a string, says the line above
-    read_hf_weights(ModelTensors(model_directory), type, engine);
+    return read_hf_weights(ModelTensors(model_directory), type, engine);
 }
 
 void load_training_state(const fs::path& checkpoint, Engine& engine) {

@@ -76,8 +76,8 @@ ModelConfig read_model_config(const std::filesystem::path& model_directory);  //
 void check_model(const std::filesystem::path& model_directory, const ModelConfig& config);
 // Throws Error if weights or optimizer state hold a value that is not finite, or a negative second moment.
 void verify_values(const std::filesystem::path& checkpoint);
-// model*.safetensors, or the file of llm.c -> Arena::params
-void load_weights(const std::filesystem::path& model_directory, Engine& engine);
+// model*.safetensors, or the file of llm.c -> Arena::params; returns a hash of the values
+uint64_t load_weights(const std::filesystem::path& model_directory, Engine& engine);
 // Weights and optimizer state into the engine.
 void load_training_state(const std::filesystem::path& checkpoint, Engine& engine);
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstring>
@@ -34,14 +35,16 @@ void stop_blocking(int fd) {
     ::close(again);
 }
 
+std::atomic<bool> waits = false;
+
 // False: nobody reads, and a stop signal came.
 bool wait_until_writable(int fd) {
     constexpr int kLook_ms = 100;
     pollfd wanted{fd, POLLOUT, 0};
-    while (::poll(&wanted, 1, kLook_ms) == 0) {
-        if (stop_signal() != 0) return false;
-    }
-    return true;  // also after an error, which write() tells too
+    int ready = 0;
+    while ((ready = ::poll(&wanted, 1, kLook_ms)) == 0 && stop_signal() == 0) waits = true;
+    waits = false;
+    return ready != 0;  // also after an error, which write() tells too
 }
 
 // Returns the error, or 0. Text that nobody will read is no error.
@@ -59,6 +62,10 @@ int write_text(int fd, std::string_view text) {
 }
 
 }  // namespace
+
+bool output_waits() {
+    return waits;
+}
 
 // It may be used by several threads, as the buffer that it replaces.
 class StandardStreams::Buffer : public std::streambuf {

@@ -26,6 +26,9 @@ private:
     std::unique_ptr<Buffer> out_, err_;
 };
 
+// A write waits for a reader, such as a stopped terminal.
+bool output_waits();
+
 // Both write to standard error, from any thread: a line, and text that controls the terminal.
 void write_error_line(const std::string& text);
 void write_error_controls(const std::string& text);

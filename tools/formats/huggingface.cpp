@@ -278,17 +278,20 @@ std::string HfWeights::dtype() const {
                                                                                                             : "F32";
 }
 
-void read_hf_weights(ModelTensors files, const std::string& model_type, Engine& engine) {
+uint64_t read_hf_weights(ModelTensors files, const std::string& model_type, Engine& engine) {
     const HfWeights weights(std::move(files), engine.config(), model_type);
+    Xxh3 hash;
     std::vector<float> buffer;
     for (const HfTensor& tensor : weights.tensors()) {
         const size_t all = tensor.rows * tensor.cols;
         for_each_part(tensor.transposed ? 1 : all, 1, [&](size_t first, size_t n) {
             buffer.resize(tensor.transposed ? all : n);
             weights.read(tensor, first, buffer);
+            hash.update(buffer.data(), buffer.size() * sizeof(float));
             engine.write(Arena::params, tensor.offset + first, buffer);
         });
     }
+    return hash.digest();
 }
 
 }  // namespace kiln

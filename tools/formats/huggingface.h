@@ -68,7 +68,7 @@ private:
     std::vector<HfTensor> tensors_;
 };
 
-// Reads all weights into the engine.
-void read_hf_weights(ModelTensors files, const std::string& model_type, Engine& engine);
+// Reads all weights into the engine. Returns a hash of the values, which does not depend on their files and types.
+uint64_t read_hf_weights(ModelTensors files, const std::string& model_type, Engine& engine);
 
 }  // namespace kiln

@@ -15,13 +15,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr Deadline kNever = Deadline::max();  // the watch ends a process that waits for a rank that is gone
-constexpr size_t kChunk = 16384;              // elements that are summed at once
+constexpr Deadline kNever = Deadline::max();  // the watch ends this process if the other rank is gone
+constexpr size_t kChunk = 16384;              // elements that rank 0 receives at once to add them
 constexpr uint32_t kCallMagic = 0x4c4c4143;
 
 }  // namespace
 
-// Before the data of each call, from the other ranks to rank 0.
+// The other ranks send it to rank 0 before the data of each call.
 struct ControlCommunicator::Header {
     uint32_t magic = kCallMagic;
     Call call = Call::barrier;
@@ -33,7 +33,7 @@ struct ControlCommunicator::Header {
         static const char* const kNames[] = {"all_reduce", "reduce_scatter", "all_gather",
                                              "broadcast",  "barrier",        "agree"};
         const size_t name = size_t(call);
-        if (magic != kCallMagic || name >= std::size(kNames)) return "what is not a call";
+        if (magic != kCallMagic || name >= std::size(kNames)) return "something that is not a call";
         if (call == Call::barrier || call == Call::agree) return kNames[name];
         return concat(kNames[name], " of ", elems, " elements of ", int(elem_bytes),
                       elem_bytes == 1 ? " byte" : " bytes", call == Call::broadcast ? concat(" from rank ", root) : "");
@@ -44,6 +44,7 @@ ControlOptions control_options(const LaunchOptions& options) {
     const auto ms = [](double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1e3)); };
     ControlOptions control{.launch_timeout = ms(options.launch_timeout_s), .rank_timeout = ms(options.rank_timeout_s)};
     if (options.rank_timeout_s > 0) control.silence = std::min(control.silence, control.rank_timeout / 2);
+    control.least_timeout = std::max(control.least_timeout, control.rank_timeout / 15);
     control.beat = std::min(control.beat, control.silence / 8);
     return control;
 }
@@ -71,13 +72,13 @@ std::shared_ptr<void> ControlCommunicator::waits() {
     return own_watch_ ? waiting() : nullptr;
 }
 
-// The watch learns a moment later what has happened to the other rank, and ends this process with a message. If that
-// rank has ended in order, no message will come.
+// Called when the connection to another rank has failed. The watch soon learns what happened to that rank, and ends
+// this process with a message. If that rank ended normally, there is no such message, and this function throws.
 void ControlCommunicator::broken(size_t rank, const std::string& why) {
     const Deadline end = SocketClock::now() + options_.silence + 5s;
     while (SocketClock::now() < end && !watch_.has_left(int(rank))) std::this_thread::sleep_for(20ms);
     throw Error(concat(names_[rank].text(), watch_.has_left(int(rank)) ? " has ended" : " cannot be reached",
-                       ", while this rank still needs it: ", why));
+                       ", while this rank still needs it: ", why, "; see the messages of that rank"));
 }
 
 void ControlCommunicator::send(size_t to, const void* data, size_t bytes) {
@@ -98,7 +99,7 @@ void ControlCommunicator::receive(size_t from, void* data, size_t bytes) {
     }
 }
 
-// On rank 0: returns when all ranks are in the same call.
+// Begins a call. On rank 0 it returns when all ranks have begun the same call; the others only send their header.
 void ControlCommunicator::begin(Call call, size_t elems, size_t elem_bytes, int root) {
     KILN_CHECK(root >= 0 && root < size(), "communicator: broadcast from rank ", root, " of ", size());
     const Header own{
@@ -115,7 +116,7 @@ void ControlCommunicator::begin(Call call, size_t elems, size_t elem_bytes, int 
     }
 }
 
-// Rank by rank, so that the sum has one order, and every rank gets its bits.
+// Rank 0 adds the data of the other ranks in the order of the ranks, so every run gets the same bits.
 template <class T>
 void ControlCommunicator::sum(T* data, size_t n) {
     if (rank_ != 0) return send(0, data, n * sizeof(T));
@@ -228,7 +229,7 @@ void ControlCommunicator::agree(const std::map<std::string, std::string>& values
         for (size_t r = 1; r < names_.size(); r++) send_text(r, verdict);
     }
     if (verdict.empty()) return;
-    watch_.end_others(1, "found that " + verdict);  // whichever message comes first says it
+    watch_.end_others(1, "found that " + verdict);  // the same text, whichever message is printed first
     throw Error(verdict);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The host communicator of ranks in several processes, over TCP. It is for small data: losses, whether to stop, NCCL's
-// id. All of it goes through rank 0.
+// The communicator of the host for ranks in several processes, over TCP. All data goes through rank 0. It is made for
+// small data: losses, the decision whether to stop, NCCL's id. On the CPU it also sums gradients, which is slow.
 #include <map>
 #include <memory>
 #include <string>
@@ -16,8 +16,8 @@ ControlOptions control_options(const LaunchOptions& options);
 
 class ControlCommunicator final : public Communicator {
 public:
-    // Returns when all ranks are there (handshake.h). From then on, each rank's process ends, by _exit, if another rank
-    // dies, fails or hangs (watch.h).
+    // Returns when all ranks are connected (handshake.h). If a rank dies, fails or hangs after that, the processes of
+    // all others end by _exit (watch.h).
     ControlCommunicator(const World& world, const ControlOptions& options);
 
     int rank() const override { return rank_; }
@@ -30,8 +30,8 @@ public:
     void barrier() override;
     std::shared_ptr<void> waiting() override { return std::make_shared<Watch::Waiting>(watch_); }
 
-    // What has to be the same on all ranks, by name: an option's value, a fingerprint of the data. Throws Error on all
-    // ranks if one differs: "rank 1 (host, pid 7) has --learning-rate 0.1, rank 0 0.2".
+    // Compares values that must be the same on all ranks, by name: options, a fingerprint of the data. Throws Error on
+    // all ranks if one differs: "rank 1 (host, pid 7) has --learning-rate 0.1, rank 0 0.2".
     void agree(const std::map<std::string, std::string>& values);
 
     // The same ranks, for calls of a second thread. While it waits in one, this rank does not count as waiting: its

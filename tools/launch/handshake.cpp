@@ -5,10 +5,10 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -29,12 +29,13 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 
 constexpr size_t kMaxHelloBytes = 4096;
-constexpr size_t kMaxPending = 256;    // connections that have not said who they are
-constexpr auto kHelloTime = 10s;       // for that
-constexpr auto kConnectTime = 5s;      // for one try
-constexpr auto kRetryTime = 100ms;     // between two
+constexpr size_t kMaxPending = 256;    // connections that have not sent a whole hello
+constexpr auto kHelloTime = 10s;       // for a hello to arrive
+constexpr auto kConnectTime = 5s;      // for one attempt to connect
+constexpr auto kRetryTime = 100ms;     // between two attempts
+constexpr auto kReturnTime = 3s;       // for a rank that has closed its connections to connect again
 constexpr auto kRefusalTime = 1s;      // to tell one rank that the start has failed
-constexpr auto kSharedFileTime = 24h;  // an older file is never of this start
+constexpr auto kSharedFileTime = 24h;  // an older file is from an earlier launch
 
 // What the connections of a rank are for, by the names that they have in messages.
 constexpr std::pair<const char*, std::vector<Socket> Joined::*> kPurposes[] = {
@@ -49,7 +50,11 @@ std::string random_text() {
     return formatted("%08x%08x%08x%08x", random(), random(), random(), random());
 }
 
-// Texts and numbers of a message of another process, which may hold anything.
+std::string hash_text(const std::string& text) {
+    return formatted("%016llx", static_cast<unsigned long long>(xxh3_64(text.data(), text.size())));
+}
+
+// A message of another process as a JSON object, its texts and its numbers. It may contain anything.
 json parsed(std::string_view text) {
     json value = json::parse(text, nullptr, false);
     return value.is_object() ? value : json::object();
@@ -64,13 +69,15 @@ int64_t number_in(const json& object, const char* key) {
 }
 
 struct Hello {
-    std::string purpose, run, nonce, build;  // purpose: one of kPurposes
+    // process: a random text, since processes on two hosts may have the same pid and host name.
+    std::string process, purpose, run, nonce, build;  // purpose: one of kPurposes
     int64_t size = 0;
     RankName name;
 
     std::string text() const {
-        return json{{"type", "hello"}, {"purpose", purpose}, {"run", run},        {"nonce", nonce}, {"build", build},
-                    {"size", size},    {"rank", name.rank},  {"host", name.host}, {"pid", name.pid}}
+        return json{{"type", "hello"},   {"process", process}, {"purpose", purpose}, {"run", run},
+                    {"nonce", nonce},    {"build", build},     {"size", size},       {"rank", name.rank},
+                    {"host", name.host}, {"pid", name.pid}}
             .dump(-1, ' ', true, json::error_handler_t::replace);
     }
     static std::optional<Hello> parse(std::string_view text) {
@@ -78,7 +85,8 @@ struct Hello {
         if (text_in(object, "type") != "hello") return std::nullopt;
         const int64_t rank = number_in(object, "rank");
         if (rank < 0 || rank >= kMaxRanks) return std::nullopt;
-        return Hello{.purpose = text_in(object, "purpose"),
+        return Hello{.process = text_in(object, "process"),
+                     .purpose = text_in(object, "purpose"),
                      .run = text_in(object, "run"),
                      .nonce = text_in(object, "nonce"),
                      .build = text_in(object, "build"),
@@ -87,7 +95,14 @@ struct Hello {
     }
 };
 
-// A start that cannot succeed: every rank is told.
+// Strangers must not take the descriptors that the ranks need.
+size_t most_pending() {
+    rlimit files{};
+    if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return kMaxPending;
+    return std::clamp<size_t>(files.rlim_cur / 4, 1, kMaxPending);
+}
+
+// The launch cannot succeed. Every rank is told why.
 class StartError : public Error {
 public:
     using Error::Error;
@@ -107,6 +122,8 @@ public:
             write_shared_file();
         }
         joined_.ranks.resize(size_t(world.size));
+        processes_.resize(size_t(world.size));
+        gone_.assign(size_t(world.size), Deadline::max());
         for (const auto& [name, sockets] : kPurposes) (joined_.*sockets).resize(size_t(world.size));
         joined_.ranks[0] = own_.name;
     }
@@ -156,11 +173,11 @@ private:
         const size_t count = names.size();
         if (count > 8) names.resize(8), names.push_back("...");
         return concat(count == 1 ? "rank " : "ranks ", join_text(names), " of ", world_.size,
-                      count == 1 ? " has" : " have", " not come to rank 0 (", own_.name.host, ", port ",
+                      count == 1 ? " has" : " have", " not connected to rank 0 (", own_.name.host, ", port ",
                       port_of(listening_), ") within ", seconds_text(options_.launch_timeout),
-                      strays_ > 0 ? concat("; ", strays_, " connections were not of this run") : "",
-                      "; see whether they started, what they say, and whether a firewall closes the port; "
-                      "--launch-timeout gives them longer");
+                      strays_ > 0 ? concat("; ", strays_, " connections were not of this launch") : "",
+                      "; check that they started, read their messages, and check that no firewall blocks the port; "
+                      "--launch-timeout gives them more time");
     }
     static std::string join_text(const std::vector<std::string>& names) { return kiln::join(names, ", "); }
 
@@ -168,16 +185,17 @@ private:
         if (!socket) return;
         try {
             send_message(socket, text, SocketClock::now() + kRefusalTime);
-        } catch (const Error&) {  // it has gone
+        } catch (const Error&) {  // the other process has ended
         }
     }
 
-    // Those that are there, and for a moment those that come: they would else try for long to reach this process.
+    // Tells all connected ranks and, for a moment, those that still connect. Otherwise these would try to connect until
+    // their timeout.
     void tell_all(const std::string& text) {
         for (const Socket& socket : joined_.calls) refuse(socket, text);
         for (const Pending& pending : pending_) refuse(pending.socket, text);
         const Deadline end = SocketClock::now() + kRefusalTime;
-        std::vector<Socket> told;  // closed at the end, so that nothing that was sent is taken back
+        std::vector<Socket> told;  // closed only at the end, because an early close may discard what was sent
         while (SocketClock::now() < end && told.size() < kMaxPending) {
             pollfd wanted{listening_.fd(), POLLIN, 0};
             ::poll(&wanted, 1, 100);
@@ -188,14 +206,18 @@ private:
         }
     }
 
-    // Waits for anything to happen, but not for long.
+    // Waits at most 100 ms for new connections, hellos and ranks that end, and handles them.
     void wait() {
         std::vector<pollfd> wanted{{listening_.fd(), POLLIN, 0}};
         for (const Pending& pending : pending_) wanted.push_back({pending.socket.fd(), POLLIN, 0});
-        for (const Socket& socket : joined_.calls) wanted.push_back({socket.fd(), POLLRDHUP, 0});  // -1 is left out
+        for (const Socket& socket : joined_.calls) wanted.push_back({socket.fd(), POLLRDHUP, 0});  // poll ignores -1
         ::poll(wanted.data(), wanted.size(), 100);
         for (size_t r = 0; r < joined_.calls.size(); r++) {
             if (joined_.calls[r] && wanted[1 + pending_.size() + r].revents != 0) {
+                for (const auto& [name, sockets] : kPurposes) (joined_.*sockets)[r] = Socket();
+                gone_[r] = SocketClock::now() + kReturnTime;
+            }
+            if (SocketClock::now() > gone_[r]) {
                 throw StartError(concat(joined_.ranks[r].text(),
                                         " ended while the other ranks were starting; its own message says why"));
             }
@@ -210,12 +232,12 @@ private:
         }
         pending_ = std::move(still);
         while (auto socket = accept_one(listening_)) {
-            if (pending_.size() >= kMaxPending) pending_.erase(pending_.begin()), strays_++;
+            if (pending_.size() >= max_pending_) pending_.erase(pending_.begin()), strays_++;
             pending_.push_back({std::move(*socket), SocketClock::now() + kHelloTime});
         }
     }
 
-    // The message, if all of it is there; "": it is not of Kiln, or too slow.
+    // The message, when all of it has arrived; nullopt: not yet; "": the sender is not Kiln, or too slow.
     std::optional<std::string> read(Pending& pending) {
         const auto stray = [&] {
             strays_++;
@@ -228,7 +250,11 @@ private:
                 const auto length = message_length(received, kMaxHelloBytes);
                 if (!length || *length == 0) return stray();
                 wanted += *length;
-                if (received.size() == wanted) return received.substr(kMessageHeaderBytes);
+                if (received.size() == wanted) {
+                    char more = 0;  // nothing is sent after it but the end, by a rank that has given up
+                    if (receive_some(pending.socket, &more, 1)) return stray();
+                    return received.substr(kMessageHeaderBytes);
+                }
             }
             char part[kMaxHelloBytes];
             const auto n = receive_some(pending.socket, part, std::min(sizeof part, wanted - received.size()));
@@ -242,7 +268,9 @@ private:
         const auto hello = Hello::parse(text);
         if (!hello || hello->run != own_.run || hello->nonce != own_.nonce) {
             strays_++;
-            refuse(socket, json{{"type", "refused"}, {"final", false}, {"text", "another run listens there"}}.dump());
+            refuse(
+                socket,
+                json{{"type", "refused"}, {"final", false}, {"text", "rank 0 of another launch listens there"}}.dump());
             return;
         }
         try {
@@ -261,22 +289,26 @@ private:
         }
         if (hello.size != world_.size) {
             throw StartError(concat(who, " was started as one of ", hello.size, " ranks, rank 0 on ", own_.name.host,
-                                    " as one of ", world_.size, "; start all with the same number"));
+                                    " as one of ", world_.size, "; start all with the same number of ranks"));
         }
         const size_t rank = size_t(hello.name.rank);
-        if (rank >= joined_.ranks.size()) throw StartError(concat(who, " of ", world_.size, ": there is no such rank"));
+        if (rank >= joined_.ranks.size()) {
+            throw StartError(concat(who, ": there are only ", world_.size, " ranks; give it a lower rank"));
+        }
         const auto purpose = std::ranges::find(kPurposes, hello.purpose, [](const auto& one) { return one.first; });
         if (purpose == std::end(kPurposes)) throw StartError(who + " connects for a purpose that is not known");
         Socket& place = (joined_.*purpose->second)[rank];
         RankName& known = joined_.ranks[rank];
-        const bool other = known.pid != 0 && (known.pid != hello.name.pid || known.host != hello.name.host);
-        if (rank == 0 || other || place) {
+        // A process may try again, if this one was slow to answer.
+        if (rank == 0 || (!processes_[rank].empty() && processes_[rank] != hello.process)) {
             throw StartError(concat("two processes are rank ", rank, ": pid ", known.pid, " on ", known.host,
                                     " and pid ", hello.name.pid, " on ", hello.name.host,
-                                    "; give each its own number, and end processes of earlier runs"));
+                                    "; give each process its own rank, and end processes of earlier runs"));
         }
         send_message(socket, json{{"type", "heard"}}.dump(), SocketClock::now() + kRefusalTime);
         known = hello.name;
+        processes_[rank] = hello.process;
+        gone_[rank] = Deadline::max();
         place = std::move(socket);
     }
 
@@ -303,10 +335,13 @@ private:
             }
         }
         if (hosts.empty()) hosts.emplace_back("127.0.0.1");
-        hosts.push_back(own_.name.host);  // the last one, since a name may take long to be looked up
+        hosts.push_back(own_.name.host);  // tried last, since DNS may be slow
         file_ = shared_file(world_);
-        write_file_atomic(file_,
+        // The directory may be one in which others can leave a link to a file of this user.
+        const std::filesystem::path fresh = concat(file_.string(), ".", own_.nonce);
+        write_file_atomic(fresh,
                           json{{"hosts", hosts}, {"port", port_of(listening_)}, {"nonce", own_.nonce}}.dump() + "\n");
+        std::filesystem::rename(fresh, file_);  // replaces a link, not what it points to
     }
 
     const World& world_;
@@ -315,8 +350,11 @@ private:
     Socket listening_;
     std::filesystem::path file_;  // empty: none
     std::vector<Pending> pending_;
+    const size_t max_pending_ = most_pending();
     int strays_ = 0;
     Joined joined_;
+    std::vector<std::string> processes_;  // Hello::process of each rank
+    std::vector<Deadline> gone_;          // when each rank must have come back
 };
 
 struct Address {
@@ -333,7 +371,7 @@ public:
 
     Joined run() {
         const Deadline end = SocketClock::now() + options_.launch_timeout;
-        std::string where = "?", why = "it has not been tried";
+        std::string where = "an unknown address", why = "there was no time to try";
         do {
             try {
                 const Address address = find();
@@ -346,10 +384,10 @@ public:
             }
             std::this_thread::sleep_for(kRetryTime);
         } while (SocketClock::now() < end);
-        if (!world_.shared_directory.empty()) where = concat(where, ", which ", shared_file(world_).string(), " names");
+        if (!world_.shared_directory.empty()) where = concat(where, " (see ", shared_file(world_).string(), ")");
         throw Error(concat("cannot reach rank 0 at ", where, " within ", seconds_text(options_.launch_timeout), ": ",
                            why,
-                           "; see whether rank 0 started, and whether this is its address and no firewall is between"));
+                           "; check that rank 0 started, that this is its address, and that no firewall blocks it"));
     }
 
 private:
@@ -359,7 +397,7 @@ private:
         const auto age =
             std::filesystem::file_time_type::clock::now() - std::filesystem::last_write_time(path, ignored());
         const json object = parsed(read_file(path, kMaxHelloBytes));
-        KILN_CHECK(age < kSharedFileTime, "the file is a day old");
+        KILN_CHECK(age < kSharedFileTime, "the file is older than a day, so it is of an earlier launch");
         Address address{.port = int(std::clamp<int64_t>(number_in(object, "port"), 0, 65535)),
                         .nonce = text_in(object, "nonce")};
         const auto hosts = object.find("hosts");
@@ -376,11 +414,12 @@ private:
         return error;
     }
 
-    Socket connect_any(const Address& address) const {
-        std::string why;
+    Socket connect_any(const Address& address, Deadline end) const {
+        std::string why = "no host was tried in this time";
         for (const std::string& host : address.hosts) {
+            if (SocketClock::now() >= end) break;
             try {
-                return connect_to(host, address.port, SocketClock::now() + kConnectTime);
+                return connect_to(host, address.port, std::min(end, SocketClock::now() + kConnectTime));
             } catch (const Error& error) {
                 why = error.what();
             }
@@ -392,7 +431,7 @@ private:
         const std::string type = text_in(answer, "type"), text = text_in(answer, "text");
         if (type == "refused" && answer.value("final", json()) == json(true)) throw StartError(text);
         KILN_CHECK(type != "refused", text);
-        KILN_CHECK(type == wanted, "what answers there is not rank 0");
+        KILN_CHECK(type == wanted, "the program that answers is not rank 0");
     }
 
     Joined connect(const Address& address, Deadline end) {
@@ -401,17 +440,20 @@ private:
         for (const auto& [purpose, member] : kPurposes) {
             own_.purpose = purpose;
             std::vector<Socket>& sockets = joined.*member;
-            sockets.push_back(connect_any(address));
+            sockets.push_back(connect_any(address, end));
             send_message(sockets.back(), own_.text(), SocketClock::now() + kConnectTime);
-            // Something else may listen there, and never answer.
-            check(parsed(receive_message(sockets.back(), SocketClock::now() + options_.answer)), "heard");
+            // What an old file names may never answer. Otherwise there is no other address, and rank 0 may still start:
+            // under --gpus its port is open before it runs.
+            const Deadline answer = world_.shared_directory.empty() ? end : SocketClock::now() + options_.answer;
+            check(parsed(receive_message(sockets.back(), answer)), "heard");
         }
-        // Rank 0 may have begun later, and then says better who is missing.
-        const json answer = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));
-        check(answer, "welcome");
-        const auto ranks = answer.find("ranks");
-        KILN_CHECK(ranks != answer.end() && ranks->is_array() && ranks->size() == size_t(world_.size),
-                   "what answers there is not rank 0");
+        // Rank 0 may have started later, so its timeout ends later. It knows which ranks are missing, so this rank
+        // waits for its message.
+        const json welcome = parsed(receive_message(joined.calls[0], end + options_.launch_timeout));
+        check(welcome, "welcome");
+        const auto ranks = welcome.find("ranks");
+        KILN_CHECK(ranks != welcome.end() && ranks->is_array() && ranks->size() == size_t(world_.size),
+                   "the program that answers is not rank 0");
         for (const json& name : *ranks) {
             joined.ranks.push_back({int(joined.ranks.size()), text_in(name, "host"), number_in(name, "pid")});
         }
@@ -430,11 +472,8 @@ std::string RankName::text() const {
 }
 
 std::filesystem::path shared_file(const World& world) {
-    std::string name = "kiln-rank-0";
-    for (const char c : world.run_id.empty() ? "" : "-" + world.run_id) {
-        name += std::isalnum(static_cast<unsigned char>(c)) ? c : '-';
-    }
-    return std::filesystem::path(world.shared_directory) / (name + ".json");
+    const std::string run = world.run_id.empty() ? "" : "-" + hash_text(world.run_id);
+    return std::filesystem::path(world.shared_directory) / ("kiln-rank-0" + run + ".json");
 }
 
 std::string this_build() {
@@ -447,8 +486,10 @@ std::string this_build() {
 
 Joined join(const World& world, const ControlOptions& options) {
     check_master(world);
-    const Hello own{.purpose = "",
-                    .run = world.run_id,
+    const std::string& run = world.run_id;  // a launcher's may be long, or no UTF-8
+    const Hello own{.process = random_text(),
+                    .purpose = "",
+                    .run = run.empty() ? "" : hash_text(run),
                     .nonce = "",
                     .build = options.build.empty() ? this_build() : options.build,
                     .size = world.size,

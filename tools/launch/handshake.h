@@ -1,7 +1,7 @@
 #pragma once
-// How the ranks of a run find each other: rank 0 listens, each of the others connects three times (for calls,
-// for calls of the thread that saves, and for the watch), and all learn who the others are. Connections that are not of
-// this run are refused.
+// How the ranks of a launch connect: rank 0 listens, each of the others opens three connections to it (for calls,
+// for the calls of the thread that saves, and for the watch), and all get a list of the ranks. Connections that are not
+// of this launch are refused.
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -14,12 +14,13 @@
 namespace kiln {
 
 struct ControlOptions {
-    std::chrono::milliseconds launch_timeout{120'000};  // until all ranks are there
-    std::chrono::milliseconds rank_timeout{300'000};    // without progress, while others wait; 0: no limit
-    std::chrono::milliseconds silence{15'000};          // without a heartbeat: the process or its host hangs
-    std::chrono::milliseconds beat{500};
-    std::chrono::milliseconds answer{5'000};  // of rank 0 to a connection
-    std::string build = {};                   // the same on all ranks; empty: of this program
+    std::chrono::milliseconds launch_timeout{120'000};  // until all ranks are connected
+    std::chrono::milliseconds rank_timeout{300'000};    // a rank may make no progress while others wait; 0: no limit
+    std::chrono::milliseconds least_timeout{20'000};    // the least to which a run shortens rank_timeout
+    std::chrono::milliseconds silence{15'000};          // after this time without a heartbeat, a rank hangs
+    std::chrono::milliseconds beat{500};                // between two heartbeats
+    std::chrono::milliseconds answer{5'000};            // for rank 0 to answer a hello
+    std::string build = {};                             // must be the same on all ranks; empty: this_build()
 };
 
 struct RankName {
@@ -31,18 +32,19 @@ struct RankName {
 
 struct Joined {
     std::vector<RankName> ranks;  // all, by rank
-    // On rank 0 one of each rank (the first is empty); on the others one, to rank 0.
+    // On rank 0: the connection to each rank, by rank, with an empty one for rank 0 itself. On the other ranks: one
+    // connection, to rank 0.
     std::vector<Socket> calls, saves, watch;
 };
 
-// Returns on all ranks when all are there. Throws Error on all that have come if one does not come in time, or if they
-// disagree about the number of ranks, their own number or the build.
+// Returns on all ranks when all are connected. Throws Error on all connected ranks if one is missing at the end of
+// launch_timeout, if two have the same rank, or if the number of ranks or the build differs.
 Joined join(const World& world, const ControlOptions& options);
 
-// The file in which rank 0 writes its address.
+// The file into which rank 0 writes its address (-pf).
 std::filesystem::path shared_file(const World& world);
 
-// The version, and a hash of the running program.
+// The version and a hash of the running program.
 std::string this_build();
 
 }  // namespace kiln

@@ -31,7 +31,7 @@ void set_option(int fd, int level, int name, int value) {
 
 void prepare_connection(int fd) {
     set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);  // the system notices a host that is gone too, if much later
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);  // then the system notices, too, that a host is down, but late
 }
 
 // False: the deadline came first.
@@ -40,13 +40,13 @@ bool wait_for(int fd, short events, Deadline deadline) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - SocketClock::now()).count();
         pollfd wanted{fd, events, 0};
         const int ready = ::poll(&wanted, 1, int(std::clamp<int64_t>(left + 1, 0, INT_MAX)));
-        if (ready > 0 || (ready < 0 && errno != EINTR)) return true;  // the call itself then tells the error
+        if (ready > 0 || (ready < 0 && errno != EINTR)) return true;  // the next call reports an error
         if (ready == 0 && left <= 0) return false;
     }
 }
 
 void wait_or_throw(int fd, short events, Deadline deadline) {
-    KILN_CHECK(wait_for(fd, events, deadline), "no answer in time");
+    KILN_CHECK(wait_for(fd, events, deadline), "no answer before the timeout");
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ Socket listen_at(int port, bool this_host_only) {
             error = errno;
             continue;
         }
-        set_option(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);  // of an earlier run that ended a moment ago
+        set_option(socket.fd(), SOL_SOCKET, SO_REUSEADDR, 1);  // the port of a run that ended a moment ago
         sockaddr_in6 v6{};
         sockaddr_in v4{};
         v6.sin6_family = AF_INET6, v6.sin6_port = htons(uint16_t(port)), v6.sin6_addr = in6addr_any;
@@ -92,17 +92,18 @@ Socket listen_at(int port, bool this_host_only) {
         error = errno;
         if (error == EADDRINUSE) break;
     }
-    throw Error(concat("cannot listen at port ", port, ": ", reason(error),
-                       error == EADDRINUSE ? "; another program, perhaps an earlier run, has this port: end it, or "
-                                             "choose another port (MASTER_PORT, or --server-ip (-ps) HOST:PORT)"
-                                           : "; choose another port"));
+    throw Error(
+        concat("cannot listen on port ", port, ": ", reason(error),
+               error == EADDRINUSE ? "; another program, perhaps an earlier run, uses this port; end it, or " : "; ",
+               "choose another port (MASTER_PORT, or --server-ip (-ps) HOST:PORT)"));
 }
 
 Socket adopt_listening(int fd) {
     int listening = 0;
     socklen_t bytes = sizeof listening;
     const bool known = ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &bytes) == 0 && listening != 0;
-    KILN_CHECK(known, "the descriptor ", fd, ", which --gpus should have left open, is no listening socket");
+    KILN_CHECK(known, "the descriptor ", fd,
+               " in KILN_LISTEN_DESCRIPTOR is not a listening socket; start with --gpus, or unset KILN_SUPERVISOR");
     ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     return Socket(fd);
 }
@@ -111,7 +112,7 @@ int port_of(const Socket& socket) {
     sockaddr_storage address{};
     socklen_t bytes = sizeof address;
     ::getsockname(socket.fd(), reinterpret_cast<sockaddr*>(&address), &bytes);
-    // The port lies at the same place of both kinds of address.
+    // The port is at the same offset in IPv4 and IPv6 addresses.
     return ntohs(reinterpret_cast<const sockaddr_in*>(&address)->sin_port);
 }
 
@@ -126,8 +127,8 @@ Socket connect_to(const std::string& host, int port, Deadline deadline) {
     addrinfo hints{}, *list = nullptr;
     hints.ai_socktype = SOCK_STREAM;
     const int status = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
-    KILN_CHECK(status == 0, "its name is not known (", status == EAI_SYSTEM ? reason(errno) : ::gai_strerror(status),
-               ")");
+    KILN_CHECK(status == 0, "the host name cannot be resolved (",
+               status == EAI_SYSTEM ? reason(errno) : ::gai_strerror(status), ")");
     const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(list, &::freeaddrinfo);
     int error = ETIMEDOUT;
     for (const addrinfo* address = list; address; address = address->ai_next) {
@@ -146,7 +147,7 @@ Socket connect_to(const std::string& host, int port, Deadline deadline) {
             ::getsockopt(socket.fd(), SOL_SOCKET, SO_ERROR, &error, &bytes);
             if (error != 0) continue;
         }
-        // Where nobody listens, a port that the system chooses for clients may be connected with itself.
+        // If nobody listens on a port that the system gives to clients, TCP may connect the socket to itself.
         error = ECONNREFUSED;
         if (port_of(socket) == port) continue;
         prepare_connection(socket.fd());
@@ -192,7 +193,8 @@ std::optional<size_t> receive_some(const Socket& from, void* data, size_t bytes)
 }
 
 std::string message(std::string_view text) {
-    KILN_CHECK(text.size() <= kMaxMessageBytes, "a message of ", text.size(), " bytes; this is a bug");
+    KILN_CHECK(text.size() <= kMaxMessageBytes, "a message of ", text.size(),
+               " bytes is too long; this is a bug in Kiln");
     const uint32_t length = uint32_t(text.size());
     std::string all(kMagic);
     all.append(reinterpret_cast<const char*>(&length), sizeof length);
@@ -215,7 +217,7 @@ std::string receive_message(const Socket& from, Deadline deadline, size_t max) {
     std::string header(kMessageHeaderBytes, '\0');
     receive_all(from, header.data(), header.size(), deadline);
     const auto length = message_length(header, max);
-    KILN_CHECK(length, "what answers there is not Kiln, or another version of it");
+    KILN_CHECK(length, "the program that answers is not Kiln, or is another version of it");
     std::string text(*length, '\0');
     receive_all(from, text.data(), text.size(), deadline);
     return text;

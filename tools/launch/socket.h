@@ -27,15 +27,15 @@ private:
     int fd_ = -1;
 };
 
-std::string host_name();  // of this machine
+std::string host_name();  // the name of this machine
 
-// Listens at `port` (0: any that is free), for this host alone or for all. Throws Error if another program has it.
+// Listens on `port` (0: any free port), for processes of this host or for all. Throws Error if the port is in use.
 Socket listen_at(int port, bool this_host_only);
-// The listening socket with this descriptor, which the parent process has opened. Throws Error if it is none.
+// Takes the listening socket `fd`, which the parent process has opened. Throws Error if `fd` is not one.
 Socket adopt_listening(int fd);
-int port_of(const Socket& socket);  // at this end
+int port_of(const Socket& socket);  // the local port
 
-// The next connection that waits, if there is one.
+// Accepts the next connection, if one is waiting.
 std::optional<Socket> accept_one(const Socket& listening);
 
 // Tries every address of the host once. Throws Error with the reason: "connection refused".
@@ -45,15 +45,15 @@ Socket connect_to(const std::string& host, int port, Deadline deadline);
 void send_all(const Socket& to, const void* data, size_t bytes, Deadline deadline);
 void receive_all(const Socket& from, void* data, size_t bytes, Deadline deadline);
 
-// What has arrived, at most `bytes`. 0: the other side has closed the connection, or it broke; nullopt: nothing yet.
+// Reads what has arrived, at most `bytes`. 0: the connection was closed or broke; nullopt: nothing has arrived yet.
 std::optional<size_t> receive_some(const Socket& from, void* data, size_t bytes);
 
-// A message of text: eight letters that tell Kiln from other programs, the length, the text.
+// A message is kMagic, the length of the text, and the text. Other programs do not send kMagic.
 inline constexpr size_t kMaxMessageBytes = size_t(1) << 20;
 inline constexpr std::string_view kMagic = "KILNRNK1";
 inline constexpr size_t kMessageHeaderBytes = 12;
 std::string message(std::string_view text);
-// Of the header. nullopt: not from Kiln, or longer than `max`.
+// The length that a header gives. nullopt: the header is not Kiln's, or the length is more than `max`.
 std::optional<size_t> message_length(std::string_view header, size_t max);
 void send_message(const Socket& to, std::string_view text, Deadline deadline);
 std::string receive_message(const Socket& from, Deadline deadline, size_t max = kMaxMessageBytes);

@@ -36,13 +36,13 @@ int processors() {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-// What a rank writes, line by line.
+// Passes on what a rank writes, line by line.
 class Lines {
 public:
     Lines(int fd, std::string prefix, std::ostream& to) : pipe_(fd), prefix_(std::move(prefix)), to_(to) {}
     int fd() const { return pipe_.fd(); }
 
-    // What is there now. False: nothing will come any more.
+    // Passes on what has arrived. False: the rank has closed its end of the pipe.
     bool pass_on() {
         char part[16384];
         for (;;) {
@@ -70,7 +70,7 @@ private:
     }
     void write(std::string_view line) { to_ << prefix_ << line << std::endl; }
 
-    Socket pipe_;  // a descriptor, no socket
+    Socket pipe_;  // a pipe; the class only closes the descriptor
     std::string prefix_, text_;
     std::ostream& to_;
 };
@@ -91,10 +91,10 @@ public:
 
     int run() {
         for (int rank = 0; rank < options_.size; rank++) start(rank);
-        listening_ = Socket();  // it is rank 0's
-        int sent = 0;
+        listening_ = Socket();  // rank 0 has inherited it
+        int passed_on = 0;
         while (std::ranges::any_of(ranks_, [](const Rank& rank) { return !rank.code; })) {
-            if (const int signal = stop_signal(); signal != sent) signal_all(sent = signal);
+            if (const int signal = stop_signal(); signal != passed_on) signal_all(sent_ = passed_on = signal);
             pass_output_on();
             collect();
             if (kill_at_ && Clock::now() >= *kill_at_) signal_all(SIGKILL);
@@ -107,7 +107,7 @@ public:
 private:
     std::vector<std::string> environment(int rank) const {
         Environment all = this_environment();
-        // What another launcher has left must not contradict these.
+        // Variables of another launcher must not contradict those that are set below.
         std::erase_if(all, [](const auto& entry) {
             return entry.first.starts_with("TORCHELASTIC_") || entry.first.starts_with("OMPI_COMM_WORLD_");
         });
@@ -135,14 +135,17 @@ private:
         const std::vector<char*> argv = pointers(options_.args), environment = pointers(entries);
         int pipes[2][2] = {{-1, -1}, {-1, -1}};
         for (auto& both : pipes) {
-            if (rank > 0) KILN_CHECK(::pipe2(both, O_CLOEXEC) == 0, "--gpus: no pipe: ", std::strerror(errno));
+            if (rank > 0) {
+                KILN_CHECK(::pipe2(both, O_CLOEXEC) == 0, "--gpus: cannot create a pipe for rank ", rank, ": ",
+                           std::strerror(errno), "; allow more open files (ulimit -n)");
+            }
         }
         const pid_t parent = ::getpid();
         const pid_t child = ::fork();
         KILN_CHECK(child >= 0, "--gpus: cannot start rank ", rank, ": ", std::strerror(errno),
                    "; allow more processes (ulimit -u)");
-        if (child == 0) {  // only system calls: the parent has a second thread
-            // A group of its own: Ctrl-C then reaches this process alone, which passes it on once.
+        if (child == 0) {  // only system calls are allowed here, because the parent has a second thread
+            // In a process group of its own: then Ctrl-C reaches the parent alone, which passes it on once.
             ::setpgid(0, 0);
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);
             if (::getppid() != parent) ::_exit(1);
@@ -150,7 +153,7 @@ private:
             sigemptyset(&none);
             sigprocmask(SIG_SETMASK, &none, nullptr);
             ::signal(SIGPIPE, SIG_DFL);
-            // A process that is not in the terminal's group must not read from it.
+            // A process outside of the terminal's foreground group must not read from the terminal.
             ::dup2(::open("/dev/null", O_RDONLY), STDIN_FILENO);
             if (rank == 0) {
                 ::fcntl(listening_.fd(), F_SETFD, 0);
@@ -190,16 +193,19 @@ private:
         for (size_t r = 0; r < ranks_.size(); r++) {
             int status = 0;
             if (ranks_[r].code || ::waitpid(ranks_[r].pid, &status, WNOHANG) != ranks_[r].pid) continue;
-            const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            // At its very start a rank does not handle signals yet.
+            if (sent_ != 0 && WIFSIGNALED(status) && WTERMSIG(status) == sent_) code = kStopped;
             ranks_[r].code = code;
+            // The others may not know it yet: before they are connected, a rank that stops tells nobody.
+            if (code == kStopped && sent_ == 0) signal_all(sent_ = SIGTERM);
             if (code == 0 || code == kStopped || first_failure_) continue;
             first_failure_ = code;
             const std::string how =
                 WIFEXITED(status) ? concat("ended with exit code ", code) : concat("was killed by signal ", code - 128);
-            err_ << "rank " << r << " (pid " << ranks_[r].pid << ") " << how << "; the other ranks are ended"
-                 << std::endl;
+            err_ << "rank " << r << " (pid " << ranks_[r].pid << ") " << how << "; ending the other ranks" << std::endl;
             signal_all(SIGTERM);
-            signal_all(SIGCONT);  // a process that is stopped then sees that it is alone
+            signal_all(SIGCONT);  // a stopped process handles SIGTERM only when it continues
             kill_at_ = Clock::now() + options_.patience;
         }
     }
@@ -210,6 +216,7 @@ private:
     std::string id_;
     std::vector<Rank> ranks_;
     std::vector<Lines> lines_;
+    int sent_ = 0;  // the last stop signal that all ranks got
     std::optional<int> first_failure_;
     std::optional<Clock::time_point> kill_at_;
 };

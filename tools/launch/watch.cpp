@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "cpu_reference/interface/error.h"
@@ -21,13 +22,24 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-constexpr size_t kMaxText = 8192;  // of an error
-constexpr auto kClosingTime = 1s;  // for the others to read why they end
+constexpr size_t kMaxText = 8192;  // bytes of an error message
+constexpr auto kClosingTime = 1s;  // for the others to read why they must end
 constexpr size_t kMaxBeatBytes = 65536;
+constexpr int kPatience = 5;           // times the longest time without progress
+constexpr int64_t kFileBytes = 65536;  // between two heartbeats; the watch itself reads some
 
 std::string place_text(const std::string& phase, int64_t step) {
     if (phase.empty()) return "";
     return step < 0 ? concat(" in ", phase) : concat(" in ", phase, " at step ", step);
+}
+
+// What this process has read from files and written to them. Whoever loads or saves a checkpoint makes progress.
+int64_t file_bytes() {
+    std::ifstream file("/proc/self/io");
+    std::string name;
+    int64_t read = 0, written = 0;
+    file >> name >> read >> name >> written;
+    return read + written;
 }
 
 std::string dumped(const json& object) {
@@ -36,11 +48,19 @@ std::string dumped(const json& object) {
 
 }  // namespace
 
+// What the last heartbeats of a rank said.
 struct Watch::Seen {
     Deadline heard = SocketClock::now(), changed = heard;
     std::string received = {}, phase = {};
     int64_t step = -1, progress = -1;
-    bool waiting = false;
+    bool waiting = false, first = true;
+};
+
+// For how long ranks have waited without progress, and for whom.
+struct Watch::Standing {
+    size_t waits = kNone, hangs = kNone;  // the same: all ranks wait
+    SocketClock::duration time{};         // 0: nobody waits
+    bool first = false;                   // in a phase that was not there before, or while nobody reads its output
 };
 
 Watch::Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets, const ControlOptions& options)
@@ -51,7 +71,7 @@ Watch::Watch(int rank, std::vector<RankName> ranks, std::vector<Socket> sockets,
       exceptions_(std::uncaught_exceptions()),
       left_(ranks_.size()),
       seen_(ranks_.size()) {
-    // No signal may run on this thread, and none that is for the process may be taken from the thread that waits.
+    // No signal may be delivered to this thread: stop_signal.h has a thread that waits for the signals of the process.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -68,6 +88,7 @@ Watch::~Watch() {
 }
 
 void Watch::set_phase(const char* phase, int64_t step) {
+    first_ = phases_.insert(phase).second;
     phase_ = phase;
     step_ = step;
     progress_++;
@@ -77,12 +98,13 @@ std::string Watch::place() const {
     return place_text(phase_.load(), step_);
 }
 
-// As of its last heartbeat.
+// As the last heartbeat of that rank said.
 std::string Watch::place_of(size_t rank) const {
     return place_text(seen_[rank].phase, seen_[rank].step);
 }
 
-// Of a heartbeat, or of the end: small, so that it is sent whole or, where the other side reads nothing, not at all.
+// Sends a heartbeat or the reason of an end, without waiting. It is so small that the socket takes all of it or, if the
+// other side does not read, nothing.
 void Watch::send(size_t to, const std::string& text) noexcept {
     if (!sockets_[to]) return;
     try {
@@ -90,11 +112,12 @@ void Watch::send(size_t to, const std::string& text) noexcept {
         const std::string all = message(text);
         [[maybe_unused]] const ssize_t sent =
             ::send(sockets_[to].fd(), all.data(), all.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    } catch (const std::exception&) {  // without memory, the closed connection says it
+    } catch (const std::exception&) {  // if memory runs out, the others see only that the connection closes
     }
 }
 
-// A process that ended at once might take back what it has sent, if something that it has not read had arrived.
+// If a process ends while it has unread data, TCP resets the connection, and the other side may lose what it was sent.
+// So this function reads until the other side closes the connection.
 void Watch::wait_until_closed(size_t except) {
     const Deadline until = SocketClock::now() + kClosingTime;
     for (size_t i = 0; i < sockets_.size(); i++) {
@@ -116,13 +139,14 @@ void Watch::end_others(int code, const std::string& text) noexcept {
             {{"type", "end"}, {"code", code}, {"line", ranks_[size_t(rank_)].text() + " " + text.substr(0, kMaxText)}});
         for (size_t i = 0; i < sockets_.size(); i++) send(i, line);
         wait_until_closed();
-    } catch (const std::exception&) {  // without memory, the closed connections say it
+    } catch (const std::exception&) {  // if memory runs out, the others see only that the connections close
     }
 }
 
-// This process, because of what another rank did. Rank 0 passes it on; `hanging` will not read it.
+// Ends this process because of what another rank did. Rank 0 first tells all ranks, and does not wait for `hanging` to
+// read it.
 void Watch::end(int code, const std::string& line, size_t hanging) {
-    if (ending_.exchange(true)) return;  // the thread that ends the others also ends this process
+    if (ending_.exchange(true)) return;  // the thread that called end_others will end this process
     if (rank_ == 0) {
         const std::string text = dumped({{"type", "end"}, {"code", code}, {"line", line}});
         for (size_t i = 0; i < sockets_.size(); i++) send(i, text);
@@ -145,7 +169,7 @@ void Watch::run() {
             wanted.push_back({left_[i] ? -1 : sockets_[i].fd(), POLLIN, 0});
         }
         ::poll(wanted.data(), wanted.size(), int(tick.count()));
-        // While this process was stopped, it heard nothing of the others, which says nothing about them.
+        // If this process itself was stopped, it received no heartbeats. That time must not count against the others.
         const Deadline now = SocketClock::now();
         const auto pause = now - before;
         before = now;
@@ -155,26 +179,35 @@ void Watch::run() {
         for (size_t i = 0; i < sockets_.size(); i++) {
             if (wanted[i].revents != 0) read(i);
         }
+        see_own();  // it may have gone on since its last heartbeat
         judge();
     }
 }
 
 void Watch::beat() {
-    const int64_t progress = progress_, step = step_;
-    const std::string phase = phase_.load();
-    const bool waiting = waiting_ > 0;
-    Seen& own = seen_[size_t(rank_)];
-    own.heard = SocketClock::now();
-    if (own.progress != progress) own.changed = own.heard;
-    own.progress = progress, own.step = step, own.phase = phase, own.waiting = waiting;
-    const std::string text =
-        dumped({{"type", "beat"}, {"phase", phase}, {"step", step}, {"progress", progress}, {"waiting", waiting}});
+    if (const int64_t before = std::exchange(file_bytes_, file_bytes()); file_bytes_ > before + kFileBytes) progress();
+    see_own();
+    const Seen& own = seen_[size_t(rank_)];
+    const std::string text = dumped({{"type", "beat"},
+                                     {"phase", own.phase},
+                                     {"step", own.step},
+                                     {"progress", own.progress},
+                                     {"waiting", own.waiting},
+                                     {"first", own.first}});
     for (size_t i = 0; i < sockets_.size(); i++) {
         if (!left_[i]) send(i, text);
     }
 }
 
-// `rank`: at the other end; on other ranks than 0 that is rank 0.
+void Watch::see_own() {
+    Seen& own = seen_[size_t(rank_)];
+    own.heard = SocketClock::now();
+    const int64_t before = std::exchange(own.progress, progress_.load());
+    if (own.progress != before) own.changed = own.heard;
+    own.step = step_, own.phase = phase_.load(), own.waiting = waiting_ > 0, own.first = first_ || output_waits();
+}
+
+// Reads what `rank` has sent. Ranks other than 0 are connected to rank 0 only.
 void Watch::read(size_t rank) {
     Seen& seen = seen_[rank];
     char part[4096];
@@ -185,7 +218,7 @@ void Watch::read(size_t rank) {
         seen.received.append(part, *n);
         while (seen.received.size() >= kMessageHeaderBytes) {
             const auto length = message_length(seen.received, kMaxBeatBytes);
-            if (!length) return lost(rank, "it sends what is not a message");
+            if (!length) return lost(rank, "it sent something that is not a message of Kiln");
             if (seen.received.size() < kMessageHeaderBytes + *length) break;
             heard(rank, seen.received.substr(kMessageHeaderBytes, *length));
             seen.received.erase(0, kMessageHeaderBytes + *length);
@@ -211,9 +244,10 @@ void Watch::heard(size_t rank, const std::string& text) {
             seen.step = object.at("step");
             seen.phase = object.at("phase");
             seen.waiting = object.at("waiting");
+            seen.first = object.at("first");
         }
     } catch (const json::exception&) {
-        lost(rank, "it sends what is not a message");
+        lost(rank, "it sent something that is not a message of Kiln");
     }
 }
 
@@ -223,40 +257,57 @@ void Watch::lost(size_t rank, const std::string& how) {
                   "; its own messages, or dmesg on its host if memory ran out, may say why"));
 }
 
+Watch::Standing Watch::standing(Deadline now) const {
+    const auto stood = [&](size_t rank) { return now - seen_[rank].changed; };
+    // Of those that wait and of those that hold them up, the one that has stood the longest.
+    size_t waits = kNone, behind = kNone;
+    auto least = SocketClock::duration::max();
+    bool any_first = false;
+    for (size_t r = 0; r < ranks_.size(); r++) {
+        if (left_[r]) continue;
+        size_t& longest = seen_[r].waiting ? waits : behind;
+        if (longest == kNone || stood(r) > stood(longest)) longest = r;
+        least = std::min(least, stood(r));
+        any_first = any_first || seen_[r].first;
+    }
+    if (waits == kNone) return {};
+    if (behind == kNone) return {waits, waits, least, any_first};
+    return {waits, behind, std::min(stood(waits), stood(behind)), seen_[behind].first};
+}
+
 void Watch::judge() {
     const Deadline now = SocketClock::now();
-    const auto seconds = [](std::chrono::milliseconds time) { return formatted("%g s", double(time.count()) / 1e3); };
+    const auto seconds = [](SocketClock::duration time) {
+        return formatted("%g s", double(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) / 1e3);
+    };
     const auto hangs = [&](size_t r, const std::string& why) {
         end(1, concat(ranks_[r].text(), " hangs", place_of(r), ": ", why), r);
     };
-    const size_t judged = rank_ == 0 ? ranks_.size() : 1;  // the others hear rank 0 alone
+    const size_t judged = rank_ == 0 ? ranks_.size() : 1;  // the others receive heartbeats from rank 0 only
     for (size_t r = 0; r < judged; r++) {
         if (int(r) == rank_ || left_[r] || now - seen_[r].heard < options_.silence) continue;
-        hangs(r, concat("nothing was heard of it for ", seconds(options_.silence),
-                        "; its process is stopped, or its host or the network is down"));
+        hangs(r, concat("no heartbeat for ", seconds(options_.silence),
+                        "; check whether its process is stopped, and whether its host or the network is down"));
     }
     if (rank_ != 0 || options_.rank_timeout == 0ms) return;
-    // The one that is furthest behind holds up those that wait.
-    size_t behind = ranks_.size(), waits = ranks_.size();
-    bool all_stand = true;
-    for (size_t r = 0; r < ranks_.size(); r++) {
-        if (left_[r]) continue;
-        if (now - seen_[r].changed < options_.rank_timeout) {
-            all_stand = false;
-        } else if (seen_[r].waiting) {
-            waits = r;
-        } else if (behind == ranks_.size() || seen_[r].progress < seen_[behind].progress) {
-            behind = r;
-        }
+    const auto [waits, behind, time, first] = standing(now);
+    if (time < stood_) longest_ = std::max(longest_, stood_);
+    SocketClock::duration limit = options_.rank_timeout;
+    if (!first) limit = std::min(limit, std::max<SocketClock::duration>(options_.least_timeout, kPatience * longest_));
+    if (time < limit) {
+        // How long the start takes says nothing about a step.
+        stood_ = behind == kNone || seen_[behind].step < 0 ? 0ms : time;
+        return;
     }
-    if (waits == ranks_.size()) return;
-    const std::string time = seconds(options_.rank_timeout);
-    if (behind < ranks_.size()) {
+    const std::string how_long = seconds(limit) + (first ? "" : concat(" (before, at most ", seconds(longest_), ")"));
+    if (behind != waits) {
         hangs(behind,
-              concat("no progress for ", time, ", while rank ", waits, " waits; --rank-timeout gives it longer"));
-    } else if (all_stand) {
-        hangs(waits, concat("all ranks have waited for each other for ", time,
-                            "; they did not make the same calls, or a GPU hangs"));
+              concat("no progress for ", how_long, ", while rank ", waits, " waits; --rank-timeout gives it longer"));
+    } else {
+        end(1,
+            concat("all ranks hang", place_of(waits), ": each has waited for the others for ", how_long,
+                   "; they did not make the same calls, or a GPU hangs; look for GPU errors on all hosts (dmesg)"),
+            waits);
     }
 }
 

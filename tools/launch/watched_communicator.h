@@ -1,5 +1,6 @@
 #pragma once
-// A communicator that knows no watch, such as MPI's: whoever waits in one of its calls is not the rank that hangs.
+// Wraps a communicator that does not know the watch, such as MPI's, and marks each of its calls as a wait. So a rank
+// that waits in such a call is not taken for the one that hangs.
 #include <memory>
 #include <utility>
 

@@ -25,7 +25,7 @@ std::optional<int64_t> parse_int(std::string_view text) {
     return value;
 }
 
-// Reads variables of one launcher. An empty variable is one that is not set.
+// Reads the variables of one launcher. An empty variable counts as not set.
 class Variables {
 public:
     Variables(const Environment& environment, std::string launcher)
@@ -40,7 +40,7 @@ public:
     std::string needed(const std::string& name) const {
         if (!has(name)) {
             throw UsageError(concat(name, " is missing in the environment, although ", launcher_,
-                                    "'s other variables are there: set it, or remove those"));
+                                    "'s other variables are set; set it too, or unset those"));
         }
         return text(name);
     }
@@ -53,7 +53,7 @@ public:
         }
         return int(*number);
     }
-    // A number below that of another variable.
+    // A number that must be less than `limit`, the value of another variable.
     int number_below(const std::string& name, const std::string& limit_name, int limit) const {
         const int value = number(name, 0, kMaxRanks - 1);
         if (value >= limit) {
@@ -68,7 +68,7 @@ private:
     std::string launcher_;
 };
 
-// A port that ranks of the same job choose alike, below those that the system gives to clients.
+// All ranks of a job get the same port. It is below the ports that Linux gives to clients (from 32768).
 int port_of_job(std::string_view id) {
     uint32_t hash = 2166136261;  // FNV-1a
     for (const char c : id) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619;
@@ -95,7 +95,7 @@ std::optional<World> by_torchrun(const Environment& environment) {
     world.run_id = from.text("TORCHELASTIC_RUN_ID") + "." + from.text("TORCHELASTIC_RESTART_COUNT");
     world.master_addr = from.text("MASTER_ADDR");
     if (from.has("MASTER_PORT")) world.master_port = from.number("MASTER_PORT", 1, kMaxPort);
-    // torchrun itself then listens on MASTER_PORT.
+    // In this case torchrun itself listens on MASTER_PORT, so rank 0 takes the next port.
     if (from.text("TORCHELASTIC_USE_AGENT_STORE") == "True") world.master_port = world.master_port % kMaxPort + 1;
     if (supervised) {
         world.run_id = from.text(kSupervisorVariable);
@@ -116,7 +116,7 @@ std::optional<World> by_mpirun(const Environment& environment) {
     return world;
 }
 
-// "4(x2),3" has the counts 4, 4, 3. 0: there is no such entry.
+// The number of tasks on a node: "4(x2),3" means 4, 4 and 3 tasks on nodes 0, 1 and 2. 0: the text has no such node.
 int count_on_node(std::string_view text, int node) {
     while (!text.empty()) {
         const std::string_view entry = text.substr(0, text.find(','));
@@ -133,7 +133,7 @@ int count_on_node(std::string_view text, int node) {
     return 0;
 }
 
-// Of "gpu[03-10,12],login": "gpu03".
+// The first host of Slurm's list: of "gpu[03-10,12],login" it is "gpu03".
 std::string first_host(std::string_view list) {
     std::string host;
     for (size_t i = 0; i < list.size() && list[i] != ','; i++) {
@@ -149,8 +149,8 @@ std::string first_host(std::string_view list) {
     return host;
 }
 
-// Only what srun starts is a rank. The shell of salloc and the script of sbatch have SLURM_NTASKS too, but run once;
-// the former may be a step, of a number that Slurm reserves.
+// Only a process that srun starts is a rank. The shell of salloc and the script of sbatch have SLURM_NTASKS too, but
+// run once. The shell of salloc may also be a step, but its number is one of those that Slurm reserves.
 std::optional<World> by_slurm(const Environment& environment) {
     const Variables from(environment, "srun");
     constexpr int64_t kFirstReservedStep = 0xfffffff0;
@@ -167,7 +167,8 @@ std::optional<World> by_slurm(const Environment& environment) {
     if (world.local_size == 0 || world.local_size > world.size) {
         throw UsageError(concat(per_node, "=", from.text(per_node),
                                 " in the environment: has no count of tasks for node ", from.text("SLURM_NODEID"),
-                                " (SLURM_NODEID) of ", world.size, " tasks"));
+                                " (SLURM_NODEID) of ", world.size,
+                                " tasks; srun sets these variables, so remove what changes them"));
     }
     world.local_rank = from.number_below("SLURM_LOCALID", per_node, world.local_size);
     world.run_id = concat(from.needed("SLURM_JOB_ID"), ".", *step, ".", from.text("SLURM_RESTART_COUNT"));
@@ -238,13 +239,14 @@ int ranks_to_start(const LaunchOptions& o, const Environment& environment, const
     }
     if (const auto world = by_launcher(environment); world && world->size > 1) {
         throw UsageError(concat("--gpus ", o.gpus, ": ", world->launcher, " has already started ", world->size,
-                                " processes; leave the option out"));
+                                " processes; leave --gpus out"));
     }
     if (wanted == 1) return 1;
     const int there = devices();
     if (wanted && *wanted > there) {
         throw UsageError(concat("--gpus ", *wanted, ": this machine has ", there, there == 1 ? " GPU" : " GPUs",
-                                " that can be used (nvidia-smi -L, CUDA_VISIBLE_DEVICES)"));
+                                " that can be used; give a smaller number, or check nvidia-smi -L and "
+                                "CUDA_VISIBLE_DEVICES"));
     }
     return wanted ? int(*wanted) : std::max(there, 1);
 }
@@ -271,7 +273,7 @@ World find_world(const LaunchOptions& o, const Environment& environment) {
     }
     if (several && found->size != o.processes) {
         throw UsageError(concat("--num-processes (-pn) ", o.processes, ": ", found->launcher, " has started ",
-                                found->size, "; leave the option out"));
+                                found->size, " processes; leave -pn out"));
     }
     if (!found || found->size == 1) return {};
 
@@ -309,7 +311,7 @@ std::string own_gpu(const World& world, const Environment& environment) {
     if (devices.size() <= 1) return "";
     if (size_t(world.local_rank) >= devices.size()) {
         throw UsageError(concat("CUDA_VISIBLE_DEVICES=", found->second, " in the environment: has ", devices.size(),
-                                " GPUs, but this host has ", world.local_size, " ranks; start one rank a GPU"));
+                                " GPUs, but this host has ", world.local_size, " ranks; start one rank for each GPU"));
     }
     return std::string(devices[size_t(world.local_rank)]);
 }

@@ -58,7 +58,7 @@ void add_data_options(OptionSet& set, TrainOptions& o) {
          .short_name = "y",
          .help =
              "resume from the newest complete checkpoint in --output, or start the run that was stopped there before "
-             "its first one; options that are not given keep the values of the run"});
+             "its first checkpoint; options that are not given keep the values of the run"});
     set.add(o.overwrite,
             {.name = "overwrite", .help = "remove the run that --output holds, and start a new one there"});
 }
@@ -68,16 +68,16 @@ void add_batch_options(OptionSet& set, TrainOptions& o) {
     set.add(o.B, {.name = "batch-size",
                   .short_name = "b",
                   .unit = "SEQUENCES",
-                  .help = "sequences in a micro-batch; auto: the largest number that fits the memory and divides "
-                          "--total-batch-size evenly or, without that, leaves 50 steps in a pass over the data",
+                  .help = "sequences in a micro-batch of one rank; auto: the largest number that fits the memory and "
+                          "divides --total-batch-size evenly or, without that, leaves 50 steps in a pass over the data",
                   .min = 1,
                   .max = kMaxBatch,
                   .zero = "auto"});
     set.add(o.T, number("sequence-length", "t", "TOKENS",
                         "tokens in a sequence; 0: the context of the model, at most 1024", 0, 1 << 20));
     set.add(o.total_batch_tokens, number("total-batch-size", "d", "TOKENS",
-                                         "tokens in a step; several micro-batches are accumulated to reach it; 0: one "
-                                         "micro-batch",
+                                         "tokens in a step, on all ranks together; several micro-batches are "
+                                         "accumulated to reach it; 0: one micro-batch on each rank",
                                          0, 1e12));
     set.add(o.max_steps, steps("max-steps", "x", "steps in the whole run; -1: --epochs decides", -1));
     set.add(o.epochs, number("epochs", "", "N", "passes over the data, if --max-steps is -1", 1e-6, 1e6));
@@ -99,9 +99,11 @@ void add_optimizer_options(OptionSet& set, TrainOptions& o) {
                          .choices = schedule_names()});
     set.add(o.final_fraction,
             fraction("final-learning-rate-fraction", "q",
-                     "learning rate at step --max-steps, one after the last, as a fraction of the peak"));
+                     "the fraction of the peak that the learning rate reaches at step --max-steps, one after the "
+                     "last step"));
     set.add(o.decay_fraction,
-            fraction("wsd-decay-fraction", "", "the last part of the run, in which the schedule wsd decays"));
+            fraction("wsd-decay-fraction", "",
+                     "the fraction of the run, at its end, in which the schedule wsd decays the learning rate"));
     set.add(o.weight_decay,
             number("weight-decay", "c", "X", "decoupled weight decay, for matrices but not vectors", 0, 100));
     set.add(o.beta1, number("beta1", "", "X", "AdamW: decay of the first moment", 0, 0.99999));
@@ -150,7 +152,7 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.add(o.gelu_fusion,
             number("gelu-fusion", "ge", "0..2",
                    "fuse GELU into the matmul before it: 1 in the forward pass, 2 also in the backward pass; for GPUs "
-                   "of sm_90 and sm_100, since on others cuBLASLt may launch another kernel all the same; with "
+                   "of sm_90 and sm_100, since on others cuBLASLt may still launch a separate kernel for GELU; with "
                    "--recompute 1 or 2 this matmul runs again in the backward pass",
                    0, 2));
     set.add(o.lm_head_chunks,
@@ -165,9 +167,8 @@ void add_precision_options(OptionSet& set, TrainOptions& o) {
     set.add(o.deterministic_matmuls,
             {.name = "deterministic-matmuls",
              .former_names = {"deterministic-products"},
-             .help = "use the library's first usable algorithm for each matmul, not the fastest one in a measurement, "
-                     "and LM head "
-                     "matmuls that do not depend on --lm-head-chunks: every start gives the same bits"});
+             .help = "every start gives the same bits: each matmul uses the library's first usable algorithm, not the "
+                     "fastest one in a measurement, and the matmuls of the LM head do not depend on --lm-head-chunks"});
 }
 
 void add_validation_options(OptionSet& set, TrainOptions& o) {
@@ -177,8 +178,8 @@ void add_validation_options(OptionSet& set, TrainOptions& o) {
                   "compute the validation loss every STEPS steps, and at the start and the end; 0: never"));
     set.add(o.val_max_batches,
             number("val-max-batches", "m", "BATCHES",
-                   "maximum micro-batches, each of --batch-size sequences, in a validation; 0: all of the "
-                   "validation data",
+                   "the maximum number of micro-batches, each of --batch-size sequences, in a validation; 0: all of "
+                   "the validation data",
                    0, 1e12));
     set.add(o.eval_only, {.name = "eval-only",
                           .help = "print the loss of --model, or of the run in --output, on all of the validation "
@@ -206,7 +207,7 @@ void add_checkpoint_options(OptionSet& set, TrainOptions& o) {
             number("checkpoints-keep", "nk", "N",
                    "keep the N newest checkpoints, and the one with the lowest validation loss; 0: keep all", 0, 1e9));
     set.add(o.major_every, steps("checkpoints-major-every", "nm",
-                                 "always keep a checkpoint every STEPS steps; 0: --checkpoints-keep decides"));
+                                 "never delete the checkpoints at every STEPS steps; 0: --checkpoints-keep decides"));
     set.add(
         o.async_save,
         {.name = "async-save",
@@ -248,7 +249,8 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
         o.zero_stage,
         {.name = "zero-stage",
          .short_name = "z",
-         .help = "what each GPU has only a part of; 1: the optimizer state, 2: the gradients too, 3: the weights too",
+         .help = "what is partitioned between the GPUs (ZeRO); 0: nothing, 1: the optimizer state, 2: the gradients "
+                 "too, 3: the weights too",
          .min = 0,
          .max = 3});
     set.add(o.reduce_dtype, {.name = "reduce-dtype",
@@ -258,46 +260,54 @@ void add_machine_options(OptionSet& set, TrainOptions& o) {
     set.add(l.gpus,
             {.name = "gpus",
              .unit = "N|all",
-             .help = "start a process for each of N GPUs of this machine; torchrun, mpirun and srun are known by "
-                     "their environment, and need none of these options",
+             .help = "start a process for each of N GPUs of this machine; not needed with torchrun, mpirun or srun, "
+                     "which are recognised by their environment variables",
              .default_help = "one process"});
     set.add(l.processes, {.name = "num-processes",
                           .short_name = "pn",
-                          .help = "processes that are started one by one; each needs -pr, and -ps or -pf",
+                          .help = "the number of processes, if you start them one by one; each then needs -pr, and "
+                                  "-ps or -pf",
                           .min = 1,
                           .max = kMaxRanks});
     set.add(l.rank, {.name = "process-rank",
                      .short_name = "pr",
-                     .help = "the number of this one, from 0",
+                     .help = "the rank of this process, from 0",
                      .min = 0,
                      .max = kMaxRanks - 1});
     set.add(l.per_node, {.name = "devices-per-node",
                          .short_name = "pg",
-                         .help = "processes on each machine",
+                         .help = "processes on each machine, with --num-processes",
                          .min = 1,
                          .max = kMaxRanks});
     set.add(l.method,
             {.name = "init-method",
              .short_name = "pi",
              .former_names = {"nccl-init-method"},
-             .help = "how they find each other: mpi: as the environment says, tcp: --server-ip, fs: --fs-path; "
-                     "auto: whichever is given",
+             .help = "how the processes find rank 0; mpi: by the environment variables of the launcher, tcp: at "
+                     "--server-ip, fs: by a file in --fs-path; auto: by whichever is given",
              .choices = {"auto", "mpi", "tcp", "fs"}});
     set.add(l.server, {.name = "server-ip",
                        .short_name = "ps",
                        .unit = "HOST",
-                       .help = "the machine of process 0, as HOST or HOST:PORT; without a port, 12345",
+                       .help = "the machine of rank 0, as HOST or HOST:PORT; without a port: 12345",
                        .default_help = "none"});
     set.add(l.shared_path, {.name = "fs-path",
                             .short_name = "pf",
                             .unit = "DIR",
-                            .help = "a directory that all machines share and no other run uses at the same time",
-                            .default_help = "/tmp"});
-    set.add(l.launch_timeout_s, number("launch-timeout", "", "SECONDS", "until all processes must be there", 1, 86400));
+                            .help = "a directory in which rank 0 writes its address; all machines share it, and no "
+                                    "other launch uses it at the same time",
+                            .default_help = "none; /tmp with --init-method fs"});
+    set.add(
+        l.launch_timeout_s,
+        number("launch-timeout", "", "SECONDS",
+               "end the launch if not all processes are connected by then; with --gpus the default is 25", 1, 86400));
     set.add(
         l.rank_timeout_s,
         number("rank-timeout", "", "SECONDS",
-               "end the run if a process makes no progress for so long while others wait for it; 0: never", 0, 1e6));
+               "end the run if a process makes no progress for so long while others wait for it; 0: no limit. For what "
+               "the run has done before (a step, a save), the limit is five times the longest wait so far, but at "
+               "least 20 s and a fifteenth of this value",
+               0, 1e6));
 }
 
 }  // namespace

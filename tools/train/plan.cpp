@@ -369,7 +369,9 @@ DataLoaderOptions train_loader_options(const TrainPlan& plan, const Communicator
             .rank = communicator.rank(),
             .world = communicator.size(),
             .seed = plan.options.seed,
-            .vocab_size = plan.config.V};
+            .vocab_size = plan.config.V,
+            .verify_part = plan.verify_part,
+            .verify_parts = plan.verify_parts};
 }
 
 DataLoaderOptions val_loader_options(const TrainPlan& plan, const Communicator& communicator) {

@@ -34,6 +34,7 @@ struct TrainPlan {
     std::map<std::string, std::string> values = {};  // every option as text, to find what a resumed run changes
     std::string config_toml = {};                    // the same, as the run directory keeps it
     bool async_save = false;                         // --async-save, and there is memory for it
+    int verify_part = 0, verify_parts = 1;           // of the data, by this rank
     EngineOptions engine_options() const { return kiln::engine_options(options); }
 };
 

@@ -102,7 +102,7 @@ void Saver::poll() {
 
 void Saver::wait() {
     if (!pending_.valid()) return;
-    const auto waits_for_rank_0 = ranks_.now && !log_ ? ranks_.now->waiting() : nullptr;
+    if (ranks_.behind) wait_with_others();
     std::exception_ptr failure;
     try {
         pending_.get();
@@ -111,6 +111,15 @@ void Saver::wait() {
     }
     flush_notes();
     if (failure) std::rethrow_exception(failure);
+}
+
+// Until the save in the background has ended. This rank counts as waiting only while its saving thread waits for other
+// ranks: if its own disk hangs, it is the one that hangs.
+void Saver::wait_with_others() {
+    std::shared_ptr<void> waiting;
+    while (pending_.wait_for(20ms) == std::future_status::timeout) {
+        if (ranks_.behind->waits() != bool(waiting)) waiting = waiting ? nullptr : ranks_.now->waiting();
+    }
 }
 
 void Saver::flush_notes() {

@@ -86,6 +86,7 @@ private:
                                      const WriteOptimizer& write_parts);
     std::optional<CheckpointRef> best(const std::filesystem::path& run, const LossCurve& curve) const;
     std::string way_on(const std::filesystem::path& run) const;
+    void wait_with_others();
     void flush_notes();
 
     const TrainPlan& plan_;

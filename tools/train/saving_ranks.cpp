@@ -89,7 +89,9 @@ FileDigests SavingRanks::write_own(const fs::path& directory, const ModelState& 
     constexpr size_t kFloats = sizeof mine / sizeof(float);  // which carry the bytes
     std::vector<float> bits(kFloats), all_bits(kFloats * size_t(ranks_.size()));
     std::memcpy(bits.data(), &mine, sizeof mine);
+    waits_ = true;
     ranks_.all_gather(bits.data(), all_bits.data(), kFloats);
+    waits_ = false;
     FileDigests digests;
     int failed = -1;
     for (int r = 0; r < ranks_.size(); r++) {
@@ -106,7 +108,9 @@ void SavingRanks::serve(const ModelState& own) {
     std::vector<float> weights;
     for (;;) {
         Request request{};
+        waits_ = true;
         ranks_.broadcast(&request, sizeof request, 0);
+        waits_ = false;
         std::string text;
         if (request.task == Task::read_weights) {
             weights.resize(request.elems);

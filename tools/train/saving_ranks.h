@@ -2,6 +2,7 @@
 // How ranks that have a part of the state each save a checkpoint together. Rank 0 writes the weights, for which it asks
 // the others, then every rank writes its own part of the optimizer state at the same time, and rank 0 writes the
 // manifest when all parts are on the disk.
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -25,6 +26,9 @@ public:
     // On all ranks together. Throws Error on a rank that does not see the directory of rank 0.
     void check_shared(const std::filesystem::path& directory);
     bool all_of(bool value);  // on all ranks together: whether it is true on each
+    // Whether the thread that saves waits for other ranks now. From any thread.
+    bool waits() const { return waits_; }
+    // While the result lives, this rank counts as waiting.
     std::shared_ptr<void> waiting() { return ranks_.waiting(); }
 
     // What this rank has. Weights can be read on rank 0 only, while all others are in serve().
@@ -49,6 +53,7 @@ private:
 
     const Engine& engine_;
     Communicator& ranks_;
+    std::atomic<bool> waits_ = false;
 };
 
 }  // namespace kiln

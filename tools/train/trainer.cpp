@@ -41,7 +41,10 @@ Trainer::Trainer(const TrainPlan& plan, Engine& engine, Communicator& communicat
       communicator_(communicator),
       hooks_(hooks),
       loader_(train_loader_options(plan, communicator)),
-      attempt_([this](const std::string& text) { note(text); }),
+      attempt_([this](const std::string& text) {
+          const int rank = communicator_.rank();
+          if (hooks_.notes) *hooks_.notes << (rank > 0 ? concat("rank ", rank, ": ") : "") << text << std::endl;
+      }),
       schedule_{.peak = options_.learning_rate,
                 .warmup_steps = options_.warmup_steps,
                 .total_steps = total_steps(options_, loader_.num_sequences()),
@@ -106,20 +109,26 @@ void Trainer::open_saver() {
 }
 
 void Trainer::open_validation() {
-    if (plan_.data.val.empty() || options_.val_every == 0) return;
+    bool failed = false;
     try {
-        val_loader_.emplace(val_loader_options(plan_, communicator_));
+        const bool wanted = !plan_.data.val.empty() && options_.val_every > 0;
+        if (wanted) val_loader_.emplace(val_loader_options(plan_, communicator_));
     } catch (const Error& error) {
         // Validation shards that were only found in the directory of the training data are no reason to refuse to
         // train.
         if (!options_.val_data.empty()) throw;
+        failed = true;
         note(concat("no validation: ", error.what()));
     }
+    // Each rank may have verified another part of them.
+    const bool fails_on_any = kiln::stop_agreed(communicator_, [&] { return failed; });
+    if (fails_on_any && !failed) note("no validation: the validation data of another rank cannot be used");
+    if (fails_on_any) val_loader_.reset();
 }
 
 void Trainer::start() {
     engine_.init_weights(options_.seed);
-    if (!plan_.weights.empty()) load_weights(plan_.weights, engine_);
+    if (!plan_.weights.empty()) weights_hash_ = load_weights(plan_.weights, engine_);
 }
 
 void Trainer::resume() {
@@ -240,16 +249,36 @@ bool Trainer::sample() {
     if (progress_.sampled_at == progress_.step) return true;
     settle();
     enter("sampling");
-    std::optional<std::string> text = std::string();
+    std::optional<std::string> text;
     // If the ranks have parts of the weights, all of them compute the sample, and all stop at the same token.
-    const bool together = engine_.is_divided();
-    const std::function<bool()> stop =
-        together ? std::function<bool()>([this] { return stop_agreed(); }) : hooks_.stop_requested;
-    const bool made = (together || communicator_.rank() == 0) &&
-                      attempt_("sample", [&] { text = sample_text(plan_, engine_, uint64_t(progress_.step), stop); });
-    if (stop_agreed() || !text) return false;
+    const bool together = engine_.is_divided(), takes_part = together || communicator_.rank() == 0;
+    std::exception_ptr failure;
+    bool begun = false;
+    const auto stop = [&] {
+        begun = true;
+        if (hooks_.on_progress) hooks_.on_progress();
+        if (!together) return hooks_.stop_requested();
+        return kiln::stop_agreed(communicator_, [&] { return failure || hooks_.stop_requested(); });
+    };
+    if (takes_part) {
+        attempt_("sample", [&] {
+            try {
+                text = sample_text(plan_, engine_, uint64_t(progress_.step), stop);
+            } catch (...) {
+                failure = std::current_exception();
+                throw;
+            }
+        });
+    }
+    if (together && failure) {
+        if (begun) std::rethrow_exception(failure);  // the others wait for this rank's part of the weights
+        stop();                                      // so the others do not begin
+    }
+    const bool failed = kiln::stop_agreed(communicator_, [&] { return failure != nullptr; });
+    const bool stopped = takes_part && !failed && !text;
+    if (stop_agreed() || stopped) return false;
     progress_.sampled_at = progress_.step;
-    if (!made) return true;
+    if (!text) return true;
     log([&](RunLog& log) { log.sample(progress_.step, *text); });
     print(concat("--- sample at step ", progress_.step, "\n", *text, "\n---"));
     return true;
@@ -425,6 +454,7 @@ void Trainer::finish(StepReport& report) {
 
 void Trainer::roll_back() {
     const int64_t failed_step = progress_.step;
+    enter("rollback");
     if (saver_) saver_->wait();
     communicator_.barrier();  // the newest checkpoint is whole
     progress_ = bad_steps_.roll_back(progress_, saver_ ? saver_->run() : std::filesystem::path(options_.output),

@@ -43,7 +43,7 @@ public:
         std::function<void(const StepReport&)> on_step = {};
         // What the trainer does from now on, for messages of other ranks: "save".
         std::function<void(const char* phase, int64_t step)> on_phase = {};
-        // A part of a checkpoint has been read or written: what takes long goes on. From any thread.
+        // A part of a checkpoint has been written, or a token sampled: what takes long goes on. From any thread.
         std::function<void()> on_progress = {};
         // The width of the terminal that shows the results; null or 0: it is no terminal.
         std::function<int()> columns = {};
@@ -60,9 +60,16 @@ public:
     TrainOutcome run();
     const TrainProgress& progress() const { return progress_; }
     uint64_t data_fingerprint() const { return loader_.fingerprint(); }
+    uint64_t data_samples() const { return loader_.sample_fingerprint(); }
+    // The checkpoint that the run goes on from; none: it began now.
+    std::optional<std::filesystem::path> resumed_from() const {
+        return resumed_from_.directory.empty() ? std::nullopt : std::optional(resumed_from_.directory);
+    }
     std::optional<uint64_t> validation_fingerprint() const {
         return val_loader_ ? std::optional(val_loader_->fingerprint()) : std::nullopt;
     }
+    // Of the weights that the run starts from; nothing: they are random, or the run is resumed.
+    std::optional<uint64_t> weights_hash() const { return weights_hash_; }
     RunSummary summary() const;
 
 private:
@@ -105,6 +112,7 @@ private:
     std::optional<SavingRanks> saving_now_, saving_behind_;  // if the state is divided
     DataLoader loader_;
     std::optional<DataLoader> val_loader_;
+    std::optional<uint64_t> weights_hash_;
     Attempts attempt_;
     std::optional<RunLog> log_;   // on rank 0, with an output directory
     std::optional<Saver> saver_;  // with a log, or of a part of the state

@@ -3,6 +3,7 @@
 
 #include "cpu_reference/interface/error.h"
 #include "tests/support/emulated_programs.h"
+#include "tools/launch/socket.h"
 
 namespace kiln {
 namespace {
@@ -30,6 +31,56 @@ TEST_F(GpuLaunch, more_ranks_than_gpus_are_refused) {
     const Finished result = train_cu(base() + Args{"--gpus", "3", "-x", "1"});
     EXPECT_EQ(result.code, 2);
     EXPECT_NE(result.err.find("--gpus 3: this machine has 2 GPUs that can be used"), std::string::npos) << result.err;
+}
+
+// Under another launcher the ranks do not know how many GPUs there are. The others are told by the one without.
+TEST_F(GpuLaunch, a_rank_without_a_gpu_ends_all) {
+    const int port = port_of(listen_at(0, true));
+    const auto start = [&](int r, const char* gpus) {
+        const Args args = Args{concat("RANK=", r),
+                               concat("LOCAL_RANK=", r),
+                               "WORLD_SIZE=2",
+                               "LOCAL_WORLD_SIZE=2",
+                               "MASTER_ADDR=127.0.0.1",
+                               concat("MASTER_PORT=", port),
+                               concat("CUDA_VISIBLE_DEVICES=", gpus),
+                               program_path("train_gpt2cu").string()} +
+                          base() + Args{"-x", "1"};
+        return std::make_unique<Running>("/usr/bin/env", args, "/dev/null", directory_ / concat("out", r),
+                                         directory_ / concat("err", r));
+    };
+    const auto second = start(1, "0"), first = start(0, "0");
+    for (Running* rank : {first.get(), second.get()}) {
+        const int status = rank->wait(std::chrono::seconds(30));
+        EXPECT_TRUE(status != -1 && WIFEXITED(status) && WEXITSTATUS(status) != 0);
+    }
+    EXPECT_NE(read_file(directory_ / "err0").find("rank 1 ("), std::string::npos) << read_file(directory_ / "err0");
+}
+
+// The types of --dtype auto are those that all GPUs have.
+TEST_F(GpuLaunch, ranks_on_different_gpus_compute_in_the_same_type) {
+    const Args all = base() + Args{"-x", "2", "-v", "0", "-d", "32"};
+    const int port = port_of(listen_at(0, true));
+    const auto start = [&](int r, const char* arch) {
+        const Args args = Args{concat("RANK=", r),
+                               concat("LOCAL_RANK=", r),
+                               "WORLD_SIZE=2",
+                               "LOCAL_WORLD_SIZE=2",
+                               "MASTER_ADDR=127.0.0.1",
+                               concat("MASTER_PORT=", port),
+                               concat("SIMT_ARCH=", arch),
+                               program_path("train_gpt2cu").string()} +
+                          all;
+        return std::make_unique<Running>("/usr/bin/env", args, "/dev/null", directory_ / concat("out", r),
+                                         directory_ / concat("err", r));
+    };
+    const auto second = start(1, "75"), first = start(0, "90");
+    for (Running* rank : {first.get(), second.get()}) {
+        const int status = rank->wait(std::chrono::seconds(60));
+        EXPECT_TRUE(status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == 0) << read_file(directory_ / "err1");
+    }
+    EXPECT_NE(read_file(directory_ / "err0").find(" in float32, "), std::string::npos)
+        << read_file(directory_ / "err0");
 }
 
 TEST_F(GpuLaunch, choices_that_change_nothing_are_said) {

@@ -21,7 +21,7 @@ TEST_F(Handshake, ranks_that_come_late_are_waited_for) {
     const Rank first = all[0];
     all.erase(all.begin());
     start(all);
-    std::this_thread::sleep_for(250ms);
+    std::this_thread::sleep_for(500ms);  // longer than ControlOptions::answer
     start({first});
     for (size_t i = 0; i < 3; i++) EXPECT_EQ(wait(i).code, 0);
 }
@@ -57,7 +57,7 @@ TEST_F(Handshake, ranks_that_do_not_come_are_named_to_those_that_came) {
     all.pop_back();
     all.erase(all.begin() + 1);
     start(all);
-    for (size_t i = 0; i < 2; i++) expect_failure(i, "ranks 1, 3 of 4 have not come to rank 0");
+    for (size_t i = 0; i < 2; i++) expect_failure(i, "ranks 1, 3 of 4 have not connected to rank 0");
 }
 
 TEST_F(Handshake, a_rank_that_ends_while_others_start_is_named) {
@@ -88,13 +88,23 @@ TEST_F(Handshake, connections_of_others_do_not_disturb_the_start) {
     expect_success(ranks(2, meet));
 }
 
+TEST_F(Handshake, a_rank_that_has_given_up_may_come_again) {
+    {
+        const Socket early = connect_to("127.0.0.1", port_of(listening_), SocketClock::now() + 1s);
+        const std::string hello = message(R"({"type":"hello","purpose":"calls","run":"this run","nonce":"",)"
+                                          R"("build":"test","size":2,"rank":1,"host":"a","pid":7})");
+        send_all(early, hello.data(), hello.size(), SocketClock::now() + 1s);
+    }
+    expect_success(ranks(2, meet));
+}
+
 TEST_F(Handshake, a_port_in_use_is_named) {
     auto all = ranks(2);
     all[0].world.listen_fd = -1;
     all.pop_back();
     start([&] { ControlCommunicator c(all[0].world, all[0].options); });
     expect_failure(0,
-                   concat("cannot listen at port ", port_of(listening_), ": Address already in use; another program"));
+                   concat("cannot listen on port ", port_of(listening_), ": Address already in use; another program"));
 }
 
 TEST_F(Handshake, a_master_that_cannot_be_reached_is_named) {

@@ -120,8 +120,7 @@ TEST_F(Spawn, output_without_a_last_newline_and_long_lines_arrive) {
 TEST_F(Spawn, the_code_of_the_first_rank_that_fails_is_returned) {
     EXPECT_EQ(run("[ $RANK = 1 ] && exit 7; exec sleep 100", 3), 7);
     EXPECT_NE(text("err").find("rank 1 (pid "), std::string::npos);
-    EXPECT_NE(text("err").find(") ended with exit code 7; the other ranks are ended"), std::string::npos)
-        << text("err");
+    EXPECT_NE(text("err").find(") ended with exit code 7; ending the other ranks"), std::string::npos) << text("err");
 }
 
 TEST_F(Spawn, a_rank_that_a_signal_kills_is_a_failure) {
@@ -135,6 +134,12 @@ TEST_F(Spawn, ranks_that_do_not_end_after_a_failure_are_killed) {
 
 TEST_F(Spawn, a_stopped_training_is_told_by_code_3) {
     EXPECT_EQ(run("exit $((RANK == 1 ? 3 : 0))", 3), 3);
+}
+
+TEST_F(Spawn, a_rank_that_is_stopped_stops_the_others) {
+    EXPECT_EQ(run("[ $RANK = 1 ] && exit 3; exec sleep 100", 3), 3) << text("err");
+    EXPECT_EQ(run("[ $RANK = 1 ] && exit 3; trap 'exit 3' TERM; while :; do sleep 0.02; done", 3), 3) << text("err");
+    EXPECT_EQ(text("err"), "");
 }
 
 TEST_F(Spawn, one_signal_reaches_every_rank_once) {

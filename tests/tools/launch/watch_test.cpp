@@ -97,7 +97,7 @@ TEST_F(Watched, a_stopped_rank_hangs) {
         const std::string name = name_of(stopped);
         ::kill(pids_[stopped], SIGSTOP);
         for (size_t i = 0; i < 3; i++) {
-            if (i != stopped) expect_failure(i, name + " hangs in update at step 3: nothing was heard of it for 0.5 s");
+            if (i != stopped) expect_failure(i, name + " hangs in update at step 3: no heartbeat for 0.5 s");
         }
         ::kill(pids_[stopped], SIGKILL);
         EXPECT_EQ(wait(stopped).signal, SIGKILL);
@@ -143,6 +143,90 @@ TEST_F(Watched, a_rank_without_progress_for_which_others_wait_is_named) {
         if (slow != 0) {
             EXPECT_EQ(wait(slow).code, 1);
         }
+    }
+}
+
+class LearnedLimit : public RankProcesses {
+protected:
+    // Rank 1 in phases that take so many milliseconds, and then one more time in the last one, in which it does `act`.
+    static Body phases_then(const std::vector<std::pair<const char*, int>>& phases, const std::function<void()>& act) {
+        return [=](ControlCommunicator& c) {
+            int step = -1;  // the first phase is before the first step
+            for (const auto& [phase, ms] : phases) {
+                c.watch().set_phase(phase, step++);
+                if (c.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+                c.barrier();
+            }
+            c.watch().set_phase(phases.back().first, step);
+            if (c.rank() == 1) act();
+            c.barrier();
+        };
+    }
+    std::vector<Rank> two_ranks(const Body& body) const {
+        auto all = ranks(2, body);
+        for (Rank& rank : all) rank.options.rank_timeout = 8s, rank.options.least_timeout = 500ms;
+        return all;
+    }
+};
+
+TEST_F(LearnedLimit, what_never_took_long_must_not_take_as_long_as_the_start) {
+    start(two_ranks(phases_then({{"the start", 1200}, {"forward", 20}, {"forward", 20}}, for_ever)));
+    const std::string name = name_of(1);
+    for (size_t i = 0; i < 2; i++) {
+        const EndedRank ended = wait(i, 5s);
+        EXPECT_EQ(ended.code, 1);
+        EXPECT_NE(ended.err.find(name + " hangs in forward at step 2: no progress for "), std::string::npos);
+        EXPECT_NE(ended.err.find(" s (before, at most 0"), std::string::npos) << ended.err;
+    }
+}
+
+TEST_F(LearnedLimit, what_happens_for_the_first_time_may_take_as_long_as_the_whole_limit_and_then_longer_than_before) {
+    expect_success(two_ranks(phases_then({{"the start", 0}, {"forward", 20}, {"forward", 20}, {"save", 1000}},
+                                         [] { std::this_thread::sleep_for(1500ms); })));
+}
+
+TEST_F(LearnedLimit, who_reads_files_makes_progress) {
+    const std::string file = directory_.write("file", std::string(100'000, ' '));
+    expect_success(two_ranks(phases_then({{"the start", 0}, {"load", 20}}, [&] {
+        for (int i = 0; i < 120; i++) {
+            std::this_thread::sleep_for(10ms);
+            EXPECT_EQ(read_file(file).size(), 100'000u);
+        }
+    })));
+}
+
+// As on a terminal that Ctrl-S has stopped.
+TEST_F(LearnedLimit, who_waits_for_a_reader_of_its_output_has_the_whole_limit) {
+    expect_success(two_ranks(phases_then({{"the start", 0}, {"update", 20}}, [] {
+        int ends[2];
+        ASSERT_EQ(::pipe(ends), 0);
+        ::dup2(ends[1], STDERR_FILENO);
+        std::thread reader([&] {
+            std::this_thread::sleep_for(1200ms);
+            char text[4096];
+            for (size_t left = 100'001; left > 0;) left -= size_t(::read(ends[0], text, sizeof text));
+        });
+        write_error_line(std::string(100'000, 'x'));  // more than a pipe holds
+        reader.join();
+    })));
+}
+
+TEST_F(LearnedLimit, ranks_that_all_wait_hang_too_though_one_saves_in_the_background) {
+    start(two_ranks([](ControlCommunicator& c) {
+        for (int step = 0; step < 2; step++) c.watch().set_phase("forward", step), c.barrier();
+        const Watch::Waiting waits(c.watch());
+        std::thread saves([&] {
+            for (;; std::this_thread::sleep_for(10ms)) c.watch().progress();
+        });
+        for_ever();
+    }));
+    for (size_t i = 0; i < 2; i++) {
+        const EndedRank ended = wait(i, 5s);
+        EXPECT_EQ(ended.code, 1);
+        EXPECT_NE(
+            ended.err.find("all ranks hang in forward at step 1: each has waited for the others for 0.5 s (before"),
+            std::string::npos)
+            << ended.err;
     }
 }
 

@@ -1,6 +1,8 @@
 // Linked into train_gpt2cu in place of Watch::set_phase: makes a rank fail where it enters a phase.
 //   KILN_FAULT=kill:save:2@1    rank 1 is killed in the first save at step 2 or later
-// kill, stop and hang happen when the other ranks have heard of the phase; fail and memory throw.
+// kill, stop and hang happen when the other ranks have heard of the phase; fail and memory throw. The file that
+// KILN_FAULT_MARK names is then written.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -25,9 +27,10 @@ void __wrap__ZN4kiln5Watch9set_phaseEPKcl(kiln::Watch* watch, const char* phase,
     const std::string action = text.substr(0, colon);
     if (text.substr(colon + 1, last - colon - 1) != phase || step < std::atoi(fault + last + 1)) return;
     if (std::string(rank) != fault + at + 1) return;
+    if (action != "fail" && action != "memory") usleep(1'000'000);  // a heartbeat
+    if (const char* const mark = std::getenv("KILN_FAULT_MARK")) close(creat(mark, 0600));
     if (action == "fail") throw kiln::Error("the test made it fail");
     if (action == "memory") throw std::bad_alloc();
-    usleep(400'000);  // a heartbeat
     if (action == "hang") {
         for (;;) pause();
     }
