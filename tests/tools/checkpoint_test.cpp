@@ -283,7 +283,8 @@ TEST(Checkpoint, model_directory_that_is_none_is_explained) {
     const fs::path file = directory.write("file", "x");
     EXPECT_NE(error_of([&] { resolve_model_directory(directory / "none"); }).find("no such directory"),
               std::string::npos);
-    EXPECT_NE(error_of([&] { resolve_model_directory(file); }).find("is neither a directory nor a model file of llm.c"), std::string::npos);
+    EXPECT_NE(error_of([&] { resolve_model_directory(file); }).find("is neither a directory nor a model file of llm.c"),
+              std::string::npos);
     EXPECT_NE(error_of([&] { resolve_model_directory(directory.path()); }).find("neither a model"), std::string::npos);
 }
 
