@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from support.tiny_model import KILN, TRAIN, T, attention, check, kiln_loss, loss_of, run, safetensors, shard_tokens, train
+from support.tiny_model import KILN, TRAIN, attention, check, kiln_loss, loss_of, run, safetensors, shard_tokens, train
 
 FIELDS = ["ln1w", "ln1b", "qkvw", "qkvb", "attprojw", "attprojb", "ln2w", "ln2b", "fcw", "fcb", "fcprojw", "fcprojb"]
 
@@ -124,7 +124,7 @@ def main(directory):
         directory / "tok", "--output", directory / "back")
     again = safetensors(directory / "back" / "checkpoint-00000004" / "optimizer.safetensors")
     check(all((again[name] == state[name]).all() for name in state), "the state comes back with equal bits")
-    run(TRAIN, "-i", shards, "-o", directory / "back", "-y", 1, "-b", 2, "-t", T, "-x", 6, "-s", 0)
+    run(TRAIN, "-i", shards, "-o", directory / "back", "-y", 1, "-b", 2, "-x", 6, "-s", 0)
     steps = [line.split()[0] for line in (directory / "back" / "main.log").read_text().splitlines() if " trl:" in line]
     check(steps == ["s:4", "s:5"], "the run is resumed at step 4")
 
