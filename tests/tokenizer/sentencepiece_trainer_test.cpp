@@ -70,6 +70,11 @@ TEST_F(SentencePieceTrainerTest, every_kind_gives_the_librarys_model_and_ids) {
 
         tokenizer.save(directory_ / "saved", /*overwrite=*/true);
         const Tokenizer loaded = Tokenizer::load(directory_ / "saved");
+        // For transformers; a checkpoint copies it, and nobody is told that Kiln reads the model.
+        const std::vector<fs::path> files = tokenizer_files(directory_ / "saved");
+        EXPECT_EQ(files.front().filename(), "tokenizer.model");
+        EXPECT_TRUE(std::ranges::count(files, directory_ / "saved/tokenizer.json"));
+        EXPECT_EQ(loaded.note(), "");
         sentencepiece::SentencePieceProcessor library;
         ASSERT_TRUE(library.Load((directory_ / "saved/tokenizer.model").string()).ok());
         std::mt19937 random(2);
