@@ -317,7 +317,7 @@ TEST_F(KilnCli, model_that_is_not_there_is_named) {
     const fs::path none = run_.directory / "none", empty = run_.directory / "empty";
     fs::create_directory(empty);
     expect_failure(1, {"generate", "--model", none}, {none, "no such directory"});
-    expect_failure(1, {"generate", "--model", shard_}, {shard_, "is not a directory"});
+    expect_failure(1, {"generate", "--model", shard_}, {shard_, "is neither a directory nor a model file of llm.c"});
     expect_failure(1, {"generate", "--model", empty}, {empty, "neither a model (config.json) nor a whole checkpoint"});
 }
 
