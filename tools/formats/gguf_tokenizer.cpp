@@ -337,17 +337,18 @@ Tokenizer read_sentencepiece(const GgufFile& file, const Tokens& tokens, const o
 }  // namespace
 
 void write_gguf_tokenizer(GgufHeader& header, const ModelFiles& files, int V) {
-    if (const auto* model = find_file(files, "tokenizer.model"); model && !find_file(files, "tokenizer.json")) {
-        return write_sentencepiece(header, files, model->content, V, model->name);
-    }
-    if (const auto* json = find_file(files, "tokenizer.json")) {
-        return write_byte_level(header, files, parse_tokenizer_json(json->content, json->name, side_files(files)), V,
-                                json->name);
-    }
-    if (const auto* vocab = find_file(files, "vocab.json")) {
-        const TokenizerParts parts = parse_vocab_and_merges(
-            vocab->content, vocab->name, content_of(files, "merges.txt"), "merges.txt", side_files(files));
-        return write_byte_level(header, files, parts, V, vocab->name);
+    // The tokenizer's main file comes first: a tokenizer.json may lie beside a tokenizer.model, for other programs.
+    for (const TokenizerKind::File& main : files.files) {
+        if (main.name == "tokenizer.model") return write_sentencepiece(header, files, main.content, V, main.name);
+        if (main.name == "tokenizer.json") {
+            const TokenizerParts parts = parse_tokenizer_json(main.content, main.name, side_files(files));
+            return write_byte_level(header, files, parts, V, main.name);
+        }
+        if (main.name == "vocab.json") {
+            const TokenizerParts parts = parse_vocab_and_merges(
+                main.content, main.name, content_of(files, "merges.txt"), "merges.txt", side_files(files));
+            return write_byte_level(header, files, parts, V, main.name);
+        }
     }
     header.string("tokenizer.ggml.model", kNoTokenizer);
 }
