@@ -1,4 +1,4 @@
-// Divides the weights of a model directory into files of at most so many bytes: divide DIR NEW_DIR BYTES. The limit of
+// divide DIR NEW_DIR BYTES: splits the weights of a model directory into files of at most BYTES bytes. The limit of
 // `kiln export` is 5 GB.
 #include <cstdlib>
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""GGUF files in llama.cpp and in gguf's own reader, and files of gguf's own writer in Kiln.
+"""Reads GGUF files of Kiln with llama.cpp and with the reader of the Python package gguf, and imports them again.
 
-Random models of each architecture are exported as every type. gguf's reader must find the keys and the tensors that
-llama.cpp's converter would write; llama.cpp must compute Kiln's probabilities, tokens and greedy text.
+Random models of each architecture are exported as every type; q4_k only for the model that is wide enough. gguf's
+reader must find the keys and the tensors that llama.cpp's converter would write; llama.cpp must compute Kiln's
+probabilities, tokens and greedy text.
 """
 import argparse
 import json
@@ -48,7 +49,7 @@ def shapes():
                   ["--pre-tokenizer", "qwen2", "--normalizer", "nfc"], ("gpt2", "qwen2")),
         "qwen3": (t.Qwen3Config(**small, head_dim=32, tie_word_embeddings=False),
                   ["--pre-tokenizer", "qwen2", "--normalizer", "nfc"], ("gpt2", "qwen2")),
-        # Rows that blocks of 256 fill, and biases.
+        # The row lengths are multiples of 256, the block size of q4_k; and there are biases.
         "wide": (t.LlamaConfig(**{**small, "hidden_size": 256, "intermediate_size": 512}, attention_bias=True,
                                mlp_bias=True, tie_word_embeddings=True, rope_parameters=linear),
                  sentencepiece, ("llama", "default")),
@@ -137,7 +138,7 @@ class Server:
         return self.post("/tokenize", {"content": text, "add_special": False, "parse_special": False})["tokens"]
 
     def probabilities(self, ids, vocab):
-        """Of each token after the ids, before sampling."""
+        """The probability of each token as the next one after the ids, before sampling."""
         # A sampled token that ends the text, or that is half a character, would not be returned.
         sampled = [[ids[0], 1000]]
         reply = self.post("/completion", {"prompt": ids, "n_predict": 1, "n_probs": vocab, "temperature": 0,
@@ -235,7 +236,7 @@ def unpermute(path, config):
 
 
 def check_import(what, path, kiln, directory):
-    """What Kiln reads from a file is what gguf's reader reads."""
+    """Kiln reads the same values from a file as gguf's reader."""
     kiln.run("import", "--from", "gguf", "--input", path, "--output", directory)
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
@@ -253,7 +254,7 @@ def difference(a, b):
 
 
 def probabilities_differ(kiln, directory, server, ids):
-    """By how much, after some of the ids."""
+    """The largest difference of a probability, after some of the ids."""
     worst = 0
     for length in (1, 2, 17, len(ids)):
         ours = kiln.probabilities(directory, ids[:length])

@@ -160,7 +160,7 @@ def check_in(work, name):
                 expect((saved / file).read_bytes() == (imported / file).read_bytes(), f"{imported}/{file} differs")
             expect_same_model(saved)
             expect_same_model(imported)
-    # A model without the LM head has names without the prefix.
+    # If a model is saved without its LM head, the tensor names lack the prefix.
     if config.tie_word_embeddings:
         bare = work / f"{name}-bare"
         shutil.copytree(work / f"{name}-saved-f32-1GB", bare)
@@ -195,14 +195,14 @@ def check_tokenizers(work):
         for line, ids in zip(lines, result.stdout.decode().split("\n"), strict=True):
             theirs = tokenizer.encode(line, add_special_tokens=False)
             ours = [int(token) for token in ids.split()]
-            # Several cuts into the same pieces may be equally likely in a unigram model.
+            # In a unigram model, several segmentations into the same pieces may be equally likely.
             same = sorted(ours) == sorted(theirs) if kind == "sentencepiece-unigram" else ours == theirs
             expect(same, f"{kind}: {line!r} is {ours} here, {theirs} there")
         expect_pipeline(run_directory / "model")
 
 
 def check_pickle(work):
-    """The command in the message converts it."""
+    """The command in the error message converts a pickle."""
     pickle = work / "pickle"
     shutil.copytree(work / "gpt2-saved-f32-1GB", pickle)
     model = load(pickle)
@@ -215,7 +215,7 @@ def check_pickle(work):
 
 
 def check_ranks(work):
-    """Beside the model of a training on several GPUs lie the parts of the optimizer state."""
+    """A checkpoint of several ranks has the parts of the optimizer state in the same directory."""
     checkpoint = work / "ranks"
     shutil.copytree(work / "llama/model", checkpoint)
     state = load_file(checkpoint / "optimizer.safetensors")

@@ -78,7 +78,7 @@ def tokenizer_of(path):
 
 
 def names_of(layers):
-    """The name of each tensor in Kiln's optimizer state: of llm.c's field, and the layer."""
+    """For each tensor: the field of llm.c, the name in Kiln's optimizer state, and the layer."""
     ours = ["ln1_w", "ln1_b", "qkv_w", "qkv_b", "attn_out_w", "attn_out_b", "ln2_w", "ln2_b", "fc_w", "fc_b", "proj_w", "proj_b"]
     yield from [("wte", "wte", ...), ("wpe", "wpe", ...), ("lnfw", "lnf_w", ...), ("lnfb", "lnf_b", ...)]
     for l in range(layers):

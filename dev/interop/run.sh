@@ -1,6 +1,6 @@
 #!/bin/bash
-# `make test-interop`: runs dev/interop/NAME.py for each NAME, with what requirements.txt installs and, for hf, also with
-# transformers 4.
+# `make test-interop`: runs dev/interop/NAME.py for each NAME, with the packages of requirements.txt and, for hf, a second
+# time with transformers 4.
 set -eu
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}  # the models are too small for more
 cd "$(dirname "$0")/../.."

@@ -19,9 +19,10 @@ void add_conversion_output(OptionSet& set, std::string& output, bool& overwrite)
     set.add(output, {.name = "output",
                      .short_name = "o",
                      .unit = "PATH",
-                     .help = "what to write; it appears only when it is complete",
+                     .help = "the file or directory to write; it appears only when it is complete",
                      .required = true});
-    set.add(overwrite, {.name = "overwrite", .former_names = {"force"}, .help = "replace a model at --output"});
+    set.add(overwrite,
+            {.name = "overwrite", .former_names = {"force"}, .help = "replace the model that exists at --output"});
 }
 
 void check_conversion_output(const fs::path& output, bool overwrite) {
@@ -66,7 +67,7 @@ void import_llmc_checkpoint(const fs::path& model, const fs::path& state, const 
     own.progress.step = own.progress.updates = training.step();
     own.progress.position = training.step() > 0 ? 1 : 0;
     own.model = describe(file.config());
-    own.T = std::min(file.config().max_T, 1024);  // as if no option gave it
+    own.T = std::min(file.config().max_T, 1024);  // the default of --sequence-length
     own.seed = options.seed;
     catch_stop_signals();
     const fs::path checkpoint = save_checkpoint(output, training.step(), training.state(), own.to_json(), files);

@@ -1,4 +1,4 @@
-// kiln export: a model in the format of another program.
+// kiln export: writes a model in the format of another program.
 #include <algorithm>
 
 #include "cpu_reference/interface/error.h"
@@ -34,7 +34,7 @@ int command_export(const std::vector<std::string>& args) {
     set.add(type, {.name = "type",
                    .unit = "TYPE",
                    .help = "the type of the weights. " + all_types(),
-                   .default_help = "the type of the model"});
+                   .default_help = "the type of the model, or f32 if the format lacks it"});
     set.add(state, {.name = "state",
                     .unit = "FILE",
                     .help = "also write the training state of the checkpoint for llm.c into this file"});

@@ -1,4 +1,4 @@
-// kiln import: a model of another program as a model directory.
+// kiln import: converts a model of another program to a model directory.
 #include "cpu_reference/interface/error.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/conversion.h"
@@ -12,18 +12,19 @@ int command_import(const std::vector<std::string>& args) {
     bool overwrite = false;
     OptionSet set(
         "kiln import",
-        "Turns a model of another format into a model directory, from which every command of Kiln and Hugging "
-        "Face's libraries load it. Its tokenizer is copied, if it has one.",
+        "Converts a model of another format to a model directory, which all commands of Kiln and Hugging Face's "
+        "libraries can load. If the model has a tokenizer, it is converted too.",
         {"--from hf --input models/gpt2 --output gpt2", "--from llmc --input gpt2_124M.bin --output gpt2",
          "--from llmc --input log/model_00001000.bin --state log/state_00001000_00000.bin --output runs/mine"});
     set.add(from, {.name = "from", .help = "the format of --input", .choices = model_format_names(), .required = true});
     set.add(input, {.name = "input", .unit = "PATH", .help = "the model: a directory or a file", .required = true});
     set.add(state, {.name = "state",
                     .unit = "FILE",
-                    .help = "the training state of llm.c beside the model; --output is then a run, to be resumed"});
-    set.add(
-        tokenizer,
-        {.name = "tokenizer", .unit = "DIR", .help = "a tokenizer in place of the model's own: a directory or a file"});
+                    .help = "the training state of llm.c that belongs to the model; --output then becomes a run that "
+                            "can be resumed"});
+    set.add(tokenizer, {.name = "tokenizer",
+                        .unit = "PATH",
+                        .help = "a tokenizer in place of the model's own: a directory or a file"});
     add_conversion_output(set, output, overwrite);
     if (!set.parse(args)) return 0;
     if (!state.empty() && from != "llmc") throw UsageError("--state is only for --from llmc");

@@ -1,5 +1,6 @@
 #pragma once
-// What llm.c's and llama2.c's model files share: the tokenizer is a file beside the model, and nothing protects values.
+// What llm.c's and llama2.c's model files share: the tokenizer is a file beside the model, and no checksum protects the
+// values.
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -11,7 +12,7 @@
 
 namespace kiln {
 
-// The tokenizer of these files; none: they hold no tokenizer.
+// The tokenizer of these files; nullopt if they hold none.
 std::optional<Tokenizer> tokenizer_of(const ModelFiles& files);
 
 // Throws Error if `path` exists and has other content, which may be somebody's only copy.
@@ -20,7 +21,7 @@ void check_replaces_nothing(const std::filesystem::path& path, const std::string
 // Throws Error if a value is not finite: nothing can be computed from it.
 void check_finite(const std::filesystem::path& path, const TensorSpec& spec, std::span<const float> values);
 
-// The files of a model that has its tokenizer in this file, if it exists.
+// The ModelFiles with the tokenizer of this file; empty if the file does not exist.
 ModelFiles files_beside(const std::filesystem::path& tokenizer);
 
 }  // namespace kiln

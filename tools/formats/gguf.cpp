@@ -98,7 +98,7 @@ std::vector<Part> parts_of(const ModelConfig& c, const std::string& architecture
     return parts;
 }
 
-// What a value of the base frequencies is divided by, as float32.
+// For each base frequency, the number by which RoPE scaling divides it.
 std::vector<float> rope_factors(const ModelConfig& config) {
     const std::vector<double> base = rope_frequencies(config, false), scaled = rope_frequencies(config);
     std::vector<float> factors;
@@ -233,7 +233,7 @@ private:
         }
     }
 
-    // What no other key says comes from the descriptor; about everything else, the two must agree.
+    // Takes from the descriptor what no other key holds. In everything else, the descriptor and the keys must agree.
     void read_descriptor() {
         const std::string text = file_.string(kDescriptor);
         ModelConfig described, &c = config_;

@@ -13,9 +13,9 @@ namespace kiln {
 StoredModel open_gguf(const std::filesystem::path& path);
 
 // `type`: of the matrices and the embeddings, a name of gguf_types(); empty: the type of `model`, or F32. Norms, biases
-// and GPT-2's position embeddings are F32, as llama.cpp's converter writes them. A matrix whose rows do not fill the
-// blocks of a quantized type gets that of GgufType::instead. Throws Error if the format cannot hold the model or its
-// tokenizer, if a value is too large for the type, or if no matrix can have the type.
+// and GPT-2's position embeddings are F32, as llama.cpp's converter writes them. If the row length
+// of a matrix is no multiple of the block size, the matrix gets the type GgufType::instead. Throws Error if the format
+// cannot hold the model or its tokenizer, if a value is too large for the type, or if no matrix can have the type.
 void write_gguf(const std::filesystem::path& path, const StoredModel& model, std::string_view type,
                 const ConversionProgress& progress);
 

@@ -1,7 +1,7 @@
 #pragma once
 // The container of GGUF, version 3: a header with keys and their values, the entries of the tensors, and their data.
-// The reader checks every count, length and offset before it uses it, and keeps no value in memory: it reads them
-// again.
+// The reader checks every count, length and offset before it uses it. It keeps only the place of each value, and reads
+// the value from the file when it is asked for.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -21,7 +21,7 @@ inline constexpr uint64_t kGgufAlignment = 32;  // of the data and of each tenso
 struct GgufTensor {
     std::string name;
     std::vector<uint64_t> shape;     // row-major: (rows, cols) or (elems); the file has it in reverse
-    const GgufType* type = nullptr;  // null: one that Kiln cannot read
+    const GgufType* type = nullptr;  // null: a type that Kiln cannot read
     uint32_t type_id = 0;
     uint64_t offset = 0;  // from the start of the file
 
@@ -37,8 +37,9 @@ public:
     explicit GgufFile(const std::filesystem::path& path);
     const std::filesystem::path& path() const { return path_; }
 
-    // The value of a key. All throw Error that names the key if there is none, or if it has another type.
     bool has(const std::string& key) const { return values_.contains(key); }
+    // The value of a key. Each function throws Error that names the key if the file lacks it, or if it has another
+    // type.
     std::string string(const std::string& key) const;
     uint64_t whole(const std::string& key, uint64_t max) const;
     float real(const std::string& key) const;

@@ -35,7 +35,7 @@ constexpr PreTokenizerName kPreTokenizers[] = {
 std::string role_key(Role role) {
     switch (role) {
         case Role::unk: return "tokenizer.ggml.unknown_token_id";
-        case Role::sep: return "tokenizer.ggml.seperator_token_id";  // so spelled
+        case Role::sep: return "tokenizer.ggml.seperator_token_id";  // GGUF spells it so
         case Role::pad: return "tokenizer.ggml.padding_token_id";
         default: return concat("tokenizer.ggml.", role_table()[size_t(role)].name, "_token_id");
     }
@@ -57,7 +57,8 @@ std::string unused_name(size_t id) {
     return concat("[PAD", id, "]");
 }
 
-// Makes the tokens those of a model with V ids. As elsewhere, special tokens at the end that it lacks are left out.
+// Makes the number of tokens V. Special tokens at the end, with ids that the model does not have, are left out, as
+// elsewhere in Kiln.
 void fit(Tokens& tokens, int V, const std::string& name) {
     while (tokens.texts.size() > size_t(V) && tokens.types.back() == int(Type::control)) {
         tokens.texts.pop_back(), tokens.types.pop_back(), tokens.scores.pop_back();
@@ -111,7 +112,8 @@ void require_utf8(std::string_view text, const std::string& where) {
 
 // ---- writing
 
-// What all kinds have after their tokens. `adds_bos`: what the tokenizer does if tokenizer_config.json does not say so.
+// Writes the keys that all kinds of tokenizers have after their tokens. `adds_bos`: whether bos begins a text, if
+// tokenizer_config.json does not say so.
 void write_rest(GgufHeader& header, const Tokenizer& tokenizer, const ModelFiles& files, int V, bool adds_bos) {
     std::vector<int> stops = stop_tokens(files);
     if (const auto& eos = tokenizer.roles()[Role::eos]) {
@@ -315,7 +317,7 @@ Tokenizer read_sentencepiece(const GgufFile& file, const Tokens& tokens, const o
     SentencePieceModel model;
     model.kind = SentencePieceModel::Kind::bpe;
     size_t end = tokens.texts.size();
-    while (end > 0 && tokens.types[end - 1] == int(Type::unused)) end--;  // ids that the model has more
+    while (end > 0 && tokens.types[end - 1] == int(Type::unused)) end--;  // they only pad the embeddings
     for (size_t id = 0; id < end; id++) {
         model.pieces.push_back({tokens.texts[id], tokens.scores[id], Type(tokens.types[id])});
     }

@@ -6,10 +6,11 @@
 
 namespace kiln {
 
-// V: of the model; ids without a token get a name. Throws Error if GGUF has no such tokenizer.
+// `V`: the vocabulary size of the model; ids without a token get a name. Throws Error if GGUF has no such tokenizer.
 void write_gguf_tokenizer(GgufHeader& header, const ModelFiles& files, int V);
 
-// Throws Error if the file's tokenizer is of a kind that Kiln does not have, or is damaged. Empty: the file has none.
+// Throws Error if the file's tokenizer is of a kind that Kiln does not have, or is damaged. Returns no files if the
+// file has no tokenizer.
 ModelFiles read_gguf_tokenizer(const GgufFile& file, int V);
 
 }  // namespace kiln

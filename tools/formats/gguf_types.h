@@ -14,8 +14,8 @@ struct GgufType {
     uint32_t id;                                          // in the tensor's entry
     uint32_t file_type;                                   // of a file whose matrices mostly have this type
     size_t elems, bytes;                                  // of a block
-    float max;                                            // a larger magnitude would become infinite
-    std::string_view instead;                             // the type of a matrix whose rows these blocks do not fill
+    float max;                                            // the largest magnitude that does not become infinite
+    std::string_view instead;                             // for rows whose length is no multiple of `elems`
     void (*encode)(const float* in, unsigned char* out);  // one block
     void (*decode)(const unsigned char* in, float* out);
 

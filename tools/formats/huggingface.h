@@ -23,7 +23,7 @@ std::string hf_model_type(const ModelConfig& config);
 nlohmann::ordered_json hf_config(const ModelConfig& config, const nlohmann::ordered_json& token_ids,
                                  const std::string& dtype = "float32");
 nlohmann::ordered_json hf_generation_config(const nlohmann::ordered_json& token_ids);
-// The eos_token_id that transformers takes if this config.json has no such key; null: none.
+// The eos_token_id that transformers assumes if this config.json lacks the key; null if it assumes none.
 nlohmann::json hf_default_eos(const nlohmann::json& config);
 
 // Reads a config.json of transformers 4 or 5. Throws Error that begins with `where` and names the key, if a key is

@@ -262,8 +262,8 @@ RopeScaling read_rope_scaling(const Keys& rope, const Keys& keys, int max_T) {
 }
 
 // Where transformers 4 (rope_scaling, with rope_theta beside it) and transformers 5 (rope_parameters) write RoPE. A
-// file may have both, as those of Kiln do, if both say the same; each version of transformers takes another one of
-// them.
+// file may have the keys of both versions, as Kiln's do, if they agree; each version of transformers reads only its
+// own.
 void read_rope(const Keys& keys, ModelConfig& c) {
     const float theta = c.rope_theta = keys.number("rope_theta", 10000.0f);
     const char* first = keys.find("rope_theta") ? "rope_theta" : nullptr;
@@ -348,7 +348,7 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
     same.family = full.family, same.init_std = full.init_std;
     same.dropout_embedding = full.dropout_embedding, same.dropout_residual = full.dropout_residual;
     same.dropout_attention = full.dropout_attention;
-    // The file does not have values without effect.
+    // config.json does not hold values that have no effect.
     if (!same.uses_rope()) same.rope_theta = full.rope_theta;
     if (!same.uses_rope() || rope_parameters(same.rope_scaling) == rope_parameters(full.rope_scaling)) {
         same.rope_scaling = full.rope_scaling;
@@ -358,8 +358,8 @@ ModelConfig check_descriptor(const ModelConfig& read, const std::string& descrip
     return full;
 }
 
-// Throws Error on a key that would make it another model. It may be there with a value that switches it off: null,
-// false, zero, an empty object, or, for a factor, one.
+// Throws Error on a key that changes what the model computes. The key may exist with a value that switches it off:
+// null, false, zero, an empty object, or, for a factor, one.
 void refuse_other_computations(const Keys& keys) {
     for (const char* key :
          {"quantization_config", "compression_config", "pruned_heads", "use_parallel_residual", "alibi",

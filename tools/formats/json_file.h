@@ -1,5 +1,5 @@
 #pragma once
-// JSON from files of other programs. Every failure is an Error with the path and the byte.
+// JSON from files of other programs. Every failure is an Error with the path; invalid JSON also with the byte.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>

@@ -65,7 +65,7 @@ struct Place {
     uint64_t byte;   // of the file
     bool quantized;  // int8 values, then scales
     uint64_t elems() const { return rows * spec.shape[1]; }
-    bool turns() const { return part == Part::q || part == Part::k; }  // by RoPE
+    bool turns() const { return part == Part::q || part == Part::k; }  // RoPE rotates it
 };
 
 struct Layout {
@@ -126,8 +126,8 @@ void check_model(const ModelConfig& c) {
                describe(c), ", and there it would be ", describe(wanted), "; export it to another format");
 }
 
-// RoPE turns elements j and j + HS / 2 of a head in Kiln and in Hugging Face's files, and elements 2 j and 2 j + 1 in
-// llama2.c. rows (n, cols), with whole heads, of which one is copied at a time.
+// RoPE rotates elements j and j + HS / 2 of a head in Kiln and in Hugging Face's files, and elements 2 j and 2 j + 1 in
+// llama2.c. `rows` is (n, cols) and holds whole heads; one head is copied at a time.
 void permute_heads(std::span<float> rows, size_t HS, size_t cols, bool to_pairs) {
     std::vector<float> head(HS * cols);
     for (auto begin = rows.begin(); begin != rows.end(); begin += ptrdiff_t(head.size())) {

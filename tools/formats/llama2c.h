@@ -1,10 +1,10 @@
 #pragma once
 // The model files of llama2.c, for models of Llama's architecture:
 //   version 0 (f32), which its run.c reads: 7 int32 (C, F, L, NH, NKV, V or, if lm_head is not wte, -V, max_T); float32
-//   version 1 (f32-v1): "ak42" as uint32, 1, the 7 int32, one byte: lm_head is wte, zeros up to byte 256; float32
+//   version 1 (f32-v1): "ak42" as uint32, 1, the 7 int32, one byte (1: lm_head is wte), zeros up to byte 256; float32
 //   version 2 (q8_0), which its runq.c reads: as 1, with the group size after that byte; matrices are int8 with a
 //   float32 scale for each group, after all values of the matrix
-// A tensor has all layers together; q, k and v, and gate and up, are tensors of their own.
+// A tensor holds the values of all layers; q, k, v, gate and up are separate tensors.
 #include <filesystem>
 #include <string_view>
 

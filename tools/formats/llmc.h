@@ -1,5 +1,5 @@
 #pragma once
-// llm.c's model file: a header of 256 int32, then the 16 tensors of GPT-2, each with those of all layers together.
+// llm.c's model file: a header of 256 int32, then the 16 tensors of GPT-2. Each holds the values of all layers.
 //   [0] 20240326  [1] version 3: float32, 5: bfloat16  [2] max_T  [3] V  [4] L  [5] NH  [6] C  [7] Vp
 // wte has Vp rows, V rounded up to a multiple of 128; those after V are zero.
 #include <array>
@@ -33,13 +33,13 @@ struct LlmcLayout {
     uint64_t find(size_t arena_offset) const;
 };
 
-// Writes all values of a model, with zeros as padding. `read` gets one tensor at a time; `written` is told how much
-// there is more.
+// Writes all values of a model, with zeros as padding. `read` is called for one tensor at a time; `written` is told how
+// many bytes were written since its last call.
 void write_llmc_tensors(OutputFile& file, const LlmcLayout& layout, bool bfloat16,
                         const std::function<void(const TensorSpec& spec, std::span<float> out)>& read,
                         const std::function<void(uint64_t bytes)>& written);
 
-// Throws Error that names the file if its magic number is not this one, or its version is none of these.
+// Throws Error that names the file if its magic number is not `magic`, or its version is none of `versions`.
 LlmcHeader read_llmc_header(const InputFile& file, int32_t magic, std::initializer_list<int32_t> versions,
                             std::string_view what);
 

@@ -16,14 +16,14 @@ struct LlmcDebugState {
     std::vector<int> tokens, targets;  // (B, T)
     std::vector<float> logits;         // (B, T, V)
     float loss = 0;                    // the mean over all targets
-    std::vector<float> gradients;      // of it, as an arena has them
+    std::vector<float> gradients;      // of the loss, in the order of an arena
 };
 
 // Throws Error if the file is damaged, or is not of a model of this layout.
 LlmcDebugState read_llmc_debug_state(const std::filesystem::path& path, const LlmcModelFile& model);
 void write_llmc_debug_state(const std::filesystem::path& path, const ModelConfig& config, const LlmcDebugState& state);
 
-// What the engine computes. It was made for training with B and T.
+// What the engine computes. The engine must have been made for training with B and T.
 LlmcDebugState compute_debug_state(Engine& engine, int B, int T, std::vector<int> tokens, std::vector<int> targets);
 
 }  // namespace kiln

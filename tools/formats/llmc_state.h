@@ -13,7 +13,7 @@
 
 namespace kiln {
 
-// The training state of a run of llm.c that was one process, or of one that divided nothing (-z 0).
+// The training state of a run of llm.c with one process, or with several processes and an unsharded state (-z 0).
 class LlmcStateFile {
 public:
     // Throws Error if the file is damaged, or is not the state of this model. `model` must outlive it.
@@ -31,8 +31,8 @@ private:
     bool master_weights_ = false;
 };
 
-// Writes the state of a checkpoint of Kiln, whose weights are `model`, for one process of llm.c. Kiln's order of the
-// data has no place in it: llm.c begins with its first shard.
+// Writes the state of a checkpoint of Kiln, whose weights are `model`, for one process of llm.c. The file cannot hold
+// Kiln's place in the data: llm.c starts with its first shard.
 void write_llmc_state(const std::filesystem::path& path, const std::filesystem::path& checkpoint,
                       const StoredModel& model, int64_t step, const ConversionProgress& progress);
 

@@ -13,8 +13,8 @@ struct ModelFormat {
     std::string name;  // in --from and --to
     StoredModel (*open)(const std::filesystem::path& path);
     // `type`: one of `types`; empty: that of the model, if the format has it. Throws Error if the format cannot hold
-    // the model. `path` exists only if the user has agreed that it is replaced. Calls the progress for each tensor or
-    // part.
+    // the model. If `path` exists, the user has allowed that it is replaced. Calls `progress` after each tensor or
+    // part of one.
     void (*write)(const std::filesystem::path& path, const StoredModel& model, std::string_view type,
                   const ConversionProgress& progress);
     std::vector<std::string> types;  // of weights, in --type
@@ -22,6 +22,6 @@ struct ModelFormat {
 
 const std::vector<ModelFormat>& model_formats();
 std::vector<std::string> model_format_names();
-const ModelFormat& model_format(std::string_view name);  // which there is
+const ModelFormat& model_format(std::string_view name);  // `name` must be one of model_format_names()
 
 }  // namespace kiln

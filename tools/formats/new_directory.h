@@ -1,5 +1,5 @@
 #pragma once
-// A directory that is written under another name, and gets its own only when it is complete.
+// A directory that is written under a temporary name, and gets its final name only when it is complete.
 #include <filesystem>
 #include <memory>
 
@@ -7,10 +7,11 @@
 
 namespace kiln {
 
-// Its files are written into path(), the directory .saving-NAME beside it. commit() gives it its name and fsyncs the
-// parent. It may replace an empty directory or, by exchanging the names, a model: a directory with a config.json and
-// with nothing but files, which is no checkpoint. Without commit() the destructor removes it; what a killed process
-// left is removed by the next one that writes the same directory.
+// The files are written into path(), the directory .saving-NAME beside the target. commit() renames it to the target
+// and fsyncs the parent directory. It may replace an empty directory or, by exchanging the names, a model: a directory
+// with a config.json, without a manifest.json (a checkpoint has one), and with nothing but regular files. Without
+// commit(), the destructor removes path(). What a killed process left is removed by the next one that writes the same
+// directory.
 class NewDirectory {
 public:
     // Throws Error if something else has the name, or if another process writes it.
