@@ -119,6 +119,13 @@ TEST_F(LlmcModel, bfloat16_rounds_to_the_nearest_even) {
     EXPECT_EQ(read_file(directory / "again.bin"), file);
 }
 
+TEST_F(LlmcModel, a_number_beyond_the_range_of_bfloat16_is_refused) {
+    engine.arena(Arena::params)[3] = 3.4e38f;  // would be rounded to infinity
+    const std::string error = error_of([&] { written("bf16"); });
+    EXPECT_NE(error.find("'wte' holds 3.4e+38, which is beyond the range of bfloat16"), std::string::npos) << error;
+    EXPECT_FALSE(std::filesystem::exists(directory / "model.bin"));
+}
+
 TEST_F(LlmcModel, progress_ends_at_the_size_of_the_file) {
     uint64_t last = 0, all = 0;
     write_llmc(directory / "model.bin", stored(engine), "f32", [&](uint64_t done, uint64_t of) {

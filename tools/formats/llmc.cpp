@@ -18,12 +18,16 @@ namespace fs = std::filesystem;
 constexpr int32_t kMagic = 20240326, kFloat32 = 3, kBfloat16 = 5;
 constexpr size_t kChunkElems = size_t(1) << 20;
 
-void write_values(OutputFile& file, std::span<const float> values, bool bfloat16) {
+void write_values(OutputFile& file, const std::string& tensor, std::span<const float> values, bool bfloat16) {
     if (!bfloat16) return file.write(values.data(), values.size_bytes());
     std::vector<uint16_t> chunk;
     for (size_t done = 0; done < values.size(); done += chunk.size()) {
         chunk.resize(std::min(kChunkElems, values.size() - done));
         std::ranges::transform(values.subspan(done, chunk.size()), chunk.begin(), float_to_bfloat16);
+        const auto infinite = std::ranges::find_if(chunk, [](uint16_t bits) { return (bits & 0x7fff) == 0x7f80; });
+        KILN_CHECK(infinite == chunk.end(), file.path().string(), ": '", tensor, "' holds ",
+                   values[done + size_t(infinite - chunk.begin())],
+                   ", which is beyond the range of bfloat16; write it with --type f32");
         file.write(chunk.data(), chunk.size() * sizeof(uint16_t));
     }
 }
@@ -71,7 +75,7 @@ void write_llmc_tensors(OutputFile& file, const LlmcLayout& layout, bool bfloat1
         const uint64_t end = i + 1 < layout.tensors.size() ? layout.tensors[i + 1].first : layout.elems;
         values.assign(end - first, 0);
         read(spec, std::span(values).first(spec.elems()));
-        write_values(file, values, bfloat16);
+        write_values(file, spec.name, values, bfloat16);
         written(values.size() * (bfloat16 ? sizeof(uint16_t) : sizeof(float)));
     }
 }
