@@ -86,5 +86,50 @@ TEST_F(ConversionCli, wrong_words_are_told) {
     EXPECT_FALSE(fs::exists(out_));
 }
 
+TEST_F(ConversionCli, nothing_but_a_model_of_the_format_is_replaced) {
+    const auto to_gguf = [&](const fs::path& output) {
+        return Args{"export", "--model", run_.run(), "--to", "gguf", "--output", output, "--overwrite"};
+    };
+    const fs::path text = run_.directory.write("text", "precious"), file = run_.directory / "a.gguf";
+    expect_failure(1, to_gguf(text), "text: is not a file of this format, so it is not replaced");
+    EXPECT_EQ(read_file(text), "precious");
+    expect_done(to_gguf(file));
+    expect_done(to_gguf(file));
+    expect_done(exported(out_));
+    const std::string weights = read_file(out_ / "model.safetensors");
+    const auto into_input = [&](const char* name) {
+        return Args{"export", "--model", out_, "--to", "gguf", "--output", out_ / name, "--overwrite"};
+    };
+    expect_failure(1, into_input("model.safetensors"), "is not a file of this format");
+    EXPECT_EQ(read_file(out_ / "model.safetensors"), weights);
+    // A directory with a file of the user.
+    write_file_atomic(out_ / "notes", "mine");
+    expect_failure(1, exported(out_, {"--overwrite"}), "holds notes, which is no file of a model");
+    EXPECT_EQ(read_file(out_ / "notes"), "mine");
+    fs::create_symlink("nowhere", run_.directory / "link");
+    expect_failure(1, {"export", "--model", run_.run(), "--to", "gguf", "--output", run_.directory / "link"},
+                   "is a link to a path that does not exist");
+}
+
+TEST_F(ConversionCli, files_of_one_conversion_need_names_of_their_own) {
+    expect_failure(2,
+                   {"export", "--model", run_.run(), "--to", "llmc", "--output", run_.directory / "m.bin", "--state",
+                    run_.directory / "sub/../m.bin"},
+                   "is also --output");
+}
+
+TEST_F(ConversionCli, a_tokenizer_of_another_vocabulary_is_refused) {
+    expect_done(exported(out_));
+    const fs::path other = run_.directory / "other";
+    std::string words;  // of many kinds, so that there is enough to merge
+    for (int i = 0; i < 2000; i++) words += concat(i * i * 7919, " ");
+    expect_done({"tokenizer", "train", "--input", run_.directory.write("text", words), "--vocab-size", "600",
+                 "--output", other});
+    expect_failure(1,
+                   {"import", "--from", "hf", "--input", out_, "--tokenizer", other, "--output", run_.directory / "in"},
+                   "but the model has");
+    EXPECT_FALSE(fs::exists(run_.directory / "in"));
+}
+
 }  // namespace
 }  // namespace kiln

@@ -25,10 +25,20 @@ void add_conversion_output(OptionSet& set, std::string& output, bool& overwrite)
             {.name = "overwrite", .former_names = {"force"}, .help = "replace the model that exists at --output"});
 }
 
-void check_conversion_output(const fs::path& output, bool overwrite) {
-    const bool is_free = !fs::exists(status_of(output)) || (fs::is_directory(output) && fs::is_empty(output));
-    KILN_CHECK(is_free || overwrite, output.string(),
-               ": exists already; choose another --output, or replace it with --overwrite");
+void check_conversion_output(const fs::path& output, bool overwrite,
+                             const std::function<void(const fs::path& output)>& open) {
+    const bool exists = fs::exists(status_of(output));
+    KILN_CHECK(exists || !fs::is_symlink(fs::symlink_status(output)), output.string(),
+               ": is a link to a path that does not exist; choose another --output");
+    if (!exists || (fs::is_directory(output) && fs::is_empty(output))) return;
+    KILN_CHECK(overwrite, output.string(), ": exists already; choose another --output, or replace it with --overwrite");
+    if (!fs::is_regular_file(output)) return;
+    try {
+        open(output);
+    } catch (const Error& error) {
+        throw Error(concat(output.string(), ": is not a file of this format, so it is not replaced (", error.what(),
+                           "); choose another --output"));
+    }
 }
 
 void convert(const StoredModel& model, const ModelFormat& to, const fs::path& output, const std::string& type) {

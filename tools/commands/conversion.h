@@ -11,8 +11,10 @@ namespace kiln {
 
 void add_conversion_output(OptionSet& set, std::string& output, bool& overwrite);
 
-// Throws Error if `output` exists, is no empty directory, and `overwrite` is false.
-void check_conversion_output(const std::filesystem::path& output, bool overwrite);
+// Throws Error if `output` exists and is no empty directory, unless `overwrite` is true and, if it is a file,
+// `open` reads it: only a file of this format is replaced.
+void check_conversion_output(const std::filesystem::path& output, bool overwrite,
+                             const std::function<void(const std::filesystem::path& output)>& open);
 
 // Writes the model, with its progress on standard error. A stop signal removes what is written so far and ends the
 // program.

@@ -12,6 +12,8 @@
 namespace kiln {
 namespace {
 
+namespace fs = std::filesystem;
+
 // "hf: f32, f16, bf16"
 std::string all_types() {
     std::vector<std::string> rows;
@@ -46,8 +48,11 @@ int command_export(const std::vector<std::string>& args) {
                                 format.types.empty() ? "only one type" : join(format.types, ", ")));
     }
     if (!state.empty() && to != "llmc") throw UsageError("--state is only for --to llmc");
-    check_conversion_output(output, overwrite);
-    if (!state.empty()) check_conversion_output(state, overwrite);
+    if (!state.empty() && fs::weakly_canonical(state) == fs::weakly_canonical(output)) {
+        throw UsageError(concat("--state ", state, ": is also --output; give each a file of its own"));
+    }
+    check_conversion_output(output, overwrite, format.open);
+    if (!state.empty()) check_conversion_output(state, overwrite, check_llmc_state);
     const std::string directory = find_model(model);
     const StoredModel opened = is_llmc_model(directory) ? open_llmc(directory) : open_hf(directory);
     convert(opened, format, output, type);

@@ -1,7 +1,10 @@
 // kiln import: converts a model of another program to a model directory.
 #include "cpu_reference/interface/error.h"
+#include "tools/checkpoint/model_directory.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/conversion.h"
+#include "tools/formats/huggingface_model.h"
+#include "tools/formats/llmc.h"
 
 namespace kiln {
 
@@ -28,13 +31,15 @@ int command_import(const std::vector<std::string>& args) {
     add_conversion_output(set, output, overwrite);
     if (!set.parse(args)) return 0;
     if (!state.empty() && from != "llmc") throw UsageError("--state is only for --from llmc");
-    check_conversion_output(output, overwrite);
+    check_conversion_output(output, overwrite, open_hf);
     if (!tokenizer.empty()) verify_tokenizer(tokenizer);
     if (!state.empty()) {
+        if (!tokenizer.empty()) open_tokenizer(tokenizer, "", LlmcModelFile(input).config());
         import_llmc_checkpoint(input, state, ModelFiles(tokenizer, input), output);
         return 0;
     }
     StoredModel model = model_format(from).open(input);
+    if (!tokenizer.empty()) open_tokenizer(tokenizer, "", model.config);  // refuses one of another vocabulary
     if (!tokenizer.empty()) model.files = ModelFiles(tokenizer, fs::is_directory(input) ? input : "");
     convert(model, model_format("hf"), output, "");
     return 0;

@@ -292,6 +292,7 @@ void write_llama2c(const fs::path& path, const StoredModel& model, std::string_v
     const ModelConfig& c = model.config;
     check_model(c);
     const fs::path tokenizer_path = path.parent_path() / kLlama2cTokenizerName;
+    KILN_CHECK(path != tokenizer_path, path.string(), ": is the name of the tokenizer beside a model; choose another");
     std::string tokenizer;
     if (const auto used = tokenizer_of(model.files)) {
         tokenizer = write_llama2c_tokenizer(*used, c.V);

@@ -174,6 +174,7 @@ void write_llmc(const fs::path& path, const StoredModel& model, std::string_view
     const ModelConfig& c = model.config;
     check_llmc_model(c);
     const fs::path tokenizer_path = path.parent_path() / kLlmcTokenizerName;
+    KILN_CHECK(path != tokenizer_path, path.string(), ": is the name of the tokenizer beside a model; choose another");
     std::string tokenizer;
     if (const auto used = tokenizer_of(model.files); used && is_byte_level(*used)) {
         tokenizer = write_llmc_tokenizer(*used);

@@ -19,6 +19,10 @@ const std::vector<std::string_view>& moments() {
 
 }  // namespace
 
+void check_llmc_state(const fs::path& path) {
+    read_llmc_header(InputFile(path), kMagic, {kVersion}, "a training state");
+}
+
 LlmcStateFile::LlmcStateFile(const fs::path& path, const LlmcModelFile& model) : file_(path), model_(model) {
     const LlmcHeader header = read_llmc_header(file_, kMagic, {kVersion}, "a training state");
     const std::string name = path.string();

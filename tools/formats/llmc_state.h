@@ -13,6 +13,9 @@
 
 namespace kiln {
 
+// Throws Error unless the file begins as a training state of llm.c.
+void check_llmc_state(const std::filesystem::path& path);
+
 // The training state of a run of llm.c with one process, or with several processes and an unsharded state (-z 0).
 class LlmcStateFile {
 public:

@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "cpu_reference/interface/error.h"
+#include "tokenizer/tokenizer.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/checkpoint/names.h"
 
@@ -15,19 +17,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
+bool is_of_model(const std::string& name) {
+    const std::vector<std::string>& tokenizer = tokenizer_file_names();
+    return name == "config.json" || name == "generation_config.json" || std::ranges::count(tokenizer, name) > 0 ||
+           (name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")));
+}
+
 // A new path, an empty directory, or a model that is no checkpoint. A wrong --output must not remove a home directory.
 void check_replaceable(const fs::path& path) {
     if (!fs::exists(fs::symlink_status(path))) return;
     KILN_CHECK(fs::is_directory(path), path.string(), ": is not a directory; choose another --output");
     if (fs::is_empty(path)) return;
-    bool only_files = true;
-    for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-        only_files &= entry.symlink_status().type() == fs::file_type::regular;
-    }
     KILN_CHECK(
-        only_files && fs::exists(path / "config.json") && !fs::exists(path / "manifest.json"), path.string(),
+        fs::exists(path / "config.json") && !fs::exists(path / "manifest.json"), path.string(),
         ": only a model directory is replaced, and this one is none, or is a checkpoint of a run; choose another "
         "--output");
+    for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+        const std::string name = entry.path().filename().string();
+        KILN_CHECK(entry.symlink_status().type() == fs::file_type::regular && is_of_model(name), path.string(),
+                   ": holds ", name, ", which is no file of a model and would be removed; choose another --output");
+    }
 }
 
 }  // namespace
