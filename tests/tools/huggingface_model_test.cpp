@@ -201,18 +201,19 @@ TEST(NewDirectory, replaces_a_model_and_nothing_else) {
     };
     fs::create_directory(directory / "empty");
     EXPECT_EQ(refusal("empty"), "");
-    directory.write("empty/old_shard.safetensors", "");
+    directory.write("empty/model-00003-of-00003.safetensors", "");
     EXPECT_EQ(refusal("empty"), "");
-    EXPECT_FALSE(fs::exists(directory / "empty/old_shard.safetensors"));
+    EXPECT_FALSE(fs::exists(directory / "empty/model-00003-of-00003.safetensors"));
 
     directory.write("notes/mine.txt", "");
     directory.write("home/config.json", "");
     directory.write("home/folder/mine.txt", "");
     directory.write("checkpoint/config.json", "");
     directory.write("checkpoint/manifest.json", "");
-    for (const char* name : {"notes", "home", "checkpoint"}) {
+    for (const char* name : {"notes", "checkpoint"}) {
         EXPECT_NE(refusal(name).find("only a model directory is replaced"), std::string::npos) << name;
     }
+    EXPECT_NE(refusal("home").find("holds folder, which is no file of a model"), std::string::npos);
     directory.write("file", "");
     EXPECT_NE(refusal("file").find("is not a directory"), std::string::npos);
     EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"checkpoint", "empty", "file", "home", "notes"}));
