@@ -112,14 +112,6 @@ struct Ranks {
         if (!world.on_one_host()) world.master_addr = at.host;
         world.master_port = at.port;
     }
-    // The text of rank 0.
-    void share(std::string& text) {
-        if (!control) return;
-        double bytes = first() ? double(text.size()) : 0;
-        all().all_reduce(&bytes, 1);
-        text.resize(size_t(bytes));
-        all().broadcast(text.data(), text.size(), 0);
-    }
     Communicator& all() {
         if (!control && !communicator) communicator = make_single_communicator();
         return communicator ? *communicator : *control;
@@ -281,8 +273,7 @@ int run_rank(std::unique_ptr<CommandLine> line, const ConfigText& own, bool mode
     end_at_signals();
     if (!o.dry_run) ranks.connect(launch, line->set.values());
     if (!line->set.given("output") && !o.resume) {
-        o.output = default_run_directory();
-        ranks.share(o.output);
+        o.output = shared_text(default_run_directory(), 0, ranks.all());
     }
     end_at_signals();
     set_threads(o.threads);

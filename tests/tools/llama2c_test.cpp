@@ -8,8 +8,8 @@
 #include <map>
 
 #include "cpu_reference/interface/error.h"
-#include "tests/support/fake_engine.h"
 #include "tests/support/sentencepiece_models.h"
+#include "tests/support/stored_models.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/tokenizer_fixtures.h"
 #include "tokenizer/formats/llama2c.h"
@@ -23,26 +23,6 @@ namespace {
 const std::filesystem::path kFixtures = "tests/fixtures";
 // C 12, F 10, L 2, NH 3, NKV 1, V 11, max_T 6, so HS 4; an LM head of its own.
 constexpr const char* kModel = "llama:layers=2,dim=12,heads=3,kv_heads=1,ffn=10,vocab=11,ctx=6,tied=0";
-
-StoredModel stored(FakeEngine& engine, ModelFiles files = {}) {
-    return {engine.config(), std::move(files), "F32",
-            [&engine](const TensorSpec& spec, std::span<float> out) { engine.read(Arena::params, spec.offset, out); }};
-}
-
-std::vector<float> values_of(const StoredModel& model) {
-    std::vector<float> values(size_t(count_parameters(model.config)));
-    for (const TensorSpec& spec : param_table(model.config)) {
-        model.read(spec, std::span(values).subspan(spec.offset, spec.elems()));
-    }
-    return values;
-}
-
-template <class T>
-T value_at(const std::string& file, size_t byte) {
-    T value;
-    std::memcpy(&value, file.data() + byte, sizeof value);
-    return value;
-}
 
 class Llama2cFormat : public testing::Test {
 protected:

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "cpu_reference/interface/error.h"
-#include "tests/support/fake_engine.h"
+#include "tests/support/stored_models.h"
 #include "tests/support/temp_directory.h"
 #include "tools/checkpoint/checkpoint.h"
 #include "tools/formats/huggingface_model.h"
@@ -22,13 +22,6 @@ namespace fs = std::filesystem;
 constexpr const char* kModel = "gpt2:layers=2,dim=8,heads=2,vocab=11,ctx=6";
 constexpr size_t kElems = 2832;  // of llmc_test's model, with 128 rows of wte
 const fs::path kFixture = "tests/fixtures/llmc";
-
-template <class T>
-T value_at(const std::string& file, size_t byte) {
-    T value;
-    std::memcpy(&value, file.data() + byte, sizeof value);
-    return value;
-}
 
 class LlmcState : public testing::Test {
 protected:

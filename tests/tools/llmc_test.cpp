@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "cpu_reference/interface/error.h"
-#include "tests/support/fake_engine.h"
+#include "tests/support/stored_models.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/tokenizer_fixtures.h"
 #include "tokenizer/formats/llmc.h"
@@ -16,28 +16,6 @@ namespace {
 
 // L 2, C 8, NH 2, V 11, max_T 6: wte has 128 rows in the file.
 constexpr const char* kModel = "gpt2:layers=2,dim=8,heads=2,vocab=11,ctx=6";
-
-// A model whose values are those of the engine.
-StoredModel stored(FakeEngine& engine, ModelFiles files = {}) {
-    return {engine.config(), std::move(files), "F32",
-            [&engine](const TensorSpec& spec, std::span<float> out) { engine.read(Arena::params, spec.offset, out); }};
-}
-
-// All values, in the order of an arena.
-std::vector<float> values_of(const StoredModel& model) {
-    std::vector<float> values(size_t(count_parameters(model.config)));
-    for (const TensorSpec& spec : param_table(model.config)) {
-        model.read(spec, std::span(values).subspan(spec.offset, spec.elems()));
-    }
-    return values;
-}
-
-template <class T>
-T value_at(const std::string& file, size_t byte) {
-    T value;
-    std::memcpy(&value, file.data() + byte, sizeof value);
-    return value;
-}
 
 class LlmcModel : public testing::Test {
 protected:

@@ -28,6 +28,14 @@ double least(double value, Communicator& ranks) {
 
 }  // namespace
 
+std::string shared_text(std::string text, int from, Communicator& ranks) {
+    uint64_t bytes = text.size();
+    ranks.broadcast(&bytes, sizeof bytes, from);
+    text.resize(bytes);
+    if (bytes > 0) ranks.broadcast(text.data(), bytes, from);
+    return text;
+}
+
 Device weakest_device(const Device& own, Communicator& ranks) {
     Device all = own;
     all.bfloat16 = least(own.bfloat16, ranks) > 0;

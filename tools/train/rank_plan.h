@@ -7,6 +7,9 @@
 
 namespace kiln {
 
+// The text of one rank, on all.
+std::string shared_text(std::string text, int from, Communicator& ranks);
+
 // What the devices of all ranks can do, with the least free memory. The name is that of `own`.
 Device weakest_device(const Device& own, Communicator& ranks);
 

@@ -7,19 +7,11 @@
 #include "cpu_reference/interface/text.h"
 #include "tokenizer/io/file.h"
 #include "tools/checkpoint/names.h"
+#include "tools/train/rank_plan.h"
 
 namespace kiln {
 
 namespace fs = std::filesystem;
-
-// The text of one rank, on all.
-std::string SavingRanks::share(std::string text, int from) {
-    uint64_t bytes = text.size();
-    ranks_.broadcast(&bytes, sizeof bytes, from);
-    text.resize(bytes);
-    if (bytes > 0) ranks_.broadcast(text.data(), bytes, from);
-    return text;
-}
 
 bool SavingRanks::all_of(bool value) {
     double without = value ? 0 : 1;
@@ -30,7 +22,7 @@ bool SavingRanks::all_of(bool value) {
 // A text that no other start has written shows that it is the same directory, and not one of the same name.
 void SavingRanks::check_shared(const fs::path& directory) {
     std::random_device random;
-    const std::string text = share(formatted("%08x%08x", random(), random()), 0);
+    const std::string text = shared_text(formatted("%08x%08x", random(), random()), 0, ranks_);
     const fs::path file = directory / kWriteTest;
     if (is_first()) write_file_atomic(file, text);
     ranks_.barrier();
@@ -100,7 +92,7 @@ FileDigests SavingRanks::write_own(const fs::path& directory, const ModelState& 
         if (written.failed && failed < 0) failed = r;
         digests[optimizer_file(r, ranks_.size())] = written.digest;
     }
-    if (failed >= 0) throw Error(share(std::move(failure), failed));
+    if (failed >= 0) throw Error(shared_text(std::move(failure), failed, ranks_));
     return digests;
 }
 

@@ -48,7 +48,6 @@ private:
         uint64_t offset = 0, elems = 0;  // of the weights; or `elems` bytes of text follow
     };
     void ask(Task task, std::string text);
-    std::string share(std::string text, int from);
     FileDigests write_own(const std::filesystem::path& directory, const ModelState& own);
 
     const Engine& engine_;
